@@ -1,0 +1,32 @@
+"""Sparsedial finds the sparsity that is best for your budget, trains the model, and gives you the dial.
+
+Every verb of the command line is a function here (`sparsedial.study(...)`, `sparsedial.count(...)`), and
+`sparsedial.load(folder)` reads a checkpoint. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+
+def load(folder: str) -> Any:
+    """Read a checkpoint folder into a model whose call on token ids gives logits.
+
+    Shapes: ids [B, S] to logits [B, S, V]
+    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged.
+    """
+    from pathlib import Path
+
+    from sparsedial.model.checkpoint import load as load_checkpoint
+
+    return load_checkpoint(Path(folder))
+
+
+def __getattr__(name: str) -> Any:
+    from sparsedial.verbs import VERBS, python_function
+
+    if name in VERBS:
+        return python_function(VERBS[name])
+    raise AttributeError(f"module 'sparsedial' has no attribute '{name}'")

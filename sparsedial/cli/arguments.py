@@ -1,0 +1,161 @@
+"""Flags come from the settings dataclass of a verb; a settings file fills what flags leave out."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsedial.errors import UserError, nearest
+from sparsedial.settings import fill, read_settings_file
+from sparsedial.verbs import Verb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a command line asks for."""
+
+    verb: str
+    settings: Any
+    json: bool
+    help: str | None = None
+
+
+def read_arguments(verb: Verb, words: list[str]) -> Request:
+    """Turn the words after the verb into its settings: file first, flags over it.
+
+    A field is a flag of its own name with dashes; `metadata` may hold `help`, `metavar`, `positional` and `nargs`.
+
+    Raises: UserError for an unknown flag (with the nearest), a missing value, or a value that does not fit.
+    """
+    cls = verb.settings_class
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    positional = [field for field in fields.values() if field.metadata.get("positional")]
+    if "-h" in words or "--help" in words:
+        return Request(verb=verb.name, settings=None, json=False, help=help_text(verb))
+    values: dict[str, Any] = {}
+    loose: list[str] = []
+    as_json, file = False, None
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if word == "--json":
+            as_json = True
+        elif word == "--":
+            loose += queue
+            queue = []
+        elif word.startswith("--"):
+            name, equals, attached = word[2:].partition("=")
+            if name == "config":
+                file = _value(word, attached if equals else None, queue)
+                continue
+            key = name.replace("-", "_")
+            head = key.partition(".")[0]
+            if head not in fields or fields[head].metadata.get("positional"):
+                flags = [flag(field) for field in fields.values() if not field.metadata.get("positional")]
+                raise UserError(f"{verb.name}: no setting named '{name}'", hint=_suggest(name, flags))
+            if not equals and _is_switch(cls, fields[head]):
+                _put(values, key, True, verb.name)
+            else:
+                _put(values, key, _value(word, attached if equals else None, queue), verb.name)
+        elif word.startswith("-") and word != "-" and not _is_number(word):
+            raise UserError(f"{verb.name}: no setting named '{word}'", hint=f"`sparsedial {verb.name} --help` lists them")
+        else:
+            loose.append(word)
+    _place(loose, positional, values, verb.name)
+    from_file = read_settings_file(Path(file)) if file else {}
+    return Request(verb=verb.name, settings=fill(cls, {**from_file, **values}, verb.name), json=as_json)
+
+
+def flag(field: dataclasses.Field[Any]) -> str:
+    """A field's flag without its dashes in front: `max-total-parameters`."""
+    return field.name.replace("_", "-")
+
+
+def _suggest(name: str, flags: list[str]) -> str | None:
+    close = nearest(name, [*flags, "json", "config"])
+    return close.replace("'", "'--", 1) if close else None
+
+
+def _value(word: str, attached: str | None, queue: list[str]) -> str:
+    if attached is not None:
+        return attached
+    if not queue or (queue[0].startswith("--") and len(queue[0]) > 2):
+        raise UserError(f"{word} needs a value")
+    return queue.pop(0)
+
+
+def _is_switch(cls: type, field: dataclasses.Field[Any]) -> bool:
+    return typing.get_type_hints(cls)[field.name] is bool
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _put(values: dict[str, Any], key: str, value: Any, place: str) -> None:
+    head, dot, rest = key.partition(".")
+    if dot:
+        values.setdefault(head, {})[rest] = value
+    elif key in values:
+        raise UserError(f"{place}: --{key.replace('_', '-')} is given twice")
+    else:
+        values[key] = value
+
+
+def _place(loose: list[str], positional: list[dataclasses.Field[Any]], values: dict[str, Any], place: str) -> None:
+    for field in positional:
+        many = field.metadata.get("nargs") in ("*", "+")
+        if loose and many:
+            values[field.name], loose = tuple(loose), []
+        elif loose:
+            values[field.name], loose = loose[0], loose[1:]
+    if loose:
+        raise UserError(f"{place}: '{loose[0]}' is one argument too many", hint=f"`sparsedial {place} --help` shows the usage")
+
+
+def help_text(verb: Verb) -> str:
+    """Usage, what the verb does, and a line for each setting with its default."""
+    fields = [field for field in dataclasses.fields(verb.settings_class) if field.init]
+    positional = [field for field in fields if field.metadata.get("positional")]
+    names = " ".join(
+        f"[{field.name.upper()}…]" if field.metadata.get("nargs") == "*" else field.name.upper() for field in positional
+    )
+    rows = [
+        (f"--{flag(field)}" + ("" if _is_switch(verb.settings_class, field) else f" {_metavar(field)}"), _explain(field))
+        for field in fields
+        if not field.metadata.get("positional")
+    ]
+    rows += [("--config FILE", "settings from a YAML or TOML file; flags override"), ("--json", "one JSON object and nothing else")]
+    arguments = [(field.name.upper(), _explain(field)) for field in positional]
+    width = max(len(left) for left, _ in rows + arguments)
+    return "\n".join(
+        [
+            f"usage: sparsedial {verb.name} {names + ' ' if names else ''}[settings]",
+            "",
+            verb.summary[0].upper() + verb.summary[1:] + ".",
+            "",
+            *(f"  {left:<{width}}  {right}" for left, right in arguments + rows),
+        ]
+    )
+
+
+def _metavar(field: dataclasses.Field[Any]) -> str:
+    return field.metadata.get("metavar", field.name.rpartition("_")[2].upper())
+
+
+def _explain(field: dataclasses.Field[Any]) -> str:
+    text = field.metadata.get("help", "")
+    default = field.metadata.get("shown", field.default)
+    shown = default is not dataclasses.MISSING and default not in (None, False, ())
+    return f"{text} [{_plain(default)}]" if shown else text
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

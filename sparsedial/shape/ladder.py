@@ -1,0 +1,69 @@
+"""The ladder of a study: one dial, `d_model`, sets every other size of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sparsedial.errors import UserError
+from sparsedial.shape.shape import Shape
+
+RUNGS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """What all shapes of a study share; a rung adds the width and the number of experts."""
+
+    vocab_size: int
+    context: int
+    top_k: int = 2
+    shared_experts: int = 1
+
+    def shape(self, d_model: int, experts: int) -> Shape:
+        """The dense shape (experts=0) or its sparse twin of the same active width.
+
+        Sizes, in order: heads keep to 4 until head_dim is 64 (measured: narrower heads cost attention quality before
+        they cost time); depth grows with width at 32 channels a layer, never below 3; d_ff = 3 d_model, which three
+        experts of width d_model make up exactly, so a twin differs in nothing but the router.
+
+        Raises: UserError where `experts` cannot hold `top_k`.
+        """
+        if d_model % 8:
+            raise UserError(f"ladder: d_model={d_model} is not a multiple of 8")
+        heads = max(4, d_model // 64)
+        d_ff = 3 * d_model
+        dense = Shape(
+            layers=max(3, round(d_model / 32)) if d_model <= 512 else round(16 * (d_model / 512) ** 0.5),
+            d_model=d_model,
+            heads=heads,
+            kv_heads=heads,
+            head_dim=d_model // heads,
+            d_ff=d_ff,
+            vocab_size=self.vocab_size,
+            context=self.context,
+            tied_embeddings=True,
+            qk_norm="head",
+        )
+        return dense if experts == 0 else sparse_twin(dense, experts, self.top_k, self.shared_experts)
+
+
+def sparse_twin(dense: Shape, experts: int, top_k: int, shared_experts: int) -> Shape:
+    """The sparse shape whose active feed-forward width is the dense one's, DeepSeek-V3's router in front.
+
+    Raises: UserError where top_k + shared_experts does not divide d_ff.
+    """
+    active = top_k + shared_experts
+    if dense.d_ff % active:
+        raise UserError(f"ladder: d_ff={dense.d_ff} does not split into {active} experts")
+    return replace(
+        dense,
+        d_ff=0,
+        experts=experts,
+        top_k=top_k,
+        shared_experts=shared_experts,
+        d_expert=dense.d_ff // active,
+        gate="sigmoid",
+        normalize_gates=True,
+        routed_scaling=float(top_k),  # the routed sum is then as large as in the dense twin
+        routing_bias=True,
+    )

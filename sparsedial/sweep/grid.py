@@ -1,0 +1,243 @@
+"""The grid: which shapes are trained at which budget, sized so that the whole study fits its time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sparsedial.errors import UserError
+from sparsedial.machine.profile import Profile
+from sparsedial.shape.counts import training_flops_per_token
+from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.shape import Shape
+from sparsedial.units import human_seconds
+
+RUNGS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # about a factor of two in active size
+LEAST_STEPS = 300
+START_RUNGS = 3
+EXTENSIONS = 3  # per sparsity and budget: how often an open side is followed
+EXTENSION_SHARE = 0.3  # of the laid cells' time, set aside for following open sides
+BESIDE_FACTOR = 1.1  # a cell beside another runs about this much longer than alone
+FIRST_WIDTH, FIRST_BUDGET = 40.0, 4e11  # where the search for the best dense width starts: built-in text, this ladder
+WIDTH_EXPONENT = 0.25  # width of the best dense model against budget; active size goes with its square
+SPARSE_NARROWER = 0.08  # each doubling of experts/top_k starts this share (in log2 width) lower
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One point of the grid: a rung of the ladder, a number of experts, a budget."""
+
+    d_model: int
+    experts: int
+    budget_flops: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a study fixes before its first cell."""
+
+    ladder: Ladder
+    batch: int
+    budgets: tuple[float, ...]
+    experts: tuple[int, ...]  # 0 is dense
+    seeds: int  # of the verdict
+    max_total_parameters: float | None
+    cells: tuple[Cell, ...]  # before any open side is followed
+    predicted_seconds: dict[str, float]  # by phase, on the study's workers
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.batch * self.ladder.context
+
+    def shape(self, cell: Cell) -> Shape:
+        """The model of a cell."""
+        return self.ladder.shape(cell.d_model, cell.experts)
+
+    def steps(self, cell: Cell) -> int:
+        """Whole optimizer steps that the cell's budget buys."""
+        return steps_for(self.shape(cell), cell.budget_flops, self.tokens_per_step, self.ladder.context)
+
+    def allowed(self, cell: Cell) -> str | None:
+        """None, or the bound that keeps a cell out: the steps, the ladder's ends, or the parameters."""
+        if cell.d_model not in RUNGS:
+            return "rungs"
+        if self.steps(cell) < LEAST_STEPS:
+            return "steps"
+        if self.max_total_parameters and _parameters(self.shape(cell)) > self.max_total_parameters:
+            return "max_total_parameters"
+        return None
+
+
+def _parameters(shape: Shape) -> int:
+    from sparsedial.shape.counts import total_parameters
+
+    return total_parameters(shape)
+
+
+def steps_for(shape: Shape, budget_flops: float, tokens_per_step: int, context: int) -> int:
+    """Whole steps that a budget of FLOPs buys."""
+    return int(budget_flops // (training_flops_per_token(shape, context) * tokens_per_step))
+
+
+def start_rungs(layout: Layout, experts: int, budget_flops: float) -> list[int]:
+    """Three neighbouring rungs around the expected best width, all of them allowed.
+
+    Raises: UserError where the budget allows no three.
+    """
+    thinner = SPARSE_NARROWER * math.log2(experts / layout.ladder.top_k) if experts else 0.0
+    width = FIRST_WIDTH * (budget_flops / FIRST_BUDGET) ** WIDTH_EXPONENT * 2**-thinner
+    allowed = [
+        rung
+        for rung in RUNGS
+        if layout.allowed(Cell(d_model=rung, experts=experts, budget_flops=budget_flops)) is None
+    ]
+    if len(allowed) < START_RUNGS:
+        raise UserError(
+            f"study: {budget_flops:.3g} FLOPs allow only {len(allowed)} sizes with {LEAST_STEPS} steps each"
+            f" of {layout.tokens_per_step} tokens",
+            hint="give more time, larger budgets, or a shorter --context",
+        )
+    centre = min(range(len(allowed)), key=lambda place: abs(math.log(allowed[place] / width)))
+    first = min(max(centre - 1, 0), len(allowed) - START_RUNGS)
+    return allowed[first : first + START_RUNGS]
+
+
+def open_side(losses: Mapping[int, float]) -> str | None:
+    """The side on which the best width is not bracketed: "smaller", "larger", or None.
+
+    `losses` maps d_model to a finite loss.
+    """
+    best = min(losses, key=lambda rung: losses[rung])
+    if best == min(losses):
+        return "smaller"
+    return "larger" if best == max(losses) else None
+
+
+def next_cell(layout: Layout, experts: int, budget_flops: float, losses: Mapping[int, float]) -> Cell | None:
+    """The cell that follows the open side of one sparsity at one budget, or None where nothing is open or allowed."""
+    side = open_side(losses) if losses else None
+    if side is None or len(losses) >= START_RUNGS + EXTENSIONS:
+        return None
+    rungs = sorted(RUNGS)
+    place = rungs.index(min(losses)) - 1 if side == "smaller" else rungs.index(max(losses)) + 1
+    if not 0 <= place < len(rungs):
+        return None
+    cell = Cell(d_model=rungs[place], experts=experts, budget_flops=budget_flops)
+    return cell if layout.allowed(cell) is None else None
+
+
+def lay(layout: Layout) -> tuple[Cell, ...]:
+    """The cells of a layout before any open side is followed."""
+    return tuple(
+        Cell(d_model=rung, experts=experts, budget_flops=budget)
+        for budget in layout.budgets
+        for experts in layout.experts
+        for rung in start_rungs(layout, experts, budget)
+    )
+
+
+def cell_seconds(layout: Layout, profile: Profile, cell: Cell) -> float:
+    """Seconds that a cell is predicted to train, alone."""
+    tokens = layout.steps(cell) * layout.tokens_per_step
+    return profile.seconds(layout.shape(cell), tokens, layout.batch, layout.ladder.context).value
+
+
+def predict_phases(layout: Layout, profile: Profile, workers: int, scan_points: int) -> dict[str, float]:
+    """Seconds of each phase on the study's workers, from the profile."""
+    per_run = 0.15  # start, evaluation and record of one run, beside its training
+    beside = BESIDE_FACTOR if workers > 1 else 1.0
+
+    def spread(seconds: list[float]) -> float:
+        return beside * max(sum(seconds) / workers + max(seconds) / 2, max(seconds)) if seconds else 0.0
+
+    corners = scan_corners(layout)
+    scans = [cell_seconds(layout, profile, cell) + per_run for cell in corners for _ in range(scan_points)]
+    low = [cell_seconds(layout, profile, c) + per_run for c in layout.cells if c.budget_flops < layout.budgets[-1]]
+    top = [cell_seconds(layout, profile, c) + per_run for c in layout.cells if c.budget_flops == layout.budgets[-1]]
+    dense = max(cell_seconds(layout, profile, c) for c in layout.cells if not c.experts and c in _top(layout))
+    sparse = max((cell_seconds(layout, profile, c) for c in layout.cells if c.experts and c in _top(layout)), default=0)
+    timed = layout.seeds * 2 * dense + dense  # equal seconds: both cost what the dense one costs
+    equal_flops = [dense, sparse] * layout.seeds
+    return {
+        "learning_rates": spread(scans),
+        "grid": (1 + EXTENSION_SHARE) * (spread(low) + spread(top)),
+        "verdict": timed + spread(equal_flops),
+    }
+
+
+def _top(layout: Layout) -> set[Cell]:
+    return {cell for cell in layout.cells if cell.budget_flops == layout.budgets[-1]}
+
+
+def scan_corners(layout: Layout) -> tuple[Cell, ...]:
+    """Where learning rates are scanned: the smallest and the largest size, dense and sparsest, at the lowest budget."""
+    lowest = layout.budgets[0]
+    corners = []
+    for experts in dict.fromkeys((0, max(layout.experts))):
+        sizes = [cell.d_model for cell in layout.cells if cell.experts == experts and cell.budget_flops == lowest]
+        corners += [
+            Cell(d_model=rung, experts=experts, budget_flops=lowest) for rung in dict.fromkeys((min(sizes), max(sizes)))
+        ]
+    return tuple(corners)
+
+
+def fit_to_time(draft: Layout, profile: Profile, seconds: float, workers: int, scan_points: int) -> Layout:
+    """The largest budgets, in the draft's ratios, whose study is predicted to fit into `seconds`.
+
+    The batch starts at the draft's and halves until the lowest budget allows its three sizes.
+
+    Raises: UserError naming the least time where none fits.
+    """
+    from dataclasses import replace
+
+    def sized(top_budget: float, batch: int) -> Layout | None:
+        scale = top_budget / draft.budgets[-1]
+        layout = replace(draft, batch=batch, budgets=tuple(round_budget(scale * budget) for budget in draft.budgets))
+        try:
+            layout = replace(layout, cells=lay(layout))
+        except UserError:
+            return None
+        centre_is_inside = all(_expected_inside(layout, experts) for experts in layout.experts)
+        if not centre_is_inside:
+            return None
+        return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, scan_points))
+
+    least, best = math.inf, None
+    for exponent in range(96, 180):
+        top_budget = 10 ** (exponent / 10)
+        layout = next((got for batch in batches(draft.batch) if (got := sized(top_budget, batch)) is not None), None)
+        if layout is None:
+            continue
+        wanted = sum(layout.predicted_seconds.values())
+        least = min(least, wanted)
+        if wanted > seconds:
+            if best is not None:
+                break
+            continue
+        best = layout
+    if best is None:
+        raise UserError(
+            f"study: {human_seconds(seconds)} for training are too short for a grid on this machine",
+            hint=f"the least is --time {math.ceil((least / 0.8 + 60) / 60)}m here",
+        )
+    return best
+
+
+def batches(most: int) -> list[int]:
+    """Batch sizes to try, largest first, in sequences."""
+    return [batch for batch in (128, 64, 32, 16, 8, 4) if batch <= most]
+
+
+def round_budget(flops: float) -> float:
+    """Two significant digits: a budget that reads well and names the same study again."""
+    return float(f"{flops:.1e}")
+
+
+def _expected_inside(layout: Layout, experts: int) -> bool:
+    """Whether the lowest budget allows a rung above the width that is expected to be best there."""
+    budget = layout.budgets[0]
+    rungs = start_rungs(layout, experts, budget)
+    width = FIRST_WIDTH * (budget / FIRST_BUDGET) ** WIDTH_EXPONENT
+    return rungs[-1] >= width

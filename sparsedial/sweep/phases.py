@@ -1,0 +1,226 @@
+"""The two training phases of a study before its verdict: learning rates, then the grid with its open sides followed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsedial.errors import UserError
+from sparsedial.machine.profile import Profile
+from sparsedial.shape.counts import active_parameters, total_parameters
+from sparsedial.shape.shape import Shape
+from sparsedial.store import RunStore
+from sparsedial.sweep.grid import LEAST_STEPS, Cell, Layout, cell_seconds, next_cell, scan_corners
+from sparsedial.sweep.rates import RateModel, Scan, fit_rates, next_rate, start_rates
+from sparsedial.sweep.workers import Listener, Task, run_tasks
+from sparsedial.text.prepare import Text
+from sparsedial.training.recipe import Recipe
+from sparsedial.training.run import Job
+
+GRID_SEED = 0
+
+
+class Clock:
+    """Seconds of the study so far, over its resumptions, against its limit."""
+
+    def __init__(self, limit_seconds: float, elapsed_seconds: float = 0.0, started: float | None = None) -> None:
+        self.limit_seconds = limit_seconds
+        self._start = (time.monotonic() if started is None else started) - elapsed_seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds spent."""
+        return time.monotonic() - self._start
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left; infinite without a limit."""
+        return self.limit_seconds - self.elapsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every phase of one study works with."""
+
+    layout: Layout
+    profile: Profile
+    text: Text
+    store: RunStore
+    workers: int
+    threads: int
+    device: str
+    dtype: str
+    evaluation_tokens: int
+    listener: Listener
+    clock: Clock
+    keep_for_verdict_seconds: float
+
+    def job(self, shape: Shape, steps: int, learning_rate: float, seed: int) -> Job:
+        """The inputs of one run of this study."""
+        recipe = Recipe(
+            learning_rate=learning_rate,
+            steps=steps,
+            batch=self.layout.batch,
+            context=self.layout.ladder.context,
+            seed=seed,
+            dtype=self.dtype,
+        )
+        return Job(
+            shape=shape,
+            recipe=recipe,
+            text_digest=self.text.digest,
+            tokenizer=self.text.tokenizer.digest,
+            device=self.device,
+            threads=self.threads,
+        )
+
+    def run(
+        self, tasks: Iterable[Task], follow: Callable[[Task, dict[str, Any]], Iterable[Task]] = lambda task, record: ()
+    ) -> dict[str, dict[str, Any]]:
+        """Do tasks on the study's workers."""
+        return run_tasks(
+            tasks,
+            store=self.store,
+            text_folder=self.text.folder,
+            workers=self.workers,
+            listener=self.listener,
+            follow=follow,
+        )
+
+
+def cell_label(cell: Cell, what: str = "") -> str:
+    """`dense 48 at 2e+11` or `32 experts 48 at 2e+11`, for progress lines."""
+    family = f"{cell.experts} experts" if cell.experts else "dense"
+    return f"{family}, width {cell.d_model}, {cell.budget_flops:.2g} FLOPs{what}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Corner:
+    cell: Cell
+    steps: int
+
+
+def scan_rates(setup: Setup) -> tuple[tuple[Scan, ...], RateModel]:
+    """Scan learning rates at the corners of the lowest budget on validation text, and fit the model of the optimum.
+
+    A fifth scan, the smallest dense size with the tokens of the largest, parts the effect of tokens from that of size.
+
+    Raises: UserError where every rate of a scan diverged.
+    """
+    corners = _corners(setup.layout)
+    points: dict[_Corner, dict[float, float | None]] = defaultdict(dict)
+
+    def task(corner: _Corner, rate: float) -> Task:
+        job = setup.job(setup.layout.shape(corner.cell), corner.steps, rate, GRID_SEED)
+        label = cell_label(corner.cell, f", learning rate {rate:.3g}")
+        return Task(job=job, label=label, evaluation_tokens=setup.evaluation_tokens, tag=(corner, rate))
+
+    def follow(done: Task, record: dict[str, Any]) -> list[Task]:
+        corner, rate = done.tag
+        points[corner][rate] = record["validation_loss"] if record["status"] == "finished" else None
+        if len(points[corner]) < planned[corner]:
+            return []
+        rate_after = next_rate(points[corner])
+        if rate_after is None:
+            return []
+        planned[corner] += 1
+        return [task(corner, rate_after)]
+
+    starts = {corner: start_rates(setup.layout.shape(corner.cell)) for corner in corners}
+    planned = {corner: len(rates) for corner, rates in starts.items()}
+    setup.run([task(corner, rate) for corner in corners for rate in starts[corner]], follow)
+    scans = tuple(_scan(setup.layout, corner, points[corner]) for corner in corners)
+    if all(scan.optimum is None for scan in scans):
+        raise UserError("study: every learning rate of every scan diverged", hint="look at runs/*/run.json for the reasons")
+    return scans, fit_rates(scans)
+
+
+def _corners(layout: Layout) -> list[_Corner]:
+    corners = [_Corner(cell=cell, steps=layout.steps(cell)) for cell in scan_corners(layout)]
+    dense = [corner for corner in corners if not corner.cell.experts]
+    smallest, largest = dense[0], dense[-1]
+    if smallest.steps >= 2 * largest.steps:
+        corners.append(replace(smallest, steps=max(LEAST_STEPS, largest.steps)))
+    return sorted(corners, key=lambda corner: -corner.cell.experts)  # the slow ones first
+
+
+def _scan(layout: Layout, corner: _Corner, points: dict[float, float | None]) -> Scan:
+    shape = layout.shape(corner.cell)
+    return Scan(
+        d_model=corner.cell.d_model,
+        experts=corner.cell.experts,
+        active_parameters=active_parameters(shape),
+        experts_per_choice=shape.experts / shape.top_k if shape.experts else 1.0,
+        tokens=corner.steps * layout.tokens_per_step,
+        points=tuple(sorted(points.items())),
+    )
+
+
+def train_grid(setup: Setup, rates: RateModel, budgets: Sequence[float], done: dict[Cell, dict[str, Any]]) -> None:
+    """Train the laid cells of these budgets, following open sides while the time allows; records go into `done`."""
+    layout = setup.layout
+    waiting: dict[tuple[int, float], int] = defaultdict(int)
+
+    def task(cell: Cell) -> Task:
+        steps = layout.steps(cell)
+        shape = layout.shape(cell)
+        rate = rates.rate(shape, steps * layout.tokens_per_step)
+        waiting[cell.experts, cell.budget_flops] += 1
+        job = setup.job(shape, steps, rate, GRID_SEED)
+        return Task(job=job, label=cell_label(cell), evaluation_tokens=setup.evaluation_tokens, tag=cell)
+
+    def follow(ended: Task, record: dict[str, Any]) -> list[Task]:
+        cell: Cell = ended.tag
+        done[cell] = record
+        line = (cell.experts, cell.budget_flops)
+        waiting[line] -= 1
+        after = next_cell(layout, *line, line_losses(done, *line)) if waiting[line] == 0 else None
+        if after is None or after in done:
+            return []
+        wanted = task(after)
+        affordable = setup.clock.remaining > setup.keep_for_verdict_seconds + cell_seconds(layout, setup.profile, after)
+        if affordable or wanted.done(setup.store) is not None:
+            return [wanted]
+        waiting[line] -= 1
+        return []
+
+    cells = [cell for cell in layout.cells if cell.budget_flops in budgets]
+    cells.sort(key=lambda cell: -cell_seconds(layout, setup.profile, cell))
+    setup.run([task(cell) for cell in cells], follow)
+
+
+def line_losses(done: dict[Cell, dict[str, Any]], experts: int, budget_flops: float) -> dict[int, float]:
+    """Validation loss by width, for one sparsity at one budget; a diverged cell counts as infinitely bad."""
+    return {
+        cell.d_model: record["validation_loss"] if record["status"] == "finished" else math.inf
+        for cell, record in done.items()
+        if (cell.experts, cell.budget_flops) == (experts, budget_flops)
+    }
+
+
+def law_rows(layout: Layout, done: dict[Cell, dict[str, Any]]) -> dict[str, np.ndarray]:
+    """The finished cells as the columns that laws are fitted to."""
+    rows = [(cell, layout.shape(cell), record) for cell, record in done.items() if record["status"] == "finished"]
+    columns: dict[str, list[float]] = {
+        "loss": [record["validation_loss"] for _, _, record in rows],
+        "total_parameters": [total_parameters(shape) for _, shape, _ in rows],
+        "active_parameters": [active_parameters(shape) for _, shape, _ in rows],
+        "tokens": [record["tokens"] for _, _, record in rows],
+        "sparsity": [shape.sparsity for _, shape, _ in rows],
+        "experts": [max(shape.experts, 1) for _, shape, _ in rows],
+        "flops": [cell.budget_flops for cell, _, _ in rows],
+        "d_model": [cell.d_model for cell, _, _ in rows],
+    }
+    return {name: np.array(values, dtype=float) for name, values in columns.items()}
+
+
+def store_folder(out: Path) -> RunStore:
+    """The study's run store."""
+    return RunStore(out / "runs")

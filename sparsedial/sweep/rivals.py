@@ -1,0 +1,281 @@
+"""The rivals of a verdict: the best sparse and the best dense model at equal cost, trained with fresh seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sparsedial.law.law import Law
+from sparsedial.planning.search import Answer, rank
+from sparsedial.shape.counts import training_flops_per_token
+from sparsedial.shape.shape import Shape
+from sparsedial.sweep.grid import LEAST_STEPS, RUNGS, Cell, Layout, open_side, steps_for
+from sparsedial.sweep.phases import GRID_SEED, Setup, line_losses
+from sparsedial.sweep.rates import RateModel
+from sparsedial.sweep.verdict import COST_TOLERANCE, decide, undecided
+from sparsedial.sweep.workers import Task, run_in_turn
+
+TEST_TOKENS = 1 << 20  # of the test split, evenly spread, in a verdict run; all where the split is smaller
+TRIAL_SECONDS = 2.5  # of each candidate's timing trial
+SHORTLIST = {"dense": 2, "sparse": 3}  # candidates that are timed before the choice at equal seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """One side of a verdict: a shape and its whole number of steps."""
+
+    family: str  # "dense" or "sparse"
+    shape: Shape
+    steps: int
+
+
+def candidate_shapes(layout: Layout, done: dict[Cell, dict[str, Any]], experts: Sequence[int]) -> list[Shape]:
+    """The ladder's shapes between the smallest and the largest width that was trained with that many experts."""
+    shapes = []
+    for count in experts:
+        widths = [cell.d_model for cell in done if cell.experts == count]
+        shapes += [layout.ladder.shape(rung, count) for rung in RUNGS if min(widths) <= rung <= max(widths)]
+    return shapes
+
+
+def families(layout: Layout, done: dict[Cell, dict[str, Any]]) -> dict[str, list[Shape]]:
+    """The candidates of each family."""
+    return {
+        "dense": candidate_shapes(layout, done, [0]),
+        "sparse": candidate_shapes(layout, done, [count for count in layout.experts if count]),
+    }
+
+
+def flop_rivals(setup: Setup, law: Law | None, done: dict[Cell, dict[str, Any]], budget: float) -> dict[str, Rival]:
+    """The best predicted shape of each family at a budget of FLOPs; the best measured cell where no law could be fitted."""
+    layout = setup.layout
+    rivals = {}
+    for family, shapes in families(layout, done).items():
+        if law is None:
+            shape = _best_measured(layout, done, budget, dense=family == "dense")
+        else:
+            shape = ranked(setup, law, shapes, "flops", budget)[0].shape
+        rivals[family] = Rival(
+            family=family, shape=shape, steps=steps_for(shape, budget, layout.tokens_per_step, layout.ladder.context)
+        )
+    return rivals
+
+
+def ranked(setup: Setup, law: Law, shapes: Sequence[Shape], currency: str, budget: float) -> list[Answer]:
+    """Answers for these shapes at a budget, best predicted loss first."""
+    return rank(
+        law,
+        shapes,
+        currency=currency,
+        budget=budget,
+        profile=setup.profile,
+        batch=setup.layout.batch,
+        context=setup.layout.ladder.context,
+        least_steps=LEAST_STEPS,
+    )
+
+
+def _best_measured(layout: Layout, done: dict[Cell, dict[str, Any]], budget: float, dense: bool) -> Shape:
+    losses = {
+        cell: record["validation_loss"]
+        for cell, record in done.items()
+        if cell.budget_flops == budget and (cell.experts == 0) == dense and record["status"] == "finished"
+    }
+    return layout.shape(min(losses, key=lambda cell: losses[cell]))
+
+
+def open_sides(layout: Layout, done: dict[Cell, dict[str, Any]], rivals: dict[str, Rival], budget: float) -> list[str]:
+    """In words, the sides on which a rival's minimum was not bracketed at the largest budget."""
+    sides = []
+    for rival in rivals.values():
+        experts = rival.shape.experts
+        losses = line_losses(done, experts, budget)
+        side = open_side(losses) if losses else "larger"
+        if side is not None:
+            edge = min(losses) if side == "smaller" else max(losses)
+            family = f"{experts} experts" if experts else "dense"
+            sides.append(f"the best {family} size may be {side} than width {edge}, the last one trained")
+    return sides
+
+
+def verdict_task(setup: Setup, rates: RateModel, rival: Rival, seed: int, alone: bool) -> Task:
+    """One run of a rival with a seed that the grid did not use, scored on test text."""
+    tokens = rival.steps * setup.layout.tokens_per_step
+    job = setup.job(rival.shape, rival.steps, rates.rate(rival.shape, tokens), GRID_SEED + seed)
+    experts = f"{rival.shape.experts} experts" if rival.shape.experts else "dense"
+    return Task(
+        job=job,
+        label=f"{experts}, width {rival.shape.d_model}, seed {seed}" + (", timed" if alone else ""),
+        splits=("validation", "test"),
+        evaluation_tokens=TEST_TOKENS,
+        alone=alone,
+        keep_checkpoint=True,
+        tag=(rival, seed),
+    )
+
+
+def equal_flops(
+    setup: Setup, rates: RateModel, rivals: dict[str, Rival], seeds: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Run both rivals with every seed on the study's workers; records by family, in the order of seeds."""
+    tasks = [verdict_task(setup, rates, rival, seed, False) for seed in _seeds(seeds) for rival in rivals.values()]
+    records = setup.run(tasks)
+    return {
+        family: [records[task.job.hash] for task in tasks if task.tag[0].family == family] for family in rivals
+    }
+
+
+def _seeds(count: int) -> range:
+    return range(1, count + 1)
+
+
+def seconds_per_step(setup: Setup, rates: RateModel, shapes: Sequence[Shape], steps: int) -> dict[Shape, float]:
+    """Median seconds of a training step of each shape, timed in turn with the machine to themselves."""
+    tasks = []
+    for shape in dict.fromkeys(shapes):
+        step = setup.profile.step_seconds(shape, setup.layout.batch, setup.layout.ladder.context).value
+        count = min(max(20, math.ceil(TRIAL_SECONDS / step)), steps)
+        rate = rates.rate(shape, count * setup.layout.tokens_per_step)
+        experts = f"{shape.experts} experts" if shape.experts else "dense"
+        tasks.append(
+            Task(
+                job=setup.job(shape, count, rate, GRID_SEED),
+                label=f"timing {experts}, width {shape.d_model}",
+                splits=(),
+                alone=True,
+            )
+        )
+    records = run_in_turn(
+        tuple(tasks), store=setup.store, text_folder=setup.text.folder, listener=setup.listener
+    )
+    return {task.job.shape: records[task.job.hash]["median_step_seconds"] for task in tasks}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondsPlan:
+    """What is trained at equal seconds, frozen before the first timed run."""
+
+    dense_flops: Rival  # its cost is the budget
+    dense: Rival
+    sparse: Rival
+    budget_seconds: float  # as the timing trial expects it
+    step_seconds: dict[str, float]
+
+
+def plan_seconds(
+    setup: Setup, rates: RateModel, law: Law | None, done: dict[Cell, dict[str, Any]], at_flops: dict[str, Rival]
+) -> SecondsPlan:
+    """Choose shape and tokens of each family for the seconds that the dense FLOP winner costs.
+
+    The profile makes a short list, a timing trial in turn replaces its figures, the law chooses.
+    """
+    layout, winner = setup.layout, at_flops["dense"]
+    expected = setup.profile.step_seconds(winner.shape, layout.batch, layout.ladder.context).value * winner.steps
+    listed = {
+        family: [answer.shape for answer in ranked(setup, law, shapes, "seconds", expected)[: SHORTLIST[family]]]
+        if law is not None
+        else [at_flops[family].shape]
+        for family, shapes in families(layout, done).items()
+    }
+    timed = seconds_per_step(
+        setup, rates, [winner.shape, at_flops["sparse"].shape, *listed["dense"], *listed["sparse"]], winner.steps
+    )
+    budget = timed[winner.shape] * winner.steps
+
+    def choose(family: str) -> Rival:
+        options = [
+            Rival(family=family, shape=shape, steps=max(LEAST_STEPS, round(budget / timed[shape])))
+            for shape in dict.fromkeys([at_flops[family].shape, *listed[family]])
+        ]
+        if law is None:
+            return options[0]
+        losses = [
+            float(np.asarray(law.loss(**law.variables(option.shape, option.steps * layout.tokens_per_step))).item())
+            for option in options
+        ]
+        return options[int(np.argmin(losses))]
+
+    dense = choose("dense")
+    return SecondsPlan(
+        dense_flops=winner,
+        dense=winner if dense.shape == winner.shape else dense,
+        sparse=choose("sparse"),
+        budget_seconds=budget,
+        step_seconds={f"{shape.d_model}/{shape.experts}": value for shape, value in timed.items()},
+    )
+
+
+def equal_seconds(
+    setup: Setup, rates: RateModel, plan: SecondsPlan, seeds: int
+) -> tuple[float, dict[str, list[dict[str, Any]]]]:
+    """Run both rivals alone and in turn, seed by seed; adjust steps once where a cost misses the budget by over 3 %.
+
+    Returns the budget in measured seconds, and the records by family.
+    """
+    records, winner_seconds = _timed_rounds(setup, rates, plan, seeds)
+    budget = float(np.mean(winner_seconds))
+    adjusted = replace(
+        plan, dense=_adjust(plan.dense, records["dense"], budget), sparse=_adjust(plan.sparse, records["sparse"], budget)
+    )
+    if adjusted != plan and setup.clock.remaining > 1.1 * seeds * 2 * budget:
+        records, again = _timed_rounds(setup, rates, adjusted, seeds)
+        budget = float(np.mean(again or winner_seconds))
+    return budget, records
+
+
+def _adjust(rival: Rival, records: Sequence[dict[str, Any]], budget: float) -> Rival:
+    ratio = float(np.mean([record["seconds"] for record in records])) / budget
+    return rival if abs(ratio - 1) <= COST_TOLERANCE else replace(rival, steps=max(LEAST_STEPS, round(rival.steps / ratio)))
+
+
+def _timed_rounds(
+    setup: Setup, rates: RateModel, plan: SecondsPlan, seeds: int
+) -> tuple[dict[str, list[dict[str, Any]]], list[float]]:
+    records: dict[str, list[dict[str, Any]]] = {"dense": [], "sparse": []}
+    winner_seconds = []
+    for seed in _seeds(seeds):
+        rivals = [plan.dense, plan.sparse] + ([plan.dense_flops] if seed == 1 and plan.dense_flops != plan.dense else [])
+        group = tuple(verdict_task(setup, rates, rival, seed, True) for rival in rivals)
+        done = run_in_turn(group, store=setup.store, text_folder=setup.text.folder, listener=setup.listener)
+        by_rival = {rival: done[task.job.hash] for rival, task in zip(rivals, group, strict=True)}
+        records["dense"].append(by_rival[plan.dense])
+        records["sparse"].append(by_rival[plan.sparse])
+        if plan.dense_flops in by_rival:
+            winner_seconds.append(by_rival[plan.dense_flops]["seconds"])
+    return records, winner_seconds
+
+
+def joules_verdict(seconds: dict[str, Any], watts: float, source: str) -> dict[str, Any]:
+    """The verdict at equal joules where no meter is readable: the seconds' verdict times stated watts."""
+    if seconds["budget"]["value"] is None:
+        return undecided("joules", seconds["reason"], None, "estimated")
+    scaled = {
+        family: {**seconds[family], "joules": seconds[family]["seconds"] * watts} if seconds[family] else None
+        for family in ("dense", "sparse")
+    }
+    return {
+        **seconds,
+        **scaled,
+        "budget": {"currency": "joules", "value": seconds["budget"]["value"] * watts},
+        "basis": "estimated",
+        "reason": f"{seconds['reason']}; no meter is readable, so this is the seconds' finding times {watts:g} W ({source})",
+    }
+
+
+def decide_currency(
+    currency: str,
+    budget: float,
+    records: dict[str, list[dict[str, Any]]],
+    sides: Sequence[str],
+) -> dict[str, Any]:
+    """The verdict of one currency from its records."""
+    return decide(currency, budget, records["dense"], records["sparse"], sides)
+
+
+def flops_of(rival: Rival, layout: Layout) -> float:
+    """Training FLOPs of a rival's run."""
+    return training_flops_per_token(rival.shape, layout.ladder.context) * rival.steps * layout.tokens_per_step

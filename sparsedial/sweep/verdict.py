@@ -1,0 +1,157 @@
+"""The verdict: dense minus sparse at equal cost, with Welch's interval over fresh seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsedial.units import human_count, human_joules, human_seconds
+
+CONFIDENCE = 0.95
+COST_TOLERANCE = 0.03
+
+
+def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> dict[str, float | None]:
+    """Mean with Student's t interval; the interval is null with a single value."""
+    from scipy import stats
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return {"mean": mean, "low": None, "high": None}
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def welch_gap(dense: Sequence[float], sparse: Sequence[float], confidence: float = CONFIDENCE) -> dict[str, float]:
+    """Dense minus sparse mean loss with Welch's t interval; needs two seeds in each family.
+
+    Source: Welch 1947, Biometrika 34
+    """
+    from scipy import stats
+
+    gap = float(np.mean(dense) - np.mean(sparse))
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (dense, sparse)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return {"mean": gap, "low": gap, "high": gap}
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(values) - 1) for part, values in zip(parts, (dense, sparse), strict=True)
+    )
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    return {"mean": gap, "low": gap - half, "high": gap + half}
+
+
+def budget_words(currency: str, value: float) -> str:
+    """A budget in words: `2e+12 FLOPs`, `3 min 20 s`, `4.1 kJ`."""
+    return {
+        "flops": lambda: f"{value:.3g} FLOPs",
+        "seconds": lambda: human_seconds(value),
+        "joules": lambda: human_joules(value),
+    }[currency]()
+
+
+def undecided(currency: str, reason: str, budget: float | None = None, basis: str = "measured") -> dict[str, Any]:
+    """A verdict that could not be reached, with the reason."""
+    return {
+        "winner": "undecided",
+        "reason": reason,
+        "budget": {"currency": currency, "value": budget},
+        "sparse": None,
+        "dense": None,
+        "gap": None,
+        "confidence": CONFIDENCE,
+        "seeds": 0,
+        "basis": basis,
+    }
+
+
+def decide(
+    currency: str,
+    budget: float,
+    dense: Sequence[dict[str, Any]],
+    sparse: Sequence[dict[str, Any]],
+    open_sides: Sequence[str],
+    basis: str = "measured",
+) -> dict[str, Any]:
+    """The verdict of one currency from the run records of both families, one record a seed.
+
+    Undecided where a run diverged, a minimum was not bracketed (`open_sides` says which), the costs are more than
+    3 % apart from the budget, fewer than two seeds finished, or the gap's interval holds 0.
+    """
+    finished = [[run for run in runs if run["status"] == "finished"] for runs in (dense, sparse)]
+    if min(map(len, finished)) < 2:
+        return undecided(currency, "fewer than two seeds of each family finished", budget, basis)
+    losses = [[run["test_loss"] for run in runs] for runs in finished]
+    gap = welch_gap(*losses)
+    winner = "sparse" if gap["low"] > 0 else "dense" if gap["high"] < 0 else "undecided"
+    reasons = [*open_sides, *_cost_gaps(currency, budget, *finished)]
+    better = "sparse" if gap["mean"] > 0 else "dense"
+    spread = f"{abs(gap['mean']):.4f} nats per token (95 % interval of dense minus sparse {gap['low']:+.4f} to {gap['high']:+.4f})"
+    if winner == "undecided":
+        reason = f"the interval of the gap holds 0: {better} is ahead by {spread}"
+    elif reasons:
+        winner, reason = "undecided", f"{better} is ahead by {spread}, but " + "; ".join(reasons)
+    else:
+        reason = f"{winner} is better by {spread} at {budget_words(currency, budget)}"
+    return {
+        "winner": winner,
+        "reason": reason,
+        "budget": {"currency": currency, "value": budget},
+        "sparse": family(finished[1]),
+        "dense": family(finished[0]),
+        "gap": gap,
+        "confidence": CONFIDENCE,
+        "seeds": min(map(len, finished)),
+        "basis": basis,
+    }
+
+
+def _cost_gaps(currency: str, budget: float, *families: Sequence[dict[str, Any]]) -> list[str]:
+    gaps = []
+    for name, runs in zip(("dense", "sparse"), families, strict=True):
+        costs = [run[currency] for run in runs if run[currency] is not None]
+        ratio = float(np.mean(costs)) / budget if costs else math.nan
+        if not abs(ratio - 1) <= COST_TOLERANCE:
+            gaps.append(f"the {name} runs cost {ratio - 1:+.1%} of the budget")
+    return gaps
+
+
+def family(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the verdict says of one family: its shape, and means over its seeds."""
+    first = runs[0]
+
+    def mean(key: str) -> float | None:
+        values = [run[key] for run in runs if run[key] is not None]
+        return float(np.mean(values)) if values else None
+
+    return {
+        "shape": first["shape"],
+        "sparsity": first["sparsity"],
+        "tokens": first["tokens"],
+        "total_parameters": first["total_parameters"],
+        "active_parameters": first["active_parameters"],
+        "loss": mean_interval([run["test_loss"] for run in runs]),
+        "bits_per_byte": mean("test_bits_per_byte"),
+        "flops": mean("flops"),
+        "seconds": mean("seconds"),
+        "joules": mean("joules"),
+        "learning_rate": first["recipe"]["learning_rate"],
+        "checkpoint": first.get("checkpoint"),
+        "runs": [run["hash"] for run in runs],
+    }
+
+
+def describe_shape(shape: dict[str, Any], total_parameters: int, active_parameters: int) -> str:
+    """`width 48, 32 experts (top 2 + 1 shared), 0.5M parameters, 60k active`."""
+    experts = (
+        f"{shape['experts']} experts (top {shape['top_k']} + {shape['shared_experts']} shared)"
+        if shape["experts"]
+        else "dense"
+    )
+    return (
+        f"width {shape['d_model']}, {experts}, {human_count(total_parameters)} parameters,"
+        f" {human_count(active_parameters)} active"
+    )

@@ -1,0 +1,91 @@
+"""Which documents train, which choose, and which judge."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sparsedial.text.corpus import Document
+
+SPLITS = ("train", "validation", "test")
+HELD_OUT = ("test", "validation")  # in the order in which they are filled
+HELD_OUT_SHARE = 0.05  # of the bytes, for each of validation and test
+HELD_OUT_MOST_BYTES = 16 * 2**20
+PARTS_PER_TEXT = 40  # a document above twice the size of such a part is cut
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """What is kept of a document between two readings of its corpus."""
+
+    group: str
+    size: int
+    fingerprint: bytes  # equal for texts that differ in white space only
+
+
+def entry(document: Document) -> Entry:
+    """What the split needs to know of a document."""
+    words = hashlib.blake2b(b" ".join(document.text.split()), digest_size=16)
+    return Entry(group=document.group, size=len(document.text), fingerprint=words.digest())
+
+
+def cuts(entries: Iterable[Entry]) -> dict[str, int]:
+    """The groups to be cut and the bytes of their parts: those of one document above a twentieth of the whole text.
+
+    So a text in one file has at least twenty documents, and no held-out split is one long document.
+    """
+    sizes = group_sizes(entries)
+    part = max(1, sum(sizes.values()) // PARTS_PER_TEXT)
+    return {group: part for group, size in sizes.items() if size > 2 * part}
+
+
+def group_sizes(entries: Iterable[Entry]) -> dict[str, int]:
+    """Bytes per group."""
+    sizes: dict[str, int] = {}
+    for item in entries:
+        sizes[item.group] = sizes.get(item.group, 0) + item.size
+    return sizes
+
+
+def assign(sizes: Mapping[str, int]) -> dict[str, str]:
+    """The split of each group: by a hash of its name, until test and then validation have their share of the bytes.
+
+    Whole groups only, so a group larger than a held-out share always trains. Nothing but names and sizes matters, so
+    the same text splits the same way everywhere.
+    """
+    quota = min(HELD_OUT_SHARE * sum(sizes.values()), HELD_OUT_MOST_BYTES)
+    filled: dict[str, int] = dict.fromkeys(HELD_OUT, 0)
+    splits: dict[str, str] = {}
+    for group in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        split = next((name for name in HELD_OUT if _takes(filled[name], sizes[group], quota)), "train")
+        splits[group] = split
+        if split != "train":
+            filled[split] += sizes[group]
+    return splits
+
+
+def _takes(filled: int, size: int, quota: float) -> bool:
+    # closing at 0.9 keeps the last gap from being filled by whatever is small
+    return filled < 0.9 * quota and filled + size <= 1.1 * quota
+
+
+def destinations(entries: Iterable[Entry], splits: Mapping[str, str]) -> tuple[list[str | None], dict[str, int]]:
+    """The split of each document in order, None for one that is left out; and how many were left out of each split.
+
+    Left out is a held-out document that equals, but for white space, one of train or an earlier held-out one. What
+    stands in both validation and test is kept in validation, so test is fresh.
+    """
+    listed = list(entries)
+    seen = {item.fingerprint for item in listed if splits[item.group] == "train"}
+    found: list[str | None] = [splits[item.group] for item in listed]
+    removed: dict[str, int] = dict.fromkeys(SPLITS[1:], 0)
+    for split in removed:  # validation before test
+        for place, item in enumerate(listed):
+            if found[place] != split:
+                continue
+            if item.fingerprint in seen:
+                found[place] = None
+                removed[split] += 1
+            seen.add(item.fingerprint)
+    return found, removed

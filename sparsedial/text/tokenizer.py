@@ -1,0 +1,275 @@
+"""From text to token ids and back: bytes, a BPE trained on the text, or anybody's tokenizer.json."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsedial import store
+from sparsedial.errors import UserError
+
+END = "<|endoftext|>"
+END_NAMES = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
+LEAST_BPE = 257  # the end token and one token for each byte value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """Text to token ids and back; without a backend the ids are the bytes themselves and NUL is the end token."""
+
+    name: str
+    vocab_size: int
+    end_token: int
+    digest: str
+    backend: Any = field(default=None, repr=False, compare=False)
+    token_bytes: np.ndarray | None = field(default=None, repr=False, compare=False)  # by id, where an id fixes them
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest unsigned type that holds every id."""
+        return np.min_scalar_type(self.vocab_size - 1)
+
+    def encode(self, text: bytes) -> np.ndarray:
+        """The ids of one document, its end token not among them."""
+        if self.backend is None:
+            return np.frombuffer(text, np.uint8)
+        (encoding,) = self.backend.encode_batch_fast([text.decode()], add_special_tokens=False)  # without offsets
+        return np.array(encoding.ids, self.dtype)
+
+    def encode_with_lengths(self, text: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of one document and the bytes that each stands for; the latter sum to the document's size.
+
+        Where the tokenizer changes the text first (Unicode normalisation), a token stands for the original bytes that
+        it covers, and what lies between two tokens belongs to the later one.
+        """
+        if self.backend is None:
+            ids = self.encode(text)
+            return ids, np.ones(len(ids), np.uint32)
+        encoding = self.backend.encode(text.decode(), add_special_tokens=False)
+        ids = np.array(encoding.ids, self.dtype)
+        if self.token_bytes is not None:
+            lengths = self.token_bytes[ids]
+            if int(lengths.sum()) == len(text):
+                return ids, lengths
+        return ids, _covered_bytes(text.decode(), encoding.offsets)
+
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """The text of these ids without end tokens; bytes that are not UTF-8 become the replacement sign."""
+        kept = [int(token) for token in ids if int(token) != self.end_token]
+        if self.backend is None:
+            return bytes(kept).decode(errors="replace")
+        return self.backend.decode(kept, skip_special_tokens=False)
+
+    def keeps(self, text: bytes, ids: np.ndarray) -> bool:
+        """Whether the ids still say all of the text; a leading space and Unicode normalisation are forgiven."""
+        if self.backend is None:
+            return True
+        before, after = text.decode(), self.decode(ids)
+        return after == before or _plain_form(after) == _plain_form(before)
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, from which `transformers` builds the same tokenizer."""
+        content = json.dumps(_bytes_content()) if self.backend is None else self.backend.to_str()
+        end = END if self.backend is None else self.backend.id_to_token(self.end_token)
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": end,
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": 10**9,
+            "sparsedial_name": self.name,
+        }
+        store.write_atomically(folder / "tokenizer.json", content.encode())
+        store.write_atomically(folder / "tokenizer_config.json", (json.dumps(settings, indent=1) + "\n").encode())
+
+
+def _plain_form(text: str) -> str:
+    return unicodedata.normalize("NFC", text).removeprefix(" ")
+
+
+def _covered_bytes(text: str, offsets: list[tuple[int, int]]) -> np.ndarray:
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    widths = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+    byte_at = np.concatenate([[0], np.cumsum(widths)])
+    ends = np.maximum.accumulate(byte_at[np.array([end for _, end in offsets], np.int64)])
+    if len(ends):
+        ends[-1] = byte_at[-1]
+    return np.diff(ends, prepend=0).astype(np.uint32)
+
+
+def byte_tokenizer() -> Tokenizer:
+    """The tokenizer whose 256 ids are the byte values."""
+    return Tokenizer(name="bytes", vocab_size=256, end_token=0, digest=store.digest("bytes, 0 ends a document"))
+
+
+def bpe_size(setting: str) -> int | None:
+    """N of the setting `bpe:N`, None for any other setting.
+
+    Raises: UserError where N is not a whole number of at least `LEAST_BPE`.
+    """
+    if not setting.startswith("bpe"):
+        return None
+    match = re.fullmatch(r"bpe:(\d+)(k?)", setting)
+    size = int(match[1]) * (1000 if match[2] else 1) if match else 0
+    if size < LEAST_BPE:
+        raise UserError(
+            f"tokenizer: cannot read '{setting}'", hint=f"write it like bpe:4096, with at least {LEAST_BPE} tokens"
+        )
+    return size
+
+
+def train_bpe(texts: Iterable[bytes], size: int) -> Tokenizer:
+    """A byte-level BPE of at most `size` tokens learnt from these texts; id 0 is the end token.
+
+    It has fewer tokens where the texts hold fewer pairs that occur twice.
+    """
+    tokenizers = _library()
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[END],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator((text.decode() for text in texts), trainer)
+    return _wrap(backend, name=f"bpe:{size}", end_token=0)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json` (also .gz) or of a folder that holds one, such as a checkpoint.
+
+    Raises: UserError where it is missing, not a tokenizer, or names no token that ends a document.
+    """
+    file = path / "tokenizer.json" if path.is_dir() else path
+    content = _read(file)
+    if content == _bytes_content():
+        return byte_tokenizer()
+    try:
+        backend = _library().Tokenizer.from_str(json.dumps(content))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise UserError(f"{file}: not a tokenizer ({error})") from error
+    settings_file = file.with_name("tokenizer_config.json")
+    settings = _read(settings_file) if settings_file.is_file() else {}
+    return _wrap(
+        backend, name=str(settings.get("sparsedial_name") or file.name), end_token=_end_token(backend, settings, file)
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = file.read_bytes()
+        content = json.loads(gzip.decompress(data) if file.suffix == ".gz" else data)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"tokenizer: {file}: no such file", hint="bytes, bpe:N, or the path of a tokenizer.json"
+        ) from error
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"tokenizer: {file}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"tokenizer: {file}: not a JSON object")
+    return content
+
+
+def _end_token(backend: Any, settings: dict[str, Any], file: Path) -> int:
+    stated = settings.get("eos_token")
+    stated = stated.get("content") if isinstance(stated, dict) else stated
+    for name in (stated, *END_NAMES):
+        token = backend.token_to_id(name) if name else None
+        if token is not None:
+            return int(token)
+    raise UserError(
+        f"{file}: no token that ends a document",
+        hint=f"add one of {', '.join(END_NAMES)}, or name it in tokenizer_config.json",
+    )
+
+
+def _wrap(backend: Any, *, name: str, end_token: int) -> Tokenizer:
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True  # a text that spells out <|endoftext|> holds those letters, not that token
+    vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=True)
+    size = max(vocabulary.values()) + 1
+    content = json.loads(backend.to_str())
+    return Tokenizer(
+        name=name,
+        vocab_size=size,
+        end_token=end_token,
+        digest=store.digest({"content": content, "end_token": end_token}),
+        backend=backend,
+        token_bytes=_token_bytes(vocabulary, backend, size) if _is_byte_level(content) else None,
+    )
+
+
+def _is_byte_level(content: dict[str, Any]) -> bool:
+    return (
+        '"ByteLevel"' in json.dumps(content.get("pre_tokenizer")) and (content.get("model") or {}).get("type") == "BPE"
+    )
+
+
+def _token_bytes(vocabulary: dict[str, int], backend: Any, size: int) -> np.ndarray:
+    lengths = np.zeros(size, np.uint32)
+    for token, place in vocabulary.items():
+        lengths[place] = len(token)  # byte-level BPE writes one letter a byte
+    for place, added in backend.get_added_tokens_decoder().items():
+        lengths[place] = len(added.content.encode())
+    return lengths
+
+
+@functools.cache
+def _byte_letters() -> list[str]:
+    """The letter that byte-level BPE writes for each byte value: itself where it is printable, else one from 256 on."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 512))
+    return [chr(value if value in printable else next(others)) for value in range(256)]
+
+
+def _bytes_content() -> dict[str, Any]:
+    """The byte vocabulary as a tokenizer.json: byte-level BPE without a merge, whose id 0 (NUL) ends a document."""
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": 0, "content": END, **special}],
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {END if value == 0 else letter: value for value, letter in enumerate(_byte_letters())},
+            "merges": [],
+        },
+    }
+
+
+def _library() -> Any:
+    try:
+        import tokenizers  # slow to import, and bytes do without
+        import tokenizers.decoders
+        import tokenizers.models
+        import tokenizers.pre_tokenizers
+        import tokenizers.trainers
+    except ImportError as error:
+        raise UserError(
+            "the package 'tokenizers' is missing", hint="pip install 'sparsedial[train]', or take bytes"
+        ) from error
+    return tokenizers

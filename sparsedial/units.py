@@ -1,0 +1,85 @@
+"""Human numbers in, units out."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from sparsedial.errors import UserError
+
+COUNT_UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}
+SECOND_UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "ms": 1e-3}
+BYTE_UNITS = {
+    "": 1,
+    "b": 1,
+    **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgtp", start=1)},
+    **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgtp", start=1)},
+}
+JOULE_UNITS = {"": 1, "j": 1, "kj": 1e3, "mj": 1e6, "gj": 1e9, "wh": 3600, "kwh": 3.6e6, "mwh": 3.6e9}
+
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
+
+
+def _parse(text: str | float, units: dict[str, float], name: str, example: str) -> float:
+    match = _QUANTITY.fullmatch(str(text))
+    if match is None or match[2].lower() not in units:
+        raise UserError(f"{name}: cannot read '{text}'", hint=f"write it like {example}")
+    value = float(match[1]) * units[match[2].lower()]
+    if not math.isfinite(value) or value <= 0:
+        raise UserError(f"{name}: {text} is not a positive number", hint=f"write it like {example}")
+    return value
+
+
+def parse_count(text: str | float, name: str = "number") -> float:
+    """A positive count such as `1e18`, `3e9`, `131B` or `40k`."""
+    return _parse(text, COUNT_UNITS, name, "1e18, 131B or 40k")
+
+
+def parse_seconds(text: str | float, name: str = "time") -> float:
+    """Positive seconds from `90`, `10m`, `1.5h` or `2d`."""
+    return _parse(text, SECOND_UNITS, name, "90s, 10m or 1.5h")
+
+
+def parse_bytes(text: str | float, name: str = "memory") -> float:
+    """Positive bytes from `80GB`, `512MiB` or a plain number."""
+    return _parse(text, BYTE_UNITS, name, "80GB or 512MiB")
+
+
+def parse_joules(text: str | float, name: str = "energy") -> float:
+    """Positive joules from `5000`, `3MJ` or `2.5kWh`."""
+    return _parse(text, JOULE_UNITS, name, "5000J, 3MJ or 2.5kWh")
+
+
+def human_count(value: float) -> str:
+    """Three significant digits with k, M, B or T; powers of ten beyond."""
+    for limit, letter in ((1e15, None), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value:.3g}" if letter is None else f"{value / limit:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def human_seconds(value: float) -> str:
+    """`4.2 ms`, `12.3 s`, `4 min 05 s` or `2 h 10 min`."""
+    if value < 1:
+        return f"{value * 1e3:.3g} ms"
+    if value < 100:
+        return f"{value:.3g} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def human_bytes(value: float) -> str:
+    """Decimal units, as disks and GPU makers count: `1.34 GB`."""
+    for power, prefix in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if abs(value) >= 1000**power:
+            return f"{value / 1000**power:.3g} {prefix}"
+    return f"{value:.0f} B"
+
+
+def human_joules(value: float) -> str:
+    """`12.3 J`, `4.5 kJ`, `3.2 MJ` or `1.5 kWh` from a kilowatt-hour on."""
+    if value >= 3.6e6:
+        return f"{value / 3.6e6:.3g} kWh"
+    return f"{value:.3g} J" if value < 1e3 else f"{value / 1e3:.3g} kJ"

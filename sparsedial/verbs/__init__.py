@@ -1,0 +1,71 @@
+"""One function a verb: it joins floors, and stores what nouns return."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sparsedial.settings import fill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """Where a verb lives and what it does, known without importing it."""
+
+    name: str
+    settings: str  # the dataclass of its settings, in the verb's module
+    summary: str
+
+    @property
+    def module(self) -> Any:
+        """The verb's own module, imported now."""
+        return importlib.import_module(f"sparsedial.verbs.{self.name}")
+
+    @property
+    def settings_class(self) -> type:
+        """The frozen dataclass of the verb's settings."""
+        return getattr(self.module, self.settings)
+
+    @property
+    def function(self) -> Callable[..., dict[str, Any]]:
+        """The verb itself: takes its settings, gives the object that `--json` prints."""
+        return getattr(self.module, self.name)
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb(name="study", settings="StudySettings", summary="find the best sparsity on your text and this machine"),
+        Verb(name="count", settings="CountSettings", summary="parameters, FLOPs and bytes of a model"),
+        Verb(name="fit", settings="FitSettings", summary="fit a scaling law to a table of runs"),
+        Verb(name="train", settings="TrainSettings", summary="train one model"),
+        Verb(name="evaluate", settings="EvaluateSettings", summary="loss and bits per byte of a checkpoint on a text"),
+        Verb(name="generate", settings="GenerateSettings", summary="continue a prompt with a checkpoint"),
+    )
+}
+
+
+def python_function(verb: Verb) -> Callable[..., dict[str, Any]]:
+    """The verb as a Python function: positional and keyword arguments as on the command line.
+
+    Values may be text with units (`time="30m"`) or plain numbers.
+    """
+    fields = [field for field in dataclasses.fields(verb.settings_class) if field.init]
+    first = next((field for field in fields if field.metadata.get("positional")), None)
+
+    def call(*positional: Any, **settings: Any) -> dict[str, Any]:
+        if positional and first is not None:
+            many = first.metadata.get("nargs") in ("*", "+")
+            settings[first.name] = positional if many else positional[0]
+        return verb.function(fill(verb.settings_class, settings, verb.name))
+
+    call.__name__ = call.__qualname__ = verb.name
+    call.__doc__ = verb.function.__doc__
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for field in fields]
+    )
+    return call
