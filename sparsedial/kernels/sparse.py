@@ -38,17 +38,13 @@ class Rows:
 
     row_of_place_N: Tensor  # R where a place is padding
     place_of_row_R: Tensor
-    sizes: list[int]  # rows of each expert, without padding
+    ends_E: Tensor  # where each expert's rows end when they lie without gaps
+    experts: int
     padded_to: int  # M, or 0 where rows lie without gaps
 
-    @property
-    def experts(self) -> int:
-        """E."""
-        return len(self.sizes)
 
-
-def sort_rows(chosen_TK: Tensor, experts: int, pad: bool | None) -> Rows:
-    """Group routed rows by expert; `pad` None lets `padding_pays` decide.
+def sort_rows(chosen_TK: Tensor, experts: int, padded: bool) -> Rows:
+    """Group routed rows by expert.
 
     On CPU, NumPy's stable sort of 16-bit keys is a radix sort, measured 2-6 times as fast as torch.sort.
     """
@@ -58,7 +54,6 @@ def sort_rows(chosen_TK: Tensor, experts: int, pad: bool | None) -> Rows:
     sizes_E = np.bincount(keys_R, minlength=experts)
     most = int(sizes_E.max(initial=0))
     rows = len(keys_R)
-    padded = padding_pays(rows, experts, most) if pad is None else pad
     places_R = np.arange(rows)
     row_of_place_N = order_R
     if padded:
@@ -71,30 +66,22 @@ def sort_rows(chosen_TK: Tensor, experts: int, pad: bool | None) -> Rows:
     return Rows(
         row_of_place_N=torch.from_numpy(row_of_place_N).to(chosen_TK.device),
         place_of_row_R=torch.from_numpy(place_of_row_R).to(chosen_TK.device),
-        sizes=sizes_E.tolist(),
+        ends_E=torch.from_numpy(np.cumsum(sizes_E).astype(np.int32)).to(chosen_TK.device),
+        experts=experts,
         padded_to=most if padded else 0,
     )
 
 
-MOST_PADDED_ROWS = 160  # per expert; above, a product of its own is long enough to hide the call
-
-
-def padding_pays(rows: int, experts: int, most: int) -> bool:
-    """Whether one batched product over padded groups beats one product an expert, by measurement on AVX2 CPUs."""
-    return most <= MOST_PADDED_ROWS and experts * most <= 1.8 * rows
+def gapless_fits(w_EAB: Tensor) -> bool:
+    """Whether PyTorch's grouped product takes such matrices: no float64, strides in multiples of 16 bytes."""
+    return w_EAB.dtype != torch.float64 and all(size * w_EAB.element_size() % 16 == 0 for size in w_EAB.shape[1:])
 
 
 def _times(x_NA: Tensor, w_EAB: Tensor, rows: Rows) -> Tensor:
     """Each row times its expert's matrix."""
     if rows.padded_to:
         return torch.bmm(x_NA.view(rows.experts, rows.padded_to, -1), w_EAB).view(x_NA.shape[0], -1)
-    y_NB = x_NA.new_empty(x_NA.shape[0], w_EAB.shape[2])
-    for x_nA, w_AB, y_nB, size in zip(
-        x_NA.split(rows.sizes), w_EAB.unbind(0), y_NB.split(rows.sizes), rows.sizes, strict=True
-    ):
-        if size:
-            torch.mm(x_nA, w_AB, out=y_nB)
-    return y_NB
+    return torch.nn.functional.grouped_mm(x_NA, w_EAB, offs=rows.ends_E)
 
 
 def _outer(x_NA: Tensor, dy_NB: Tensor, rows: Rows) -> Tensor:
@@ -102,12 +89,7 @@ def _outer(x_NA: Tensor, dy_NB: Tensor, rows: Rows) -> Tensor:
     if rows.padded_to:
         shape = (rows.experts, rows.padded_to, -1)
         return torch.bmm(x_NA.view(shape).transpose(1, 2), dy_NB.view(shape))
-    dw_EAB = x_NA.new_empty(rows.experts, x_NA.shape[1], dy_NB.shape[1])
-    for x_nA, dy_nB, dw_AB, size in zip(
-        x_NA.split(rows.sizes), dy_NB.split(rows.sizes), dw_EAB.unbind(0), rows.sizes, strict=True
-    ):
-        torch.mm(x_nA.t(), dy_nB, out=dw_AB) if size else dw_AB.zero_()
-    return dw_EAB
+    return torch.nn.functional.grouped_mm(x_NA.t(), dy_NB, offs=rows.ends_E)
 
 
 class _SparseFeedForward(torch.autograd.Function):
@@ -123,17 +105,17 @@ class _SparseFeedForward(torch.autograd.Function):
             token_of_place_N.clamp_(max=tokens - 1)  # padding reads any token: its output is never gathered
         x_ND = x_TD.index_select(0, token_of_place_N)
         h_NH = _times(x_ND, w_in_EDH, rows)
-        a_NF = activate(h_NH)
+        a_NF, silu_NF = activate(h_NH)
         y_ND = _times(a_NF, w_out_EFD, rows)
         y_TKD = y_ND.index_select(0, rows.place_of_row_R).view(tokens, top_k, -1)
-        ctx.save_for_backward(w_in_EDH, w_out_EFD, gates_TK, x_ND, h_NH, a_NF, y_TKD)
+        ctx.save_for_backward(w_in_EDH, w_out_EFD, gates_TK, x_ND, h_NH, silu_NF, y_TKD)
         ctx.rows = rows
         return torch.bmm(gates_TK.unsqueeze(1), y_TKD).squeeze(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        w_in_EDH, w_out_EFD, gates_TK, x_ND, h_NH, a_NF, y_TKD = ctx.saved_tensors
+        w_in_EDH, w_out_EFD, gates_TK, x_ND, h_NH, silu_NF, y_TKD = ctx.saved_tensors
         rows: Rows = ctx.rows
         (tokens, top_k), width = gates_TK.shape, dy_TD.shape[1]
         dgates_TK = torch.bmm(y_TKD, dy_TD.unsqueeze(2)).squeeze(2)
@@ -142,20 +124,26 @@ class _SparseFeedForward(torch.autograd.Function):
         torch.mul(dy_TD.unsqueeze(1), gates_TK.unsqueeze(2), out=dy_RD[:-1].view(tokens, top_k, width))
         dy_ND = dy_RD.index_select(0, rows.row_of_place_N)
         da_NF = _times(dy_ND, w_out_EFD.transpose(1, 2), rows)
+        dh_NH, a_NF = activate_backward(h_NH, silu_NF, da_NF)
         dw_out_EFD = _outer(a_NF, dy_ND, rows)
-        dh_NH = activate_backward(h_NH, da_NF)
         dw_in_EDH = _outer(x_ND, dh_NH, rows)
         dx_ND = _times(dh_NH, w_in_EDH.transpose(1, 2), rows)
         dx_TD = dx_ND.index_select(0, rows.place_of_row_R).view(tokens, top_k, width).sum(1)
         return dx_TD, dw_in_EDH, dw_out_EFD, None, dgates_TK, None
 
 
-def _grouped_rows(pad: bool | None) -> Callable[..., Tensor]:
-    def kernel(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
-        rows = sort_rows(chosen_TK, w_in_EDH.shape[0], pad)
-        return _SparseFeedForward.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK.to(x_TD.dtype), rows)  # type: ignore[return-value]
+def gapless(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+    """Rows without gaps and PyTorch's grouped products; padded where those do not take the sizes."""
+    if not (gapless_fits(w_in_EDH) and gapless_fits(w_out_EFD)):
+        return padded(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    rows = sort_rows(chosen_TK, w_in_EDH.shape[0], padded=False)
+    return _SparseFeedForward.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK.to(x_TD.dtype), rows)  # type: ignore[return-value]
 
-    return kernel
+
+def padded(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+    """Every expert's rows padded to the fullest one's, and batched products; any size, any dtype."""
+    rows = sort_rows(chosen_TK, w_in_EDH.shape[0], padded=True)
+    return _SparseFeedForward.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK.to(x_TD.dtype), rows)  # type: ignore[return-value]
 
 
 def torch_grouped(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
@@ -178,9 +166,8 @@ def activate_plain(h_NH: Tensor) -> Tensor:
 
 KERNELS: dict[str, Callable[..., Tensor]] = {
     "reference": reference,
-    "sorted": _grouped_rows(pad=False),
-    "padded": _grouped_rows(pad=True),
-    "rows": _grouped_rows(pad=None),  # sorted or padded, as `padding_pays` says
+    "gapless": gapless,
+    "padded": padded,
     "torch_grouped": torch_grouped,
 }
 
@@ -198,7 +185,7 @@ def sparse_feed_forward(
     Shapes: x [T, D], w_in [E, D, 2F] (gate half first), w_out [E, F, D], chosen [T, K] integers, gates [T, K] to [T, D]
     Raises: UserError for an unknown kernel.
     """
-    name = kernel if kernel != "auto" else ("torch_grouped" if x_TD.is_cuda else "rows")
+    name = kernel if kernel != "auto" else ("torch_grouped" if x_TD.is_cuda else "gapless")
     if name not in KERNELS:
         raise UserError(f"kernel: no kernel named '{kernel}'", hint=nearest(kernel, KERNELS))
     return KERNELS[name](x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)

@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 from sparsedial.errors import UserError
 from sparsedial.shape.shape import Shape
 
-RUNGS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
     """What all shapes of a study share; a rung adds the width and the number of experts."""
@@ -30,7 +27,7 @@ class Ladder:
         """
         if d_model % 8:
             raise UserError(f"ladder: d_model={d_model} is not a multiple of 8")
-        heads = max(4, d_model // 64)
+        heads = max(2, d_model // 32 if d_model <= 256 else d_model // 64)
         d_ff = 3 * d_model
         dense = Shape(
             layers=max(3, round(d_model / 32)) if d_model <= 512 else round(16 * (d_model / 512) ** 0.5),

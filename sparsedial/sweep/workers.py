@@ -256,13 +256,13 @@ def _work(pipe: Connection, text_folder: Path, runs_folder: Path, parent: int) -
 def _train(
     group: tuple[Task, ...], text: Any, store: RunStore, pipe: Connection, parent: int
 ) -> list[dict[str, Any]]:
-    from sparsedial.training.execute import execute
+    from sparsedial.sweep.execute import execute
 
     steps = [
         execute(
             task.job,
             text,
-            store.path(task.job.hash),
+            store,
             splits=task.splits,
             evaluation_tokens=task.evaluation_tokens,
             alone=task.alone,

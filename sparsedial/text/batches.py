@@ -22,12 +22,16 @@ def batch(text: Text, *, seed: int, step: int, batch: int, context: int) -> np.n
     Shapes:  int64 [batch, context + 1]
     Raises:  UserError where the train split holds less than a batch.
     """
-    tokens = text.tokens("train")
     steps = max(1, BLOCK_WINDOWS // batch)
-    starts = _starts(seed, step // steps, steps * batch, batch, context, len(tokens))
+    starts = _starts(seed, step // steps, steps * batch, batch, context, text.train_tokens)
     place = step % steps * batch
-    windows = sliding_window_view(tokens, context + 1)
-    return windows[starts[place : place + batch]].astype(np.int64)
+    return _all_windows(text, context)[starts[place : place + batch]].astype(np.int64)
+
+
+@functools.lru_cache(maxsize=4)
+def _all_windows(text: Text, context: int) -> np.ndarray:
+    """Every window of the train split as a view: making it anew would cost more than the batch."""
+    return sliding_window_view(text.tokens("train"), context + 1)
 
 
 def repeats(text: Text, tokens: float) -> float:

@@ -66,7 +66,7 @@ class Windows:
     def add(self, text: bytes) -> None:
         """Sample the windows of one document: one every stride bytes of the whole text, none across two documents."""
         hashes = window_hashes(text)
-        self._sample.append(hashes[-self._position % self._stride :: self._stride])
+        self._sample.append(hashes[-self._position % self._stride :: self._stride].copy())  # not a view of them all
         self._position += len(text)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from sparsedial.errors import UserError
 from sparsedial.text.corpus import Corpus, Document, documents, open_corpus
 from sparsedial.text.overlap import Overlap
 from sparsedial.text.shards import MAKE_AGAIN, Shard, mapped
-from sparsedial.text.splits import SPLITS, Entry, assign, cuts, destinations, entry, group_sizes
+from sparsedial.text.splits import SPLITS, Entry, assign, cuts, destinations, entry, group_sizes, is_same
 from sparsedial.text.tokenizer import Tokenizer, bpe_size, byte_tokenizer, load_tokenizer, train_bpe
 
 PROTOCOL = 1  # rises when the same sources would give other tokens
@@ -124,7 +124,7 @@ class Reading:
         """
         count = 0
         for document in documents(self.corpus, self.cut):
-            if count >= len(self.entries) or entry(document) != self.entries[count]:
+            if count >= len(self.entries) or not is_same(document, self.entries[count]):
                 raise UserError(f"{document.name} changed while the text was prepared", hint="run the command again")
             count += 1
             yield document
@@ -162,6 +162,7 @@ def prepare(sources: Iterable[str], *, tokenizer: str | Tokenizer = "bytes", fol
             "splits": shards,
             **_origin(reading, whole),
             "duplicates_removed": removed,
+            "duplicates_in_train": _duplicates_in_train(reading, splits),
             "overlap": overlap,
             "documents_changed_by_tokenizer": changed,
         }
@@ -205,6 +206,10 @@ def _read(corpus: Corpus, *, uncut: bool = False, cut: Mapping[str, int] | None 
         named = ", ".join(corpus.sources) or "the standard library"
         raise UserError(f"{named}: empty: no text in {len(corpus.files)} files")
     reading = Reading(corpus=corpus, cut=cut or {}, entries=tuple(entries), digest=together.hexdigest())
+    if not uncut and reading.bytes < LEAST_BYTES:
+        raise UserError(
+            f"text: {reading.bytes} bytes are too few to train on and to hold some out", hint=f"at least {LEAST_BYTES}"
+        )
     if cut is None and not uncut and not reading.grouped and (found := cuts(entries)):
         return _read(corpus, cut=found)
     return reading
@@ -213,18 +218,20 @@ def _read(corpus: Corpus, *, uncut: bool = False, cut: Mapping[str, int] | None 
 def _destinations(reading: Reading, whole: bool) -> tuple[list[str | None], dict[str, int]]:
     if whole:
         return ["test"] * len(reading.entries), {"validation": 0, "test": 0}
-    if reading.bytes < LEAST_BYTES:
-        raise UserError(
-            f"text: {reading.bytes} bytes are too few to train on and to hold some out", hint=f"at least {LEAST_BYTES}"
-        )
     found, removed = destinations(reading.entries, assign(group_sizes(reading.entries)))
     for split in SPLITS:
         if split not in found:
             raise UserError(
-                f"text: no document is left for {split} among {len(found)}: {sum(removed.values())} equal ones were removed",
+                f"text: none of {len(found)} documents is left for {split}, after {sum(removed.values())} equal ones",
                 hint="give text that differs more",
             )
     return found, removed
+
+
+def _duplicates_in_train(reading: Reading, splits: list[str | None]) -> int:
+    """Train documents that equal an earlier one but for white space; they stay, and repeat more often than others."""
+    texts = [item.fingerprint for item, split in zip(reading.entries, splits, strict=True) if split == "train"]
+    return len(texts) - len(set(texts))
 
 
 def _sample(reading: Reading, splits: list[str | None]) -> Iterator[bytes]:
@@ -258,7 +265,7 @@ def _write(
 
 
 def _held_out_windows(reading: Reading, splits: list[str | None]) -> Overlap:
-    sizes = dict.fromkeys(SPLITS, 0)
+    sizes: dict[str, int] = dict.fromkeys(SPLITS, 0)
     for item, split in zip(reading.entries, splits, strict=True):
         if split is not None:
             sizes[split] += item.size
@@ -273,8 +280,8 @@ def _held_out_windows(reading: Reading, splits: list[str | None]) -> Overlap:
 def _refuse_loss(changed: list[str], held_out: int, tokenizer: Tokenizer) -> None:
     if len(changed) > LOST_SHARE * held_out:
         raise UserError(
-            f"tokenizer {tokenizer.name}: {len(changed)} of {held_out} held-out documents do not come back from it as they "
-            f"were, the first is {changed[0]}",
+            f"tokenizer {tokenizer.name}: {len(changed)} of {held_out} held-out documents do not come back from it as "
+            f"they were, the first is {changed[0]}",
             hint="bits per byte would be wrong: take bytes, bpe:N, or a byte-level tokenizer",
         )
 

@@ -112,6 +112,10 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def mapped(path: Path, dtype: np.dtype, count: int, sha256: str, verify: bool) -> np.ndarray:
+    """A stored column, read-only.
+
+    Raises: UserError naming the file that is missing, of another length or, where `verify`, of another content.
+    """
     dtype = dtype.newbyteorder("<")
     try:
         size = path.stat().st_size

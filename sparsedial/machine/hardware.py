@@ -1,0 +1,68 @@
+"""What this machine is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from sparsedial.machine.energy import processor_name
+
+NVIDIA_FIELDS = "name,memory.total"
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, memory, system and GPUs, as every record names them."""
+    return {
+        "processor": processor_name(),
+        "cores": usable_cores(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "gpus": gpus(),
+    }
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """Names of NVIDIA GPUs with their memory; none where the driver's own tool is missing."""
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={NVIDIA_FIELDS}", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+class BusyWatch:
+    """The share of all cores that was busy between its making and `share`."""
+
+    def __init__(self) -> None:
+        self._before = _cpu_times()
+
+    def share(self) -> float | None:
+        """Busy share, 0 to 1, everything on the machine counted; None where the system does not tell."""
+        after = _cpu_times()
+        if self._before is None or after is None:
+            return None
+        total, idle = after[0] - self._before[0], after[1] - self._before[1]
+        return (total - idle) / total if total else None
+
+
+def _cpu_times() -> tuple[int, int] | None:
+    try:
+        numbers = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except (OSError, ValueError, IndexError):
+        return None
+    return sum(numbers), numbers[3] + numbers[4]

@@ -1,0 +1,56 @@
+"""One protocol of measuring: warm up, repeat in turn with the rivals, report median, 10th and 90th percentile, count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+import numpy as np
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds of one call."""
+
+    median_seconds: float
+    low_seconds: float  # 10th percentile
+    high_seconds: float  # 90th percentile
+    count: int
+
+    def record(self) -> dict[str, float]:
+        """The timing as JSON."""
+        return asdict(self)
+
+
+def summarise(seconds: list[float]) -> Timing:
+    """The timing of some calls."""
+    low, median, high = np.percentile(seconds, [10, 50, 90])
+    return Timing(median_seconds=float(median), low_seconds=float(low), high_seconds=float(high), count=len(seconds))
+
+
+def measure_in_turn(
+    calls: Mapping[Name, Callable[[], None]], *, rounds: int, round_seconds: float, warmup: int = 2
+) -> dict[Name, Timing]:
+    """Time every call in each round, one after the other, so that what the machine does meanwhile falls on all alike.
+
+    Each call must wait for its own work (synchronise a device) before it returns. In a round a call repeats for about
+    `round_seconds`, at least once.
+    """
+    seconds: dict[Name, list[float]] = {name: [] for name in calls}
+    for number in range(rounds):
+        for name, call in calls.items():
+            for _ in range(warmup if number == 0 else 1):
+                call()
+            end = time.perf_counter() + round_seconds
+            while True:
+                began = time.perf_counter()
+                call()
+                now = time.perf_counter()
+                seconds[name].append(now - began)
+                if now >= end:
+                    break
+    return {name: summarise(values) for name, values in seconds.items()}

@@ -1,0 +1,177 @@
+"""What follows from a shape by arithmetic: parameters, FLOPs, bytes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sparsedial.errors import UserError, nearest
+from sparsedial.shape.shape import Shape
+
+DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
+DEFAULT_CONTEXT = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Everything that a shape determines; `sparsity` holds the three published notions."""
+
+    total_parameters: int
+    active_parameters: int
+    active_parameters_one_embedding: int
+    active_parameters_no_embedding: int
+    sparsity: dict[str, float]
+    forward_flops_per_token: int
+    training_flops_per_token: int
+    context_tokens: int
+    dtype: str
+    weight_bytes: int
+    kv_cache_bytes_per_token: int
+
+    def record(self) -> dict[str, Any]:
+        """The counts as JSON."""
+        return asdict(self)
+
+
+def count(shape: Shape, context: int | None = None, dtype: str = "bfloat16", with_mtp: bool = False) -> Counts:
+    """Parameters, FLOPs per token at a context, bytes of weights and cache.
+
+    Raises: UserError for an unknown dtype, or a context outside 1..the shape's own.
+    """
+    if dtype not in DTYPE_BYTES:
+        raise UserError(f"count: no dtype named '{dtype}'", hint=nearest(dtype, DTYPE_BYTES))
+    context = min(shape.context, DEFAULT_CONTEXT) if context is None else context
+    if not 1 <= context <= shape.context:
+        raise UserError(f"count: context={context} lies outside 1..{shape.context}, the most positions of this model")
+    total = total_parameters(shape, with_mtp)
+    active = active_parameters(shape, with_mtp)
+    table = shape.vocab_size * shape.d_model
+    return Counts(
+        total_parameters=total,
+        active_parameters=active,
+        active_parameters_one_embedding=active - (0 if shape.tied_embeddings else table),
+        active_parameters_no_embedding=active - table * (1 if shape.tied_embeddings else 2),
+        sparsity=sparsity_of(shape),
+        forward_flops_per_token=forward_flops_per_token(shape, context),
+        training_flops_per_token=training_flops_per_token(shape, context),
+        context_tokens=context,
+        dtype=dtype,
+        weight_bytes=total * DTYPE_BYTES[dtype],
+        kv_cache_bytes_per_token=cached_values_per_token(shape) * DTYPE_BYTES[dtype],
+    )
+
+
+def sparsity_of(shape: Shape) -> dict[str, float]:
+    """The three notions: 1 - K/E, 1 - active/total parameters, (K + shared)/(E + shared).
+
+    Source: Abnar et al. 2025; parameter share; Ling 2025
+    """
+    return {
+        "experts": shape.sparsity,
+        "parameters": 1 - active_parameters(shape) / total_parameters(shape),
+        "activation_ratio": shape.activation_ratio,
+    }
+
+
+def attention_parameters(shape: Shape) -> int:
+    """Stored parameters of one attention layer, its own norms included."""
+    d_model, heads = shape.d_model, shape.heads
+    if shape.latent_attention:
+        query_dim = heads * (shape.nope_head_dim + shape.rope_head_dim)
+        queries = (
+            d_model * shape.q_lora_rank + shape.q_lora_rank + shape.q_lora_rank * query_dim
+            if shape.q_lora_rank
+            else d_model * query_dim
+        )
+        latent = d_model * (shape.kv_lora_rank + shape.rope_head_dim) + shape.kv_lora_rank
+        keys_values = shape.kv_lora_rank * heads * (shape.nope_head_dim + shape.v_head_dim)
+        biases = (shape.q_lora_rank + shape.kv_lora_rank + shape.rope_head_dim + d_model) if shape.attention_bias else 0
+        return queries + latent + keys_values + heads * shape.v_head_dim * d_model + biases
+    projected = (heads + 2 * shape.kv_heads) * shape.head_dim
+    norms = {
+        "none": 0,
+        "head": 2 * shape.head_dim,
+        "full": (heads + shape.kv_heads) * shape.head_dim,
+    }[shape.qk_norm]
+    bias = projected if shape.attention_bias else 0
+    return d_model * projected + heads * shape.head_dim * d_model + norms + bias
+
+
+def _sparse_feed_forward(shape: Shape, experts: int) -> int:
+    expert = 3 * shape.d_model * shape.d_expert
+    return (experts + shape.shared_experts) * expert + shape.d_model * shape.experts
+
+
+def _block(shape: Shape, sparse: bool, experts: int) -> int:
+    feed_forward = _sparse_feed_forward(shape, experts) if sparse else 3 * shape.d_model * shape.d_ff
+    return attention_parameters(shape) + feed_forward + 2 * shape.d_model
+
+
+def _parameters(shape: Shape, experts: int, with_mtp: bool) -> int:
+    blocks = shape.sparse_layers * _block(shape, True, experts) + shape.dense_feed_forwards * _block(shape, False, 0)
+    tables = shape.vocab_size * shape.d_model * (1 if shape.tied_embeddings else 2)
+    modules = 0
+    if with_mtp:  # each: a projection of two streams into one, two norms before it, a block, a norm after it
+        module = 2 * shape.d_model**2 + 3 * shape.d_model + _block(shape, shape.experts > 0, experts)
+        modules = shape.mtp_layers * module
+    return blocks + tables + shape.d_model + modules
+
+
+def total_parameters(shape: Shape, with_mtp: bool = False) -> int:
+    """Every stored parameter once, tied embeddings once, buffers not."""
+    return _parameters(shape, shape.experts, with_mtp)
+
+
+def active_parameters(shape: Shape, with_mtp: bool = False) -> int:
+    """Everything that one token uses, router and norms included, both embedding tables when untied."""
+    return _parameters(shape, shape.top_k, with_mtp)
+
+
+def flops_by_part(shape: Shape, context: int) -> dict[str, int]:
+    """Forward FLOPs per token by part, 2 per multiply-add, attention over the full square of the context.
+
+    Units:  FLOP per token
+    """
+    d_model = shape.d_model
+    if shape.latent_attention:
+        score_dim = shape.heads * (shape.nope_head_dim + shape.rope_head_dim + shape.v_head_dim)
+        norms = shape.q_lora_rank + shape.kv_lora_rank
+        biases = (shape.q_lora_rank + shape.kv_lora_rank + shape.rope_head_dim + d_model) if shape.attention_bias else 0
+        projections = attention_parameters(shape) - norms - biases
+    else:
+        score_dim = 2 * shape.heads * shape.head_dim
+        projections = d_model * (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim
+    expert = 3 * d_model * shape.d_expert
+    return {
+        "attention_projections": 2 * shape.layers * projections,
+        "attention_scores": 2 * shape.layers * context * score_dim,
+        "router": 2 * shape.sparse_layers * d_model * shape.experts,
+        "routed_experts": 2 * shape.sparse_layers * shape.top_k * expert,
+        "shared_experts": 2 * shape.sparse_layers * shape.shared_experts * expert,
+        "dense_feed_forward": 2 * shape.dense_feed_forwards * 3 * d_model * shape.d_ff,
+        "unembedding": 2 * d_model * shape.vocab_size,
+    }
+
+
+def forward_flops_per_token(shape: Shape, context: int) -> int:
+    """FLOPs to read one token; leaves out norms, softmax and look-ups.
+
+    Units:   FLOP per token
+    Source:  Abnar et al. 2025, appendix C, with the shape's own widths
+    """
+    return sum(flops_by_part(shape, context).values())
+
+
+def training_flops_per_token(shape: Shape, context: int) -> int:
+    """FLOPs to learn from one token: forward, and twice that backward.
+
+    Units:   FLOP per token
+    """
+    return 3 * forward_flops_per_token(shape, context)
+
+
+def cached_values_per_token(shape: Shape) -> int:
+    """Numbers that a decoder keeps per token: keys and values, or the latent and its rotary key."""
+    if shape.latent_attention:
+        return shape.layers * (shape.kv_lora_rank + shape.rope_head_dim)
+    return 2 * shape.layers * shape.kv_heads * shape.head_dim

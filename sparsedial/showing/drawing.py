@@ -1,0 +1,207 @@
+"""How every picture looks: one palette, one type, room for a title that says the finding; no global state."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from sparsedial.units import human_count
+
+INK, MUTED, RULE, PAPER = "#1c2430", "#5f6b7a", "#d9dee5", "#ffffff"
+DENSE = "#c8500f"
+_SPARSE_RAMP = ("#86bfe6", "#0b2c66")  # sparser is darker
+# On a dark page the same things in colours that stand out there: sparser is lighter.
+_DARK = {INK: "#e8ecf1", MUTED: "#a3aebb", RULE: "#38414d", PAPER: "#171c23", DENSE: "#ff9352"}
+_DARK_SPARSE_RAMP = ("#3f78ad", "#d8edff")
+
+STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "figure.facecolor": PAPER,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "sparsedial",
+}
+WIDTH_INCHES = 9.0
+_LINE_INCHES = 0.26
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of our pictures, for as long as the context lasts."""
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def sparsity_colours(experts: Sequence[int], dark: bool = False) -> dict[int, str]:
+    """One colour for each number of experts: dense orange, sparse blue and darker the sparser."""
+    ramp = _DARK_SPARSE_RAMP if dark else _SPARSE_RAMP
+    sparse = sorted(set(experts) - {0})
+    shares = [place / (len(sparse) - 1) if len(sparse) > 1 else 0.75 for place in range(len(sparse))]
+    colours = {count: _mix(*ramp, share) for count, share in zip(sparse, shares, strict=True)}
+    return {0: _DARK[DENSE] if dark else DENSE, **colours}
+
+
+def _mix(first: str, second: str, share: float) -> str:
+    pairs = [(int(first[place : place + 2], 16), int(second[place : place + 2], 16)) for place in (1, 3, 5)]
+    return "#" + "".join(f"{round(start + (end - start) * share):02x}" for start, end in pairs)
+
+
+def page_colours(experts: Sequence[int]) -> dict[str, tuple[str, str, str]]:
+    """Each colour of the pictures: its name on the page, and what it is there by day and by night."""
+    names = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", DENSE: "dense"}
+    colours = {colour: (name, colour, _DARK[colour]) for colour, name in names.items()}
+    night = sparsity_colours(experts, dark=True)
+    for count, colour in sparsity_colours(experts).items():
+        if count:
+            colours[colour] = (f"experts-{count}", colour, night[count])
+    return colours
+
+
+def canvas(
+    title: str, subtitle: str, *, plot_inches: float, columns: int = 1, right: float = 0.25, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with its title and what it shows above, and `columns` plots of one height beneath."""
+    title_lines = textwrap.wrap(title, 82)
+    subtitle_lines = textwrap.wrap(subtitle, 112)
+    head = 0.2 + _LINE_INCHES * len(title_lines) + 0.2 * len(subtitle_lines) + 0.3
+    foot, left = options.pop("foot", 0.62), options.pop("left", 0.7)
+    height = head + plot_inches + foot
+    figure = Figure(figsize=(WIDTH_INCHES, height))
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        1,
+        columns,
+        left=left / WIDTH_INCHES,
+        right=1 - right / WIDTH_INCHES,
+        top=1 - head / height,
+        bottom=foot / height,
+        wspace=options.pop("wspace", 0.28),
+        width_ratios=options.pop("width_ratios", None),
+    )
+    axes = grid.subplots(squeeze=False, **options)[0]
+    edge = 0.12 / WIDTH_INCHES
+    figure.text(edge, 1 - 0.16 / height, "\n".join(title_lines), fontsize=13, fontweight="bold", va="top", linespacing=1.3)
+    below = 0.2 + _LINE_INCHES * len(title_lines)
+    figure.text(edge, 1 - below / height, "\n".join(subtitle_lines), fontsize=9.5, color=MUTED, va="top", linespacing=1.3)
+    return figure, list(axes)
+
+
+def loss_axis(axes: Axes, label: str | None) -> None:
+    """Loss upwards, with light rules."""
+    axes.grid(axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.tick_params(length=0, axis="y")
+    if label:
+        axes.set_ylabel(label)
+
+
+def log_axis(axes: Axes, label: str | None, spell: Any = human_count) -> None:
+    """A logarithmic axis to the right whose ticks are few and spelled out."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    narrow = high / low < 12
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1, 3) if high / low < 200 else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: spell(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(low, high)
+    if label:
+        axes.set_xlabel(label)
+
+
+def end_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]], least_points: float = 11.5) -> None:
+    """Write each (x, y, text, colour) to the right of its point, pushed apart where they would touch."""
+    figure = axes.get_figure()
+    assert figure is not None
+    scale = 72 / figure.dpi
+    ordered = sorted(labels, key=lambda label: axes.transData.transform(label[:2])[1])
+    heights = [axes.transData.transform(label[:2])[1] * scale for label in ordered]
+    for (x, y, text, colour), height, wanted in zip(ordered, heights, apart(heights, least_points), strict=True):
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(8, wanted - height),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def apart(heights: Sequence[float], least: float) -> list[float]:
+    """The same heights, in order, moved as little as a few passes need until neighbours are `least` apart."""
+    moved = list(heights)
+    for _ in range(200):
+        pushed = False
+        for low in range(len(moved) - 1):
+            missing = least - (moved[low + 1] - moved[low])
+            if missing > 1e-6:
+                moved[low] -= missing / 2
+                moved[low + 1] += missing / 2
+                pushed = True
+        if not pushed:
+            break
+    return moved
+
+
+def png(figure: Figure) -> bytes:
+    """The picture as PNG."""
+    return _saved(figure, format="png", dpi=180, metadata={"Software": None})
+
+
+def svg(figure: Figure) -> bytes:
+    """The picture as SVG, the same bytes each time."""
+    return _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
+    buffer = BytesIO()
+    with style():
+        figure.savefig(buffer, **options)
+    return buffer.getvalue()
+
+
+def svg_for_page(picture: bytes, name: str, description: str, colours: Mapping[str, tuple[str, str, str]]) -> str:
+    """An SVG to stand inside a page: its ids its own, its colours the page's, described for who cannot see it."""
+    text = picture.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for colour, (variable, _, _) in colours.items():
+        text = text.replace(colour, f"var(--{variable})")
+    text = re.sub(r'<svg [^>]*?(viewBox="[^"]+")[^>]*>', r"<svg \1>", text, count=1, flags=re.DOTALL)
+    spoken = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{spoken}" '
+    return text.replace("<svg ", opening, 1)

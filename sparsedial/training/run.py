@@ -1,0 +1,85 @@
+"""A run: its inputs, which name it, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sparsedial.shape.counts import active_parameters, sparsity_of, total_parameters, training_flops_per_token
+from sparsedial.shape.shape import Shape
+from sparsedial.store import digest
+from sparsedial.training.recipe import RECIPE_VERSION, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The inputs of a run; nothing else changes its losses."""
+
+    shape: Shape
+    recipe: Recipe
+    text_digest: str
+    tokenizer: str  # its digest
+    device: str = "cpu"  # kind of device
+    threads: int = 1
+
+    @property
+    def hash(self) -> str:
+        """The run's name: equal inputs, equal name; no paths, times or hosts."""
+        return digest({"recipe_version": RECIPE_VERSION, **asdict(self)})
+
+    @property
+    def flops(self) -> int:
+        """Training FLOPs of the whole run."""
+        return training_flops_per_token(self.shape, self.recipe.context) * self.recipe.tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What training and scoring gave; null with a reason where there is nothing."""
+
+    status: str  # "finished" or "diverged"
+    reason: str | None
+    steps_done: int
+    train_loss: float | None  # mean of the last twentieth of the steps
+    validation_loss: float | None
+    validation_bits_per_byte: float | None
+    test_loss: float | None
+    test_bits_per_byte: float | None
+    seconds: float  # in training steps; scoring and saving not counted
+    median_step_seconds: float
+    evaluation_seconds: float
+    joules: float | None
+    joules_source: str
+    peak_memory_bytes: int
+    expert_load: dict[str, float] | None
+    repeats: float  # times that the train split was gone through
+    alone: bool  # whether the run had the machine to itself
+    machine_busy: float | None  # share of all cores that was busy during the run, our own included
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run: its job and its outcome."""
+
+    job: Job
+    outcome: Outcome
+
+    def record(self) -> dict[str, Any]:
+        """The run as `run.json` holds it."""
+        shape, recipe = self.job.shape, self.job.recipe
+        return {
+            "hash": self.job.hash,
+            "shape": asdict(shape),
+            "recipe": asdict(recipe),
+            "recipe_version": RECIPE_VERSION,
+            "text_digest": self.job.text_digest,
+            "tokenizer": self.job.tokenizer,
+            "device": self.job.device,
+            "threads": self.job.threads,
+            "tokens": recipe.tokens,
+            "flops": self.job.flops,
+            "total_parameters": total_parameters(shape),
+            "active_parameters": active_parameters(shape),
+            "sparsity": sparsity_of(shape),
+            **asdict(self.outcome),
+        }
