@@ -141,7 +141,7 @@ def measure_profile(
     dtype: str,
     meter: Meter,
     process_bytes: float = 0.0,
-    rounds: int = 4,
+    rounds: int = 3,
 ) -> Profile:
     """Time a training step of each shape in turn and fit the model.
 

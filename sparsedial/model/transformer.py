@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparsedial.errors import UserError
+from sparsedial.kernels.norm import norm_rotate, rms_norm, rotate
 from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.kernels.swiglu import swiglu
 from sparsedial.model.router import bias_after, route
@@ -73,34 +74,27 @@ class Attention(nn.Module):
             self.q_norm_C = nn.Parameter(torch.ones(heads * head_dim))
             self.k_norm_C = nn.Parameter(torch.ones(kv_heads * head_dim))
 
-    def _normed(self, qkv_BSQ: Tensor) -> Tensor:
-        """Queries and keys side by side, normed. Shapes: [B, S, Q] to [B, S, H+G, C]"""
+    def _turned(self, qkv_BSQ: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """Queries and keys side by side, normed and rotated. Shapes: [B, S, Q] to [B, S, H+G, C]"""
         shape = self.shape
         count = shape.heads + shape.kv_heads
         qk_BSQ = qkv_BSQ[..., : count * shape.head_dim]
         if shape.qk_norm == "full":
             q_BSQ, k_BSQ = qk_BSQ.split([shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim], 2)
-            q_BSQ = functional.rms_norm(q_BSQ, q_BSQ.shape[2:], self.q_norm_C, shape.norm_eps)
-            k_BSQ = functional.rms_norm(k_BSQ, k_BSQ.shape[2:], self.k_norm_C, shape.norm_eps)
-            qk_BSQ = torch.cat([q_BSQ, k_BSQ], 2)
-        qk_BSGC = qk_BSQ.unflatten(2, (count, shape.head_dim))
+            q_BSQ = rms_norm(q_BSQ, self.q_norm_C, shape.norm_eps)
+            qk_BSQ = torch.cat([q_BSQ, rms_norm(k_BSQ, self.k_norm_C, shape.norm_eps)], 2)
+        qk_BSNC = qk_BSQ.unflatten(2, (count, shape.head_dim))
         if shape.qk_norm == "head":
-            weight_GC = torch.cat(
-                [self.q_norm_C.expand(shape.heads, -1), self.k_norm_C.expand(shape.kv_heads, -1)]
-            )
-            qk_BSGC = functional.rms_norm(qk_BSGC, (shape.head_dim,), None, shape.norm_eps) * weight_GC
-        return qk_BSGC
+            weights = [self.q_norm_C.expand(shape.heads, -1), self.k_norm_C.expand(shape.kv_heads, -1)]
+            return norm_rotate(qk_BSNC, torch.cat(weights), *rotary, shape.norm_eps)
+        return rotate(qk_BSNC, *rotary)
 
     def forward(self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, layer: int) -> Tensor:
         shape = self.shape
         qkv_BSQ = x_BSD @ self.w_qkv_DQ
         if self.b_qkv_Q is not None:
             qkv_BSQ = qkv_BSQ + self.b_qkv_Q
-        qk_BSGC = self._normed(qkv_BSQ)
-        cosine, sine = rotary
-        turned = qk_BSGC.roll(shape.head_dim // 2, -1)
-        qk_BSGC = torch.addcmul(qk_BSGC * cosine, turned, sine)
-        q_BHSC, k_BGSC = qk_BSGC.transpose(1, 2).split([shape.heads, shape.kv_heads], 1)
+        q_BHSC, k_BGSC = self._turned(qkv_BSQ, rotary).transpose(1, 2).split([shape.heads, shape.kv_heads], 1)
         v_BSQ = qkv_BSQ[..., -shape.kv_heads * shape.head_dim :]
         v_BGSC = v_BSQ.unflatten(2, (shape.kv_heads, shape.head_dim)).transpose(1, 2)
         mask = None
@@ -168,7 +162,7 @@ class Block(nn.Module):
 
     def __init__(self, shape: Shape, layer: int) -> None:
         super().__init__()
-        self.shape, self.layer = shape, layer
+        self.layer, self.eps = layer, shape.norm_eps
         sparse = shape.experts > 0 and layer >= shape.dense_layers
         self.attention_norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.feed_forward_norm_D = nn.Parameter(torch.ones(shape.d_model))
@@ -176,11 +170,9 @@ class Block(nn.Module):
         self.feed_forward = SparseFeedForward(shape) if sparse else DenseFeedForward(shape.d_model, shape.d_ff)
 
     def forward(self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, routing: Routing) -> Tensor:
-        width, eps = (self.shape.d_model,), self.shape.norm_eps
-        normed = functional.rms_norm(x_BSD, width, self.attention_norm_D, eps)
-        x_BSD = x_BSD + self.attention(normed, rotary, cache, self.layer)
-        normed = functional.rms_norm(x_BSD, width, self.feed_forward_norm_D, eps)
-        return x_BSD + self.feed_forward(normed, routing)
+        normed_BSD = rms_norm(x_BSD, self.attention_norm_D, self.eps)
+        x_BSD = x_BSD + self.attention(normed_BSD, rotary, cache, self.layer)
+        return x_BSD + self.feed_forward(rms_norm(x_BSD, self.feed_forward_norm_D, self.eps), routing)
 
 
 class Transformer(nn.Module):
@@ -218,7 +210,7 @@ class Transformer(nn.Module):
             x_BSD = block(x_BSD, rotary, cache, routing)
         if cache is not None:
             cache.filled = end
-        x_BSD = functional.rms_norm(x_BSD, (self.shape.d_model,), self.norm_D, self.shape.norm_eps)
+        x_BSD = rms_norm(x_BSD, self.norm_D, self.shape.norm_eps)
         weight_VD = self.embedding_VD if self.unembedding_VD is None else self.unembedding_VD
         return functional.linear(x_BSD, weight_VD)
 

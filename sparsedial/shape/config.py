@@ -62,6 +62,12 @@ def _whole(config: Mapping[str, Any], name: str, default: int | None = None) -> 
     return value
 
 
+def _experts(config: Mapping[str, Any]) -> int:
+    """The number of routed experts, under any of the names that releases of `transformers` give it."""
+    names = [name for name in ("n_routed_experts", "num_experts", "num_local_experts") if config.get(name) is not None]
+    return _whole(config, names[0] if names else "num_experts")
+
+
 def _llama(config: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
@@ -72,7 +78,7 @@ def _qwen3(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mixtral(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "experts": _whole(config, "num_local_experts"),
+        "experts": _experts(config),
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "intermediate_size"),
         "d_ff": 0,
@@ -81,7 +87,7 @@ def _mixtral(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _olmoe(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "experts": _whole(config, "num_experts"),
+        "experts": _experts(config),
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "intermediate_size"),
         "d_ff": 0,
@@ -92,7 +98,7 @@ def _olmoe(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _qwen3_moe(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "experts": _whole(config, "num_experts"),
+        "experts": _experts(config),
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "moe_intermediate_size"),
         "normalize_gates": bool(config.get("norm_topk_prob", False)),
@@ -102,7 +108,7 @@ def _qwen3_moe(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _routed_like_v3(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "experts": _whole(config, "n_routed_experts"),
+        "experts": _experts(config),
         "top_k": _whole(config, "num_experts_per_tok"),
         "shared_experts": _whole(config, "n_shared_experts", 0),
         "d_expert": _whole(config, "moe_intermediate_size"),

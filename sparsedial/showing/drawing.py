@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from sparsedial.units import human_count
 
 INK, MUTED, RULE, PAPER = "#1c2430", "#5f6b7a", "#d9dee5", "#ffffff"
 DENSE = "#c8500f"
-_SPARSE_RAMP = ("#86bfe6", "#0b2c66")  # sparser is darker
+_SPARSE_RAMP = ("#58a2d8", "#0b2c66")  # sparser is darker
 # On a dark page the same things in colours that stand out there: sparser is lighter.
 _DARK = {INK: "#e8ecf1", MUTED: "#a3aebb", RULE: "#38414d", PAPER: "#171c23", DENSE: "#ff9352"}
 _DARK_SPARSE_RAMP = ("#3f78ad", "#d8edff")
@@ -50,6 +51,7 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "sparsedial",
 }
+LOSS = "validation loss, nats per token"
 WIDTH_INCHES = 9.0
 _LINE_INCHES = 0.26
 
@@ -57,7 +59,7 @@ _LINE_INCHES = 0.26
 @contextmanager
 def style() -> Iterator[None]:
     """The look of our pictures, for as long as the context lasts."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(cast(Any, STYLE)):
         yield
 
 
@@ -89,10 +91,13 @@ def page_colours(experts: Sequence[int]) -> dict[str, tuple[str, str, str]]:
 def canvas(
     title: str, subtitle: str, *, plot_inches: float, columns: int = 1, right: float = 0.25, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with its title and what it shows above, and `columns` plots of one height beneath."""
-    title_lines = textwrap.wrap(title, 82)
-    subtitle_lines = textwrap.wrap(subtitle, 112)
-    head = 0.2 + _LINE_INCHES * len(title_lines) + 0.2 * len(subtitle_lines) + 0.3
+    """A figure with its title and what it shows above, and `columns` plots of one height beneath.
+
+    `headed` counts the lines of the plots' own titles; `left`, `right` and `foot` are margins in inches.
+    """
+    title_lines = textwrap.wrap(title, 84)
+    subtitle_lines = textwrap.wrap(subtitle, 126)
+    head = 0.2 + _LINE_INCHES * len(title_lines) + 0.2 * len(subtitle_lines) + 0.16 + 0.19 * options.pop("headed", 0)
     foot, left = options.pop("foot", 0.62), options.pop("left", 0.7)
     height = head + plot_inches + foot
     figure = Figure(figsize=(WIDTH_INCHES, height))
@@ -109,9 +114,13 @@ def canvas(
     )
     axes = grid.subplots(squeeze=False, **options)[0]
     edge = 0.12 / WIDTH_INCHES
-    figure.text(edge, 1 - 0.16 / height, "\n".join(title_lines), fontsize=13, fontweight="bold", va="top", linespacing=1.3)
+    figure.text(
+        edge, 1 - 0.16 / height, "\n".join(title_lines), fontsize=13, fontweight="bold", va="top", linespacing=1.3
+    )
     below = 0.2 + _LINE_INCHES * len(title_lines)
-    figure.text(edge, 1 - below / height, "\n".join(subtitle_lines), fontsize=9.5, color=MUTED, va="top", linespacing=1.3)
+    figure.text(
+        edge, 1 - below / height, "\n".join(subtitle_lines), fontsize=9.5, color=MUTED, va="top", linespacing=1.3
+    )
     return figure, list(axes)
 
 
@@ -124,24 +133,54 @@ def loss_axis(axes: Axes, label: str | None) -> None:
         axes.set_ylabel(label)
 
 
-def log_axis(axes: Axes, label: str | None, spell: Any = human_count) -> None:
+def log_axis(axes: Axes, label: str | None, spell: Callable[[float], str] = human_count, most: int = 6) -> None:
     """A logarithmic axis to the right whose ticks are few and spelled out."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    narrow = high / low < 12
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1, 3) if high / low < 200 else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: spell(value)))
+    ticks = log_ticks(low, high, most)
+    axes.set_xticks(ticks, [spell(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(low, high)
     if label:
         axes.set_xlabel(label)
+
+
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers between two positive ends: at least two where there are any, at most `most`."""
+    ticks: list[float] = []
+    edge = (high / low) ** 0.03  # a label there would run into the neighbouring plot's
+    low, high = low * edge, high / edge
+    for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)):
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found = [float(f"{mantissa}e{power}") for power in powers for mantissa in mantissas]
+        found = [tick for tick in found if low <= tick <= high]
+        if ticks and len(found) > most:
+            break
+        ticks = found[:: math.ceil(len(found) / most)] if found else ticks
+        if len(ticks) >= min(3, most):
+            break
+    return ticks
+
+
+def ring(axes: Axes, x: float, y: float, colour: str, size: float = 10) -> None:
+    """A ring around the best of a line."""
+    axes.plot(x, y, "o", markersize=size, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.6)
+
+
+def same_span(plots: Sequence[Axes]) -> None:
+    """Give plots side by side one scale of heights, each around its own middle."""
+    limits = [axes.get_ylim() for axes in plots]
+    span = max(high - low for low, high in limits)
+    for axes, (low, high) in zip(plots, limits, strict=True):
+        middle = (low + high) / 2
+        axes.set_ylim(middle - span / 2, middle + span / 2)
 
 
 def end_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]], least_points: float = 11.5) -> None:
     """Write each (x, y, text, colour) to the right of its point, pushed apart where they would touch."""
     figure = axes.get_figure()
     assert figure is not None
+    axes.autoscale_view()  # settles automatic limits, on which the places below depend
     scale = 72 / figure.dpi
     ordered = sorted(labels, key=lambda label: axes.transData.transform(label[:2])[1])
     heights = [axes.transData.transform(label[:2])[1] * scale for label in ordered]
@@ -203,5 +242,5 @@ def svg_for_page(picture: bytes, name: str, description: str, colours: Mapping[s
         text = text.replace(colour, f"var(--{variable})")
     text = re.sub(r'<svg [^>]*?(viewBox="[^"]+")[^>]*>', r"<svg \1>", text, count=1, flags=re.DOTALL)
     spoken = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{spoken}" '
-    return text.replace("<svg ", opening, 1)
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return text.replace("<svg ", f'<svg {names} role="img" aria-label="{spoken}" ', 1)

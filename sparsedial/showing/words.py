@@ -33,12 +33,17 @@ def cost(currency: str, value: float | None) -> str:
 
 def percent(share: float, digits: int = 2) -> str:
     """A share in percent, two significant digits: `0.61 %`."""
-    return f"{float(f'{100 * share:.{digits}g}'):g} %"
+    return f"{float(f'{100 * share:.{digits}g}'):g}\N{NO-BREAK SPACE}%"
 
 
 def sparsity_name(experts: int) -> str:
     """`dense` or `32 experts`."""
     return f"{experts} experts" if experts else "dense"
+
+
+def experts_listing(counts: Sequence[int]) -> str:
+    """`dense`, `16 and 32 experts` or `dense, 4 and 8 experts`."""
+    return listing([str(count) if count else "dense" for count in counts]) + (" experts" if max(counts) else "")
 
 
 def listing(words: Sequence[str]) -> str:
@@ -58,7 +63,7 @@ def budgets(study: Row) -> list[float]:
 
 def experts_tried(study: Row) -> list[int]:
     """The numbers of experts of the study, dense (0) first."""
-    return sorted({row["experts"] for row in study["cells_table"]} | set(study["sparsities"]))
+    return sorted({row["experts"] for row in study["cells_table"]})
 
 
 def line_of(study: Row, budget: float, experts: int) -> list[Row]:
@@ -72,12 +77,15 @@ def best_of(study: Row, budget: float, experts: int) -> Row | None:
     return min(line_of(study, budget, experts), key=lambda row: row["loss"], default=None)
 
 
-def open_side(line: Sequence[Row]) -> str | None:
-    """On which side the best cell is the last one tried: "smaller", "larger", or None."""
-    best = min(range(len(line)), key=lambda place: line[place]["loss"])
+def open_side(study: Row, budget: float, experts: int) -> str | None:
+    """On which side the best cell is the last one tried: "smaller", "larger", or None; diverged cells count as bad."""
+    rows = [row for row in study["cells_table"] if (row["budget_flops"], row["experts"]) == (budget, experts)]
+    rows.sort(key=lambda row: row["active_parameters"])
+    losses = [math.inf if row["loss"] is None else row["loss"] for row in rows]
+    best = losses.index(min(losses))
     if best == 0:
         return "smaller"
-    return "larger" if best == len(line) - 1 else None
+    return "larger" if best == len(losses) - 1 else None
 
 
 def best_sparsity(study: Row, budget: float) -> Row:
@@ -112,7 +120,10 @@ def seed_spread(study: Row) -> float | None:
 
 def metered(study: Row) -> bool:
     """Whether joules were measured rather than stated."""
-    return study["verdict"]["joules"]["basis"] == "measured"
+    verdict = study["verdict"]["joules"]
+    return verdict["basis"] == "measured" and any(
+        side and side["joules"] is not None for side in (verdict["sparse"], verdict["dense"])
+    )
 
 
 def headline(study: Row) -> str:
@@ -145,7 +156,8 @@ def verdict_sentence(study: Row, currency: str) -> str:
         f" {signed(gap['low'])} to {signed(gap['high'])}, {verdict['seeds']} seeds each"
     )
     if verdict["winner"] == "undecided":
-        return f"At equal {name} it is undecided: {verdict['reason']}. Measured: {losses}; {interval}."
+        measured = losses if "interval" in verdict["reason"] else f"{losses}; {interval}"
+        return f"At equal {name} it is undecided: {verdict['reason']}. Measured: {measured}."
     by = abs(gap["mean"])
     loser = dense if verdict["winner"] == "sparse" else sparse
     return (
@@ -184,11 +196,11 @@ def near_optimal_sentence(study: Row) -> str:
     band = (study["near_optimal"] or {}).get("sparsity")
     if not band:
         return "How wide the optimum is, this study cannot say: it needs a law that fits."
-    inside = [sparsity_name(experts) for experts in near_optimal_experts(study)]
-    of_those = f" Of what was tried that holds {listing(inside)}." if inside else ""
+    inside = near_optimal_experts(study)
+    of_those = f" Of what was tried that holds {experts_listing(inside)}." if inside else ""
     return (
-        f"Near-optimal: expert sparsity from {band[0]:.2f} to {band[1]:.2f} stays within 0.5 % of the best predicted loss."
-        + of_those
+        f"Near-optimal: expert sparsity from {band[0]:.2f} to {band[1]:.2f} stays within 0.5 % of the best"
+        " predicted loss." + of_those
     )
 
 
@@ -231,20 +243,31 @@ def law_sentence(study: Row) -> str:
     budget = " and ".join(f"{power_of_ten(value)} FLOPs" for value in held_out["budgets_flops"])
     error = held_out["median_relative_error"]
     sentence = (
-        f"The law ({law['form']}), fitted below, predicted the {held_out['runs']} cells of {budget} with a relative error"
-        f" of {percent(error)} in the median and {percent(held_out['max_relative_error'])} at worst."
+        f"The law ({law['form']}), fitted to the smaller budgets, predicted the {held_out['runs']} cells of {budget}"
+        f" with a relative error of {percent(error)} in the median,"
+        f" {percent(held_out['max_relative_error'])} at worst."
     )
-    return f"{sentence} {_against_baselines(error, held_out['baselines'])}".rstrip()
+    regret = held_out.get("regret_of_predicted_best")
+    if regret is not None:
+        sentence += f" The cell that it called best there came out {regret:.4f} nats above the best."
+    return f"{sentence} {_against_baselines(held_out)}".rstrip()
 
 
-def _against_baselines(error: float, baselines: Mapping[str, float | None]) -> str:
-    known = {name: value for name, value in baselines.items() if value is not None}
+def comparable_error(held_out: Row) -> float:
+    """The law's median error on what the plain guesses guess: each sparsity's best cell, where the check tells it."""
+    value = held_out.get("law_on_the_same")
+    return held_out["median_relative_error"] if value is None else value
+
+
+def _against_baselines(held_out: Row) -> str:
+    error = comparable_error(held_out)
+    known = {name: value for name, value in held_out["baselines"].items() if value is not None}
     if not known:
         return ""
-    stated = listing([f"“{baseline_name(name)}” missed by {percent(value)}" for name, value in known.items()])
+    stated = listing([f"“{baseline_name(name)}” by {percent(value)}" for name, value in known.items()])
     ahead = [baseline_name(name) for name, value in known.items() if value <= error]
-    outcome = f"The law was beaten by “{listing(ahead)}”." if ahead else "The law beat both." if len(known) == 2 else ""
-    return f"Of the plain guesses, {stated}. {outcome}".rstrip()
+    outcome = f"the law was beaten by “{listing(ahead)}”" if ahead else "the law did better than these plain guesses"
+    return f"On each sparsity's best cell it missed by {percent(error)}, {stated}: {outcome}."
 
 
 def baseline_name(name: str) -> str:
@@ -267,12 +290,18 @@ def shape_words(side: Row) -> str:
 def text_sentence(study: Row) -> str:
     """Which text this was."""
     text = study["text"]
-    parts = [f"{human_bytes(text['bytes'])}"]
+    parts = [human_bytes(text["bytes"])]
     if text.get("documents"):
         parts.append(f"{text['documents']} documents")
     parts.append(f"{human_count(text['train_tokens'])} training tokens")
-    python = f" The built-in text: the standard library of Python {text['python_version']}." if text.get("python_version") else ""
-    return f"{listing(parts)}, digest {str(text['digest'])[:16]}.{python}"
+    python = (
+        f" The built-in text: the standard library of Python {text['python_version']}."
+        if text.get("python_version")
+        else ""
+    )
+    tokenizer = (text.get("tokenizer") or {}).get("name")
+    cut = f", tokenizer {tokenizer}" if tokenizer else ""
+    return f"{listing(parts)}{cut}, digest {text['digest']}.{python}"
 
 
 def overlap_sentence(study: Row) -> str:

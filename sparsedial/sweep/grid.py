@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparsedial.errors import UserError
 from sparsedial.machine.profile import Profile
-from sparsedial.shape.counts import training_flops_per_token
+from sparsedial.shape.counts import total_parameters, training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.units import human_seconds
@@ -65,15 +65,9 @@ class Layout:
             return "rungs"
         if self.steps(cell) < LEAST_STEPS:
             return "steps"
-        if self.max_total_parameters and _parameters(self.shape(cell)) > self.max_total_parameters:
+        if self.max_total_parameters and total_parameters(self.shape(cell)) > self.max_total_parameters:
             return "max_total_parameters"
         return None
-
-
-def _parameters(shape: Shape) -> int:
-    from sparsedial.shape.counts import total_parameters
-
-    return total_parameters(shape)
 
 
 def steps_for(shape: Shape, budget_flops: float, tokens_per_step: int, context: int) -> int:
@@ -158,8 +152,8 @@ def predict_phases(layout: Layout, profile: Profile, workers: int, scan_points: 
     top = [cell_seconds(layout, profile, c) + per_run for c in layout.cells if c.budget_flops == layout.budgets[-1]]
     dense = max(cell_seconds(layout, profile, c) for c in layout.cells if not c.experts and c in _top(layout))
     sparse = max((cell_seconds(layout, profile, c) for c in layout.cells if c.experts and c in _top(layout)), default=0)
-    timed = layout.seeds * 2 * dense + dense  # equal seconds: both cost what the dense one costs
-    equal_flops = [dense, sparse] * layout.seeds
+    timed = layout.seeds * 2 * dense + 20.0  # equal seconds: both cost what the dense one costs, after a timing trial
+    equal_flops = [sparse] * layout.seeds  # the dense runs are most often the timed ones
     return {
         "learning_rates": spread(scans),
         "grid": (1 + EXTENSION_SHARE) * (spread(low) + spread(top)),
@@ -190,8 +184,6 @@ def fit_to_time(draft: Layout, profile: Profile, seconds: float, workers: int, s
 
     Raises: UserError naming the least time where none fits.
     """
-    from dataclasses import replace
-
     def sized(top_budget: float, batch: int) -> Layout | None:
         scale = top_budget / draft.budgets[-1]
         layout = replace(draft, batch=batch, budgets=tuple(round_budget(scale * budget) for budget in draft.budgets))

@@ -258,6 +258,7 @@ def _train(
 ) -> list[dict[str, Any]]:
     from sparsedial.sweep.execute import execute
 
+    began = time.monotonic()
     steps = [
         execute(
             task.job,
@@ -274,11 +275,13 @@ def _train(
     while None in records:
         for place, run in enumerate(steps):
             if records[place] is None:
-                records[place] = _turn(run, place, pipe, parent, TURN_SECONDS if len(group) > 1 else None)
+                records[place] = _turn(run, place, pipe, parent, began, TURN_SECONDS if len(group) > 1 else None)
     return [record for record in records if record is not None]
 
 
-def _turn(run: Any, place: int, pipe: Connection, parent: int, seconds: float | None) -> dict[str, Any] | None:
+def _turn(
+    run: Any, place: int, pipe: Connection, parent: int, began: float, seconds: float | None
+) -> dict[str, Any] | None:
     start = said = time.monotonic()
     while seconds is None or time.monotonic() - start < seconds:
         try:
@@ -289,6 +292,6 @@ def _turn(run: Any, place: int, pipe: Connection, parent: int, seconds: float | 
         if now - said >= PROGRESS_SECONDS:
             if os.getppid() != parent:
                 raise BrokenPipeError
-            pipe.send(("step", place, {"step": step.index, "loss": step.loss, "tokens": step.tokens, "at": now}))
+            pipe.send(("step", place, {"step": step.index, "loss": step.loss, "seconds": now - began}))
             said = now
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 EXPERTS = (0, 4, 8, 16, 32)
 BUDGETS = (7.4e10, 2.2e11, 6.7e11, 2e12)
-WIDTHS = (24, 32, 48, 64, 96)
+WIDTHS = (16, 24, 32, 48, 64, 96, 128)
 NOISE = 0.006
 SECONDS_TAX = {0: 1.0, 4: 1.15, 8: 1.22, 16: 1.33, 32: 1.5}
 
@@ -19,10 +19,15 @@ def parameters(d_model: int, experts: int) -> tuple[int, int]:
     return active, active + 3 * 3 * d_model**2 * max(experts - 2, 0)
 
 
+def flops_per_token(d_model: int) -> float:
+    """Training FLOPs for one token of a study shape."""
+    return 6 * parameters(d_model, 0)[0] + 12 * 3 * 128 * d_model
+
+
 def true_loss(active: float, tokens: float, experts: int) -> float:
     """Nats per token: a Chinchilla law whose size term shrinks with the number of experts."""
     help_of_experts = 1 - 0.075 * math.log2(experts / 2) if experts else 1.0
-    return 1.02 + 9.0 * active**-0.27 * help_of_experts + 58.0 * tokens**-0.31
+    return 0.75 + 35.0 * active**-0.37 * help_of_experts + 55.0 * tokens**-0.33
 
 
 def sparsity(experts: int) -> float:
@@ -33,11 +38,11 @@ def sparsity(experts: int) -> float:
 def cell(d_model: int, experts: int, budget: float, noise: random.Random, seed: int = 0) -> dict[str, Any]:
     """One row of the table of cells."""
     active, total = parameters(d_model, experts)
-    flops_per_token = 6 * active + 12 * 3 * 128 * d_model
-    tokens = int(budget / flops_per_token / 1024) * 1024
+    work = flops_per_token(d_model)
+    tokens = int(budget / work / 1024) * 1024
     exact = true_loss(active, tokens, experts)
     loss = exact + noise.gauss(0, NOISE)
-    seconds = (tokens / 1024) * (0.0035 + 1024 * flops_per_token / 4.5e10) * SECONDS_TAX[experts]
+    seconds = (tokens / 1024) * (0.0035 + 1024 * work / 4.5e10) * SECONDS_TAX[experts]
     held_out = budget == BUDGETS[-1]
     return {
         "hash": f"{noise.getrandbits(64):016x}",
@@ -50,7 +55,7 @@ def cell(d_model: int, experts: int, budget: float, noise: random.Random, seed: 
         "total_parameters": total,
         "tokens": tokens,
         "budget_flops": budget,
-        "flops": tokens * flops_per_token,
+        "flops": tokens * work,
         "loss": loss,
         "bits_per_byte": loss / math.log(2),
         "seconds": seconds,
@@ -60,6 +65,7 @@ def cell(d_model: int, experts: int, budget: float, noise: random.Random, seed: 
         "learning_rate_optimum_distance": noise.gauss(0, 0.2),
         "status": "finished",
         "reason": None,
+        "repeats": tokens / 13_400_000,
         "held_out": held_out,
         "predicted_loss": exact * (1 + noise.gauss(0, 0.004)) if held_out else None,
         "predicted_low": exact * 0.985 if held_out else None,
@@ -92,7 +98,9 @@ def curve(row: dict[str, Any], noise: random.Random) -> list[list[float]]:
     return points
 
 
-def verdict_run(currency: str, family: str, d_model: int, experts: int, seed: int, noise: random.Random) -> dict[str, Any]:
+def verdict_run(
+    currency: str, family: str, d_model: int, experts: int, seed: int, noise: random.Random
+) -> dict[str, Any]:
     """One run of the verdict: a cell with its test loss and its curve."""
     row = cell(d_model, experts, BUDGETS[-1], noise, seed)
     if currency == "seconds":
@@ -143,7 +151,9 @@ def family_record(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def verdict(currency: str, winner: str, gap: tuple[float, float, float], budget: float, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def verdict(
+    currency: str, winner: str, gap: tuple[float, float, float], budget: float, runs: list[dict[str, Any]]
+) -> dict[str, Any]:
     """One currency's verdict."""
     sides = {name: family_record([r for r in runs if r["family"] == name]) for name in ("dense", "sparse")}
     return {
@@ -165,7 +175,7 @@ def study_record() -> dict[str, Any]:
         cell(width, experts, budget, noise)
         for place, budget in enumerate(BUDGETS)
         for experts in EXPERTS
-        for width in WIDTHS[max(place - 1, 0) : place + 2]
+        for width in WIDTHS[place : place + 4]
     ]
     runs = {
         currency: [
@@ -183,7 +193,7 @@ def study_record() -> dict[str, Any]:
     return {
         "cells": {"planned": len(cells), "finished": len(cells), "diverged": 0},
         "budgets_flops": list(BUDGETS),
-        "sparsities": list(EXPERTS),
+        "sparsities": [sparsity(experts) for experts in EXPERTS],
         "text": text_record(),
         "machine": {
             "cpu": "AMD EPYC 7713 64-Core Processor",
@@ -208,14 +218,20 @@ def study_record() -> dict[str, Any]:
         },
         "near_optimal": {"sparsity": [0.86, 0.94]},
         "binding_constraints": ["experts: the answer has 32 experts, the most that were tried"],
-        "crossover": {"currency": "flops", "value": 9e10, "low": 4e10, "high": 1.6e11, "within_fitted_range": True},
+        "crossover": {"currency": "flops", "value": 4e10, "low": 1.5e10, "high": 7e10, "within_fitted_range": False},
         "next": "sparsedial study --time 2h --out runs/bigger",
         "report": "report.html",
         "cells_table": cells,
         "learning_rates": learning_rates(noise),
         "verdict_runs": runs["flops"] + runs["seconds"],
         "law_curves": law_curves(),
-        "profile": {"median_relative_error": 0.031, "max_relative_error": 0.092, "tax": tax_rows()},
+        "profile": {
+            "median_relative_error": 0.031,
+            "max_relative_error": 0.092,
+            "tax": tax_rows(),
+            "watts": 12.0,
+            "watts_source": "2 cores at 6 W, stated",
+        },
         "phases": [
             {"name": "profile", "seconds": 42.0},
             {"name": "learning rates", "seconds": 96.0},
@@ -253,18 +269,27 @@ def law_record() -> dict[str, Any]:
     return {
         "form": "chinchilla_sparsity",
         "coefficients": {"E": 1.02, "A": 9.0, "alpha": 0.27, "B": 58.0, "beta": 0.31, "gamma": 0.12},
-        "intervals": {"E": [0.7, 1.3], "A": [6, 14], "alpha": [0.2, 0.34], "B": [20, 160], "beta": [0.2, 0.4], "gamma": [0.1, 0.14]},
+        "intervals": {
+            "E": [0.7, 1.3],
+            "A": [6, 14],
+            "alpha": [0.2, 0.34],
+            "B": [20, 160],
+            "beta": [0.2, 0.4],
+            "gamma": [0.1, 0.14],
+        },
         "confidence": 0.9,
         "undetermined": ["E"],
-        "runs": 60,
+        "runs": 80,
         "rmse_log_loss": 0.0041,
         "held_out": {
-            "runs": 15,
+            "runs": 20,
             "budgets_flops": [BUDGETS[-1]],
             "rmse_log_loss": 0.008,
             "median_relative_error": 0.0061,
             "max_relative_error": 0.019,
             "baselines": {"last_budget_shape_kept": 0.021, "linear_in_log_compute": 0.0105},
+            "law_on_the_same": 0.0055,
+            "regret_of_predicted_best": 0.0041,
         },
         "refused": None,
     }
@@ -275,8 +300,11 @@ def law_curves() -> list[dict[str, Any]]:
     curves = []
     for budget in BUDGETS:
         for experts in EXPERTS:
-            sizes = [parameters(width, experts)[0] for width in range(16, 112, 4)]
-            losses = [true_loss(size, budget / (7.3 * size), experts) for size in sizes]
+            widths = range(16, 160, 2)
+            sizes = [parameters(width, experts)[0] for width in widths]
+            losses = [
+                true_loss(parameters(width, experts)[0], budget / flops_per_token(width), experts) for width in widths
+            ]
             curves.append(
                 {
                     "budget_flops": budget,
@@ -299,7 +327,16 @@ def learning_rates(noise: random.Random) -> dict[str, Any]:
             [rate, 2.1 + 0.03 * math.log2(rate / optimum) ** 2 + noise.gauss(0, 0.002)] for rate in rates
         ]
         points.append([optimum * 4.8, None])
-        scans.append({"d_model": d_model, "experts": experts, "tokens": 2_000_000, "points": points, "optimum": optimum, "interior": True})
+        scans.append(
+            {
+                "d_model": d_model,
+                "experts": experts,
+                "tokens": 2_000_000,
+                "points": points,
+                "optimum": optimum,
+                "interior": True,
+            }
+        )
     return {"scans": scans, "model": {"log_rate": -4.4, "exponents": {"active_parameters": -0.31}}}
 
 
@@ -322,7 +359,8 @@ def bare_record() -> dict[str, Any]:
         "basis": "measured",
     }
     study["verdict"] = {
-        currency: {**nothing, "budget": {"currency": currency, "value": None}} for currency in ("flops", "seconds", "joules")
+        currency: {**nothing, "budget": {"currency": currency, "value": None}}
+        for currency in ("flops", "seconds", "joules")
     }
     study["law"] = {
         "form": "chinchilla_sparsity",
@@ -337,8 +375,20 @@ def bare_record() -> dict[str, Any]:
     study["learning_rates"] = {"scans": [], "model": None}
     study["profile"] = None
     for row in study["cells_table"]:
-        row |= {"held_out": False, "predicted_loss": None, "predicted_low": None, "predicted_high": None, "expert_load": None}
+        row |= {
+            "held_out": False,
+            "predicted_loss": None,
+            "predicted_low": None,
+            "predicted_high": None,
+            "expert_load": None,
+        }
     broken = study["cells_table"][-1]
-    broken |= {"status": "diverged", "reason": "loss is nan at step 41", "loss": None, "bits_per_byte": None, "seconds": None}
+    broken |= {
+        "status": "diverged",
+        "reason": "loss is nan at step 41",
+        "loss": None,
+        "bits_per_byte": None,
+        "seconds": None,
+    }
     study["cells"] |= {"finished": study["cells"]["planned"] - 1, "diverged": 1}
     return study

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -256,3 +257,17 @@ def test_real_text_outside_the_package_is_prepared(shared_data: Path, tmp_path: 
     assert text.documents + sum(text.summary()["duplicates_removed"].values()) >= 46
     assert text.tokenizer.vocab_size == 512
     assert text.train_tokens < text.train_bytes / 1.5
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "PART_BYTES", 2**16)
+    peaks = []
+    for megabytes in (2, 8):
+        letters = np.random.default_rng(0).integers(97, 123, megabytes * 2**20, dtype=np.uint8)
+        letters[::13] = ord(" ")
+        (tmp_path / "long.txt").write_bytes(letters.tobytes())
+        tracemalloc.start()
+        prepare((str(tmp_path / "long.txt"),), folder=tmp_path / str(megabytes))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 2 * 2**20  # the larger text is 6 MB longer; what a document leaves behind is small

@@ -1,0 +1,100 @@
+"""The Law: a form with coefficients, their intervals, and the range it was fitted on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sparsedial.law.forms import FORMS, Form
+from sparsedial.shape.counts import active_parameters, total_parameters
+from sparsedial.shape.shape import Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """Loss as a function of size, tokens and sparsity, with the bootstrap that says how sure it is."""
+
+    form: str
+    coefficients: dict[str, float]
+    intervals: dict[str, list[float]]
+    confidence: float
+    samples: tuple[tuple[float, ...], ...]  # coefficients of each bootstrap sample, in the form's order
+    runs: int
+    rmse_log_loss: float
+    fitted_range: dict[str, list[float]]
+    undetermined: tuple[str, ...]
+    seed: int
+    held_out: dict[str, Any] | None = None
+    refused: str | None = None
+    source: str = "ours"
+
+    @property
+    def as_form(self) -> Form:
+        """The form that the coefficients belong to."""
+        return FORMS[self.form]
+
+    def _columns(self, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        names = self.as_form.variables
+        arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(variables[name], dtype=float)) for name in names))
+        return dict(zip(names, arrays, strict=True))
+
+    def loss(self, **variables: Any) -> np.ndarray:
+        """Predicted loss, vectorised over the form's own variables; others are passed over.
+
+        Units: nats per token
+        """
+        values = np.array([self.coefficients[name] for name in self.as_form.coefficients])
+        return self.as_form.loss(values, self._columns(variables))
+
+    def sampled_loss(self, **variables: Any) -> np.ndarray:
+        """Predicted loss by each bootstrap sample. Shapes: [samples, n]"""
+        columns = self._columns(variables)
+        return np.stack([self.as_form.loss(sample, columns) for sample in self._sample_array])
+
+    @functools.cached_property
+    def _sample_array(self) -> np.ndarray:
+        return np.array(self.samples)
+
+    def interval(self, *, noise: bool = False, **variables: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high of the predicted loss at the law's confidence; with `noise`, of a single run's loss."""
+        sampled = self.sampled_loss(**variables)
+        if noise:
+            generator = np.random.default_rng(self.seed)
+            sampled = sampled * np.exp(generator.normal(0, self.rmse_log_loss, sampled.shape))
+        tail = (1 - self.confidence) / 2
+        low, high = np.quantile(sampled, [tail, 1 - tail], axis=0)
+        return low, high
+
+    def variables(self, shape: Shape, tokens: float) -> dict[str, float]:
+        """The law's variables for a shape: every stored parameter, those one token uses (both embeddings), 1 - K/E."""
+        values = {
+            "total_parameters": float(total_parameters(shape)),
+            "active_parameters": float(active_parameters(shape)),
+            "tokens": float(tokens),
+            "sparsity": shape.sparsity,
+        }
+        return {name: values[name] for name in self.as_form.variables}
+
+    def outside(self, variables: Mapping[str, float]) -> dict[str, float]:
+        """How far beyond the fitted range each variable lies, as a factor above 1; empty inside."""
+        factors = {}
+        for name, (low, high) in self.fitted_range.items():
+            if name in variables and name != "sparsity" and not low <= variables[name] <= high:
+                factors[name] = float(max(low / variables[name], variables[name] / high))
+        return factors
+
+    def record(self) -> dict[str, Any]:
+        """The law as `law.json` holds it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> Law:
+        """The inverse of `record`; keys of the file itself are passed over."""
+        values = {key: value for key, value in record.items() if key in Law.__dataclass_fields__}
+        values["samples"] = tuple(tuple(sample) for sample in values["samples"])
+        values["undetermined"] = tuple(values["undetermined"])
+        return Law(**values)

@@ -1,0 +1,95 @@
+"""The pieces of a page that stands alone: readable by day and by night, printable, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+_CSS = """
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:60rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
+h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem;text-wrap:balance}
+h2{font-size:1.25rem;margin:3rem 0 .6rem;padding-top:1rem;border-top:1px solid var(--rule)}
+h3{font-size:1rem;margin:1.8rem 0 .3rem}
+p,ul{max-width:46rem;margin:.5rem 0}
+li{margin:.3rem 0}
+.kicker{color:var(--muted);margin:0 0 .5rem}
+.quiet,figcaption{color:var(--muted);font-size:.9rem}
+figure{margin:1.8rem 0;break-inside:avoid}
+.wide{overflow-x:auto}
+figure svg{display:block;width:100%;min-width:40rem;height:auto}
+table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;margin:.8rem 0}
+th,td{padding:.3rem .8rem .3rem 0;text-align:right;vertical-align:top;white-space:nowrap}
+tr{border-bottom:1px solid var(--rule)}
+th{color:var(--muted);font-weight:500}
+th:first-child,td:first-child,.words td,.words th{text-align:left}
+.words td+td{white-space:normal;overflow-wrap:anywhere}
+p{overflow-wrap:anywhere}
+pre{background:var(--rule);padding:.8rem 1rem;border-radius:.4rem;overflow-x:auto;font-size:.9rem}
+summary{cursor:pointer;color:var(--muted)}
+@media print{
+main{padding:0;max-width:none}
+body{font-size:11pt}
+figure svg{min-width:0}
+.wide{overflow:visible}
+details::details-content{content-visibility:visible;height:auto}
+}
+"""
+
+
+def page(title: str, body: str, colours: Mapping[str, tuple[str, str, str]]) -> str:
+    """A whole HTML page around a body, with the colours of its pictures for day and night."""
+    day = ";".join(f"--{name}:{colour}" for name, colour, _ in colours.values())
+    night = ";".join(f"--{name}:{colour}" for name, _, colour in colours.values())
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>\n:root{{{day}}}\n"
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{night}}}}}{_CSS}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def heading(text: str, level: int = 2) -> str:
+    """A heading."""
+    return f"<h{level}>{escape(text)}</h{level}>"
+
+
+def paragraph(text: str | None, kind: str = "") -> str:
+    """A paragraph, or nothing for no text."""
+    return f"<p{_class(kind)}>{escape(text)}</p>" if text else ""
+
+
+def bullets(items: Sequence[str]) -> str:
+    """A list, or nothing for no items."""
+    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>" if items else ""
+
+
+def command(text: str | None) -> str:
+    """A command to copy, or nothing for none."""
+    return f"<pre><code>{escape(text)}</code></pre>" if text else ""
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """A table of words and numbers that scrolls by itself where it is too wide."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    above = f"<thead><tr>{head}</tr></thead>" if heads else ""
+    return f'<div class="wide"><table{_class(kind)}>{above}<tbody>{body}</tbody></table></div>'
+
+
+def folded(summary: str, content: str) -> str:
+    """Content that is there when asked for."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def picture(drawn: str, caption: str = "") -> str:
+    """An inline picture, with a caption where its own title is not enough."""
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f'<figure><div class="wide">{drawn}</div>{below}</figure>'
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""

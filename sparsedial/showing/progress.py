@@ -1,0 +1,178 @@
+"""Progress of many cells at once: a live picture on a terminal, a plain line now and then anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sparsedial.units import human_count, human_seconds
+
+LIVE_SECONDS = 0.2  # between two pictures on a terminal
+PLAIN_SECONDS = 15.0  # between two lines anywhere else
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    label: str
+    step: int
+    steps: int
+    loss: float | None
+    tokens_per_second: float | None
+    joules_per_token: float | None
+
+
+class Progress:
+    """What runs, how far it is and how long it takes, on standard error; a context, so that the terminal is left whole.
+
+    On a terminal: one line a running cell and one bar for the whole. Elsewhere: a line when a cell ends, and one of
+    all that runs at most every 15 seconds.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, *, live: bool | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._console = Console(file=self._stream, force_terminal=live, highlight=False, markup=False, emoji=False)
+        is_live = self._console.is_terminal and not self._console.is_dumb_terminal if live is None else live
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if is_live else None
+        self._clock = clock
+        self._said = clock()
+        self._cells: dict[str, _Cell] = {}
+        self._done_seconds = self._total_seconds = 0.0
+        self._ended = 0
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.update("", refresh=True)
+            self._live.stop()
+
+    def cell(
+        self,
+        id: str,
+        label: str,
+        step: int,
+        steps: int,
+        loss: float | None = None,
+        tokens_per_second: float | None = None,
+        joules_per_token: float | None = None,
+    ) -> None:
+        """A running cell moved."""
+        self._cells[id] = _Cell(
+            label=label,
+            step=step,
+            steps=steps,
+            loss=loss,
+            tokens_per_second=tokens_per_second,
+            joules_per_token=joules_per_token,
+        )
+        self._show()
+
+    def done(self, id: str, text: str) -> None:
+        """A cell ended; the text says how and stays on the screen."""
+        self._cells.pop(id, None)
+        self._ended += 1
+        self.note(text)
+
+    def total(self, done_seconds: float, total_seconds: float) -> None:
+        """How much of the whole is done, in seconds of expected work."""
+        self._done_seconds, self._total_seconds = done_seconds, total_seconds
+        self._show()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        if self._live:
+            self._live.console.print(Text(text))
+            self._show()
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def _show(self) -> None:
+        now = self._clock()
+        if now - self._said < (LIVE_SECONDS if self._live else PLAIN_SECONDS):
+            return
+        self._said = now
+        if self._live:
+            self._live.update(self._picture(), refresh=True)
+        else:
+            print(self._line(), file=self._stream, flush=True)
+
+    @property
+    def _share(self) -> float:
+        return min(self._done_seconds / self._total_seconds, 1.0) if self._total_seconds > 0 else 0.0
+
+    def _whole(self) -> list[str]:
+        """Share, time left, cells ended, rate and energy of all that runs, as far as each is known."""
+        parts = []
+        if self._total_seconds > 0:
+            left = max(self._total_seconds - self._done_seconds, 0.0)
+            parts += [f"{self._share:4.0%}", f"{human_seconds(max(round(left), 1))} left"]
+        if self._ended:
+            parts.append(f"{self._ended} done")
+        rates = [cell.tokens_per_second for cell in self._cells.values() if cell.tokens_per_second]
+        if rates:
+            parts.append(f"{human_count(sum(rates))} tokens/s")
+        powers = [
+            (cell.tokens_per_second, cell.joules_per_token)
+            for cell in self._cells.values()
+            if cell.tokens_per_second and cell.joules_per_token
+        ]
+        if powers:
+            watts = sum(rate * joules for rate, joules in powers)
+            parts.append(small_joules(watts / sum(rate for rate, _ in powers)))
+        return parts
+
+    def _line(self) -> str:
+        running = [" ".join([cell.label, *_facts(cell)]) for cell in self._cells.values()]
+        return " · ".join(["[" + ", ".join(part.strip() for part in self._whole()) + "]", *running])
+
+    def _picture(self) -> Group:
+        cells = Table.grid(padding=(0, 2), expand=True)
+        cells.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
+        for _ in range(4):
+            cells.add_column(justify="right", no_wrap=True)
+        for cell in self._cells.values():
+            cells.add_row(Text(cell.label), *_columns(cell))
+        whole = Table.grid(padding=(0, 2))
+        whole.add_column(no_wrap=True)
+        whole.add_column(no_wrap=True, overflow="ellipsis")
+        whole.add_row(ProgressBar(total=1.0, completed=self._share, width=16), Text("  ".join(self._whole())))
+        return Group(cells, whole)
+
+
+def _columns(cell: _Cell) -> list[str]:
+    return [
+        f"{cell.step}/{cell.steps}",
+        "" if cell.loss is None else f"loss {cell.loss:.3f}",
+        "" if not cell.tokens_per_second else f"{human_count(cell.tokens_per_second)} tokens/s",
+        "" if not cell.joules_per_token else small_joules(cell.joules_per_token),
+    ]
+
+
+def _facts(cell: _Cell) -> list[str]:
+    step, *rest = _columns(cell)
+    return [f"step {step}", *filter(None, rest)]
+
+
+def small_joules(value: float) -> str:
+    """Joules of one token: `0.12 mJ/token`, `23 µJ/token`."""
+    for unit, size in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6)):
+        if value >= size * 0.1:
+            return f"{value / size:.3g} {unit}/token"
+    return f"{value * 1e9:.3g} nJ/token"

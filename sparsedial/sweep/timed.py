@@ -1,0 +1,41 @@
+"""A training step to be timed: the study's own, on random ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from sparsedial.model.transformer import initialise
+from sparsedial.shape.shape import Shape
+from sparsedial.training.loop import clip_gradient, make_optimizer
+from sparsedial.training.memory import keep_freed_memory
+from sparsedial.training.recipe import Recipe
+
+
+def make_step(shape: Shape, batch: int, context: int, device: str = "cpu") -> Callable[[], None]:
+    """One whole training step, forward to optimizer, that waits for its own work; one thread on a CPU."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    recipe = Recipe(learning_rate=1e-3, steps=10, batch=batch, context=context, dtype=dtype)
+    model = initialise(shape, 0).to(device)
+    optimizer = make_optimizer(model, recipe)
+    generator = torch.Generator().manual_seed(0)
+    ids_BS1 = torch.randint(shape.vocab_size, (batch, context + 1), generator=generator).to(device)
+    parameters = list(model.parameters())
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            total, _ = model.loss(ids_BS1, recipe.balance_weight, recipe.z_loss_weight)
+        for parameter in parameters:
+            parameter.grad = None
+        total.backward()
+        clip_gradient(parameters, recipe.clip)  # reads a number back, and so waits for the device
+        optimizer.step()
+        for layer in model.sparse_feed_forwards:
+            layer.balance(recipe.balance_rate)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step

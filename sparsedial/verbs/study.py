@@ -1,0 +1,636 @@
+"""`study`: sweep shapes, sparsities and budgets on the user's text and machine; fit, hold out, decide, report."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sparsedial.errors import UserError
+from sparsedial.law.choose import compare, held_out_check, select
+from sparsedial.law.fit import fit
+from sparsedial.law.forms import STUDY_FORMS
+from sparsedial.law.law import Law
+from sparsedial.machine.energy import meter
+from sparsedial.machine.hardware import describe, usable_cores
+from sparsedial.machine.profile import Profile, measure_profile
+from sparsedial.planning.search import Answer, binding_constraints, crossover, near_optimal, plan_record
+from sparsedial.shape.counts import training_flops_per_token
+from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.shape import Shape
+from sparsedial.store import RunStore, digest, lock, read_json, write_json
+from sparsedial.sweep.grid import RUNGS, Cell, Layout, fit_to_time, lay, predict_phases, round_budget
+from sparsedial.sweep.phases import GRID_SEED, Clock, Setup, law_rows, scan_rates, train_grid
+from sparsedial.sweep.rates import MOST_POINTS, RateModel, Scan
+from sparsedial.sweep.rivals import (
+    decide_currency,
+    equal_flops,
+    equal_seconds,
+    families,
+    flop_rivals,
+    joules_verdict,
+    open_sides,
+    plan_seconds,
+    ranked,
+)
+from sparsedial.sweep.study import StudyFile, layout_from, layout_record, status
+from sparsedial.sweep.tables import cells_table, law_curves, rates_record, verdict_runs
+from sparsedial.sweep.verdict import undecided
+from sparsedial.text.prepare import Text, prepare
+from sparsedial.verbs.listening import listening
+from sparsedial.units import human_seconds, parse_bytes, parse_count, parse_seconds
+
+# Budgets by the time there is, from this many seconds on; the largest is held out, so it is three times the next.
+BUDGET_RATIOS = {0.0: (1.0, 3.0), 16 * 60.0: (1.0, 2.0, 6.0), 40 * 60.0: (1.0, 3.0, 9.0, 27.0)}
+LONG_SECONDS = max(BUDGET_RATIOS)
+PLANNED_SHARE = 0.90  # of the time that the layout may be predicted to take; the rest absorbs what the profile misses
+REPORT_SECONDS = 15.0
+PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.04, 10.0, 90.0
+PROFILE_WIDTHS = (16, 32, 64)  # and 128 in a long study
+SCAN_POINTS = 4  # expected of a scan, on average
+EVALUATION_SHARE = 0.04  # of a lowest-budget run's tokens... at least EVALUATION_LEAST tokens
+EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18
+
+
+def _counts(text: Any) -> tuple[float, ...]:
+    items = text.split(",") if isinstance(text, str) else text if isinstance(text, list | tuple) else [text]
+    return tuple(parse_count(item, "--budgets") for item in items)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """What a study is asked for."""
+
+    text: tuple[str, ...] = field(
+        default=(), metadata={"positional": True, "nargs": "*", "help": "files or folders [Python's standard library]"}
+    )
+    time: float | None = field(
+        default=None,
+        metadata={"parse": lambda text: parse_seconds(text, "--time"), "metavar": "T", "help": "bounds the whole command, like 30m [10m]"},
+    )
+    budgets: tuple[float, ...] = field(
+        default=(), metadata={"parse": _counts, "metavar": "C,C,…", "help": "training FLOPs of the budgets, instead of --time"}
+    )
+    sparsities: tuple[float, ...] = field(
+        default=(0.0, 0.75, 0.875, 0.9375), metadata={"metavar": "S,…", "help": "1 - top_k/experts; 0 is dense"}
+    )
+    top_k: int = field(default=2, metadata={"metavar": "K", "help": "routed experts that a token visits"})
+    shared_experts: int = field(default=1, metadata={"metavar": "N", "help": "experts that every token visits"})
+    tokenizer: str = field(default="bytes", metadata={"metavar": "bytes|bpe:N|FILE", "help": "how text becomes tokens"})
+    context: int | None = field(default=None, metadata={"metavar": "N", "help": "tokens of a training window [64, or 128 from 40m on]"})
+    batch: int = field(default=16, metadata={"metavar": "N", "help": "most sequences per step; short budgets take fewer"})
+    max_total_parameters: float | None = field(
+        default=None,
+        metadata={"parse": lambda text: parse_count(text, "--max-total-parameters"), "metavar": "N", "help": "leave larger models out"},
+    )
+    memory: float | None = field(
+        default=None,
+        metadata={"parse": lambda text: parse_bytes(text, "--memory"), "metavar": "M", "help": "bytes for all workers together, like 3GB"},
+    )
+    seeds: int | None = field(default=None, metadata={"metavar": "N", "help": "fresh seeds of the verdict [3, or 5 where time allows]"})
+    workers: int | None = field(default=None, metadata={"metavar": "N", "help": "processes of one thread each [one per core]"})
+    device: str = field(default="auto", metadata={"metavar": "cpu|cuda", "help": "where to train"})
+    out: Path = field(default=Path("runs/study"), metadata={"metavar": "DIR", "help": "the study's folder; the same command goes on there"})
+    status: bool = field(default=False, metadata={"help": "say how far the study in --out is, and stop"})
+    dry_run: bool = field(default=False, metadata={"help": "say what it would cost, and stop"})
+
+    def __post_init__(self) -> None:
+        if self.budgets and self.time:
+            raise UserError("study: --time and --budgets contradict each other", hint="give one of them")
+        if self.budgets and (len(self.budgets) < 2 or list(self.budgets) != sorted(set(self.budgets))):
+            raise UserError("study: --budgets wants at least two budgets, rising", hint="like --budgets 1e11,3e11,9e11")
+        if self.seeds is not None and self.seeds < 2:
+            raise UserError(f"study: --seeds {self.seeds} gives no interval", hint="3 or more")
+        if (self.context is not None and self.context < 8) or self.batch < 4:
+            raise UserError(f"study: --context {self.context} or --batch {self.batch} is too small", hint="from 8 and 4 on")
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"study: --workers {self.workers} does no work")
+
+    @property
+    def limit_seconds(self) -> float:
+        """The time that bounds the command; infinite with stated budgets."""
+        return math.inf if self.budgets else self.time or 600.0
+
+    @property
+    def long(self) -> bool:
+        """Whether the time allows four budgets, a longer context and more seeds."""
+        return self.limit_seconds >= LONG_SECONDS
+
+    def experts(self) -> tuple[int, ...]:
+        """Routed experts of each sparsity, dense first.
+
+        Raises: UserError where a sparsity fits no whole number of experts, or dense is missing.
+        """
+        counts = []
+        for sparsity in self.sparsities:
+            if not 0 <= sparsity < 1:
+                raise UserError(f"study: sparsity {sparsity:g} lies outside 0..1", hint="it is 1 - top_k/experts")
+            exact = self.top_k / (1 - sparsity) if sparsity else 0.0
+            if abs(exact - round(exact)) > 1e-6 * max(exact, 1):
+                lower = max(self.top_k + 1, math.floor(exact))
+                raise UserError(
+                    f"study: sparsity {sparsity:g} with top_k={self.top_k} needs {exact:.4g} experts",
+                    hint=f"{1 - self.top_k / lower:.6g} needs {lower}",
+                )
+            counts.append(round(exact))
+        if 0 not in counts or len(set(counts)) < 2:
+            raise UserError("study: --sparsities wants 0 (dense) and at least one other", hint="like --sparsities 0,0.75,0.9375")
+        return tuple(sorted(set(counts)))
+
+
+def study(settings: StudySettings) -> dict[str, Any]:
+    """Find the best sparsity on a text and a machine, by measurement, and prove it against the best dense model.
+
+    Leaves report.html, figures, study.json, law.json, profile.json, plan.json, the runs and the verdict's checkpoints
+    in `out`; started again there, it goes on where it stopped.
+
+    Raises: UserError for bad input, a text too small, a time too short, a folder in use or not writable.
+    """
+    if settings.status:
+        return status(settings.out)
+    began = time.monotonic()
+    with lock(settings.out), listening() as listener:
+        file = StudyFile(settings.out)
+        if file.record["status"] == "done":
+            _inputs_match(settings, file)
+            return result_of(file.record)
+        clock = Clock(settings.limit_seconds, file.elapsed_seconds, began)
+        listener.note("reading the text")
+        text = prepare(settings.text, tokenizer=settings.tokenizer, folder=settings.out / "text")
+        setup = _set_up(settings, file, text, clock, listener)
+        if settings.dry_run:
+            return _dry_run(setup)
+        try:
+            _run(settings, setup, file)
+        finally:
+            with contextlib.suppress(UserError):
+                file.keep(elapsed_seconds=clock.elapsed)
+        return result_of(file.record)
+
+
+def _inputs(settings: StudySettings, text_digest: str) -> dict[str, Any]:
+    """What a study's folder is bound to; a resumed study must ask for the same."""
+    values = {name: value for name, value in asdict(settings).items() if name not in ("out", "status", "dry_run", "workers", "text")}
+    values["time"] = None if settings.budgets else settings.limit_seconds
+    values["device"] = _device(settings.device)
+    return {**{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}, "text": text_digest}
+
+
+def _inputs_match(settings: StudySettings, file: StudyFile) -> None:
+    frozen = file.record["frozen"]
+    file.frozen_for(_inputs(settings, frozen["inputs"]["text"]))
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted not in ("cpu", "cuda"):
+        raise UserError(f"study: no device named '{wanted}'", hint="cpu or cuda")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("study: PyTorch sees no GPU here", hint="--device cpu")
+    return wanted
+
+
+def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, listener: Any) -> Setup:
+    """Measure the machine and lay the grid, or take both from an earlier start."""
+    inputs = _inputs(settings, text.digest)
+    frozen = file.frozen_for(inputs)
+    device = _device(settings.device)
+    workers = settings.workers or (1 if device == "cuda" else max(1, usable_cores()))
+    if frozen is None:
+        draft = _draft(settings, text)
+        if settings.time is not None or not settings.budgets:
+            _refuse_short_time(settings.limit_seconds)
+        listener.note("measuring this machine")
+        profile = _measure(settings, draft, device)
+        layout = _lay(settings, draft, profile, workers, clock)
+        write_json(settings.out / "profile.json", profile.record())
+        frozen = {
+            "inputs": inputs,
+            "layout": layout_record(layout),
+            "profile_digest": digest(profile.record()),
+            "evaluation_tokens": _evaluation_tokens(layout),
+        }
+        file.keep(frozen=frozen, elapsed_seconds=clock.elapsed)
+    else:
+        layout = layout_from(frozen["layout"])
+        profile = Profile.from_record(read_json(settings.out / "profile.json"))
+    listener.plan(sum(layout.predicted_seconds.values()), clock, profile.watts)
+    _warn_of_repeats(layout, text, listener)
+    return Setup(
+        layout=layout,
+        profile=profile,
+        text=text,
+        store=RunStore(settings.out / "runs"),
+        workers=workers,
+        threads=1,
+        device=device,
+        dtype="bfloat16" if device == "cuda" else "float32",
+        evaluation_tokens=frozen["evaluation_tokens"],
+        listener=listener,
+        clock=clock,
+        keep_for_verdict_seconds=layout.predicted_seconds["verdict"] + REPORT_SECONDS,
+    )
+
+
+def _refuse_short_time(seconds: float) -> None:
+    if seconds < 60:
+        raise UserError(f"study: {human_seconds(seconds)} are too short for any grid", hint="the least is about --time 3m")
+
+
+def _warn_of_repeats(layout: Layout, text: Text, listener: Any) -> None:
+    most = max(layout.steps(cell) * layout.tokens_per_step for cell in layout.cells) / text.train_tokens
+    if most > 1:
+        listener.note(f"the longest run reads the training text {most:.1f} times")
+
+
+def _draft(settings: StudySettings, text: Text) -> Layout:
+    ratios = next(ratios for seconds, ratios in reversed(BUDGET_RATIOS.items()) if settings.limit_seconds >= seconds)
+    budgets = settings.budgets or tuple(1e9 * ratio for ratio in ratios)
+    return Layout(
+        ladder=Ladder(
+            vocab_size=text.tokenizer.vocab_size,
+            context=settings.context or (128 if settings.long else 64),
+            top_k=settings.top_k,
+            shared_experts=settings.shared_experts,
+        ),
+        batch=settings.batch,
+        budgets=tuple(budgets),
+        experts=settings.experts(),
+        seeds=settings.seeds or (5 if settings.long else 3),
+        max_total_parameters=_parameter_bound(settings),
+        cells=(),
+        predicted_seconds={},
+    )
+
+
+def _parameter_bound(settings: StudySettings) -> float | None:
+    """The stated bound, and what the stated memory allows: 16 bytes a parameter in each worker besides 0.4 GB."""
+    bounds = [settings.max_total_parameters] if settings.max_total_parameters else []
+    if settings.memory:
+        workers = settings.workers or usable_cores()
+        left = settings.memory / (workers + 1) - 0.4e9
+        if left <= 0:
+            raise UserError(
+                f"study: --memory {settings.memory:.3g} bytes do not hold {workers} workers of 0.4 GB",
+                hint="give more, or fewer --workers",
+            )
+        bounds.append(left / 20)
+    return min(bounds) if bounds else None
+
+
+def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
+    """Time training steps of shapes that span the grid, on one thread, with nothing else of ours running."""
+    from sparsedial.sweep.timed import make_step
+
+    experts = draft.experts
+    widths = (*PROFILE_WIDTHS, 128) if settings.long else PROFILE_WIDTHS
+    shapes = [draft.ladder.shape(width, count) for width in widths for count in dict.fromkeys((0, *experts[1:2], experts[-1]))]
+    shapes += [draft.ladder.shape(48, count) for count in experts]
+    seconds = PROFILE_LEAST * 2 if settings.budgets else min(max(PROFILE_SHARE * settings.limit_seconds, PROFILE_LEAST), PROFILE_MOST)
+    batch = min(draft.batch, 8)
+    return measure_profile(
+        lambda shape, sequences, context: make_step(shape, sequences, context, device),
+        shapes,
+        batch=batch,
+        context=draft.ladder.context,
+        budget_seconds=seconds,
+        machine=describe(),
+        device=device,
+        threads=1,
+        dtype="bfloat16" if device == "cuda" else "float32",
+        meter=meter(device, 1),
+    )
+
+
+def _lay(settings: StudySettings, draft: Layout, profile: Profile, workers: int, clock: Clock) -> Layout:
+    if settings.budgets:
+        layout = next(
+            (laid for batch in (settings.batch, 8, 4) if batch <= settings.batch and (laid := _try_lay(replace(draft, batch=batch)))),
+            None,
+        ) or replace(draft, batch=4, cells=lay(replace(draft, batch=4)))
+        return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, SCAN_POINTS))
+    seconds = PLANNED_SHARE * (clock.remaining - REPORT_SECONDS)
+    return fit_to_time(draft, profile, seconds, workers, SCAN_POINTS)
+
+
+def _try_lay(draft: Layout) -> Layout | None:
+    try:
+        return replace(draft, cells=lay(draft))
+    except UserError:
+        return None
+
+
+def _evaluation_tokens(layout: Layout) -> int:
+    """Validation tokens per cell: enough that scoring noise is small, few enough that scoring stays cheap."""
+    least = min(layout.steps(cell) for cell in layout.cells) * layout.tokens_per_step
+    return int(min(max(EVALUATION_LEAST, least // 4), EVALUATION_MOST))
+
+
+def _dry_run(setup: Setup) -> dict[str, Any]:
+    layout, profile = setup.layout, setup.profile
+    seconds = sum(layout.predicted_seconds.values())
+    largest = max((layout.shape(cell) for cell in layout.cells), key=lambda shape: profile.memory_bytes(shape, layout.batch, layout.ladder.context))
+    return {
+        "dry_run": True,
+        "cells": len(layout.cells),
+        "budgets_flops": list(layout.budgets),
+        "flops": sum(cell.budget_flops for cell in layout.cells),
+        "seconds": seconds,
+        "joules": seconds * profile.watts * setup.workers,
+        "joules_source": profile.watts_source,
+        "memory_bytes": setup.workers * (0.4e9 + profile.memory_bytes(largest, layout.batch, layout.ladder.context)),
+        "dollars": None,
+        "dollars_reason": "no price was given",
+    }
+
+
+def _run(settings: StudySettings, setup: Setup, file: StudyFile) -> None:
+    """Learning rates, the lower budgets, the prediction, the largest budget, the verdict, the report."""
+    layout, phases = setup.layout, []
+    scans, rates = file.rates() or _scan(setup, file, phases)
+    done: dict[Cell, dict[str, Any]] = {}
+    with _phase(setup, phases, "grid below the largest budget"):
+        train_grid(setup, rates, layout.budgets[:-1], done)
+    low = law_rows(layout, done)
+    form, comparison = compare(low, STUDY_FORMS, seed=GRID_SEED)
+    below = fit(low, form, seed=GRID_SEED) if form else None
+    if below is not None and file.record.get("prediction") is None:
+        file.keep(prediction=_prediction(layout, below, comparison))
+    with _phase(setup, phases, "largest budget"):
+        train_grid(setup, rates, layout.budgets[-1:], done)
+    rows = law_rows(layout, done)
+    law, refused = _refit(rows, form, comparison)
+    held_out = _held_out(layout, done, rows, below)
+    if law is not None:
+        law = replace(law, held_out=held_out)
+    with _phase(setup, phases, "verdict"):
+        verdicts = _verdicts(setup, file, rates, law, done)
+    _finish(settings, setup, file, scans, rates, done, law, below, refused, comparison, held_out, verdicts, phases)
+
+
+@contextlib.contextmanager
+def _phase(setup: Setup, phases: list[dict[str, Any]], name: str) -> Iterator[None]:
+    setup.listener.note(name)  # type: ignore[attr-defined]
+    began = time.monotonic()
+    yield
+    phases.append({"name": name, "seconds": time.monotonic() - began})
+
+
+def _scan(setup: Setup, file: StudyFile, phases: list[dict[str, Any]]) -> tuple[tuple[Scan, ...], RateModel]:
+    with _phase(setup, phases, "learning rates"):
+        scans, rates = scan_rates(setup)
+    file.keep(learning_rates=rates_record(scans, rates), elapsed_seconds=setup.clock.elapsed)
+    return scans, rates
+
+
+def _prediction(layout: Layout, below: Law, comparison: dict[str, Any]) -> dict[str, Any]:
+    """What the law of the lower budgets says of the largest, written down before a cell of it is trained."""
+    cells = [cell for cell in layout.cells if cell.budget_flops == layout.budgets[-1]]
+    rows = []
+    for cell in cells:
+        variables = below.variables(layout.shape(cell), layout.steps(cell) * layout.tokens_per_step)
+        low, high = below.interval(noise=True, **variables)
+        rows.append(
+            {"d_model": cell.d_model, "experts": cell.experts, "loss": float(below.loss(**variables)[0]), "low": float(low[0]), "high": float(high[0])}
+        )
+    return {"form": below.form, "coefficients": below.coefficients, "comparison": comparison, "cells": rows}
+
+
+def _refit(rows: dict[str, Any], form: str | None, comparison: dict[str, Any]) -> tuple[Law | None, str | None]:
+    """The law of all cells in the form that the lower budgets chose; where they allowed none, the simplest form."""
+    try:
+        return fit(rows, form or STUDY_FORMS[0], seed=GRID_SEED), None
+    except UserError as error:
+        return None, error.problem.removeprefix("fit: ")
+
+
+def _held_out(layout: Layout, done: dict[Cell, dict[str, Any]], rows: dict[str, Any], below: Law | None) -> dict[str, Any] | None:
+    top = rows["flops"] == layout.budgets[-1]
+    if below is None or not top.any():
+        return None
+    check = held_out_check(select(rows, ~top), select(rows, top), below)
+    measured = rows["loss"][top]
+    predicted = below.loss(**select(rows, top))
+    return {**check, "regret_of_predicted_best": float(measured[predicted.argmin()] - measured.min())}
+
+
+def _verdicts(setup: Setup, file: StudyFile, rates: RateModel, law: Law | None, done: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
+    """The verdict of each currency with its runs; the number of seeds is fixed before the first of them."""
+    budget = setup.layout.budgets[-1]
+    rivals = flop_rivals(setup, law, done, budget)
+    sides = open_sides(setup.layout, done, rivals, budget)
+    plan = plan_seconds(setup, rates, law, done, rivals)
+    seeds = file.record.get("verdict_seeds")
+    if seeds is None:
+        timed, beside = 2.05 * plan.budget_seconds, 2.4 * plan.budget_seconds / setup.workers
+        left = setup.clock.remaining - REPORT_SECONDS
+        seeds = setup.layout.seeds if math.isinf(left) else int(min(5, setup.layout.seeds + 2, left // (timed + beside)))
+        seeds = min(seeds, setup.layout.seeds) if setup.layout.seeds >= 5 else seeds
+        file.keep(verdict_seeds=seeds, elapsed_seconds=setup.clock.elapsed)
+    if seeds < 2:
+        late = undecided("flops", "the time ran out before two seeds of each family could be trained", budget)
+        return {"flops": late, "seconds": {**late, "budget": {"currency": "seconds", "value": None}}, "joules": late, "runs": []}
+    seconds_budget, timed_records = equal_seconds(setup, rates, plan, seeds)
+    flop_records = equal_flops(setup, rates, rivals, seeds)
+    verdict_seconds = decide_currency("seconds", seconds_budget, timed_records, sides)
+    power = meter(setup.device, setup.threads)
+    return {
+        "flops": decide_currency("flops", budget, flop_records, sides),
+        "seconds": verdict_seconds,
+        "joules": joules_verdict(verdict_seconds, power.watts or setup.profile.watts, power.source),
+        "runs": verdict_runs(setup.store, {"flops": flop_records, "seconds": timed_records}),
+    }
+
+
+def _finish(
+    settings: StudySettings,
+    setup: Setup,
+    file: StudyFile,
+    scans: tuple[Scan, ...],
+    rates: RateModel,
+    done: dict[Cell, dict[str, Any]],
+    law: Law | None,
+    below: Law | None,
+    refused: str | None,
+    comparison: dict[str, Any],
+    held_out: dict[str, Any] | None,
+    verdicts: dict[str, Any],
+    phases: list[dict[str, Any]],
+) -> None:
+    layout, out = setup.layout, settings.out
+    if law is not None:
+        write_json(out / "law.json", law.record())
+    plan = _plan(setup, law, rates, done) if law is not None else None
+    if plan is not None:
+        write_json(out / "plan.json", plan)
+    winners = [verdicts[currency]["winner"] for currency in ("flops", "seconds", "joules")]
+    file.keep(
+        status="done",
+        cells={
+            "planned": len(layout.cells),
+            "finished": sum(record["status"] == "finished" for record in done.values()),
+            "diverged": sum(record["status"] == "diverged" for record in done.values()),
+        },
+        budgets_flops=list(layout.budgets),
+        sparsities=[1 - layout.ladder.top_k / count if count else 0.0 for count in layout.experts],
+        text=setup.text.summary(),
+        machine=setup.profile.machine,
+        versions=_versions(),
+        law=_law_summary(law, refused, held_out, comparison),
+        verdict={currency: verdicts[currency] for currency in ("flops", "seconds", "joules")},
+        near_optimal=plan["near_optimal"] if plan else {"sparsity": None},
+        binding_constraints=plan["binding_constraints"] if plan else [],
+        crossover=plan["crossover"] if plan else None,
+        next=_next(settings, winners),
+        cells_table=cells_table(layout, done, rates, below),
+        verdict_runs=verdicts["runs"],
+        learning_rates=rates_record(scans, rates),
+        law_curves=law_curves(layout, done, law),
+        profile={
+            "median_relative_error": setup.profile.median_relative_error,
+            "max_relative_error": setup.profile.max_relative_error,
+            "watts": setup.profile.watts,
+            "watts_source": setup.profile.watts_source,
+            "metered": setup.profile.metered,
+        },
+        phases=phases,
+        seed_noise=_seed_noise(verdicts["runs"]),
+        wall_seconds=setup.clock.elapsed,
+        report=str(out / "report.html"),
+    )
+    from sparsedial.showing.report import write_report
+
+    setup.listener.note("writing the report")  # type: ignore[attr-defined]
+    write_report(file.record, out)
+    file.keep(wall_seconds=setup.clock.elapsed)
+
+
+def _seed_noise(runs: list[dict[str, Any]]) -> float | None:
+    """Standard deviation of test loss between seeds, pooled over the rivals."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        groups.setdefault((run["currency"], run["family"]), []).append(run["test_loss"])
+    variances = [
+        sum((value - sum(values) / len(values)) ** 2 for value in values) / (len(values) - 1)
+        for values in groups.values()
+        if len(values) > 1
+    ]
+    return math.sqrt(sum(variances) / len(variances)) if variances else None
+
+
+def _plan(setup: Setup, law: Law, rates: RateModel, done: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
+    """The law's answer at the largest budget, with what would change it."""
+    layout, budget = setup.layout, setup.layout.budgets[-1]
+    shapes = families(layout, done)
+    everything = shapes["dense"] + shapes["sparse"]
+    answers = ranked(setup, law, everything, "flops", budget)
+    best, rival = answers[0], next(answer for answer in answers if not answer.shape.experts)
+    outside = law.outside(law.variables(best.shape, best.tokens))
+    return plan_record(
+        law,
+        best,
+        rival,
+        currency="flops",
+        budget=budget,
+        profile=setup.profile,
+        batch=layout.batch,
+        context=layout.ladder.context,
+        cross=_crossover(setup, law, shapes),
+        bounds=binding_constraints(best.shape, everything),
+        band=near_optimal(_best_by_sparsity(answers)),
+        recipe=asdict(setup.job(best.shape, best.steps, rates.rate(best.shape, best.tokens), GRID_SEED).recipe),
+        warnings=[f"{name} lies {factor:.2g} times outside the fitted range" for name, factor in outside.items()],
+    )
+
+
+def _best_by_sparsity(answers: list[Answer]) -> list[Answer]:
+    seen: dict[int, Answer] = {}
+    for answer in answers:
+        seen.setdefault(answer.shape.experts, answer)
+    return sorted(seen.values(), key=lambda answer: answer.predicted["mean"])
+
+
+def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> dict[str, Any] | None:
+    """Where sparse begins to win in seconds, looked for a factor of ten around the studied budgets."""
+    layout, profile = setup.layout, setup.profile
+    costs = [profile.seconds(layout.shape(cell), layout.steps(cell) * layout.tokens_per_step, layout.batch, layout.ladder.context).value for cell in layout.cells]
+    return crossover(
+        law,
+        shapes["dense"],
+        shapes["sparse"],
+        currency="seconds",
+        low=min(costs) / 10,
+        high=max(costs) * 10,
+        profile=profile,
+        batch=layout.batch,
+        context=layout.ladder.context,
+    )
+
+
+def _law_summary(law: Law | None, refused: str | None, held_out: dict[str, Any] | None, comparison: dict[str, Any]) -> dict[str, Any]:
+    if law is None:
+        return {
+            "form": None,
+            "coefficients": {},
+            "intervals": {},
+            "confidence": None,
+            "undetermined": [],
+            "rmse_log_loss": None,
+            "held_out": None,
+            "refused": refused,
+            "comparison": comparison,
+        }
+    return {
+        "form": law.form,
+        "coefficients": law.coefficients,
+        "intervals": law.intervals,
+        "confidence": law.confidence,
+        "undetermined": list(law.undetermined),
+        "rmse_log_loss": law.rmse_log_loss,
+        "held_out": held_out,
+        "held_out_reason": None if held_out else "the budgets below the largest allow no fit",
+        "refused": None,
+        "comparison": comparison,
+    }
+
+
+def _versions() -> dict[str, str]:
+    import platform
+
+    import numpy
+    import torch
+
+    from sparsedial import __version__
+
+    return {"sparsedial": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
+
+
+def _next(settings: StudySettings, winners: list[str]) -> str:
+    """The command that asks the same of a budget about ten times as large."""
+    words = ["sparsedial", "study", *settings.text]
+    seconds = 10 * (settings.limit_seconds if math.isfinite(settings.limit_seconds) else 600.0)
+    words += (
+        ["--budgets", ",".join(f"{10 * budget:.3g}" for budget in settings.budgets)]
+        if settings.budgets
+        else ["--time", f"{round(seconds / 60)}m"]
+    )
+    if settings.tokenizer != "bytes":
+        words += ["--tokenizer", settings.tokenizer]
+    return shlex.join([*words, "--out", f"{settings.out}-next"])
+
+
+def result_of(record: dict[str, Any]) -> dict[str, Any]:
+    """The part of `study.json` that other programs rely on."""
+    names = (
+        "cells", "budgets_flops", "sparsities", "text", "machine", "versions", "wall_seconds", "law", "verdict",
+        "near_optimal", "binding_constraints", "crossover", "next", "report",
+    )  # fmt: skip
+    return {name: record[name] for name in names}

@@ -1,0 +1,194 @@
+"""The pictures: what they say must follow from the record, and they must cope with what a record lacks."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from sparsedial.showing import drawing
+from sparsedial.showing.figures import FIGURES
+from sparsedial.showing.run_figures import lower_edge, smoothed
+
+from .synthetic import BUDGETS, EXPERTS, bare_record, study_record
+
+
+@pytest.fixture(scope="module")
+def study() -> dict[str, Any]:
+    return study_record()
+
+
+@pytest.fixture
+def changed(study: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(study)
+
+
+def drawn(name: str, study: dict[str, Any]) -> Figure:
+    with drawing.style():
+        figure = FIGURES[name](study)
+    assert figure is not None
+    return figure
+
+
+def words(figure: Figure) -> str:
+    """All that is written above a picture."""
+    return " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+def beyond(figure: Figure) -> list[str]:
+    """The writings of a picture that leave it."""
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    figure.draw(renderer)
+    page = figure.bbox.padded(1.0)
+    labels = [
+        *figure.texts,
+        *(text for axes in figure.axes for text in (*axes.texts, axes.xaxis.label, axes.yaxis.label)),
+    ]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in labels if text.get_text().strip()]
+    return [
+        text
+        for text, box in boxes
+        if not (page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"joules"}))
+def test_every_picture_has_a_title_and_nothing_leaves_its_edges(name: str, study: dict[str, Any]) -> None:
+    figure = drawn(name, study)
+    assert len(figure.texts[0].get_text()) > 20
+    assert beyond(figure) == []
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_no_picture_needs_what_a_bare_record_lacks(name: str) -> None:
+    with drawing.style():
+        figure = FIGURES[name](bare_record())
+    assert (figure is None) == (name not in ("sparsity", "advantage", "active_size", "seconds"))
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_a_study_in_which_everything_diverged_has_no_pictures(name: str) -> None:
+    study = bare_record()
+    for row in study["cells_table"]:
+        row |= {"status": "diverged", "reason": "loss is nan", "loss": None, "seconds": None}
+    with drawing.style():
+        assert FIGURES[name](study) is None
+
+
+def test_drawing_leaves_no_global_state(study: dict[str, Any]) -> None:
+    before = dict(matplotlib.rcParams)
+    drawing.png(drawn("verdict", study))
+    assert dict(matplotlib.rcParams) == before
+    import sys
+
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_the_same_record_gives_the_same_svg_bytes(study: dict[str, Any]) -> None:
+    assert drawing.svg(drawn("verdict", study)) == drawing.svg(drawn("verdict", study))
+
+
+def test_the_verdict_says_who_wins_in_which_currency(changed: dict[str, Any]) -> None:
+    assert "Sparse wins at equal FLOPs; undecided at equal seconds" in words(drawn("verdict", changed))
+    changed["verdict"]["flops"] |= {"winner": "dense", "gap": {"mean": -0.05, "low": -0.08, "high": -0.02}}
+    assert "Dense wins at equal FLOPs" in words(drawn("verdict", changed))
+
+
+def test_sizes_that_are_open_get_an_arrow_and_are_counted(study: dict[str, Any], changed: dict[str, Any]) -> None:
+    def arrows(figure: Figure) -> int:
+        return sum(getattr(text, "arrow_patch", None) is not None for axes in figure.axes for text in axes.texts)
+
+    for row in changed["cells_table"]:  # a parabola in the middle of each line, except for 32 experts: falling
+        sizes = sorted(
+            other["d_model"]
+            for other in changed["cells_table"]
+            if (other["budget_flops"], other["experts"]) == (row["budget_flops"], row["experts"])
+        )
+        place = sizes.index(row["d_model"])
+        row["loss"] = 2 - 0.1 * place if row["experts"] == 32 else 2 + abs(place - 1)
+    figure = drawn("active_size", changed)
+    assert arrows(figure) == len(BUDGETS)
+    assert f"{len(BUDGETS) * (len(EXPERTS) - 1)} of {len(BUDGETS) * len(EXPERTS)} best sizes" in words(figure)
+
+
+def test_a_diverged_neighbour_closes_a_side(changed: dict[str, Any]) -> None:
+    line = [r for r in changed["cells_table"] if (r["budget_flops"], r["experts"]) == (BUDGETS[0], 0)]
+    for place, row in enumerate(sorted(line, key=lambda row: row["active_parameters"])):
+        row["loss"] = 3.0 - place
+    from sparsedial.showing.words import open_side
+
+    assert open_side(changed, BUDGETS[0], 0) == "larger"
+    largest = max(line, key=lambda row: row["active_parameters"])
+    largest |= {"status": "diverged", "loss": None}
+    assert open_side(changed, BUDGETS[0], 0) is None
+
+
+def test_joules_have_a_picture_only_with_a_meter(changed: dict[str, Any]) -> None:
+    assert FIGURES["joules"](changed) is None
+    for row in changed["cells_table"] + changed["verdict_runs"]:
+        row["joules"] = 11 * row["seconds"]
+    changed["verdict"]["joules"]["basis"] = "measured"
+    for side in ("sparse", "dense"):
+        changed["verdict"]["joules"][side] = {**changed["verdict"]["joules"][side], "joules": 1100.0}
+    assert "At equal joules" in words(drawn("joules", changed))
+
+
+def test_a_law_that_a_plain_guess_beats_is_called_beaten(changed: dict[str, Any]) -> None:
+    assert "less than plain guesses" in words(drawn("held_out", changed))
+    changed["law"]["held_out"]["baselines"]["linear_in_log_compute"] = 0.001
+    assert "a straight line in log FLOPs” did as well or better" in words(drawn("held_out", changed))
+
+
+def test_the_lead_that_shrinks_is_said_to_shrink(changed: dict[str, Any]) -> None:
+    assert "shrinks" in words(drawn("advantage", changed))
+    for row in changed["cells_table"]:
+        row["loss"] = 2.0 - (0.02 * math.log10(row["budget_flops"] / 1e10) if row["experts"] else 0)
+    assert "grows" in words(drawn("advantage", changed))
+
+
+def test_the_lower_edge_is_below_every_point_and_convex() -> None:
+    noise = np.random.default_rng(3)
+    points = [
+        (float(x), float(3 - 0.2 * math.log(x) + y))
+        for x, y in zip(noise.uniform(1, 100, 60), noise.uniform(0, 0.5, 60), strict=True)
+    ]
+    edge = lower_edge(points)
+    costs, losses = np.log([x for x, _ in edge]), np.array([y for _, y in edge])
+    assert edge[0][0] == min(x for x, _ in points)
+    assert losses[-1] == min(y for _, y in points)
+    below = np.interp(np.log([x for x, _ in points]), costs, losses)
+    assert np.all(below <= np.array([y for _, y in points]) + 1e-9)
+    assert np.all(np.diff(np.diff(losses) / np.diff(costs)) > 0)
+
+
+def test_smoothing_keeps_a_straight_line_and_its_end() -> None:
+    curve = [[float(x), 5 - 0.01 * x] for x in range(1, 301)]
+    spent, losses = smoothed(curve)
+    assert spent[-1] == 300
+    assert np.allclose(losses[:-1], 5 - 0.01 * spent[:-1])
+
+
+def test_labels_are_pushed_apart_in_their_order() -> None:
+    moved = drawing.apart([0.0, 1.0, 2.0, 50.0], 10.0)
+    assert min(np.diff(moved)) > 9.9
+    assert moved[3] == 50.0
+    assert sum(moved[:3]) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.8e4, 4.9e4), (1e3, 1e9), (0.9, 1.2), (7e10, 2e12)])
+def test_log_ticks_are_few_and_inside(low: float, high: float) -> None:
+    ticks = drawing.log_ticks(low, high, 4)
+    assert 1 <= len(ticks) <= 4
+    assert all(low <= tick <= high for tick in ticks)
+
+
+def test_each_sparsity_has_its_own_colour_by_day_and_by_night() -> None:
+    for dark in (False, True):
+        colours = drawing.sparsity_colours([0, 2, 4, 8, 16, 32, 64, 128], dark=dark)
+        assert len(set(colours.values())) == 8
