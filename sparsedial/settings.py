@@ -14,7 +14,6 @@ import yaml
 
 from sparsedial.errors import UserError, nearest
 
-
 T = TypeVar("T")
 
 

@@ -222,7 +222,7 @@ class Transformer(nn.Module):
             self.cosine, self.sine = cosine.to(self.cosine.dtype), sine.to(self.sine.dtype)
         if ids_BS.numel() == 0:
             raise UserError("model: no token ids were given")
-        if not ids_BS.is_cuda and not (0 <= int(ids_BS.min()) and int(ids_BS.max()) < self.shape.vocab_size):
+        if not ids_BS.is_cuda and not (int(ids_BS.min()) >= 0 and int(ids_BS.max()) < self.shape.vocab_size):
             raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")
 
     def loss(self, ids_BS: Tensor, balance_weight: float = 0.0, z_loss_weight: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from sparsedial.errors import UserError
 from sparsedial.shape.shape import Shape
 
+
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
     """What all shapes of a study share; a rung adds the width and the number of experts."""
@@ -19,8 +20,8 @@ class Ladder:
     def shape(self, d_model: int, experts: int) -> Shape:
         """The dense shape (experts=0) or its sparse twin of the same active width.
 
-        Sizes, in order: heads keep to 4 until head_dim is 64 (measured: narrower heads cost attention quality before
-        they cost time); depth grows with width at 32 channels a layer, never below 3; d_ff = 3 d_model, which three
+        Sizes, in order: two heads at least, later 32 and then 64 channels each; depth grows with width at 32 channels
+        a layer, from 2 on, since a tiny model's step costs what its layers' calls cost; d_ff = 3 d_model, which three
         experts of width d_model make up exactly, so a twin differs in nothing but the router.
 
         Raises: UserError where `experts` cannot hold `top_k`.
@@ -30,7 +31,7 @@ class Ladder:
         heads = max(2, d_model // 32 if d_model <= 256 else d_model // 64)
         d_ff = 3 * d_model
         dense = Shape(
-            layers=max(3, round(d_model / 32)) if d_model <= 512 else round(16 * (d_model / 512) ** 0.5),
+            layers=max(2, round(d_model / 32)) if d_model <= 512 else round(16 * (d_model / 512) ** 0.5),
             d_model=d_model,
             heads=heads,
             kv_heads=heads,

@@ -17,10 +17,11 @@ RUNGS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # about a 
 LEAST_STEPS = 300
 START_RUNGS = 3
 EXTENSIONS = 3  # per sparsity and budget: how often an open side is followed
-EXTENSION_SHARE = 0.3  # of the laid cells' time, set aside for following open sides
+EXTENSION_SHARE = 0.2  # of the laid cells' time, set aside for following open sides
 BESIDE_FACTOR = 1.1  # a cell beside another runs about this much longer than alone
 FIRST_WIDTH, FIRST_BUDGET = 40.0, 4e11  # where the search for the best dense width starts: built-in text, this ladder
 WIDTH_EXPONENT = 0.25  # width of the best dense model against budget; active size goes with its square
+BATCH_EXPONENT = 1 / 3  # batch against budget; source: DeepSeek LLM (arXiv 2401.02954), section 3.1: 0.3271
 SPARSE_NARROWER = 0.08  # each doubling of experts/top_k starts this share (in log2 width) lower
 
 
@@ -38,7 +39,7 @@ class Layout:
     """What a study fixes before its first cell."""
 
     ladder: Ladder
-    batch: int
+    first_batch: int  # sequences per step at the lowest budget
     budgets: tuple[float, ...]
     experts: tuple[int, ...]  # 0 is dense
     seeds: int  # of the verdict
@@ -46,10 +47,14 @@ class Layout:
     cells: tuple[Cell, ...]  # before any open side is followed
     predicted_seconds: dict[str, float]  # by phase, on the study's workers
 
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step."""
-        return self.batch * self.ladder.context
+    def batch(self, budget_flops: float) -> int:
+        """Sequences per step at a budget; an even number that grows with the budget's cube root."""
+        growth = (budget_flops / self.budgets[0]) ** BATCH_EXPONENT
+        return max(self.first_batch, 2 * round(self.first_batch * growth / 2))
+
+    def tokens_per_step(self, budget_flops: float) -> int:
+        """Tokens of one optimizer step at a budget."""
+        return self.batch(budget_flops) * self.ladder.context
 
     def shape(self, cell: Cell) -> Shape:
         """The model of a cell."""
@@ -57,7 +62,16 @@ class Layout:
 
     def steps(self, cell: Cell) -> int:
         """Whole optimizer steps that the cell's budget buys."""
-        return steps_for(self.shape(cell), cell.budget_flops, self.tokens_per_step, self.ladder.context)
+        return self.steps_for(self.shape(cell), cell.budget_flops)
+
+    def steps_for(self, shape: Shape, budget_flops: float) -> int:
+        """Whole optimizer steps of any shape that a budget buys."""
+        step_flops = training_flops_per_token(shape, self.ladder.context) * self.tokens_per_step(budget_flops)
+        return int(budget_flops // step_flops)
+
+    def tokens(self, cell: Cell) -> int:
+        """Tokens that a cell learns from."""
+        return self.steps(cell) * self.tokens_per_step(cell.budget_flops)
 
     def allowed(self, cell: Cell) -> str | None:
         """None, or the bound that keeps a cell out: the steps, the ladder's ends, or the parameters."""
@@ -68,11 +82,6 @@ class Layout:
         if self.max_total_parameters and total_parameters(self.shape(cell)) > self.max_total_parameters:
             return "max_total_parameters"
         return None
-
-
-def steps_for(shape: Shape, budget_flops: float, tokens_per_step: int, context: int) -> int:
-    """Whole steps that a budget of FLOPs buys."""
-    return int(budget_flops // (training_flops_per_token(shape, context) * tokens_per_step))
 
 
 def start_rungs(layout: Layout, experts: int, budget_flops: float) -> list[int]:
@@ -90,7 +99,7 @@ def start_rungs(layout: Layout, experts: int, budget_flops: float) -> list[int]:
     if len(allowed) < START_RUNGS:
         raise UserError(
             f"study: {budget_flops:.3g} FLOPs allow only {len(allowed)} sizes with {LEAST_STEPS} steps each"
-            f" of {layout.tokens_per_step} tokens",
+            f" of {layout.tokens_per_step(budget_flops)} tokens",
             hint="give more time, larger budgets, or a shorter --context",
         )
     centre = min(range(len(allowed)), key=lambda place: abs(math.log(allowed[place] / width)))
@@ -134,8 +143,8 @@ def lay(layout: Layout) -> tuple[Cell, ...]:
 
 def cell_seconds(layout: Layout, profile: Profile, cell: Cell) -> float:
     """Seconds that a cell is predicted to train, alone."""
-    tokens = layout.steps(cell) * layout.tokens_per_step
-    return profile.seconds(layout.shape(cell), tokens, layout.batch, layout.ladder.context).value
+    batch = layout.batch(cell.budget_flops)
+    return profile.seconds(layout.shape(cell), layout.tokens(cell), batch, layout.ladder.context).value
 
 
 def predict_phases(layout: Layout, profile: Profile, workers: int, scan_points: int) -> dict[str, float]:
@@ -180,13 +189,13 @@ def scan_corners(layout: Layout) -> tuple[Cell, ...]:
 def fit_to_time(draft: Layout, profile: Profile, seconds: float, workers: int, scan_points: int) -> Layout:
     """The largest budgets, in the draft's ratios, whose study is predicted to fit into `seconds`.
 
-    The batch starts at the draft's and halves until the lowest budget allows its three sizes.
+    The first batch starts at the draft's and halves until the lowest budget allows its three sizes.
 
     Raises: UserError naming the least time where none fits.
     """
     def sized(top_budget: float, batch: int) -> Layout | None:
         scale = top_budget / draft.budgets[-1]
-        layout = replace(draft, batch=batch, budgets=tuple(round_budget(scale * budget) for budget in draft.budgets))
+        layout = replace(draft, first_batch=batch, budgets=tuple(round_budget(scale * budget) for budget in draft.budgets))
         try:
             layout = replace(layout, cells=lay(layout))
         except UserError:
@@ -199,7 +208,7 @@ def fit_to_time(draft: Layout, profile: Profile, seconds: float, workers: int, s
     least, best = math.inf, None
     for exponent in range(96, 180):
         top_budget = 10 ** (exponent / 10)
-        layout = next((got for batch in batches(draft.batch) if (got := sized(top_budget, batch)) is not None), None)
+        layout = next((got for batch in batches(draft.first_batch) if (got := sized(top_budget, batch)) is not None), None)
         if layout is None:
             continue
         wanted = sum(layout.predicted_seconds.values())

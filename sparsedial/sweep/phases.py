@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,12 +61,12 @@ class Setup:
     clock: Clock
     keep_for_verdict_seconds: float
 
-    def job(self, shape: Shape, steps: int, learning_rate: float, seed: int) -> Job:
+    def job(self, shape: Shape, steps: int, batch: int, learning_rate: float, seed: int) -> Job:
         """The inputs of one run of this study."""
         recipe = Recipe(
             learning_rate=learning_rate,
             steps=steps,
-            batch=self.layout.batch,
+            batch=batch,
             context=self.layout.ladder.context,
             seed=seed,
             dtype=self.dtype,
@@ -110,7 +109,8 @@ class _Corner:
 def scan_rates(setup: Setup) -> tuple[tuple[Scan, ...], RateModel]:
     """Scan learning rates at the corners of the lowest budget on validation text, and fit the model of the optimum.
 
-    A fifth scan, the smallest dense size with the tokens of the largest, parts the effect of tokens from that of size.
+    A fifth scan parts the effect of tokens from that of size: with a third budget the largest dense size at the
+    second one, else the smallest dense size with the tokens of the largest.
 
     Raises: UserError where every rate of a scan diverged.
     """
@@ -118,7 +118,7 @@ def scan_rates(setup: Setup) -> tuple[tuple[Scan, ...], RateModel]:
     points: dict[_Corner, dict[float, float | None]] = defaultdict(dict)
 
     def task(corner: _Corner, rate: float) -> Task:
-        job = setup.job(setup.layout.shape(corner.cell), corner.steps, rate, GRID_SEED)
+        job = setup.job(setup.layout.shape(corner.cell), corner.steps, setup.layout.batch(corner.cell.budget_flops), rate, GRID_SEED)
         label = cell_label(corner.cell, f", learning rate {rate:.3g}")
         return Task(job=job, label=label, evaluation_tokens=setup.evaluation_tokens, tag=(corner, rate))
 
@@ -146,7 +146,10 @@ def _corners(layout: Layout) -> list[_Corner]:
     corners = [_Corner(cell=cell, steps=layout.steps(cell)) for cell in scan_corners(layout)]
     dense = [corner for corner in corners if not corner.cell.experts]
     smallest, largest = dense[0], dense[-1]
-    if smallest.steps >= 2 * largest.steps:
+    if len(layout.budgets) > 2:
+        cell = replace(largest.cell, budget_flops=layout.budgets[1])
+        corners.append(_Corner(cell=cell, steps=layout.steps(cell)))
+    elif smallest.steps >= 2 * largest.steps:
         corners.append(replace(smallest, steps=max(LEAST_STEPS, largest.steps)))
     return sorted(corners, key=lambda corner: -corner.cell.experts)  # the slow ones first
 
@@ -158,7 +161,8 @@ def _scan(layout: Layout, corner: _Corner, points: dict[float, float | None]) ->
         experts=corner.cell.experts,
         active_parameters=active_parameters(shape),
         experts_per_choice=shape.experts / shape.top_k if shape.experts else 1.0,
-        tokens=corner.steps * layout.tokens_per_step,
+        tokens=corner.steps * layout.tokens_per_step(corner.cell.budget_flops),
+        batch=layout.batch(corner.cell.budget_flops),
         points=tuple(sorted(points.items())),
     )
 
@@ -171,9 +175,9 @@ def train_grid(setup: Setup, rates: RateModel, budgets: Sequence[float], done: d
     def task(cell: Cell) -> Task:
         steps = layout.steps(cell)
         shape = layout.shape(cell)
-        rate = rates.rate(shape, steps * layout.tokens_per_step)
+        rate = rates.rate(shape, layout.tokens(cell), layout.batch(cell.budget_flops))
         waiting[cell.experts, cell.budget_flops] += 1
-        job = setup.job(shape, steps, rate, GRID_SEED)
+        job = setup.job(shape, steps, layout.batch(cell.budget_flops), rate, GRID_SEED)
         return Task(job=job, label=cell_label(cell), evaluation_tokens=setup.evaluation_tokens, tag=cell)
 
     def follow(ended: Task, record: dict[str, Any]) -> list[Task]:
@@ -219,8 +223,3 @@ def law_rows(layout: Layout, done: dict[Cell, dict[str, Any]]) -> dict[str, np.n
         "d_model": [cell.d_model for cell, _, _ in rows],
     }
     return {name: np.array(values, dtype=float) for name, values in columns.items()}
-
-
-def store_folder(out: Path) -> RunStore:
-    """The study's run store."""
-    return RunStore(out / "runs")

@@ -16,8 +16,8 @@ FIRST_RATE, FIRST_SIZE, FIRST_EXPONENT = 1.0e-2, 4e4, -0.25  # a start for the s
 SPACING = 2.0  # between neighbouring rates of a scan
 SCAN_POINTS = 3  # before an open side is followed
 MOST_POINTS = 7
-# The model's weak priors: exponent and its standard deviation, in active parameters, experts/top_k and tokens.
-PRIORS = {"active_parameters": (-0.3, 0.3), "experts_per_choice": (0.0, 0.15), "tokens": (-0.1, 0.15)}
+# The model's weak priors: exponent and its standard deviation.
+PRIORS = {"active_parameters": (-0.3, 0.3), "experts_per_choice": (0.0, 0.15), "tokens": (-0.1, 0.15), "batch": (0.3, 0.15)}
 SCAN_ERROR = 0.25  # standard deviation of one scan's optimum, in log2
 
 
@@ -57,6 +57,7 @@ class Scan:
     active_parameters: int
     experts_per_choice: float  # experts/top_k; 1 for dense
     tokens: int
+    batch: int
     points: tuple[tuple[float, float | None], ...]
 
     @property
@@ -95,6 +96,7 @@ class Scan:
             "active_parameters": self.active_parameters,
             "experts_per_choice": self.experts_per_choice,
             "tokens": self.tokens,
+            "batch": self.batch,
             "points": [list(point) for point in self.points],
             "optimum": self.optimum,
             "interior": self.interior,
@@ -103,17 +105,17 @@ class Scan:
 
 @dataclass(frozen=True, kw_only=True)
 class RateModel:
-    """Best learning rate as a product of powers of active size, experts/top_k and tokens."""
+    """Best learning rate as a product of powers of active size, experts/top_k, tokens and batch."""
 
     log_rate: float  # at the reference point
     reference: dict[str, float]
     exponents: dict[str, float]
 
-    def rate(self, shape: Shape, tokens: int) -> float:
+    def rate(self, shape: Shape, tokens: int, batch: int) -> float:
         """The learning rate of a cell."""
         log_rate = self.log_rate + sum(
             self.exponents[name] * (math.log(value) - math.log(self.reference[name]))
-            for name, value in variables(shape, tokens).items()
+            for name, value in variables(shape, tokens, batch).items()
         )
         return round_rate(math.exp(log_rate))
 
@@ -131,20 +133,21 @@ class RateModel:
         )
 
 
-def variables(shape: Shape, tokens: int) -> dict[str, float]:
+def variables(shape: Shape, tokens: int, batch: int) -> dict[str, float]:
     """What the best learning rate is taken to depend on."""
     return {
         "active_parameters": float(active_parameters(shape)),
         "experts_per_choice": shape.experts / shape.top_k if shape.experts else 1.0,
         "tokens": float(tokens),
+        "batch": float(batch),
     }
 
 
 def fit_rates(scans: Sequence[Scan]) -> RateModel:
     """A power law through the scans' optima, with weak priors on its exponents.
 
-    The scans share one budget, so size and tokens move together: a scan with fewer tokens at the smallest size parts
-    them, and the priors keep what is still open near published slopes instead of anywhere.
+    Scans at one budget move size and tokens together, and batch hardly at all: a scan with other tokens parts the
+    first two, and the priors keep what is still open near published slopes instead of anywhere.
     """
     used = [scan for scan in scans if scan.optimum is not None]
     names = list(PRIORS)

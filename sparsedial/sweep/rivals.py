@@ -11,9 +11,8 @@ import numpy as np
 
 from sparsedial.law.law import Law
 from sparsedial.planning.search import Answer, rank
-from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.shape import Shape
-from sparsedial.sweep.grid import LEAST_STEPS, RUNGS, Cell, Layout, open_side, steps_for
+from sparsedial.sweep.grid import LEAST_STEPS, RUNGS, Cell, Layout, open_side
 from sparsedial.sweep.phases import GRID_SEED, Setup, line_losses
 from sparsedial.sweep.rates import RateModel
 from sparsedial.sweep.verdict import COST_TOLERANCE, decide, undecided
@@ -31,6 +30,11 @@ class Rival:
     family: str  # "dense" or "sparse"
     shape: Shape
     steps: int
+    batch: int  # sequences per step
+
+    def tokens(self, context: int) -> int:
+        """Tokens that it learns from."""
+        return self.steps * self.batch * context
 
 
 def candidate_shapes(layout: Layout, done: dict[Cell, dict[str, Any]], experts: Sequence[int]) -> list[Shape]:
@@ -58,14 +62,15 @@ def flop_rivals(setup: Setup, law: Law | None, done: dict[Cell, dict[str, Any]],
         if law is None:
             shape = _best_measured(layout, done, budget, dense=family == "dense")
         else:
-            shape = ranked(setup, law, shapes, "flops", budget)[0].shape
-        rivals[family] = Rival(
-            family=family, shape=shape, steps=steps_for(shape, budget, layout.tokens_per_step, layout.ladder.context)
-        )
+            shape = ranked(setup, law, shapes, "flops", budget, layout.batch(budget))[0].shape
+        steps = layout.steps_for(shape, budget)
+        rivals[family] = Rival(family=family, shape=shape, steps=steps, batch=layout.batch(budget))
     return rivals
 
 
-def ranked(setup: Setup, law: Law, shapes: Sequence[Shape], currency: str, budget: float) -> list[Answer]:
+def ranked(
+    setup: Setup, law: Law, shapes: Sequence[Shape], currency: str, budget: float, batch: int
+) -> list[Answer]:
     """Answers for these shapes at a budget, best predicted loss first."""
     return rank(
         law,
@@ -73,7 +78,7 @@ def ranked(setup: Setup, law: Law, shapes: Sequence[Shape], currency: str, budge
         currency=currency,
         budget=budget,
         profile=setup.profile,
-        batch=setup.layout.batch,
+        batch=batch,
         context=setup.layout.ladder.context,
         least_steps=LEAST_STEPS,
     )
@@ -104,8 +109,8 @@ def open_sides(layout: Layout, done: dict[Cell, dict[str, Any]], rivals: dict[st
 
 def verdict_task(setup: Setup, rates: RateModel, rival: Rival, seed: int, alone: bool) -> Task:
     """One run of a rival with a seed that the grid did not use, scored on test text."""
-    tokens = rival.steps * setup.layout.tokens_per_step
-    job = setup.job(rival.shape, rival.steps, rates.rate(rival.shape, tokens), GRID_SEED + seed)
+    rate = rates.rate(rival.shape, rival.tokens(setup.layout.ladder.context), rival.batch)
+    job = setup.job(rival.shape, rival.steps, rival.batch, rate, GRID_SEED + seed)
     experts = f"{rival.shape.experts} experts" if rival.shape.experts else "dense"
     return Task(
         job=job,
@@ -133,17 +138,19 @@ def _seeds(count: int) -> range:
     return range(1, count + 1)
 
 
-def seconds_per_step(setup: Setup, rates: RateModel, shapes: Sequence[Shape], steps: int) -> dict[Shape, float]:
+def seconds_per_step(
+    setup: Setup, rates: RateModel, shapes: Sequence[Shape], steps: int, batch: int
+) -> dict[Shape, float]:
     """Median seconds of a training step of each shape, timed in turn with the machine to themselves."""
-    tasks = []
+    tasks, context = [], setup.layout.ladder.context
     for shape in dict.fromkeys(shapes):
-        step = setup.profile.step_seconds(shape, setup.layout.batch, setup.layout.ladder.context).value
+        step = setup.profile.step_seconds(shape, batch, context).value
         count = min(max(20, math.ceil(TRIAL_SECONDS / step)), steps)
-        rate = rates.rate(shape, count * setup.layout.tokens_per_step)
+        rate = rates.rate(shape, count * batch * context, batch)
         experts = f"{shape.experts} experts" if shape.experts else "dense"
         tasks.append(
             Task(
-                job=setup.job(shape, count, rate, GRID_SEED),
+                job=setup.job(shape, count, batch, rate, GRID_SEED),
                 label=f"timing {experts}, width {shape.d_model}",
                 splits=(),
                 alone=True,
@@ -174,27 +181,28 @@ def plan_seconds(
     The profile makes a short list, a timing trial in turn replaces its figures, the law chooses.
     """
     layout, winner = setup.layout, at_flops["dense"]
-    expected = setup.profile.step_seconds(winner.shape, layout.batch, layout.ladder.context).value * winner.steps
+    batch, context = winner.batch, layout.ladder.context
+    expected = setup.profile.step_seconds(winner.shape, batch, context).value * winner.steps
     listed = {
-        family: [answer.shape for answer in ranked(setup, law, shapes, "seconds", expected)[: SHORTLIST[family]]]
+        family: [answer.shape for answer in ranked(setup, law, shapes, "seconds", expected, batch)[: SHORTLIST[family]]]
         if law is not None
         else [at_flops[family].shape]
         for family, shapes in families(layout, done).items()
     }
     timed = seconds_per_step(
-        setup, rates, [winner.shape, at_flops["sparse"].shape, *listed["dense"], *listed["sparse"]], winner.steps
+        setup, rates, [winner.shape, at_flops["sparse"].shape, *listed["dense"], *listed["sparse"]], winner.steps, batch
     )
     budget = timed[winner.shape] * winner.steps
 
     def choose(family: str) -> Rival:
         options = [
-            Rival(family=family, shape=shape, steps=max(LEAST_STEPS, round(budget / timed[shape])))
+            Rival(family=family, shape=shape, steps=max(LEAST_STEPS, round(budget / timed[shape])), batch=batch)
             for shape in dict.fromkeys([at_flops[family].shape, *listed[family]])
         ]
         if law is None:
             return options[0]
         losses = [
-            float(np.asarray(law.loss(**law.variables(option.shape, option.steps * layout.tokens_per_step))).item())
+            float(np.asarray(law.loss(**law.variables(option.shape, option.tokens(context)))).item())
             for option in options
         ]
         return options[int(np.argmin(losses))]
@@ -274,8 +282,3 @@ def decide_currency(
 ) -> dict[str, Any]:
     """The verdict of one currency from its records."""
     return decide(currency, budget, records["dense"], records["sparse"], sides)
-
-
-def flops_of(rival: Rival, layout: Layout) -> float:
-    """Training FLOPs of a rival's run."""
-    return training_flops_per_token(rival.shape, layout.ladder.context) * rival.steps * layout.tokens_per_step

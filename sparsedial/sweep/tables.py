@@ -12,7 +12,7 @@ from sparsedial.law.law import Law
 from sparsedial.shape.counts import active_parameters
 from sparsedial.store import RunStore
 from sparsedial.sweep.execute import read_metrics
-from sparsedial.sweep.grid import RUNGS, Cell, Layout, steps_for
+from sparsedial.sweep.grid import RUNGS, Cell, Layout
 from sparsedial.sweep.rates import RateModel, Scan
 
 CURVE_POINTS = 120
@@ -32,7 +32,7 @@ def _cell_row(layout: Layout, cell: Cell, record: dict[str, Any], rates: RateMod
         variables = below.variables(layout.shape(cell), record["tokens"])
         predicted = float(below.loss(**variables)[0])
         low, high = (float(bound[0]) for bound in below.interval(noise=True, **variables))
-    optimum = rates.rate(layout.shape(cell), record["tokens"])
+    optimum = rates.rate(layout.shape(cell), record["tokens"], record["recipe"]["batch"])
     return {
         **_run_row(record),
         "d_model": cell.d_model,
@@ -117,7 +117,7 @@ def law_curves(layout: Layout, done: Mapping[Cell, dict[str, Any]], law: Law | N
 def _curve(layout: Layout, law: Law, budget: float, experts: int, rungs: Sequence[int]) -> dict[str, Any]:
     shapes = [layout.ladder.shape(rung, experts) for rung in rungs]
     points = [
-        law.variables(shape, steps_for(shape, budget, layout.tokens_per_step, layout.ladder.context) * layout.tokens_per_step)
+        law.variables(shape, layout.steps_for(shape, budget) * layout.tokens_per_step(budget))
         for shape in shapes
     ]
     columns = {name: np.array([point[name] for point in points]) for name in points[0]}

@@ -20,13 +20,12 @@ from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import describe, usable_cores
 from sparsedial.machine.profile import Profile, measure_profile
 from sparsedial.planning.search import Answer, binding_constraints, crossover, near_optimal, plan_record
-from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
-from sparsedial.sweep.grid import RUNGS, Cell, Layout, fit_to_time, lay, predict_phases, round_budget
+from sparsedial.sweep.grid import Cell, Layout, cell_seconds, fit_to_time, lay, predict_phases
 from sparsedial.sweep.phases import GRID_SEED, Clock, Setup, law_rows, scan_rates, train_grid
-from sparsedial.sweep.rates import MOST_POINTS, RateModel, Scan
+from sparsedial.sweep.rates import RateModel, Scan
 from sparsedial.sweep.rivals import (
     decide_currency,
     equal_flops,
@@ -42,15 +41,15 @@ from sparsedial.sweep.study import StudyFile, layout_from, layout_record, status
 from sparsedial.sweep.tables import cells_table, law_curves, rates_record, verdict_runs
 from sparsedial.sweep.verdict import undecided
 from sparsedial.text.prepare import Text, prepare
-from sparsedial.verbs.listening import listening
 from sparsedial.units import human_seconds, parse_bytes, parse_count, parse_seconds
+from sparsedial.verbs.listening import listening
 
 # Budgets by the time there is, from this many seconds on; the largest is held out, so it is three times the next.
 BUDGET_RATIOS = {0.0: (1.0, 3.0), 16 * 60.0: (1.0, 2.0, 6.0), 40 * 60.0: (1.0, 3.0, 9.0, 27.0)}
 LONG_SECONDS = max(BUDGET_RATIOS)
-PLANNED_SHARE = 0.90  # of the time that the layout may be predicted to take; the rest absorbs what the profile misses
+PLANNED_SHARE = 0.95  # of the time that the layout may be predicted to take; the rest absorbs what the profile misses
 REPORT_SECONDS = 15.0
-PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.04, 10.0, 90.0
+PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
 PROFILE_WIDTHS = (16, 32, 64)  # and 128 in a long study
 SCAN_POINTS = 4  # expected of a scan, on average
 EVALUATION_SHARE = 0.04  # of a lowest-budget run's tokens... at least EVALUATION_LEAST tokens
@@ -246,7 +245,7 @@ def _refuse_short_time(seconds: float) -> None:
 
 
 def _warn_of_repeats(layout: Layout, text: Text, listener: Any) -> None:
-    most = max(layout.steps(cell) * layout.tokens_per_step for cell in layout.cells) / text.train_tokens
+    most = max(layout.tokens(cell) for cell in layout.cells) / text.train_tokens
     if most > 1:
         listener.note(f"the longest run reads the training text {most:.1f} times")
 
@@ -261,7 +260,7 @@ def _draft(settings: StudySettings, text: Text) -> Layout:
             top_k=settings.top_k,
             shared_experts=settings.shared_experts,
         ),
-        batch=settings.batch,
+        first_batch=settings.batch,
         budgets=tuple(budgets),
         experts=settings.experts(),
         seeds=settings.seeds or (5 if settings.long else 3),
@@ -295,7 +294,7 @@ def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
     shapes = [draft.ladder.shape(width, count) for width in widths for count in dict.fromkeys((0, *experts[1:2], experts[-1]))]
     shapes += [draft.ladder.shape(48, count) for count in experts]
     seconds = PROFILE_LEAST * 2 if settings.budgets else min(max(PROFILE_SHARE * settings.limit_seconds, PROFILE_LEAST), PROFILE_MOST)
-    batch = min(draft.batch, 8)
+    batch = min(draft.first_batch, 8)
     return measure_profile(
         lambda shape, sequences, context: make_step(shape, sequences, context, device),
         shapes,
@@ -313,9 +312,9 @@ def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
 def _lay(settings: StudySettings, draft: Layout, profile: Profile, workers: int, clock: Clock) -> Layout:
     if settings.budgets:
         layout = next(
-            (laid for batch in (settings.batch, 8, 4) if batch <= settings.batch and (laid := _try_lay(replace(draft, batch=batch)))),
+            (laid for batch in (settings.batch, 8, 4) if batch <= settings.batch and (laid := _try_lay(replace(draft, first_batch=batch)))),
             None,
-        ) or replace(draft, batch=4, cells=lay(replace(draft, batch=4)))
+        ) or replace(draft, first_batch=4, cells=lay(replace(draft, first_batch=4)))
         return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, SCAN_POINTS))
     seconds = PLANNED_SHARE * (clock.remaining - REPORT_SECONDS)
     return fit_to_time(draft, profile, seconds, workers, SCAN_POINTS)
@@ -330,14 +329,17 @@ def _try_lay(draft: Layout) -> Layout | None:
 
 def _evaluation_tokens(layout: Layout) -> int:
     """Validation tokens per cell: enough that scoring noise is small, few enough that scoring stays cheap."""
-    least = min(layout.steps(cell) for cell in layout.cells) * layout.tokens_per_step
+    least = min(layout.tokens(cell) for cell in layout.cells)
     return int(min(max(EVALUATION_LEAST, least // 4), EVALUATION_MOST))
 
 
 def _dry_run(setup: Setup) -> dict[str, Any]:
     layout, profile = setup.layout, setup.profile
     seconds = sum(layout.predicted_seconds.values())
-    largest = max((layout.shape(cell) for cell in layout.cells), key=lambda shape: profile.memory_bytes(shape, layout.batch, layout.ladder.context))
+    memory_bytes = max(
+        profile.memory_bytes(layout.shape(cell), layout.batch(cell.budget_flops), layout.ladder.context)
+        for cell in layout.cells
+    )
     return {
         "dry_run": True,
         "cells": len(layout.cells),
@@ -346,7 +348,7 @@ def _dry_run(setup: Setup) -> dict[str, Any]:
         "seconds": seconds,
         "joules": seconds * profile.watts * setup.workers,
         "joules_source": profile.watts_source,
-        "memory_bytes": setup.workers * (0.4e9 + profile.memory_bytes(largest, layout.batch, layout.ladder.context)),
+        "memory_bytes": setup.workers * (0.4e9 + memory_bytes),
         "dollars": None,
         "dollars_reason": "no price was given",
     }
@@ -396,7 +398,7 @@ def _prediction(layout: Layout, below: Law, comparison: dict[str, Any]) -> dict[
     cells = [cell for cell in layout.cells if cell.budget_flops == layout.budgets[-1]]
     rows = []
     for cell in cells:
-        variables = below.variables(layout.shape(cell), layout.steps(cell) * layout.tokens_per_step)
+        variables = below.variables(layout.shape(cell), layout.tokens(cell))
         low, high = below.interval(noise=True, **variables)
         rows.append(
             {"d_model": cell.d_model, "experts": cell.experts, "loss": float(below.loss(**variables)[0]), "low": float(low[0]), "high": float(high[0])}
@@ -531,7 +533,8 @@ def _plan(setup: Setup, law: Law, rates: RateModel, done: dict[Cell, dict[str, A
     layout, budget = setup.layout, setup.layout.budgets[-1]
     shapes = families(layout, done)
     everything = shapes["dense"] + shapes["sparse"]
-    answers = ranked(setup, law, everything, "flops", budget)
+    batch = layout.batch(budget)
+    answers = ranked(setup, law, everything, "flops", budget, batch)
     best, rival = answers[0], next(answer for answer in answers if not answer.shape.experts)
     outside = law.outside(law.variables(best.shape, best.tokens))
     return plan_record(
@@ -541,12 +544,12 @@ def _plan(setup: Setup, law: Law, rates: RateModel, done: dict[Cell, dict[str, A
         currency="flops",
         budget=budget,
         profile=setup.profile,
-        batch=layout.batch,
+        batch=batch,
         context=layout.ladder.context,
         cross=_crossover(setup, law, shapes),
         bounds=binding_constraints(best.shape, everything),
         band=near_optimal(_best_by_sparsity(answers)),
-        recipe=asdict(setup.job(best.shape, best.steps, rates.rate(best.shape, best.tokens), GRID_SEED).recipe),
+        recipe=asdict(setup.job(best.shape, best.steps, batch, rates.rate(best.shape, best.tokens, batch), GRID_SEED).recipe),
         warnings=[f"{name} lies {factor:.2g} times outside the fitted range" for name, factor in outside.items()],
     )
 
@@ -561,7 +564,7 @@ def _best_by_sparsity(answers: list[Answer]) -> list[Answer]:
 def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> dict[str, Any] | None:
     """Where sparse begins to win in seconds, looked for a factor of ten around the studied budgets."""
     layout, profile = setup.layout, setup.profile
-    costs = [profile.seconds(layout.shape(cell), layout.steps(cell) * layout.tokens_per_step, layout.batch, layout.ladder.context).value for cell in layout.cells]
+    costs = [cell_seconds(layout, profile, cell) for cell in layout.cells]
     return crossover(
         law,
         shapes["dense"],
@@ -570,7 +573,7 @@ def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> dict[s
         low=min(costs) / 10,
         high=max(costs) * 10,
         profile=profile,
-        batch=layout.batch,
+        batch=layout.batch(layout.budgets[-1]),
         context=layout.ladder.context,
     )
 
