@@ -13,6 +13,9 @@ from sparsedial.settings import fill, read_settings_file
 from sparsedial.verbs import Verb
 
 
+SETTINGS_FILES = (".yaml", ".yml", ".toml")  # a word that ends so is a file of settings, as after --config
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a command line asks for."""
@@ -62,6 +65,8 @@ def read_arguments(verb: Verb, words: list[str]) -> Request:
                 _put(values, key, _value(word, attached if equals else None, queue), verb.name)
         elif word.startswith("-") and word != "-" and not _is_number(word):
             raise UserError(f"{verb.name}: no setting named '{word}'", hint=f"`sparsedial {verb.name} --help` lists them")
+        elif word.endswith(SETTINGS_FILES) and file is None:
+            file = word
         else:
             loose.append(word)
     _place(loose, positional, values, verb.name)
@@ -125,14 +130,17 @@ def help_text(verb: Verb) -> str:
     fields = [field for field in dataclasses.fields(verb.settings_class) if field.init]
     positional = [field for field in fields if field.metadata.get("positional")]
     names = " ".join(
-        f"[{field.name.upper()}…]" if field.metadata.get("nargs") == "*" else field.name.upper() for field in positional
+        {"*": f"[{field.name.upper()}…]", "?": f"[{field.name.upper()}]"}.get(
+            field.metadata.get("nargs", ""), field.name.upper()
+        )
+        for field in positional
     )
     rows = [
-        (f"--{flag(field)}" + ("" if _is_switch(verb.settings_class, field) else f" {_metavar(field)}"), _explain(field))
+        (_flag_words(verb, field), _explain(field))
         for field in fields
         if not field.metadata.get("positional")
     ]
-    rows += [("--config FILE", "settings from a YAML or TOML file; flags override"), ("--json", "one JSON object and nothing else")]
+    rows += [("--config FILE", "settings from a YAML or TOML file, which needs no flag; flags override"), ("--json", "one JSON object and nothing else")]
     arguments = [(field.name.upper(), _explain(field)) for field in positional]
     width = max(len(left) for left, _ in rows + arguments)
     return "\n".join(
@@ -144,6 +152,13 @@ def help_text(verb: Verb) -> str:
             *(f"  {left:<{width}}  {right}" for left, right in arguments + rows),
         ]
     )
+
+
+def _flag_words(verb: Verb, field: dataclasses.Field[Any]) -> str:
+    """A flag as the help shows it; a table of settings by one of its own (`--shape.layers N`)."""
+    if "dotted" in field.metadata:
+        return f"--{flag(field)}.{field.metadata['dotted']} N …"
+    return f"--{flag(field)}" + ("" if _is_switch(verb.settings_class, field) else f" {_metavar(field)}")
 
 
 def _metavar(field: dataclasses.Field[Any]) -> str:

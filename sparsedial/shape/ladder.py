@@ -26,8 +26,8 @@ class Ladder:
 
         Raises: UserError where `experts` cannot hold `top_k`.
         """
-        if d_model % 8:
-            raise UserError(f"ladder: d_model={d_model} is not a multiple of 8")
+        if d_model % 4:
+            raise UserError(f"ladder: d_model={d_model} is not a multiple of 4")
         heads = max(2, d_model // 32 if d_model <= 256 else d_model // 64)
         d_ff = 3 * d_model
         dense = Shape(

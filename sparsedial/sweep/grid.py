@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import median
 
 from sparsedial.errors import UserError
 from sparsedial.machine.profile import Profile
@@ -13,16 +14,16 @@ from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.units import human_seconds
 
-RUNGS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # about a factor of two in active size
+RUNGS = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # about a factor of two in active size
 LEAST_STEPS = 300
 START_RUNGS = 3
 EXTENSIONS = 3  # per sparsity and budget: how often an open side is followed
 EXTENSION_SHARE = 0.2  # of the laid cells' time, set aside for following open sides
 BESIDE_FACTOR = 1.1  # a cell beside another runs about this much longer than alone
-FIRST_WIDTH, FIRST_BUDGET = 40.0, 4e11  # where the search for the best dense width starts: built-in text, this ladder
+FIRST_WIDTH, FIRST_BUDGET = 20.0, 6e10  # where the search for the best dense width starts: built-in text, this ladder
 WIDTH_EXPONENT = 0.25  # width of the best dense model against budget; active size goes with its square
 BATCH_EXPONENT = 1 / 3  # batch against budget; source: DeepSeek LLM (arXiv 2401.02954), section 3.1: 0.3271
-SPARSE_NARROWER = 0.08  # each doubling of experts/top_k starts this share (in log2 width) lower
+SPARSE_NARROWER = 0.04  # each doubling of experts/top_k starts this share (in log2 width) lower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +160,9 @@ def predict_phases(layout: Layout, profile: Profile, workers: int, scan_points: 
     scans = [cell_seconds(layout, profile, cell) + per_run for cell in corners for _ in range(scan_points)]
     low = [cell_seconds(layout, profile, c) + per_run for c in layout.cells if c.budget_flops < layout.budgets[-1]]
     top = [cell_seconds(layout, profile, c) + per_run for c in layout.cells if c.budget_flops == layout.budgets[-1]]
-    dense = max(cell_seconds(layout, profile, c) for c in layout.cells if not c.experts and c in _top(layout))
-    sparse = max((cell_seconds(layout, profile, c) for c in layout.cells if c.experts and c in _top(layout)), default=0)
-    timed = layout.seeds * 2 * dense + 20.0  # equal seconds: both cost what the dense one costs, after a timing trial
+    dense = median(cell_seconds(layout, profile, c) for c in layout.cells if not c.experts and c in _top(layout))
+    sparse = median(cell_seconds(layout, profile, c) for c in layout.cells if c.experts and c in _top(layout))
+    timed = (2 * layout.seeds + 3) * dense + 20.0  # all cost what the dense one costs; one round twice, a timing trial
     equal_flops = [sparse] * layout.seeds  # the dense runs are most often the timed ones
     return {
         "learning_rates": spread(scans),

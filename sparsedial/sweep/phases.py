@@ -94,6 +94,22 @@ class Setup:
         )
 
 
+def pick_device(wanted: str) -> str:
+    """The kind of device to train on; `auto` is a GPU where PyTorch sees one.
+
+    Raises: UserError for another word, or a GPU that is not there.
+    """
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted not in ("cpu", "cuda"):
+        raise UserError(f"no device named '{wanted}'", hint="cpu or cuda")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("PyTorch sees no GPU here", hint="--device cpu")
+    return wanted
+
+
 def cell_label(cell: Cell, what: str = "") -> str:
     """`dense 48 at 2e+11` or `32 experts 48 at 2e+11`, for progress lines."""
     family = f"{cell.experts} experts" if cell.experts else "dense"

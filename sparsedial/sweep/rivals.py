@@ -222,39 +222,35 @@ def equal_seconds(
 ) -> tuple[float, dict[str, list[dict[str, Any]]]]:
     """Run both rivals alone and in turn, seed by seed; adjust steps once where a cost misses the budget by over 3 %.
 
+    The dense FLOP winner, whose cost is the budget, runs in turn with them under the first seed; there the steps are
+    adjusted. What the machine does later falls on both rivals alike, so the budget moves with the dense one.
+
     Returns the budget in measured seconds, and the records by family.
     """
-    records, winner_seconds = _timed_rounds(setup, rates, plan, seeds)
-    budget = float(np.mean(winner_seconds))
-    adjusted = replace(
-        plan, dense=_adjust(plan.dense, records["dense"], budget), sparse=_adjust(plan.sparse, records["sparse"], budget)
-    )
-    if adjusted != plan and setup.clock.remaining > 1.1 * seeds * 2 * budget:
-        records, again = _timed_rounds(setup, rates, adjusted, seeds)
-        budget = float(np.mean(again or winner_seconds))
-    return budget, records
+    first = _timed_round(setup, rates, plan, 1)
+    adjusted = replace(plan, dense=_adjust(plan.dense, plan, first), sparse=_adjust(plan.sparse, plan, first))
+    if adjusted != plan:
+        plan = adjusted
+        first = _timed_round(setup, rates, plan, 1)
+    rounds = [first] + [_timed_round(setup, rates, plan, seed) for seed in _seeds(seeds)[1:]]
+    records = {rival.family: [done[rival] for done in rounds] for rival in (plan.dense, plan.sparse)}
+    share = first[plan.dense_flops]["seconds"] / first[plan.dense]["seconds"]
+    return share * float(np.mean([record["seconds"] for record in records["dense"]])), records
 
 
-def _adjust(rival: Rival, records: Sequence[dict[str, Any]], budget: float) -> Rival:
-    ratio = float(np.mean([record["seconds"] for record in records])) / budget
-    return rival if abs(ratio - 1) <= COST_TOLERANCE else replace(rival, steps=max(LEAST_STEPS, round(rival.steps / ratio)))
+def _adjust(rival: Rival, plan: SecondsPlan, first: dict[Rival, dict[str, Any]]) -> Rival:
+    ratio = first[rival]["seconds"] / first[plan.dense_flops]["seconds"]
+    if rival == plan.dense_flops or abs(ratio - 1) <= COST_TOLERANCE:
+        return rival
+    return replace(rival, steps=max(LEAST_STEPS, round(rival.steps / ratio)))
 
 
-def _timed_rounds(
-    setup: Setup, rates: RateModel, plan: SecondsPlan, seeds: int
-) -> tuple[dict[str, list[dict[str, Any]]], list[float]]:
-    records: dict[str, list[dict[str, Any]]] = {"dense": [], "sparse": []}
-    winner_seconds = []
-    for seed in _seeds(seeds):
-        rivals = [plan.dense, plan.sparse] + ([plan.dense_flops] if seed == 1 and plan.dense_flops != plan.dense else [])
-        group = tuple(verdict_task(setup, rates, rival, seed, True) for rival in rivals)
-        done = run_in_turn(group, store=setup.store, text_folder=setup.text.folder, listener=setup.listener)
-        by_rival = {rival: done[task.job.hash] for rival, task in zip(rivals, group, strict=True)}
-        records["dense"].append(by_rival[plan.dense])
-        records["sparse"].append(by_rival[plan.sparse])
-        if plan.dense_flops in by_rival:
-            winner_seconds.append(by_rival[plan.dense_flops]["seconds"])
-    return records, winner_seconds
+def _timed_round(setup: Setup, rates: RateModel, plan: SecondsPlan, seed: int) -> dict[Rival, dict[str, Any]]:
+    """Both rivals with one seed, in turn; under the first seed the run that sets the budget beside them."""
+    rivals = list(dict.fromkeys([plan.dense, plan.sparse] + ([plan.dense_flops] if seed == 1 else [])))
+    group = tuple(verdict_task(setup, rates, rival, seed, True) for rival in rivals)
+    done = run_in_turn(group, store=setup.store, text_folder=setup.text.folder, listener=setup.listener)
+    return {rival: done[task.job.hash] for rival, task in zip(rivals, group, strict=True)}
 
 
 def joules_verdict(seconds: dict[str, Any], watts: float, source: str) -> dict[str, Any]:

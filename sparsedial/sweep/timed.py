@@ -13,10 +13,10 @@ from sparsedial.training.memory import keep_freed_memory
 from sparsedial.training.recipe import Recipe
 
 
-def make_step(shape: Shape, batch: int, context: int, device: str = "cpu") -> Callable[[], None]:
-    """One whole training step, forward to optimizer, that waits for its own work; one thread on a CPU."""
+def make_step(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> Callable[[], None]:
+    """One whole training step, forward to optimizer, that waits for its own work."""
     keep_freed_memory()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     dtype = "bfloat16" if device == "cuda" else "float32"
     recipe = Recipe(learning_rate=1e-3, steps=10, batch=batch, context=context, dtype=dtype)
     model = initialise(shape, 0).to(device)

@@ -258,7 +258,6 @@ def _train(
 ) -> list[dict[str, Any]]:
     from sparsedial.sweep.execute import execute
 
-    began = time.monotonic()
     steps = [
         execute(
             task.job,
@@ -272,18 +271,22 @@ def _train(
         for task in group
     ]
     records: list[dict[str, Any] | None] = [None] * len(group)
+    spent = [0.0] * len(group)
     while None in records:
         for place, run in enumerate(steps):
             if records[place] is None:
-                records[place] = _turn(run, place, pipe, parent, began, TURN_SECONDS if len(group) > 1 else None)
+                limit = TURN_SECONDS if len(group) > 1 else None
+                began = time.monotonic()
+                records[place] = _turn(run, place, pipe, parent, spent[place], limit)
+                spent[place] += time.monotonic() - began
     return [record for record in records if record is not None]
 
 
 def _turn(
-    run: Any, place: int, pipe: Connection, parent: int, began: float, seconds: float | None
+    run: Any, place: int, pipe: Connection, parent: int, spent: float, limit: float | None
 ) -> dict[str, Any] | None:
     start = said = time.monotonic()
-    while seconds is None or time.monotonic() - start < seconds:
+    while limit is None or time.monotonic() - start < limit:
         try:
             step = next(run)
         except StopIteration as stop:
@@ -292,6 +295,6 @@ def _turn(
         if now - said >= PROGRESS_SECONDS:
             if os.getppid() != parent:
                 raise BrokenPipeError
-            pipe.send(("step", place, {"step": step.index, "loss": step.loss, "seconds": now - began}))
+            pipe.send(("step", place, {"step": step.index, "loss": step.loss, "seconds": spent + now - start}))
             said = now
     return None

@@ -24,7 +24,7 @@ from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
 from sparsedial.sweep.grid import Cell, Layout, cell_seconds, fit_to_time, lay, predict_phases
-from sparsedial.sweep.phases import GRID_SEED, Clock, Setup, law_rows, scan_rates, train_grid
+from sparsedial.sweep.phases import GRID_SEED, Clock, Setup, law_rows, pick_device, scan_rates, train_grid
 from sparsedial.sweep.rates import RateModel, Scan
 from sparsedial.sweep.rivals import (
     decide_currency,
@@ -44,11 +44,12 @@ from sparsedial.text.prepare import Text, prepare
 from sparsedial.units import human_seconds, parse_bytes, parse_count, parse_seconds
 from sparsedial.verbs.listening import listening
 
-# Budgets by the time there is, from this many seconds on; the largest is held out, so it is three times the next.
-BUDGET_RATIOS = {0.0: (1.0, 3.0), 16 * 60.0: (1.0, 2.0, 6.0), 40 * 60.0: (1.0, 3.0, 9.0, 27.0)}
+# Budgets by the time there is, from this many seconds on; the largest is held out, three times the next where time allows.
+BUDGET_RATIOS = {0.0: (1.0, 2.0, 4.0), 16 * 60.0: (1.0, 2.0, 6.0), 40 * 60.0: (1.0, 3.0, 9.0, 27.0)}
 LONG_SECONDS = max(BUDGET_RATIOS)
 PLANNED_SHARE = 0.95  # of the time that the layout may be predicted to take; the rest absorbs what the profile misses
 REPORT_SECONDS = 15.0
+LEAST_SEEDS, MOST_SEEDS = 3, 5
 PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
 PROFILE_WIDTHS = (16, 32, 64)  # and 128 in a long study
 SCAN_POINTS = 4  # expected of a scan, on average
@@ -176,7 +177,7 @@ def _inputs(settings: StudySettings, text_digest: str) -> dict[str, Any]:
     """What a study's folder is bound to; a resumed study must ask for the same."""
     values = {name: value for name, value in asdict(settings).items() if name not in ("out", "status", "dry_run", "workers", "text")}
     values["time"] = None if settings.budgets else settings.limit_seconds
-    values["device"] = _device(settings.device)
+    values["device"] = pick_device(settings.device)
     return {**{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}, "text": text_digest}
 
 
@@ -185,23 +186,11 @@ def _inputs_match(settings: StudySettings, file: StudyFile) -> None:
     file.frozen_for(_inputs(settings, frozen["inputs"]["text"]))
 
 
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted not in ("cpu", "cuda"):
-        raise UserError(f"study: no device named '{wanted}'", hint="cpu or cuda")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("study: PyTorch sees no GPU here", hint="--device cpu")
-    return wanted
-
-
 def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, listener: Any) -> Setup:
     """Measure the machine and lay the grid, or take both from an earlier start."""
     inputs = _inputs(settings, text.digest)
     frozen = file.frozen_for(inputs)
-    device = _device(settings.device)
+    device = pick_device(settings.device)
     workers = settings.workers or (1 if device == "cuda" else max(1, usable_cores()))
     if frozen is None:
         draft = _draft(settings, text)
@@ -374,7 +363,7 @@ def _run(settings: StudySettings, setup: Setup, file: StudyFile) -> None:
     if law is not None:
         law = replace(law, held_out=held_out)
     with _phase(setup, phases, "verdict"):
-        verdicts = _verdicts(setup, file, rates, law, done)
+        verdicts = _verdicts(settings, setup, file, rates, law, done)
     _finish(settings, setup, file, scans, rates, done, law, below, refused, comparison, held_out, verdicts, phases)
 
 
@@ -424,7 +413,18 @@ def _held_out(layout: Layout, done: dict[Cell, dict[str, Any]], rows: dict[str, 
     return {**check, "regret_of_predicted_best": float(measured[predicted.argmin()] - measured.min())}
 
 
-def _verdicts(setup: Setup, file: StudyFile, rates: RateModel, law: Law | None, done: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
+def _affordable_seeds(settings: StudySettings, setup: Setup, budget_seconds: float) -> int:
+    """Seeds of the verdict that the rest of the time holds, at most five; 0 where three would overrun it by a tenth."""
+    if settings.seeds is not None or math.isinf(setup.clock.remaining):
+        return setup.layout.seeds
+    one = 2 * budget_seconds + 2.4 * budget_seconds / setup.workers  # alone and in turn; equal FLOPs beside others
+    left = setup.clock.remaining - REPORT_SECONDS - 4 * budget_seconds  # the first round has a third run, and a repeat
+    if LEAST_SEEDS * one > left + 0.08 * setup.clock.limit_seconds:
+        return 0
+    return int(min(MOST_SEEDS, max(LEAST_SEEDS, left // one)))
+
+
+def _verdicts(settings: StudySettings, setup: Setup, file: StudyFile, rates: RateModel, law: Law | None, done: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
     """The verdict of each currency with its runs; the number of seeds is fixed before the first of them."""
     budget = setup.layout.budgets[-1]
     rivals = flop_rivals(setup, law, done, budget)
@@ -432,20 +432,21 @@ def _verdicts(setup: Setup, file: StudyFile, rates: RateModel, law: Law | None, 
     plan = plan_seconds(setup, rates, law, done, rivals)
     seeds = file.record.get("verdict_seeds")
     if seeds is None:
-        timed, beside = 2.05 * plan.budget_seconds, 2.4 * plan.budget_seconds / setup.workers
-        left = setup.clock.remaining - REPORT_SECONDS
-        seeds = setup.layout.seeds if math.isinf(left) else int(min(5, setup.layout.seeds + 2, left // (timed + beside)))
-        seeds = min(seeds, setup.layout.seeds) if setup.layout.seeds >= 5 else seeds
+        seeds = _affordable_seeds(settings, setup, plan.budget_seconds)
         file.keep(verdict_seeds=seeds, elapsed_seconds=setup.clock.elapsed)
-    if seeds < 2:
-        late = undecided("flops", "the time ran out before two seeds of each family could be trained", budget)
+    if not seeds:
+        late = undecided("flops", f"the time ran out before {LEAST_SEEDS} seeds of each family could be trained", budget)
         return {"flops": late, "seconds": {**late, "budget": {"currency": "seconds", "value": None}}, "joules": late, "runs": []}
     seconds_budget, timed_records = equal_seconds(setup, rates, plan, seeds)
     flop_records = equal_flops(setup, rates, rivals, seeds)
     verdict_seconds = decide_currency("seconds", seconds_budget, timed_records, sides)
     power = meter(setup.device, setup.threads)
+    verdict_flops = decide_currency("flops", budget, flop_records, sides)
+    for side in (verdict_seconds["dense"], verdict_seconds["sparse"], verdict_flops["dense"], verdict_flops["sparse"]):
+        if side is not None:
+            side["checkpoint"] = str(setup.store.path(side["runs"][0]) / "checkpoint")
     return {
-        "flops": decide_currency("flops", budget, flop_records, sides),
+        "flops": verdict_flops,
         "seconds": verdict_seconds,
         "joules": joules_verdict(verdict_seconds, power.watts or setup.profile.watts, power.source),
         "runs": verdict_runs(setup.store, {"flops": flop_records, "seconds": timed_records}),

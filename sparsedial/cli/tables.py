@@ -1,0 +1,153 @@
+"""The short tables that people read where `--json` is not given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
+
+Rows = Sequence[tuple[str, str]]
+
+
+def _lines(rows: Rows) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def count_table(result: dict[str, Any]) -> str:
+    """Parameters, FLOPs and bytes of a model."""
+    sparsity = result["sparsity"]
+    return _lines(
+        [
+            ("model", result["name"]),
+            ("total parameters", f"{human_count(result['total_parameters'])}  ({result['total_parameters']:,})"),
+            ("active parameters", f"{human_count(result['active_parameters'])}  ({result['active_parameters']:,})"),
+            ("  with one embedding", human_count(result["active_parameters_one_embedding"])),
+            ("  with no embedding", human_count(result["active_parameters_no_embedding"])),
+            ("sparsity of experts", f"{sparsity['experts']:.4g}  (1 - top_k/experts)"),
+            ("sparsity of parameters", f"{sparsity['parameters']:.4g}  (1 - active/total)"),
+            ("activation ratio", f"{sparsity['activation_ratio']:.4g}  (shared experts counted)"),
+            ("forward FLOPs per token", f"{human_count(result['forward_flops_per_token'])}  at {result['context_tokens']} tokens"),
+            ("training FLOPs per token", human_count(result["training_flops_per_token"])),
+            ("weights", f"{human_bytes(result['weight_bytes'])}  in {result['dtype']}"),
+            ("cache per token", human_bytes(result["kv_cache_bytes_per_token"])),
+        ]
+    )
+
+
+def _cost_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("FLOPs", f"{result['flops']:.3g}"),
+        ("memory", human_bytes(result["memory_bytes"])),
+        ("time", human_seconds(result["seconds"])),
+        ("energy", f"{human_joules(result['joules'])}  ({result['joules_source']})"),
+        ("money", "unknown: no price was given"),
+    ]
+
+
+def study_table(result: dict[str, Any]) -> str:
+    """What a study found, what it would cost, or how far it is."""
+    if result.get("dry_run"):
+        budgets = ", ".join(f"{budget:.2g}" for budget in result["budgets_flops"])
+        return _lines([("cells", str(result["cells"])), ("budgets", f"{budgets} FLOPs"), *_cost_rows(result)])
+    if "runs_finished" in result:
+        elapsed = result["elapsed_seconds"]
+        return _lines(
+            [
+                ("study", result["out"]),
+                ("status", result["status"]),
+                ("runs", f"{result['runs_finished']} finished; {result['cells_planned']} cells are planned"),
+                ("time so far", human_seconds(elapsed) if elapsed else "not known"),
+                ("report", result["report"] or "not yet"),
+            ]
+        )
+    from sparsedial.showing.words import verdict_sentence
+
+    rows = [(f"at equal {currency}", verdict_sentence(result, currency)) for currency in ("flops", "seconds", "joules")]
+    return _lines([*rows, *_law_rows(result), ("report", result["report"]), ("next", result["next"])])
+
+
+def _law_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    law, cells = result["law"], result["cells"]
+    rows = [
+        (
+            "cells",
+            f"{cells['finished']} finished, {cells['diverged']} diverged, in {human_seconds(result['wall_seconds'])}",
+        )
+    ]
+    if law["refused"]:
+        return [*rows, ("law", f"refused: {law['refused']}")]
+    held = law["held_out"]
+    if held:
+        error = f"{_percent(held['median_relative_error'])} in the median, {_percent(held['max_relative_error'])} at worst"
+        rows.append(("law", f"{law['form']}; held-out budget predicted within {error}"))
+    band = result["near_optimal"]["sparsity"]
+    if band:
+        rows.append(("near-optimal", f"sparsity {band[0]:.4g} to {band[1]:.4g} (within 0.5 % of the best predicted loss)"))
+    rows += [("bound", bound) for bound in result["binding_constraints"]]
+    return rows
+
+
+def fit_table(result: dict[str, Any]) -> str:
+    """Coefficients with intervals, and the held-out error."""
+    if "forms" in result:
+        return _lines([(name, form["says"]) for name, form in result["forms"].items()])
+    if result["refused"]:
+        return f"refused: {result['refused']}"
+    share = f"{100 * result['confidence']:.0f} %"
+    rows = [("form", result["form"]), ("runs", str(result["runs"]))]
+    for name, value in result["coefficients"].items():
+        low, high = result["intervals"][name]
+        open_ = "  not determined by these runs" if name in result["undetermined"] else ""
+        rows.append((name, f"{value:.4g}  ({share}: {low:.4g} to {high:.4g}){open_}"))
+    rows.append(("spread", f"{_percent(result['rmse_log_loss'])} of the loss"))
+    held = result["held_out"]
+    if held:
+        error = f"{_percent(held['median_relative_error'])} in the median, {_percent(held['max_relative_error'])} at worst"
+        rows.append(("held out", f"{held['runs']} runs, predicted within {error}"))
+    return _lines(rows)
+
+
+def train_table(result: dict[str, Any]) -> str:
+    """What a run gave, or would cost."""
+    if result.get("dry_run"):
+        parameters = f"{human_count(result['total_parameters'])} total, {human_count(result['active_parameters'])} active"
+        return _lines([("parameters", parameters), ("tokens", human_count(result["tokens"])), *_cost_rows(result)])
+    rows = [("status", result["status"] + (f": {result['reason']}" if result["reason"] else ""))]
+    if result["test_loss"] is not None:
+        rows.append(("test loss", f"{result['test_loss']:.4f} nats per token, {result['test_bits_per_byte']:.4f} bits per byte"))
+    rows.append(("tokens", f"{human_count(result['tokens'])} in {human_seconds(result['seconds'])}"))
+    if result["checkpoint"]:
+        rows.append(("checkpoint", result["checkpoint"]))
+    return _lines(rows)
+
+
+def evaluate_table(result: dict[str, Any]) -> str:
+    """Loss on a text."""
+    return _lines(
+        [
+            ("loss", f"{result['loss']:.4f} nats per token"),
+            ("bits per byte", f"{result['bits_per_byte']:.4f}"),
+            ("scored", f"{result['tokens']:,} tokens, {result['bytes']:,} bytes, windows of {result['context_tokens']}"),
+        ]
+    )
+
+
+def generate_table(result: dict[str, Any]) -> str:
+    """The prompt and its continuation."""
+    return result["prompt"] + result["text"]
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "study": study_table,
+    "count": count_table,
+    "fit": fit_table,
+    "train": train_table,
+    "evaluate": evaluate_table,
+    "generate": generate_table,
+}

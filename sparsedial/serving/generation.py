@@ -1,0 +1,93 @@
+"""Text out: one token after another from a model, with a cache.
+
+B sequences (here 1), S positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsedial.errors import UserError
+from sparsedial.model.transformer import Cache, Transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is drawn.
+
+    Raises: UserError for values outside their range.
+    """
+
+    temperature: float = 0.8  # 0 takes the likeliest token
+    top_k: int | None = None  # draw from this many likeliest tokens
+    top_p: float = 1.0  # draw from the likeliest tokens that hold this much probability
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise UserError(f"generate: temperature={self.temperature} is below 0")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"generate: top_k={self.top_k} is below 1")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"generate: top_p={self.top_p} lies outside 0..1")
+
+
+def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
+    """The distribution that the next token is drawn from.
+
+    Shapes: [V] to [V]
+    Source: top-p, Holtzman et al. 2020 (arXiv 1904.09751)
+    """
+    if sampling.temperature == 0:
+        return torch.zeros_like(logits_V).scatter_(0, logits_V.argmax().unsqueeze(0), 1.0)
+    scaled_V = logits_V.double() / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < len(scaled_V):
+        least = scaled_V.topk(sampling.top_k).values[-1]
+        scaled_V = scaled_V.masked_fill(scaled_V < least, float("-inf"))
+    share_V = scaled_V.softmax(0)
+    if sampling.top_p < 1:
+        sorted_V, order_V = share_V.sort(descending=True)
+        beyond_V = sorted_V.cumsum(0) - sorted_V >= sampling.top_p  # the token that crosses the line stays
+        share_V = share_V.index_fill(0, order_V[beyond_V], 0.0)
+        share_V = share_V / share_V.sum()
+    return share_V
+
+
+@torch.no_grad()
+def generate(
+    model: Transformer, prompt: Sequence[int], tokens: int, sampling: Sampling, end_token: int | None = None
+) -> Iterator[int]:
+    """Yield up to `tokens` new ids after a prompt; stops after the end token, which is not yielded.
+
+    Where the model's context is full, its newer half is read again and the rest forgotten.
+
+    Raises: UserError for an empty prompt, or an id outside the vocabulary.
+    """
+    if not prompt:
+        raise UserError("generate: the prompt holds no token", hint="give at least one character")
+    device = model.embedding_VD.device
+    generator = torch.Generator().manual_seed(sampling.seed)
+    context = model.shape.context
+    ids = list(prompt)
+    new = ids[-context:]  # positions that the cache does not hold yet
+    cache = _empty_cache(model)
+    for _ in range(tokens):
+        if cache.filled + len(new) > context:
+            new = ids[-max(1, context // 2) :]
+            cache = _empty_cache(model)
+        logits_BSV = model(torch.tensor([new], device=device), cache=cache)
+        share_V = probabilities(logits_BSV[0, -1].float().cpu(), sampling)
+        token = int(torch.multinomial(share_V, 1, generator=generator))
+        if token == end_token:
+            return
+        ids.append(token)
+        new = [token]
+        yield token
+
+
+def _empty_cache(model: Transformer) -> Cache:
+    return Cache(model.shape, 1, model.shape.context, model.embedding_VD.device, model.embedding_VD.dtype)

@@ -1,0 +1,134 @@
+"""`fit`: a scaling law from a table of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsedial.errors import UserError
+from sparsedial.law.choose import held_out_check, select
+from sparsedial.law.fit import Rows, refusal
+from sparsedial.law.fit import fit as fit_law
+from sparsedial.law.forms import FORMS
+from sparsedial.law.law import Law
+from sparsedial.law.table import matching, read_table
+from sparsedial.store import write_json
+from sparsedial.units import parse_count
+
+
+def _pairs(text: Any) -> dict[str, str]:
+    """`a=b,c=d`, or a table from a settings file."""
+    if isinstance(text, Mapping):
+        return {str(key): str(value) for key, value in text.items()}
+    pairs = {}
+    for item in str(text).split(","):
+        name, equals, value = item.partition("=")
+        if not (equals and name.strip() and value.strip()):
+            raise UserError(f"fit: cannot read '{item}'", hint="write it like loss=final_loss,tokens=D")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _pins(text: Any) -> dict[str, float]:
+    return {name: parse_count(value, "--pin") for name, value in _pairs(text).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """Which table, which form, and what is held out."""
+
+    table: Path | None = field(
+        default=None, metadata={"positional": True, "nargs": "?", "help": "a study's folder, .csv or .jsonl"}
+    )
+    form: str = field(default="chinchilla_sparsity", metadata={"metavar": "FORM", "help": "a name of --list-forms"})
+    columns: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"parse": _pairs, "metavar": "OURS=THEIRS,…", "help": "the table's own names of loss, tokens, …"},
+    )
+    hold_out: str | None = field(
+        default=None, metadata={"metavar": "EXPR", "help": "rows to predict, like flops>1e12 [the largest budget]"}
+    )
+    pin: dict[str, float] = field(
+        default_factory=dict, metadata={"parse": _pins, "metavar": "NAME=VALUE", "help": "coefficients that are not fitted"}
+    )
+    bootstrap: int = field(default=200, metadata={"metavar": "N", "help": "refits to resampled runs, for the intervals"})
+    seed: int = field(default=0, metadata={"metavar": "N", "help": "of the resampling"})
+    out: Path | None = field(default=None, metadata={"metavar": "FILE", "help": "write the law there too"})
+    list_forms: bool = field(default=False, metadata={"help": "name the forms, and stop"})
+
+
+def fit(settings: FitSettings) -> dict[str, Any]:
+    """Fit a form to runs, with intervals, a held-out check, and the coefficients that the data leave open.
+
+    A table that cannot support the form is refused with the reason, which is a result.
+
+    Raises: UserError for an unreadable table, or columns that the form needs and the table lacks.
+    """
+    if settings.list_forms:
+        return {"forms": {name: {"says": form.says, "source": form.source} for name, form in FORMS.items()}}
+    if settings.table is None:
+        raise UserError("fit: no table", hint="name a study's folder, a .csv or a .jsonl")
+    if settings.form not in FORMS:
+        from sparsedial.errors import nearest
+
+        raise UserError(f"fit: no form named '{settings.form}'", hint=nearest(settings.form, FORMS) or "`sparsedial fit --list-forms`")
+    rows = _rows(settings)
+    reason = refusal(rows, settings.form)
+    if reason is not None:
+        return _record(None, rows, None, reason)
+    law = fit_law(rows, settings.form, pin=settings.pin, bootstrap=settings.bootstrap, seed=settings.seed)
+    record = _record(law, rows, _held_out(rows, settings), None)
+    if settings.out is not None:
+        write_json(settings.out, {**law.record(), "held_out": record["held_out"]})
+    return record
+
+
+def _rows(settings: FitSettings) -> Rows:
+    table = read_table(settings.table or Path(), settings.columns)
+    form = FORMS[settings.form]
+    for name in ("loss", *form.variables):
+        if name not in table:
+            raise UserError(
+                f"{settings.table}: {settings.form} needs a column '{name}' of numbers in every row",
+                hint=f"--columns {name}=NAME, if it has another name",
+            )
+        positive = table[name] > 0 if name != "sparsity" else (table[name] >= 0) & (table[name] < 1)
+        if not positive.all():
+            place = int(np.argmin(positive))
+            raise UserError(f"{settings.table}: row {place + 1} has {name}={table[name][place]:g}")
+    return table
+
+
+def _held_out(rows: Rows, settings: FitSettings) -> dict[str, Any] | None:
+    """How the form, fitted to the other rows, predicts those held out; None where the rest cannot support it."""
+    if settings.hold_out is not None:
+        top = matching(rows, settings.hold_out)
+        if not top.any() or top.all():
+            raise UserError(f"fit: --hold-out '{settings.hold_out}' picks {int(top.sum())} of {len(top)} rows")
+    elif "flops" in rows and len(np.unique(rows["flops"])) > 1:
+        top = rows["flops"] == rows["flops"].max()
+    else:
+        return None
+    below = select(rows, ~top)
+    if refusal(below, settings.form) is not None:
+        return None
+    law = fit_law(below, settings.form, pin=settings.pin, bootstrap=0, seed=settings.seed)
+    return held_out_check(below, select(rows, top), law)
+
+
+def _record(law: Law | None, rows: Rows, held_out: dict[str, Any] | None, refused: str | None) -> dict[str, Any]:
+    return {
+        "form": law.form if law else None,
+        "coefficients": law.coefficients if law else {},
+        "intervals": law.intervals if law else {},
+        "confidence": law.confidence if law else None,
+        "runs": len(rows["loss"]),
+        "rmse_log_loss": law.rmse_log_loss if law else None,
+        "held_out": held_out,
+        "undetermined": list(law.undetermined) if law else [],
+        "refused": refused,
+    }

@@ -1,0 +1,48 @@
+"""`generate`: continue a prompt with a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateSettings:
+    """Which checkpoint, what it continues, and how tokens are drawn."""
+
+    checkpoint: Path = field(metadata={"positional": True, "help": "a checkpoint folder"})
+    prompt: str = field(metadata={"positional": True, "help": "the text to continue"})
+    tokens: int = field(default=200, metadata={"metavar": "N", "help": "most new tokens"})
+    temperature: float = field(default=0.8, metadata={"metavar": "T", "help": "0 takes the likeliest token"})
+    top_k: int | None = field(default=None, metadata={"metavar": "K", "help": "draw from the K likeliest tokens"})
+    top_p: float = field(default=1.0, metadata={"metavar": "P", "help": "draw from the likeliest tokens up to this share"})
+    seed: int = field(default=0, metadata={"metavar": "N", "help": "of the drawing"})
+
+
+def generate(settings: GenerateSettings) -> dict[str, Any]:
+    """Continue a prompt, token by token with a cache.
+
+    Raises: UserError for a damaged checkpoint, an empty prompt, or settings outside their range.
+    """
+    from sparsedial.model.checkpoint import load
+    from sparsedial.serving.generation import Sampling
+    from sparsedial.serving.generation import generate as generate_ids
+    from sparsedial.text.tokenizer import load_tokenizer
+
+    sampling = Sampling(
+        temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed
+    )
+    model = load(settings.checkpoint)
+    tokenizer = load_tokenizer(settings.checkpoint)
+    prompt = tokenizer.encode(settings.prompt.encode()).tolist()
+    began = time.perf_counter()
+    new = list(generate_ids(model, prompt, settings.tokens, sampling, tokenizer.end_token))
+    return {
+        "prompt": settings.prompt,
+        "text": tokenizer.decode(new),
+        "prompt_tokens": len(prompt),
+        "tokens": len(new),
+        "seconds": time.perf_counter() - began,
+    }

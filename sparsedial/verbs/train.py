@@ -1,0 +1,211 @@
+"""`train`: train one model, planned or described."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsedial.errors import UserError, nearest
+from sparsedial.machine.energy import meter
+from sparsedial.machine.hardware import usable_cores
+from sparsedial.machine.profile import training_bytes
+from sparsedial.settings import fill
+from sparsedial.shape.counts import active_parameters, total_parameters
+from sparsedial.shape.published import find_shape
+from sparsedial.shape.shape import Shape
+from sparsedial.store import RunStore, lock, read_json
+from sparsedial.training.recipe import Recipe
+from sparsedial.units import parse_count
+
+if TYPE_CHECKING:
+    from sparsedial.text.prepare import Text
+    from sparsedial.training.run import Job
+
+RUN_DEFAULTS = {"batch": 16}
+TRIAL_STEPS = 8  # of a dry run, to say what a step takes
+
+
+def _parts(cls: type, name: str) -> Callable[[Any], dict[str, Any]]:
+    """A reader of nested settings (`--shape.layers 4`) that checks names now and leaves the rest for later."""
+    known = [item.name for item in dataclasses.fields(cls)]
+
+    def read(value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{name}: '{value}' is no table of settings", hint=f"like --{name}.{known[0]} 4")
+        for key in value:
+            if key not in known:
+                raise UserError(f"{name}: no setting named '{key}'", hint=nearest(key, known))
+        return dict(value)
+
+    return read
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What is trained: a plan, or a shape with a recipe; single settings override the plan's."""
+
+    model: str | None = field(
+        default=None,
+        metadata={
+            "positional": True,
+            "nargs": "?",
+            "help": "a plan.json of a study, a config.json, a shape.json or a published name",
+        },
+    )
+    text: tuple[str, ...] = field(
+        default=(), metadata={"metavar": "FILE,…", "help": "files or folders [Python's standard library]"}
+    )
+    tokens: float | None = field(
+        default=None,
+        metadata={"parse": lambda text: parse_count(text, "--tokens"), "metavar": "N", "help": "to learn from"},
+    )
+    shape: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"parse": _parts(Shape, "shape"), "dotted": "layers", "help": "one size; over the model's own"},
+    )
+    recipe: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"parse": _parts(Recipe, "recipe"), "dotted": "learning_rate", "help": "one setting of the training"},
+    )
+    tokenizer: str = field(default="bytes", metadata={"metavar": "bytes|bpe:N|FILE", "help": "how text becomes tokens"})
+    device: str = field(default="auto", metadata={"metavar": "cpu|cuda", "help": "where to train"})
+    threads: int | None = field(default=None, metadata={"metavar": "N", "help": "of a CPU [one per core]"})
+    out: Path = field(
+        default=Path("runs/train"), metadata={"metavar": "DIR", "help": "its folder; the same command goes on there"}
+    )
+    dry_run: bool = field(default=False, metadata={"help": "say what it would cost, and stop"})
+
+
+def train(settings: TrainSettings) -> dict[str, Any]:
+    """Train one model and leave its checkpoint and record; started again, it goes on where it stopped.
+
+    Raises: UserError for settings that make no model or no run, a text too small, a folder in use or not writable.
+    """
+    from sparsedial.sweep.phases import pick_device
+    from sparsedial.text.prepare import prepare
+    from sparsedial.training.run import Job
+
+    shape, recipe_values = _described(settings)
+    device = pick_device(settings.device)
+    with lock(settings.out):
+        text = prepare(settings.text, tokenizer=settings.tokenizer, folder=settings.out / "text")
+        shape = _with_vocabulary(shape, text)
+        recipe_values.setdefault("dtype", "bfloat16" if device == "cuda" else "float32")
+        job = Job(
+            shape=shape,
+            recipe=fill(Recipe, recipe_values, "recipe"),
+            text_digest=text.digest,
+            tokenizer=text.tokenizer.digest,
+            device=device,
+            threads=settings.threads or usable_cores(),
+        )
+        return _costs(job) if settings.dry_run else _train(job, text, settings.out)
+
+
+def _described(settings: TrainSettings) -> tuple[Shape | dict[str, Any], dict[str, Any]]:
+    """The shape, as far as it is described, and the recipe's settings."""
+    base: dict[str, Any] = {}
+    recipe: dict[str, Any] = dict(RUN_DEFAULTS)
+    if settings.model is not None:
+        plan = _plan(settings.model)
+        base = plan["shape"] if plan else asdict(find_shape(settings.model)[1])
+        recipe |= plan["recipe"] if plan else {}
+    values = {**base, **settings.shape}
+    if not values:
+        raise UserError("train: no model", hint="name a plan.json or a published model, or give --shape.d_model and so on")
+    recipe |= settings.recipe
+    recipe.setdefault("context", values.get("context"))
+    if settings.tokens is not None:
+        if not recipe["context"]:
+            raise UserError("train: --tokens needs a context", hint="--shape.context 256")
+        recipe["steps"] = max(1, round(settings.tokens / (int(recipe["batch"]) * int(recipe["context"]))))
+    for name, flag in (("steps", "--tokens"), ("learning_rate", "--recipe.learning_rate")):
+        if name not in recipe:
+            raise UserError(f"train: {name} is not set", hint=f"give {flag}")
+    return values, recipe
+
+
+def _plan(word: str) -> dict[str, Any] | None:
+    path = Path(word)
+    if path.is_dir() and (path / "plan.json").exists():
+        path = path / "plan.json"
+    if path.name != "plan.json":
+        return None
+    plan = read_json(path)
+    if "shape" not in plan or "recipe" not in plan:
+        raise UserError(f"{path}: holds no shape with a recipe", hint="a study writes such a plan.json")
+    return plan
+
+
+def _with_vocabulary(values: dict[str, Any] | Shape, text: Text) -> Shape:
+    """The shape, its vocabulary that of the tokenizer where it was left open."""
+    values = {"vocab_size": text.tokenizer.vocab_size, **dict(values)}  # type: ignore[arg-type]
+    shape = fill(Shape, values, "shape")
+    if shape.vocab_size < text.tokenizer.vocab_size:
+        raise UserError(
+            f"train: vocab_size={shape.vocab_size} holds not all {text.tokenizer.vocab_size} tokens of the tokenizer",
+            hint="give the --tokenizer that the plan was made with",
+        )
+    return shape
+
+
+def _costs(job: Job) -> dict[str, Any]:
+    """What a run would cost: counted, and timed over a few steps of the model itself."""
+    from sparsedial.machine.timing import measure_in_turn
+    from sparsedial.sweep.timed import make_step
+
+    shape, recipe = job.shape, job.recipe
+    step = make_step(shape, recipe.batch, recipe.context, job.device, job.threads)
+    timing = measure_in_turn({"step": step}, rounds=2, round_seconds=1.0)["step"]
+    power = meter(job.device, job.threads)
+    seconds = timing.median_seconds * recipe.steps
+    return {
+        "dry_run": True,
+        "total_parameters": total_parameters(shape),
+        "active_parameters": active_parameters(shape),
+        "tokens": recipe.tokens,
+        "flops": job.flops,
+        "memory_bytes": training_bytes(shape, recipe.batch, recipe.context),
+        "seconds": seconds,
+        "joules": seconds * power.watts,
+        "joules_source": power.source,
+        "dollars": None,
+        "dollars_reason": "no price was given",
+    }
+
+
+def _train(job: Job, text: Text, out: Path) -> dict[str, Any]:
+    import torch
+
+    from sparsedial.showing.progress import Progress
+    from sparsedial.sweep.execute import execute
+
+    torch.set_num_threads(job.threads)
+    store = RunStore(out / "runs")
+    record = store.find(job.hash)
+    if record is None:
+        steps = execute(job, text, store, splits=("validation", "test"), alone=True, keep_checkpoint=True)
+        with Progress() as progress:
+            record = _drive(steps, job, progress)
+    checkpoint = store.path(job.hash) / "checkpoint"
+    return {**record, "checkpoint": str(checkpoint) if checkpoint.exists() else None}
+
+
+def _drive(steps: Any, job: Job, progress: Any) -> dict[str, Any]:
+    began, first = time.perf_counter(), None
+    watts = meter(job.device, job.threads).watts
+    tokens = job.recipe.batch * job.recipe.context
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as stop:
+            return stop.value.record()
+        first = step.index if first is None else first
+        elapsed = time.perf_counter() - began
+        rate = (step.index - first + 1) * tokens / elapsed
+        progress.cell(job.hash, "training", step.index + 1, job.recipe.steps, step.loss, rate, watts / rate)
+        progress.total(elapsed, elapsed + (job.recipe.steps - step.index - 1) * tokens / rate)
