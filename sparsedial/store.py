@@ -64,12 +64,16 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})", hint="it was cut short; run the command again") from error
+        raise UserError(
+            f"{path}: not readable as JSON ({error})", hint="it was cut short; run the command again"
+        ) from error
     if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
         raise UserError(f"{path}: not a sparsedial file of schema {SCHEMA_VERSION}")
     stated = record.pop(DIGEST_KEY, None)
     if stated != digest(record):
-        raise UserError(f"{path}: its content does not match its digest", hint="it was edited; delete it to have it made again")
+        raise UserError(
+            f"{path}: its content does not match its digest", hint="it was edited; delete it to have it made again"
+        )
     return record
 
 
@@ -83,12 +87,16 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(folder / ".lock", "w")  # noqa: SIM115  # held open on purpose: closing it frees the lock
     except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}", hint="choose another folder with --out") from error
+        raise UserError(
+            f"cannot write in {folder}: {error.strerror}", hint="choose another folder with --out"
+        ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{folder} is in use by another sparsedial", hint="wait for it, or choose another --out") from error
+            raise UserError(
+                f"{folder} is in use by another sparsedial", hint="wait for it, or choose another --out"
+            ) from error
         yield
 
 

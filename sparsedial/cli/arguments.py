@@ -64,7 +64,9 @@ def read_arguments(verb: Verb, words: list[str]) -> Request:
             else:
                 _put(values, key, _value(word, attached if equals else None, queue), verb.name)
         elif word.startswith("-") and word != "-" and not _is_number(word):
-            raise UserError(f"{verb.name}: no setting named '{word}'", hint=f"`sparsedial {verb.name} --help` lists them")
+            raise UserError(
+                f"{verb.name}: no setting named '{word}'", hint=f"`sparsedial {verb.name} --help` lists them"
+            )
         elif word.endswith(SETTINGS_FILES) and file is None:
             file = word
         else:
@@ -122,7 +124,9 @@ def _place(loose: list[str], positional: list[dataclasses.Field[Any]], values: d
         elif loose:
             values[field.name], loose = loose[0], loose[1:]
     if loose:
-        raise UserError(f"{place}: '{loose[0]}' is one argument too many", hint=f"`sparsedial {place} --help` shows the usage")
+        raise UserError(
+            f"{place}: '{loose[0]}' is one argument too many", hint=f"`sparsedial {place} --help` shows the usage"
+        )
 
 
 def help_text(verb: Verb) -> str:
@@ -135,12 +139,11 @@ def help_text(verb: Verb) -> str:
         )
         for field in positional
     )
-    rows = [
-        (_flag_words(verb, field), _explain(field))
-        for field in fields
-        if not field.metadata.get("positional")
+    rows = [(_flag_words(verb, field), _explain(field)) for field in fields if not field.metadata.get("positional")]
+    rows += [
+        ("--config FILE", "settings from a YAML or TOML file, which needs no flag; flags override"),
+        ("--json", "one JSON object and nothing else"),
     ]
-    rows += [("--config FILE", "settings from a YAML or TOML file, which needs no flag; flags override"), ("--json", "one JSON object and nothing else")]
     arguments = [(field.name.upper(), _explain(field)) for field in positional]
     width = max(len(left) for left, _ in rows + arguments)
     return "\n".join(

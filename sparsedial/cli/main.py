@@ -44,7 +44,9 @@ def _run(words: list[str]) -> int:
         print(f"sparsedial {__version__}")
         return DONE
     if words[0] not in VERBS:
-        raise UserError(f"no command named '{words[0]}'", hint=nearest(words[0], VERBS) or "`sparsedial --help` lists them")
+        raise UserError(
+            f"no command named '{words[0]}'", hint=nearest(words[0], VERBS) or "`sparsedial --help` lists them"
+        )
     request = read_arguments(VERBS[words[0]], words[1:])
     if request.help is not None:
         print(request.help)

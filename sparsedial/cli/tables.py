@@ -32,7 +32,10 @@ def count_table(result: dict[str, Any]) -> str:
             ("sparsity of experts", f"{sparsity['experts']:.4g}  (1 - top_k/experts)"),
             ("sparsity of parameters", f"{sparsity['parameters']:.4g}  (1 - active/total)"),
             ("activation ratio", f"{sparsity['activation_ratio']:.4g}  (shared experts counted)"),
-            ("forward FLOPs per token", f"{human_count(result['forward_flops_per_token'])}  at {result['context_tokens']} tokens"),
+            (
+                "forward FLOPs per token",
+                f"{human_count(result['forward_flops_per_token'])}  at {result['context_tokens']} tokens",
+            ),
             ("training FLOPs per token", human_count(result["training_flops_per_token"])),
             ("weights", f"{human_bytes(result['weight_bytes'])}  in {result['dtype']}"),
             ("cache per token", human_bytes(result["kv_cache_bytes_per_token"])),
@@ -84,11 +87,15 @@ def _law_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         return [*rows, ("law", f"refused: {law['refused']}")]
     held = law["held_out"]
     if held:
-        error = f"{_percent(held['median_relative_error'])} in the median, {_percent(held['max_relative_error'])} at worst"
+        error = (
+            f"{_percent(held['median_relative_error'])} in the median, {_percent(held['max_relative_error'])} at worst"
+        )
         rows.append(("law", f"{law['form']}; held-out budget predicted within {error}"))
     band = result["near_optimal"]["sparsity"]
     if band:
-        rows.append(("near-optimal", f"sparsity {band[0]:.4g} to {band[1]:.4g} (within 0.5 % of the best predicted loss)"))
+        rows.append(
+            ("near-optimal", f"sparsity {band[0]:.4g} to {band[1]:.4g} (within 0.5 % of the best predicted loss)")
+        )
     rows += [("bound", bound) for bound in result["binding_constraints"]]
     return rows
 
@@ -108,7 +115,9 @@ def fit_table(result: dict[str, Any]) -> str:
     rows.append(("spread", f"{_percent(result['rmse_log_loss'])} of the loss"))
     held = result["held_out"]
     if held:
-        error = f"{_percent(held['median_relative_error'])} in the median, {_percent(held['max_relative_error'])} at worst"
+        error = (
+            f"{_percent(held['median_relative_error'])} in the median, {_percent(held['max_relative_error'])} at worst"
+        )
         rows.append(("held out", f"{held['runs']} runs, predicted within {error}"))
     return _lines(rows)
 
@@ -116,11 +125,15 @@ def fit_table(result: dict[str, Any]) -> str:
 def train_table(result: dict[str, Any]) -> str:
     """What a run gave, or would cost."""
     if result.get("dry_run"):
-        parameters = f"{human_count(result['total_parameters'])} total, {human_count(result['active_parameters'])} active"
+        parameters = (
+            f"{human_count(result['total_parameters'])} total, {human_count(result['active_parameters'])} active"
+        )
         return _lines([("parameters", parameters), ("tokens", human_count(result["tokens"])), *_cost_rows(result)])
     rows = [("status", result["status"] + (f": {result['reason']}" if result["reason"] else ""))]
     if result["test_loss"] is not None:
-        rows.append(("test loss", f"{result['test_loss']:.4f} nats per token, {result['test_bits_per_byte']:.4f} bits per byte"))
+        rows.append(
+            ("test loss", f"{result['test_loss']:.4f} nats per token, {result['test_bits_per_byte']:.4f} bits per byte")
+        )
     rows.append(("tokens", f"{human_count(result['tokens'])} in {human_seconds(result['seconds'])}"))
     if result["checkpoint"]:
         rows.append(("checkpoint", result["checkpoint"]))
@@ -133,7 +146,10 @@ def evaluate_table(result: dict[str, Any]) -> str:
         [
             ("loss", f"{result['loss']:.4f} nats per token"),
             ("bits per byte", f"{result['bits_per_byte']:.4f}"),
-            ("scored", f"{result['tokens']:,} tokens, {result['bytes']:,} bytes, windows of {result['context_tokens']}"),
+            (
+                "scored",
+                f"{result['tokens']:,} tokens, {result['bytes']:,} bytes, windows of {result['context_tokens']}",
+            ),
         ]
     )
 

@@ -101,5 +101,7 @@ def norm_rotate(x_BSNC: Tensor, weight_NC: Tensor, cosine_S1C: Tensor, sine_S1C:
     Shapes: x [B, S, N, C], weight [N, C], cosine and sine [S, 1, C] to [B, S, N, C]
     """
     if x_BSNC.dtype != weight_NC.dtype:
-        return reference_norm_rotate(x_BSNC, weight_NC.to(x_BSNC.dtype), cosine_S1C.to(x_BSNC.dtype), sine_S1C.to(x_BSNC.dtype), eps)
+        return reference_norm_rotate(
+            x_BSNC, weight_NC.to(x_BSNC.dtype), cosine_S1C.to(x_BSNC.dtype), sine_S1C.to(x_BSNC.dtype), eps
+        )
     return _NormRotate.apply(x_BSNC, weight_NC, cosine_S1C, sine_S1C, eps)  # type: ignore[return-value]

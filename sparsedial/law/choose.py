@@ -33,9 +33,7 @@ def compare(rows: Rows, forms: Sequence[str], seed: int = 0) -> tuple[str | None
     for form in forms:
         reason = refusal(rows, form)
         if reason is None:
-            held = (
-                _budget_errors(rows, form, budgets[-1], seed) if by_budget else _fold_errors(rows, form, seed)
-            )
+            held = _budget_errors(rows, form, budgets[-1], seed) if by_budget else _fold_errors(rows, form, seed)
             reason = held if isinstance(held, str) else None
             if not isinstance(held, str):
                 errors[form] = float(np.median(held))

@@ -93,7 +93,9 @@ def fit(
         runs=len(residuals),
         rmse_log_loss=float(np.sqrt(np.sum(residuals**2) / freedom)),
         fitted_range={
-            name: [float(rows[name].min()), float(rows[name].max())] for name in (*FORMS[form].variables, "flops") if name in rows
+            name: [float(rows[name].min()), float(rows[name].max())]
+            for name in (*FORMS[form].variables, "flops")
+            if name in rows
         },
         undetermined=undetermined(FORMS[form], samples, tail, set(problem.pin)),
         seed=seed,
@@ -126,7 +128,9 @@ class _Problem:
     def __init__(self, form: Form, rows: Rows, pin: dict[str, float]) -> None:
         for name in pin:
             if name not in form.coefficients:
-                raise UserError(f"fit: {form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients))
+                raise UserError(
+                    f"fit: {form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients)
+                )
         self.form, self.pin = form, pin
         self.loss = np.asarray(rows["loss"], dtype=float)
         self.columns = {name: np.asarray(rows[name], dtype=float) for name in form.variables}

@@ -47,7 +47,10 @@ def read_table(path: Path, columns: Mapping[str, str]) -> dict[str, np.ndarray]:
     names = {name for row in rows for name in row}
     for ours, theirs in columns.items():
         if theirs not in names:
-            raise UserError(f"{path}: no column '{theirs}' for {ours}", hint=nearest(theirs, names) or f"it has {', '.join(sorted(names))}")
+            raise UserError(
+                f"{path}: no column '{theirs}' for {ours}",
+                hint=nearest(theirs, names) or f"it has {', '.join(sorted(names))}",
+            )
     taken = {name: name for name in names if name not in columns.values()} | dict(columns)
     table = {ours: _numbers(rows, theirs) for ours, theirs in taken.items()}
     kept = {name: values for name, values in table.items() if values is not None}

@@ -95,7 +95,9 @@ def meter(device: str = "cpu", threads: int = 1) -> Meter:
     """The best meter of this machine for a device: RAPL or NVML where readable, else stated watts."""
     if device.startswith("cuda"):
         counted = _nvml()
-        return counted if counted is not None else StatedPower(watts=300.0, source="a GPU's typical board power, stated")
+        return (
+            counted if counted is not None else StatedPower(watts=300.0, source="a GPU's typical board power, stated")
+        )
     zones = [zone for zone in sorted(RAPL.glob("*-rapl:?")) if _readable(zone)]
     return RaplMeter(zones) if zones else stated_power(processor_name(), threads)
 
@@ -107,7 +109,8 @@ def stated_power(processor: str, threads: int) -> StatedPower:
     per_core = STATED_WATTS_PER_CORE[word] if word else DEFAULT_WATTS_PER_CORE
     named = f"typical of {word} processors" if word else "typical of server cores"
     return StatedPower(
-        watts=per_core * threads, source=f"stated {per_core:g} W a busy core, {named}, {threads} thread(s); no meter is readable"
+        watts=per_core * threads,
+        source=f"stated {per_core:g} W a busy core, {named}, {threads} thread(s); no meter is readable",
     )
 
 

@@ -76,9 +76,7 @@ class Profile:
     def joules(self, shape: Shape, tokens: float, batch: int, context: int) -> Estimate:
         """Joules to train on some tokens: seconds times the watts metered or stated."""
         seconds = self.seconds(shape, tokens, batch, context)
-        return Estimate(
-            value=seconds.value * self.watts, low=seconds.low * self.watts, high=seconds.high * self.watts
-        )
+        return Estimate(value=seconds.value * self.watts, low=seconds.low * self.watts, high=seconds.high * self.watts)
 
     def memory_bytes(self, shape: Shape, batch: int, context: int) -> float:
         """Bytes of a training process: itself, weights with gradient and two moments, activations kept for the way back."""

@@ -80,13 +80,17 @@ def _verify(folder: Path) -> None:
         except OSError as error:
             raise UserError(f"{folder / name}: missing or unreadable", hint="the checkpoint is not whole") from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise UserError(f"{folder / name}: its content does not match its digest", hint="it was cut short or edited")
+            raise UserError(
+                f"{folder / name}: its content does not match its digest", hint="it was cut short or edited"
+            )
 
 
 def _read(folder: Path) -> dict[str, Tensor]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise UserError(f"{folder}: no safetensors file", hint="weights are read from safetensors only, never from pickles")
+        raise UserError(
+            f"{folder}: no safetensors file", hint="weights are read from safetensors only, never from pickles"
+        )
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:

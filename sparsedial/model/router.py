@@ -71,7 +71,13 @@ class _Route(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits_TE: Tensor, bias_E: Tensor | None, shape: Shape, sequences: int, balance: float, z_weight: float
+        ctx: Any,
+        logits_TE: Tensor,
+        bias_E: Tensor | None,
+        shape: Shape,
+        sequences: int,
+        balance: float,
+        z_weight: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         sigmoid = shape.gate == "sigmoid"
         normaliser_T1 = torch.logsumexp(logits_TE, 1, keepdim=True)
@@ -85,7 +91,9 @@ class _Route(torch.autograd.Function):
         share_TE = scores_TE / total_T1
         mean_BE = share_TE.view(sequences, -1, shape.experts).mean(1)
         loss = balance * (share_BE * mean_BE).sum(1).mean() + z_weight * normaliser_T1.square().mean()
-        ctx.save_for_backward(logits_TE, normaliser_T1, scores_TE, chosen_TK, gates_TK, sum_T1, share_BE, total_T1, share_TE)
+        ctx.save_for_backward(
+            logits_TE, normaliser_T1, scores_TE, chosen_TK, gates_TK, sum_T1, share_BE, total_T1, share_TE
+        )
         ctx.constants = shape, sequences, balance, z_weight
         ctx.mark_non_differentiable(chosen_TK)
         return chosen_TK, gates_TK * shape.routed_scaling, loss
@@ -93,7 +101,9 @@ class _Route(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, _: Tensor, dgates_TK: Tensor, dloss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        logits_TE, normaliser_T1, scores_TE, chosen_TK, gates_TK, sum_T1, share_BE, total_T1, share_TE = ctx.saved_tensors
+        logits_TE, normaliser_T1, scores_TE, chosen_TK, gates_TK, sum_T1, share_BE, total_T1, share_TE = (
+            ctx.saved_tensors
+        )
         shape, sequences, balance, z_weight = ctx.constants
         tokens, experts = logits_TE.shape
         dpicked_TK = dgates_TK * shape.routed_scaling
@@ -149,5 +159,3 @@ def bias_after(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
     """
     load_E = load_E.to(bias_E.dtype)
     return bias_E + rate * (1 - load_E / load_E.mean().clamp(min=1e-9)).clamp(-1, 1)
-
-

@@ -131,7 +131,9 @@ class SparseFeedForward(nn.Module):
         self.w_router_DE = nn.Parameter(torch.empty(shape.d_model, shape.experts))
         self.w_in_EDH = nn.Parameter(torch.empty(shape.experts, shape.d_model, 2 * shape.d_expert))
         self.w_out_EFD = nn.Parameter(torch.empty(shape.experts, shape.d_expert, shape.d_model))
-        self.shared = DenseFeedForward(shape.d_model, shape.shared_experts * shape.d_expert) if shape.shared_experts else None
+        self.shared = (
+            DenseFeedForward(shape.d_model, shape.shared_experts * shape.d_expert) if shape.shared_experts else None
+        )
         self.register_buffer("bias_E", torch.zeros(shape.experts) if shape.routing_bias else None)
         self.register_buffer("load_E", torch.zeros(shape.experts, dtype=torch.long), persistent=False)
 
@@ -189,7 +191,9 @@ class Transformer(nn.Module):
         self.embedding_VD = nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
         self.blocks = nn.ModuleList(Block(shape, layer) for layer in range(shape.layers))
         self.norm_D = nn.Parameter(torch.ones(shape.d_model))
-        self.unembedding_VD = None if shape.tied_embeddings else nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
+        self.unembedding_VD = (
+            None if shape.tied_embeddings else nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
+        )
         cosine, sine = rotary_table(shape, min(shape.context, 4096))
         self.register_buffer("cosine", cosine, persistent=False)
         self.register_buffer("sine", sine, persistent=False)

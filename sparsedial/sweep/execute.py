@@ -79,7 +79,9 @@ def execute(
             break
         yield step
         if time.monotonic() - saved > save_seconds and progress.next_step < recipe.steps:
-            save_state(folder, job.hash, model, optimizer, {"next_step": progress.next_step, "progress": asdict(progress)})
+            save_state(
+                folder, job.hash, model, optimizer, {"next_step": progress.next_step, "progress": asdict(progress)}
+            )
             saved = time.monotonic()
     began = time.perf_counter()
     scores = {}
@@ -180,4 +182,6 @@ def read_metrics(store: RunStore, run_hash: str) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({error})", hint="delete its folder to have the run done again") from error
+        raise UserError(
+            f"{path}: not readable ({error})", hint="delete its folder to have the run done again"
+        ) from error

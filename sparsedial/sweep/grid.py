@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -18,8 +18,8 @@ RUNGS = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # abou
 LEAST_STEPS = 300
 START_RUNGS = 3
 EXTENSIONS = 3  # per sparsity and budget: how often an open side is followed
-EXTENSION_SHARE = 0.2  # of the laid cells' time, set aside for following open sides
-BESIDE_FACTOR = 1.1  # a cell beside another runs about this much longer than alone
+EXTENSION_SHARE = 0.15  # of the laid cells' time, set aside for following open sides
+BESIDE_FACTOR = 1.05  # a cell beside another runs about this much longer than alone
 FIRST_WIDTH, FIRST_BUDGET = 20.0, 6e10  # where the search for the best dense width starts: built-in text, this ladder
 WIDTH_EXPONENT = 0.25  # width of the best dense model against budget; active size goes with its square
 BATCH_EXPONENT = 1 / 3  # batch against budget; source: DeepSeek LLM (arXiv 2401.02954), section 3.1: 0.3271
@@ -93,9 +93,7 @@ def start_rungs(layout: Layout, experts: int, budget_flops: float) -> list[int]:
     thinner = SPARSE_NARROWER * math.log2(experts / layout.ladder.top_k) if experts else 0.0
     width = FIRST_WIDTH * (budget_flops / FIRST_BUDGET) ** WIDTH_EXPONENT * 2**-thinner
     allowed = [
-        rung
-        for rung in RUNGS
-        if layout.allowed(Cell(d_model=rung, experts=experts, budget_flops=budget_flops)) is None
+        rung for rung in RUNGS if layout.allowed(Cell(d_model=rung, experts=experts, budget_flops=budget_flops)) is None
     ]
     if len(allowed) < START_RUNGS:
         raise UserError(
@@ -187,16 +185,40 @@ def scan_corners(layout: Layout) -> tuple[Cell, ...]:
     return tuple(corners)
 
 
-def fit_to_time(draft: Layout, profile: Profile, seconds: float, workers: int, scan_points: int) -> Layout:
-    """The largest budgets, in the draft's ratios, whose study is predicted to fit into `seconds`.
+def fit_to_time(
+    drafts: Sequence[Layout], profile: Profile, seconds: float, workers: int, scan_points: int, beside_seconds: float
+) -> Layout:
+    """The largest budgets, in the ratios of the first draft that fits, whose study is predicted to take `seconds`.
+
+    `beside_seconds` is what the whole takes beside that: it only enters the least time that an error names.
+
+    Raises: UserError naming the least time where no draft fits.
+    """
+    least = math.inf
+    for draft in drafts:
+        layout, wanted = _largest(draft, profile, seconds, workers, scan_points)
+        if layout is not None:
+            return layout
+        least = min(least, wanted)
+    raise UserError(
+        f"study: {human_seconds(seconds)} for training are too short for a grid on this machine",
+        hint=f"the least is --time {math.ceil((least + beside_seconds) / 60)}m here",
+    )
+
+
+def _largest(
+    draft: Layout, profile: Profile, seconds: float, workers: int, scan_points: int
+) -> tuple[Layout | None, float]:
+    """The largest layout in the draft's ratios that fits, or None, and the seconds of the smallest.
 
     The first batch starts at the draft's and halves until the lowest budget allows its three sizes.
-
-    Raises: UserError naming the least time where none fits.
     """
+
     def sized(top_budget: float, batch: int) -> Layout | None:
         scale = top_budget / draft.budgets[-1]
-        layout = replace(draft, first_batch=batch, budgets=tuple(round_budget(scale * budget) for budget in draft.budgets))
+        layout = replace(
+            draft, first_batch=batch, budgets=tuple(round_budget(scale * budget) for budget in draft.budgets)
+        )
         try:
             layout = replace(layout, cells=lay(layout))
         except UserError:
@@ -209,7 +231,9 @@ def fit_to_time(draft: Layout, profile: Profile, seconds: float, workers: int, s
     least, best = math.inf, None
     for exponent in range(96, 180):
         top_budget = 10 ** (exponent / 10)
-        layout = next((got for batch in batches(draft.first_batch) if (got := sized(top_budget, batch)) is not None), None)
+        layout = next(
+            (got for batch in batches(draft.first_batch) if (got := sized(top_budget, batch)) is not None), None
+        )
         if layout is None:
             continue
         wanted = sum(layout.predicted_seconds.values())
@@ -219,12 +243,7 @@ def fit_to_time(draft: Layout, profile: Profile, seconds: float, workers: int, s
                 break
             continue
         best = layout
-    if best is None:
-        raise UserError(
-            f"study: {human_seconds(seconds)} for training are too short for a grid on this machine",
-            hint=f"the least is --time {math.ceil((least / 0.8 + 60) / 60)}m here",
-        )
-    return best
+    return best, least
 
 
 def batches(most: int) -> list[int]:

@@ -134,7 +134,9 @@ def scan_rates(setup: Setup) -> tuple[tuple[Scan, ...], RateModel]:
     points: dict[_Corner, dict[float, float | None]] = defaultdict(dict)
 
     def task(corner: _Corner, rate: float) -> Task:
-        job = setup.job(setup.layout.shape(corner.cell), corner.steps, setup.layout.batch(corner.cell.budget_flops), rate, GRID_SEED)
+        job = setup.job(
+            setup.layout.shape(corner.cell), corner.steps, setup.layout.batch(corner.cell.budget_flops), rate, GRID_SEED
+        )
         label = cell_label(corner.cell, f", learning rate {rate:.3g}")
         return Task(job=job, label=label, evaluation_tokens=setup.evaluation_tokens, tag=(corner, rate))
 
@@ -154,7 +156,9 @@ def scan_rates(setup: Setup) -> tuple[tuple[Scan, ...], RateModel]:
     setup.run([task(corner, rate) for corner in corners for rate in starts[corner]], follow)
     scans = tuple(_scan(setup.layout, corner, points[corner]) for corner in corners)
     if all(scan.optimum is None for scan in scans):
-        raise UserError("study: every learning rate of every scan diverged", hint="look at runs/*/run.json for the reasons")
+        raise UserError(
+            "study: every learning rate of every scan diverged", hint="look at runs/*/run.json for the reasons"
+        )
     return scans, fit_rates(scans)
 
 

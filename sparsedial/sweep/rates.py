@@ -17,7 +17,12 @@ SPACING = 2.0  # between neighbouring rates of a scan
 SCAN_POINTS = 3  # before an open side is followed
 MOST_POINTS = 7
 # The model's weak priors: exponent and its standard deviation.
-PRIORS = {"active_parameters": (-0.3, 0.3), "experts_per_choice": (0.0, 0.15), "tokens": (-0.1, 0.15), "batch": (0.3, 0.15)}
+PRIORS = {
+    "active_parameters": (-0.3, 0.3),
+    "experts_per_choice": (0.0, 0.15),
+    "tokens": (-0.1, 0.15),
+    "batch": (0.3, 0.15),
+}
 SCAN_ERROR = 0.25  # standard deviation of one scan's optimum, in log2
 
 

@@ -68,9 +68,7 @@ def flop_rivals(setup: Setup, law: Law | None, done: dict[Cell, dict[str, Any]],
     return rivals
 
 
-def ranked(
-    setup: Setup, law: Law, shapes: Sequence[Shape], currency: str, budget: float, batch: int
-) -> list[Answer]:
+def ranked(setup: Setup, law: Law, shapes: Sequence[Shape], currency: str, budget: float, batch: int) -> list[Answer]:
     """Answers for these shapes at a budget, best predicted loss first."""
     return rank(
         law,
@@ -129,9 +127,7 @@ def equal_flops(
     """Run both rivals with every seed on the study's workers; records by family, in the order of seeds."""
     tasks = [verdict_task(setup, rates, rival, seed, False) for seed in _seeds(seeds) for rival in rivals.values()]
     records = setup.run(tasks)
-    return {
-        family: [records[task.job.hash] for task in tasks if task.tag[0].family == family] for family in rivals
-    }
+    return {family: [records[task.job.hash] for task in tasks if task.tag[0].family == family] for family in rivals}
 
 
 def _seeds(count: int) -> range:
@@ -156,9 +152,7 @@ def seconds_per_step(
                 alone=True,
             )
         )
-    records = run_in_turn(
-        tuple(tasks), store=setup.store, text_folder=setup.text.folder, listener=setup.listener
-    )
+    records = run_in_turn(tuple(tasks), store=setup.store, text_folder=setup.text.folder, listener=setup.listener)
     return {task.job.shape: records[task.job.hash]["median_step_seconds"] for task in tasks}
 
 

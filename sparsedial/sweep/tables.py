@@ -25,7 +25,9 @@ def cells_table(
     return [_cell_row(layout, cell, record, rates, below) for cell, record in done.items()]
 
 
-def _cell_row(layout: Layout, cell: Cell, record: dict[str, Any], rates: RateModel, below: Law | None) -> dict[str, Any]:
+def _cell_row(
+    layout: Layout, cell: Cell, record: dict[str, Any], rates: RateModel, below: Law | None
+) -> dict[str, Any]:
     held_out = cell.budget_flops == layout.budgets[-1]
     predicted = low = high = None
     if held_out and below is not None:
@@ -71,7 +73,9 @@ def _run_row(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def verdict_runs(store: RunStore, records: Mapping[str, Mapping[str, Sequence[dict[str, Any]]]]) -> list[dict[str, Any]]:
+def verdict_runs(
+    store: RunStore, records: Mapping[str, Mapping[str, Sequence[dict[str, Any]]]]
+) -> list[dict[str, Any]]:
     """A row for every run of a verdict, with its training curve."""
     return [
         {
@@ -90,7 +94,9 @@ def verdict_runs(store: RunStore, records: Mapping[str, Mapping[str, Sequence[di
 def training_curve(store: RunStore, record: Mapping[str, Any]) -> list[list[float]]:
     """Tokens and training loss, averaged into at most a hundred-odd points."""
     lines = [line for line in read_metrics(store, record["hash"]) if line["loss"] is not None]
-    chunks = np.array_split(np.array([[line["index"] + 1, line["loss"]] for line in lines]), min(CURVE_POINTS, len(lines)))
+    chunks = np.array_split(
+        np.array([[line["index"] + 1, line["loss"]] for line in lines]), min(CURVE_POINTS, len(lines))
+    )
     tokens = record["recipe"]["batch"] * record["recipe"]["context"]
     return [[float(chunk[-1, 0] * tokens), float(chunk[:, 1].mean())] for chunk in chunks]
 
@@ -117,8 +123,7 @@ def law_curves(layout: Layout, done: Mapping[Cell, dict[str, Any]], law: Law | N
 def _curve(layout: Layout, law: Law, budget: float, experts: int, rungs: Sequence[int]) -> dict[str, Any]:
     shapes = [layout.ladder.shape(rung, experts) for rung in rungs]
     points = [
-        law.variables(shape, layout.steps_for(shape, budget) * layout.tokens_per_step(budget))
-        for shape in shapes
+        law.variables(shape, layout.steps_for(shape, budget) * layout.tokens_per_step(budget)) for shape in shapes
     ]
     columns = {name: np.array([point[name] for point in points]) for name in points[0]}
     low, high = law.interval(**columns)

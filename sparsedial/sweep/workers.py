@@ -253,9 +253,7 @@ def _work(pipe: Connection, text_folder: Path, runs_folder: Path, parent: int) -
             pipe.send(("bug", 0, traceback.format_exc()))
 
 
-def _train(
-    group: tuple[Task, ...], text: Any, store: RunStore, pipe: Connection, parent: int
-) -> list[dict[str, Any]]:
+def _train(group: tuple[Task, ...], text: Any, store: RunStore, pipe: Connection, parent: int) -> list[dict[str, Any]]:
     from sparsedial.sweep.execute import execute
 
     steps = [

@@ -28,7 +28,9 @@ class Recipe:
     warmup_share: float = 0.05
     decay_share: float = 0.3
     clip: float = 1.0  # largest norm of the whole gradient
-    balance_rate: float = 1e-2  # step of the routing bias; runs of hundreds of steps need more than the 1e-3 of long ones
+    balance_rate: float = (
+        1e-2  # step of the routing bias; runs of hundreds of steps need more than the 1e-3 of long ones
+    )
     balance_weight: float = 1e-3
     z_loss_weight: float = 1e-3
     dtype: str = "float32"
@@ -41,7 +43,9 @@ class Recipe:
         if self.dtype not in ("float32", "bfloat16"):
             raise UserError(f"recipe: dtype={self.dtype} is neither float32 nor bfloat16")
         if self.warmup_share + self.decay_share > 1 or min(self.warmup_share, self.decay_share) < 0:
-            raise UserError(f"recipe: warmup_share={self.warmup_share}, decay_share={self.decay_share} do not fit in 0..1")
+            raise UserError(
+                f"recipe: warmup_share={self.warmup_share}, decay_share={self.decay_share} do not fit in 0..1"
+            )
 
     @property
     def tokens(self) -> int:

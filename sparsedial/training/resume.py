@@ -27,7 +27,9 @@ def save_state(
     The tensors come first under a name of their own, then the small file that names them and their digest: a kill in
     between leaves the state before.
     """
-    data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in training_state(model, optimizer).items()})
+    data = save_tensors(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in training_state(model, optimizer).items()}
+    )
     home = folder / FOLDER
     name = f"step-{progress['next_step']}.safetensors"
     write_atomically(home / name, data)

@@ -53,9 +53,12 @@ class FitSettings:
         default=None, metadata={"metavar": "EXPR", "help": "rows to predict, like flops>1e12 [the largest budget]"}
     )
     pin: dict[str, float] = field(
-        default_factory=dict, metadata={"parse": _pins, "metavar": "NAME=VALUE", "help": "coefficients that are not fitted"}
+        default_factory=dict,
+        metadata={"parse": _pins, "metavar": "NAME=VALUE", "help": "coefficients that are not fitted"},
     )
-    bootstrap: int = field(default=200, metadata={"metavar": "N", "help": "refits to resampled runs, for the intervals"})
+    bootstrap: int = field(
+        default=200, metadata={"metavar": "N", "help": "refits to resampled runs, for the intervals"}
+    )
     seed: int = field(default=0, metadata={"metavar": "N", "help": "of the resampling"})
     out: Path | None = field(default=None, metadata={"metavar": "FILE", "help": "write the law there too"})
     list_forms: bool = field(default=False, metadata={"help": "name the forms, and stop"})
@@ -75,7 +78,10 @@ def fit(settings: FitSettings) -> dict[str, Any]:
     if settings.form not in FORMS:
         from sparsedial.errors import nearest
 
-        raise UserError(f"fit: no form named '{settings.form}'", hint=nearest(settings.form, FORMS) or "`sparsedial fit --list-forms`")
+        raise UserError(
+            f"fit: no form named '{settings.form}'",
+            hint=nearest(settings.form, FORMS) or "`sparsedial fit --list-forms`",
+        )
     rows = _rows(settings)
     reason = refusal(rows, settings.form)
     if reason is not None:

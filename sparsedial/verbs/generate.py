@@ -17,7 +17,9 @@ class GenerateSettings:
     tokens: int = field(default=200, metadata={"metavar": "N", "help": "most new tokens"})
     temperature: float = field(default=0.8, metadata={"metavar": "T", "help": "0 takes the likeliest token"})
     top_k: int | None = field(default=None, metadata={"metavar": "K", "help": "draw from the K likeliest tokens"})
-    top_p: float = field(default=1.0, metadata={"metavar": "P", "help": "draw from the likeliest tokens up to this share"})
+    top_p: float = field(
+        default=1.0, metadata={"metavar": "P", "help": "draw from the likeliest tokens up to this share"}
+    )
     seed: int = field(default=0, metadata={"metavar": "N", "help": "of the drawing"})
 
 

@@ -45,7 +45,12 @@ from sparsedial.units import human_seconds, parse_bytes, parse_count, parse_seco
 from sparsedial.verbs.listening import listening
 
 # Budgets by the time there is, from this many seconds on; the largest is held out, three times the next where time allows.
-BUDGET_RATIOS = {0.0: (1.0, 2.0, 4.0), 16 * 60.0: (1.0, 2.0, 6.0), 40 * 60.0: (1.0, 3.0, 9.0, 27.0)}
+# Of several ratios the first is taken that fits; two budgets leave no law to be checked, and come last.
+BUDGET_RATIOS: dict[float, tuple[tuple[float, ...], ...]] = {
+    0.0: ((1.0, 2.0, 4.0), (1.0, 3.0), (1.0, 2.0)),
+    16 * 60.0: ((1.0, 2.0, 6.0), (1.0, 2.0, 4.0), (1.0, 2.0)),
+    40 * 60.0: ((1.0, 3.0, 9.0, 27.0), (1.0, 2.0, 6.0)),
+}
 LONG_SECONDS = max(BUDGET_RATIOS)
 PLANNED_SHARE = 0.95  # of the time that the layout may be predicted to take; the rest absorbs what the profile misses
 REPORT_SECONDS = 15.0
@@ -71,10 +76,15 @@ class StudySettings:
     )
     time: float | None = field(
         default=None,
-        metadata={"parse": lambda text: parse_seconds(text, "--time"), "metavar": "T", "help": "bounds the whole command, like 30m [10m]"},
+        metadata={
+            "parse": lambda text: parse_seconds(text, "--time"),
+            "metavar": "T",
+            "help": "bounds the whole command, like 30m [10m]",
+        },
     )
     budgets: tuple[float, ...] = field(
-        default=(), metadata={"parse": _counts, "metavar": "C,C,…", "help": "training FLOPs of the budgets, instead of --time"}
+        default=(),
+        metadata={"parse": _counts, "metavar": "C,C,…", "help": "training FLOPs of the budgets, instead of --time"},
     )
     sparsities: tuple[float, ...] = field(
         default=(0.0, 0.75, 0.875, 0.9375), metadata={"metavar": "S,…", "help": "1 - top_k/experts; 0 is dense"}
@@ -82,20 +92,39 @@ class StudySettings:
     top_k: int = field(default=2, metadata={"metavar": "K", "help": "routed experts that a token visits"})
     shared_experts: int = field(default=1, metadata={"metavar": "N", "help": "experts that every token visits"})
     tokenizer: str = field(default="bytes", metadata={"metavar": "bytes|bpe:N|FILE", "help": "how text becomes tokens"})
-    context: int | None = field(default=None, metadata={"metavar": "N", "help": "tokens of a training window [64, or 128 from 40m on]"})
-    batch: int = field(default=16, metadata={"metavar": "N", "help": "most sequences per step; short budgets take fewer"})
+    context: int | None = field(
+        default=None, metadata={"metavar": "N", "help": "tokens of a training window [64, or 128 from 40m on]"}
+    )
+    batch: int = field(
+        default=16, metadata={"metavar": "N", "help": "most sequences per step; short budgets take fewer"}
+    )
     max_total_parameters: float | None = field(
         default=None,
-        metadata={"parse": lambda text: parse_count(text, "--max-total-parameters"), "metavar": "N", "help": "leave larger models out"},
+        metadata={
+            "parse": lambda text: parse_count(text, "--max-total-parameters"),
+            "metavar": "N",
+            "help": "leave larger models out",
+        },
     )
     memory: float | None = field(
         default=None,
-        metadata={"parse": lambda text: parse_bytes(text, "--memory"), "metavar": "M", "help": "bytes for all workers together, like 3GB"},
+        metadata={
+            "parse": lambda text: parse_bytes(text, "--memory"),
+            "metavar": "M",
+            "help": "bytes for all workers together, like 3GB",
+        },
     )
-    seeds: int | None = field(default=None, metadata={"metavar": "N", "help": "fresh seeds of the verdict [3, or 5 where time allows]"})
-    workers: int | None = field(default=None, metadata={"metavar": "N", "help": "processes of one thread each [one per core]"})
+    seeds: int | None = field(
+        default=None, metadata={"metavar": "N", "help": "fresh seeds of the verdict [3, or 5 where time allows]"}
+    )
+    workers: int | None = field(
+        default=None, metadata={"metavar": "N", "help": "processes of one thread each [one per core]"}
+    )
     device: str = field(default="auto", metadata={"metavar": "cpu|cuda", "help": "where to train"})
-    out: Path = field(default=Path("runs/study"), metadata={"metavar": "DIR", "help": "the study's folder; the same command goes on there"})
+    out: Path = field(
+        default=Path("runs/study"),
+        metadata={"metavar": "DIR", "help": "the study's folder; the same command goes on there"},
+    )
     status: bool = field(default=False, metadata={"help": "say how far the study in --out is, and stop"})
     dry_run: bool = field(default=False, metadata={"help": "say what it would cost, and stop"})
 
@@ -107,7 +136,9 @@ class StudySettings:
         if self.seeds is not None and self.seeds < 2:
             raise UserError(f"study: --seeds {self.seeds} gives no interval", hint="3 or more")
         if (self.context is not None and self.context < 8) or self.batch < 4:
-            raise UserError(f"study: --context {self.context} or --batch {self.batch} is too small", hint="from 8 and 4 on")
+            raise UserError(
+                f"study: --context {self.context} or --batch {self.batch} is too small", hint="from 8 and 4 on"
+            )
         if self.workers is not None and self.workers < 1:
             raise UserError(f"study: --workers {self.workers} does no work")
 
@@ -139,7 +170,9 @@ class StudySettings:
                 )
             counts.append(round(exact))
         if 0 not in counts or len(set(counts)) < 2:
-            raise UserError("study: --sparsities wants 0 (dense) and at least one other", hint="like --sparsities 0,0.75,0.9375")
+            raise UserError(
+                "study: --sparsities wants 0 (dense) and at least one other", hint="like --sparsities 0,0.75,0.9375"
+            )
         return tuple(sorted(set(counts)))
 
 
@@ -175,10 +208,17 @@ def study(settings: StudySettings) -> dict[str, Any]:
 
 def _inputs(settings: StudySettings, text_digest: str) -> dict[str, Any]:
     """What a study's folder is bound to; a resumed study must ask for the same."""
-    values = {name: value for name, value in asdict(settings).items() if name not in ("out", "status", "dry_run", "workers", "text")}
+    values = {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in ("out", "status", "dry_run", "workers", "text")
+    }
     values["time"] = None if settings.budgets else settings.limit_seconds
     values["device"] = pick_device(settings.device)
-    return {**{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}, "text": text_digest}
+    return {
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
+        "text": text_digest,
+    }
 
 
 def _inputs_match(settings: StudySettings, file: StudyFile) -> None:
@@ -230,7 +270,9 @@ def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, 
 
 def _refuse_short_time(seconds: float) -> None:
     if seconds < 60:
-        raise UserError(f"study: {human_seconds(seconds)} are too short for any grid", hint="the least is about --time 3m")
+        raise UserError(
+            f"study: {human_seconds(seconds)} are too short for any grid", hint="the least is about --time 3m"
+        )
 
 
 def _warn_of_repeats(layout: Layout, text: Text, listener: Any) -> None:
@@ -240,8 +282,6 @@ def _warn_of_repeats(layout: Layout, text: Text, listener: Any) -> None:
 
 
 def _draft(settings: StudySettings, text: Text) -> Layout:
-    ratios = next(ratios for seconds, ratios in reversed(BUDGET_RATIOS.items()) if settings.limit_seconds >= seconds)
-    budgets = settings.budgets or tuple(1e9 * ratio for ratio in ratios)
     return Layout(
         ladder=Ladder(
             vocab_size=text.tokenizer.vocab_size,
@@ -250,7 +290,7 @@ def _draft(settings: StudySettings, text: Text) -> Layout:
             shared_experts=settings.shared_experts,
         ),
         first_batch=settings.batch,
-        budgets=tuple(budgets),
+        budgets=settings.budgets,
         experts=settings.experts(),
         seeds=settings.seeds or (5 if settings.long else 3),
         max_total_parameters=_parameter_bound(settings),
@@ -280,9 +320,15 @@ def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
 
     experts = draft.experts
     widths = (*PROFILE_WIDTHS, 128) if settings.long else PROFILE_WIDTHS
-    shapes = [draft.ladder.shape(width, count) for width in widths for count in dict.fromkeys((0, *experts[1:2], experts[-1]))]
+    shapes = [
+        draft.ladder.shape(width, count) for width in widths for count in dict.fromkeys((0, *experts[1:2], experts[-1]))
+    ]
     shapes += [draft.ladder.shape(48, count) for count in experts]
-    seconds = PROFILE_LEAST * 2 if settings.budgets else min(max(PROFILE_SHARE * settings.limit_seconds, PROFILE_LEAST), PROFILE_MOST)
+    seconds = (
+        PROFILE_LEAST * 2
+        if settings.budgets
+        else min(max(PROFILE_SHARE * settings.limit_seconds, PROFILE_LEAST), PROFILE_MOST)
+    )
     batch = min(draft.first_batch, 8)
     return measure_profile(
         lambda shape, sequences, context: make_step(shape, sequences, context, device),
@@ -301,12 +347,19 @@ def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
 def _lay(settings: StudySettings, draft: Layout, profile: Profile, workers: int, clock: Clock) -> Layout:
     if settings.budgets:
         layout = next(
-            (laid for batch in (settings.batch, 8, 4) if batch <= settings.batch and (laid := _try_lay(replace(draft, first_batch=batch)))),
+            (
+                laid
+                for batch in (settings.batch, 8, 4)
+                if batch <= settings.batch and (laid := _try_lay(replace(draft, first_batch=batch)))
+            ),
             None,
         ) or replace(draft, first_batch=4, cells=lay(replace(draft, first_batch=4)))
         return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, SCAN_POINTS))
-    seconds = PLANNED_SHARE * (clock.remaining - REPORT_SECONDS)
-    return fit_to_time(draft, profile, seconds, workers, SCAN_POINTS)
+    options = next(ratios for seconds, ratios in reversed(BUDGET_RATIOS.items()) if settings.limit_seconds >= seconds)
+    drafts = [replace(draft, budgets=tuple(1e9 * ratio for ratio in ratios)) for ratios in options]
+    left = clock.remaining - REPORT_SECONDS
+    seconds = PLANNED_SHARE * left
+    return fit_to_time(drafts, profile, seconds, workers, SCAN_POINTS, settings.limit_seconds - seconds)
 
 
 def _try_lay(draft: Layout) -> Layout | None:
@@ -390,7 +443,13 @@ def _prediction(layout: Layout, below: Law, comparison: dict[str, Any]) -> dict[
         variables = below.variables(layout.shape(cell), layout.tokens(cell))
         low, high = below.interval(noise=True, **variables)
         rows.append(
-            {"d_model": cell.d_model, "experts": cell.experts, "loss": float(below.loss(**variables)[0]), "low": float(low[0]), "high": float(high[0])}
+            {
+                "d_model": cell.d_model,
+                "experts": cell.experts,
+                "loss": float(below.loss(**variables)[0]),
+                "low": float(low[0]),
+                "high": float(high[0]),
+            }
         )
     return {"form": below.form, "coefficients": below.coefficients, "comparison": comparison, "cells": rows}
 
@@ -403,7 +462,9 @@ def _refit(rows: dict[str, Any], form: str | None, comparison: dict[str, Any]) -
         return None, error.problem.removeprefix("fit: ")
 
 
-def _held_out(layout: Layout, done: dict[Cell, dict[str, Any]], rows: dict[str, Any], below: Law | None) -> dict[str, Any] | None:
+def _held_out(
+    layout: Layout, done: dict[Cell, dict[str, Any]], rows: dict[str, Any], below: Law | None
+) -> dict[str, Any] | None:
     top = rows["flops"] == layout.budgets[-1]
     if below is None or not top.any():
         return None
@@ -424,7 +485,14 @@ def _affordable_seeds(settings: StudySettings, setup: Setup, budget_seconds: flo
     return int(min(MOST_SEEDS, max(LEAST_SEEDS, left // one)))
 
 
-def _verdicts(settings: StudySettings, setup: Setup, file: StudyFile, rates: RateModel, law: Law | None, done: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
+def _verdicts(
+    settings: StudySettings,
+    setup: Setup,
+    file: StudyFile,
+    rates: RateModel,
+    law: Law | None,
+    done: dict[Cell, dict[str, Any]],
+) -> dict[str, Any]:
     """The verdict of each currency with its runs; the number of seeds is fixed before the first of them."""
     budget = setup.layout.budgets[-1]
     rivals = flop_rivals(setup, law, done, budget)
@@ -435,8 +503,15 @@ def _verdicts(settings: StudySettings, setup: Setup, file: StudyFile, rates: Rat
         seeds = _affordable_seeds(settings, setup, plan.budget_seconds)
         file.keep(verdict_seeds=seeds, elapsed_seconds=setup.clock.elapsed)
     if not seeds:
-        late = undecided("flops", f"the time ran out before {LEAST_SEEDS} seeds of each family could be trained", budget)
-        return {"flops": late, "seconds": {**late, "budget": {"currency": "seconds", "value": None}}, "joules": late, "runs": []}
+        late = undecided(
+            "flops", f"the time ran out before {LEAST_SEEDS} seeds of each family could be trained", budget
+        )
+        return {
+            "flops": late,
+            "seconds": {**late, "budget": {"currency": "seconds", "value": None}},
+            "joules": late,
+            "runs": [],
+        }
     seconds_budget, timed_records = equal_seconds(setup, rates, plan, seeds)
     flop_records = equal_flops(setup, rates, rivals, seeds)
     verdict_seconds = decide_currency("seconds", seconds_budget, timed_records, sides)
@@ -550,7 +625,9 @@ def _plan(setup: Setup, law: Law, rates: RateModel, done: dict[Cell, dict[str, A
         cross=_crossover(setup, law, shapes),
         bounds=binding_constraints(best.shape, everything),
         band=near_optimal(_best_by_sparsity(answers)),
-        recipe=asdict(setup.job(best.shape, best.steps, batch, rates.rate(best.shape, best.tokens, batch), GRID_SEED).recipe),
+        recipe=asdict(
+            setup.job(best.shape, best.steps, batch, rates.rate(best.shape, best.tokens, batch), GRID_SEED).recipe
+        ),
         warnings=[f"{name} lies {factor:.2g} times outside the fitted range" for name, factor in outside.items()],
     )
 
@@ -579,7 +656,9 @@ def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> dict[s
     )
 
 
-def _law_summary(law: Law | None, refused: str | None, held_out: dict[str, Any] | None, comparison: dict[str, Any]) -> dict[str, Any]:
+def _law_summary(
+    law: Law | None, refused: str | None, held_out: dict[str, Any] | None, comparison: dict[str, Any]
+) -> dict[str, Any]:
     if law is None:
         return {
             "form": None,
@@ -614,7 +693,12 @@ def _versions() -> dict[str, str]:
 
     from sparsedial import __version__
 
-    return {"sparsedial": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
+    return {
+        "sparsedial": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
 
 
 def _next(settings: StudySettings, winners: list[str]) -> str:

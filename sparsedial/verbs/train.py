@@ -116,7 +116,9 @@ def _described(settings: TrainSettings) -> tuple[Shape | dict[str, Any], dict[st
         recipe |= plan["recipe"] if plan else {}
     values = {**base, **settings.shape}
     if not values:
-        raise UserError("train: no model", hint="name a plan.json or a published model, or give --shape.d_model and so on")
+        raise UserError(
+            "train: no model", hint="name a plan.json or a published model, or give --shape.d_model and so on"
+        )
     recipe |= settings.recipe
     recipe.setdefault("context", values.get("context"))
     if settings.tokens is not None:

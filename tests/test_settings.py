@@ -1,0 +1,56 @@
+"""One way into settings."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sparsedial.errors import UserError
+from sparsedial.settings import fill, read_settings_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    layers: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    name: str
+    share: float = 0.5
+    counts: tuple[int, ...] = ()
+    fast: bool = False
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_values_are_converted_to_the_types_of_their_fields():
+    got = fill(Outer, {"name": "a", "share": "0.25", "counts": "1,2", "fast": "yes", "inner": {"layers": "3"}}, "job")
+    assert got == Outer(name="a", share=0.25, counts=(1, 2), fast=True, inner=Inner(layers=3))
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"nam": "a"}, "no setting named 'nam'"),
+        ({}, "'name' is missing"),
+        ({"name": "a", "share": "much"}, "'much' is not a number"),
+        ({"name": "a", "counts": "1,2.5"}, "not a whole number"),
+        ({"name": "a", "fast": "perhaps"}, "neither true nor false"),
+        ({"name": "a", "inner": {"layer": 3}}, "no setting named 'layer'"),
+    ],
+)
+def test_a_wrong_setting_is_named(values, says):
+    with pytest.raises(UserError, match=says):
+        fill(Outer, values, "job")
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.yaml", "time: 30m\n"), ("a.toml", 'time = "30m"\n')])
+def test_settings_come_from_yaml_or_toml(tmp_path: Path, name, text):
+    (tmp_path / name).write_text(text)
+    assert read_settings_file(tmp_path / name) == {"time": "30m"}
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("- 1\n- 2\n")
+    with pytest.raises(UserError, match="no names and values"):
+        read_settings_file(tmp_path / "a.yaml")

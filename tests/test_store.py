@@ -1,0 +1,84 @@
+"""Plain files that are whole, or not there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparsedial.errors import UserError
+from sparsedial.store import RunStore, digest, lock, read_json, write_json
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path):
+    write_json(tmp_path / "a.json", {"loss": 1.5, "names": ["x"], "nothing": None})
+    assert read_json(tmp_path / "a.json") == {"schema_version": 1, "loss": 1.5, "names": ["x"], "nothing": None}
+
+
+def test_nan_is_never_written(tmp_path: Path):
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text.replace("1.5", "1.4")])
+def test_a_truncated_or_edited_record_is_refused(tmp_path: Path, damage):
+    path = tmp_path / "a.json"
+    write_json(path, {"loss": 1.5})
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UserError, match=str(path)):
+        read_json(path)
+
+
+def test_a_damaged_run_is_not_found_so_that_it_is_done_again(tmp_path: Path):
+    store = RunStore(tmp_path)
+    store.write("ab" * 32, {"loss": 1.5})
+    found = store.find("ab" * 32)
+    assert found is not None
+    assert found["loss"] == 1.5
+    path = store.path("ab" * 32) / "run.json"
+    path.write_text(path.read_text().replace("1.5", "0.5"))
+    assert store.find("ab" * 32) is None
+
+
+def test_equal_values_have_equal_digests_whatever_their_order():
+    assert digest({"a": 1, "b": [2.0]}) == digest({"b": [2.0], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_a_folder_is_held_by_one_process_and_freed_when_it_is_killed(tmp_path: Path):
+    code = (
+        "import sys, time; from pathlib import Path; from sparsedial.store import lock\n"
+        "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    with other.stdout:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="in use"), lock(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+    with lock(tmp_path):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_read_only_folder_is_one_clear_line(tmp_path: Path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot write"):
+        write_json(tmp_path / "a.json", {})
+
+
+def test_a_full_disk_is_one_clear_line_and_keeps_the_old_file():
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(UserError, match="cannot write"):
+        write_json(Path("/dev/full/a.json"), {})
+
+
+def test_json_on_disk_is_plain(tmp_path: Path):
+    write_json(tmp_path / "a.json", {"loss": 1.5})
+    assert json.loads((tmp_path / "a.json").read_text())["loss"] == 1.5

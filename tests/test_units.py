@@ -1,0 +1,48 @@
+"""Human numbers."""
+
+import pytest
+
+from sparsedial.errors import UserError
+from sparsedial.units import (
+    human_bytes,
+    human_count,
+    human_joules,
+    human_seconds,
+    parse_bytes,
+    parse_count,
+    parse_joules,
+    parse_seconds,
+)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (parse_count, "131B", 131e9),
+        (parse_count, "1e18", 1e18),
+        (parse_count, 40_000, 40_000),
+        (parse_seconds, "10m", 600),
+        (parse_seconds, "1.5h", 5400),
+        (parse_bytes, "80GB", 80e9),
+        (parse_bytes, "512MiB", 512 * 1024**2),
+        (parse_joules, "2.5kWh", 9e6),
+    ],
+)
+def test_human_numbers_are_read_with_their_units(read, text, value):
+    assert read(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "ten", "1e999", "10 parsecs", "", "nan"])
+def test_what_is_no_positive_number_is_refused_with_an_example(text):
+    with pytest.raises(UserError) as error:
+        parse_seconds(text, "--time")
+    assert "--time" in error.value.problem
+    assert "like" in (error.value.hint or "")
+
+
+def test_figures_are_written_with_their_units():
+    assert human_count(671_026_404_352) == "671B"
+    assert human_seconds(245) == "4 min 05 s"
+    assert human_seconds(0.0042) == "4.2 ms"
+    assert human_bytes(1.34e12) == "1.34 TB"
+    assert human_joules(4500) == "4.5 kJ"
