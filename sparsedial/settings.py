@@ -84,7 +84,7 @@ def _as_scalar(hint: Any, value: Any, where: str) -> Any:
             raise UserError(f"{where}: {value} is not a whole number")
         return int(number)
     if hint in (str, Path):
-        return hint(value)
+        return hint(str(value))
     if isinstance(hint, type) and isinstance(value, hint):
         return value
     raise UserError(f"{where}: cannot use {value!r} here")

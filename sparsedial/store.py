@@ -121,6 +121,13 @@ class RunStore:
             return None  # truncated or edited: the run is done again rather than believed
         return record if record.get("hash") == run_hash else None
 
+    def read(self, run_hash: str) -> dict[str, Any]:
+        """The record of a run that was written just now.
+
+        Raises: UserError where it is not there or damaged.
+        """
+        return read_json(self.path(run_hash) / "run.json")
+
     def write(self, run_hash: str, record: Mapping[str, Any]) -> None:
         """Keep a finished run's record."""
         write_json(self.path(run_hash) / "run.json", {**record, "hash": run_hash})

@@ -1,13 +1,16 @@
-"""What every test shares: one thread, and the data beside the checkout where it is there."""
+"""What every test shares: one thread, a small text, and the data beside the checkout where it is there."""
 
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SYLLABLES = ("lo", "ss", "ex", "pert", "to", "ken", "ga", "te", "ra", "mo", "del", "da", "ta")
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data beside the checkout at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of forty documents, some 400 kB of made-up words that a tiny model can learn something of."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for number in range(40):
+        draw = random.Random(number)
+        words = ["".join(draw.choices(SYLLABLES, k=draw.randint(1, 3))) for _ in range(60)]
+        lines = [" ".join(draw.choices(words, k=12)) + "." for _ in range(130)]
+        (folder / f"{number:02}.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_text(corpus: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The corpus as bytes, split and stored."""
+    from sparsedial.text.prepare import prepare
+
+    return prepare([str(corpus)], tokenizer="bytes", folder=tmp_path_factory.mktemp("text"))

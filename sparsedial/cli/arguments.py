@@ -12,7 +12,6 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.settings import fill, read_settings_file
 from sparsedial.verbs import Verb
 
-
 SETTINGS_FILES = (".yaml", ".yml", ".toml")  # a word that ends so is a file of settings, as after --config
 
 

@@ -12,6 +12,7 @@ from sparsedial.law.fit import Rows, fit, refusal
 from sparsedial.law.law import Law
 
 WITHIN = 1.15  # a simpler form is kept while its error is at most this factor of the best
+SCATTER_SHARE = 0.3
 FOLDS = 6
 
 
@@ -23,48 +24,45 @@ def select(rows: Rows, picked: np.ndarray) -> dict[str, np.ndarray]:
 def compare(rows: Rows, forms: Sequence[str], seed: int = 0) -> tuple[str | None, dict[str, Any]]:
     """The simplest of the forms (given simplest first) whose error on held-out runs is near the best.
 
-    Held out is the largest budget where three remain below it; else each run once, in folds. Gives the form's name,
-    None where none can be fitted, and the error or the refusal of each.
+    Held out is the largest budget where three remain below it; else each run once, in folds. Near is within 15 %, or
+    within three tenths of the runs' own scatter: less than that is chance. Gives the form's name, None where none can
+    be fitted, and the error or the refusal of each.
     """
     budgets = np.unique(rows["flops"])
     by_budget = len(budgets) > 3
+    splits = [rows["flops"] == budgets[-1]] if by_budget else _folds(len(rows["loss"]), seed)
     table: dict[str, Any] = {"rule": "largest budget held out" if by_budget else f"{FOLDS} folds of runs", "forms": {}}
     errors: dict[str, float] = {}
+    scatter: list[float] = []
     for form in forms:
         reason = refusal(rows, form)
         if reason is None:
-            held = _budget_errors(rows, form, budgets[-1], seed) if by_budget else _fold_errors(rows, form, seed)
-            reason = held if isinstance(held, str) else None
-            if not isinstance(held, str):
-                errors[form] = float(np.median(held))
+            try:
+                errors[form], spread = _held_out_error(rows, form, splits, seed)
+                scatter.append(spread)
+            except UserError as error:
+                reason = error.problem
         table["forms"][form] = {"median_relative_error": errors.get(form), "refused": reason}
     if not errors:
         return None, table
     best = min(errors.values())
-    return next(form for form in forms if form in errors and errors[form] <= WITHIN * best), table
+    near = max(WITHIN * best, best + SCATTER_SHARE * min(scatter))
+    return next(form for form in forms if form in errors and errors[form] <= near), table
 
 
-def _budget_errors(rows: Rows, form: str, budget: float, seed: int) -> np.ndarray | str:
-    top = rows["flops"] == budget
-    try:
-        law = fit(select(rows, ~top), form, bootstrap=0, seed=seed)
-    except UserError as error:
-        return error.problem
-    return relative_errors(law, select(rows, top))
-
-
-def _fold_errors(rows: Rows, form: str, seed: int) -> np.ndarray | str:
-    count = len(rows["loss"])
+def _folds(count: int, seed: int) -> list[np.ndarray]:
     fold = np.random.default_rng(seed).permutation(count) % FOLDS
-    errors = np.zeros(count)
-    for number in range(FOLDS):
-        held = fold == number
-        try:
-            law = fit(select(rows, ~held), form, bootstrap=0, seed=seed)
-        except UserError as error:
-            return error.problem
-        errors[held] = relative_errors(law, select(rows, held))
-    return errors
+    return [fold == number for number in range(FOLDS)]
+
+
+def _held_out_error(rows: Rows, form: str, splits: Sequence[np.ndarray], seed: int) -> tuple[float, float]:
+    """Median relative error of the runs held out, and the scatter of the fitted ones around the law."""
+    errors, scatter = [], []
+    for held in splits:
+        law = fit(select(rows, ~held), form, bootstrap=0, seed=seed)
+        errors.append(relative_errors(law, select(rows, held)))
+        scatter.append(law.rmse_log_loss)
+    return float(np.median(np.concatenate(errors))), float(np.mean(scatter))
 
 
 def relative_errors(law: Law, rows: Rows) -> np.ndarray:
@@ -82,6 +80,21 @@ def held_out_check(low: Rows, top: Rows, law: Law) -> dict[str, Any]:
     predicted = law.loss(**top)
     residuals = np.log(predicted) - np.log(top["loss"])
     errors = np.abs(predicted / top["loss"] - 1)
+    comparable = {"flops", "sparsity", "active_parameters"} <= set(top)  # what the baselines are made of
+    baselines, ours = _baselines(low, top, predicted) if comparable else ({}, None)
+    return {
+        "runs": len(errors),
+        "budgets_flops": np.unique(top["flops"]).tolist() if "flops" in top else [],
+        "rmse_log_loss": float(np.sqrt(np.mean(residuals**2))),
+        "median_relative_error": float(np.median(errors)),
+        "max_relative_error": float(np.max(errors)),
+        "baselines": baselines,
+        "law_on_the_same": ours,
+    }
+
+
+def _baselines(low: Rows, top: Rows, predicted: np.ndarray) -> tuple[dict[str, float], float]:
+    """Median relative errors of the baselines, and of the law on the same targets."""
     targets = {level: _best(select(top, top["sparsity"] == level)) for level in np.unique(top["sparsity"]).tolist()}
     kept, line, ours = [], [], []
     for level, target in targets.items():
@@ -95,20 +108,9 @@ def held_out_check(low: Rows, top: Rows, law: Law) -> dict[str, Any]:
         bests = [_best(select(below, below["flops"] == budget)) for budget in np.unique(below["flops"])]
         points = np.array([[np.log(best["flops"]), best["loss"]] for best in bests])
         line.append(_carried(points[:, 0], points[:, 1], goal) / target["loss"] - 1)
-        at_level = predicted[top["sparsity"] == level]
-        ours.append(float(at_level.min()) / target["loss"] - 1)
-    return {
-        "runs": len(errors),
-        "budgets_flops": np.unique(top["flops"]).tolist(),
-        "rmse_log_loss": float(np.sqrt(np.mean(residuals**2))),
-        "median_relative_error": float(np.median(errors)),
-        "max_relative_error": float(np.max(errors)),
-        "baselines": {
-            "last_budget_shape_kept": float(np.median(np.abs(kept))),
-            "linear_in_log_compute": float(np.median(np.abs(line))),
-        },
-        "law_on_the_same": float(np.median(np.abs(ours))),
-    }
+        ours.append(float(predicted[top["sparsity"] == level].min()) / target["loss"] - 1)
+    errors = {"last_budget_shape_kept": kept, "linear_in_log_compute": line}
+    return {name: float(np.median(np.abs(values))) for name, values in errors.items()}, float(np.median(np.abs(ours)))
 
 
 def _best(rows: Rows) -> dict[str, float]:

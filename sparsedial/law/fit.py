@@ -1,4 +1,4 @@
-"""Fitting by variable projection: exponents outside, non-negative scales inside, Huber's loss on log loss around both."""
+"""Fitting by variable projection: exponents outside, non-negative scales inside, Huber's loss on log loss around."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ HUBER_TUNING = 1.345  # times the robust spread: 95 % efficient on normal noise
 REWEIGHTINGS = 4
 MOST_STARTS = 24
 DECADE = 10.0
+FLAT = 1e-5  # of the largest singular value of the unit-scaled Jacobian
+FLAT_SHARE = 0.1
 
 Rows = Mapping[str, np.ndarray]
 
@@ -29,13 +31,18 @@ def refusal(rows: Rows, form: str) -> str | None:
     """
     wanted = len(FORMS[form].coefficients) + 3
     if len(rows["loss"]) < wanted:
-        return f"{len(rows['loss'])} runs are too few for the {len(FORMS[form].coefficients)} coefficients of {form}: {wanted} are needed"
+        count = len(FORMS[form].coefficients)
+        return f"{len(rows['loss'])} runs are too few for the {count} coefficients of {form}: {wanted} are needed"
     if "flops" in rows:
         budgets = len(np.unique(rows["flops"]))
         if budgets < LEAST_BUDGETS:
-            return f"{budgets} budget is too little to tell the effect of tokens from that of size: {LEAST_BUDGETS} are needed"
+            return (
+                f"{budgets} budget is too little to part the effect of tokens from that of size: take {LEAST_BUDGETS}"
+            )
         if not _has_interior_minimum(rows):
-            return "no interior minimum: at every budget and sparsity the best size is the smallest or the largest one tried"
+            return (
+                "no interior minimum: for every budget and sparsity the best size is the smallest or the largest tried"
+            )
     return None
 
 
@@ -97,16 +104,21 @@ def fit(
             for name in (*FORMS[form].variables, "flops")
             if name in rows
         },
-        undetermined=undetermined(FORMS[form], samples, tail, set(problem.pin)),
+        undetermined=undetermined(FORMS[form], values, problem.columns, samples, tail, set(problem.pin)),
         seed=seed,
     )
 
 
-def undetermined(form: Form, samples: np.ndarray, tail: float, pinned: set[str]) -> tuple[str, ...]:
-    """Coefficients that the data leave open: an interval that touches 0 or a bound, or spans a decade."""
+def undetermined(
+    form: Form, values: np.ndarray, columns: Rows, samples: np.ndarray, tail: float, pinned: set[str]
+) -> tuple[str, ...]:
+    """Coefficients that the data leave open: an interval that touches 0 or a bound, or spans a decade, or a direction
+    in which coefficients can move together without moving the loss.
+    """
     if not len(samples):
         return ()
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
+    flat = _flat(form, values, columns, pinned)
     names = []
     for place, name in enumerate(form.coefficients):
         if name in pinned:
@@ -117,9 +129,26 @@ def undetermined(form: Form, samples: np.ndarray, tail: float, pinned: set[str])
             least, most = form.bounds[form.exponents.index(name)]
             edge = 1e-3 * (most - least)
             loose = low[place] <= least + edge or high[place] >= most - edge or low[place] * high[place] <= 0
-        if loose:
+        if loose or name in flat:
             names.append(name)
     return tuple(names)
+
+
+def _flat(form: Form, values: np.ndarray, columns: Rows, pinned: set[str]) -> set[str]:
+    """Coefficients with a share in a direction along which the log loss does not change at these runs."""
+    free = [place for place, name in enumerate(form.coefficients) if name not in pinned and values[place] != 0]
+    slopes = []
+    for place in free:
+        step = 1e-4 * abs(values[place])
+        moved = [values + sign * step * np.eye(len(values))[place] for sign in (1, -1)]
+        up, down = (np.log(form.loss(value, columns)) for value in moved)
+        slopes.append((up - down) / 2e-4)  # for a relative change of the coefficient
+    jacobian = np.array(slopes).T
+    jacobian = jacobian / np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
+    _, sizes, directions = np.linalg.svd(jacobian, full_matrices=False)
+    null = directions[sizes < FLAT * sizes[0]]
+    shares = (null**2).sum(axis=0)
+    return {form.coefficients[place] for place, share in zip(free, shares, strict=True) if share > FLAT_SHARE}
 
 
 class _Problem:

@@ -15,7 +15,7 @@ Terms = Callable[[np.ndarray, Columns], np.ndarray]
 class Form:
     """A law before it has coefficients.
 
-    `terms` maps exponents [P] and columns of n values to [n, scales]; the loss is terms @ scales, all scales at least 0.
+    `terms` maps exponents [P] and columns of n values to [n, scales]; the loss is terms @ scales, no scale below 0.
     """
 
     name: str

@@ -59,12 +59,17 @@ class Law:
     def _sample_array(self) -> np.ndarray:
         return np.array(self.samples)
 
-    def interval(self, *, noise: bool = False, **variables: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Low and high of the predicted loss at the law's confidence; with `noise`, of a single run's loss."""
+    def interval(self, **variables: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high of the predicted loss at the law's confidence."""
+        return self._quantiles(self.sampled_loss(**variables))
+
+    def run_interval(self, **variables: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Low and high of a single run's loss: the interval of the prediction widened by the scatter of runs."""
         sampled = self.sampled_loss(**variables)
-        if noise:
-            generator = np.random.default_rng(self.seed)
-            sampled = sampled * np.exp(generator.normal(0, self.rmse_log_loss, sampled.shape))
+        scatter = np.random.default_rng(self.seed).normal(0, self.rmse_log_loss, sampled.shape)
+        return self._quantiles(sampled * np.exp(scatter))
+
+    def _quantiles(self, sampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(sampled, [tail, 1 - tail], axis=0)
         return low, high

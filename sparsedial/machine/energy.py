@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 RAPL = Path("/sys/class/powercap")
 # Design power by a word in the processor's name, watts for the whole package, with its cores: makers' data sheets.
 STATED_WATTS_PER_CORE = {"epyc": 4.5, "xeon": 6.0, "ryzen": 8.0, "core": 8.0, "apple": 4.0, "neoverse": 3.0}
 DEFAULT_WATTS_PER_CORE = 6.0
-
-
-class Meter(Protocol):
-    """Gives the joules of the stretch that has just ended."""
-
-    metered: bool
-    source: str
-    watts: float  # stated, or the average so far
-
-    def joules(self, seconds: float) -> float:
-        """Joules of the last `seconds`."""
-        ...
 
 
 @dataclass
@@ -33,30 +21,33 @@ class StatedPower:
     source: str
     metered: bool = False
 
+    def begin(self) -> None:
+        """A stretch begins: nothing to read."""
+
     def joules(self, seconds: float) -> float:
         """Stated watts times seconds."""
         return self.watts * seconds
 
 
-class RaplMeter:
-    """The package counters of Intel and AMD processors, in microjoules that wrap around."""
+class CountingMeter:
+    """Energy counters, each of which wraps around at its span."""
 
     metered = True
 
-    def __init__(self, zones: list[Path]) -> None:
-        self._zones = zones
-        self._last = self._read()
-        self._spans = [int((zone / "max_energy_range_uj").read_text()) for zone in zones]
+    def __init__(self, source: str, read: Callable[[], list[float]], spans: list[float]) -> None:
+        self.source = source
+        self._read, self._spans = read, spans
         self._joules = self._seconds = 0.0
-        self.source = "RAPL package counters"
+        self.begin()
 
-    def _read(self) -> list[int]:
-        return [int((zone / "energy_uj").read_text()) for zone in self._zones]
+    def begin(self) -> None:
+        """A stretch begins: what was counted before belongs to somebody else."""
+        self._last = self._read()
 
     def joules(self, seconds: float) -> float:
-        """Counted joules since the last call."""
+        """Joules counted since the last call; `seconds` is how long that was."""
         now = self._read()
-        counted = sum((new - old) % span for new, old, span in zip(now, self._last, self._spans, strict=True)) / 1e6
+        counted = sum((new - old) % span for new, old, span in zip(now, self._last, self._spans, strict=True))
         self._last = now
         self._joules, self._seconds = self._joules + counted, self._seconds + seconds
         return counted
@@ -67,28 +58,7 @@ class RaplMeter:
         return self._joules / self._seconds if self._seconds else 0.0
 
 
-class NvmlMeter:
-    """The energy counter of the first NVIDIA GPU."""
-
-    metered = True
-    source = "NVML energy counter of GPU 0"
-
-    def __init__(self, handle: object, read: object) -> None:
-        self._handle, self._read = handle, read
-        self._last = read(handle)  # type: ignore[operator]
-        self._joules = self._seconds = 0.0
-
-    def joules(self, seconds: float) -> float:
-        """Counted joules since the last call."""
-        now = self._read(self._handle)  # type: ignore[operator]
-        counted, self._last = (now - self._last) / 1e3, now
-        self._joules, self._seconds = self._joules + counted, self._seconds + seconds
-        return counted
-
-    @property
-    def watts(self) -> float:
-        """The average so far."""
-        return self._joules / self._seconds if self._seconds else 0.0
+Meter = StatedPower | CountingMeter
 
 
 def meter(device: str = "cpu", threads: int = 1) -> Meter:
@@ -99,7 +69,16 @@ def meter(device: str = "cpu", threads: int = 1) -> Meter:
             counted if counted is not None else StatedPower(watts=300.0, source="a GPU's typical board power, stated")
         )
     zones = [zone for zone in sorted(RAPL.glob("*-rapl:?")) if _readable(zone)]
-    return RaplMeter(zones) if zones else stated_power(processor_name(), threads)
+    return _rapl(zones) if zones else stated_power(processor_name(), threads)
+
+
+def _rapl(zones: list[Path]) -> CountingMeter:
+    """The package counters of Intel and AMD processors, in microjoules."""
+
+    def read(name: str) -> list[float]:
+        return [int((zone / name).read_text()) / 1e6 for zone in zones]
+
+    return CountingMeter("RAPL package counters", lambda: read("energy_uj"), read("max_energy_range_uj"))
 
 
 def stated_power(processor: str, threads: int) -> StatedPower:
@@ -133,14 +112,16 @@ def _readable(zone: Path) -> bool:
         return False
 
 
-def _nvml() -> NvmlMeter | None:
+def _nvml() -> CountingMeter | None:
+    """The energy counter of the first NVIDIA GPU, in millijoules, or None."""
     try:
-        import pynvml
+        import pynvml  # pyright: ignore[reportMissingImports]  # optional
     except ImportError:
         return None
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        return NvmlMeter(handle, pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        read = pynvml.nvmlDeviceGetTotalEnergyConsumption
+        return CountingMeter("NVML energy counter of GPU 0", lambda: [read(handle) / 1e3], [2.0**64 / 1e3])
     except pynvml.NVMLError:
         return None

@@ -79,7 +79,7 @@ class Profile:
         return Estimate(value=seconds.value * self.watts, low=seconds.low * self.watts, high=seconds.high * self.watts)
 
     def memory_bytes(self, shape: Shape, batch: int, context: int) -> float:
-        """Bytes of a training process: itself, weights with gradient and two moments, activations kept for the way back."""
+        """Bytes of a training process: itself, weights with gradient and two moments, activations kept."""
         return self.process_bytes + training_bytes(shape, batch, context)
 
     def record(self) -> dict[str, Any]:

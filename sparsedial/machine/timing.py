@@ -1,4 +1,4 @@
-"""One protocol of measuring: warm up, repeat in turn with the rivals, report median, 10th and 90th percentile, count."""
+"""One protocol of measuring: warm up, repeat in turn with rivals, report median, 10th and 90th percentile, count."""
 
 from __future__ import annotations
 

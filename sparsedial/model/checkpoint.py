@@ -56,14 +56,14 @@ def save_checkpoint(model: Transformer, folder: Path, tokenizer: Tokenizer | Non
 def load(folder: Path) -> Transformer:
     """Read a checkpoint folder, ours or another's, from safetensors only.
 
-    Raises: UserError for damaged files, another family, or missing, unexpected or wrongly shaped tensors, with the list.
+    Raises: UserError for damaged files, another family, or a list of missing, unexpected, wrongly shaped tensors.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     _verify(folder)
     shape = read_config(folder)
     model = Transformer(shape)
-    wanted = {name: tensor for name, tensor in to_hugging_face(model).items()}
+    wanted = dict(to_hugging_face(model).items())
     found = _read(folder)
     _compare(folder, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, found)
     with torch.no_grad():

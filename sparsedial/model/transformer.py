@@ -124,6 +124,7 @@ class SparseFeedForward(nn.Module):
     """Routed experts, and the shared ones as one dense layer of their joint width."""
 
     bias_E: Tensor | None
+    load_E: Tensor
 
     def __init__(self, shape: Shape, kernel: str = "auto") -> None:
         super().__init__()

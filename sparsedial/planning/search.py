@@ -152,7 +152,7 @@ def _best_losses(
 
 
 def _first_crossing(budgets: np.ndarray, gaps: np.ndarray) -> float | None:
-    """The budget behind which the gap stays positive; the range's low end where it always is, None where it ends below."""
+    """The budget behind which the gap stays positive; the low end where it always is, None where it ends below."""
     if gaps[-1] <= 0:
         return None
     below = np.nonzero(gaps <= 0)[0]

@@ -212,7 +212,10 @@ def read_config(source: Path | Mapping[str, Any]) -> Shape:
     for field, allowed in family.plain.items():
         if stated.get(field) not in allowed and not _harmless(field, config):
             raise UserError(f"{place}: {field}={stated.get(field)!r} is not supported for {kind}")
-    return Shape(**{**_common(config), **family.read(config)})
+    values = {**_common(config), **family.read(config)}
+    if values.get("experts") and not values.get("dense_layers"):
+        values["d_ff"] = 0  # stated, but no layer has it
+    return Shape(**values)
 
 
 def _harmless(field: str, config: Mapping[str, Any]) -> bool:
@@ -255,7 +258,8 @@ def family_of(shape: Shape) -> str:
         if shape.normalize_gates:
             return "mixtral"
     raise UserError(
-        f"shape: no published family has gate={shape.gate}, shared_experts={shape.shared_experts}, qk_norm={shape.qk_norm} together"
+        f"shape: no published family has gate={shape.gate}, shared_experts={shape.shared_experts}"
+        f" and qk_norm={shape.qk_norm} together"
     )
 
 

@@ -76,7 +76,8 @@ class Shape:
             raise UserError(f"shape: dense_layers={self.dense_layers} lies outside 0..layers={self.layers}")
         if self.experts % self.expert_groups or not 1 <= self.kept_groups <= self.expert_groups:
             raise UserError(
-                f"shape: expert_groups={self.expert_groups}, kept_groups={self.kept_groups} do not fit experts={self.experts}"
+                f"shape: expert_groups={self.expert_groups}, kept_groups={self.kept_groups}"
+                f" do not fit experts={self.experts}"
             )
         if self.top_k > self.experts // self.expert_groups * self.kept_groups:
             raise UserError(f"shape: top_k={self.top_k} is more than the kept groups hold")

@@ -42,7 +42,7 @@ class _Progress:
     joules: float = 0.0
     step_seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)  # of the last twentieth
-    metrics: list[dict[str, float]] = field(default_factory=list)
+    metrics: list[dict[str, float | None]] = field(default_factory=list)
 
 
 def execute(
@@ -78,6 +78,7 @@ def execute(
         if reason is not None:
             break
         yield step
+        energy.begin()  # what others did meanwhile is not ours
         if time.monotonic() - saved > save_seconds and progress.next_step < recipe.steps:
             save_state(
                 folder, job.hash, model, optimizer, {"next_step": progress.next_step, "progress": asdict(progress)}

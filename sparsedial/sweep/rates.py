@@ -154,11 +154,12 @@ def fit_rates(scans: Sequence[Scan]) -> RateModel:
     Scans at one budget move size and tokens together, and batch hardly at all: a scan with other tokens parts the
     first two, and the priors keep what is still open near published slopes instead of anywhere.
     """
-    used = [scan for scan in scans if scan.optimum is not None]
+    known = [(scan, optimum) for scan in scans if (optimum := scan.optimum) is not None]
+    used = [scan for scan, _ in known]
     names = list(PRIORS)
     points = np.log([[getattr(scan, name) for name in names] for scan in used])
     centre = points.mean(axis=0)
-    optima = np.log([scan.optimum for scan in used])
+    optima = np.log([optimum for _, optimum in known])
     precision = 1 / (SCAN_ERROR * math.log(2))
     design = np.column_stack([np.ones(len(used)), points - centre]) * precision
     prior_rows = np.column_stack([np.zeros(len(names)), np.diag([1 / PRIORS[name][1] for name in names])])

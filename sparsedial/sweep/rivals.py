@@ -55,7 +55,7 @@ def families(layout: Layout, done: dict[Cell, dict[str, Any]]) -> dict[str, list
 
 
 def flop_rivals(setup: Setup, law: Law | None, done: dict[Cell, dict[str, Any]], budget: float) -> dict[str, Rival]:
-    """The best predicted shape of each family at a budget of FLOPs; the best measured cell where no law could be fitted."""
+    """The best predicted shape of each family at a budget of FLOPs; without a law the best measured cell."""
     layout = setup.layout
     rivals = {}
     for family, shapes in families(layout, done).items():
@@ -260,7 +260,8 @@ def joules_verdict(seconds: dict[str, Any], watts: float, source: str) -> dict[s
         **scaled,
         "budget": {"currency": "joules", "value": seconds["budget"]["value"] * watts},
         "basis": "estimated",
-        "reason": f"{seconds['reason']}; no meter is readable, so this is the seconds' finding times {watts:g} W ({source})",
+        "reason": f"{seconds['reason']}; no meter is readable:"
+        f" this is the seconds' finding times {watts:g} W ({source})",
     }
 
 

@@ -33,7 +33,7 @@ def _cell_row(
     if held_out and below is not None:
         variables = below.variables(layout.shape(cell), record["tokens"])
         predicted = float(below.loss(**variables)[0])
-        low, high = (float(bound[0]) for bound in below.interval(noise=True, **variables))
+        low, high = (float(bound[0]) for bound in below.run_interval(**variables))
     optimum = rates.rate(layout.shape(cell), record["tokens"], record["recipe"]["batch"])
     return {
         **_run_row(record),

@@ -85,11 +85,12 @@ def decide(
     if min(map(len, finished)) < 2:
         return undecided(currency, "fewer than two seeds of each family finished", budget, basis)
     losses = [[run["test_loss"] for run in runs] for runs in finished]
-    gap = welch_gap(*losses)
+    gap = welch_gap(losses[0], losses[1])
     winner = "sparse" if gap["low"] > 0 else "dense" if gap["high"] < 0 else "undecided"
     reasons = [*open_sides, *_cost_gaps(currency, budget, *finished)]
     better = "sparse" if gap["mean"] > 0 else "dense"
-    spread = f"{abs(gap['mean']):.4f} nats per token (95 % interval of dense minus sparse {gap['low']:+.4f} to {gap['high']:+.4f})"
+    interval = f"95 % interval of dense minus sparse {gap['low']:+.4f} to {gap['high']:+.4f}"
+    spread = f"{abs(gap['mean']):.4f} nats per token ({interval})"
     if winner == "undecided":
         reason = f"the interval of the gap holds 0: {better} is ahead by {spread}"
     elif reasons:

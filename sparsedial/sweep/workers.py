@@ -268,31 +268,30 @@ def _train(group: tuple[Task, ...], text: Any, store: RunStore, pipe: Connection
         )
         for task in group
     ]
-    records: list[dict[str, Any] | None] = [None] * len(group)
+    done = [False] * len(group)
     spent = [0.0] * len(group)
-    while None in records:
+    while not all(done):
         for place, run in enumerate(steps):
-            if records[place] is None:
+            if not done[place]:
                 limit = TURN_SECONDS if len(group) > 1 else None
                 began = time.monotonic()
-                records[place] = _turn(run, place, pipe, parent, spent[place], limit)
+                done[place] = _turn(run, place, pipe, parent, spent[place], limit)
                 spent[place] += time.monotonic() - began
-    return [record for record in records if record is not None]
+    return [store.read(task.job.hash) for task in group]
 
 
-def _turn(
-    run: Any, place: int, pipe: Connection, parent: int, spent: float, limit: float | None
-) -> dict[str, Any] | None:
+def _turn(run: Any, place: int, pipe: Connection, parent: int, spent: float, limit: float | None) -> bool:
+    """Steps of one run, for `limit` seconds or to its end; whether it has ended."""
     start = said = time.monotonic()
     while limit is None or time.monotonic() - start < limit:
         try:
             step = next(run)
-        except StopIteration as stop:
-            return stop.value.record()
+        except StopIteration:
+            return True
         now = time.monotonic()
         if now - said >= PROGRESS_SECONDS:
             if os.getppid() != parent:
                 raise BrokenPipeError
             pipe.send(("step", place, {"step": step.index, "loss": step.loss, "seconds": spent + now - start}))
             said = now
-    return None
+    return False

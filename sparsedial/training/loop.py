@@ -80,16 +80,17 @@ def train_steps(
 def clip_gradient(parameters: list[torch.nn.Parameter], largest: float) -> float:
     """Scale the whole gradient down to a norm of at most `largest`; gives the norm before."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ itself does
+    norm = float(torch.linalg.vector_norm(torch.stack(norms)))
     if math.isfinite(norm) and norm > largest:
-        torch._foreach_mul_(gradients, largest / norm)
+        torch._foreach_mul_(gradients, largest / norm)  # pyright: ignore[reportPrivateImportUsage]
     return norm
 
 
 def training_state(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Weights, buffers and optimizer moments by name, as safetensors keeps them."""
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for parameter, moments in optimizer.state.items():
         for key, value in moments.items():
             state[f"optimizer.{names[parameter]}.{key}"] = value

@@ -55,7 +55,7 @@ class Recipe:
     def rate(self, step: int) -> float:
         """Learning rate of a step: a linear rise, a stable stretch, a linear fall to zero.
 
-        Source: warm-up-stable-decay, Hu et al. 2024 (arXiv 2404.06395); linear decay, Hägele et al. 2024 (arXiv 2405.18392)
+        Source: Hu et al. 2024 (arXiv 2404.06395); its linear decay, Hägele et al. 2024 (arXiv 2405.18392)
         """
         warmup, decay = self.warmup_share * self.steps, self.decay_share * self.steps
         rise = (step + 1) / warmup if warmup else 1.0

@@ -44,7 +44,7 @@ from sparsedial.text.prepare import Text, prepare
 from sparsedial.units import human_seconds, parse_bytes, parse_count, parse_seconds
 from sparsedial.verbs.listening import listening
 
-# Budgets by the time there is, from this many seconds on; the largest is held out, three times the next where time allows.
+# Budgets by the time there is, from this many seconds on; the largest is held out, so it is far from the next.
 # Of several ratios the first is taken that fits; two budgets leave no law to be checked, and come last.
 BUDGET_RATIOS: dict[float, tuple[tuple[float, ...], ...]] = {
     0.0: ((1.0, 2.0, 4.0), (1.0, 3.0), (1.0, 2.0)),
@@ -441,7 +441,7 @@ def _prediction(layout: Layout, below: Law, comparison: dict[str, Any]) -> dict[
     rows = []
     for cell in cells:
         variables = below.variables(layout.shape(cell), layout.tokens(cell))
-        low, high = below.interval(noise=True, **variables)
+        low, high = below.run_interval(**variables)
         rows.append(
             {
                 "d_model": cell.d_model,

@@ -89,11 +89,11 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     from sparsedial.text.prepare import prepare
     from sparsedial.training.run import Job
 
-    shape, recipe_values = _described(settings)
+    shape_values, recipe_values = _described(settings)
     device = pick_device(settings.device)
     with lock(settings.out):
         text = prepare(settings.text, tokenizer=settings.tokenizer, folder=settings.out / "text")
-        shape = _with_vocabulary(shape, text)
+        shape = _with_vocabulary(shape_values, text)
         recipe_values.setdefault("dtype", "bfloat16" if device == "cuda" else "float32")
         job = Job(
             shape=shape,
@@ -106,7 +106,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         return _costs(job) if settings.dry_run else _train(job, text, settings.out)
 
 
-def _described(settings: TrainSettings) -> tuple[Shape | dict[str, Any], dict[str, Any]]:
+def _described(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]:
     """The shape, as far as it is described, and the recipe's settings."""
     base: dict[str, Any] = {}
     recipe: dict[str, Any] = dict(RUN_DEFAULTS)
@@ -143,10 +143,9 @@ def _plan(word: str) -> dict[str, Any] | None:
     return plan
 
 
-def _with_vocabulary(values: dict[str, Any] | Shape, text: Text) -> Shape:
+def _with_vocabulary(values: dict[str, Any], text: Text) -> Shape:
     """The shape, its vocabulary that of the tokenizer where it was left open."""
-    values = {"vocab_size": text.tokenizer.vocab_size, **dict(values)}  # type: ignore[arg-type]
-    shape = fill(Shape, values, "shape")
+    shape = fill(Shape, {"vocab_size": text.tokenizer.vocab_size, **values}, "shape")
     if shape.vocab_size < text.tokenizer.vocab_size:
         raise UserError(
             f"train: vocab_size={shape.vocab_size} holds not all {text.tokenizer.vocab_size} tokens of the tokenizer",
@@ -193,8 +192,17 @@ def _train(job: Job, text: Text, out: Path) -> dict[str, Any]:
         steps = execute(job, text, store, splits=("validation", "test"), alone=True, keep_checkpoint=True)
         with Progress() as progress:
             record = _drive(steps, job, progress)
-    checkpoint = store.path(job.hash) / "checkpoint"
-    return {**record, "checkpoint": str(checkpoint) if checkpoint.exists() else None}
+    return {**record, "checkpoint": _linked(store.path(job.hash) / "checkpoint", out)}
+
+
+def _linked(checkpoint: Path, out: Path) -> str | None:
+    """`out/checkpoint`, made to point at the newest run's; None where a diverged run left none."""
+    if not checkpoint.exists():
+        return None
+    link = out / "checkpoint"
+    link.unlink(missing_ok=True)
+    link.symlink_to(checkpoint.relative_to(out))
+    return str(link)
 
 
 def _drive(steps: Any, job: Job, progress: Any) -> dict[str, Any]:

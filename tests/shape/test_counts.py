@@ -48,9 +48,13 @@ def test_published_models_have_their_published_active_size(name, billions):
 
 
 @pytest.mark.parametrize("folder", CONFIGS)
-def test_counts_equal_the_model_that_transformers_builds(shared_data: Path, folder):
-    total, expected = _built(shared_data / "configs" / folder / "config.json")
-    assert total == expected
+def test_counts_equal_the_model_that_transformers_builds(shared_data: Path, tmp_path: Path, folder):
+    config = json.loads((shared_data / "configs" / folder / "config.json").read_text())
+    total = total_parameters(read_config(config))
+    if config["model_type"] == "kimi_k2":  # a DeepSeek-V3 whose file asks for code from the hub
+        config = {key: value for key, value in config.items() if key != "auto_map"} | {"model_type": "deepseek_v3"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert total == _built(tmp_path / "config.json")[1]
 
 
 def _built(path: Path) -> tuple[int, int]:

@@ -1,0 +1,36 @@
+"""Keep a finished study as a record: `python -m benchmarks.keep_study runs/reference reference_study`.
+
+Copies study.json, law.json, plan.json, profile.json and the pictures, and gathers every run's record in runs.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from sparsedial.store import read_json, write_json
+
+RECORDS = Path(__file__).parent / "records"
+FIGURES = Path(__file__).parents[1] / "docs" / "figures"
+
+
+def main(study: Path, name: str) -> None:
+    """Copy what a reader needs to check the study's numbers."""
+    target = RECORDS / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in ("study.json", "law.json", "plan.json", "profile.json"):
+        if (study / file).exists():
+            record = json.loads((study / file).read_text().replace(f"{study}/", f"runs/{study.name}/"))
+            write_json(target / file, record)
+    runs = [read_json(path) for path in sorted(study.glob("runs/*/run.json"))]
+    (target / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs))
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for figure in study.glob("figures/*.svg"):
+        shutil.copyfile(figure, FIGURES / figure.name)
+    print(f"{len(runs)} runs in {target}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,124 @@
+"""The command line: results on standard output, one line for bad input, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparsedial.cli.main import main
+from sparsedial.cli.tables import TABLES
+from sparsedial.verbs import VERBS
+
+
+def run(capsys, *words: str) -> tuple[int, str, str]:
+    status = main(list(words))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "hint"),
+    [
+        (["stdy"], "no command named 'stdy'", "did you mean 'study'?"),
+        (["count"], "'shape' is missing", None),
+        (["count", "deepsek-v3"], "no published model named", "deepseek-v3"),
+        (["count", "nowhere/config.json"], "not readable", None),
+        (["count", "qwen3-8b", "--contxt", "5"], "no setting named 'contxt'", "--context"),
+        (["count", "qwen3-8b", "--context", "many"], "not a number", None),
+        (["count", "qwen3-8b", "two"], "one argument too many", None),
+        (["count", "qwen3-8b", "--context"], "needs a value", None),
+        (["study", "--time", "0"], "not a positive number", "like"),
+        (["study", "--time", "10 parsecs"], "cannot read", "like"),
+        (["study", "--time", "5s"], "too short", "--time"),
+        (["study", "--time", "10m", "--budgets", "1e11,2e11"], "contradict", None),
+        (["study", "--budgets", "2e11,1e11"], "rising", None),
+        (["study", "--sparsities", "0,1.5"], "outside 0..1", None),
+        (["study", "--sparsities", "0,0.7"], "needs 6.667 experts", None),
+        (["study", "--sparsities", "0.5,0.75"], "wants 0 (dense)", None),
+        (["study", "--seeds", "1"], "no interval", None),
+        (["study", "--device", "tpu"], "no device named", None),
+        (["study", "/nowhere/at/all"], "/nowhere/at/all", None),
+        (["study", "--status", "--out", "/nowhere"], "holds no study", "--out"),
+        (["train"], "no model", None),
+        (["train", "--shape.layer", "3"], "shape: no setting named 'layer'", "did you mean 'layers'?"),
+        (["train", "--recipe.lerning_rate", "3"], "recipe: no setting named", "learning_rate"),
+        (["fit", "--form", "chinchila"], "no table", None),
+        (["evaluate", "/nowhere", "--text", "x"], "no such folder", None),
+        (["generate", "/nowhere", "x"], "no such folder", None),
+        (["study", "--config", "/nowhere.yaml"], "no such file", None),
+    ],
+)
+def test_bad_input_is_one_line_and_a_hint_and_status_2(capsys, tmp_path, monkeypatch, words, says, hint):
+    monkeypatch.chdir(tmp_path)
+    if words[0] == "study" and "--out" not in words and "/nowhere.yaml" not in words:
+        words = [*words, "--out", str(tmp_path / "out")]
+    status, out, err = run(capsys, *words)
+    lines = [line for line in err.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert status == 2
+    assert out == ""
+    assert says in lines[0]
+    assert len(lines) <= 2
+    assert "Traceback" not in err
+    if hint:
+        assert hint in lines[1]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_a_table_and_a_python_function(capsys, verb):
+    import sparsedial
+
+    status, out, _ = run(capsys, verb, "--help")
+    assert status == 0
+    assert out.startswith(f"usage: sparsedial {verb}")
+    assert all(len(line) < 140 for line in out.splitlines())
+    assert verb in TABLES
+    assert getattr(sparsedial, verb).__name__ == verb
+
+
+def test_the_overview_names_every_verb(capsys):
+    _, out, _ = run(capsys)
+    assert all(f"  {verb} " in out for verb in VERBS)
+
+
+def test_json_is_one_object_with_the_promised_keys(capsys):
+    status, out, err = run(capsys, "count", "deepseek-v3", "--json")
+    result = json.loads(out)
+    assert (status, err) == (0, "")
+    assert set(result) == {
+        "name", "total_parameters", "active_parameters", "active_parameters_one_embedding",
+        "active_parameters_no_embedding", "sparsity", "forward_flops_per_token", "training_flops_per_token",
+        "context_tokens", "dtype", "weight_bytes", "kv_cache_bytes_per_token",
+    }  # fmt: skip
+    assert result["context_tokens"] == 4096
+
+
+def test_the_python_function_equals_the_command(capsys):
+    import sparsedial
+
+    _, out, _ = run(capsys, "count", "olmoe-1b-7b", "--json", "--dtype", "float32")
+    assert sparsedial.count("olmoe-1b-7b", dtype="float32") == json.loads(out)
+
+
+def test_a_settings_file_fills_and_flags_override(capsys, tmp_path: Path):
+    (tmp_path / "job.yaml").write_text("shape: olmoe-1b-7b\ncontext: 128\ndtype: float32\n")
+    _, out, _ = run(capsys, "count", str(tmp_path / "job.yaml"), "--context", "64", "--json")
+    assert (json.loads(out)["context_tokens"], json.loads(out)["dtype"]) == (64, "float32")
+
+
+def test_planning_commands_load_no_torch_and_answer_at_once():
+    code = (
+        "import sys; from sparsedial.cli.main import main\n"
+        "main(['count', 'deepseek-v3', '--json']); main(['fit', '--list-forms'])\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules, 'too much was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path):
+    command = f"{sys.executable} -m sparsedial.cli.main --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,128 @@
+"""Fits give back what was generated, say what the data leave open, and refuse with a reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparsedial.errors import UserError
+from sparsedial.law.choose import compare, held_out_check, select
+from sparsedial.law.fit import fit
+from sparsedial.law.forms import FORMS, STUDY_FORMS
+
+TRUTH = {
+    "chinchilla": [1.7, 400.0, 400.0, 0.34, 0.28],
+    "chinchilla_sparsity": [1.0, 60.0, 120.0, 0.4, 0.37, 0.25],
+    "clark_saturating": [1.0, 60.0, 120.0, 0.4, 0.37, 0.3, 3.0],
+    "sparsity_and_tokens": [1.0, 60.0, 120.0, 0.4, 0.37, 0.3, 0.1],
+    "abnar": [300.0, 120.0, 0.4, 40.0, 0.8, 0.5, 0.37, 0.3, -0.2, -0.3],
+}
+
+
+def table(form: str, noise: float = 0.01, seed: int = 0, budgets: int = 4, sparsities=(0.0, 0.75, 0.9375)):
+    """Runs along lines of equal compute that bracket the best size, with noise on the loss."""
+    truth = dict(zip(FORMS[form].coefficients, TRUTH[form], strict=True))
+    rows = []
+    for budget in 1e11 * 3.0 ** np.arange(budgets):
+        for sparsity in sparsities:
+            for size in (budget / 12) ** 0.5 * 2.0 ** np.arange(-2, 3):
+                rows.append((size, size / (1 - 0.8 * sparsity), budget / (6 * size), sparsity, budget))
+    names = ("active_parameters", "total_parameters", "tokens", "sparsity", "flops")
+    columns = dict(zip(names, np.array(rows).T, strict=True))
+    loss = FORMS[form].loss(np.array(list(truth.values())), columns)
+    random = np.random.default_rng(seed)
+    return {**columns, "loss": loss * np.exp(random.normal(0, noise, len(loss)))}, loss
+
+
+@pytest.mark.parametrize("form", TRUTH)
+def test_a_fit_gives_back_the_surface_within_the_noise(form):
+    rows, exact = table(form)
+    law = fit(rows, form, bootstrap=0)
+    assert np.sqrt(np.mean(np.log(law.loss(**rows) / exact) ** 2)) < 0.01
+    assert law.rmse_log_loss == pytest.approx(0.01, rel=0.4)
+
+
+@pytest.mark.parametrize("form", ["chinchilla", "chinchilla_sparsity"])
+def test_without_noise_the_coefficients_come_back(form):
+    rows, _ = table(form, noise=0.0)
+    law = fit(rows, form, bootstrap=0)
+    for name, value in zip(FORMS[form].coefficients, TRUTH[form], strict=True):
+        assert law.coefficients[name] == pytest.approx(value, rel=0.05), name
+
+
+def test_intervals_of_the_loss_cover_the_truth():
+    covered = []
+    for seed in range(12):
+        rows, exact = table("chinchilla_sparsity", seed=seed)
+        law = fit(rows, "chinchilla_sparsity", bootstrap=60, seed=seed)
+        low, high = law.interval(**rows)
+        covered.append(np.mean((low <= exact) & (exact <= high)))
+    assert 0.7 <= np.mean(covered) <= 0.99  # 90 % nominal; 12 tables and 60 samples are few
+
+
+def test_one_bad_run_hardly_moves_a_robust_fit():
+    rows, exact = table("chinchilla_sparsity", noise=0.003)
+    rows["loss"][7] *= 1.5
+    law = fit(rows, "chinchilla_sparsity", bootstrap=0)
+    others = np.arange(len(exact)) != 7
+    assert np.abs(np.log(law.loss(**rows) / exact))[others].max() < 0.01
+
+
+def test_a_larger_budget_is_predicted_better_than_by_the_baselines():
+    rows, _ = table("chinchilla_sparsity", noise=0.003)
+    top = rows["flops"] == rows["flops"].max()
+    low = select(rows, ~top)
+    check = held_out_check(low, select(rows, top), fit(low, "chinchilla_sparsity", bootstrap=0))
+    assert check["median_relative_error"] < 0.015
+    assert check["law_on_the_same"] < min(check["baselines"].values())
+
+
+def test_the_simplest_form_that_predicts_is_chosen():
+    rows, _ = table("chinchilla_sparsity", noise=0.003)
+    form, comparison = compare(rows, STUDY_FORMS[:3])
+    assert form == "chinchilla_sparsity"
+    assert comparison["rule"] == "largest budget held out"
+
+
+def test_what_two_sparsities_cannot_tell_is_listed():
+    rows, _ = table("clark_saturating", sparsities=(0.0, 0.75))
+    assert "log_most" in fit(rows, "clark_saturating", bootstrap=40).undetermined
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda rows: select(rows, np.arange(4)), "4 runs are too few"),
+        (lambda rows: select(rows, rows["flops"] == rows["flops"].min()), "1 budget is too little to part"),
+        (lambda rows: {**rows, "loss": 1 + rows["active_parameters"] / 1e9}, "no interior minimum"),
+    ],
+)
+def test_a_table_that_supports_no_fit_is_refused_with_the_reason(change, says):
+    with pytest.raises(UserError, match=says):
+        fit(change(table("chinchilla_sparsity")[0]), "chinchilla_sparsity")
+
+
+def test_a_pinned_coefficient_stays_where_it_was_put():
+    rows, _ = table("chinchilla")
+    law = fit(rows, "chinchilla", pin={"E": 1.6, "alpha": 0.34}, bootstrap=0)
+    assert law.coefficients["E"] == 1.6
+    assert law.coefficients["alpha"] == 0.34
+
+
+def test_a_law_comes_back_from_its_record():
+    rows, _ = table("chinchilla_sparsity")
+    law = fit(rows, "chinchilla_sparsity", bootstrap=10)
+    again = type(law).from_record(law.record())
+    assert np.array_equal(law.loss(**rows), again.loss(**rows))
+    assert law.interval(**rows)[0].tolist() == again.interval(**rows)[0].tolist()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_says_what_it_is(form):
+    made = FORMS[form]
+    assert made.name == form
+    assert made.source
+    assert len(made.exponents) == len(made.bounds) == len(made.starts)
+    values = np.array(TRUTH[form])
+    columns = {name: np.array([0.5 if name == "sparsity" else 1e6]) for name in made.variables}
+    assert np.isfinite(made.loss(values, columns)).all()

@@ -1,0 +1,58 @@
+"""Tables of runs, and the expressions that pick rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparsedial.errors import UserError
+from sparsedial.law.table import matching, read_table
+
+TABLE = {"flops": np.array([1e11, 1e12, 1e12]), "sparsity": np.array([0.0, 0.0, 0.75])}
+
+
+@pytest.mark.parametrize(
+    ("expression", "picked"),
+    [
+        ("flops > 1e11", [False, True, True]),
+        ("flops > 1e11 and sparsity == 0", [False, True, False]),
+        ("not (sparsity > 0.5) or flops < 2", [True, True, False]),
+        ("1e10 < flops < 5 * 1e11", [True, False, False]),
+    ],
+)
+def test_an_expression_picks_rows(expression, picked):
+    assert matching(TABLE, expression).tolist() == picked
+
+
+@pytest.mark.parametrize(
+    "expression", ["__import__('os').system('x')", "flops", "flop > 1", "flops >", "flops.max() > 1", "[1]", "1 > 0"]
+)
+def test_anything_but_a_condition_on_columns_is_refused(expression):
+    with pytest.raises(UserError):
+        matching(TABLE, expression)
+
+
+def test_csv_and_json_lines_give_the_same_columns(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("final,D,name\n1.5,100,x\n1.25,200,y\n")
+    (tmp_path / "a.jsonl").write_text('{"final": 1.5, "D": 100, "name": "x"}\n{"final": 1.25, "D": 200, "name": "y"}\n')
+    columns = {"loss": "final", "tokens": "D"}
+    tables = [read_table(tmp_path / name, columns) for name in ("a.csv", "a.jsonl")]
+    for table in tables:
+        assert {name: values.tolist() for name, values in table.items()} == {"loss": [1.5, 1.25], "tokens": [100, 200]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns", "says"),
+    [
+        ("a.csv", "x\n1\n", {"loss": "los"}, "no column 'los'"),
+        ("a.csv", "x\nmuch\n", {"loss": "x"}, "something else than numbers"),
+        ("a.csv", "x\nnan\n", {"loss": "x"}, "something else than numbers"),
+        ("a.csv", "x\n", {}, "holds no runs"),
+        ("a.jsonl", "{", {}, "not readable"),
+        ("a.xlsx", "x", {}, "unknown kind"),
+    ],
+)
+def test_a_bad_table_is_refused(tmp_path: Path, name, text, columns, says):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=says):
+        read_table(tmp_path / name, columns)

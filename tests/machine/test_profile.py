@@ -1,0 +1,107 @@
+"""The profile recovers a machine that was made up, and says how far off it is."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from sparsedial.machine.energy import CountingMeter, StatedPower, meter
+from sparsedial.machine.hardware import describe, usable_cores
+from sparsedial.machine.profile import FEATURES, Profile, features, fit_steps, training_bytes
+from sparsedial.machine.timing import measure_in_turn
+from sparsedial.shape.ladder import Ladder
+
+LADDER = Ladder(vocab_size=256, context=64)
+SHAPES = [LADDER.shape(width, experts) for width in (16, 24, 32, 48, 64, 96) for experts in (0, 8, 32)]
+TRUTH = {
+    "step": 2e-3,
+    "layers": 5e-4,
+    "sparse_layers": 1e-3,
+    "dense_flops": 2e-11,
+    "expert_flops": 4e-11,
+    "parameters": 1e-9,
+}
+
+
+def seconds_of(shape, batch=8) -> float:
+    values = features(shape, batch, 64)
+    return sum(coefficient * values[name] for name, coefficient in TRUTH.items())
+
+
+def profile_of(noise: float) -> Profile:
+    random = np.random.default_rng(0)
+    rows = [features(shape, 8, 64) for shape in SHAPES]
+    seconds = [seconds_of(shape) * np.exp(random.normal(0, noise)) for shape in SHAPES]
+    coefficients, errors = fit_steps(rows, seconds)
+    return Profile(
+        machine={}, device="cpu", threads=1, dtype="float32", batch=8, context=64, coefficients=coefficients,
+        median_relative_error=float(np.median(errors)), max_relative_error=max(errors),
+        error_quantile=float(np.quantile(errors, 0.9)), watts=4.0, watts_source="stated", metered=False, rows=(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("noise", "error"), [(0.0, 0.01), (0.05, 0.1)])
+def test_a_made_up_machine_comes_back(noise, error):
+    profile = profile_of(noise)
+    assert profile.median_relative_error < error
+    for shape in (LADDER.shape(40, 0), LADDER.shape(40, 16), LADDER.shape(128, 8)):
+        assert profile.step_seconds(shape, 8, 64).value == pytest.approx(seconds_of(shape), rel=2 * error)
+
+
+def test_no_coefficient_is_negative():
+    assert min(profile_of(0.2).coefficients.values()) >= 0
+
+
+def test_seconds_go_with_tokens_and_joules_with_seconds():
+    profile = profile_of(0.0)
+    one, two = (profile.seconds(SHAPES[0], tokens, 8, 64).value for tokens in (512, 1024))
+    assert two == pytest.approx(2 * one)
+    assert profile.joules(SHAPES[0], 512, 8, 64).value == pytest.approx(4 * one)
+
+
+def test_a_profile_comes_back_from_its_record():
+    profile = profile_of(0.05)
+    assert Profile.from_record(profile.record()) == profile
+
+
+def test_features_are_all_there_and_a_dense_shape_has_no_sparse_ones():
+    values = features(LADDER.shape(32, 0), 8, 64)
+    assert set(values) == set(FEATURES)
+    assert values["sparse_layers"] == values["experts"] == values["routed_rows"] == 0
+
+
+def test_more_experts_need_more_memory():
+    assert training_bytes(LADDER.shape(32, 32), 8, 64) > training_bytes(LADDER.shape(32, 8), 8, 64)
+
+
+def test_calls_are_timed_in_turn_and_summarised():
+    timings = measure_in_turn(
+        {"short": lambda: time.sleep(0.001), "long": lambda: time.sleep(0.004)}, rounds=3, round_seconds=0.01
+    )
+    assert timings["short"].median_seconds < timings["long"].median_seconds
+    assert timings["short"].count > timings["long"].count >= 3
+    assert timings["long"].low_seconds <= timings["long"].median_seconds <= timings["long"].high_seconds
+
+
+def test_stated_power_is_no_measurement():
+    power = StatedPower(watts=5.0, source="stated")
+    assert power.joules(3.0) == 15.0
+    assert not power.metered
+    assert meter("cpu", 1).source
+
+
+def test_the_machine_is_described():
+    machine = describe()
+    assert machine["cores"] == usable_cores() >= 1
+    assert machine["memory_bytes"] > 1e8
+
+
+def test_a_counter_wraps_around_and_forgets_what_others_used():
+    readings = iter([[90.0], [5.0], [20.0], [26.0]])
+    counter = CountingMeter("a counter", lambda: next(readings), [100.0])
+    assert counter.joules(3.0) == 15.0  # 90 to 105, which is 5 again
+    counter.begin()
+    assert counter.joules(1.0) == 6.0
+    assert counter.watts == 21.0 / 4

@@ -1,0 +1,70 @@
+"""Text out: the same with a cache as without, and drawn as asked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sparsedial.errors import UserError
+from sparsedial.model.transformer import initialise
+from sparsedial.serving.generation import Sampling, generate, probabilities
+from sparsedial.shape.ladder import Ladder
+
+MODEL = initialise(Ladder(vocab_size=64, context=24).shape(16, 8), 0).eval()
+GREEDY = Sampling(temperature=0.0)
+
+
+@torch.no_grad()
+def test_greedy_text_with_a_cache_equals_reading_everything_again():
+    ids = [3, 14, 15]
+    expected = list(ids)
+    for _ in range(20):
+        expected.append(int(MODEL(torch.tensor([expected]))[0, -1].argmax()))
+    assert list(generate(MODEL, ids, 20, GREEDY)) == expected[3:]
+
+
+def test_text_longer_than_the_context_goes_on_from_its_newer_half():
+    assert len(list(generate(MODEL, [1, 2, 3], 60, GREEDY))) == 60
+    assert len(list(generate(MODEL, list(range(40)), 5, GREEDY))) == 5
+
+
+def test_a_seed_repeats_and_another_differs():
+    def drawn(seed):
+        return list(generate(MODEL, [5], 20, Sampling(temperature=1.0, seed=seed)))
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_generation_stops_at_the_end_token():
+    first = next(iter(generate(MODEL, [5], 1, GREEDY)))
+    assert list(generate(MODEL, [5], 10, GREEDY, end_token=first)) == []
+
+
+def test_top_k_and_top_p_leave_the_likeliest():
+    logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
+    assert (probabilities(logits, Sampling(temperature=1.0, top_k=2)) > 0).tolist() == [True, True, False, False]
+    assert (probabilities(logits, Sampling(temperature=1.0, top_p=0.6)) > 0).tolist() == [True, True, False, False]
+    assert (probabilities(logits, Sampling(temperature=1.0, top_p=0.01)) > 0).tolist() == [True, False, False, False]
+    torch.testing.assert_close(
+        probabilities(logits, Sampling(temperature=1.0, top_p=0.9)).float(),
+        torch.tensor([0.5, 0.3, 0.15, 0.0]) / 0.95,
+    )
+
+
+def test_temperature_sharpens():
+    logits = torch.tensor([1.0, 0.0])
+    cold, warm = (probabilities(logits, Sampling(temperature=value))[0] for value in (0.5, 2.0))
+    assert cold > warm
+    assert probabilities(logits, GREEDY).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("values", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}])
+def test_impossible_sampling_is_refused(values):
+    with pytest.raises(UserError, match="generate"):
+        Sampling(**values)
+
+
+def test_an_empty_prompt_is_refused():
+    with pytest.raises(UserError, match="prompt"):
+        next(iter(generate(MODEL, [], 5, GREEDY)))

@@ -1,0 +1,111 @@
+"""The grid: what is laid brackets, holds its steps and its time, and is written down and read again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from sparsedial.errors import UserError
+from sparsedial.shape.counts import training_flops_per_token
+from sparsedial.shape.ladder import Ladder
+from sparsedial.sweep.grid import LEAST_STEPS, RUNGS, Cell, Layout, fit_to_time, lay, next_cell, open_side
+from sparsedial.sweep.study import layout_from, layout_record
+from tests.machine.test_profile import profile_of
+
+PROFILE = profile_of(0.0)
+DRAFT = Layout(
+    ladder=Ladder(vocab_size=256, context=64),
+    first_batch=8,
+    budgets=(1e11, 3e11),
+    experts=(0, 8, 16, 32),
+    seeds=3,
+    max_total_parameters=None,
+    cells=(),
+    predicted_seconds={},
+)
+
+
+def test_every_line_has_three_neighbouring_sizes_with_enough_steps():
+    cells = lay(DRAFT)
+    assert len(cells) == 2 * 4 * 3
+    for budget in DRAFT.budgets:
+        for experts in DRAFT.experts:
+            rungs = [cell.d_model for cell in cells if (cell.budget_flops, cell.experts) == (budget, experts)]
+            place = RUNGS.index(rungs[0])
+            assert tuple(rungs) == RUNGS[place : place + 3]
+    assert min(DRAFT.steps(cell) for cell in cells) >= LEAST_STEPS
+
+
+def test_cells_of_one_budget_cost_the_same_flops():
+    for cell in lay(DRAFT):
+        flops = training_flops_per_token(DRAFT.shape(cell), 64) * DRAFT.tokens(cell)
+        assert 0.99 * cell.budget_flops < flops <= cell.budget_flops
+
+
+def test_the_batch_grows_with_the_budget_and_is_even():
+    layout = replace(DRAFT, budgets=(1e11, 3e11, 9e11, 2.7e12))
+    assert [layout.batch(budget) for budget in layout.budgets] == [8, 12, 16, 24]
+
+
+@pytest.mark.parametrize(
+    ("losses", "side"),
+    [({16: 2.0, 24: 1.9, 32: 1.95}, None), ({16: 1.8, 24: 1.9, 32: 1.95}, "smaller"), ({16: 2.0, 24: 1.9}, "larger"),
+     ({16: math.inf, 24: 1.9, 32: 2.0}, None)],
+)  # fmt: skip
+def test_an_open_side_is_the_side_of_the_best_size(losses, side):
+    assert open_side(losses) == side
+
+
+def test_an_open_side_is_followed_rung_by_rung_up_to_a_bound():
+    losses = {16: 1.8, 24: 1.9, 32: 2.0}
+    assert next_cell(DRAFT, 8, 3e11, losses) == Cell(d_model=12, experts=8, budget_flops=3e11)
+    assert next_cell(DRAFT, 8, 3e11, {12: 1.7, **losses}) is None  # no smaller rung
+    assert next_cell(DRAFT, 8, 3e11, {16: 2.0, 24: 1.9, 32: 1.8}) == Cell(d_model=48, experts=8, budget_flops=3e11)
+    assert next_cell(DRAFT, 8, 3e11, {16: 1.9, 24: 1.8, 32: 1.9}) is None
+    assert next_cell(replace(DRAFT, max_total_parameters=1.0), 8, 3e11, losses) is None
+
+
+def test_too_small_a_budget_for_three_sizes_is_refused():
+    with pytest.raises(UserError, match="sizes with 300 steps"):
+        lay(replace(DRAFT, budgets=(1e9, 3e9)))
+
+
+def fitted(seconds: float, ratios=((1.0, 3.0),)) -> Layout:
+    drafts = [replace(DRAFT, first_batch=16, budgets=tuple(1e9 * ratio for ratio in row)) for row in ratios]
+    return fit_to_time(drafts, PROFILE, seconds, workers=2, scan_points=4, beside_seconds=30)
+
+
+def test_more_time_buys_larger_budgets_and_no_prediction_exceeds_it():
+    short, long = fitted(1500), fitted(6000)
+    assert long.budgets[-1] > short.budgets[-1]
+    assert sum(short.predicted_seconds.values()) <= 1500
+    assert sum(long.predicted_seconds.values()) <= 6000
+
+
+def test_the_least_time_that_an_error_names_is_enough():
+    with pytest.raises(UserError, match="too short") as error:
+        fitted(5.0)
+    assert error.value.hint is not None
+    minutes = float(error.value.hint.split("--time ")[1].split("m")[0])
+    fitted(60 * minutes - 30)
+
+
+def test_fewer_budgets_are_laid_before_a_short_time_is_refused():
+    wide = ((1.0, 3.0, 9.0, 27.0), (1.0, 2.0))
+    seconds = next(seconds for seconds in range(100, 3000, 20) if _fits(seconds, wide))
+    assert len(fitted(seconds, wide).budgets) == 2
+
+
+def _fits(seconds: float, ratios) -> bool:
+    try:
+        fitted(seconds, ratios)
+    except UserError:
+        return False
+    return True
+
+
+def test_a_layout_comes_back_from_its_record():
+    layout = fitted(1500)
+    assert layout_from(layout_record(layout)) == layout

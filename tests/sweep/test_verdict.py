@@ -1,0 +1,69 @@
+"""The verdict: Welch's interval against known numbers, and everything that makes it undecided."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sparsedial.sweep.verdict import decide, mean_interval, welch_gap
+
+DENSE, SPARSE = [1.90, 1.92, 1.91], [1.80, 1.81, 1.79]
+
+
+def runs(losses, flops=1e12, status="finished"):
+    return [
+        {
+            "status": status, "test_loss": loss, "test_bits_per_byte": loss * 1.44, "flops": flops, "seconds": 10.0,
+            "joules": None, "shape": {"d_model": 16, "experts": 0}, "sparsity": {"experts": 0.0}, "tokens": 1000,
+            "total_parameters": 10, "active_parameters": 10, "recipe": {"learning_rate": 0.01}, "hash": str(loss),
+        }
+        for loss in losses
+    ]  # fmt: skip
+
+
+def verdict(dense=None, sparse=None, sides=()):
+    return decide("flops", 1e12, dense or runs(DENSE), sparse or runs(SPARSE), sides)
+
+
+def test_welchs_interval_equals_scipys():
+    random = np.random.default_rng(0)
+    dense, sparse = random.normal(2, 0.02, 5).tolist(), random.normal(1.9, 0.05, 4).tolist()
+    expected = stats.ttest_ind(dense, sparse, equal_var=False).confidence_interval(0.95)
+    gap = welch_gap(dense, sparse)
+    assert (gap["low"], gap["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_interval_of_a_mean_covers_it_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    held = 0
+    for _ in range(1000):
+        interval = mean_interval(random.normal(0, 1, 3).tolist())
+        assert interval["low"] is not None
+        assert interval["high"] is not None
+        held += interval["low"] <= 0 <= interval["high"]
+    assert 0.93 <= held / 1000 <= 0.97
+
+
+def test_the_better_family_wins_where_the_interval_excludes_zero():
+    assert verdict()["winner"] == "sparse"
+    assert verdict(runs(SPARSE), runs(DENSE))["winner"] == "dense"
+    assert verdict()["gap"]["mean"] == pytest.approx(0.11)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sparse": runs([1.80, 2.00, 1.90])}, "holds 0"),
+        ({"sides": ["the best dense size may be larger than width 64, the last one trained"]}, "may be larger"),
+        ({"dense": runs(DENSE, flops=1.2e12)}, r"the dense runs cost \+20.0%"),
+        ({"sparse": runs(SPARSE[:1])}, "fewer than two seeds"),
+        ({"sparse": runs(SPARSE, status="diverged")}, "fewer than two seeds"),
+    ],
+)
+def test_what_makes_a_verdict_undecided_is_said(changes, says):
+    import re
+
+    got = verdict(**changes)
+    assert got["winner"] == "undecided"
+    assert re.search(says, got["reason"])

@@ -1,0 +1,133 @@
+"""Training: it learns, clips, ends when it diverges, and goes on bit for bit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparsedial.errors import UserError
+from sparsedial.model.transformer import initialise
+from sparsedial.shape.ladder import Ladder
+from sparsedial.store import RunStore
+from sparsedial.sweep.execute import execute, finish, read_metrics
+from sparsedial.training.loop import clip_gradient, make_optimizer, train_steps
+from sparsedial.training.recipe import Recipe
+from sparsedial.training.run import Job
+
+LADDER = Ladder(vocab_size=256, context=32)
+RECIPE = Recipe(learning_rate=0.01, steps=40, batch=8, context=32)
+
+
+def job_of(text, experts: int = 8, **changes) -> Job:
+    return Job(
+        shape=LADDER.shape(12, experts),
+        recipe=replace(RECIPE, **changes),
+        text_digest=text.digest,
+        tokenizer=text.tokenizer.digest,
+    )
+
+
+@pytest.mark.parametrize("experts", [0, 8])
+def test_a_tiny_model_learns(small_text, experts):
+    model = initialise(LADDER.shape(16, experts), 0)
+    losses = [step.loss for step in train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE)]
+    assert len(losses) == 40
+    assert losses[0] == pytest.approx(math.log(256), abs=0.3)
+    assert losses[-1] < losses[0] - 1.5
+
+
+@pytest.mark.parametrize("stops", [(17,), (1, 2, 39), (5, 20)])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_text, tmp_path: Path, stops):
+    whole, parts = RunStore(tmp_path / "whole"), RunStore(tmp_path / "parts")
+    job = job_of(small_text)
+    expected = finish(execute(job, small_text, whole, keep_checkpoint=True)).record()
+    done = 0
+    for stop in stops:  # leave the generator as a kill would: the state on disk is all that stays
+        list(islice(execute(job, small_text, parts, save_seconds=0.0), stop - done))
+        done = stop - 1  # the state of the last step was not saved yet when the run was left
+    record = finish(execute(job, small_text, parts, keep_checkpoint=True)).record()
+    for name in ("validation_loss", "train_loss", "steps_done", "tokens", "hash"):
+        assert record[name] == expected[name], name
+    names = ("loss", "gradient_norm", "learning_rate")
+    series = [[[line[name] for name in names] for line in read_metrics(store, job.hash)] for store in (whole, parts)]
+    assert series[0] == series[1]
+    weights = [(store.path(job.hash) / "checkpoint" / "model.safetensors").read_bytes() for store in (whole, parts)]
+    assert weights[0] == weights[1]
+
+
+def test_a_damaged_state_starts_the_run_anew(small_text, tmp_path: Path):
+    store, job = RunStore(tmp_path), job_of(small_text)
+    list(islice(execute(job, small_text, store, save_seconds=0.0), 10))
+    (state,) = (store.path(job.hash) / "unfinished").glob("*.safetensors")
+    state.write_bytes(state.read_bytes()[:-100])
+    first = next(iter(execute(job, small_text, store)))
+    assert first.index == 0
+
+
+def test_a_diverged_run_ends_early_and_is_kept_with_its_reason(small_text, tmp_path: Path):
+    store, job = RunStore(tmp_path), job_of(small_text, learning_rate=1e6, clip=1e9)
+    record = finish(execute(job, small_text, store)).record()
+    assert record["status"] == "diverged"
+    assert "step" in record["reason"]
+    assert record["steps_done"] < 40
+    assert record["validation_loss"] is None
+    assert store.find(job.hash) is not None
+
+
+def test_nan_in_a_weight_ends_the_run_with_a_reason(small_text):
+    model = initialise(LADDER.shape(12, 0), 0)
+    with torch.no_grad():
+        model.norm_D[0] = float("nan")
+    steps = list(train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE))
+    assert len(steps) == 1
+    assert math.isnan(steps[0].loss)
+
+
+def test_gradients_are_clipped_to_the_norm():
+    parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(4))]
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 2.0)
+    assert clip_gradient(parameters, 1.0) == pytest.approx(2 * math.sqrt(7))
+    norm = torch.cat([parameter.grad for parameter in parameters if parameter.grad is not None]).norm()
+    assert float(norm) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_a_text_smaller_than_a_batch_is_refused(small_text, tmp_path: Path):
+    with pytest.raises(UserError, match="batch"):
+        next(iter(execute(job_of(small_text, batch=100_000), small_text, RunStore(tmp_path))))
+
+
+def test_the_hash_names_what_changes_the_numbers_and_nothing_else(small_text):
+    job = job_of(small_text)
+    assert job.hash == job_of(small_text).hash
+    for other in (
+        replace(job, threads=2),
+        replace(job, device="cuda"),
+        replace(job, text_digest="0"),
+        replace(job, tokenizer="0"),
+        replace(job, recipe=replace(job.recipe, seed=1)),
+        replace(job, recipe=replace(job.recipe, dtype="bfloat16")),
+        replace(job, shape=LADDER.shape(12, 16)),
+    ):
+        assert other.hash != job.hash
+
+
+def test_the_schedule_rises_stays_and_falls():
+    recipe = replace(RECIPE, steps=100)
+    assert recipe.rate(0) == pytest.approx(0.01 / 5)
+    assert recipe.rate(50) == 0.01
+    assert recipe.rate(85) == pytest.approx(0.005)
+    assert recipe.rate(99) == pytest.approx(0.01 / 30)
+    assert recipe.bias_rate(10) == recipe.balance_rate
+    assert recipe.bias_rate(99) == 0.0
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": 0}, {"steps": 0}, {"dtype": "int8"}, {"decay_share": 0.99}])
+def test_impossible_recipes_are_refused(changes):
+    with pytest.raises(UserError, match="recipe"):
+        replace(RECIPE, **changes)

@@ -1,0 +1,166 @@
+"""A whole study at a reduced size: stopped, killed, taken up again, and everything that hangs on its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sparsedial.cli.main import main
+
+pytestmark = pytest.mark.slow
+
+SIZES = ["--budgets", "6e9,1.2e10", "--sparsities", "0,0.75", "--context", "32", "--batch", "4", "--seeds", "2"]
+KEYS = {
+    "cells", "budgets_flops", "sparsities", "text", "machine", "versions", "wall_seconds", "law", "verdict",
+    "near_optimal", "binding_constraints", "crossover", "next", "report",
+}  # fmt: skip
+
+
+def start(corpus: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sparsedial.cli.main", "study", str(corpus), *SIZES, "--out", str(out), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_runs(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    while len(list(out.glob("runs/*/run.json"))) < count:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
+def stamps(out: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in out.glob("runs/*/run.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A study that was stopped with Ctrl-C, killed, and then finished; its folder and what it printed."""
+    out = tmp_path_factory.mktemp("study") / "mine"
+    first = start(corpus, out)
+    wait_for_runs(out, 2, first)
+    second = start(corpus, out)
+    assert second.wait(60) == 2
+    assert "in use" in second.communicate()[1]
+    first.send_signal(signal.SIGINT)
+    assert first.wait(30) == 130
+    assert "Traceback" not in first.communicate()[1]
+    before = stamps(out)
+    again = start(corpus, out)
+    wait_for_runs(out, len(before) + 4, again)
+    os.kill(again.pid, signal.SIGKILL)
+    again.communicate()
+    kept = stamps(out)
+    assert before.items() <= kept.items()
+    last = start(corpus, out, "--json")
+    printed, errors = last.communicate(timeout=400)
+    assert last.returncode == 0, errors
+    assert kept.items() <= stamps(out).items(), "a finished run was done again"
+    return out, json.loads(printed)
+
+
+def test_the_result_has_the_promised_keys_and_files(finished):
+    out, result = finished
+    assert set(result) == KEYS
+    assert result["cells"]["planned"] == 12
+    assert result["cells"]["finished"] >= 12
+    for name in ("report.html", "study.json", "profile.json"):
+        assert (out / name).stat().st_size > 1000
+    assert list(out.glob("figures/*.png"))
+    assert list(out.glob("figures/*.svg"))
+    for verdict in result["verdict"].values():
+        assert verdict["winner"] in ("sparse", "dense", "undecided")
+        assert verdict["reason"]
+
+
+def test_an_interrupted_study_ends_with_the_losses_of_an_uninterrupted_one(finished, corpus: Path, tmp_path: Path):
+    out, _ = finished
+    whole = start(corpus, tmp_path / "whole")
+    assert whole.wait(400) == 0
+    tables = []
+    for folder in (out, tmp_path / "whole"):
+        record = json.loads((folder / "study.json").read_text())
+        rows = {(row["d_model"], row["experts"], row["budget_flops"]): row["loss"] for row in record["cells_table"]}
+        tables.append((rows, record["learning_rates"], record["law"], record["verdict"]["flops"]["gap"]))
+    assert tables[0] == tables[1]
+
+
+def test_the_same_command_again_only_prints(finished, corpus: Path, capsys):
+    out, result = finished
+    before = stamps(out)
+    assert main(["study", str(corpus), *SIZES, "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == result
+    assert stamps(out) == before
+
+
+def test_another_study_in_the_same_folder_is_refused(finished, corpus: Path, capsys):
+    out, _ = finished
+    assert main(["study", str(corpus), *SIZES, "--context", "16", "--out", str(out)]) == 2
+    assert "given twice" in capsys.readouterr().err
+    other = [*SIZES]
+    other[other.index("--seeds") + 1] = "3"
+    assert main(["study", str(corpus), *other, "--out", str(out)]) == 2
+    assert "seeds=2, not 3" in capsys.readouterr().err
+
+
+def test_its_status_is_told(finished, capsys):
+    out, _ = finished
+    assert main(["study", "--out", str(out), "--status", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["status"] == "done"
+    assert status["runs_finished"] == len(stamps(out))
+
+
+def test_the_report_stands_alone_and_names_what_it_found(finished):
+    out, result = finished
+    page = (out / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "<script src" not in page
+    assert result["text"]["digest"][:12] in page
+
+
+def test_its_table_can_be_fitted_again(finished, capsys):
+    out, _ = finished
+    assert main(["fit", str(out), "--form", "chinchilla_sparsity", "--bootstrap", "20", "--json"]) == 0
+    law = json.loads(capsys.readouterr().out)
+    assert law["refused"] or law["runs"] >= 12
+
+
+def checkpoint_of(result: dict) -> Path:
+    side = result["verdict"]["flops"]["sparse"]
+    return Path(side["checkpoint"])
+
+
+def test_its_checkpoint_evaluates_to_the_loss_of_the_verdict(finished, corpus: Path, capsys):
+    _out, result = finished
+    checkpoint = checkpoint_of(result)
+    record = json.loads((checkpoint.parent / "run.json").read_text())
+    sample = corpus / "00.txt"
+    assert main(["evaluate", str(checkpoint), "--text", str(sample), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert scored["bytes"] > 1000
+    assert abs(scored["loss"] - record["test_loss"]) < 0.5
+
+
+def test_its_checkpoint_continues_a_prompt(finished, capsys):
+    _, result = finished
+    assert main(["generate", str(checkpoint_of(result)), "loss", "--tokens", "80"]) == 0
+    assert capsys.readouterr().out.startswith("loss")
+
+
+def test_its_plan_can_be_trained(finished, corpus: Path, tmp_path: Path, capsys):
+    out, _ = finished
+    if not (out / "plan.json").exists():
+        pytest.skip("this study's law was refused, so there is no plan")
+    words = ["train", str(out / "plan.json"), "--text", str(corpus), "--tokens", "20000", "--out", str(tmp_path)]
+    assert main([*words, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["flops"] > 0
+    assert main([*words, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["status"] == "finished"
+    assert (Path(record["checkpoint"]) / "config.json").exists()
