@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,8 @@ def test_every_command_in_the_readme_is_understood():
     commands = re.findall(r"^\$ sparsedial (.+)$", TEXT, flags=re.M)
     assert commands
     for command in commands:
-        verb, *words = command.split()
-        read_arguments(VERBS[verb], [word.strip("'\"") for word in words])
+        verb, *words = shlex.split(command)
+        read_arguments(VERBS[verb], words)
 
 
 def test_make_targets_in_the_readme_exist():

@@ -57,7 +57,15 @@ def study_table(result: dict[str, Any]) -> str:
     """What a study found, what it would cost, or how far it is."""
     if result.get("dry_run"):
         budgets = ", ".join(f"{budget:.2g}" for budget in result["budgets_flops"])
-        return _lines([("cells", str(result["cells"])), ("budgets", f"{budgets} FLOPs"), *_cost_rows(result)])
+        largest = f"{human_count(result['largest_total_parameters'])} in the largest cell"
+        return _lines(
+            [
+                ("cells", str(result["cells"])),
+                ("parameters", largest),
+                ("budgets", f"{budgets} FLOPs"),
+                *_cost_rows(result),
+            ]
+        )
     if "runs_finished" in result:
         elapsed = result["elapsed_seconds"]
         return _lines(

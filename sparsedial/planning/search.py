@@ -111,11 +111,11 @@ def crossover(
     batch: int,
     context: int,
     points: int = 25,
-) -> dict[str, Any] | None:
-    """The budget from which on the best sparse shape is predicted to beat the best dense one, or None.
+) -> tuple[dict[str, Any] | None, str | None]:
+    """The budget from which on the best sparse shape is predicted to beat the best dense one; or None and the reason.
 
-    Looked for between `low` and `high`; None where sparse wins or loses on all of that range. The interval comes
-    from the law's bootstrap samples, those without a crossover in range counting as its nearer end.
+    Looked for between `low` and `high`. The interval comes from those of the law's bootstrap samples that have a
+    crossover there.
     """
     budgets = np.geomspace(low, high, points)
     gaps = np.array(
@@ -127,18 +127,21 @@ def crossover(
     )
     crossings = [_first_crossing(budgets, gaps[:, place]) for place in range(gaps.shape[1])]
     if crossings[0] is None or not low < crossings[0] < high:
-        return None
+        if crossings[0] is None:
+            return None, f"dense is predicted to win at the largest budget looked at, {high:.3g} {currency}"
+        return None, f"sparse is predicted to win at every budget from {low:.3g} to {high:.3g} {currency}"
     tail = (1 - law.confidence) / 2
     found = [crossing for crossing in crossings[1:] if crossing is not None]
     bounds = np.quantile(found, [tail, 1 - tail]) if found else [math.nan, math.nan]
     fitted = law.fitted_range.get("flops", [0.0, math.inf])
-    return {
+    found_at = {
         "currency": currency,
         "value": float(crossings[0]),
         "low": float(bounds[0]) if found else None,
         "high": float(bounds[1]) if found else None,
         "within_fitted_range": currency != "flops" or bool(fitted[0] <= crossings[0] <= fitted[1]),
     }
+    return found_at, None
 
 
 def _best_losses(
@@ -173,7 +176,7 @@ def plan_record(
     profile: Profile,
     batch: int,
     context: int,
-    cross: dict[str, Any] | None,
+    cross: tuple[dict[str, Any] | None, str | None],
     bounds: Sequence[str],
     band: dict[str, list[float]],
     recipe: dict[str, Any],
@@ -202,7 +205,8 @@ def plan_record(
         "dense_rival": None
         if rival is None
         else {"shape": asdict(rival.shape), "tokens": rival.tokens, "predicted_loss": rival.predicted},
-        "crossover": cross,
+        "crossover": cross[0],
+        "crossover_reason": cross[1],
         "binding_constraints": list(bounds),
         "near_optimal": band,
         "other_laws": [],

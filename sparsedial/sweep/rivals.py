@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,21 +37,37 @@ class Rival:
         return self.steps * self.batch * context
 
 
-def candidate_shapes(layout: Layout, done: dict[Cell, dict[str, Any]], experts: Sequence[int]) -> list[Shape]:
-    """The ladder's shapes between the smallest and the largest width that was trained with that many experts."""
+def candidate_shapes(
+    layout: Layout, done: dict[Cell, dict[str, Any]], experts: Sequence[int], beyond: int = 0
+) -> list[Shape]:
+    """The ladder's shapes between the smallest and the largest width that was trained with that many experts.
+
+    `beyond` adds so many rungs on either side.
+    """
     shapes = []
     for count in experts:
-        widths = [cell.d_model for cell in done if cell.experts == count]
-        shapes += [layout.ladder.shape(rung, count) for rung in RUNGS if min(widths) <= rung <= max(widths)]
+        places = [RUNGS.index(cell.d_model) for cell in done if cell.experts == count]
+        rungs = RUNGS[max(0, min(places) - beyond) : max(places) + beyond + 1]
+        shapes += [layout.ladder.shape(rung, count) for rung in rungs]
     return shapes
 
 
-def families(layout: Layout, done: dict[Cell, dict[str, Any]]) -> dict[str, list[Shape]]:
+def families(layout: Layout, done: dict[Cell, dict[str, Any]], beyond: int = 0) -> dict[str, list[Shape]]:
     """The candidates of each family."""
     return {
-        "dense": candidate_shapes(layout, done, [0]),
-        "sparse": candidate_shapes(layout, done, [count for count in layout.experts if count]),
+        "dense": candidate_shapes(layout, done, [0], beyond),
+        "sparse": candidate_shapes(layout, done, [count for count in layout.experts if count], beyond),
     }
+
+
+def edge(shape: Shape, candidates: Sequence[Shape]) -> str | None:
+    """In words, that a chosen width is the smallest or largest candidate of its sparsity; None inside."""
+    widths = [other.d_model for other in candidates if other.experts == shape.experts]
+    if min(widths) < shape.d_model < max(widths):
+        return None
+    side = "smaller" if shape.d_model == min(widths) else "larger"
+    family = f"{shape.experts} experts" if shape.experts else "dense"
+    return f"the best {family} size may be {side} than width {shape.d_model}, the last one considered"
 
 
 def flop_rivals(setup: Setup, law: Law | None, done: dict[Cell, dict[str, Any]], budget: float) -> dict[str, Rival]:
@@ -165,6 +181,7 @@ class SecondsPlan:
     sparse: Rival
     budget_seconds: float  # as the timing trial expects it
     step_seconds: dict[str, float]
+    edges: dict[str, str]  # by family, in words, where the chosen width is the last candidate on its side
 
 
 def plan_seconds(
@@ -172,16 +189,18 @@ def plan_seconds(
 ) -> SecondsPlan:
     """Choose shape and tokens of each family for the seconds that the dense FLOP winner costs.
 
-    The profile makes a short list, a timing trial in turn replaces its figures, the law chooses.
+    The profile makes a short list, a timing trial in turn replaces its figures, the law chooses. Seconds favour other
+    sizes than FLOPs do, so a rung beyond what the grid trained is a candidate too.
     """
     layout, winner = setup.layout, at_flops["dense"]
     batch, context = winner.batch, layout.ladder.context
     expected = setup.profile.step_seconds(winner.shape, batch, context).value * winner.steps
+    candidates = families(layout, done, beyond=1)
     listed = {
         family: [answer.shape for answer in ranked(setup, law, shapes, "seconds", expected, batch)[: SHORTLIST[family]]]
         if law is not None
         else [at_flops[family].shape]
-        for family, shapes in families(layout, done).items()
+        for family, shapes in candidates.items()
     }
     timed = seconds_per_step(
         setup, rates, [winner.shape, at_flops["sparse"].shape, *listed["dense"], *listed["sparse"]], winner.steps, batch
@@ -201,11 +220,13 @@ def plan_seconds(
         ]
         return options[int(np.argmin(losses))]
 
-    dense = choose("dense")
+    dense, sparse = choose("dense"), choose("sparse")
+    edges = {rival.family: edge(rival.shape, candidates[rival.family]) for rival in (dense, sparse)}
     return SecondsPlan(
         dense_flops=winner,
         dense=winner if dense.shape == winner.shape else dense,
-        sparse=choose("sparse"),
+        sparse=sparse,
+        edges={family: words for family, words in edges.items() if words is not None},
         budget_seconds=budget,
         step_seconds={f"{shape.d_model}/{shape.experts}": value for shape, value in timed.items()},
     )
@@ -270,6 +291,7 @@ def decide_currency(
     budget: float,
     records: dict[str, list[dict[str, Any]]],
     sides: Sequence[str],
+    edges: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The verdict of one currency from its records."""
-    return decide(currency, budget, records["dense"], records["sparse"], sides)
+    return decide(currency, budget, records["dense"], records["sparse"], sides, edges)

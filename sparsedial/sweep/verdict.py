@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,12 +74,14 @@ def decide(
     dense: Sequence[dict[str, Any]],
     sparse: Sequence[dict[str, Any]],
     open_sides: Sequence[str],
+    edges: Mapping[str, str] | None = None,
     basis: str = "measured",
 ) -> dict[str, Any]:
     """The verdict of one currency from the run records of both families, one record a seed.
 
     Undecided where a run diverged, a minimum was not bracketed (`open_sides` says which), the costs are more than
-    3 % apart from the budget, fewer than two seeds finished, or the gap's interval holds 0.
+    3 % apart from the budget, fewer than two seeds finished, or the gap's interval holds 0; also where the loser's
+    size was the last candidate (`edges` by family): the winner's may be, since a better one would only win by more.
     """
     finished = [[run for run in runs if run["status"] == "finished"] for runs in (dense, sparse)]
     if min(map(len, finished)) < 2:
@@ -87,8 +89,9 @@ def decide(
     losses = [[run["test_loss"] for run in runs] for runs in finished]
     gap = welch_gap(losses[0], losses[1])
     winner = "sparse" if gap["low"] > 0 else "dense" if gap["high"] < 0 else "undecided"
-    reasons = [*open_sides, *_cost_gaps(currency, budget, *finished)]
-    better = "sparse" if gap["mean"] > 0 else "dense"
+    better, worse = ("sparse", "dense") if gap["mean"] > 0 else ("dense", "sparse")
+    at_edge = [(edges or {})[worse]] if worse in (edges or {}) else []
+    reasons = [*open_sides, *at_edge, *_cost_gaps(currency, budget, *finished)]
     interval = f"95 % interval of dense minus sparse {gap['low']:+.4f} to {gap['high']:+.4f}"
     spread = f"{abs(gap['mean']):.4f} nats per token ({interval})"
     if winner == "undecided":

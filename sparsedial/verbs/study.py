@@ -20,6 +20,7 @@ from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import describe, usable_cores
 from sparsedial.machine.profile import Profile, measure_profile
 from sparsedial.planning.search import Answer, binding_constraints, crossover, near_optimal, plan_record
+from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
@@ -385,6 +386,7 @@ def _dry_run(setup: Setup) -> dict[str, Any]:
     return {
         "dry_run": True,
         "cells": len(layout.cells),
+        "largest_total_parameters": max(total_parameters(layout.shape(cell)) for cell in layout.cells),
         "budgets_flops": list(layout.budgets),
         "flops": sum(cell.budget_flops for cell in layout.cells),
         "seconds": seconds,
@@ -514,7 +516,7 @@ def _verdicts(
         }
     seconds_budget, timed_records = equal_seconds(setup, rates, plan, seeds)
     flop_records = equal_flops(setup, rates, rivals, seeds)
-    verdict_seconds = decide_currency("seconds", seconds_budget, timed_records, sides)
+    verdict_seconds = decide_currency("seconds", seconds_budget, timed_records, sides, plan.edges)
     power = meter(setup.device, setup.threads)
     verdict_flops = decide_currency("flops", budget, flop_records, sides)
     for side in (verdict_seconds["dense"], verdict_seconds["sparse"], verdict_flops["dense"], verdict_flops["sparse"]):
@@ -567,6 +569,7 @@ def _finish(
         near_optimal=plan["near_optimal"] if plan else {"sparsity": None},
         binding_constraints=plan["binding_constraints"] if plan else [],
         crossover=plan["crossover"] if plan else None,
+        crossover_reason=plan["crossover_reason"] if plan else "no law could be fitted",
         next=_next(settings, winners),
         cells_table=cells_table(layout, done, rates, below),
         verdict_runs=verdicts["runs"],
@@ -639,7 +642,7 @@ def _best_by_sparsity(answers: list[Answer]) -> list[Answer]:
     return sorted(seen.values(), key=lambda answer: answer.predicted["mean"])
 
 
-def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> dict[str, Any] | None:
+def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> tuple[dict[str, Any] | None, str | None]:
     """Where sparse begins to win in seconds, looked for a factor of ten around the studied budgets."""
     layout, profile = setup.layout, setup.profile
     costs = [cell_seconds(layout, profile, cell) for cell in layout.cells]

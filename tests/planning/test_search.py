@@ -71,11 +71,15 @@ def cross(law, currency="seconds"):
 
 
 def test_sparse_begins_to_win_in_seconds_where_its_overhead_is_paid_back():
-    found = cross(law_with(0.12))
+    found, reason = cross(law_with(0.12))
+    assert reason is None
     assert found is not None
     assert 0.1 < found["value"] < 1e5
     assert found["low"] <= found["value"] <= found["high"]
 
 
 def test_there_is_no_crossover_where_sparsity_does_not_help():
-    assert cross(law_with(-0.2)) is None
+    found, reason = cross(law_with(-0.2))
+    assert found is None
+    assert reason is not None
+    assert "dense is predicted to win" in reason

@@ -22,8 +22,12 @@ def runs(losses, flops=1e12, status="finished"):
     ]  # fmt: skip
 
 
-def verdict(dense=None, sparse=None, sides=()):
-    return decide("flops", 1e12, dense or runs(DENSE), sparse or runs(SPARSE), sides)
+def verdict(dense=None, sparse=None, sides=(), edges=None):
+    return decide("flops", 1e12, dense or runs(DENSE), sparse or runs(SPARSE), sides, edges)
+
+
+def test_a_winner_at_the_edge_of_its_candidates_still_wins():
+    assert verdict(edges={"sparse": "the best 8 experts size may be larger"})["winner"] == "sparse"
 
 
 def test_welchs_interval_equals_scipys():
@@ -56,6 +60,7 @@ def test_the_better_family_wins_where_the_interval_excludes_zero():
     [
         ({"sparse": runs([1.80, 2.00, 1.90])}, "holds 0"),
         ({"sides": ["the best dense size may be larger than width 64, the last one trained"]}, "may be larger"),
+        ({"edges": {"dense": "the best dense size may be larger"}}, "may be larger"),
         ({"dense": runs(DENSE, flops=1.2e12)}, r"the dense runs cost \+20.0%"),
         ({"sparse": runs(SPARSE[:1])}, "fewer than two seeds"),
         ({"sparse": runs(SPARSE, status="diverged")}, "fewer than two seeds"),
