@@ -15,7 +15,6 @@ BYTE_UNITS = {
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgtp", start=1)},
     **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgtp", start=1)},
 }
-JOULE_UNITS = {"": 1, "j": 1, "kj": 1e3, "mj": 1e6, "gj": 1e9, "wh": 3600, "kwh": 3.6e6, "mwh": 3.6e9}
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 
@@ -43,11 +42,6 @@ def parse_seconds(text: str | float, name: str = "time") -> float:
 def parse_bytes(text: str | float, name: str = "memory") -> float:
     """Positive bytes from `80GB`, `512MiB` or a plain number."""
     return _parse(text, BYTE_UNITS, name, "80GB or 512MiB")
-
-
-def parse_joules(text: str | float, name: str = "energy") -> float:
-    """Positive joules from `5000`, `3MJ` or `2.5kWh`."""
-    return _parse(text, JOULE_UNITS, name, "5000J, 3MJ or 2.5kWh")
 
 
 def human_count(value: float) -> str:

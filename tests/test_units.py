@@ -10,7 +10,6 @@ from sparsedial.units import (
     human_seconds,
     parse_bytes,
     parse_count,
-    parse_joules,
     parse_seconds,
 )
 
@@ -25,7 +24,6 @@ from sparsedial.units import (
         (parse_seconds, "1.5h", 5400),
         (parse_bytes, "80GB", 80e9),
         (parse_bytes, "512MiB", 512 * 1024**2),
-        (parse_joules, "2.5kWh", 9e6),
     ],
 )
 def test_human_numbers_are_read_with_their_units(read, text, value):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.units import human_count, human_joules, human_seconds
+from sparsedial.units import human_joules, human_seconds
 
 CONFIDENCE = 0.95
 COST_TOLERANCE = 0.03
@@ -146,16 +146,3 @@ def family(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "checkpoint": None,  # its place, which the study knows
         "runs": [run["hash"] for run in runs],
     }
-
-
-def describe_shape(shape: dict[str, Any], total_parameters: int, active_parameters: int) -> str:
-    """`width 48, 32 experts (top 2 + 1 shared), 0.5M parameters, 60k active`."""
-    experts = (
-        f"{shape['experts']} experts (top {shape['top_k']} + {shape['shared_experts']} shared)"
-        if shape["experts"]
-        else "dense"
-    )
-    return (
-        f"width {shape['d_model']}, {experts}, {human_count(total_parameters)} parameters,"
-        f" {human_count(active_parameters)} active"
-    )

@@ -57,18 +57,6 @@ class Text:
         return len(self.arrays["test"])
 
     @property
-    def train_bytes(self) -> int:
-        return self.bytes("train")
-
-    @property
-    def validation_bytes(self) -> int:
-        return self.bytes("validation")
-
-    @property
-    def test_bytes(self) -> int:
-        return self.bytes("test")
-
-    @property
     def documents(self) -> int:
         """Documents in all three splits."""
         return sum(self.facts["splits"][split]["documents"] for split in SPLITS)

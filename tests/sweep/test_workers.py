@@ -55,7 +55,7 @@ def test_a_record_may_be_followed_by_more_tasks(small_text, tmp_path: Path):
 
 
 def test_a_killed_worker_gives_its_run_back_and_the_result_is_the_same(small_text, tmp_path: Path):
-    (task,) = tasks_of(small_text, [1], steps=900)
+    (task,) = tasks_of(small_text, [1], steps=500)
     expected = run([task], small_text, RunStore(tmp_path / "a"))
     killed = []
 

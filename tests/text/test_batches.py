@@ -111,7 +111,7 @@ def test_scoring_takes_each_token_once_in_order(text: Text) -> None:
 
 
 def test_the_bytes_of_scored_tokens_are_those_of_their_text(text: Text) -> None:
-    assert window_bytes(text, "test", 1) == text.test_bytes
+    assert window_bytes(text, "test", 1) == text.bytes("test")
     for context, most in ((24, None), (24, 200), (7, 50)):
         windows = evaluation_windows(text, "test", context, most)
         table = text.tokenizer.token_bytes if text.tokenizer.backend else np.ones(256, np.uint32)
@@ -145,7 +145,7 @@ def test_too_little_text_is_refused_with_its_size(text: Text) -> None:
 
 def test_the_bytes_of_train_tokens_are_not_guessed(text: Text) -> None:
     if text.tokenizer.backend is None:
-        assert window_bytes(text, "train", 1) == text.train_bytes
+        assert window_bytes(text, "train", 1) == text.bytes("train")
     else:
         with pytest.raises(UserError, match="bytes of train tokens are not kept"):
             window_bytes(text, "train", 1)

@@ -39,11 +39,11 @@ def test_every_document_stands_whole_in_exactly_one_split(many: Path, tmp_path: 
     originals = [path.read_text() for path in many.rglob("*.txt")]
     assert sorted(found) == sorted(originals)
     assert text.documents == 60
-    assert text.train_bytes + text.validation_bytes + text.test_bytes == sum(len(one.encode()) for one in originals)
+    assert sum(map(text.bytes, SPLITS)) == sum(len(one.encode()) for one in originals)
     for split in SPLITS:
         assert text.tokens(split)[0] == text.tokens(split)[-1] == text.tokenizer.end_token
         assert text.bytes(split) == sum(len(one.encode()) for one in texts_of(text, split))
-    assert text.train_bytes > 0.85 * sum(map(text.bytes, SPLITS))
+    assert text.bytes("train") > 0.85 * sum(map(text.bytes, SPLITS))
 
 
 def test_the_digest_names_the_content_and_not_the_place(many: Path, tmp_path: Path, folder_of: Write) -> None:
@@ -226,7 +226,7 @@ def test_the_whole_of_a_text_can_be_prepared_for_evaluation(tmp_path: Path) -> N
     (tmp_path / "short.txt").write_text("a few words")
     text = prepare((str(tmp_path / "short.txt"),), folder=tmp_path / "text", whole=True)
     assert (text.train_tokens, text.validation_tokens, text.test_tokens) == (0, 0, 13)
-    assert text.test_bytes == 11
+    assert text.bytes("test") == 11
     assert text.overlap["test"] is None
     assert open_text(tmp_path / "text").digest == text.digest
 
@@ -256,7 +256,7 @@ def test_real_text_outside_the_package_is_prepared(shared_data: Path, tmp_path: 
     text = prepare((str(source),), tokenizer="bpe:512", folder=tmp_path / "text")
     assert text.documents + sum(text.summary()["duplicates_removed"].values()) >= 46
     assert text.tokenizer.vocab_size == 512
-    assert text.train_tokens < text.train_bytes / 1.5
+    assert text.train_tokens < text.bytes("train") / 1.5
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
