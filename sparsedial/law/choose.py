@@ -24,12 +24,12 @@ def select(rows: Rows, picked: np.ndarray) -> dict[str, np.ndarray]:
 def compare(rows: Rows, forms: Sequence[str], seed: int = 0) -> tuple[str | None, dict[str, Any]]:
     """The simplest of the forms (given simplest first) whose error on held-out runs is near the best.
 
-    Held out is the largest budget where three remain below it; else each run once, in folds. Near is within 15 %, or
+    Held out is the largest budget where two remain below it; else each run once, in folds. Near is within 15 %, or
     within three tenths of the runs' own scatter: less than that is chance. Gives the form's name, None where none can
     be fitted, and the error or the refusal of each.
     """
     budgets = np.unique(rows["flops"])
-    by_budget = len(budgets) > 3
+    by_budget = len(budgets) > 2
     splits = [rows["flops"] == budgets[-1]] if by_budget else _folds(len(rows["loss"]), seed)
     table: dict[str, Any] = {"rule": "largest budget held out" if by_budget else f"{FOLDS} folds of runs", "forms": {}}
     errors: dict[str, float] = {}

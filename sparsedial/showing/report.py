@@ -254,7 +254,9 @@ def _seeds(study: Row) -> list[str]:
         " none of them used by the grid."
     )
     spread = seed_spread(study)
-    grid = " Each cell of the grid is one run with one seed" + (
+    most = max((len(row.get("seed_losses") or [0]) for row in study["cells_table"]), default=1)
+    runs = "one run with one seed" if most == 1 else f"the mean of {most} seeds at the lowest budget, of fewer above it"
+    grid = f" Each cell of the grid is {runs}" + (
         f"; between seeds the loss varies by {spread:.4f} nats (one standard deviation)." if spread is not None else "."
     )
     return [words + grid]

@@ -15,14 +15,16 @@ from sparsedial.shape.shape import Shape
 from sparsedial.units import human_seconds
 
 RUNGS: tuple[int, ...] = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-LEAST_STEPS = 300
+LEAST_STEPS = (
+    300  # of a cell; twice that where four budgets carry a law: shorter runs are mostly noise (LOG, 2026-11-24)
+)
 START_RUNGS = 3
 EXTENSIONS = 3  # per sparsity and budget: how often an open side is followed
 EXTENSION_SHARE = 0.15  # of the laid cells' time, set aside for following open sides
 BESIDE_FACTOR = 1.05  # a cell beside another runs about this much longer than alone
 FIRST_WIDTH, FIRST_BUDGET = 20.0, 6e10  # where the search for the best dense width starts: built-in text, this ladder
 WIDTH_EXPONENT = 0.25  # width of the best dense model against budget; active size goes with its square
-BATCH_EXPONENT = 1 / 3  # batch against budget; source: DeepSeek LLM (arXiv 2401.02954), section 3.1: 0.3271
+MOST_REPEATS = 3  # of a cell, with seeds of its own, where cells are cheap
 SPARSE_NARROWER = 0.04  # each doubling of experts/top_k starts this share (in log2 width) lower
 
 
@@ -40,7 +42,7 @@ class Layout:
     """What a study fixes before its first cell."""
 
     ladder: Ladder
-    first_batch: int  # sequences per step at the lowest budget
+    batch: int  # sequences per step, the same everywhere: a batch that grew with the budget would bend the law
     budgets: tuple[float, ...]
     experts: tuple[int, ...]  # 0 is dense
     seeds: int  # of the verdict
@@ -48,14 +50,21 @@ class Layout:
     cells: tuple[Cell, ...]  # before any open side is followed
     predicted_seconds: dict[str, float]  # by phase, on the study's workers
 
-    def batch(self, budget_flops: float) -> int:
-        """Sequences per step at a budget; an even number that grows with the budget's cube root."""
-        growth = (budget_flops / self.budgets[0]) ** BATCH_EXPONENT
-        return max(self.first_batch, 2 * round(self.first_batch * growth / 2))
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.batch * self.ladder.context
 
-    def tokens_per_step(self, budget_flops: float) -> int:
-        """Tokens of one optimizer step at a budget."""
-        return self.batch(budget_flops) * self.ladder.context
+    @property
+    def least_steps(self) -> int:
+        """Optimizer steps below which a cell is not trained."""
+        return LEAST_STEPS * (2 if len(self.budgets) > 3 else 1)
+
+    def repeats(self, budget_flops: float) -> int:
+        """How many seeds a cell is trained with: more where it is cheap, one at the largest budget and the next."""
+        if len(self.budgets) < 3:
+            return 1
+        return min(MOST_REPEATS, max(1, round((self.budgets[-2] / budget_flops) ** 0.5)))
 
     def shape(self, cell: Cell) -> Shape:
         """The model of a cell."""
@@ -67,18 +76,18 @@ class Layout:
 
     def steps_for(self, shape: Shape, budget_flops: float) -> int:
         """Whole optimizer steps of any shape that a budget buys."""
-        step_flops = training_flops_per_token(shape, self.ladder.context) * self.tokens_per_step(budget_flops)
+        step_flops = training_flops_per_token(shape, self.ladder.context) * self.tokens_per_step
         return int(budget_flops // step_flops)
 
     def tokens(self, cell: Cell) -> int:
         """Tokens that a cell learns from."""
-        return self.steps(cell) * self.tokens_per_step(cell.budget_flops)
+        return self.steps(cell) * self.tokens_per_step
 
     def allowed(self, cell: Cell) -> str | None:
         """None, or the bound that keeps a cell out: the steps, the ladder's ends, or the parameters."""
         if cell.d_model not in RUNGS:
             return "rungs"
-        if self.steps(cell) < LEAST_STEPS:
+        if self.steps(cell) < self.least_steps:
             return "steps"
         if self.max_total_parameters and total_parameters(self.shape(cell)) > self.max_total_parameters:
             return "max_total_parameters"
@@ -97,8 +106,8 @@ def start_rungs(layout: Layout, experts: int, budget_flops: float) -> list[int]:
     ]
     if len(allowed) < START_RUNGS:
         raise UserError(
-            f"study: {budget_flops:.3g} FLOPs allow only {len(allowed)} sizes with {LEAST_STEPS} steps each"
-            f" of {layout.tokens_per_step(budget_flops)} tokens",
+            f"study: {budget_flops:.3g} FLOPs allow only {len(allowed)} sizes with {layout.least_steps} steps"
+            f" each of {layout.tokens_per_step} tokens",
             hint="give more time, larger budgets, or a shorter --context",
         )
     centre = min(range(len(allowed)), key=lambda place: abs(math.log(allowed[place] / width)))
@@ -141,9 +150,8 @@ def lay(layout: Layout) -> tuple[Cell, ...]:
 
 
 def cell_seconds(layout: Layout, profile: Profile, cell: Cell) -> float:
-    """Seconds that a cell is predicted to train, alone."""
-    batch = layout.batch(cell.budget_flops)
-    return profile.seconds(layout.shape(cell), layout.tokens(cell), batch, layout.ladder.context).value
+    """Seconds that one run of a cell is predicted to train, alone."""
+    return profile.seconds(layout.shape(cell), layout.tokens(cell), layout.batch, layout.ladder.context).value
 
 
 def predict_phases(layout: Layout, profile: Profile, workers: int, scan_points: int) -> dict[str, float]:
@@ -156,7 +164,12 @@ def predict_phases(layout: Layout, profile: Profile, workers: int, scan_points: 
 
     corners = scan_corners(layout)
     scans = [cell_seconds(layout, profile, cell) + per_run for cell in corners for _ in range(scan_points)]
-    low = [cell_seconds(layout, profile, c) + per_run for c in layout.cells if c.budget_flops < layout.budgets[-1]]
+    low = [
+        cell_seconds(layout, profile, c) + per_run
+        for c in layout.cells
+        if c.budget_flops < layout.budgets[-1]
+        for _ in range(layout.repeats(c.budget_flops))
+    ]
     top = [cell_seconds(layout, profile, c) + per_run for c in layout.cells if c.budget_flops == layout.budgets[-1]]
     dense = median(cell_seconds(layout, profile, c) for c in layout.cells if not c.experts and c in _top(layout))
     sparse = median(cell_seconds(layout, profile, c) for c in layout.cells if c.experts and c in _top(layout))
@@ -211,14 +224,12 @@ def _largest(
 ) -> tuple[Layout | None, float]:
     """The largest layout in the draft's ratios that fits, or None, and the seconds of the smallest.
 
-    The first batch starts at the draft's and halves until the lowest budget allows its three sizes.
+    The batch starts at the draft's and halves until the lowest budget allows its three sizes.
     """
 
     def sized(top_budget: float, batch: int) -> Layout | None:
         scale = top_budget / draft.budgets[-1]
-        layout = replace(
-            draft, first_batch=batch, budgets=tuple(round_budget(scale * budget) for budget in draft.budgets)
-        )
+        layout = replace(draft, batch=batch, budgets=tuple(round_budget(scale * budget) for budget in draft.budgets))
         try:
             layout = replace(layout, cells=lay(layout))
         except UserError:
@@ -231,9 +242,7 @@ def _largest(
     least, best = math.inf, None
     for exponent in range(96, 180):
         top_budget = 10 ** (exponent / 10)
-        layout = next(
-            (got for batch in batches(draft.first_batch) if (got := sized(top_budget, batch)) is not None), None
-        )
+        layout = next((got for batch in batches(draft.batch) if (got := sized(top_budget, batch)) is not None), None)
         if layout is None:
             continue
         wanted = sum(layout.predicted_seconds.values())

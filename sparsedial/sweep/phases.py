@@ -24,6 +24,7 @@ from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
 
 GRID_SEED = 0
+REPEAT_SEED = 1001  # and on, for further runs of a cell; the verdict's seeds start at 1
 
 
 class Clock:
@@ -134,9 +135,7 @@ def scan_rates(setup: Setup) -> tuple[tuple[Scan, ...], RateModel]:
     points: dict[_Corner, dict[float, float | None]] = defaultdict(dict)
 
     def task(corner: _Corner, rate: float) -> Task:
-        job = setup.job(
-            setup.layout.shape(corner.cell), corner.steps, setup.layout.batch(corner.cell.budget_flops), rate, GRID_SEED
-        )
+        job = setup.job(setup.layout.shape(corner.cell), corner.steps, setup.layout.batch, rate, GRID_SEED)
         label = cell_label(corner.cell, f", learning rate {rate:.3g}")
         return Task(job=job, label=label, evaluation_tokens=setup.evaluation_tokens, tag=(corner, rate))
 
@@ -181,8 +180,7 @@ def _scan(layout: Layout, corner: _Corner, points: dict[float, float | None]) ->
         experts=corner.cell.experts,
         active_parameters=active_parameters(shape),
         experts_per_choice=shape.experts / shape.top_k if shape.experts else 1.0,
-        tokens=corner.steps * layout.tokens_per_step(corner.cell.budget_flops),
-        batch=layout.batch(corner.cell.budget_flops),
+        tokens=corner.steps * layout.tokens_per_step,
         points=tuple(sorted(points.items())),
     )
 
@@ -191,33 +189,60 @@ def train_grid(setup: Setup, rates: RateModel, budgets: Sequence[float], done: d
     """Train the laid cells of these budgets, following open sides while the time allows; records go into `done`."""
     layout = setup.layout
     waiting: dict[tuple[int, float], int] = defaultdict(int)
+    ended: dict[Cell, list[dict[str, Any]]] = defaultdict(list)
 
-    def task(cell: Cell) -> Task:
-        steps = layout.steps(cell)
-        shape = layout.shape(cell)
-        rate = rates.rate(shape, layout.tokens(cell), layout.batch(cell.budget_flops))
-        waiting[cell.experts, cell.budget_flops] += 1
-        job = setup.job(shape, steps, layout.batch(cell.budget_flops), rate, GRID_SEED)
-        return Task(job=job, label=cell_label(cell), evaluation_tokens=setup.evaluation_tokens, tag=cell)
+    def tasks(cell: Cell) -> list[Task]:
+        shape, repeats = layout.shape(cell), layout.repeats(cell.budget_flops)
+        rate = rates.rate(shape, layout.tokens(cell))
+        waiting[cell.experts, cell.budget_flops] += repeats
+        return [
+            Task(
+                job=setup.job(shape, layout.steps(cell), layout.batch, rate, seed),
+                label=cell_label(cell, f", seed {seed}" if repeats > 1 else ""),
+                evaluation_tokens=setup.evaluation_tokens,
+                tag=cell,
+            )
+            for seed in (GRID_SEED, *range(REPEAT_SEED, REPEAT_SEED + repeats - 1))
+        ]
 
-    def follow(ended: Task, record: dict[str, Any]) -> list[Task]:
-        cell: Cell = ended.tag
-        done[cell] = record
+    def follow(task: Task, record: dict[str, Any]) -> list[Task]:
+        cell: Cell = task.tag
+        ended[cell].append(record)
+        if len(ended[cell]) == layout.repeats(cell.budget_flops):
+            done[cell] = merged(ended[cell])
         line = (cell.experts, cell.budget_flops)
         waiting[line] -= 1
         after = next_cell(layout, *line, line_losses(done, *line)) if waiting[line] == 0 else None
         if after is None or after in done:
             return []
-        wanted = task(after)
-        affordable = setup.clock.remaining > setup.keep_for_verdict_seconds + cell_seconds(layout, setup.profile, after)
-        if affordable or wanted.done(setup.store) is not None:
-            return [wanted]
-        waiting[line] -= 1
+        wanted = tasks(after)
+        seconds = len(wanted) * cell_seconds(layout, setup.profile, after)
+        affordable = setup.clock.remaining > setup.keep_for_verdict_seconds + seconds
+        if affordable or all(task.done(setup.store) is not None for task in wanted):
+            return wanted
+        waiting[line] -= len(wanted)
         return []
 
     cells = [cell for cell in layout.cells if cell.budget_flops in budgets]
     cells.sort(key=lambda cell: -cell_seconds(layout, setup.profile, cell))
-    setup.run([task(cell) for cell in cells], follow)
+    setup.run([task for cell in cells for task in tasks(cell)], follow)
+
+
+def merged(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A cell's record from its runs with several seeds: the first one's, with the mean loss of those that finished."""
+    finished = sorted(
+        (record for record in records if record["status"] == "finished"), key=lambda record: record["recipe"]["seed"]
+    )
+    if len(finished) <= len(records) / 2:
+        return next(record for record in records if record["status"] != "finished")
+    losses = [record["validation_loss"] for record in finished]
+    bits = [record["validation_bits_per_byte"] for record in finished]
+    return {
+        **finished[0],
+        "validation_loss": float(np.mean(losses)),
+        "validation_bits_per_byte": float(np.mean(bits)),
+        "seed_losses": losses,
+    }
 
 
 def line_losses(done: dict[Cell, dict[str, Any]], experts: int, budget_flops: float) -> dict[int, float]:

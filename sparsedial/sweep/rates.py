@@ -21,7 +21,6 @@ PRIORS = {
     "active_parameters": (-0.3, 0.3),
     "experts_per_choice": (0.0, 0.15),
     "tokens": (-0.1, 0.15),
-    "batch": (0.3, 0.15),
 }
 SCAN_ERROR = 0.25  # standard deviation of one scan's optimum, in log2
 
@@ -62,7 +61,6 @@ class Scan:
     active_parameters: int
     experts_per_choice: float  # experts/top_k; 1 for dense
     tokens: int
-    batch: int
     points: tuple[tuple[float, float | None], ...]
 
     @property
@@ -101,7 +99,6 @@ class Scan:
             "active_parameters": self.active_parameters,
             "experts_per_choice": self.experts_per_choice,
             "tokens": self.tokens,
-            "batch": self.batch,
             "points": [list(point) for point in self.points],
             "optimum": self.optimum,
             "interior": self.interior,
@@ -110,17 +107,17 @@ class Scan:
 
 @dataclass(frozen=True, kw_only=True)
 class RateModel:
-    """Best learning rate as a product of powers of active size, experts/top_k, tokens and batch."""
+    """Best learning rate as a product of powers of active size, experts/top_k and tokens, at one batch."""
 
     log_rate: float  # at the reference point
     reference: dict[str, float]
     exponents: dict[str, float]
 
-    def rate(self, shape: Shape, tokens: int, batch: int) -> float:
+    def rate(self, shape: Shape, tokens: int) -> float:
         """The learning rate of a cell."""
         log_rate = self.log_rate + sum(
             self.exponents[name] * (math.log(value) - math.log(self.reference[name]))
-            for name, value in variables(shape, tokens, batch).items()
+            for name, value in variables(shape, tokens).items()
         )
         return round_rate(math.exp(log_rate))
 
@@ -138,21 +135,20 @@ class RateModel:
         )
 
 
-def variables(shape: Shape, tokens: int, batch: int) -> dict[str, float]:
+def variables(shape: Shape, tokens: int) -> dict[str, float]:
     """What the best learning rate is taken to depend on."""
     return {
         "active_parameters": float(active_parameters(shape)),
         "experts_per_choice": shape.experts / shape.top_k if shape.experts else 1.0,
         "tokens": float(tokens),
-        "batch": float(batch),
     }
 
 
 def fit_rates(scans: Sequence[Scan]) -> RateModel:
     """A power law through the scans' optima, with weak priors on its exponents.
 
-    Scans at one budget move size and tokens together, and batch hardly at all: a scan with other tokens parts the
-    first two, and the priors keep what is still open near published slopes instead of anywhere.
+    Scans at one budget move size and tokens together: a scan with other tokens parts them, and the priors keep what is
+    still open near published slopes instead of anywhere.
     """
     known = [(scan, optimum) for scan in scans if (optimum := scan.optimum) is not None]
     used = [scan for scan, _ in known]

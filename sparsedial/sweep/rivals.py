@@ -78,9 +78,9 @@ def flop_rivals(setup: Setup, law: Law | None, done: dict[Cell, dict[str, Any]],
         if law is None:
             shape = _best_measured(layout, done, budget, dense=family == "dense")
         else:
-            shape = ranked(setup, law, shapes, "flops", budget, layout.batch(budget))[0].shape
+            shape = ranked(setup, law, shapes, "flops", budget, layout.batch)[0].shape
         steps = layout.steps_for(shape, budget)
-        rivals[family] = Rival(family=family, shape=shape, steps=steps, batch=layout.batch(budget))
+        rivals[family] = Rival(family=family, shape=shape, steps=steps, batch=layout.batch)
     return rivals
 
 
@@ -123,7 +123,7 @@ def open_sides(layout: Layout, done: dict[Cell, dict[str, Any]], rivals: dict[st
 
 def verdict_task(setup: Setup, rates: RateModel, rival: Rival, seed: int, alone: bool) -> Task:
     """One run of a rival with a seed that the grid did not use, scored on test text."""
-    rate = rates.rate(rival.shape, rival.tokens(setup.layout.ladder.context), rival.batch)
+    rate = rates.rate(rival.shape, rival.tokens(setup.layout.ladder.context))
     job = setup.job(rival.shape, rival.steps, rival.batch, rate, GRID_SEED + seed)
     experts = f"{rival.shape.experts} experts" if rival.shape.experts else "dense"
     return Task(
@@ -158,7 +158,7 @@ def seconds_per_step(
     for shape in dict.fromkeys(shapes):
         step = setup.profile.step_seconds(shape, batch, context).value
         count = min(max(20, math.ceil(TRIAL_SECONDS / step)), steps)
-        rate = rates.rate(shape, count * batch * context, batch)
+        rate = rates.rate(shape, count * batch * context)
         experts = f"{shape.experts} experts" if shape.experts else "dense"
         tasks.append(
             Task(

@@ -34,11 +34,12 @@ def _cell_row(
         variables = below.variables(layout.shape(cell), record["tokens"])
         predicted = float(below.loss(**variables)[0])
         low, high = (float(bound[0]) for bound in below.run_interval(**variables))
-    optimum = rates.rate(layout.shape(cell), record["tokens"], record["recipe"]["batch"])
+    optimum = rates.rate(layout.shape(cell), record["tokens"])
     return {
         **_run_row(record),
         "d_model": cell.d_model,
         "budget_flops": cell.budget_flops,
+        "seed_losses": record.get("seed_losses", [record["validation_loss"]]),
         "learning_rate_optimum_distance": math.log2(record["recipe"]["learning_rate"] / optimum),
         "held_out": held_out,
         "predicted_loss": predicted,
@@ -122,9 +123,7 @@ def law_curves(layout: Layout, done: Mapping[Cell, dict[str, Any]], law: Law | N
 
 def _curve(layout: Layout, law: Law, budget: float, experts: int, rungs: Sequence[int]) -> dict[str, Any]:
     shapes = [layout.ladder.shape(rung, experts) for rung in rungs]
-    points = [
-        law.variables(shape, layout.steps_for(shape, budget) * layout.tokens_per_step(budget)) for shape in shapes
-    ]
+    points = [law.variables(shape, layout.steps_for(shape, budget) * layout.tokens_per_step) for shape in shapes]
     columns = {name: np.array([point[name] for point in points]) for name in points[0]}
     low, high = law.interval(**columns)
     return {

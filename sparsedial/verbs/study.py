@@ -96,9 +96,7 @@ class StudySettings:
     context: int | None = field(
         default=None, metadata={"metavar": "N", "help": "tokens of a training window [64, or 128 from 40m on]"}
     )
-    batch: int = field(
-        default=16, metadata={"metavar": "N", "help": "most sequences per step; short budgets take fewer"}
-    )
+    batch: int = field(default=16, metadata={"metavar": "N", "help": "most sequences per step; short runs take fewer"})
     max_total_parameters: float | None = field(
         default=None,
         metadata={
@@ -290,7 +288,7 @@ def _draft(settings: StudySettings, text: Text) -> Layout:
             top_k=settings.top_k,
             shared_experts=settings.shared_experts,
         ),
-        first_batch=settings.batch,
+        batch=settings.batch,
         budgets=settings.budgets,
         experts=settings.experts(),
         seeds=settings.seeds or (5 if settings.long else 3),
@@ -330,7 +328,7 @@ def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
         if settings.budgets
         else min(max(PROFILE_SHARE * settings.limit_seconds, PROFILE_LEAST), PROFILE_MOST)
     )
-    batch = min(draft.first_batch, 8)
+    batch = min(draft.batch, 8)
     return measure_profile(
         lambda shape, sequences, context: make_step(shape, sequences, context, device),
         shapes,
@@ -351,10 +349,10 @@ def _lay(settings: StudySettings, draft: Layout, profile: Profile, workers: int,
             (
                 laid
                 for batch in (settings.batch, 8, 4)
-                if batch <= settings.batch and (laid := _try_lay(replace(draft, first_batch=batch)))
+                if batch <= settings.batch and (laid := _try_lay(replace(draft, batch=batch)))
             ),
             None,
-        ) or replace(draft, first_batch=4, cells=lay(replace(draft, first_batch=4)))
+        ) or replace(draft, batch=4, cells=lay(replace(draft, batch=4)))
         return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, SCAN_POINTS))
     options = next(ratios for seconds, ratios in reversed(BUDGET_RATIOS.items()) if settings.limit_seconds >= seconds)
     drafts = [replace(draft, budgets=tuple(1e9 * ratio for ratio in ratios)) for ratios in options]
@@ -380,15 +378,14 @@ def _dry_run(setup: Setup) -> dict[str, Any]:
     layout, profile = setup.layout, setup.profile
     seconds = sum(layout.predicted_seconds.values())
     memory_bytes = max(
-        profile.memory_bytes(layout.shape(cell), layout.batch(cell.budget_flops), layout.ladder.context)
-        for cell in layout.cells
+        profile.memory_bytes(layout.shape(cell), layout.batch, layout.ladder.context) for cell in layout.cells
     )
     return {
         "dry_run": True,
         "cells": len(layout.cells),
         "largest_total_parameters": max(total_parameters(layout.shape(cell)) for cell in layout.cells),
         "budgets_flops": list(layout.budgets),
-        "flops": sum(cell.budget_flops for cell in layout.cells),
+        "flops": sum(cell.budget_flops * layout.repeats(cell.budget_flops) for cell in layout.cells),
         "seconds": seconds,
         "joules": seconds * profile.watts * setup.workers,
         "joules_source": profile.watts_source,
@@ -612,7 +609,7 @@ def _plan(setup: Setup, law: Law, rates: RateModel, done: dict[Cell, dict[str, A
     layout, budget = setup.layout, setup.layout.budgets[-1]
     shapes = families(layout, done)
     everything = shapes["dense"] + shapes["sparse"]
-    batch = layout.batch(budget)
+    batch = layout.batch
     answers = ranked(setup, law, everything, "flops", budget, batch)
     best, rival = answers[0], next(answer for answer in answers if not answer.shape.experts)
     outside = law.outside(law.variables(best.shape, best.tokens))
@@ -628,9 +625,7 @@ def _plan(setup: Setup, law: Law, rates: RateModel, done: dict[Cell, dict[str, A
         cross=_crossover(setup, law, shapes),
         bounds=binding_constraints(best.shape, everything),
         band=near_optimal(_best_by_sparsity(answers)),
-        recipe=asdict(
-            setup.job(best.shape, best.steps, batch, rates.rate(best.shape, best.tokens, batch), GRID_SEED).recipe
-        ),
+        recipe=asdict(setup.job(best.shape, best.steps, batch, rates.rate(best.shape, best.tokens), GRID_SEED).recipe),
         warnings=[f"{name} lies {factor:.2g} times outside the fitted range" for name, factor in outside.items()],
     )
 
@@ -654,7 +649,7 @@ def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> tuple[
         low=min(costs) / 10,
         high=max(costs) * 10,
         profile=profile,
-        batch=layout.batch(layout.budgets[-1]),
+        batch=layout.batch,
         context=layout.ladder.context,
     )
 

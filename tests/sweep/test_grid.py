@@ -17,7 +17,7 @@ from tests.machine.test_profile import profile_of
 PROFILE = profile_of(0.0)
 DRAFT = Layout(
     ladder=Ladder(vocab_size=256, context=64),
-    first_batch=8,
+    batch=8,
     budgets=(1e11, 3e11),
     experts=(0, 8, 16, 32),
     seeds=3,
@@ -44,9 +44,10 @@ def test_cells_of_one_budget_cost_the_same_flops():
         assert 0.99 * cell.budget_flops < flops <= cell.budget_flops
 
 
-def test_the_batch_grows_with_the_budget_and_is_even():
+def test_cheap_cells_are_trained_with_more_seeds():
     layout = replace(DRAFT, budgets=(1e11, 3e11, 9e11, 2.7e12))
-    assert [layout.batch(budget) for budget in layout.budgets] == [8, 12, 16, 24]
+    assert [layout.repeats(budget) for budget in layout.budgets] == [3, 2, 1, 1]
+    assert [DRAFT.repeats(budget) for budget in DRAFT.budgets] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_too_small_a_budget_for_three_sizes_is_refused():
 
 
 def fitted(seconds: float, ratios=((1.0, 3.0),)) -> Layout:
-    drafts = [replace(DRAFT, first_batch=16, budgets=tuple(1e9 * ratio for ratio in row)) for row in ratios]
+    drafts = [replace(DRAFT, batch=16, budgets=tuple(1e9 * ratio for ratio in row)) for row in ratios]
     return fit_to_time(drafts, PROFILE, seconds, workers=2, scan_points=4, beside_seconds=30)
 
 

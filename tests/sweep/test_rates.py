@@ -17,14 +17,13 @@ def scan_of(optimum: float, d_model: int = 16, experts: int = 0, tokens: int = 1
     points: dict[float, float | None] = {start * factor: _loss(start * factor, optimum) for factor in (0.5, 1, 2)}
     while (rate := next_rate(points)) is not None:
         points[rate] = _loss(rate, optimum)
-    values = variables(LADDER.shape(d_model, experts), tokens, 4)
+    values = variables(LADDER.shape(d_model, experts), tokens)
     return Scan(
         d_model=d_model,
         experts=experts,
         active_parameters=int(values["active_parameters"]),
         experts_per_choice=values["experts_per_choice"],
         tokens=tokens,
-        batch=4,
         points=tuple(sorted(points.items())),
     )
 
@@ -58,21 +57,21 @@ def test_a_scan_that_never_closes_ends_after_some_points():
 
 def test_the_model_gives_back_the_rule_that_made_the_scans():
     def rule(d_model, experts, tokens):
-        values = variables(LADDER.shape(d_model, experts), tokens, 4)
+        values = variables(LADDER.shape(d_model, experts), tokens)
         return 0.01 * (values["active_parameters"] / 2e4) ** -0.4 * (tokens / 1e5) ** -0.1
 
     corners = [(16, 0, 200_000), (64, 0, 60_000), (16, 32, 200_000), (64, 32, 60_000), (16, 0, 60_000)]
     model = fit_rates([scan_of(rule(*corner), *corner) for corner in corners])
     for corner in [*corners, (32, 8, 100_000)]:
         shape = LADDER.shape(corner[0], corner[1])
-        assert model.rate(shape, corner[2], 4) == pytest.approx(rule(*corner), rel=0.15)
+        assert model.rate(shape, corner[2]) == pytest.approx(rule(*corner), rel=0.15)
 
 
 def test_the_model_comes_back_from_its_record():
     model = fit_rates([scan_of(0.01), scan_of(0.005, 64)])
     again = RateModel.from_record(model.record())
     shape = LADDER.shape(32, 8)
-    assert again.rate(shape, 10**5, 8) == model.rate(shape, 10**5, 8)
+    assert again.rate(shape, 10**5) == model.rate(shape, 10**5)
 
 
 def test_larger_models_start_at_smaller_rates():
