@@ -19,7 +19,7 @@ from sparsedial.sweep.verdict import COST_TOLERANCE, decide, undecided
 from sparsedial.sweep.workers import Task, run_in_turn
 
 TEST_TOKENS = 1 << 20  # of the test split, evenly spread, in a verdict run; all where the split is smaller
-TRIAL_SECONDS = 2.5  # of each candidate's timing trial
+TRIAL_SECONDS, TRIAL_SHARE = 2.5, 0.1  # of each candidate's timing trial, at most; and of the run it stands for
 SHORTLIST = {"dense": 2, "sparse": 3}  # candidates that are timed before the choice at equal seconds
 
 
@@ -157,7 +157,7 @@ def seconds_per_step(
     tasks, context = [], setup.layout.ladder.context
     for shape in dict.fromkeys(shapes):
         step = setup.profile.step_seconds(shape, batch, context).value
-        count = min(max(20, math.ceil(TRIAL_SECONDS / step)), steps)
+        count = max(20, min(math.ceil(TRIAL_SECONDS / step), int(TRIAL_SHARE * steps)))
         rate = rates.rate(shape, count * batch * context)
         experts = f"{shape.experts} experts" if shape.experts else "dense"
         tasks.append(

@@ -324,7 +324,7 @@ def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
     ]
     shapes += [draft.ladder.shape(48, count) for count in experts]
     seconds = (
-        PROFILE_LEAST * 2
+        PROFILE_LEAST
         if settings.budgets
         else min(max(PROFILE_SHARE * settings.limit_seconds, PROFILE_LEAST), PROFILE_MOST)
     )
@@ -473,15 +473,23 @@ def _held_out(
     return {**check, "regret_of_predicted_best": float(measured[predicted.argmin()] - measured.min())}
 
 
-def _affordable_seeds(settings: StudySettings, setup: Setup, budget_seconds: float) -> int:
-    """Seeds of the verdict that the rest of the time holds, at most five; 0 where three would overrun it by a tenth."""
+def _affordable_seeds(settings: StudySettings, setup: Setup, budget_seconds: float) -> dict[str, int]:
+    """Seeds of each verdict that the rest of the time holds, at most five; 0 where three would overrun it by a tenth.
+
+    Timed runs cost most, so they are given up first.
+    """
     if settings.seeds is not None or math.isinf(setup.clock.remaining):
-        return setup.layout.seeds
-    one = 2 * budget_seconds + 2.4 * budget_seconds / setup.workers  # alone and in turn; equal FLOPs beside others
-    left = setup.clock.remaining - REPORT_SECONDS - 4 * budget_seconds  # the first round has a third run, and a repeat
-    if LEAST_SEEDS * one > left + 0.08 * setup.clock.limit_seconds:
-        return 0
-    return int(min(MOST_SEEDS, max(LEAST_SEEDS, left // one)))
+        return dict.fromkeys(("flops", "seconds"), setup.layout.seeds)
+    beside = 2.4 * budget_seconds / setup.workers  # a pair of runs at equal FLOPs
+    one = 2 * budget_seconds + beside  # and one alone and in turn
+    left = setup.clock.remaining - REPORT_SECONDS
+    most = left + 0.08 * setup.clock.limit_seconds
+    timed = left - 4 * budget_seconds  # the first round has a third run, and may be done again
+    if LEAST_SEEDS * one <= timed + 0.08 * setup.clock.limit_seconds:
+        return dict.fromkeys(("flops", "seconds"), int(min(MOST_SEEDS, max(LEAST_SEEDS, timed // one))))
+    if LEAST_SEEDS * beside <= most:
+        return {"flops": int(min(MOST_SEEDS, max(LEAST_SEEDS, left // beside))), "seconds": 0}
+    return {"flops": 0, "seconds": 0}
 
 
 def _verdicts(
@@ -501,30 +509,23 @@ def _verdicts(
     if seeds is None:
         seeds = _affordable_seeds(settings, setup, plan.budget_seconds)
         file.keep(verdict_seeds=seeds, elapsed_seconds=setup.clock.elapsed)
-    if not seeds:
-        late = undecided(
-            "flops", f"the time ran out before {LEAST_SEEDS} seeds of each family could be trained", budget
-        )
-        return {
-            "flops": late,
-            "seconds": {**late, "budget": {"currency": "seconds", "value": None}},
-            "joules": late,
-            "runs": [],
-        }
-    seconds_budget, timed_records = equal_seconds(setup, rates, plan, seeds)
-    flop_records = equal_flops(setup, rates, rivals, seeds)
-    verdict_seconds = decide_currency("seconds", seconds_budget, timed_records, sides, plan.edges)
+    late = f"the time ran out before {LEAST_SEEDS} seeds of each family could be trained"
+    records: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    verdicts = {"flops": undecided("flops", late, budget), "seconds": undecided("seconds", late, None)}
+    if seeds["seconds"]:
+        seconds_budget, records["seconds"] = equal_seconds(setup, rates, plan, seeds["seconds"])
+        verdicts["seconds"] = decide_currency("seconds", seconds_budget, records["seconds"], sides, plan.edges)
+    if seeds["flops"]:
+        records["flops"] = equal_flops(setup, rates, rivals, seeds["flops"])
+        verdicts["flops"] = decide_currency("flops", budget, records["flops"], sides)
+    for verdict in verdicts.values():
+        for family in ("dense", "sparse"):
+            if verdict[family] is not None:
+                run = verdict[family]["runs"][0]
+                verdict[family]["checkpoint"] = str(setup.store.path(run) / "checkpoint")
     power = meter(setup.device, setup.threads)
-    verdict_flops = decide_currency("flops", budget, flop_records, sides)
-    for side in (verdict_seconds["dense"], verdict_seconds["sparse"], verdict_flops["dense"], verdict_flops["sparse"]):
-        if side is not None:
-            side["checkpoint"] = str(setup.store.path(side["runs"][0]) / "checkpoint")
-    return {
-        "flops": verdict_flops,
-        "seconds": verdict_seconds,
-        "joules": joules_verdict(verdict_seconds, power.watts or setup.profile.watts, power.source),
-        "runs": verdict_runs(setup.store, {"flops": flop_records, "seconds": timed_records}),
-    }
+    joules = joules_verdict(verdicts["seconds"], power.watts or setup.profile.watts, power.source)
+    return {**verdicts, "joules": joules, "runs": verdict_runs(setup.store, records)}
 
 
 def _finish(
