@@ -15,9 +15,7 @@ from sparsedial.shape.shape import Shape
 from sparsedial.units import human_seconds
 
 RUNGS: tuple[int, ...] = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-LEAST_STEPS = (
-    300  # of a cell; twice that where four budgets carry a law: shorter runs are mostly noise (LOG, 2026-11-24)
-)
+LEAST_STEPS, LAW_STEPS = 300, 400  # of a cell; where four budgets carry a law: of short runs the seed decides
 START_RUNGS = 3
 EXTENSIONS = 3  # per sparsity and budget: how often an open side is followed
 EXTENSION_SHARE = 0.15  # of the laid cells' time, set aside for following open sides
@@ -58,7 +56,7 @@ class Layout:
     @property
     def least_steps(self) -> int:
         """Optimizer steps below which a cell is not trained."""
-        return LEAST_STEPS * (2 if len(self.budgets) > 3 else 1)
+        return LAW_STEPS if len(self.budgets) > 3 else LEAST_STEPS
 
     def repeats(self, budget_flops: float) -> int:
         """How many seeds a cell is trained with: more where it is cheap, one at the largest budget and the next."""
