@@ -1,6 +1,6 @@
 """Keep a finished study as a record: `python -m benchmarks.keep_study runs/reference reference_study`.
 
-Copies study.json, law.json, plan.json, profile.json and the pictures, and gathers every run's record in runs.jsonl.
+Copies study.json, law.json, plan.json, profile.json, the README's pictures, and every run's record into runs.jsonl.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ RECORDS = Path(__file__).parent / "records"
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 
 
+PICTURES = ("verdict", "held_out")  # those that README.md shows
+
+
 def main(study: Path, name: str) -> None:
     """Copy what a reader needs to check the study's numbers."""
     target = RECORDS / name
@@ -27,8 +30,8 @@ def main(study: Path, name: str) -> None:
     runs = [read_json(path) for path in sorted(study.glob("runs/*/run.json"))]
     (target / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs))
     FIGURES.mkdir(parents=True, exist_ok=True)
-    for figure in study.glob("figures/*.svg"):
-        shutil.copyfile(figure, FIGURES / figure.name)
+    for picture in PICTURES:
+        shutil.copyfile(study / "figures" / f"{picture}.svg", FIGURES / f"{picture}.svg")
     print(f"{len(runs)} runs in {target}")
 
 
