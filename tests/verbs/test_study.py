@@ -26,7 +26,13 @@ KEYS = {
 
 def start(corpus: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sparsedial.cli.main", "study", str(corpus), *SIZES, "--out", str(out), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )
 
 
 def wait_for_runs(out: Path, count: int, process: subprocess.Popen[str]) -> None:
