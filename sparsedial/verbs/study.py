@@ -57,6 +57,7 @@ PLANNED_SHARE = 0.95  # of the time that the layout may be predicted to take; th
 REPORT_SECONDS = 15.0
 LEAST_SEEDS, MOST_SEEDS = 3, 5
 PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
+PROFILE_FLOPS_PER_SECOND = 2e10  # about what one core trains with: the profile takes as long as a largest cell
 PROFILE_WIDTHS = (16, 32, 64)  # and 128 in a long study
 SCAN_POINTS = 4  # expected of a scan, on average
 EVALUATION_SHARE = 0.04  # of a lowest-budget run's tokens... at least EVALUATION_LEAST tokens
@@ -323,11 +324,10 @@ def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
         draft.ladder.shape(width, count) for width in widths for count in dict.fromkeys((0, *experts[1:2], experts[-1]))
     ]
     shapes += [draft.ladder.shape(48, count) for count in experts]
-    seconds = (
-        PROFILE_LEAST
-        if settings.budgets
-        else min(max(PROFILE_SHARE * settings.limit_seconds, PROFILE_LEAST), PROFILE_MOST)
+    wanted = (
+        settings.budgets[-1] / PROFILE_FLOPS_PER_SECOND if settings.budgets else PROFILE_SHARE * settings.limit_seconds
     )
+    seconds = min(max(wanted, PROFILE_LEAST), PROFILE_MOST)
     batch = min(draft.batch, 8)
     return measure_profile(
         lambda shape, sequences, context: make_step(shape, sequences, context, device),
