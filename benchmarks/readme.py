@@ -1,12 +1,15 @@
-"""The parts of README.md that records state: `python -m benchmarks.readme` writes them, a test compares them."""
+"""README.md's tables from the records, and docs/laws.md: `python -m benchmarks.readme` writes, a test compares."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
-from sparsedial.cli.tables import study_table
+from sparsedial.cli.arguments import read_arguments
+from sparsedial.cli.tables import plan_table, study_table
+from sparsedial.law.describe import laws_markdown
 from sparsedial.showing.words import cost, headline, law_sentence, power_of_ten, shape_words, signed
 from sparsedial.store import read_json
 from sparsedial.units import human_bytes, human_seconds
@@ -16,6 +19,7 @@ HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 REFERENCE = HERE / "records" / "reference_study" / "study.json"
 DEFAULT = HERE / "records" / "default_study.json"
+LAWS = HERE.parent / "docs" / "laws.md"
 STEPS = HERE / "records" / "training_step.json"
 
 
@@ -58,6 +62,16 @@ def default_output() -> str:
     return "\n".join(["```console", "$ make study", study_table(record["result"]), "```", "", f"It took {took}."])
 
 
+PLAN = "--flops 1e21 --max-total-parameters 30B --device h100 --devices 8 --price 2.5"
+
+
+def plan_output() -> str:
+    """A real question to the planner, answered now: no record is needed."""
+    verb = VERBS["plan"]
+    printed = plan_table(verb.function(read_arguments(verb, shlex.split(PLAN)).settings))
+    return "\n".join(["```console", f"$ sparsedial plan {PLAN}", printed, "```"])
+
+
 def step_table() -> str:
     """Training steps against peers, with the range that their percentiles give."""
     record = read_json(STEPS)
@@ -96,7 +110,13 @@ def _range(value: dict[str, float]) -> str:
     return f"{value['value']:.2f} ({value['low']:.2f}–{value['high']:.2f})"
 
 
-BLOCKS = {"verbs": verb_table, "finding": finding, "default study": default_output, "training steps": step_table}
+BLOCKS = {
+    "verbs": verb_table,
+    "finding": finding,
+    "default study": default_output,
+    "plan": plan_output,
+    "training steps": step_table,
+}
 
 
 def filled(text: str) -> str:
@@ -111,3 +131,4 @@ def filled(text: str) -> str:
 
 if __name__ == "__main__":
     README.write_text(filled(README.read_text()))
+    LAWS.write_text(laws_markdown())

@@ -15,6 +15,9 @@ BYTE_UNITS = {
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgtp", start=1)},
     **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgtp", start=1)},
 }
+JOULE_UNITS = {
+    "": 1, "j": 1, "kj": 1e3, "mj": 1e6, "gj": 1e9, "wh": 3600, "kwh": 3.6e6, "mwh": 3.6e9, "gwh": 3.6e12,
+}  # fmt: skip
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 
@@ -44,6 +47,11 @@ def parse_bytes(text: str | float, name: str = "memory") -> float:
     return _parse(text, BYTE_UNITS, name, "80GB or 512MiB")
 
 
+def parse_joules(text: str | float, name: str = "energy") -> float:
+    """Positive joules from `5e6`, `40MJ` or `2.5kWh`."""
+    return _parse(text, JOULE_UNITS, name, "40MJ or 2.5kWh")
+
+
 def human_count(value: float) -> str:
     """Three significant digits with k, M, B or T; powers of ten beyond."""
     for limit, letter in ((1e15, None), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
@@ -53,11 +61,13 @@ def human_count(value: float) -> str:
 
 
 def human_seconds(value: float) -> str:
-    """`4.2 ms`, `12.3 s`, `4 min 05 s` or `2 h 10 min`."""
+    """`4.2 ms`, `12.3 s`, `4 min 05 s`, `2 h 10 min` or `12.5 days`."""
     if value < 1:
         return f"{value * 1e3:.3g} ms"
     if value < 100:
         return f"{value:.3g} s"
+    if value >= 48 * 3600:
+        return f"{value / 86400:.1f} days"
     whole = round(value)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"

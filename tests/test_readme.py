@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import BLOCKS, README, filled
+from benchmarks.readme import BLOCKS, LAWS, README, filled
 from sparsedial.cli.arguments import read_arguments
+from sparsedial.law.describe import laws_markdown
 from sparsedial.verbs import VERBS
 
 TEXT = README.read_text()
@@ -22,6 +23,10 @@ def test_a_block_of_the_readme_is_as_its_record_has_it(block):
     assert stands is not None
     assert wanted is not None
     assert stands[0] == wanted[0], "run `python -m benchmarks.readme`"
+
+
+def test_the_page_of_laws_is_as_the_code_has_it():
+    assert LAWS.read_text() == laws_markdown(), "run `python -m benchmarks.readme`"
 
 
 def test_every_file_that_the_readme_links_to_is_there():

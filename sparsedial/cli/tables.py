@@ -167,10 +167,81 @@ def generate_table(result: dict[str, Any]) -> str:
     return result["prompt"] + result["text"]
 
 
+def plan_table(result: dict[str, Any]) -> str:
+    """The answer, its rival, its bounds, and what other laws say."""
+    shape, costs, loss = result["shape"], result["costs"], result["predicted_loss"]
+    from sparsedial.showing.dial_words import loss_words, shape_line
+
+    rows = [
+        ("shape", shape_line(shape)),
+        (
+            "parameters",
+            f"{human_count(result['total_parameters'])} total, {human_count(result['active_parameters'])} active",
+        ),
+        ("tokens", f"{human_count(result['tokens'])}, {result['tokens_per_total_parameter']:.3g} per total parameter"),
+        ("predicted loss", loss_words(loss) + f" nats per token by {result['law']}"),
+        ("FLOPs", f"{costs['flops']:.3g}"),
+    ]
+    if costs["seconds"] is not None:
+        spread = f"{human_seconds(costs['seconds_low'])} to {human_seconds(costs['seconds_high'])}"
+        rows.append(("time", f"{human_seconds(costs['seconds'])} ({spread})"))
+        rows.append(("energy", human_joules(costs["joules"])))
+    if costs["dollars"] is not None:
+        rows.append(("money", f"${costs['dollars']:,.0f}"))
+    rows.append(
+        (
+            "memory",
+            f"{human_bytes(costs['memory_bytes'])} to train, {human_bytes(costs['serving_memory_bytes'])} to serve",
+        )
+    )
+    rival = result["dense_rival"]
+    if rival:
+        words = f"{human_count(rival['total_parameters'])}, {human_count(rival['tokens'])} tokens"
+        rows.append(("dense rival", f"{words}: {loss_words(rival['predicted_loss'])}"))
+    else:
+        rows.append(("dense rival", result["dense_rival_reason"]))
+    cross = result["crossover"]
+    rows.append(
+        (
+            "crossover",
+            f"sparse wins from {cross['value']:.3g} {cross['currency']} on" if cross else result["crossover_reason"],
+        )
+    )
+    band = result["near_optimal"]
+    spans = [
+        f"sparsity {band['sparsity'][0]:.4g} to {band['sparsity'][1]:.4g}",
+        *(
+            f"{human_count(band[name][0])} to {human_count(band[name][1])} {words}"
+            for name, words in (("total_parameters", "parameters"), ("tokens", "tokens"))
+        ),
+    ]
+    rows.append(("near-optimal", ", ".join(spans)))
+    rows += [("bound", bound) for bound in result["binding_constraints"]]
+    rows += [(f"by {row['law']}", _other_words(row)) for row in result["other_laws"]]
+    rows += [("mind", line) for line in result["warnings"]]
+    if "exported" in result:
+        rows += [("written", file) for file in result["exported"]["files"]]
+        rows += [("not expressed", line) for line in result["exported"]["not_expressed"]]
+    return _lines(rows)
+
+
+def _other_words(row: dict[str, Any]) -> str:
+    answer = row["answer"]
+    if answer is None:
+        return row["answer_reason"]
+    if "leverage_of_this_shape" in answer:
+        return f"this shape is worth {answer['leverage_of_this_shape']:.3g} times its compute in a dense one"
+    sizes = f"{human_count(answer['total_parameters'])} total, {human_count(answer['active_parameters'])} active"
+    words = f"sparsity {answer['sparsity']:.4g}, {sizes}, {human_count(answer['tokens'])} tokens"
+    return f"{words}; held fixed: {row['held_fixed']}"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "study": study_table,
     "count": count_table,
     "fit": fit_table,
+    "plan": plan_table,
+    "dial": lambda result: "",
     "train": train_table,
     "evaluate": evaluate_table,
     "generate": generate_table,

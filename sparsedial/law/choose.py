@@ -93,7 +93,7 @@ def held_out_check(low: Rows, top: Rows, law: Law) -> dict[str, Any]:
     }
 
 
-def _baselines(low: Rows, top: Rows, predicted: np.ndarray) -> tuple[dict[str, float], float]:
+def _baselines(low: Rows, top: Rows, predicted: np.ndarray) -> tuple[dict[str, float], float | None]:
     """Median relative errors of the baselines, and of the law on the same targets."""
     targets = {level: _best(select(top, top["sparsity"] == level)) for level in np.unique(top["sparsity"]).tolist()}
     kept, line, ours = [], [], []
@@ -109,6 +109,8 @@ def _baselines(low: Rows, top: Rows, predicted: np.ndarray) -> tuple[dict[str, f
         points = np.array([[np.log(best["flops"]), best["loss"]] for best in bests])
         line.append(_carried(points[:, 0], points[:, 1], goal) / target["loss"] - 1)
         ours.append(float(predicted[top["sparsity"] == level].min()) / target["loss"] - 1)
+    if not ours:
+        return {}, None  # no sparsity stands on both sides
     errors = {"last_budget_shape_kept": kept, "linear_in_log_compute": line}
     return {name: float(np.median(np.abs(values))) for name, values in errors.items()}, float(np.median(np.abs(ours)))
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from sparsedial.errors import UserError, nearest
-from sparsedial.law.forms import FORMS, Form
+from sparsedial.law.form import Form
+from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
+from sparsedial.law.resample import resample
 
 LEAST_BUDGETS = 2
 HUBER_FLOOR = 1e-3  # in log loss
 HUBER_TUNING = 1.345  # times the robust spread: 95 % efficient on normal noise
 REWEIGHTINGS = 4
+MOST_REWEIGHTINGS = 200  # with a stated threshold, as the papers' objective has
+SETTLED = 1e-4  # largest change of a weight
 MOST_STARTS = 24
 DECADE = 10.0
 FLAT = 1e-5  # of the largest singular value of the unit-scaled Jacobian
@@ -33,7 +37,7 @@ def refusal(rows: Rows, form: str) -> str | None:
     if len(rows["loss"]) < wanted:
         count = len(FORMS[form].coefficients)
         return f"{len(rows['loss'])} runs are too few for the {count} coefficients of {form}: {wanted} are needed"
-    if "flops" in rows:
+    if "flops" in rows and "tokens" in FORMS[form].variables:
         budgets = len(np.unique(rows["flops"]))
         if budgets < LEAST_BUDGETS:
             return (
@@ -69,10 +73,12 @@ def fit(
     bootstrap: int = 200,
     seed: int = 0,
     confidence: float = 0.9,
+    huber: float | None = None,
 ) -> Law:
-    """Fit a form to runs, with intervals from refits to resampled runs.
+    """Fit a form to runs, with intervals from refits to resampled residuals.
 
-    `rows` maps column names to equally long arrays: `loss` and the form's variables; `flops` marks budgets.
+    `rows` maps column names to equally long arrays: `loss` and the form's variables; `flops` marks budgets. `huber` is
+    the log loss from which on a residual counts less; by default it follows the runs' own spread.
 
     Raises: UserError for an unknown form, or rows that cannot support it (`refusal` gives the reason).
     """
@@ -82,10 +88,12 @@ def fit(
     if reason is not None:
         raise UserError(f"fit: {reason}")
     problem = _Problem(FORMS[form], rows, dict(pin or {}))
-    best = min((problem.solve(start) for start in problem.starts()), key=problem.objective)
-    best, weights = problem.reweight(best)
+    even = np.ones(len(problem.loss))
+    best = min((problem.solve(start, even) for start in problem.starts()), key=problem.objective)
+    best, weights = problem.reweight(best, huber)
     values = problem.coefficients(best, weights)
-    samples = problem.bootstrap(best, weights, bootstrap, seed)
+    fixed = np.array([name in problem.pin for name in FORMS[form].coefficients])
+    samples = resample(FORMS[form], values, fixed, problem.columns, problem.loss, weights, count=bootstrap, seed=seed)
     tail = (1 - confidence) / 2
     names = FORMS[form].coefficients
     spread = np.quantile(samples, [tail, 1 - tail], axis=0) if len(samples) else np.stack([values, values])
@@ -152,9 +160,9 @@ def _flat(form: Form, values: np.ndarray, columns: Rows, pinned: set[str]) -> se
 
 
 class _Problem:
-    """One form on one table, its variables divided by their geometric means so that scales are of one size."""
+    """One form on one table: residuals in log loss, scales solved for inside, exponents searched outside."""
 
-    def __init__(self, form: Form, rows: Rows, pin: dict[str, float]) -> None:
+    def __init__(self, form: Form, rows: Rows, pin: Mapping[str, float]) -> None:
         for name in pin:
             if name not in form.coefficients:
                 raise UserError(
@@ -164,8 +172,14 @@ class _Problem:
         self.loss = np.asarray(rows["loss"], dtype=float)
         self.columns = {name: np.asarray(rows[name], dtype=float) for name in form.variables}
         self.free = [place for place, name in enumerate(form.exponents) if name not in pin]
-        self.lower, self.upper = np.array(form.bounds).T
+        self.lower, self.upper = np.array(form.bounds).T[:, self.free]
         self.fixed_scales = {form.scales.index(name): value for name, value in pin.items() if name in form.scales}
+        # Relative residuals stand for those of log loss, since they are linear in the scales.
+        self.row_factor, self.target = (
+            (np.full(len(self.loss), math.log(10)), np.log(self.loss))
+            if form.log10
+            else (1 / self.loss, np.ones(len(self.loss)))
+        )
 
     def starts(self) -> list[np.ndarray]:
         grid = list(itertools.product(*(self.form.starts[place] for place in self.free)))
@@ -177,71 +191,71 @@ class _Problem:
         full[self.free] = free
         return full
 
-    def _project(self, free: np.ndarray, weights: np.ndarray, picked: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Scales for given exponents, and the weighted relative residuals."""
-        from scipy.optimize import nnls
-
-        columns = {name: values[picked] for name, values in self.columns.items()}
-        loss = self.loss[picked]
-        terms = self.form.terms(self._exponents(free), columns) * (weights / loss)[:, None]
-        target = weights.copy()
+    def _project(self, free: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scales for given exponents, and the weighted residuals; `root` is the root of the weights."""
+        terms = self.form.design(self._exponents(free), self.columns) * (root * self.row_factor)[:, None]
+        target = root * self.target
         open_ = [place for place in range(terms.shape[1]) if place not in self.fixed_scales]
         for place, value in self.fixed_scales.items():
-            target -= terms[:, place] * value
-        size = np.linalg.norm(terms[:, open_], axis=0)
-        size[size == 0] = 1.0
-        solution, _ = nnls(terms[:, open_] / size, target)
+            target = target - terms[:, place] * value
         scales = np.zeros(terms.shape[1])
-        scales[open_] = solution / size
+        scales[open_] = self._linear(terms[:, open_], target, open_)
+        residuals = terms[:, open_] @ scales[open_] - target
         for place, value in self.fixed_scales.items():
             scales[place] = value
-        return scales, terms @ scales - weights
+        return scales, residuals
 
-    def solve(self, start: np.ndarray, weights: np.ndarray | None = None, picked: Any = slice(None)) -> np.ndarray:
+    def _linear(self, terms: np.ndarray, target: np.ndarray, places: list[int]) -> np.ndarray:
+        """Least squares with no scale below 0 but the signed ones, which enter once with each sign."""
+        size = np.linalg.norm(terms, axis=0)
+        size[size == 0] = 1.0
+        signed = [at for at, place in enumerate(places) if self.form.scales[place] in self.form.signed]
+        if len(signed) == len(places):
+            return np.linalg.lstsq(terms / size, target, rcond=None)[0] / size
+        from scipy.optimize import nnls
+
+        both = np.hstack([terms / size, -(terms / size)[:, signed]])
+        solution, _ = nnls(both, target)
+        answer = solution[: len(places)].copy()
+        answer[signed] -= solution[len(places) :]
+        return answer / size
+
+    def solve(self, start: np.ndarray, weights: np.ndarray) -> np.ndarray:
         from scipy.optimize import least_squares
 
-        root = np.ones(len(self.loss)) if weights is None else np.sqrt(weights)
         if not len(start):
             return start
-        low, high = self.lower[self.free], self.upper[self.free]
-        inside = np.clip(start, low + 1e-6, high - 1e-6)
+        root = np.sqrt(weights)
+        inside = np.clip(start, self.lower + 1e-6, self.upper - 1e-6)
         answer = least_squares(
-            lambda free: self._project(free, root[picked], picked)[1],
+            lambda free: self._project(free, root)[1],
             inside,
-            bounds=(low, high),
+            bounds=(self.lower, self.upper),
+            x_scale=self.upper - self.lower,
             max_nfev=60,
             xtol=1e-7,
             ftol=1e-9,
         )
         return answer.x
 
-    def objective(self, free: np.ndarray, weights: np.ndarray | None = None) -> float:
-        root = np.ones(len(self.loss)) if weights is None else np.sqrt(weights)
-        return float(np.sum(self._project(free, root, slice(None))[1] ** 2))
+    def objective(self, free: np.ndarray) -> float:
+        return float(np.sum(self._project(free, np.ones(len(self.loss)))[1] ** 2))
 
     def log_residuals(self, values: np.ndarray) -> np.ndarray:
         return np.log(self.form.loss(values, self.columns)) - np.log(self.loss)
 
-    def coefficients(self, free: np.ndarray, weights: np.ndarray, picked: Any = slice(None)) -> np.ndarray:
-        scales, _ = self._project(free, np.sqrt(weights[picked]), picked)
+    def coefficients(self, free: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        scales, _ = self._project(free, np.sqrt(weights))
         return np.concatenate([scales, self._exponents(free)])
 
-    def reweight(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Huber's estimate by iteratively reweighted least squares."""
+    def reweight(self, free: np.ndarray, huber: float | None) -> tuple[np.ndarray, np.ndarray]:
+        """Huber's estimate by iteratively reweighted least squares; its threshold follows the spread unless given."""
         weights = np.ones(len(self.loss))
-        for _ in range(REWEIGHTINGS):
+        for _ in range(REWEIGHTINGS if huber is None else MOST_REWEIGHTINGS):
             residuals = np.abs(self.log_residuals(self.coefficients(free, weights)))
-            threshold = max(HUBER_FLOOR, HUBER_TUNING * 1.4826 * float(np.median(residuals)))
-            weights = np.minimum(1.0, threshold / np.maximum(residuals, 1e-12))
+            threshold = huber or max(HUBER_FLOOR, HUBER_TUNING * 1.4826 * float(np.median(residuals)))
+            before, weights = weights, np.minimum(1.0, threshold / np.maximum(residuals, 1e-12))
             free = self.solve(free, weights)
+            if np.abs(weights - before).max() < SETTLED:
+                break
         return free, weights
-
-    def bootstrap(self, free: np.ndarray, weights: np.ndarray, count: int, seed: int) -> np.ndarray:
-        """Coefficients of refits to resampled runs, each started from the full fit."""
-        generator = np.random.default_rng(seed)
-        rows = len(self.loss)
-        samples = []
-        for _ in range(count):
-            picked = generator.integers(0, rows, rows)
-            samples.append(self.coefficients(self.solve(free, weights, picked), weights, picked))
-        return np.array(samples).reshape(count, len(self.form.coefficients))

@@ -1,42 +1,13 @@
-"""Forms of scaling laws: loss as a sum of power terms, linear in its scales, nonlinear in its exponents."""
+"""The forms of the published laws and our own, each with its own variables and way of counting."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-Columns = Mapping[str, np.ndarray]
-Terms = Callable[[np.ndarray, Columns], np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """A law before it has coefficients.
-
-    `terms` maps exponents [P] and columns of n values to [n, scales]; the loss is terms @ scales, no scale below 0.
-    """
-
-    name: str
-    says: str
-    variables: tuple[str, ...]
-    exponents: tuple[str, ...]
-    bounds: tuple[tuple[float, float], ...]  # of the exponents
-    starts: tuple[tuple[float, ...], ...]  # values to start each exponent from
-    scales: tuple[str, ...]
-    terms: Terms
-    source: str
-
-    @property
-    def coefficients(self) -> tuple[str, ...]:
-        """All names: scales, then exponents."""
-        return self.scales + self.exponents
-
-    def loss(self, values: np.ndarray, columns: Columns) -> np.ndarray:
-        """Loss from coefficient values in the order of `coefficients`."""
-        count = len(self.scales)
-        return self.terms(values[count:], columns) @ values[:count]
+from sparsedial.law.form import Columns, Form
+from sparsedial.shape.counts import active_parameters, total_parameters
 
 
 def experts_per_choice(columns: Columns) -> np.ndarray:
@@ -44,48 +15,113 @@ def experts_per_choice(columns: Columns) -> np.ndarray:
     return 1 / (1 - columns["sparsity"])
 
 
-def saturating(x: np.ndarray, most: float) -> np.ndarray:
-    """Clark's saturation of the number of experts, 1 at 1 and below `most` everywhere.
+def saturating(experts: np.ndarray, first: Any, most: Any) -> np.ndarray:
+    """Clark's saturation of the number of experts: `first` at 1, below `most` everywhere.
 
-    Source: Clark et al. 2022 (arXiv 2202.01169), eq. 4, with E_start = 1
+    Source: Clark et al. 2022 (arXiv 2202.01169)
     """
-    return 1 / (1 / (x - 1 + 1 / (1 - 1 / most)) + 1 / most)
+    return 1 / (1 / (experts - 1 + 1 / (1 / first - 1 / most)) + 1 / most)
 
 
-def _chinchilla(exponents: np.ndarray, columns: Columns) -> np.ndarray:
+def _one(columns: Columns) -> np.ndarray:
+    return np.ones_like(next(iter(columns.values())))
+
+
+def _chinchilla(exponents: np.ndarray, columns: Columns) -> list[Any]:
     alpha, beta = exponents
-    size, tokens = columns["total_parameters"], columns["tokens"]
-    return np.stack([np.ones_like(size), size**-alpha, tokens**-beta], axis=1)
+    return [_one(columns), columns["total_parameters"] ** -alpha, columns["tokens"] ** -beta]
 
 
-def _chinchilla_sparsity(exponents: np.ndarray, columns: Columns) -> np.ndarray:
+def _chinchilla_sparsity(exponents: np.ndarray, columns: Columns) -> list[Any]:
     alpha, beta, mu = exponents
-    size, tokens = columns["active_parameters"], columns["tokens"]
-    sized = size**-alpha * experts_per_choice(columns) ** -mu
-    return np.stack([np.ones_like(size), sized, tokens**-beta], axis=1)
+    sized = columns["active_parameters"] ** -alpha * experts_per_choice(columns) ** -mu
+    return [_one(columns), sized, columns["tokens"] ** -beta]
 
 
-def _clark_saturating(exponents: np.ndarray, columns: Columns) -> np.ndarray:
+def _clark_saturating(exponents: np.ndarray, columns: Columns) -> list[Any]:
     alpha, beta, mu, log_most = exponents
-    size, tokens = columns["active_parameters"], columns["tokens"]
-    sized = size**-alpha * saturating(experts_per_choice(columns), float(np.exp(log_most))) ** -mu
-    return np.stack([np.ones_like(size), sized, tokens**-beta], axis=1)
+    seen = saturating(experts_per_choice(columns), 1.0, np.exp(log_most))
+    return [_one(columns), columns["active_parameters"] ** -alpha * seen**-mu, columns["tokens"] ** -beta]
 
 
-def _sparsity_and_tokens(exponents: np.ndarray, columns: Columns) -> np.ndarray:
+def _sparsity_and_tokens(exponents: np.ndarray, columns: Columns) -> list[Any]:
     alpha, beta, mu, nu = exponents
-    size, tokens, x = columns["active_parameters"], columns["tokens"], experts_per_choice(columns)
-    return np.stack([np.ones_like(size), size**-alpha * x**-mu, tokens**-beta * x**nu], axis=1)
+    ratio = experts_per_choice(columns)
+    sized = columns["active_parameters"] ** -alpha * ratio**-mu
+    return [_one(columns), sized, columns["tokens"] ** -beta * ratio**nu]
 
 
-def _abnar(exponents: np.ndarray, columns: Columns) -> np.ndarray:
+def _abnar(exponents: np.ndarray, columns: Columns) -> list[Any]:
     alpha, beta, gamma, delta, lam = exponents
     size, tokens, active = columns["total_parameters"], columns["tokens"], 1 - columns["sparsity"]
-    return np.stack(
-        [size**-alpha, tokens**-beta, active**-lam, active**-delta * size**-gamma, np.ones_like(size)], axis=1
-    )
+    return [size**-alpha, tokens**-beta, active**-lam, active**-delta * size**-gamma, _one(columns)]
 
 
+def _clark(exponents: np.ndarray, columns: Columns) -> list[Any]:
+    first, most = exponents
+    size = np.log10(columns["active_parameters"])
+    seen = np.log10(saturating(columns["experts"], first, np.maximum(most, first + 1)))
+    return [size, seen, size * seen, _one(columns)]
+
+
+def _krajewski(exponents: np.ndarray, columns: Columns) -> list[Any]:
+    alpha, beta, gamma = exponents
+    sized = columns["total_parameters"] ** -alpha
+    return [sized, columns["tokens"] ** -beta, columns["granularity"] ** -gamma * sized, _one(columns)]
+
+
+def _ludziejewski(exponents: np.ndarray, columns: Columns) -> list[Any]:
+    alpha, delta, gamma, beta, omega, zeta, first, most = exponents
+    seen = saturating(columns["experts"], first, np.maximum(most, first + 1))
+    log = np.log(seen)
+    sized = seen**delta * columns["active_parameters"] ** (alpha + gamma * log)
+    return [sized, seen**omega * columns["tokens"] ** (beta + zeta * log), _one(columns)]
+
+
+def _zhao(exponents: np.ndarray, columns: Columns) -> list[Any]:
+    alpha, beta, k, h = exponents
+    total, active, shared = columns["total_parameters"], columns["active_parameters"], columns["shared_share"]
+    common = total**-alpha + k * active**-alpha + h * active / total
+    chosen = columns["active_experts"]
+    return [
+        chosen * common,
+        common / chosen,
+        shared**2 * common,
+        shared * common,
+        total**-alpha,
+        columns["tokens"] ** -beta,
+        active**-alpha,
+        _one(columns),
+    ]
+
+
+def no_embedding(shape: Any) -> Any:
+    """Total parameters without embedding tables."""
+    return total_parameters(shape) - shape.vocab_size * shape.d_model * (1 if shape.tied_embeddings else 2)
+
+
+def both_embeddings(shape: Any) -> Any:
+    """Active parameters with both embedding tables, tied or not."""
+    return active_parameters(shape) + shape.vocab_size * shape.d_model * (1 if shape.tied_embeddings else 0)
+
+
+def granularity(shape: Any) -> Any:
+    """4 d_model / d_expert; 1 for dense. Source: Krajewski et al. 2024 (arXiv 2402.07871)"""
+    sparse = shape.experts > 0
+    return np.where(sparse, 4 * shape.d_model / np.where(sparse, shape.d_expert, 1), 1.0)
+
+
+def active_experts(shape: Any) -> Any:
+    """Experts that one token visits, shared ones too; 1 for dense."""
+    return np.maximum(shape.top_k + shape.shared_experts, 1)
+
+
+def shared_share(shape: Any) -> Any:
+    """Share of the shared experts in those that a token visits."""
+    return shape.shared_experts / active_experts(shape)
+
+
+POWER = (0.02, 2.0)
 SIZE_STARTS = (0.2, 0.4, 0.7)
 FORMS = {
     form.name: form
@@ -95,7 +131,7 @@ FORMS = {
             says="E + A / total_parameters^alpha + B / tokens^beta",
             variables=("total_parameters", "tokens"),
             exponents=("alpha", "beta"),
-            bounds=((0.02, 2.0), (0.02, 2.0)),
+            bounds=(POWER, POWER),
             starts=(SIZE_STARTS, SIZE_STARTS),
             scales=("E", "A", "B"),
             terms=_chinchilla,
@@ -106,7 +142,7 @@ FORMS = {
             says="e + a / (active_parameters^alpha x^mu) + b / tokens^beta, x = 1/(1 - sparsity)",
             variables=("active_parameters", "tokens", "sparsity"),
             exponents=("alpha", "beta", "mu"),
-            bounds=((0.02, 2.0), (0.02, 2.0), (-0.5, 1.5)),
+            bounds=(POWER, POWER, (-0.5, 1.5)),
             starts=(SIZE_STARTS, SIZE_STARTS, (0.0, 0.3)),
             scales=("e", "a", "b"),
             terms=_chinchilla_sparsity,
@@ -117,18 +153,18 @@ FORMS = {
             says="as chinchilla_sparsity, with x saturating below exp(log_most)",
             variables=("active_parameters", "tokens", "sparsity"),
             exponents=("alpha", "beta", "mu", "log_most"),
-            bounds=((0.02, 2.0), (0.02, 2.0), (-0.5, 1.5), (0.7, 9.0)),
+            bounds=(POWER, POWER, (-0.5, 1.5), (0.7, 9.0)),
             starts=(SIZE_STARTS, SIZE_STARTS, (0.3,), (2.0, 4.0)),
             scales=("e", "a", "b"),
             terms=_clark_saturating,
-            source="ours, with the saturation of Clark et al. 2022 (arXiv 2202.01169), eq. 4",
+            source="ours, with the saturation of Clark et al. 2022 (arXiv 2202.01169)",
         ),
         Form(
             name="sparsity_and_tokens",
             says="e + a / (active_parameters^alpha x^mu) + b x^nu / tokens^beta, x = 1/(1 - sparsity)",
             variables=("active_parameters", "tokens", "sparsity"),
             exponents=("alpha", "beta", "mu", "nu"),
-            bounds=((0.02, 2.0), (0.02, 2.0), (-0.5, 1.5), (-0.5, 1.0)),
+            bounds=(POWER, POWER, (-0.5, 1.5), (-0.5, 1.0)),
             starts=(SIZE_STARTS, SIZE_STARTS, (0.3,), (0.0, 0.2)),
             scales=("e", "a", "b"),
             terms=_sparsity_and_tokens,
@@ -139,11 +175,71 @@ FORMS = {
             says="a / N^alpha + b / D^beta + c / (1-S)^lambda + d / ((1-S)^delta N^gamma) + e",
             variables=("total_parameters", "tokens", "sparsity"),
             exponents=("alpha", "beta", "gamma", "delta", "lambda"),
-            bounds=((0.02, 2.0), (0.02, 2.0), (0.02, 2.0), (-1.5, 1.5), (-1.5, 1.5)),
+            bounds=(POWER, POWER, POWER, (-1.5, 1.5), (-1.5, 1.5)),
             starts=(SIZE_STARTS, SIZE_STARTS, (0.2,), (-0.3, 0.3), (-0.3, 0.3)),
             scales=("a", "b", "c", "d", "e"),
             terms=_abnar,
-            source="Abnar et al. 2025 (arXiv 2501.12370), eq. 5",
+            source="Abnar et al. 2025 (arXiv 2501.12370)",
+        ),
+        Form(
+            name="clark",
+            says="log10 L = a log10 N + b log10 x + c log10 N log10 x + d, x saturating from E_start to E_max",
+            variables=("active_parameters", "experts"),
+            exponents=("E_start", "E_max"),
+            bounds=((1.0, 20.0), (8.0, 5000.0)),
+            starts=((1.5, 4.0), (100.0, 500.0)),
+            scales=("a", "b", "c", "d"),
+            signed=("a", "b", "c", "d"),
+            log10=True,
+            terms=_clark,
+            source="Clark et al. 2022 (arXiv 2202.01169); logs to base 10",
+        ),
+        Form(
+            name="krajewski",
+            says="c + (g / granularity^gamma + a) / total_parameters^alpha + b / tokens^beta, without embeddings",
+            variables=("total_parameters", "tokens", "granularity"),
+            exponents=("alpha", "beta", "gamma"),
+            bounds=(POWER, POWER, (0.02, 3.0)),
+            starts=((0.1, 0.3, 0.6), (0.1, 0.3, 0.6), (0.3, 0.8)),
+            scales=("a", "b", "g", "c"),
+            terms=_krajewski,
+            source="Krajewski et al. 2024 (arXiv 2402.07871)",
+            counted={"total_parameters": no_embedding, "granularity": granularity},
+        ),
+        Form(
+            name="ludziejewski",
+            says="a x^delta N_a^(alpha + gamma ln x) + b x^omega D^(beta + zeta ln x) + c, x saturating as Clark's",
+            variables=("active_parameters", "tokens", "experts"),
+            exponents=("alpha", "delta", "gamma", "beta", "omega", "zeta", "E_start", "E_max"),
+            bounds=(
+                (-1.5, -0.02),
+                (-1.5, 1.0),
+                (-0.1, 0.1),
+                (-1.5, -0.02),
+                (-1.0, 1.5),
+                (-0.1, 0.1),
+                (1.0, 20.0),
+                (8.0, 5000.0),
+            ),
+            starts=((-0.2, -0.4), (-0.2,), (0.0,), (-0.2, -0.4), (0.2,), (0.0,), (1.5,), (200.0,)),
+            scales=("a", "b", "c"),
+            terms=_ludziejewski,
+            source="Ludziejewski et al. 2025 (arXiv 2502.05172)",
+            counted={"active_parameters": both_embeddings},
+        ),
+        Form(
+            name="zhao",
+            says="(e G + f/G + m s^2 + n s)(1/N^alpha + k/N_a^alpha + h N_a/N) + a/N^alpha + b/D^beta"
+            " + c/N_a^alpha + eps, G active experts, s the share of shared ones",
+            variables=("total_parameters", "active_parameters", "tokens", "active_experts", "shared_share"),
+            exponents=("alpha", "beta", "k", "h"),
+            bounds=(POWER, POWER, (0.0, 1.0), (0.0, 1.0)),
+            starts=(SIZE_STARTS, SIZE_STARTS, (0.01,), (0.03,)),
+            scales=("e", "f", "m", "n", "a", "b", "c", "eps"),
+            signed=("n",),
+            terms=_zhao,
+            source="Zhao et al. 2025 (arXiv 2509.23678); one second-hand source",
+            counted={"active_experts": active_experts, "shared_share": shared_share},
         ),
     )
 }

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.law.forms import FORMS, Form
-from sparsedial.shape.counts import active_parameters, total_parameters
-from sparsedial.shape.shape import Shape
+from sparsedial.law.form import Form
+from sparsedial.law.forms import FORMS
+
+SLACK = 1.01  # beyond a fitted range before it is said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +53,7 @@ class Law:
 
     def sampled_loss(self, **variables: Any) -> np.ndarray:
         """Predicted loss by each bootstrap sample. Shapes: [samples, n]"""
-        columns = self._columns(variables)
-        return np.stack([self.as_form.loss(sample, columns) for sample in self._sample_array])
+        return self.as_form.loss(self._sample_array, self._columns(variables))
 
     @functools.cached_property
     def _sample_array(self) -> np.ndarray:
@@ -74,21 +74,16 @@ class Law:
         low, high = np.quantile(sampled, [tail, 1 - tail], axis=0)
         return low, high
 
-    def variables(self, shape: Shape, tokens: float) -> dict[str, float]:
-        """The law's variables for a shape: every stored parameter, those one token uses (both embeddings), 1 - K/E."""
-        values = {
-            "total_parameters": float(total_parameters(shape)),
-            "active_parameters": float(active_parameters(shape)),
-            "tokens": float(tokens),
-            "sparsity": shape.sparsity,
-        }
+    def variables(self, shape: Any, tokens: Any) -> dict[str, Any]:
+        """The law's variables of a Shape, or of Shapes as columns, counted as this law counts."""
+        values = {**self.as_form.count(shape), "tokens": tokens}
         return {name: values[name] for name in self.as_form.variables}
 
     def outside(self, variables: Mapping[str, float]) -> dict[str, float]:
         """How far beyond the fitted range each variable lies, as a factor above 1; empty inside."""
         factors = {}
         for name, (low, high) in self.fitted_range.items():
-            if name in variables and name != "sparsity" and not low <= variables[name] <= high:
+            if name in variables and name != "sparsity" and not low / SLACK <= variables[name] <= high * SLACK:
                 factors[name] = float(max(low / variables[name], variables[name] / high))
         return factors
 

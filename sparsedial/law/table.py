@@ -1,10 +1,8 @@
-"""A table of runs as columns: a study's own, CSV, or JSON lines; columns by name, rows by an expression."""
+"""A table of runs as columns: a study's own, CSV, JSON lines or Parquet; columns by name, rows by an expression."""
 
 from __future__ import annotations
 
 import ast
-import csv
-import json
 import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from sparsedial.errors import UserError, nearest
 from sparsedial.store import read_json
 
+MOST_RUNS = 20_000
 COMPARE: dict[type, Callable[..., Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -34,48 +33,86 @@ ARITHMETIC: dict[type, Callable[..., Any]] = {
 }
 
 
-def read_table(path: Path, columns: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The numeric columns of a table; `columns` maps our names to the table's own where they differ.
+def read_table(path: Path, columns: Mapping[str, str], where: str | None = None) -> dict[str, np.ndarray]:
+    """A table under our names: the columns that `columns` maps, and every other column of numbers under its own.
 
-    A study (its folder or `study.json`) gives its finished cells.
+    `columns` names the table's own columns, or arithmetic over them (`params_b * 1e9`); `where` picks rows first. A
+    study (its folder or `study.json`) gives its finished cells.
 
-    Raises: UserError for a missing or unreadable file, or a column that is missing, not a number, or not positive.
+    Raises: UserError for a missing or unreadable file, no rows or too many, or a mapped column that is missing or holds
+    anything but numbers in the rows that are left.
     """
-    rows = _read_rows(path)
+    table = _read(path)
+    if where is not None and table:
+        picked = matching(table, where)
+        table = {name: values[picked] for name, values in table.items()}
+    rows = len(next(iter(table.values()))) if table else 0
     if not rows:
-        raise UserError(f"{path}: holds no runs")
-    names = {name for row in rows for name in row}
-    for ours, theirs in columns.items():
-        if theirs not in names:
-            raise UserError(
-                f"{path}: no column '{theirs}' for {ours}",
-                hint=nearest(theirs, names) or f"it has {', '.join(sorted(names))}",
-            )
-    taken = {name: name for name in names if name not in columns.values()} | dict(columns)
-    table = {ours: _numbers(rows, theirs) for ours, theirs in taken.items()}
-    kept = {name: values for name, values in table.items() if values is not None}
-    for name in columns:
-        if name not in kept:
-            raise UserError(f"{path}: column '{columns[name]}' holds something else than numbers")
-    return kept
+        raise UserError(f"{path}: holds no runs" + (f" with {where}" if where else ""))
+    if rows > MOST_RUNS:
+        raise UserError(
+            f"{path}: {rows:,} rows are too many: a law is fitted to runs, one row each",
+            hint="keep each run's last row, like --where 'step == 250000'",
+        )
+    numbers = {name: values for name, values in table.items() if _all_numbers(values)}
+    found = {name: values for name, values in numbers.items() if name not in columns.values()}
+    return found | {ours: _mapped(path, table, numbers, ours, theirs) for ours, theirs in columns.items()}
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def _all_numbers(values: np.ndarray) -> bool:
+    return values.dtype == float and bool(np.isfinite(values).all())
+
+
+def _mapped(
+    path: Path, table: Mapping[str, np.ndarray], numbers: Mapping[str, np.ndarray], ours: str, theirs: str
+) -> np.ndarray:
+    if theirs in numbers:
+        return numbers[theirs]
+    if theirs in table:
+        raise UserError(f"{path}: column '{theirs}' holds something else than numbers in some rows")
+    if theirs.isidentifier():
+        raise UserError(
+            f"{path}: no column '{theirs}' for {ours}",
+            hint=nearest(theirs, table) or f"it has {', '.join(sorted(table))}",
+        )
+    values = np.asarray(_evaluate(_parsed(theirs), numbers, theirs), dtype=float)
+    return np.broadcast_to(values, (len(next(iter(table.values()))),))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Every column as floats, with NaN where an entry is missing, or as words."""
+    import polars
+
     if path.is_dir():
         path = path / "study.json"
+    readers = {
+        ".csv": lambda: polars.read_csv(path, infer_schema_length=None),
+        ".jsonl": lambda: polars.read_ndjson(path, infer_schema_length=None),
+        ".ndjson": lambda: polars.read_ndjson(path, infer_schema_length=None),
+        ".parquet": lambda: polars.read_parquet(path),
+    }
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
     try:
         if path.name == "study.json":
-            return _study_rows(path)
-        text = path.read_text()
-        if path.suffix == ".csv":
-            return list(csv.DictReader(text.splitlines()))
-        if path.suffix in (".jsonl", ".ndjson"):
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as a table ({error})") from error
-    raise UserError(f"{path}: unknown kind of table", hint="a study's folder, .csv or .jsonl")
+            frame = polars.DataFrame(_study_rows(path), infer_schema_length=None)
+        elif (kind := path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix) in readers:
+            frame = readers[kind]()
+        else:
+            raise UserError(
+                f"{path}: unknown kind of table", hint="a study's folder, .csv, .jsonl (also .gz) or .parquet"
+            )
+    except polars.exceptions.NoDataError:
+        return {}
+    except (OSError, ValueError, polars.exceptions.PolarsError) as error:
+        raise UserError(f"{path}: not readable as a table ({' '.join(str(error).split())[:120]})") from error
+    return {name: _values(frame[name]) for name in frame.columns}
+
+
+def _values(column: Any) -> np.ndarray:
+    if column.dtype.is_numeric():
+        return column.cast(float).fill_null(float("nan")).to_numpy()
+    return np.array([str(value) for value in column])
 
 
 def _study_rows(path: Path) -> list[dict[str, Any]]:
@@ -83,16 +120,15 @@ def _study_rows(path: Path) -> list[dict[str, Any]]:
     if "cells_table" not in record:
         raise UserError(f"{path}: the study is not finished", hint="the same `study` command goes on with it")
     cells = [row for row in record["cells_table"] if row["status"] == "finished"]
-    return [{**row, "flops": row["budget_flops"], "experts": max(1, row["experts"])} for row in cells]
-
-
-def _numbers(rows: list[dict[str, Any]], name: str) -> np.ndarray | None:
-    """A column, or None where not every row has a finite number there."""
-    try:
-        values = np.array([float(row[name]) for row in rows])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return values if np.isfinite(values).all() else None
+    names = ("loss", "total_parameters", "active_parameters", "tokens", "sparsity", "d_model", "seconds")
+    return [
+        {
+            **{name: row[name] for name in names},
+            "flops": row["budget_flops"],
+            "experts": 1 / (1 - row["sparsity"]),  # as laws count them: how many times those that a token visits
+        }
+        for row in cells
+    ]
 
 
 def matching(table: Mapping[str, np.ndarray], expression: str) -> np.ndarray:
@@ -100,15 +136,18 @@ def matching(table: Mapping[str, np.ndarray], expression: str) -> np.ndarray:
 
     Raises: UserError for anything but comparisons, arithmetic, and/or/not over the table's columns.
     """
-    try:
-        tree = ast.parse(expression, mode="eval").body
-    except SyntaxError as error:
-        raise UserError(f"cannot read the expression '{expression}'", hint="like flops>1e12") from error
-    result = _evaluate(tree, table, expression)
+    result = _evaluate(_parsed(expression), table, expression)
     size = len(next(iter(table.values())))
     if np.shape(result) != (size,) or np.asarray(result).dtype != bool:
         raise UserError(f"'{expression}' is no condition on rows", hint="like flops>1e12")
     return np.asarray(result)
+
+
+def _parsed(expression: str) -> ast.AST:
+    try:
+        return ast.parse(expression, mode="eval").body
+    except SyntaxError as error:
+        raise UserError(f"cannot read the expression '{expression}'", hint="like flops>1e12") from error
 
 
 def _evaluate(node: ast.AST, table: Mapping[str, np.ndarray], expression: str) -> Any:
@@ -119,7 +158,7 @@ def _evaluate(node: ast.AST, table: Mapping[str, np.ndarray], expression: str) -
         if node.id not in table:
             raise UserError(f"'{expression}': no column '{node.id}'", hint=nearest(node.id, table))
         return table[node.id]
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str):
         return node.value
     if isinstance(node, ast.BoolOp):
         join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or

@@ -32,11 +32,11 @@ FEATURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A predicted figure with the spread that the profile's own error gives it."""
+    """A predicted figure, or a column of them, with the spread that the profile's own error gives it."""
 
-    value: float
-    low: float
-    high: float
+    value: Any
+    low: Any
+    high: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Profile:
     rows: tuple[dict[str, Any], ...]  # what was measured
     process_bytes: float = 0.0  # memory of a process before it has a model
 
-    def step_seconds(self, shape: Shape, batch: int, context: int) -> Estimate:
+    def step_seconds(self, shape: Any, batch: int, context: int) -> Estimate:
         """Seconds of one training step."""
         values = features(shape, batch, context)
         seconds = sum(self.coefficients[name] * values[name] for name in FEATURES)
@@ -94,28 +94,28 @@ class Profile:
         return Profile(**{**values, "rows": tuple(values["rows"])})
 
 
-def features(shape: Shape, batch: int, context: int) -> dict[str, float]:
-    """The physical quantities of one training step."""
+def features(shape: Any, batch: int, context: int) -> dict[str, Any]:
+    """The physical quantities of one training step of a Shape, or of Shapes as columns."""
     tokens = batch * context
     parts = flops_by_part(shape, context)
     dense = ("attention_projections", "shared_experts", "dense_feed_forward", "router", "unembedding")
     return {
         "step": 1.0,
-        "layers": float(shape.layers),
-        "sparse_layers": float(shape.sparse_layers),
-        "experts": float(shape.sparse_layers * shape.experts),
+        "layers": 1.0 * shape.layers,
+        "sparse_layers": 1.0 * shape.sparse_layers,
+        "experts": 1.0 * shape.sparse_layers * shape.experts,
         "dense_flops": 3.0 * tokens * sum(parts[name] for name in dense),
         "expert_flops": 3.0 * tokens * parts["routed_experts"],
-        "attention_scores": float(shape.layers * shape.heads * batch * context**2),
-        "stream": float(tokens * shape.d_model * shape.layers),
-        "logits": float(tokens * shape.vocab_size),
-        "routed_rows": float(tokens * shape.top_k * shape.d_model * shape.sparse_layers),
-        "router_scores": float(tokens * shape.experts * shape.sparse_layers),
-        "parameters": float(total_parameters(shape)),
+        "attention_scores": 1.0 * shape.layers * shape.heads * batch * context**2,
+        "stream": 1.0 * tokens * shape.d_model * shape.layers,
+        "logits": 1.0 * tokens * shape.vocab_size,
+        "routed_rows": 1.0 * tokens * shape.top_k * shape.d_model * shape.sparse_layers,
+        "router_scores": 1.0 * tokens * shape.experts * shape.sparse_layers,
+        "parameters": 1.0 * total_parameters(shape),
     }
 
 
-def training_bytes(shape: Shape, batch: int, context: int, value_bytes: int = 4) -> float:
+def training_bytes(shape: Any, batch: int, context: int, value_bytes: int = 4) -> float:
     """Weights, gradient and AdamW's two moments in fp32, and what the backward pass keeps."""
     tokens = batch * context
     attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim * 3 + shape.d_model * 4

@@ -1,8 +1,7 @@
-"""Search over real shapes: the best predicted loss for a budget in any currency, and where sparse begins to win."""
+"""A study's own shapes ranked for a budget in any currency, and its plan."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,11 +10,12 @@ import numpy as np
 
 from sparsedial.law.law import Law
 from sparsedial.machine.profile import Profile
+from sparsedial.planning.costs import Costs
 from sparsedial.shape.counts import active_parameters, sparsity_of, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
+from sparsedial.shape.shapes import Shapes
 
 NEAR_OPTIMAL = 0.005  # of the best predicted loss
-CURRENCIES = ("flops", "seconds", "joules")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +26,6 @@ class Answer:
     steps: int
     tokens: int
     predicted: dict[str, float]  # mean, low, high
-
-
-def cost_per_token(shape: Shape, currency: str, profile: Profile, batch: int, context: int) -> float:
-    """What one trained token costs in a currency."""
-    if currency == "flops":
-        return float(training_flops_per_token(shape, context))
-    seconds = profile.step_seconds(shape, batch, context).value / (batch * context)
-    return seconds if currency == "seconds" else seconds * profile.watts
 
 
 def rank(
@@ -48,32 +40,26 @@ def rank(
     least_steps: int = 1,
 ) -> list[Answer]:
     """An answer for every shape that the budget trains for at least `least_steps`, best predicted loss first."""
-    affordable = []
-    for shape in shapes:
-        steps = int(budget / (cost_per_token(shape, currency, profile, batch, context) * batch * context))
-        if steps >= least_steps:
-            affordable.append((shape, steps))
-    if not affordable:
+    columns = Shapes.of(shapes)
+    per_token = Costs(machine=profile, batch=batch, context=context).per_token(columns, currency)
+    steps = (budget / (per_token * batch * context)).astype(int)
+    enough = np.flatnonzero(steps >= least_steps)
+    if not len(enough):
         return []
-    columns = variable_columns(law, [(shape, steps * batch * context) for shape, steps in affordable])
-    means = law.loss(**columns)
-    lows, highs = law.interval(**columns)
+    tokens = steps[enough] * batch * context
+    variables = law.variables(columns.pick(enough), tokens)
+    means = law.loss(**variables)
+    lows, highs = law.interval(**variables)
     answers = [
         Answer(
-            shape=shape,
-            steps=steps,
-            tokens=steps * batch * context,
+            shape=shapes[int(place)],
+            steps=int(steps[place]),
+            tokens=int(steps[place]) * batch * context,
             predicted={"mean": float(mean), "low": float(low), "high": float(high)},
         )
-        for (shape, steps), mean, low, high in zip(affordable, means, lows, highs, strict=True)
+        for place, mean, low, high in zip(enough, means, lows, highs, strict=True)
     ]
     return sorted(answers, key=lambda answer: answer.predicted["mean"])
-
-
-def variable_columns(law: Law, points: Sequence[tuple[Shape, float]]) -> dict[str, np.ndarray]:
-    """The law's variables for many shapes with their tokens, as columns."""
-    rows = [law.variables(shape, tokens) for shape, tokens in points]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def near_optimal(answers: Sequence[Answer]) -> dict[str, list[float]]:
@@ -97,73 +83,6 @@ def binding_constraints(best: Shape, shapes: Sequence[Shape]) -> list[str]:
     elif best.d_model == widths[-1]:
         bounds.append(f"d_model={widths[-1]}: the largest size tried at this sparsity")
     return bounds
-
-
-def crossover(
-    law: Law,
-    dense: Sequence[Shape],
-    sparse: Sequence[Shape],
-    *,
-    currency: str,
-    low: float,
-    high: float,
-    profile: Profile,
-    batch: int,
-    context: int,
-    points: int = 25,
-) -> tuple[dict[str, Any] | None, str | None]:
-    """The budget from which on the best sparse shape is predicted to beat the best dense one; or None and the reason.
-
-    Looked for between `low` and `high`. The interval comes from those of the law's bootstrap samples that have a
-    crossover there.
-    """
-    budgets = np.geomspace(low, high, points)
-    gaps = np.array(
-        [
-            _best_losses(law, dense, currency, budget, profile, batch, context)
-            - _best_losses(law, sparse, currency, budget, profile, batch, context)
-            for budget in budgets
-        ]
-    )
-    crossings = [_first_crossing(budgets, gaps[:, place]) for place in range(gaps.shape[1])]
-    if crossings[0] is None or not low < crossings[0] < high:
-        if crossings[0] is None:
-            return None, f"dense is predicted to win at the largest budget looked at, {high:.3g} {currency}"
-        return None, f"sparse is predicted to win at every budget from {low:.3g} to {high:.3g} {currency}"
-    tail = (1 - law.confidence) / 2
-    found = [crossing for crossing in crossings[1:] if crossing is not None]
-    bounds = np.quantile(found, [tail, 1 - tail]) if found else [math.nan, math.nan]
-    fitted = law.fitted_range.get("flops", [0.0, math.inf])
-    found_at = {
-        "currency": currency,
-        "value": float(crossings[0]),
-        "low": float(bounds[0]) if found else None,
-        "high": float(bounds[1]) if found else None,
-        "within_fitted_range": currency != "flops" or bool(fitted[0] <= crossings[0] <= fitted[1]),
-    }
-    return found_at, None
-
-
-def _best_losses(
-    law: Law, shapes: Sequence[Shape], currency: str, budget: float, profile: Profile, batch: int, context: int
-) -> np.ndarray:
-    """The least loss at a budget, by the fit and then by each bootstrap sample."""
-    tokens = [budget / cost_per_token(shape, currency, profile, batch, context) for shape in shapes]
-    columns = variable_columns(law, list(zip(shapes, tokens, strict=True)))
-    by_sample = law.sampled_loss(**columns) if law.samples else np.empty((0, len(shapes)))
-    return np.concatenate([[law.loss(**columns).min()], by_sample.min(axis=1)])
-
-
-def _first_crossing(budgets: np.ndarray, gaps: np.ndarray) -> float | None:
-    """The budget behind which the gap stays positive; the low end where it always is, None where it ends below."""
-    if gaps[-1] <= 0:
-        return None
-    below = np.nonzero(gaps <= 0)[0]
-    if not len(below):
-        return float(budgets[0])
-    left = below[-1]
-    share = gaps[left] / (gaps[left] - gaps[left + 1])
-    return float(np.exp(np.log(budgets[left]) + share * np.log(budgets[left + 1] / budgets[left])))
 
 
 def plan_record(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from sparsedial.errors import UserError
 from sparsedial.shape.shape import Shape
 
+RUNGS: tuple[int, ...] = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # values of d_model
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:

@@ -106,6 +106,11 @@ class Shape:
         return 1 - self.top_k / self.experts if self.experts else 0.0
 
     @property
+    def experts_per_choice(self) -> float:
+        """experts/top_k, how many times as many routed experts a layer holds as one token visits; 1 for dense."""
+        return self.experts / self.top_k if self.experts else 1.0
+
+    @property
     def activation_ratio(self) -> float:
         """(top_k + shared) / (experts + shared); 1 for dense.
 

@@ -10,11 +10,10 @@ from statistics import median
 from sparsedial.errors import UserError
 from sparsedial.machine.profile import Profile
 from sparsedial.shape.counts import total_parameters, training_flops_per_token
-from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.units import human_seconds
 
-RUNGS: tuple[int, ...] = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 LEAST_STEPS, LAW_STEPS = 300, 400  # of a cell; where four budgets carry a law: of short runs the seed decides
 START_RUNGS = 3
 EXTENSIONS = 3  # per sparsity and budget: how often an open side is followed

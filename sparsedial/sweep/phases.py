@@ -263,7 +263,7 @@ def law_rows(layout: Layout, done: dict[Cell, dict[str, Any]]) -> dict[str, np.n
         "active_parameters": [active_parameters(shape) for _, shape, _ in rows],
         "tokens": [record["tokens"] for _, _, record in rows],
         "sparsity": [shape.sparsity for _, shape, _ in rows],
-        "experts": [max(shape.experts, 1) for _, shape, _ in rows],
+        "experts": [shape.experts_per_choice for _, shape, _ in rows],
         "flops": [cell.budget_flops for cell, _, _ in rows],
         "d_model": [cell.d_model for cell, _, _ in rows],
     }

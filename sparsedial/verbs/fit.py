@@ -19,6 +19,8 @@ from sparsedial.law.table import matching, read_table
 from sparsedial.store import write_json
 from sparsedial.units import parse_count
 
+LEAST_COUNT = 1000.0  # no model has fewer parameters, no run fewer tokens
+
 
 def _pairs(text: Any) -> dict[str, str]:
     """`a=b,c=d`, or a table from a settings file."""
@@ -42,22 +44,28 @@ class FitSettings:
     """Which table, which form, and what is held out."""
 
     table: Path | None = field(
-        default=None, metadata={"positional": True, "nargs": "?", "help": "a study's folder, .csv or .jsonl"}
+        default=None, metadata={"positional": True, "nargs": "?", "help": "a study's folder, .csv, .jsonl or .parquet"}
     )
     form: str = field(default="chinchilla_sparsity", metadata={"metavar": "FORM", "help": "a name of --list-forms"})
     columns: dict[str, str] = field(
         default_factory=dict,
         metadata={"parse": _pairs, "metavar": "OURS=THEIRS,…", "help": "the table's own names of loss, tokens, …"},
     )
+    where: str | None = field(default=None, metadata={"metavar": "EXPR", "help": "rows to keep, like step==250000"})
     hold_out: str | None = field(
-        default=None, metadata={"metavar": "EXPR", "help": "rows to predict, like flops>1e12 [the largest budget]"}
+        default=None,
+        metadata={"metavar": "EXPR", "help": "rows to predict, like flops>1e12, or sparsest [the largest budget]"},
     )
     pin: dict[str, float] = field(
         default_factory=dict,
         metadata={"parse": _pins, "metavar": "NAME=VALUE", "help": "coefficients that are not fitted"},
     )
+    huber: float | None = field(
+        default=None,
+        metadata={"metavar": "DELTA", "help": "log loss from which a residual counts less [by the spread]"},
+    )
     bootstrap: int = field(
-        default=200, metadata={"metavar": "N", "help": "refits to resampled runs, for the intervals"}
+        default=200, metadata={"metavar": "N", "help": "refits to resampled residuals, for the intervals"}
     )
     seed: int = field(default=0, metadata={"metavar": "N", "help": "of the resampling"})
     out: Path | None = field(default=None, metadata={"metavar": "FILE", "help": "write the law there too"})
@@ -74,7 +82,7 @@ def fit(settings: FitSettings) -> dict[str, Any]:
     if settings.list_forms:
         return {"forms": {name: {"says": form.says, "source": form.source} for name, form in FORMS.items()}}
     if settings.table is None:
-        raise UserError("fit: no table", hint="name a study's folder, a .csv or a .jsonl")
+        raise UserError("fit: no table", hint="name a study's folder, a .csv, .jsonl or .parquet")
     if settings.form not in FORMS:
         from sparsedial.errors import nearest
 
@@ -86,7 +94,14 @@ def fit(settings: FitSettings) -> dict[str, Any]:
     reason = refusal(rows, settings.form)
     if reason is not None:
         return _record(None, rows, None, reason)
-    law = fit_law(rows, settings.form, pin=settings.pin, bootstrap=settings.bootstrap, seed=settings.seed)
+    law = fit_law(
+        rows,
+        settings.form,
+        pin=settings.pin,
+        bootstrap=settings.bootstrap,
+        seed=settings.seed,
+        huber=settings.huber,
+    )
     record = _record(law, rows, _held_out(rows, settings), None)
     if settings.out is not None:
         write_json(settings.out, {**law.record(), "held_out": record["held_out"]})
@@ -94,7 +109,7 @@ def fit(settings: FitSettings) -> dict[str, Any]:
 
 
 def _rows(settings: FitSettings) -> Rows:
-    table = read_table(settings.table or Path(), settings.columns)
+    table = read_table(settings.table or Path(), settings.columns, settings.where)
     form = FORMS[settings.form]
     for name in ("loss", *form.variables):
         if name not in table:
@@ -106,13 +121,14 @@ def _rows(settings: FitSettings) -> Rows:
         if not positive.all():
             place = int(np.argmin(positive))
             raise UserError(f"{settings.table}: row {place + 1} has {name}={table[name][place]:g}")
+    _units(settings, table)
     return table
 
 
 def _held_out(rows: Rows, settings: FitSettings) -> dict[str, Any] | None:
     """How the form, fitted to the other rows, predicts those held out; None where the rest cannot support it."""
     if settings.hold_out is not None:
-        top = matching(rows, settings.hold_out)
+        top = _sparsest(rows) if settings.hold_out == "sparsest" else matching(rows, settings.hold_out)
         if not top.any() or top.all():
             raise UserError(f"fit: --hold-out '{settings.hold_out}' picks {int(top.sum())} of {len(top)} rows")
     elif "flops" in rows and len(np.unique(rows["flops"])) > 1:
@@ -124,6 +140,34 @@ def _held_out(rows: Rows, settings: FitSettings) -> dict[str, Any] | None:
         return None
     law = fit_law(below, settings.form, pin=settings.pin, bootstrap=0, seed=settings.seed)
     return held_out_check(below, select(rows, top), law)
+
+
+def _sparsest(rows: Rows) -> np.ndarray:
+    for name in ("sparsity", "experts"):
+        if name in rows:
+            return rows[name] == rows[name].max()
+    raise UserError("fit: --hold-out sparsest needs a column 'sparsity' or 'experts'")
+
+
+def _units(settings: FitSettings, rows: Rows) -> None:
+    """Refuse what is obviously in other units than ours.
+
+    Raises: UserError that says which column, and how to convert it.
+    """
+    for name in ("total_parameters", "active_parameters", "tokens"):
+        if name in rows and rows[name].max() < LEAST_COUNT:
+            raise UserError(
+                f"{settings.table}: {name} is at most {rows[name].max():g}, which looks like millions or billions",
+                hint=f"--columns '{name}={settings.columns.get(name, name)}*1e9' converts it",
+            )
+    source = settings.columns.get("loss", "loss").lower()
+    if source.isidentifier() and any(word in source for word in ("bit", "bpb", "bpc")):
+        raise UserError(
+            f"{settings.table}: '{source}' looks like bits, and a law's loss is in nats per token",
+            hint=f"--columns 'loss={source}*0.6931' converts bits per token",
+        )
+    if rows["loss"].min() == rows["loss"].max():
+        raise UserError(f"{settings.table}: loss is {rows['loss'][0]:g} in every row")
 
 
 def _record(law: Law | None, rows: Rows, held_out: dict[str, Any] | None, refused: str | None) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sparsedial.errors import UserError
 from sparsedial.law.choose import compare, held_out_check, select
 from sparsedial.law.fit import fit
@@ -19,10 +21,14 @@ from sparsedial.law.law import Law
 from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import describe, usable_cores
 from sparsedial.machine.profile import Profile, measure_profile
-from sparsedial.planning.search import Answer, binding_constraints, crossover, near_optimal, plan_record
+from sparsedial.planning.budget import Constraints
+from sparsedial.planning.costs import Costs
+from sparsedial.planning.crossing import crossover
+from sparsedial.planning.search import Answer, binding_constraints, near_optimal, plan_record
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
+from sparsedial.shape.shapes import Shapes
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
 from sparsedial.sweep.grid import Cell, Layout, cell_seconds, fit_to_time, lay, predict_phases
 from sparsedial.sweep.phases import GRID_SEED, Clock, Setup, law_rows, pick_device, scan_rates, train_grid
@@ -55,6 +61,7 @@ BUDGET_RATIOS: dict[float, tuple[tuple[float, ...], ...]] = {
 LONG_SECONDS = max(BUDGET_RATIOS)
 PLANNED_SHARE = 0.95  # of the time that the layout may be predicted to take; the rest absorbs what the profile misses
 REPORT_SECONDS = 15.0
+CROSSOVER_POINTS = 25
 LEAST_SEEDS, MOST_SEEDS = 3, 5
 PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
 PROFILE_FLOPS_PER_SECOND = 2e10  # about what one core trains with: the profile takes as long as a largest cell
@@ -644,14 +651,11 @@ def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> tuple[
     costs = [cell_seconds(layout, profile, cell) for cell in layout.cells]
     return crossover(
         law,
-        shapes["dense"],
-        shapes["sparse"],
+        Shapes.of(shapes["dense"] + shapes["sparse"]),
         currency="seconds",
-        low=min(costs) / 10,
-        high=max(costs) * 10,
-        profile=profile,
-        batch=layout.batch,
-        context=layout.ladder.context,
+        budgets=np.geomspace(min(costs) / 10, max(costs) * 10, CROSSOVER_POINTS),
+        costs=Costs(machine=profile, batch=layout.batch, context=layout.ladder.context),
+        constraints=Constraints(least_tokens=1.0),
     )
 
 

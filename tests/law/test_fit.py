@@ -16,6 +16,10 @@ TRUTH = {
     "clark_saturating": [1.0, 60.0, 120.0, 0.4, 0.37, 0.3, 3.0],
     "sparsity_and_tokens": [1.0, 60.0, 120.0, 0.4, 0.37, 0.3, 0.1],
     "abnar": [300.0, 120.0, 0.4, 40.0, 0.8, 0.5, 0.37, 0.3, -0.2, -0.3],
+    "clark": [-0.08, -0.11, 0.009, 1.1, 1.9, 300.0],
+    "krajewski": [18.0, 30.0, 2.1, 0.47, 0.15, 0.16, 0.58],
+    "ludziejewski": [36.0, 36.0, 1.3, -0.19, -0.23, 0.01, -0.18, 0.55, -0.026, 2.1, 290.0],
+    "zhao": [0.16, 7.2, 5.1, -3.2, 38.0, 2700.0, 31.0, 1.8, 0.24, 0.47, 0.0013, 0.045],
 }
 
 
@@ -29,6 +33,11 @@ def table(form: str, noise: float = 0.01, seed: int = 0, budgets: int = 4, spars
                 rows.append((size, size / (1 - 0.8 * sparsity), budget / (6 * size), sparsity, budget))
     names = ("active_parameters", "total_parameters", "tokens", "sparsity", "flops")
     columns = dict(zip(names, np.array(rows).T, strict=True))
+    place = np.arange(len(rows))
+    columns["experts"] = 1 / (1 - columns["sparsity"])
+    columns["granularity"] = 2.0 ** (place % 4)
+    columns["active_experts"] = 1.0 + place % 5
+    columns["shared_share"] = (place % 3) / 6
     loss = FORMS[form].loss(np.array(list(truth.values())), columns)
     random = np.random.default_rng(seed)
     return {**columns, "loss": loss * np.exp(random.normal(0, noise, len(loss)))}, loss
@@ -126,3 +135,5 @@ def test_every_form_says_what_it_is(form):
     values = np.array(TRUTH[form])
     columns = {name: np.array([0.5 if name == "sparsity" else 1e6]) for name in made.variables}
     assert np.isfinite(made.loss(values, columns)).all()
+    many = made.loss(np.stack([values, values]), columns)
+    assert np.allclose(many, made.loss(values, columns))

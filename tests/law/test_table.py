@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars
 import pytest
 
 from sparsedial.errors import UserError
@@ -32,11 +33,12 @@ def test_anything_but_a_condition_on_columns_is_refused(expression):
         matching(TABLE, expression)
 
 
-def test_csv_and_json_lines_give_the_same_columns(tmp_path: Path):
+def test_csv_json_lines_and_parquet_give_the_same_columns(tmp_path: Path):
     (tmp_path / "a.csv").write_text("final,D,name\n1.5,100,x\n1.25,200,y\n")
     (tmp_path / "a.jsonl").write_text('{"final": 1.5, "D": 100, "name": "x"}\n{"final": 1.25, "D": 200, "name": "y"}\n')
+    polars.read_csv(tmp_path / "a.csv").write_parquet(tmp_path / "a.parquet")
     columns = {"loss": "final", "tokens": "D"}
-    tables = [read_table(tmp_path / name, columns) for name in ("a.csv", "a.jsonl")]
+    tables = [read_table(tmp_path / name, columns) for name in ("a.csv", "a.jsonl", "a.parquet")]
     for table in tables:
         assert {name: values.tolist() for name, values in table.items()} == {"loss": [1.5, 1.25], "tokens": [100, 200]}
 
@@ -56,3 +58,18 @@ def test_a_bad_table_is_refused(tmp_path: Path, name, text, columns, says):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=says):
         read_table(tmp_path / name, columns)
+
+
+def test_rows_are_picked_by_words_and_columns_made_by_arithmetic(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("L,params_b,router\n2.0,1.5,Hash\n1.9,,Dense\n1.8,3,Hash\n")
+    columns = {"loss": "L", "total_parameters": "params_b * 1e9"}
+    table = read_table(tmp_path / "a.csv", columns, where="router == 'Hash'")
+    assert table["total_parameters"].tolist() == [1.5e9, 3e9]
+    with pytest.raises(UserError, match="params_b"):
+        read_table(tmp_path / "a.csv", columns)
+
+
+def test_a_table_of_every_step_is_not_a_table_of_runs(tmp_path: Path):
+    polars.DataFrame({"loss": np.ones(1_000_000)}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="1,000,000 rows"):
+        read_table(tmp_path / "a.parquet", {})

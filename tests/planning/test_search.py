@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from sparsedial.law.law import Law
-from sparsedial.planning.search import binding_constraints, crossover, near_optimal, rank
+from sparsedial.planning.budget import Constraints
+from sparsedial.planning.costs import Costs
+from sparsedial.planning.crossing import crossover
+from sparsedial.planning.search import binding_constraints, near_optimal, rank
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.shapes import Shapes
 from tests.machine.test_profile import profile_of
 
 LADDER = Ladder(vocab_size=256, context=64)
@@ -67,7 +71,14 @@ def test_the_near_optimal_band_holds_the_best():
 
 
 def cross(law, currency="seconds"):
-    return crossover(law, DENSE, SPARSE, currency=currency, low=0.1, high=1e5, profile=PROFILE, batch=8, context=64)
+    return crossover(
+        law,
+        Shapes.of(DENSE + SPARSE),
+        currency=currency,
+        budgets=np.geomspace(0.1, 1e5, 25),
+        costs=Costs(machine=PROFILE, batch=8, context=64),
+        constraints=Constraints(least_tokens=1.0),
+    )
 
 
 def test_sparse_begins_to_win_in_seconds_where_its_overhead_is_paid_back():

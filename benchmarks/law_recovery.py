@@ -1,0 +1,95 @@
+"""Do fits give back what made the data, and do their intervals mean it? `python -m benchmarks.law_recovery [repeats]`.
+
+For every form: runs on lines of equal compute, 1 % noise on the loss, 200 repeats. Kept: the fit's error on the
+noiseless surface, and how often the 90 % interval covers the true best size at the largest budget (for a law without
+tokens, which has no best size, the true loss of the largest model). Writes benchmarks/records/law_recovery.json.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsedial.law.fit import fit
+from sparsedial.law.forms import FORMS
+from sparsedial.machine.hardware import describe
+from sparsedial.store import write_json
+from tests.law.test_fit import TRUTH, table
+
+RECORD = Path(__file__).parent / "records" / "law_recovery.json"
+REPEATS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+NOISE, CONFIDENCE, SAMPLES, POINTS = 0.01, 0.9, 200, 400
+
+
+def line(form: str, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sizes along the largest budget at the middle sparsity, other variables as in the table's first such row."""
+    budget, sparsity = rows["flops"].max(), np.unique(rows["sparsity"])[1]
+    like = int(np.argmax((rows["flops"] == budget) & (rows["sparsity"] == sparsity)))
+    columns = {name: np.full(POINTS, rows[name][like]) for name in FORMS[form].variables}
+    size = np.geomspace(budget**0.5 / 40, budget**0.5 * 8, POINTS)
+    made = {
+        "active_parameters": size,
+        "total_parameters": size / (1 - 0.8 * sparsity),
+        "tokens": budget / (6 * size),
+    }
+    return {**columns, **{name: values for name, values in made.items() if name in columns}}
+
+
+def asked(form: str, losses: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """What an interval is asked for: the best size, or the largest model's loss.
+
+    Shapes: losses [samples, points] to [samples]
+    """
+    if "tokens" in FORMS[form].variables:
+        return sizes[losses.argmin(axis=1)]
+    return losses[:, -1]
+
+
+def recover(form: str) -> dict[str, Any]:
+    """Errors and coverage of one form."""
+    errors, covered, widths, seconds = [], [], [], []
+    values = np.array(TRUTH[form])
+    for seed in range(REPEATS):
+        rows, exact = table(form, noise=NOISE, seed=seed)
+        began = time.perf_counter()
+        law = fit(rows, form, bootstrap=SAMPLES, seed=seed, confidence=CONFIDENCE)
+        seconds.append(time.perf_counter() - began)
+        errors.append(float(np.sqrt(np.mean(np.log(law.loss(**rows) / exact) ** 2))))
+        columns = line(form, rows)
+        sizes = columns.get("active_parameters", columns.get("total_parameters"))
+        assert sizes is not None
+        truth = asked(form, FORMS[form].loss(values, columns)[None], sizes)[0]
+        low, high = np.quantile(asked(form, law.sampled_loss(**columns), sizes), [0.05, 0.95])
+        covered.append(low <= truth <= high)
+        widths.append(high / low)
+    share = float(np.mean(covered))
+    return {
+        "surface_rms_error_median": float(np.median(errors)),
+        "surface_rms_error_worst": float(np.max(errors)),
+        "noise": NOISE,
+        "asked": "best size at the largest budget"
+        if "tokens" in FORMS[form].variables
+        else "loss of the largest model",
+        "coverage_of_90_percent_interval": share,
+        "coverage_standard_error": float(np.sqrt(share * (1 - share) / REPEATS)),
+        "interval_high_over_low_median": float(np.median(widths)),
+        "fit_seconds_median": float(np.median(seconds)),
+        "repeats": REPEATS,
+    }
+
+
+def main() -> None:
+    """Recover every form and write the record."""
+    forms = {}
+    for form in FORMS:
+        forms[form] = recover(form)
+        print(form, {name: value for name, value in forms[form].items() if isinstance(value, float)}, flush=True)
+    write_json(RECORD, {"command": "python -m benchmarks.law_recovery", "machine": describe(), "forms": forms})
+
+
+if __name__ == "__main__":
+    main()

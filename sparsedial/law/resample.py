@@ -1,0 +1,119 @@
+"""How sure a fit is: refits to resampled residuals, all samples at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsedial.law.form import Columns, Form
+
+STEPS = 40  # of Levenberg and Marquardt's method, at most
+SLOPE_STEP = 1e-6  # of the numeric slopes
+SETTLED = 1e-7  # relative change of the sum of squares
+MOST_LEVERAGE = 0.9
+
+
+def resample(
+    form: Form,
+    values: np.ndarray,
+    fixed: np.ndarray,
+    columns: Columns,
+    loss: np.ndarray,
+    weights: np.ndarray,
+    *,
+    count: int,
+    seed: int,
+) -> np.ndarray:
+    """Coefficients of `count` refits, each to the fitted losses times e to residuals with random signs.
+
+    The grid of a study is a design, not a sample, so rows stay and residuals change sign (a wild bootstrap); each is
+    first divided by one minus its leverage, since a fit bends towards its own rows. Coefficients marked in `fixed`
+    stay, and so do scales of 0.
+
+    Shapes: values [P], loss and weights [n], to [count, P]
+    Source: Davidson and Flachaire 2008, "The wild bootstrap, tamed at last", with HC3 residuals
+    """
+    coordinates = _Coordinates(form, values, fixed)
+    start = coordinates.pack(values)
+    if not count or not len(start):
+        return np.tile(values, (count, 1))
+    fitted = np.log(form.loss(values, columns))
+    root = np.sqrt(weights)
+    slopes = _slopes(form, coordinates, columns, start[None], fitted[None])[0] * root[:, None]
+    leverage = np.minimum((np.linalg.qr(slopes)[0] ** 2).sum(axis=1), MOST_LEVERAGE)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (count, len(loss)))
+    targets = fitted + signs * (np.log(loss) - fitted) / (1 - leverage)
+    found = _refit(form, coordinates, columns, np.tile(start, (count, 1)), targets, root)
+    return coordinates.unpack(found)
+
+
+class _Coordinates:
+    """The free coefficients on scales of their own: logs of positive scales, signed ones by their size, exponents."""
+
+    def __init__(self, form: Form, values: np.ndarray, fixed: np.ndarray) -> None:
+        scales = len(form.scales)
+        self.values = values
+        self.free = [at for at in range(len(values)) if not fixed[at] and (at >= scales or values[at] != 0)]
+        self.logged = np.array([at < scales and form.scales[at] not in form.signed for at in self.free])
+        self.size = np.array([abs(values[at]) if at < scales else 1.0 for at in self.free])
+        bounds = [form.bounds[at - scales] if at >= scales else (-np.inf, np.inf) for at in self.free]
+        self.low, self.high = np.array(bounds).reshape(-1, 2).T
+
+    def pack(self, values: np.ndarray) -> np.ndarray:
+        """[P] to the free coordinates."""
+        relative = values[self.free] / self.size
+        return np.where(self.logged, np.log(np.maximum(relative, 1e-300)), relative)
+
+    def unpack(self, points: np.ndarray) -> np.ndarray:
+        """Coordinates [samples, free] to coefficients [samples, P]."""
+        full = np.tile(self.values, (len(points), 1))
+        full[:, self.free] = np.where(self.logged, np.exp(np.minimum(points, 300)), points) * self.size
+        return full
+
+    def inside(self, points: np.ndarray) -> np.ndarray:
+        """The points with exponents moved within their bounds."""
+        return np.clip(points, self.low, self.high)
+
+
+def _log_loss(form: Form, coordinates: _Coordinates, columns: Columns, points: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return np.log(form.loss(coordinates.unpack(points), columns))
+
+
+def _slopes(
+    form: Form, coordinates: _Coordinates, columns: Columns, points: np.ndarray, here: np.ndarray
+) -> np.ndarray:
+    """Slopes of log loss. Shapes: points [samples, free], here [samples, n], to [samples, n, free]"""
+    sides = []
+    for at in range(points.shape[1]):
+        step = SLOPE_STEP * max(1.0, float(np.abs(points[:, at]).max()))
+        moved = points.copy()
+        moved[:, at] += step
+        sides.append((_log_loss(form, coordinates, columns, moved) - here) / step)
+    return np.stack(sides, axis=2)
+
+
+def _refit(
+    form: Form, coordinates: _Coordinates, columns: Columns, points: np.ndarray, targets: np.ndarray, root: np.ndarray
+) -> np.ndarray:
+    """Levenberg and Marquardt's method on all samples at once."""
+    damping = np.full(len(points), 1e-3)
+    here = _log_loss(form, coordinates, columns, points)
+    squares = (((here - targets) * root) ** 2).sum(axis=1)
+    for _ in range(STEPS):
+        slopes = _slopes(form, coordinates, columns, points, here) * root[:, None]
+        residuals = (here - targets) * root
+        normal = np.einsum("bni,bnj->bij", slopes, slopes)
+        gradient = np.einsum("bni,bn->bi", slopes, residuals)
+        diagonal = np.einsum("bii->bi", normal)
+        normal = normal + np.einsum("bi,ij->bij", diagonal * damping[:, None] + 1e-12, np.eye(normal.shape[1]))
+        moved = coordinates.inside(points - np.linalg.solve(normal, gradient[:, :, None])[:, :, 0])
+        there = _log_loss(form, coordinates, columns, moved)
+        after = (((there - targets) * root) ** 2).sum(axis=1)
+        better = after < squares  # also false where the loss overflowed
+        settled = ~better | (squares - after <= SETTLED * squares)
+        points[better], here[better] = moved[better], there[better]
+        squares = np.where(better, after, squares)
+        damping = np.clip(np.where(better, damping / 5, damping * 8), 1e-9, 1e9)
+        if (settled & (better | (damping > 1e6))).all():
+            break
+    return points

@@ -1,0 +1,62 @@
+"""What a plan may spend and must respect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sparsedial.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much of which currency; or a loss to reach as cheaply as can be."""
+
+    currency: str  # of `costs.CURRENCIES`
+    value: float | None  # None with a target loss
+    target_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.target_loss is None):
+            raise UserError("plan: give a budget or --target-loss, not both", hint="like --flops 1e21")
+        if self.value is not None and self.currency == "flops" and not 1e6 <= self.value <= 1e32:
+            raise UserError(
+                f"plan: {self.value:g} FLOPs is no training budget",
+                hint="the largest runs known spend about 1e26, the smallest of ours 1e9",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """Bounds on a model beside its cost; None leaves one out."""
+
+    max_total_parameters: float | None = None
+    max_active_parameters: float | None = None
+    max_experts: int | None = None
+    top_k: int | None = None
+    sparsity: float | None = None  # one position of the dial; 0 is dense
+    training_memory_bytes: float | None = None  # of all devices together
+    serving_memory_bytes: float | None = None
+    serving_positions: int = 8192
+    serving_sequences: int = 1
+    min_decode_tokens_per_second: float | None = None  # of one sequence, as memory traffic allows
+    data_tokens: float | None = None  # unique ones
+    max_repeats: float = 4.0  # how often the data may be read; source: Muennighoff 2023, up to 4 cost next to nothing
+    least_tokens: float = 1e6  # fewer are no training
+    inference_tokens: float = 0.0  # over the model's life, paid from the same budget
+
+    def __post_init__(self) -> None:
+        if self.max_experts is not None and self.top_k is not None and self.top_k > self.max_experts:
+            raise UserError(
+                f"plan: --top-k {self.top_k} and --max-experts {self.max_experts} contradict each other",
+                hint="a token cannot visit more experts than there are",
+            )
+        if (
+            self.max_active_parameters is not None
+            and self.max_total_parameters is not None
+            and self.max_active_parameters > self.max_total_parameters
+        ):
+            raise UserError(
+                f"plan: --max-active-parameters {self.max_active_parameters:g} and --max-total-parameters"
+                f" {self.max_total_parameters:g} contradict each other",
+                hint="a token cannot use more parameters than there are",
+            )

@@ -1,0 +1,86 @@
+"""The shapes that a plan chooses from: integers that make sense, tens of thousands at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsedial.shape.ladder import RUNGS, Ladder
+from sparsedial.shape.shapes import SIZES, Shapes
+
+WIDTHS = (
+    *range(64, 1024, 64),
+    *range(1024, 2048, 128),
+    *range(2048, 4096, 256),
+    *range(4096, 8192, 512),
+    *range(8192, 16385, 1024),
+)
+ASPECTS = (64, 96, 128)  # d_model over layers; published models lie between, source: configs in `shape/published.py`
+TOP_KS = (1, 2, 4, 6, 8)
+RATIOS = (2, 4, 8, 16, 32, 64, 128)  # experts/top_k
+MOST_EXPERTS = 512
+ACTIVE_WIDTHS = (
+    8 / 3,
+    2,
+    4 / 3,
+)  # feed-forward channels that a token uses, over d_model; 8/3 gives SwiGLU a plain MLP's size
+MULTIPLE = 64  # of expert widths: what matrix units want
+SMALLEST_GROUPED = 2048  # from this width on, four query heads share a key and a value
+
+
+def candidates(
+    *, vocab_size: int, context: int, max_experts: int = MOST_EXPERTS, top_ks: tuple[int, ...] = TOP_KS
+) -> Shapes:
+    """Dense and sparse shapes of every width, depth, granularity and number of experts.
+
+    Heads have 64 channels, from width 2048 on 128; one shared expert stands beside the routed ones; embeddings are
+    tied below width 2048.
+    """
+    rows = [_dense(width, aspect) for width in WIDTHS for aspect in ASPECTS]
+    rows += [
+        row
+        for width in WIDTHS
+        for aspect in ASPECTS
+        for top_k in top_ks
+        for ratio in RATIOS
+        if top_k * ratio <= max_experts
+        for active in ACTIVE_WIDTHS
+        if (row := _sparse(width, aspect, top_k, ratio, active)) is not None
+    ]
+    table = np.array(rows, dtype=np.int64)
+    return Shapes(
+        columns={name: table[:, place] for place, name in enumerate(SIZES)},
+        common={
+            "vocab_size": vocab_size,
+            "context": context,
+            "qk_norm": "head",
+            "gate": "sigmoid",
+            "routing_bias": True,
+        },
+    )
+
+
+def _attention(width: int, aspect: int) -> tuple[int, int, int, int, int]:
+    head_dim = 64 if width < SMALLEST_GROUPED else 128
+    heads = width // head_dim
+    kv_heads = heads if width < SMALLEST_GROUPED or heads % 4 else heads // 4
+    return max(2, round(width / aspect)), width, heads, kv_heads, head_dim
+
+
+def _dense(width: int, aspect: int) -> tuple[int, ...]:
+    return (*_attention(width, aspect), _rounded(width * ACTIVE_WIDTHS[0]), 0, 0, 0, 0)
+
+
+def _sparse(width: int, aspect: int, top_k: int, ratio: int, active: float) -> tuple[int, ...] | None:
+    d_expert = width * active / (top_k + 1)
+    if d_expert < MULTIPLE / 2:
+        return None
+    return (*_attention(width, aspect), 0, top_k * ratio, top_k, 1, _rounded(d_expert))
+
+
+def _rounded(width: float) -> int:
+    return max(MULTIPLE, MULTIPLE * round(width / MULTIPLE))
+
+
+def rungs(ladder: Ladder, experts: tuple[int, ...]) -> Shapes:
+    """A study's own ladder, every rung with every number of experts that was studied."""
+    return Shapes.of([ladder.shape(width, count) for width in RUNGS for count in experts])

@@ -1,0 +1,105 @@
+"""What a trained token costs in each currency: by a named device's published peak, or by a measured Profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparsedial.errors import UserError
+from sparsedial.machine.devices import UTILISATION, Device, summary
+from sparsedial.machine.profile import Profile
+from sparsedial.shape.counts import (
+    active_parameters,
+    cached_values_per_token,
+    total_parameters,
+    training_flops_per_token,
+)
+
+CURRENCIES = ("flops", "seconds", "joules", "dollars")
+WEIGHT_BYTES = 2  # bf16, when serving
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Costs per trained token on one kind of machine.
+
+    `devices` share the work perfectly, which is said in the plan; `dollars_per_hour` is of one device.
+    """
+
+    machine: Device | Profile | None
+    devices: int = 1
+    dollars_per_hour: float | None = None
+    batch: int = 8  # sequences per step, for a Profile
+    context: int = 2048
+
+    def per_token(self, shapes: Any, currency: str) -> Any:
+        """Cost of learning from one token, vectorised over Shapes.
+
+        Raises: UserError where the currency needs a machine or a price that was not given.
+        """
+        if currency == "flops":
+            return np.asarray(training_flops_per_token(shapes, self.context), dtype=float)
+        seconds = self.seconds(shapes)[1]
+        if currency == "seconds":
+            return seconds
+        if currency == "joules":
+            return seconds * self.devices * self.watts
+        if self.dollars_per_hour is None:
+            raise UserError("plan: dollars need a price", hint="--price 2.5 is dollars for one device-hour")
+        return seconds * self.devices * self.dollars_per_hour / 3600
+
+    def seconds(self, shapes: Any) -> tuple[Any, Any, Any]:
+        """Seconds per token: low, middle, high."""
+        if isinstance(self.machine, Profile):
+            step = self.machine.step_seconds(shapes, self.batch, self.context)
+            tokens = self.batch * self.context * self.devices
+            return step.low / tokens, step.value / tokens, step.high / tokens
+        if self.machine is None:
+            raise UserError("plan: seconds, joules and dollars need a machine", hint="--device h100, or a profile.json")
+        flops = np.asarray(training_flops_per_token(shapes, self.context), dtype=float)
+        peak = self.machine.flops_per_second * self.devices
+        sparse = np.asarray(shapes.experts) > 0
+        low, middle, high = (
+            flops / peak / np.where(sparse, of_sparse, of_dense)
+            for of_dense, of_sparse in zip(reversed(UTILISATION["dense"]), reversed(UTILISATION["sparse"]), strict=True)
+        )
+        return low, middle, high
+
+    @property
+    def watts(self) -> float:
+        """Power of one device at work."""
+        if self.machine is None:
+            raise UserError("plan: joules need a machine", hint="--device h100, or a profile.json")
+        return self.machine.watts
+
+    def decoding(self, shapes: Any, positions: int) -> Any:
+        """Tokens per second that memory traffic allows one sequence: active weights and its cache, read once a token.
+
+        None without a device whose bandwidth is known.
+        """
+        if not isinstance(self.machine, Device):
+            return None
+        read = WEIGHT_BYTES * (active_parameters(shapes) + cached_values_per_token(shapes) * positions)
+        return self.machine.bytes_per_second / read
+
+    def record(self) -> dict[str, Any] | None:
+        """What the plan says of the machine."""
+        if self.machine is None:
+            return None
+        if isinstance(self.machine, Device):
+            return {**summary(self.machine), "devices": self.devices, "dollars_per_hour": self.dollars_per_hour}
+        return {
+            "name": "profile",
+            "machine": self.machine.machine,
+            "median_relative_error": self.machine.median_relative_error,
+            "watts": self.machine.watts,
+            "devices": self.devices,
+            "dollars_per_hour": self.dollars_per_hour,
+        }
+
+
+def serving_bytes(shapes: Any, positions: int, sequences: int) -> Any:
+    """Bytes to serve: every weight, and the cache of some sequences."""
+    return WEIGHT_BYTES * (total_parameters(shapes) + cached_values_per_token(shapes) * positions * sequences)

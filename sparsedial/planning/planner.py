@@ -1,0 +1,168 @@
+"""The best shape for a budget under constraints, by any law: every candidate at once, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparsedial.errors import UserError
+from sparsedial.law.law import Law
+from sparsedial.law.literature import Published, repeated_tokens
+from sparsedial.machine.profile import training_bytes
+from sparsedial.planning.budget import Budget, Constraints
+from sparsedial.planning.costs import Costs, serving_bytes
+from sparsedial.planning.search import NEAR_OPTIMAL
+from sparsedial.shape.counts import active_parameters, forward_flops_per_token, total_parameters
+from sparsedial.shape.shapes import Shapes
+
+WEIGHT_BYTES = 2  # activations in bf16
+BISECTIONS = 60
+MOST_TOKENS = 1e18
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """All candidates with what the budget buys each; arrays of one value a candidate."""
+
+    shapes: Shapes
+    tokens: np.ndarray
+    loss: np.ndarray  # infinite where a law does not speak of the shape
+    cost: np.ndarray  # in the budget's currency
+    kept: dict[str, np.ndarray]  # by constraint: which candidates respect it
+    capped: dict[str, np.ndarray]  # by constraint: whose tokens it cuts short or makes worth less
+    goal: np.ndarray  # what is made smallest: loss, or cost with a target loss
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """Which candidates respect every constraint."""
+        return np.logical_and.reduce([*self.kept.values(), np.isfinite(self.goal)])
+
+    def best(self, among: np.ndarray | None = None) -> int | None:
+        """Place of the best allowed candidate, or None where there is none."""
+        mask = self.allowed if among is None else self.allowed & among
+        if not mask.any():
+            return None
+        return int(np.argmin(np.where(mask, self.goal, np.inf)))
+
+    def binding(self, best: int) -> list[str]:
+        """Constraints without which a better candidate would be allowed, or this one trained on more text."""
+        names = []
+        for name in self.kept:
+            others = [mask for other, mask in self.kept.items() if other != name]
+            mask = np.logical_and.reduce([*others, np.isfinite(self.goal)])
+            if np.where(mask, self.goal, np.inf).min() < self.goal[best] * (1 - 1e-9):
+                names.append(name)
+        return names + [name for name, cut in self.capped.items() if cut[best]]
+
+    def near(self, best: int) -> np.ndarray:
+        """Allowed candidates within 0.5 % of the best."""
+        return self.allowed & (self.goal <= self.goal[best] * (1 + NEAR_OPTIMAL))
+
+
+def search(
+    law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs, speaks: Published | None = None
+) -> Search:
+    """Tokens, loss and constraints of every candidate.
+
+    `speaks` is the published law behind `law`: it may speak of some sparsities or of one number of tokens alone.
+    """
+    per_token = costs.per_token(shapes, budget.currency)
+    serving = _serving_cost(shapes, per_token, constraints, costs)
+    covered = speaks.covers(shapes.experts_per_choice) if speaks else np.ones(len(shapes), dtype=bool)
+    counted = law.as_form.count(shapes)
+
+    def loss_of(tokens: np.ndarray) -> np.ndarray:
+        seen = tokens if constraints.data_tokens is None else repeated_tokens(constraints.data_tokens, tokens)
+        return law.loss(**counted, tokens=seen)
+
+    fixed = speaks.fixed_tokens if speaks else None
+    if budget.target_loss is not None:
+        tokens = _tokens_for(loss_of, budget.target_loss, len(shapes), fixed)
+    elif fixed is not None:
+        tokens = np.full(len(shapes), fixed)
+    else:
+        assert budget.value is not None
+        tokens = (budget.value - serving) / per_token
+    capped = {}
+    if constraints.data_tokens is not None and budget.target_loss is None and fixed is None:
+        most = constraints.data_tokens * constraints.max_repeats
+        capped[f"data_tokens={constraints.data_tokens:.4g}"] = tokens > constraints.data_tokens
+        tokens = np.minimum(tokens, most)
+    least = constraints.least_tokens
+    loss = np.where(covered & (tokens >= least), loss_of(np.maximum(tokens, least)), np.inf)
+    cost = tokens * per_token + serving
+    kept = _kept(shapes, constraints, costs, tokens)
+    if budget.value is not None and fixed is not None:
+        kept["budget"] = cost <= budget.value * 1.02
+    goal = (
+        loss
+        if budget.target_loss is None
+        else np.where(np.isfinite(loss) & (tokens < 0.99 * MOST_TOKENS), cost, np.inf)
+    )
+    return Search(shapes=shapes, tokens=tokens, loss=loss, cost=cost, kept=kept, capped=capped, goal=goal)
+
+
+def _serving_cost(shapes: Shapes, per_token: np.ndarray, constraints: Constraints, costs: Costs) -> np.ndarray:
+    """What the inference tokens cost: a forward pass each, a third of a training step or less."""
+    if not constraints.inference_tokens:
+        return np.zeros(len(shapes))
+    training = costs.per_token(shapes, "flops")
+    share = forward_flops_per_token(shapes, costs.context) / training  # type: ignore[arg-type]
+    return constraints.inference_tokens * per_token * share
+
+
+def _tokens_for(
+    loss_of: Callable[[np.ndarray], np.ndarray], target: float, count: int, fixed: float | None
+) -> np.ndarray:
+    """Tokens at which each candidate reaches the target loss, by bisection; `MOST_TOKENS` where it never does."""
+    if fixed is not None:
+        tokens = np.full(count, fixed)
+        return np.where(loss_of(tokens) <= target, tokens, MOST_TOKENS)
+    low, high = np.zeros(count), np.full(count, np.log(MOST_TOKENS))
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        reached = loss_of(np.exp(middle)) <= target
+        low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+    return np.exp(high)
+
+
+def _kept(shapes: Shapes, bounds: Constraints, costs: Costs, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    kept: dict[str, np.ndarray] = {}
+
+    def keep(name: str, value: Any, mask: Any) -> None:
+        if value is not None:
+            kept[f"{name}={value:.4g}"] = np.asarray(mask)
+
+    total, active = total_parameters(shapes), active_parameters(shapes)  # type: ignore[arg-type]
+    if bounds.max_total_parameters is not None:
+        keep("max_total_parameters", bounds.max_total_parameters, total <= bounds.max_total_parameters)
+    if bounds.max_active_parameters is not None:
+        keep("max_active_parameters", bounds.max_active_parameters, active <= bounds.max_active_parameters)
+    if bounds.max_experts is not None:
+        keep("max_experts", bounds.max_experts, shapes.experts <= bounds.max_experts)
+    if bounds.top_k is not None:
+        keep("top_k", bounds.top_k, (shapes.top_k == bounds.top_k) | (shapes.experts == 0))
+    if bounds.sparsity is not None:
+        keep("sparsity", bounds.sparsity, np.abs(shapes.sparsity - bounds.sparsity) < 1e-4)
+    if bounds.training_memory_bytes is not None:
+        needed = training_bytes(shapes, costs.devices, costs.context, WEIGHT_BYTES)
+        keep("memory_bytes", bounds.training_memory_bytes, needed <= bounds.training_memory_bytes)
+    if bounds.serving_memory_bytes is not None:
+        needed = serving_bytes(shapes, bounds.serving_positions, bounds.serving_sequences)
+        keep("serving_memory_bytes", bounds.serving_memory_bytes, needed <= bounds.serving_memory_bytes)
+    if bounds.min_decode_tokens_per_second is not None:
+        speed = costs.decoding(shapes, bounds.serving_positions)
+        if speed is None:
+            raise UserError("plan: a decoding speed needs a device whose bandwidth is known", hint="--device h100")
+        keep(
+            "decode_tokens_per_second",
+            bounds.min_decode_tokens_per_second,
+            speed >= bounds.min_decode_tokens_per_second,
+        )
+    if bounds.data_tokens is not None:
+        most = bounds.data_tokens * bounds.max_repeats
+        keep("data_tokens", bounds.data_tokens, tokens <= most * (1 + 1e-9))
+    return kept

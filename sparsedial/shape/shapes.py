@@ -1,0 +1,91 @@
+"""Shapes: many models as columns, so that tens of thousands are counted at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sparsedial.shape.shape import Shape
+
+SIZES = ("layers", "d_model", "heads", "kv_heads", "head_dim", "d_ff", "experts", "top_k", "shared_experts", "d_expert")
+ROUTED = ("gate", "normalize_gates", "routed_scaling", "routing_bias", "expert_groups", "kept_groups", "dense_layers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """Models that differ in their sizes alone: `columns` holds arrays [n], `common` what all share.
+
+    Read like a Shape (`shapes.d_model`), so whatever counts one by arithmetic counts all.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    common: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(shapes: Sequence[Shape]) -> Shapes:
+        """Given shapes as columns; they share what the sparsest of them has beside its sizes."""
+        sparsest = max(shapes, key=lambda shape: shape.experts)
+        return Shapes(
+            columns={name: np.array([getattr(shape, name) for shape in shapes], dtype=np.int64) for name in SIZES},
+            common={name: value for name, value in asdict(sparsest).items() if name not in SIZES},
+        )
+
+    def __len__(self) -> int:
+        return len(self.columns["d_model"])
+
+    def __getattr__(self, name: str) -> Any:
+        if name in SIZES:
+            return self.columns[name]
+        if name in self.common:
+            return self.common[name]
+        default = Shape.__dataclass_fields__.get(name)
+        if default is None:
+            raise AttributeError(f"no such size: {name}")
+        return default.default
+
+    def __getitem__(self, place: int) -> Shape:
+        return Shape(**{name: int(values[place]) for name, values in self.columns.items()}, **self._one(place))
+
+    def _one(self, place: int) -> dict[str, Any]:
+        """What all share, without what only a sparse model has where this one is dense."""
+        if self.columns["experts"][place]:
+            return dict(self.common)
+        return {name: value for name, value in self.common.items() if name not in ROUTED}
+
+    def pick(self, places: np.ndarray) -> Shapes:
+        """Some of them, by mask or places."""
+        return Shapes(columns={name: values[places] for name, values in self.columns.items()}, common=self.common)
+
+    @property
+    def sparse_layers(self) -> np.ndarray:
+        """Layers whose feed-forward part is routed."""
+        return np.where(self.experts > 0, self.layers - self.dense_layers, 0)
+
+    @property
+    def dense_feed_forwards(self) -> np.ndarray:
+        """Layers whose feed-forward part is dense."""
+        return self.layers - self.sparse_layers
+
+    @property
+    def latent_attention(self) -> bool:
+        """Whether keys and values are compressed."""
+        return self.kv_lora_rank > 0
+
+    @property
+    def experts_per_choice(self) -> np.ndarray:
+        """experts/top_k; 1 for dense."""
+        return np.where(self.experts > 0, self.experts / np.maximum(self.top_k, 1), 1.0)
+
+    @property
+    def sparsity(self) -> np.ndarray:
+        """Expert sparsity 1 - top_k/experts; 0 for dense."""
+        return 1 - 1 / self.experts_per_choice
+
+    @property
+    def activation_ratio(self) -> np.ndarray:
+        """(top_k + shared) / (experts + shared); 1 for dense."""
+        held = self.experts + self.shared_experts
+        return np.where(self.experts > 0, (self.top_k + self.shared_experts) / np.maximum(held, 1), 1.0)

@@ -1,0 +1,133 @@
+"""The dial page's server: it listens on this machine alone, and answers with what the asked Python gives."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import plotly as plotly_package
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+from sparsedial.errors import UserError
+
+HOST = "127.0.0.1"
+MOST_QUERY, MOST_BODY = 4096, 4096  # bytes
+ASSETS = {
+    "dial.html": "text/html; charset=utf-8",
+    "dial.css": "text/css; charset=utf-8",
+    "dial.js": "text/javascript; charset=utf-8",
+}
+SAFE = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+Ask = Callable[[Mapping[str, str]], Any]
+
+
+def asset(name: str) -> bytes:
+    """A file of the page."""
+    return (resources.files("sparsedial.showing") / "assets" / name).read_bytes()
+
+
+def plotly() -> bytes:
+    """Plotly's own script, as its Python package carries it."""
+    return (Path(plotly_package.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
+
+
+def make_app(asks: Mapping[str, Ask], port: int) -> Any:
+    """The application: the page, its files, and `/api/NAME` for every name in `asks`, which get the query as it stands.
+
+    A request from another host or origin, with a long query or with a body is refused. No path is read from a request.
+    """
+    script = plotly()
+    hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
+        problem = _refused(request, hosts)
+        if problem is not None:
+            return Response(problem[1], status_code=problem[0], headers=SAFE)
+        response = await call_next(request)
+        response.headers.update(SAFE)
+        return response
+
+    @app.get("/")
+    def page() -> Response:
+        return Response(asset("dial.html"), media_type=ASSETS["dial.html"])
+
+    @app.get("/plotly.js")
+    def library() -> Response:
+        return Response(script, media_type=ASSETS["dial.js"], headers={"Cache-Control": "max-age=86400"})
+
+    @app.get("/{name}")
+    def file(name: str) -> Response:
+        if name not in ASSETS:
+            return Response("no such file", status_code=404)
+        return Response(asset(name), media_type=ASSETS[name])
+
+    @app.get("/api/{name}")
+    def answer(name: str, request: Request) -> Response:
+        if name not in asks:
+            return Response("no such question", status_code=404)
+        try:
+            result, status = asks[name](dict(request.query_params)), 200
+        except UserError as error:
+            result, status = {"error": error.problem, "hint": error.hint}, 422
+        return Response(json.dumps(_finite(result)), status_code=status, media_type="application/json")
+
+    return app
+
+
+def _refused(request: Any, hosts: set[str]) -> tuple[int, str] | None:
+    if request.headers.get("host") not in hosts:
+        return 403, "this page answers to its own address alone"
+    origin = request.headers.get("origin")
+    if origin is not None and origin not in {f"http://{host}" for host in hosts}:
+        return 403, "this page answers to itself alone"
+    if request.method not in ("GET", "HEAD"):
+        return 405, "this page is only read"
+    if len(request.url.query) > MOST_QUERY:
+        return 414, f"a question has at most {MOST_QUERY} bytes"
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > MOST_BODY or "transfer-encoding" in request.headers:
+        return 413, "a question has no body"
+    return None
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def serve(asks: Mapping[str, Ask], port: int, ready: Callable[[str], None]) -> None:
+    """Serve the page until Ctrl-C; `ready` hears its address. Port 0 takes any that is free.
+
+    Raises: UserError where the port is taken.
+    """
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+    except OSError as error:
+        listening.close()
+        raise UserError(f"dial: port {port} is taken", hint="--port 0 takes any that is free") from error
+    port = listening.getsockname()[1]
+    config = uvicorn.Config(make_app(asks, port), log_level="error", access_log=False, timeout_keep_alive=30)
+    ready(f"http://{HOST}:{port}/")
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,122 @@
+"""`dial`: the page on which one turns sparsity and sees loss, size, time, energy and money move."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsedial.errors import UserError
+from sparsedial.law.law import Law
+from sparsedial.law.literature import PUBLISHED, Published
+from sparsedial.machine.devices import DEVICES
+from sparsedial.planning.crossing import race
+from sparsedial.planning.dial import positions
+from sparsedial.settings import fill
+from sparsedial.showing.dial_words import race_words, with_words
+from sparsedial.verbs.plan import DEFAULT_LAW, PlanSettings, find_law, plan, space
+
+CROSSOVER_POINTS, CROSSOVER_DECADES = 25, 3
+OURS = ("law", "out", "export")  # of the plan's settings: not for a page to set, since they are or name files
+DEFAULT_STATE = {"flops": "1e21", "max_total_parameters": "30B", "device": "h100", "devices": "8", "price": "2.5"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialSettings:
+    """Which law the page asks, and where it is served."""
+
+    law: str = field(
+        default=DEFAULT_LAW,
+        metadata={"positional": True, "nargs": "?", "help": "a published law, a law.json, or a study's folder [abnar]"},
+    )
+    port: int = field(default=8765, metadata={"metavar": "N", "help": "on this machine alone; 0 takes any free one"})
+    open: bool = field(default=False, metadata={"help": "open it in the browser"})
+
+
+def dial(settings: DialSettings) -> dict[str, Any]:
+    """Serve the dial page until Ctrl-C.
+
+    Raises: UserError for an unknown law, a port that is taken, or where the page's libraries are missing.
+    """
+    try:
+        from sparsedial.showing.dial_server import serve
+    except ModuleNotFoundError as error:
+        raise UserError(f"dial: {error.name} is not installed", hint="pip install 'sparsedial[dial]'") from error
+    asks = questions(settings.law)
+
+    def ready(address: str) -> None:
+        print(f"the dial is at {address} until Ctrl-C", file=sys.stderr, flush=True)
+        if settings.open:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    serve(asks, settings.port, ready)
+    return {"served": True}
+
+
+def questions(law_name: str) -> dict[str, Any]:
+    """What the page may ask, by name; each takes the address bar's state, which reads like `plan`'s flags."""
+    laws: dict[str, tuple[Law, Published | None, Path | None]] = {law_name: find_law(law_name)}
+
+    def asked(state: Mapping[str, str]) -> tuple[str, PlanSettings]:
+        name = state.get("law", law_name)
+        if name != law_name and name not in PUBLISHED:
+            raise UserError(f"dial: no published law named '{name}'")  # a page names no file
+        values = {key: value for key, value in state.items() if value and key not in ("law", "position")}
+        for key in values:
+            if key in OURS:
+                raise UserError(f"dial: '{key}' is not set here")
+        device = values.get("device")
+        if device is not None and device not in DEVICES:
+            raise UserError(f"dial: no device named '{device}'")
+        return name, fill(PlanSettings, values, "dial")
+
+    def parts(state: Mapping[str, str]) -> tuple[str, PlanSettings, Law, Published | None, Any, Any]:
+        name, settings = asked(state)
+        if name not in laws:
+            laws[name] = find_law(name)
+        law, speaks, study = laws[name]
+        return name, settings, law, speaks, *space(settings, study)
+
+    def turn(state: Mapping[str, str]) -> dict[str, Any]:
+        name, settings, law, speaks, shapes, costs = parts(state)
+        found = positions(law, shapes, settings.budget, settings.constraints, costs, speaks)
+        return with_words(found, name, state)
+
+    def crossing(state: Mapping[str, str]) -> dict[str, Any]:
+        _, settings, law, speaks, shapes, costs = parts(state)
+        budget = settings.budget
+        if budget.value is None:
+            return race_words({"crossover": None, "crossover_reason": "a target loss has no crossover", "budgets": []})
+        around = budget.value * np.logspace(-CROSSOVER_DECADES, CROSSOVER_DECADES, CROSSOVER_POINTS)
+        found = race(
+            law,
+            shapes,
+            currency=budget.currency,
+            budgets=around,
+            costs=costs,
+            constraints=settings.constraints,
+            speaks=speaks,
+        )
+        return race_words(found)
+
+    def whole(state: Mapping[str, str]) -> dict[str, Any]:
+        name, settings = asked(state)
+        return plan(replace(settings, law=name))
+
+    def start(state: Mapping[str, str]) -> dict[str, Any]:
+        study = laws[law_name][2] is not None
+        return {
+            "law": law_name,
+            "laws": [law_name, *(name for name in PUBLISHED if name != law_name)] if not study else [law_name],
+            "devices": list(DEVICES),
+            "study": study,
+            "state": {"seconds": "10m"} if study else DEFAULT_STATE,
+        }
+
+    return {"start": start, "dial": turn, "crossover": crossing, "plan": whole}

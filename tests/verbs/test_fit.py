@@ -1,0 +1,74 @@
+"""`fit` on anybody's table: what is wrong with it is said in one line, with the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+
+from sparsedial.cli.main import main
+from tests.law.test_fit import table
+
+GOOD = {name: values.tolist() for name, values in table("chinchilla")[0].items()}
+
+
+def write(folder: Path, **changes) -> str:
+    polars.DataFrame({**GOOD, **changes}).write_csv(folder / "runs.csv")
+    return str(folder / "runs.csv")
+
+
+def test_a_table_is_fitted_and_its_largest_budget_held_out(tmp_path, capsys):
+    assert main(["fit", write(tmp_path), "--form", "chinchilla", "--bootstrap", "30"]) == 0
+    said = capsys.readouterr().out
+    assert "alpha" in said
+    assert "held out" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "says", "hint"),
+    [
+        ({"loss": [0.0, *GOOD["loss"][1:]]}, [], "row 1 has loss=0", ""),
+        ({"tokens": [-1.0, *GOOD["tokens"][1:]]}, [], "row 1 has tokens=-1", ""),
+        ({"tokens": [None, *GOOD["tokens"][1:]]}, [], "needs a column 'tokens'", "--columns tokens=NAME"),
+        ({"loss": [2.0] * len(GOOD["loss"])}, [], "loss is 2 in every row", ""),
+        ({"total_parameters": (np.array(GOOD["total_parameters"]) / 1e9).tolist()}, [], "millions or billions", "*1e9"),
+        ({"bpb": GOOD["loss"]}, ["--columns", "loss=bpb"], "looks like bits", "0.6931"),
+        ({}, ["--columns", "loss=los"], "no column 'los'", "loss"),
+        ({}, ["--form", "chinchila"], "no form named 'chinchila'", "chinchilla"),
+        ({}, ["--hold-out", "flops > 1e40"], "picks 0 of", ""),
+        ({}, ["--where", "flops > 1e40"], "holds no runs", ""),
+        ({}, ["--pin", "gamma=1"], "no coefficient named 'gamma'", ""),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_way_out(tmp_path, capsys, changes, flags, says, hint):
+    form = [] if "--form" in flags else ["--form", "chinchilla"]
+    assert main(["fit", write(tmp_path, **changes), *form, *flags]) == 2
+    out = capsys.readouterr()
+    assert not out.out
+    assert says in out.err
+    assert hint in out.err
+
+
+def test_three_rows_are_refused_with_the_reason_which_is_a_result(tmp_path, capsys):
+    polars.DataFrame(GOOD).head(3).write_csv(tmp_path / "few.csv")
+    assert main(["fit", str(tmp_path / "few.csv"), "--form", "chinchilla"]) == 0
+    assert "3 runs are too few" in capsys.readouterr().out
+
+
+def test_the_sparsest_level_can_be_held_out(tmp_path, capsys):
+    rows = {name: values.tolist() for name, values in table("chinchilla_sparsity")[0].items()}
+    polars.DataFrame(rows).write_csv(tmp_path / "a.csv")
+    words = [
+        "fit",
+        str(tmp_path / "a.csv"),
+        "--form",
+        "chinchilla_sparsity",
+        "--hold-out",
+        "sparsest",
+        "--bootstrap",
+        "5",
+    ]
+    assert main([*words]) == 0
+    assert "20 runs" in capsys.readouterr().out

@@ -1,0 +1,62 @@
+"""`plan` as a command: fast, without torch, in any currency, and its files are read by other verbs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sparsedial
+from sparsedial.cli.main import main
+from sparsedial.shape.config import read_config
+from sparsedial.shape.counts import total_parameters
+
+KEYS = {
+    "budget", "law", "shape", "tokens", "total_parameters", "active_parameters", "sparsity", "predicted_loss", "costs",
+    "dense_rival", "crossover", "binding_constraints", "near_optimal", "other_laws", "warnings",
+}  # fmt: skip
+
+
+def planned(capsys, *words: str) -> dict:
+    assert main(["plan", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_record_has_the_promised_keys(capsys):
+    plan = planned(capsys, "--flops", "1e21", "--max-total-parameters", "30B")
+    assert set(plan) >= KEYS
+    assert {"flops", "seconds", "joules", "dollars", "memory_bytes"} <= set(plan["costs"])
+    assert plan["candidates"] >= 10_000
+
+
+@pytest.mark.parametrize("law", ["chinchilla/hoffmann", "clark/hash", "krajewski", "ludziejewski", "zhao"])
+def test_every_law_plans_and_its_table_is_printed(capsys, law):
+    assert main(["plan", "--flops", "3e20", "--law", law, "--device", "a100", "--price", "1.5"]) == 0
+    said = capsys.readouterr().out
+    assert law in said
+    assert "mind" in said
+
+
+def test_planning_loads_neither_torch_nor_scipy():
+    code = (
+        "import sys, sparsedial; sparsedial.plan(flops=1e20); "
+        "assert not {'torch', 'scipy', 'matplotlib', 'polars'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_exported_holds_the_plans_shape(tmp_path: Path):
+    plan = sparsedial.plan(flops=1e20, out=tmp_path / "plan.json", export=tmp_path / "out")
+    assert total_parameters(read_config(tmp_path / "out" / "config.json")) == plan["total_parameters"]
+    assert "--num-layers" in (tmp_path / "out" / "megatron.args").read_text()
+    assert json.loads((tmp_path / "plan.json").read_text())["tokens"] == plan["tokens"]
+
+
+def test_gpu_hours_are_seconds_on_all_devices_together():
+    one = sparsedial.plan(gpu_hours=800, device="h100", devices=8)
+    other = sparsedial.plan(seconds="100h", device="h100", devices=8)
+    assert one["shape"] == other["shape"]
+    assert one["tokens"] == other["tokens"]
