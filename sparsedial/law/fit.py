@@ -132,7 +132,7 @@ def undetermined(
         if name in pinned:
             continue
         if name in form.scales:
-            loose = low[place] <= 0 or high[place] / low[place] > DECADE
+            loose = low[place] <= 0 or high[place] > DECADE * low[place]
         else:
             least, most = form.bounds[form.exponents.index(name)]
             edge = 1e-3 * (most - least)
