@@ -14,8 +14,6 @@ from sparsedial.store import read_json, write_json
 
 RECORDS = Path(__file__).parent / "records"
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
-
-
 PICTURES = ("verdict", "held_out")  # those that README.md shows
 
 

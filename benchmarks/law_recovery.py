@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.law.fit import fit
+from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import FORMS
 from sparsedial.machine.hardware import describe
 from sparsedial.store import write_json
@@ -52,11 +52,14 @@ def asked(form: str, losses: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def recover(form: str) -> dict[str, Any]:
     """Errors and coverage of one form."""
-    errors, covered, widths, seconds = [], [], [], []
+    errors, covered, widths, seconds, refused = [], [], [], [], 0
     values = np.array(TRUTH[form])
     for seed in range(REPEATS):
         rows, exact = table(form, noise=NOISE, seed=seed)
         began = time.perf_counter()
+        if refusal(rows, form) is not None:  # noise may leave no line with its best size inside
+            refused += 1
+            continue
         law = fit(rows, form, bootstrap=SAMPLES, seed=seed, confidence=CONFIDENCE)
         seconds.append(time.perf_counter() - began)
         errors.append(float(np.sqrt(np.mean(np.log(law.loss(**rows) / exact) ** 2))))
@@ -76,10 +79,11 @@ def recover(form: str) -> dict[str, Any]:
         if "tokens" in FORMS[form].variables
         else "loss of the largest model",
         "coverage_of_90_percent_interval": share,
-        "coverage_standard_error": float(np.sqrt(share * (1 - share) / REPEATS)),
+        "coverage_standard_error": float(np.sqrt(share * (1 - share) / len(covered))),
         "interval_high_over_low_median": float(np.median(widths)),
         "fit_seconds_median": float(np.median(seconds)),
         "repeats": REPEATS,
+        "refused": refused,
     }
 
 

@@ -18,6 +18,7 @@ from scipy.special import huber
 
 from sparsedial.law.fit import fit
 from sparsedial.law.forms import FORMS
+from sparsedial.law.literature import PUBLISHED
 from sparsedial.machine.hardware import BusyWatch, describe
 from sparsedial.store import write_json
 
@@ -32,12 +33,11 @@ FORM = FORMS["abnar"]
 def runs(seed: int = 0) -> dict[str, np.ndarray]:
     """200 runs of Abnar's published law on his own budgets and sparsities, 1 % noise."""
     random = np.random.default_rng(seed)
-    truth = np.array([16612.50, 5455.67, 0.4598, 17.26, 0.94, 0.5962, 0.3954, 0.1595, 0.1603, -0.1666])
     flops = random.choice([3e19, 6e19, 1e20, 3e20, 1e21], 200)
     sparsity = random.choice([0, 0.25, 0.5, 0.75, 0.9, 0.95], 200)
     active = np.sqrt(flops / 6 / 20) * 2.0 ** random.uniform(-2, 2, 200)
     rows = {"total_parameters": active / (1 - sparsity), "tokens": flops / (6 * active), "sparsity": sparsity}
-    rows["loss"] = FORM.loss(truth, rows) * np.exp(random.normal(0, 0.01, 200))
+    rows["loss"] = PUBLISHED["abnar"].law.loss(**rows) * np.exp(random.normal(0, 0.01, 200))
     return {**rows, "flops": flops, "active_parameters": active}
 
 

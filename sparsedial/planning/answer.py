@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,16 +10,14 @@ import numpy as np
 from sparsedial.errors import UserError
 from sparsedial.law.law import Law
 from sparsedial.law.literature import LING, PUBLISHED, Published
-from sparsedial.machine.profile import training_bytes
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs, serving_bytes
-from sparsedial.planning.crossing import crossover
+from sparsedial.planning.crossing import around, race
 from sparsedial.planning.planner import Search, search
 from sparsedial.shape.counts import active_parameters, sparsity_of, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
 
-CROSSOVER_DECADES, CROSSOVER_POINTS = 3, 25  # around the budget
 REASONING_TOKENS = 20  # per total parameter; source: Nakamura et al. 2025, second-hand
 
 
@@ -32,12 +29,9 @@ def answer(
     constraints: Constraints,
     costs: Costs,
     speaks: Published | None,
-    bounds: Sequence[str] = (),
     others: bool = True,
 ) -> dict[str, Any]:
     """The plan for a budget.
-
-    `bounds` names, in words, the ends of the search space that an answer may sit on besides the constraints.
 
     Raises: UserError where no candidate respects the constraints.
     """
@@ -117,7 +111,7 @@ def costs_of(shape: Shape, tokens: float, costs: Costs, constraints: Constraints
     """What a training run costs in every currency, and the memory it takes; null with the reason where unknown."""
     known: dict[str, Any] = {
         "flops": float(training_flops_per_token(shape, costs.context)) * tokens,
-        "memory_bytes": float(training_bytes(shape, costs.devices, costs.context, 2)),
+        "memory_bytes": float(costs.training_bytes(shape)),
         "serving_memory_bytes": serving_bytes(shape, constraints.serving_positions, constraints.serving_sequences),
     }
     if costs.machine is None:
@@ -164,10 +158,16 @@ def _crossing(
 ) -> tuple[dict[str, Any] | None, str | None]:
     if budget.value is None:
         return None, "the crossover is a budget, and a target loss was given instead"
-    around = budget.value * np.logspace(-CROSSOVER_DECADES, CROSSOVER_DECADES, CROSSOVER_POINTS)
-    return crossover(
-        law, shapes, currency=budget.currency, budgets=around, costs=costs, constraints=constraints, speaks=speaks
+    found = race(
+        law,
+        shapes,
+        currency=budget.currency,
+        budgets=around(budget.value),
+        costs=costs,
+        constraints=constraints,
+        speaks=speaks,
     )
+    return found["crossover"], found["crossover_reason"]
 
 
 def on_edges(shapes: Shapes, best: int, found: Search) -> list[str]:

@@ -11,7 +11,7 @@ from sparsedial.errors import UserError
 class Budget:
     """How much of which currency; or a loss to reach as cheaply as can be."""
 
-    currency: str  # of `costs.CURRENCIES`
+    currency: str  # flops, seconds, joules or dollars
     value: float | None  # None with a target loss
     target_loss: float | None = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from sparsedial.shape.ladder import RUNGS, Ladder
@@ -27,6 +29,7 @@ MULTIPLE = 64  # of expert widths: what matrix units want
 SMALLEST_GROUPED = 2048  # from this width on, four query heads share a key and a value
 
 
+@functools.lru_cache(maxsize=8)  # the dial page asks for the same ones at every turn
 def candidates(
     *, vocab_size: int, context: int, max_experts: int = MOST_EXPERTS, top_ks: tuple[int, ...] = TOP_KS
 ) -> Shapes:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsedial.errors import UserError
 from sparsedial.machine.devices import UTILISATION, Device, summary
-from sparsedial.machine.profile import Profile
+from sparsedial.machine.profile import Profile, training_bytes
 from sparsedial.shape.counts import (
     active_parameters,
     cached_values_per_token,
@@ -17,8 +17,7 @@ from sparsedial.shape.counts import (
     training_flops_per_token,
 )
 
-CURRENCIES = ("flops", "seconds", "joules", "dollars")
-WEIGHT_BYTES = 2  # bf16, when serving
+VALUE_BYTES = 2  # bf16: weights when serving, activations when training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +66,10 @@ class Costs:
         )
         return low, middle, high
 
+    def training_bytes(self, shapes: Any) -> Any:
+        """Bytes to train on all devices together, a sequence each."""
+        return training_bytes(shapes, self.devices, self.context, VALUE_BYTES)
+
     @property
     def watts(self) -> float:
         """Power of one device at work."""
@@ -81,7 +84,7 @@ class Costs:
         """
         if not isinstance(self.machine, Device):
             return None
-        read = WEIGHT_BYTES * (active_parameters(shapes) + cached_values_per_token(shapes) * positions)
+        read = VALUE_BYTES * (active_parameters(shapes) + cached_values_per_token(shapes) * positions)
         return self.machine.bytes_per_second / read
 
     def record(self) -> dict[str, Any] | None:
@@ -102,4 +105,4 @@ class Costs:
 
 def serving_bytes(shapes: Any, positions: int, sequences: int) -> Any:
     """Bytes to serve: every weight, and the cache of some sequences."""
-    return WEIGHT_BYTES * (total_parameters(shapes) + cached_values_per_token(shapes) * positions * sequences)
+    return VALUE_BYTES * (total_parameters(shapes) + cached_values_per_token(shapes) * positions * sequences)

@@ -14,26 +14,13 @@ from sparsedial.planning.costs import Costs
 from sparsedial.planning.planner import search
 from sparsedial.shape.shapes import Shapes
 
+DECADES, POINTS = 3, 25  # around a budget
 MOST_SAMPLED = 100_000  # shapes times bootstrap samples: beyond, the interval would take seconds
 
 
-def crossover(
-    law: Law,
-    shapes: Shapes,
-    *,
-    currency: str,
-    budgets: Sequence[float] | np.ndarray,
-    costs: Costs,
-    constraints: Constraints | None = None,
-    speaks: Published | None = None,
-) -> tuple[dict[str, Any] | None, str | None]:
-    """The budget from which on the best sparse shape is predicted to beat the best dense one; or None and the reason.
-
-    Looked for among rising `budgets`. The interval comes from those of the law's bootstrap samples that cross there;
-    a law without samples, or a search too wide for them, has none.
-    """
-    found = race(law, shapes, currency=currency, budgets=budgets, costs=costs, constraints=constraints, speaks=speaks)
-    return found["crossover"], found["crossover_reason"]
+def around(value: float) -> np.ndarray:
+    """Budgets on both sides of one, rising."""
+    return value * np.logspace(-DECADES, DECADES, POINTS)
 
 
 def race(
@@ -46,7 +33,12 @@ def race(
     constraints: Constraints | None = None,
     speaks: Published | None = None,
 ) -> dict[str, Any]:
-    """Least dense and least sparse loss along rising budgets, with their crossover as `crossover` gives it."""
+    """Least dense and least sparse loss along rising budgets, and their crossover or the reason that there is none.
+
+    The crossover is the budget from which on the best sparse shape is predicted to beat the best dense one. Its
+    interval comes from those of the law's bootstrap samples that cross there; a law without samples, or a search too
+    wide for them, has none.
+    """
     sampled = bool(law.samples) and len(shapes) * len(law.samples) <= MOST_SAMPLED
     bounds = constraints or Constraints()
     sides = np.array(

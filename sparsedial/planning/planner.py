@@ -11,14 +11,12 @@ import numpy as np
 from sparsedial.errors import UserError
 from sparsedial.law.law import Law
 from sparsedial.law.literature import Published, repeated_tokens
-from sparsedial.machine.profile import training_bytes
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs, serving_bytes
 from sparsedial.planning.search import NEAR_OPTIMAL
 from sparsedial.shape.counts import active_parameters, forward_flops_per_token, total_parameters
 from sparsedial.shape.shapes import Shapes
 
-WEIGHT_BYTES = 2  # activations in bf16
 BISECTIONS = 60
 MOST_TOKENS = 1e18
 
@@ -148,7 +146,7 @@ def _kept(shapes: Shapes, bounds: Constraints, costs: Costs, tokens: np.ndarray)
     if bounds.sparsity is not None:
         keep("sparsity", bounds.sparsity, np.abs(shapes.sparsity - bounds.sparsity) < 1e-4)
     if bounds.training_memory_bytes is not None:
-        needed = training_bytes(shapes, costs.devices, costs.context, WEIGHT_BYTES)
+        needed = costs.training_bytes(shapes)
         keep("memory_bytes", bounds.training_memory_bytes, needed <= bounds.training_memory_bytes)
     if bounds.serving_memory_bytes is not None:
         needed = serving_bytes(shapes, bounds.serving_positions, bounds.serving_sequences)

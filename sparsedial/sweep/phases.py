@@ -179,7 +179,7 @@ def _scan(layout: Layout, corner: _Corner, points: dict[float, float | None]) ->
         d_model=corner.cell.d_model,
         experts=corner.cell.experts,
         active_parameters=active_parameters(shape),
-        experts_per_choice=shape.experts / shape.top_k if shape.experts else 1.0,
+        experts_per_choice=shape.experts_per_choice,
         tokens=corner.steps * layout.tokens_per_step,
         points=tuple(sorted(points.items())),
     )

@@ -139,7 +139,7 @@ def variables(shape: Shape, tokens: int) -> dict[str, float]:
     """What the best learning rate is taken to depend on."""
     return {
         "active_parameters": float(active_parameters(shape)),
-        "experts_per_choice": shape.experts / shape.top_k if shape.experts else 1.0,
+        "experts_per_choice": shape.experts_per_choice,
         "tokens": float(tokens),
     }
 

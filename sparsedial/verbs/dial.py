@@ -8,19 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sparsedial.errors import UserError
 from sparsedial.law.law import Law
 from sparsedial.law.literature import PUBLISHED, Published
 from sparsedial.machine.devices import DEVICES
-from sparsedial.planning.crossing import race
+from sparsedial.planning.crossing import around, race
 from sparsedial.planning.dial import positions
 from sparsedial.settings import fill
 from sparsedial.showing.dial_words import race_words, with_words
 from sparsedial.verbs.plan import DEFAULT_LAW, PlanSettings, find_law, plan, space
 
-CROSSOVER_POINTS, CROSSOVER_DECADES = 25, 3
 OURS = ("law", "out", "export")  # of the plan's settings: not for a page to set, since they are or name files
 DEFAULT_STATE = {"flops": "1e21", "max_total_parameters": "30B", "device": "h100", "devices": "8", "price": "2.5"}
 
@@ -93,12 +90,11 @@ def questions(law_name: str) -> dict[str, Any]:
         budget = settings.budget
         if budget.value is None:
             return race_words({"crossover": None, "crossover_reason": "a target loss has no crossover", "budgets": []})
-        around = budget.value * np.logspace(-CROSSOVER_DECADES, CROSSOVER_DECADES, CROSSOVER_POINTS)
         found = race(
             law,
             shapes,
             currency=budget.currency,
-            budgets=around,
+            budgets=around(budget.value),
             costs=costs,
             constraints=settings.constraints,
             speaks=speaks,

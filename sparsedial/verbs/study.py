@@ -23,7 +23,7 @@ from sparsedial.machine.hardware import describe, usable_cores
 from sparsedial.machine.profile import Profile, measure_profile
 from sparsedial.planning.budget import Constraints
 from sparsedial.planning.costs import Costs
-from sparsedial.planning.crossing import crossover
+from sparsedial.planning.crossing import POINTS, race
 from sparsedial.planning.search import Answer, binding_constraints, near_optimal, plan_record
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
@@ -61,14 +61,12 @@ BUDGET_RATIOS: dict[float, tuple[tuple[float, ...], ...]] = {
 LONG_SECONDS = max(BUDGET_RATIOS)
 PLANNED_SHARE = 0.95  # of the time that the layout may be predicted to take; the rest absorbs what the profile misses
 REPORT_SECONDS = 15.0
-CROSSOVER_POINTS = 25
 LEAST_SEEDS, MOST_SEEDS = 3, 5
 PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
 PROFILE_FLOPS_PER_SECOND = 2e10  # about what one core trains with: the profile takes as long as a largest cell
 PROFILE_WIDTHS = (16, 32, 64)  # and 128 in a long study
 SCAN_POINTS = 4  # expected of a scan, on average
-EVALUATION_SHARE = 0.04  # of a lowest-budget run's tokens... at least EVALUATION_LEAST tokens
-EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18
+EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18  # validation tokens that score a cell
 
 
 def _counts(text: Any) -> tuple[float, ...]:
@@ -490,11 +488,11 @@ def _affordable_seeds(settings: StudySettings, setup: Setup, budget_seconds: flo
     beside = 2.4 * budget_seconds / setup.workers  # a pair of runs at equal FLOPs
     one = 2 * budget_seconds + beside  # and one alone and in turn
     left = setup.clock.remaining - REPORT_SECONDS
-    most = left + 0.08 * setup.clock.limit_seconds
+    grace = 0.08 * setup.clock.limit_seconds
     timed = left - 4 * budget_seconds  # the first round has a third run, and may be done again
-    if LEAST_SEEDS * one <= timed + 0.08 * setup.clock.limit_seconds:
+    if LEAST_SEEDS * one <= timed + grace:
         return dict.fromkeys(("flops", "seconds"), int(min(MOST_SEEDS, max(LEAST_SEEDS, timed // one))))
-    if LEAST_SEEDS * beside <= most:
+    if LEAST_SEEDS * beside <= left + grace:
         return {"flops": int(min(MOST_SEEDS, max(LEAST_SEEDS, left // beside))), "seconds": 0}
     return {"flops": 0, "seconds": 0}
 
@@ -649,14 +647,15 @@ def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> tuple[
     """Where sparse begins to win in seconds, looked for a factor of ten around the studied budgets."""
     layout, profile = setup.layout, setup.profile
     costs = [cell_seconds(layout, profile, cell) for cell in layout.cells]
-    return crossover(
+    found = race(
         law,
         Shapes.of(shapes["dense"] + shapes["sparse"]),
         currency="seconds",
-        budgets=np.geomspace(min(costs) / 10, max(costs) * 10, CROSSOVER_POINTS),
+        budgets=np.geomspace(min(costs) / 10, max(costs) * 10, POINTS),
         costs=Costs(machine=profile, batch=layout.batch, context=layout.ladder.context),
         constraints=Constraints(least_tokens=1.0),
     )
+    return found["crossover"], found["crossover_reason"]
 
 
 def _law_summary(

@@ -8,7 +8,7 @@ import pytest
 from sparsedial.law.law import Law
 from sparsedial.planning.budget import Constraints
 from sparsedial.planning.costs import Costs
-from sparsedial.planning.crossing import crossover
+from sparsedial.planning.crossing import race
 from sparsedial.planning.search import binding_constraints, near_optimal, rank
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
@@ -71,7 +71,7 @@ def test_the_near_optimal_band_holds_the_best():
 
 
 def cross(law, currency="seconds"):
-    return crossover(
+    found = race(
         law,
         Shapes.of(DENSE + SPARSE),
         currency=currency,
@@ -79,6 +79,7 @@ def cross(law, currency="seconds"):
         costs=Costs(machine=PROFILE, batch=8, context=64),
         constraints=Constraints(least_tokens=1.0),
     )
+    return found["crossover"], found["crossover_reason"]
 
 
 def test_sparse_begins_to_win_in_seconds_where_its_overhead_is_paid_back():
