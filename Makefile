@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/study
 BIN := $(VENV)/bin
+INSTALLED := pyproject.toml setup.py $(wildcard sparsedial/kernels/csrc/*)  # what an install is made from
 
 .PHONY: study test lint setup setup-dev clean
 
@@ -35,11 +36,11 @@ $(VENV)/.torch: $(BIN)/python constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
 	touch $@
 
-$(VENV)/.study: $(VENV)/.torch pyproject.toml
+$(VENV)/.study: $(VENV)/.torch $(INSTALLED)
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[study]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+$(VENV)/.dev: $(VENV)/.torch $(INSTALLED)
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(VENV)/.study
 

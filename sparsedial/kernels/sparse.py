@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
 
 from sparsedial.errors import UserError, nearest
+from sparsedial.kernels import native
 from sparsedial.kernels.swiglu import activate, activate_backward, reference_swiglu
 
 
@@ -132,6 +134,56 @@ class _SparseFeedForward(torch.autograd.Function):
         return dx_TD, dw_in_EDH, dw_out_EFD, None, dgates_TK, None
 
 
+class _Native(torch.autograd.Function):
+    """The whole layer in one compiled pass over the experts, forward and backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor
+    ) -> Tensor:
+        (tokens, top_k), (experts, width, d_model) = chosen_TK.shape, w_out_EFD.shape
+        rows = tokens * top_k
+        order_R, place_R = (torch.empty(rows, dtype=torch.int32) for _ in range(2))
+        ends_E = torch.empty(experts, dtype=torch.int32)
+        native.module.sort_rows(
+            chosen_TK.data_ptr(), rows, experts, order_R.data_ptr(), place_R.data_ptr(), ends_E.data_ptr()
+        )
+        h_RH, y_RD = x_TD.new_empty(rows, 2 * width), x_TD.new_empty(rows, d_model)
+        y_TD = torch.empty_like(x_TD)
+        native.module.sparse_forward(
+            x_TD.data_ptr(), w_in_EDH.data_ptr(), w_out_EFD.data_ptr(), order_R.data_ptr(), place_R.data_ptr(),
+            ends_E.data_ptr(), gates_TK.data_ptr(), h_RH.data_ptr(), y_RD.data_ptr(), y_TD.data_ptr(), tokens, top_k,
+            experts, d_model, width, torch.get_num_threads(),
+        )  # fmt: skip
+        ctx.save_for_backward(x_TD, w_in_EDH, w_out_EFD, order_R, place_R, ends_E, gates_TK, h_RH, y_RD)
+        return y_TD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x_TD, w_in_EDH, w_out_EFD, order_R, place_R, ends_E, gates_TK, h_RH, y_RD = ctx.saved_tensors
+        (tokens, top_k), (experts, width, d_model) = gates_TK.shape, w_out_EFD.shape
+        dy_TD = dy_TD.contiguous()
+        dx_TD, dw_in_EDH, dw_out_EFD = torch.empty_like(x_TD), torch.empty_like(w_in_EDH), torch.empty_like(w_out_EFD)
+        dgates_TK, dx_RD = torch.empty_like(gates_TK), torch.empty_like(y_RD)
+        native.module.sparse_backward(
+            dy_TD.data_ptr(), x_TD.data_ptr(), w_in_EDH.data_ptr(), w_out_EFD.data_ptr(), order_R.data_ptr(),
+            place_R.data_ptr(), ends_E.data_ptr(), gates_TK.data_ptr(), h_RH.data_ptr(), y_RD.data_ptr(),
+            dx_TD.data_ptr(), dw_in_EDH.data_ptr(), dw_out_EFD.data_ptr(), dgates_TK.data_ptr(), dx_RD.data_ptr(),
+            tokens, top_k, experts, d_model, width, torch.get_num_threads(),
+        )  # fmt: skip
+        increment_version(h_RH)  # it holds its gradient now: a second backward pass is an error
+        return dx_TD, dw_in_EDH, dw_out_EFD, None, dgates_TK
+
+
+def compiled(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+    """The compiled pass; gapless where it is not installed, or for another dtype or device."""
+    if not native.usable(x_TD, w_in_EDH, w_out_EFD, gates_TK):
+        return gapless(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    tensors = [tensor.contiguous() for tensor in (x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK)]
+    return _Native.apply(*tensors)  # type: ignore[return-value]
+
+
 def gapless(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
     """Rows without gaps and PyTorch's grouped products; padded where those do not take the sizes."""
     if not (gapless_fits(w_in_EDH) and gapless_fits(w_out_EFD)):
@@ -166,6 +218,7 @@ def activate_plain(h_NH: Tensor) -> Tensor:
 
 KERNELS: dict[str, Callable[..., Tensor]] = {
     "reference": reference,
+    "compiled": compiled,
     "gapless": gapless,
     "padded": padded,
     "torch_grouped": torch_grouped,
@@ -185,7 +238,7 @@ def sparse_feed_forward(
     Shapes: x [T, D], w_in [E, D, 2F] (gate half first), w_out [E, F, D], chosen [T, K] integers, gates [T, K] to [T, D]
     Raises: UserError for an unknown kernel.
     """
-    name = kernel if kernel != "auto" else ("torch_grouped" if x_TD.is_cuda else "gapless")
+    name = kernel if kernel != "auto" else ("torch_grouped" if x_TD.is_cuda else "compiled")
     if name not in KERNELS:
         raise UserError(f"kernel: no kernel named '{kernel}'", hint=nearest(kernel, KERNELS))
     return KERNELS[name](x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sparsedial.kernels import native
 from sparsedial.shape.shape import Shape
 
 
@@ -123,6 +124,50 @@ class _Route(torch.autograd.Function):
         return dlogits_TE, None, None, None, None, None
 
 
+class _NativeRoute(torch.autograd.Function):
+    """The same, compiled; without groups of experts."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits_TE: Tensor,
+        bias_E: Tensor | None,
+        shape: Shape,
+        sequences: int,
+        balance: float,
+        z_weight: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        (tokens, experts), top_k = logits_TE.shape, shape.top_k
+        logits_TE = logits_TE.contiguous()
+        chosen_TK = torch.empty(tokens, top_k, dtype=torch.long)
+        scores_TE, gates_TK = torch.empty_like(logits_TE), logits_TE.new_empty(tokens, top_k)
+        rows_3T, kept_2BE = logits_TE.new_empty(3, tokens), logits_TE.new_empty(2, sequences, experts)
+        loss = logits_TE.new_empty(())
+        sizes = sequences, tokens // sequences, experts, top_k, shape.gate == "sigmoid", shape.normalize_gates
+        constants = (*sizes, float(shape.routed_scaling), float(balance), float(z_weight), torch.get_num_threads())
+        addresses = [tensor.data_ptr() for tensor in (*rows_3T, *kept_2BE)]
+        native.module.route_forward(
+            logits_TE.data_ptr(), 0 if bias_E is None else bias_E.data_ptr(), scores_TE.data_ptr(),
+            chosen_TK.data_ptr(), gates_TK.data_ptr(), *addresses, loss.data_ptr(), *constants,
+        )  # fmt: skip
+        ctx.save_for_backward(logits_TE, scores_TE, chosen_TK, gates_TK, rows_3T, kept_2BE)
+        ctx.constants = constants
+        ctx.mark_non_differentiable(chosen_TK)
+        return chosen_TK, gates_TK, loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _: Tensor, dgates_TK: Tensor, dloss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        logits_TE, scores_TE, chosen_TK, gates_TK, rows_3T, kept_2BE = ctx.saved_tensors
+        addresses = [tensor.data_ptr() for tensor in (*rows_3T, kept_2BE[0])]
+        dgates_TK, dlogits_TE = dgates_TK.contiguous(), torch.empty_like(logits_TE)
+        native.module.route_backward(
+            dgates_TK.data_ptr(), logits_TE.data_ptr(), scores_TE.data_ptr(), chosen_TK.data_ptr(),
+            gates_TK.data_ptr(), *addresses, dlogits_TE.data_ptr(), *ctx.constants, dloss.data_ptr(),
+        )  # fmt: skip
+        return dlogits_TE, None, None, None, None, None
+
+
 def route(
     logits_TE: Tensor,
     bias_E: Tensor | None,
@@ -135,6 +180,8 @@ def route(
 
     Shapes: logits [T, E] (fp32), bias [E] or None to chosen [T, K], gates [T, K], loss []
     """
+    if native.usable(logits_TE) and shape.expert_groups == 1:
+        return _NativeRoute.apply(logits_TE, bias_E, shape, sequences, balance_weight, z_loss_weight)  # type: ignore[return-value]
     return _Route.apply(logits_TE, bias_E, shape, sequences, balance_weight, z_loss_weight)  # type: ignore[return-value]
 
 

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparsedial.errors import UserError
-from sparsedial.kernels.norm import norm_rotate, rms_norm, rotate
+from sparsedial.kernels.attention import attention
+from sparsedial.kernels.entropy import cross_entropy
+from sparsedial.kernels.norm import heads, rms_norm, rotate
 from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.kernels.swiglu import swiglu
 from sparsedial.model.router import bias_after, route
@@ -74,36 +76,36 @@ class Attention(nn.Module):
             self.q_norm_C = nn.Parameter(torch.ones(heads * head_dim))
             self.k_norm_C = nn.Parameter(torch.ones(kv_heads * head_dim))
 
-    def _turned(self, qkv_BSQ: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        """Queries and keys side by side, normed and rotated. Shapes: [B, S, Q] to [B, S, H+G, C]"""
+    def _by_head(self, qkv_BSQ: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Queries and keys side by side, normed and rotated, and values. Shapes: to [B, H+G, S, C], [B, G, S, C]"""
         shape = self.shape
         count = shape.heads + shape.kv_heads
-        qk_BSQ = qkv_BSQ[..., : count * shape.head_dim]
+        if shape.qk_norm == "head":
+            weights = [self.q_norm_C.expand(shape.heads, -1), self.k_norm_C.expand(shape.kv_heads, -1)]
+            return heads(qkv_BSQ, torch.cat(weights), *rotary, shape.kv_heads, shape.norm_eps)
+        qk_BSQ, v_BSQ = qkv_BSQ.split([count * shape.head_dim, shape.kv_heads * shape.head_dim], 2)
         if shape.qk_norm == "full":
             q_BSQ, k_BSQ = qk_BSQ.split([shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim], 2)
             q_BSQ = rms_norm(q_BSQ, self.q_norm_C, shape.norm_eps)
             qk_BSQ = torch.cat([q_BSQ, rms_norm(k_BSQ, self.k_norm_C, shape.norm_eps)], 2)
-        qk_BSNC = qk_BSQ.unflatten(2, (count, shape.head_dim))
-        if shape.qk_norm == "head":
-            weights = [self.q_norm_C.expand(shape.heads, -1), self.k_norm_C.expand(shape.kv_heads, -1)]
-            return norm_rotate(qk_BSNC, torch.cat(weights), *rotary, shape.norm_eps)
-        return rotate(qk_BSNC, *rotary)
+        turned_BSNC = rotate(qk_BSQ.unflatten(2, (count, shape.head_dim)), *rotary)
+        v_BSGC = v_BSQ.unflatten(2, (shape.kv_heads, shape.head_dim))
+        return turned_BSNC.transpose(1, 2), v_BSGC.transpose(1, 2)
 
     def forward(self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, layer: int) -> Tensor:
         shape = self.shape
         qkv_BSQ = x_BSD @ self.w_qkv_DQ
         if self.b_qkv_Q is not None:
             qkv_BSQ = qkv_BSQ + self.b_qkv_Q
-        q_BHSC, k_BGSC = self._turned(qkv_BSQ, rotary).transpose(1, 2).split([shape.heads, shape.kv_heads], 1)
-        v_BSQ = qkv_BSQ[..., -shape.kv_heads * shape.head_dim :]
-        v_BGSC = v_BSQ.unflatten(2, (shape.kv_heads, shape.head_dim)).transpose(1, 2)
-        mask = None
-        if cache is not None:
-            k_BGSC, v_BGSC = cache.extend(layer, k_BGSC, v_BGSC)
-            new, all_positions = q_BHSC.shape[2], k_BGSC.shape[2]
-            mask = torch.ones(new, all_positions, dtype=torch.bool, device=x_BSD.device).tril(all_positions - new)
+        qk_BNSC, v_BGSC = self._by_head(qkv_BSQ, rotary)
+        if cache is None:
+            return attention(qk_BNSC, v_BGSC) @ self.w_out_QD
+        q_BHSC, k_BGSC = qk_BNSC.split([shape.heads, shape.kv_heads], 1)
+        k_BGSC, v_BGSC = cache.extend(layer, k_BGSC, v_BGSC)
+        new, all_positions = q_BHSC.shape[2], k_BGSC.shape[2]
+        mask = torch.ones(new, all_positions, dtype=torch.bool, device=x_BSD.device).tril(all_positions - new)
         y_BHSC = functional.scaled_dot_product_attention(
-            q_BHSC, k_BGSC, v_BGSC, attn_mask=mask, is_causal=cache is None, enable_gqa=shape.heads != shape.kv_heads
+            q_BHSC, k_BGSC, v_BGSC, attn_mask=mask, enable_gqa=shape.heads != shape.kv_heads
         )
         return y_BHSC.transpose(1, 2).flatten(2) @ self.w_out_QD
 
@@ -237,7 +239,7 @@ class Transformer(nn.Module):
         """
         routing = Routing(balance_weight=balance_weight, z_loss_weight=z_loss_weight, losses=[])
         logits_BSV = self(ids_BS[:, :-1], routing=routing)
-        entropy = functional.cross_entropy(logits_BSV.flatten(0, 1).float(), ids_BS[:, 1:].flatten())
+        entropy = cross_entropy(logits_BSV.flatten(0, 1), ids_BS[:, 1:].flatten())
         total = entropy
         for loss in routing.losses or []:
             total = total + loss

@@ -55,6 +55,7 @@ class Setup:
     store: RunStore
     workers: int
     threads: int
+    kernels: str
     device: str
     dtype: str
     evaluation_tokens: int
@@ -79,6 +80,7 @@ class Setup:
             tokenizer=self.text.tokenizer.digest,
             device=self.device,
             threads=self.threads,
+            kernels=self.kernels,
         )
 
     def run(

@@ -21,6 +21,7 @@ class Job:
     tokenizer: str  # its digest
     device: str = "cpu"  # kind of device
     threads: int = 1
+    kernels: str = "torch"  # or "compiled", where they round otherwise
 
     @property
     def hash(self) -> str:
@@ -76,6 +77,7 @@ class Run:
             "tokenizer": self.job.tokenizer,
             "device": self.job.device,
             "threads": self.job.threads,
+            "kernels": self.job.kernels,
             "tokens": recipe.tokens,
             "flops": self.job.flops,
             "total_parameters": total_parameters(shape),

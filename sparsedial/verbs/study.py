@@ -34,6 +34,7 @@ from sparsedial.sweep.grid import Cell, Layout, cell_seconds, fit_to_time, lay, 
 from sparsedial.sweep.phases import GRID_SEED, Clock, Setup, law_rows, pick_device, scan_rates, train_grid
 from sparsedial.sweep.rates import RateModel, Scan
 from sparsedial.sweep.rivals import (
+    TEST_TOKENS,
     decide_currency,
     equal_flops,
     equal_seconds,
@@ -235,6 +236,8 @@ def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, 
     """Measure the machine and lay the grid, or take both from an earlier start."""
     inputs = _inputs(settings, text.digest)
     frozen = file.frozen_for(inputs)
+    from sparsedial.kernels import native
+
     device = pick_device(settings.device)
     workers = settings.workers or (1 if device == "cuda" else max(1, usable_cores()))
     if frozen is None:
@@ -255,6 +258,8 @@ def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, 
     else:
         layout = layout_from(frozen["layout"])
         profile = Profile.from_record(read_json(settings.out / "profile.json"))
+    if device == "cpu" and native.module is None:
+        listener.note("no compiled kernels (no C compiler at the install): steps take longer than they need")
     listener.plan(sum(layout.predicted_seconds.values()), clock, profile.watts)
     _warn_of_repeats(layout, text, listener)
     return Setup(
@@ -264,6 +269,7 @@ def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, 
         store=RunStore(settings.out / "runs"),
         workers=workers,
         threads=1,
+        kernels=native.kind(device),
         device=device,
         dtype="bfloat16" if device == "cuda" else "float32",
         evaluation_tokens=frozen["evaluation_tokens"],
@@ -485,16 +491,26 @@ def _affordable_seeds(settings: StudySettings, setup: Setup, budget_seconds: flo
     """
     if settings.seeds is not None or math.isinf(setup.clock.remaining):
         return dict.fromkeys(("flops", "seconds"), setup.layout.seeds)
-    beside = 2.4 * budget_seconds / setup.workers  # a pair of runs at equal FLOPs
-    one = 2 * budget_seconds + beside  # and one alone and in turn
+    scored = _scoring_seconds(setup)
+    beside = (2.4 * budget_seconds + 2 * scored) / setup.workers  # a pair of runs at equal FLOPs
+    one = 2 * (budget_seconds + scored) + beside  # and one alone and in turn
     left = setup.clock.remaining - REPORT_SECONDS
     grace = 0.08 * setup.clock.limit_seconds
-    timed = left - 4 * budget_seconds  # the first round has a third run, and may be done again
+    timed = left - 4 * (budget_seconds + scored)  # the first round has a third run, and may be done again
     if LEAST_SEEDS * one <= timed + grace:
         return dict.fromkeys(("flops", "seconds"), int(min(MOST_SEEDS, max(LEAST_SEEDS, timed // one))))
     if LEAST_SEEDS * beside <= left + grace:
         return {"flops": int(min(MOST_SEEDS, max(LEAST_SEEDS, left // beside))), "seconds": 0}
     return {"flops": 0, "seconds": 0}
+
+
+def _scoring_seconds(setup: Setup) -> float:
+    """Seconds to score a verdict's run on validation and test text: a forward pass is a third of a training step."""
+    layout, profile = setup.layout, setup.profile
+    top = [cell for cell in layout.cells if cell.budget_flops == layout.budgets[-1]]
+    step = max(profile.step_seconds(layout.shape(cell), layout.batch, layout.ladder.context).value for cell in top)
+    tokens = min(TEST_TOKENS, setup.text.test_tokens) + setup.evaluation_tokens
+    return tokens / layout.tokens_per_step * step / 3
 
 
 def _verdicts(

@@ -85,6 +85,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
 
     Raises: UserError for settings that make no model or no run, a text too small, a folder in use or not writable.
     """
+    from sparsedial.kernels import native
     from sparsedial.sweep.phases import pick_device
     from sparsedial.text.prepare import prepare
     from sparsedial.training.run import Job
@@ -102,6 +103,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             tokenizer=text.tokenizer.digest,
             device=device,
             threads=settings.threads or usable_cores(),
+            kernels=native.kind(device),
         )
         return _costs(job) if settings.dry_run else _train(job, text, settings.out)
 

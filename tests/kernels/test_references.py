@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
+from sparsedial.kernels.attention import attention, reference_attention
+from sparsedial.kernels.entropy import cross_entropy
 from sparsedial.kernels.norm import norm_rotate, reference_norm_rotate, reference_rms_norm, rms_norm
 from sparsedial.kernels.sparse import KERNELS, sparse_feed_forward
 from sparsedial.kernels.swiglu import reference_swiglu, swiglu
@@ -67,16 +69,17 @@ def test_all_tokens_may_go_to_one_expert():
     x, w_in, w_out, _, gates = sparse_inputs((16, 8, 4, 4, 1))
     chosen = torch.full((16, 1), 2)
     slow = sparse_feed_forward(x, w_in, w_out, chosen, gates, "reference")
-    for kernel in ("gapless", "padded"):
+    for kernel in ("compiled", "gapless", "padded"):
         torch.testing.assert_close(
             sparse_feed_forward(x, w_in, w_out, chosen, gates, kernel), slow, atol=1e-5, rtol=1e-5
         )
 
 
-def test_a_second_backward_pass_is_an_error_and_no_wrong_gradient():
+@pytest.mark.parametrize("kernel", ["compiled", "padded"])
+def test_a_second_backward_pass_is_an_error_and_no_wrong_gradient(kernel):
     x, w_in, w_out, chosen, gates = sparse_inputs((5, 4, 4, 3, 2))
     x.requires_grad_()
-    output = sparse_feed_forward(x, w_in, w_out, chosen, gates, "padded").sum()
+    output = sparse_feed_forward(x, w_in, w_out, chosen, gates, kernel).sum()
     output.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         output.backward()
@@ -135,3 +138,64 @@ def test_the_turned_norm_equals_its_reference(sequences, positions, heads, head_
     fast = gradients(norm_rotate, names, tensors, *rotary, 1e-6)
     slow = gradients(reference_norm_rotate, names, tensors, *rotary, 1e-6)
     assert_equal(fast, slow, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "positions", "queries", "values", "channels"),
+    [(1, 1, 1, 1, 2), (2, 5, 3, 3, 6), (3, 24, 4, 2, 16), (1, 25, 2, 1, 8), (2, 70, 6, 2, 20)],
+)
+def test_attention_equals_its_reference(sequences, positions, queries, values, channels):
+    make = torch.Generator().manual_seed(4)
+    tensors = [
+        3 * torch.randn(sequences, queries + values, positions, channels, generator=make),
+        torch.randn(sequences, values, positions, channels, generator=make),
+    ]
+    names = ["qk_BNSC", "v_BGSC"]
+    assert_equal(gradients(attention, names, tensors), gradients(reference_attention, names, tensors), 2e-5)
+
+
+def test_attention_to_a_value_that_is_no_number_is_none():
+    qk, v = torch.ones(1, 2, 8, 4), torch.ones(1, 1, 8, 4)
+    qk[0, 1, 5] = float("nan")
+    y = attention(qk, v)[0, :, 0]
+    assert y[:5].isfinite().all()
+    assert y[5:].isnan().all()
+
+
+@pytest.mark.parametrize(("tokens", "words"), [(1, 1), (3, 5), (17, 40), (64, 256)])
+def test_cross_entropy_equals_its_reference(tokens, words):
+    make = torch.Generator().manual_seed(5)
+    logits = [5 * torch.randn(tokens, words, generator=make)]
+    target = torch.randint(words, (tokens,), generator=make)
+    slow = gradients(torch.nn.functional.cross_entropy, ["logits_TV"], logits, target)
+    assert_equal(gradients(cross_entropy, ["logits_TV"], logits, target), slow, 1e-5)
+
+
+def test_cross_entropy_of_what_is_no_number_is_none_and_a_foreign_word_is_refused():
+    logits = torch.zeros(2, 16)
+    with pytest.raises(IndexError):
+        cross_entropy(logits, torch.tensor([3, 16]))
+    logits[1, 2] = float("nan")
+    assert cross_entropy(logits, torch.tensor([3, 4])).isnan()
+
+
+def test_without_the_compiled_kernels_a_model_gives_the_same(monkeypatch):
+    from sparsedial.kernels import native
+    from sparsedial.model.transformer import initialise
+    from sparsedial.shape.ladder import Ladder
+
+    if native.module is None:
+        pytest.skip("installed without a C compiler")
+    for experts in (0, 8):
+        ids = torch.randint(64, (3, 17), generator=torch.Generator().manual_seed(6))
+
+        def run(experts=experts, ids=ids):
+            model = initialise(Ladder(vocab_size=64, context=16).shape(16, experts), 0)
+            loss, _ = model.loss(ids, 0.1, 0.1)
+            loss.backward()
+            return {"loss": loss.detach(), **{name: p.grad for name, p in model.named_parameters()}}
+
+        fast = run()
+        monkeypatch.setattr(native, "module", None)
+        assert_equal(fast, run(), 1e-5)
+        monkeypatch.undo()

@@ -1,0 +1,22 @@
+"""The compiled CPU kernels; all else stands in pyproject.toml. Where there is no C compiler the install goes on."""
+
+import os
+import sys
+from glob import glob
+
+from setuptools import Extension, setup
+
+# Sums in any order, but not -ffast-math: linked into a library it would flush denormals in the whole process.
+SUMS = "-fno-math-errno -fassociative-math -fno-signed-zeros -fno-trapping-math -freciprocal-math -ffp-contract=fast"
+MACHINE = os.environ.get("SPARSEDIAL_MARCH", "native")  # for a wheel that other machines get: x86-64-v3, say
+
+KERNELS = Extension(
+    "sparsedial.kernels._native",
+    sorted(glob("sparsedial/kernels/csrc/*.c")),
+    depends=sorted(glob("sparsedial/kernels/csrc/*.h")),
+    extra_compile_args=["-O3", *SUMS.split(), f"-march={MACHINE}", "-fopenmp", "-fvisibility=hidden"],
+    extra_link_args=["-fopenmp"],
+    optional=True,
+)
+
+setup(ext_modules=[KERNELS] if sys.platform == "linux" else [])

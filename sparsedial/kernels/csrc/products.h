@@ -1,0 +1,89 @@
+/* Matrix products: C[M, N] = or += A[M, K] B[K, N], A with any strides, B and C with rows of given length. */
+#pragma once
+#include "common.h"
+
+#define TILE_N 16
+#define TILE_M 6
+
+static inline void put(float *out, vec left, vec right, long columns, int add) {
+    if (columns == TILE_N) {
+        store(out, add ? load(out) + left : left);
+        store(out + LANES, add ? load(out + LANES) + right : right);
+        return;
+    }
+    float sums[TILE_N];
+    store(sums, left);
+    store(sums + LANES, right);
+    for (long j = 0; j < columns; j++) out[j] = add ? out[j] + sums[j] : sums[j];
+}
+
+/* Written out by macros: sums held in an array would be kept in memory. */
+#define START(i) vec left##i = splat(0.0f), right##i = splat(0.0f); const float *a##i = a + i * ars;
+#define TIMES(i) { vec s = splat(a##i[k * acs]); left##i += s * b0; right##i += s * b1; }
+#define FINISH(i) put(c + i * crs, left##i, right##i, columns, add);
+#define ROWS1(X) X(0)
+#define ROWS2(X) X(0) X(1)
+#define ROWS3(X) ROWS2(X) X(2)
+#define ROWS4(X) ROWS3(X) X(3)
+#define ROWS5(X) ROWS4(X) X(4)
+#define ROWS6(X) ROWS5(X) X(5)
+#define TILE(n)                                                                                                        \
+    static void tile##n(const float *a, long ars, long acs, const float *panel, float *c, long crs, long k_count,      \
+                        long columns, int add) {                                                                       \
+        ROWS##n(START)                                                                                                 \
+        for (long k = 0; k < k_count; k++) {                                                                           \
+            vec b0 = load(panel + k * TILE_N), b1 = load(panel + k * TILE_N + LANES);                                  \
+            ROWS##n(TIMES)                                                                                             \
+        }                                                                                                              \
+        ROWS##n(FINISH)                                                                                                \
+    }
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+
+typedef void (*tile_t)(const float *, long, long, const float *, float *, long, long, long, int);
+static const tile_t tiles[TILE_M + 1] = {NULL, tile1, tile2, tile3, tile4, tile5, tile6};
+
+/* B[k, n] lies at b[k * brs + n * bcs], so a transposed B is only packed differently. To one panel of 16 columns. */
+static inline void pack(const float *b, long brs, long bcs, long k, long columns, float *panel) {
+    for (long row = 0; row < k; row++) {
+        const float *from = b + row * brs;
+        float *to = panel + row * TILE_N;
+        if (bcs == 1 && columns == TILE_N) {
+            memcpy(to, from, sizeof(float) * TILE_N);
+        } else {
+            for (long j = 0; j < columns; j++) to[j] = from[j * bcs];
+            for (long j = columns; j < TILE_N; j++) to[j] = 0.0f;
+        }
+    }
+}
+
+static inline long at_most(long most, long value) { return value < most ? value : most; }
+
+/* Panels of all of B, each of `deep` >= k rows. */
+static inline void pack_all(const float *b, long brs, long bcs, long k, long n, long deep, float *panels) {
+    for (long n0 = 0; n0 < n; n0 += TILE_N)
+        pack(b + n0 * bcs, brs, bcs, k, at_most(TILE_N, n - n0), panels + n0 * deep);
+}
+
+/* By a packed panel: 16 columns of C or fewer. */
+static inline void by_panel(const float *a, long ars, long acs, const float *panel, float *c, long crs, long m,
+                            long columns, long k, int add) {
+    for (long m0 = 0; m0 < m; m0 += TILE_M)
+        tiles[at_most(TILE_M, m - m0)](a + m0 * ars, ars, acs, panel, c + m0 * crs, crs, k, columns, add);
+}
+
+/* By packed panels of `deep` rows, of which the first k count. */
+static inline void by_panels(const float *a, long ars, long acs, const float *panels, long deep, float *c, long crs,
+                             long m, long n, long k, int add) {
+    for (long n0 = 0; n0 < n; n0 += TILE_N)
+        by_panel(a, ars, acs, panels + n0 * deep, c + n0, crs, m, at_most(TILE_N, n - n0), k, add);
+}
+
+/* One panel at a time; `panel` holds k * 16 floats. */
+static inline void product(const float *a, long ars, long acs, const float *b, long brs, long bcs, float *c, long crs,
+                           long m, long n, long k, int add, float *panel) {
+    for (long n0 = 0; n0 < n; n0 += TILE_N) {
+        long columns = at_most(TILE_N, n - n0);
+        pack(b + n0 * bcs, brs, bcs, k, columns, panel);
+        by_panel(a, ars, acs, panel, c + n0, crs, m, columns, k, add);
+    }
+}
