@@ -14,8 +14,8 @@ KERNELS = Extension(
     "sparsedial.kernels._native",
     sorted(glob("sparsedial/kernels/csrc/*.c")),
     depends=sorted(glob("sparsedial/kernels/csrc/*.h")),
+    # -fopenmp is not handed to the linker: the functions it calls are those of PyTorch's own OpenMP
     extra_compile_args=["-O3", *SUMS.split(), f"-march={MACHINE}", "-fopenmp", "-fvisibility=hidden"],
-    extra_link_args=["-fopenmp"],
     optional=True,
 )
 

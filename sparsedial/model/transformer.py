@@ -15,11 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparsedial.errors import UserError
-from sparsedial.kernels.attention import attention
-from sparsedial.kernels.entropy import cross_entropy
-from sparsedial.kernels.norm import heads, rms_norm, rotate
-from sparsedial.kernels.sparse import sparse_feed_forward
-from sparsedial.kernels.swiglu import swiglu
+from sparsedial.kernels import layers, native
+from sparsedial.kernels.sparse import sparse_feed_forward, swiglu
 from sparsedial.model.router import bias_after, route
 from sparsedial.shape.shape import Shape
 
@@ -50,14 +47,25 @@ class Routing:
 
 
 def rotary_table(shape: Shape, length: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary angles. Shapes: two of [S, 1, C], halves repeated; the sine's first half negated.
+    """Cosines and sines of the rotary angles. Shapes: two of [S, C], halves repeated; the sine's first half negated.
 
     Source: Su et al. 2021 (arXiv 2104.09864), in the half-split layout of Hugging Face's Llama
     """
     steps = torch.arange(0, shape.head_dim, 2, dtype=torch.float32, device=device) / shape.head_dim
     angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), shape.rope_theta**-steps)
     sines = angles.sin()
-    return torch.cat([angles, angles], 1).cos().unsqueeze(1), torch.cat([-sines, sines], 1).unsqueeze(1)
+    return torch.cat([angles, angles], 1).cos(), torch.cat([-sines, sines], 1)
+
+
+def rotate(x_BNSC: Tensor, cosine_SC: Tensor, sine_SC: Tensor) -> Tensor:
+    """Turn pairs of channels (c, c + C/2) by their position's angle."""
+    cosine_SC, sine_SC = cosine_SC.to(x_BNSC.dtype), sine_SC.to(x_BNSC.dtype)
+    return x_BNSC * cosine_SC + x_BNSC.roll(x_BNSC.shape[-1] // 2, -1) * sine_SC
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * weight over the last axis. Source: Zhang and Sennrich 2019 (arXiv 1910.07467)"""
+    return functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
 
 
 class Attention(nn.Module):
@@ -76,36 +84,43 @@ class Attention(nn.Module):
             self.q_norm_C = nn.Parameter(torch.ones(heads * head_dim))
             self.k_norm_C = nn.Parameter(torch.ones(kv_heads * head_dim))
 
-    def _by_head(self, qkv_BSQ: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Queries and keys side by side, normed and rotated, and values. Shapes: to [B, H+G, S, C], [B, G, S, C]"""
+    def forward(
+        self, x_BSD: Tensor, norm_D: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, layer: int
+    ) -> Tensor:
+        """x + attention(norm(x))."""
         shape = self.shape
-        count = shape.heads + shape.kv_heads
-        if shape.qk_norm == "head":
-            weights = [self.q_norm_C.expand(shape.heads, -1), self.k_norm_C.expand(shape.kv_heads, -1)]
-            return heads(qkv_BSQ, torch.cat(weights), *rotary, shape.kv_heads, shape.norm_eps)
-        qk_BSQ, v_BSQ = qkv_BSQ.split([count * shape.head_dim, shape.kv_heads * shape.head_dim], 2)
-        if shape.qk_norm == "full":
-            q_BSQ, k_BSQ = qk_BSQ.split([shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim], 2)
-            q_BSQ = rms_norm(q_BSQ, self.q_norm_C, shape.norm_eps)
-            qk_BSQ = torch.cat([q_BSQ, rms_norm(k_BSQ, self.k_norm_C, shape.norm_eps)], 2)
-        turned_BSNC = rotate(qk_BSQ.unflatten(2, (count, shape.head_dim)), *rotary)
-        v_BSGC = v_BSQ.unflatten(2, (shape.kv_heads, shape.head_dim))
-        return turned_BSNC.transpose(1, 2), v_BSGC.transpose(1, 2)
+        if cache is None and shape.qk_norm != "full" and self.b_qkv_Q is None and native.usable(x_BSD, norm_D):
+            norms = (self.q_norm_C, self.k_norm_C) if shape.qk_norm == "head" else (None, None)
+            return layers.attention_layer(
+                x_BSD, norm_D, self.w_qkv_DQ, *norms, self.w_out_QD, rotary, shape.heads, shape.norm_eps
+            )
+        return x_BSD + self._mix(rms_norm(x_BSD, norm_D, shape.norm_eps), rotary, cache, layer)
 
-    def forward(self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, layer: int) -> Tensor:
+    def _mix(self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, layer: int) -> Tensor:
         shape = self.shape
         qkv_BSQ = x_BSD @ self.w_qkv_DQ
         if self.b_qkv_Q is not None:
             qkv_BSQ = qkv_BSQ + self.b_qkv_Q
-        qk_BNSC, v_BGSC = self._by_head(qkv_BSQ, rotary)
-        if cache is None:
-            return attention(qk_BNSC, v_BGSC) @ self.w_out_QD
-        q_BHSC, k_BGSC = qk_BNSC.split([shape.heads, shape.kv_heads], 1)
-        k_BGSC, v_BGSC = cache.extend(layer, k_BGSC, v_BGSC)
-        new, all_positions = q_BHSC.shape[2], k_BGSC.shape[2]
-        mask = torch.ones(new, all_positions, dtype=torch.bool, device=x_BSD.device).tril(all_positions - new)
+        widths = [count * shape.head_dim for count in (shape.heads, shape.kv_heads, shape.kv_heads)]
+        q_BSQ, k_BSQ, v_BSQ = qkv_BSQ.split(widths, 2)
+        if shape.qk_norm == "full":
+            q_BSQ = rms_norm(q_BSQ, self.q_norm_C, shape.norm_eps)
+            k_BSQ = rms_norm(k_BSQ, self.k_norm_C, shape.norm_eps)
+        q_BHSC, k_BGSC, v_BGSC = (
+            x_BSQ.unflatten(2, (-1, shape.head_dim)).transpose(1, 2) for x_BSQ in (q_BSQ, k_BSQ, v_BSQ)
+        )
+        if shape.qk_norm == "head":
+            q_BHSC = rms_norm(q_BHSC, self.q_norm_C, shape.norm_eps)
+            k_BGSC = rms_norm(k_BGSC, self.k_norm_C, shape.norm_eps)
+        q_BHSC, k_BGSC = rotate(q_BHSC, *rotary), rotate(k_BGSC, *rotary)
+        mask = None
+        if cache is not None:
+            k_BGSC, v_BGSC = cache.extend(layer, k_BGSC, v_BGSC)
+            new, seen = q_BHSC.shape[2], k_BGSC.shape[2]
+            mask = torch.ones(new, seen, dtype=torch.bool, device=x_BSD.device).tril(seen - new)
+        gqa = shape.heads != shape.kv_heads
         y_BHSC = functional.scaled_dot_product_attention(
-            q_BHSC, k_BGSC, v_BGSC, attn_mask=mask, enable_gqa=shape.heads != shape.kv_heads
+            q_BHSC, k_BGSC, v_BGSC, attn_mask=mask, is_causal=mask is None, enable_gqa=gqa
         )
         return y_BHSC.transpose(1, 2).flatten(2) @ self.w_out_QD
 
@@ -118,8 +133,11 @@ class DenseFeedForward(nn.Module):
         self.w_in_DH = nn.Parameter(torch.empty(d_model, 2 * d_ff))
         self.w_out_FD = nn.Parameter(torch.empty(d_ff, d_model))
 
-    def forward(self, x_BSD: Tensor, routing: Routing) -> Tensor:
-        return swiglu(x_BSD.flatten(0, 1), self.w_in_DH, self.w_out_FD).view_as(x_BSD)
+    def forward(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> Tensor:
+        """x + swiglu(norm(x))."""
+        if native.usable(x_BSD, norm_D):
+            return layers.dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)
+        return x_BSD + swiglu(rms_norm(x_BSD, norm_D, eps), self.w_in_DH, self.w_out_FD)
 
 
 class SparseFeedForward(nn.Module):
@@ -140,7 +158,39 @@ class SparseFeedForward(nn.Module):
         self.register_buffer("bias_E", torch.zeros(shape.experts) if shape.routing_bias else None)
         self.register_buffer("load_E", torch.zeros(shape.experts, dtype=torch.long), persistent=False)
 
-    def forward(self, x_BSD: Tensor, routing: Routing) -> Tensor:
+    def forward(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> Tensor:
+        """x + the chosen experts and the shared ones of norm(x)."""
+        if self.kernel == "auto" and self.shape.expert_groups == 1 and native.usable(x_BSD, norm_D):
+            y_BSD, loss = self._compiled(x_BSD, norm_D, eps, routing)
+        else:
+            y_BSD, loss = self._plain(rms_norm(x_BSD, norm_D, eps), routing)
+            y_BSD = x_BSD + y_BSD
+        if routing.losses is not None:
+            routing.losses.append(loss)
+        return y_BSD
+
+    def _compiled(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> tuple[Tensor, Tensor]:
+        shape, shared = self.shape, self.shared
+        return layers.sparse_layer(
+            x_BSD,
+            norm_D,
+            self.w_router_DE,
+            self.w_in_EDH,
+            self.w_out_EFD,
+            None if shared is None else shared.w_in_DH,
+            None if shared is None else shared.w_out_FD,
+            bias_E=self.bias_E,
+            load_E=None if routing.losses is None else self.load_E,
+            top_k=shape.top_k,
+            sigmoid=shape.gate == "sigmoid",
+            normalize=shape.normalize_gates,
+            scaling=shape.routed_scaling,
+            balance_weight=routing.balance_weight,
+            z_loss_weight=routing.z_loss_weight,
+            eps=eps,
+        )
+
+    def _plain(self, x_BSD: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
             logits_TE = x_TD.float() @ self.w_router_DE.float()
@@ -148,11 +198,12 @@ class SparseFeedForward(nn.Module):
             logits_TE, self.bias_E, self.shape, len(x_BSD), routing.balance_weight, routing.z_loss_weight
         )
         if routing.losses is not None:
-            routing.losses.append(loss)
             self.load_E += torch.bincount(chosen_TK.flatten(), minlength=self.shape.experts)
         y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel)
         y_BSD = y_TD.view_as(x_BSD)
-        return y_BSD if self.shared is None else y_BSD + self.shared(x_BSD, routing)
+        if self.shared is not None:
+            y_BSD = y_BSD + swiglu(x_BSD, self.shared.w_in_DH, self.shared.w_out_FD)
+        return y_BSD, loss
 
     @torch.no_grad()
     def balance(self, rate: float) -> None:
@@ -175,9 +226,8 @@ class Block(nn.Module):
         self.feed_forward = SparseFeedForward(shape) if sparse else DenseFeedForward(shape.d_model, shape.d_ff)
 
     def forward(self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, routing: Routing) -> Tensor:
-        normed_BSD = rms_norm(x_BSD, self.attention_norm_D, self.eps)
-        x_BSD = x_BSD + self.attention(normed_BSD, rotary, cache, self.layer)
-        return x_BSD + self.feed_forward(rms_norm(x_BSD, self.feed_forward_norm_D, self.eps), routing)
+        x_BSD = self.attention(x_BSD, self.attention_norm_D, rotary, cache, self.layer)
+        return self.feed_forward(x_BSD, self.feed_forward_norm_D, self.eps, routing)
 
 
 class Transformer(nn.Module):
@@ -207,19 +257,25 @@ class Transformer(nn.Module):
         Shapes: ids [B, S] to [B, S, V]
         Raises: UserError for a sequence longer than the shape's context, or an id outside the vocabulary.
         """
+        x_BSD = self._stream(ids_BS, cache, Routing() if routing is None else routing)
+        return functional.linear(rms_norm(x_BSD, self.norm_D, self.shape.norm_eps), self._table)
+
+    @property
+    def _table(self) -> Tensor:
+        return self.embedding_VD if self.unembedding_VD is None else self.unembedding_VD
+
+    def _stream(self, ids_BS: Tensor, cache: Cache | None, routing: Routing) -> Tensor:
+        """The residual stream after the last layer."""
         start = cache.filled if cache is not None else 0
         end = start + ids_BS.shape[1]
         self._check(ids_BS, end)
         x_BSD = functional.embedding(ids_BS, self.embedding_VD)
         rotary = (self.cosine[start:end], self.sine[start:end])
-        routing = Routing() if routing is None else routing
         for block in self.blocks:
             x_BSD = block(x_BSD, rotary, cache, routing)
         if cache is not None:
             cache.filled = end
-        x_BSD = rms_norm(x_BSD, self.norm_D, self.shape.norm_eps)
-        weight_VD = self.embedding_VD if self.unembedding_VD is None else self.unembedding_VD
-        return functional.linear(x_BSD, weight_VD)
+        return x_BSD
 
     def _check(self, ids_BS: Tensor, end: int) -> None:
         if end > self.shape.context:
@@ -238,8 +294,12 @@ class Transformer(nn.Module):
         Shapes: ids [B, S+1] to two scalars, nats per token
         """
         routing = Routing(balance_weight=balance_weight, z_loss_weight=z_loss_weight, losses=[])
-        logits_BSV = self(ids_BS[:, :-1], routing=routing)
-        entropy = cross_entropy(logits_BSV.flatten(0, 1), ids_BS[:, 1:].flatten())
+        x_BSD, target_BS = self._stream(ids_BS[:, :-1], None, routing), ids_BS[:, 1:]
+        if native.usable(x_BSD, self._table):
+            entropy = layers.head_loss(x_BSD, self.norm_D, self._table, target_BS, self.shape.norm_eps)
+        else:
+            logits_BSV = functional.linear(rms_norm(x_BSD, self.norm_D, self.shape.norm_eps), self._table)
+            entropy = functional.cross_entropy(logits_BSV.flatten(0, 1).float(), target_BS.flatten())
         total = entropy
         for loss in routing.losses or []:
             total = total + loss

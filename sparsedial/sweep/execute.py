@@ -23,8 +23,9 @@ from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.store import RunStore, write_atomically
 from sparsedial.text.batches import repeats, require_windows
 from sparsedial.text.prepare import Text
-from sparsedial.training.loop import Step, make_optimizer, train_steps
-from sparsedial.training.memory import keep_freed_memory
+from sparsedial.training.loop import Step, train_steps
+from sparsedial.training.memory import settle_memory
+from sparsedial.training.optimizer import make_optimizer
 from sparsedial.training.resume import forget_state, load_state, save_state
 from sparsedial.training.run import Job, Outcome, Run
 
@@ -64,7 +65,7 @@ def execute(
     """
     recipe, folder = job.recipe, store.path(job.hash)
     require_windows(text, batch=recipe.batch, context=recipe.context)
-    keep_freed_memory()
+    settle_memory()
     device = torch.device(job.device)
     model = initialise(job.shape, recipe.seed).to(device)
     optimizer = make_optimizer(model, recipe)

@@ -44,6 +44,7 @@ class Layout:
     experts: tuple[int, ...]  # 0 is dense
     seeds: int  # of the verdict
     max_total_parameters: float | None
+    cell_seeds: int  # of the cells of the two largest budgets; cheaper cells may have more
     cells: tuple[Cell, ...]  # before any open side is followed
     predicted_seconds: dict[str, float]  # by phase, on the study's workers
 
@@ -58,10 +59,10 @@ class Layout:
         return LAW_STEPS if len(self.budgets) > 3 else LEAST_STEPS
 
     def repeats(self, budget_flops: float) -> int:
-        """How many seeds a cell is trained with: more where it is cheap, one at the largest budget and the next."""
+        """How many seeds a cell is trained with: more where it is cheap, the fewest at the largest budget and the next."""
         if len(self.budgets) < 3:
-            return 1
-        return min(MOST_REPEATS, max(1, round((self.budgets[-2] / budget_flops) ** 0.5)))
+            return self.cell_seeds
+        return max(self.cell_seeds, min(MOST_REPEATS, round((self.budgets[-2] / budget_flops) ** 0.5)))
 
     def shape(self, cell: Cell) -> Shape:
         """The model of a cell."""

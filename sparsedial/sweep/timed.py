@@ -8,14 +8,14 @@ import torch
 
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.shape import Shape
-from sparsedial.training.loop import clip_gradient, make_optimizer
-from sparsedial.training.memory import keep_freed_memory
+from sparsedial.training.memory import settle_memory
+from sparsedial.training.optimizer import clip_gradient, make_optimizer
 from sparsedial.training.recipe import Recipe
 
 
 def make_step(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> Callable[[], None]:
     """One whole training step, forward to optimizer, that waits for its own work."""
-    keep_freed_memory()
+    settle_memory()
     torch.set_num_threads(threads)
     dtype = "bfloat16" if device == "cuda" else "float32"
     recipe = Recipe(learning_rate=1e-3, steps=10, batch=batch, context=context, dtype=dtype)

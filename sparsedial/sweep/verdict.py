@@ -79,9 +79,10 @@ def decide(
 ) -> dict[str, Any]:
     """The verdict of one currency from the run records of both families, one record a seed.
 
-    Undecided where a run diverged, a minimum was not bracketed (`open_sides` says which), the costs are more than
-    3 % apart from the budget, fewer than two seeds finished, or the gap's interval holds 0; also where the loser's
-    size was the last candidate (`edges` by family): the winner's may be, since a better one would only win by more.
+    Undecided where a run diverged, a minimum was not bracketed (`open_sides` says which), the winner cost over 3 % more
+    than the budget or the loser as much less, fewer than two seeds finished, or the gap's interval holds 0; also where
+    the loser's size was the last candidate (`edges` by family): the winner's may be, since a better one would only win
+    by more.
     """
     finished = [[run for run in runs if run["status"] == "finished"] for runs in (dense, sparse)]
     if min(map(len, finished)) < 2:
@@ -91,7 +92,7 @@ def decide(
     winner = "sparse" if gap["low"] > 0 else "dense" if gap["high"] < 0 else "undecided"
     better, worse = ("sparse", "dense") if gap["mean"] > 0 else ("dense", "sparse")
     at_edge = [(edges or {})[worse]] if worse in (edges or {}) else []
-    reasons = [*open_sides, *at_edge, *_cost_gaps(currency, budget, *finished)]
+    reasons = [*open_sides, *at_edge, *_cost_gaps(currency, budget, *finished, better)]
     interval = f"95 % interval of dense minus sparse {gap['low']:+.4f} to {gap['high']:+.4f}"
     spread = f"{abs(gap['mean']):.4f} nats per token ({interval})"
     if winner == "undecided":
@@ -113,13 +114,16 @@ def decide(
     }
 
 
-def _cost_gaps(currency: str, budget: float, *families: Sequence[dict[str, Any]]) -> list[str]:
+def _cost_gaps(
+    currency: str, budget: float, dense: Sequence[dict[str, Any]], sparse: Sequence[dict[str, Any]], better: str
+) -> list[str]:
+    """In words, by how much costs miss the budget to the better family's advantage."""
     gaps = []
-    for name, runs in zip(("dense", "sparse"), families, strict=True):
+    for name, runs in (("dense", dense), ("sparse", sparse)):
         costs = [run[currency] for run in runs if run[currency] is not None]
-        ratio = float(np.mean(costs)) / budget if costs else math.nan
-        if not abs(ratio - 1) <= COST_TOLERANCE:
-            gaps.append(f"the {name} runs cost {ratio - 1:+.1%} of the budget")
+        excess = float(np.mean(costs)) / budget - 1 if costs else math.nan
+        if not (excess if name == better else -excess) <= COST_TOLERANCE:
+            gaps.append(f"the {name} runs cost {excess:+.1%} of the budget")
     return gaps
 
 

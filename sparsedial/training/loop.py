@@ -14,6 +14,7 @@ from torch import Tensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.text.batches import batch
 from sparsedial.text.prepare import Text
+from sparsedial.training.optimizer import clip_gradient
 from sparsedial.training.recipe import Recipe
 
 
@@ -27,19 +28,6 @@ class Step:
     learning_rate: float
     seconds: float
     tokens: int
-
-
-def make_optimizer(model: Transformer, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW, fused; weight decay on matrices only."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=recipe.learning_rate,
-        betas=(recipe.beta1, recipe.beta2),
-        eps=recipe.epsilon,
-        fused=True,
-    )
 
 
 def train_steps(
@@ -75,16 +63,6 @@ def train_steps(
         yield Step(index, loss, norm, rate, time.perf_counter() - began, recipe.batch * recipe.context)
         if not (math.isfinite(norm) and math.isfinite(loss)):
             return
-
-
-def clip_gradient(parameters: list[torch.nn.Parameter], largest: float) -> float:
-    """Scale the whole gradient down to a norm of at most `largest`; gives the norm before."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ itself does
-    norm = float(torch.linalg.vector_norm(torch.stack(norms)))
-    if math.isfinite(norm) and norm > largest:
-        torch._foreach_mul_(gradients, largest / norm)  # pyright: ignore[reportPrivateImportUsage]
-    return norm
 
 
 def training_state(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

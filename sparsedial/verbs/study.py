@@ -123,6 +123,9 @@ class StudySettings:
     seeds: int | None = field(
         default=None, metadata={"metavar": "N", "help": "fresh seeds of the verdict [3, or 5 where time allows]"}
     )
+    cell_seeds: int = field(
+        default=1, metadata={"metavar": "N", "help": "of each cell of the two largest budgets; cheap ones take more"}
+    )
     workers: int | None = field(
         default=None, metadata={"metavar": "N", "help": "processes of one thread each [one per core]"}
     )
@@ -147,6 +150,8 @@ class StudySettings:
             )
         if self.workers is not None and self.workers < 1:
             raise UserError(f"study: --workers {self.workers} does no work")
+        if self.cell_seeds < 1:
+            raise UserError(f"study: --cell-seeds {self.cell_seeds} trains no cell")
 
     @property
     def limit_seconds(self) -> float:
@@ -305,6 +310,7 @@ def _draft(settings: StudySettings, text: Text) -> Layout:
         experts=settings.experts(),
         seeds=settings.seeds or (5 if settings.long else 3),
         max_total_parameters=_parameter_bound(settings),
+        cell_seeds=settings.cell_seeds,
         cells=(),
         predicted_seconds={},
     )

@@ -22,6 +22,7 @@ DRAFT = Layout(
     experts=(0, 8, 16, 32),
     seeds=3,
     max_total_parameters=None,
+    cell_seeds=1,
     cells=(),
     predicted_seconds={},
 )

@@ -30,6 +30,10 @@ def test_a_winner_at_the_edge_of_its_candidates_still_wins():
     assert verdict(edges={"sparse": "the best 8 experts size may be larger"})["winner"] == "sparse"
 
 
+def test_a_winner_that_cost_less_than_a_loser_that_cost_more_still_wins():
+    assert verdict(runs(DENSE, flops=1.2e12), runs(SPARSE, flops=0.9e12))["winner"] == "sparse"
+
+
 def test_welchs_interval_equals_scipys():
     random = np.random.default_rng(0)
     dense, sparse = random.normal(2, 0.02, 5).tolist(), random.normal(1.9, 0.05, 4).tolist()
@@ -61,7 +65,8 @@ def test_the_better_family_wins_where_the_interval_excludes_zero():
         ({"sparse": runs([1.80, 2.00, 1.90])}, "holds 0"),
         ({"sides": ["the best dense size may be larger than width 64, the last one trained"]}, "may be larger"),
         ({"edges": {"dense": "the best dense size may be larger"}}, "may be larger"),
-        ({"dense": runs(DENSE, flops=1.2e12)}, r"the dense runs cost \+20.0%"),
+        ({"sparse": runs(SPARSE, flops=1.2e12)}, r"the sparse runs cost \+20.0%"),
+        ({"dense": runs(DENSE, flops=0.9e12)}, r"the dense runs cost -10.0%"),
         ({"sparse": runs(SPARSE[:1])}, "fewer than two seeds"),
         ({"sparse": runs(SPARSE, status="diverged")}, "fewer than two seeds"),
     ],

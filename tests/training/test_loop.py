@@ -15,7 +15,8 @@ from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore
 from sparsedial.sweep.execute import execute, finish, read_metrics
-from sparsedial.training.loop import clip_gradient, make_optimizer, train_steps
+from sparsedial.training.loop import train_steps
+from sparsedial.training.optimizer import make_optimizer
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
 
@@ -86,15 +87,6 @@ def test_nan_in_a_weight_ends_the_run_with_a_reason(small_text):
     steps = list(train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE))
     assert len(steps) == 1
     assert math.isnan(steps[0].loss)
-
-
-def test_gradients_are_clipped_to_the_norm():
-    parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(4))]
-    for parameter in parameters:
-        parameter.grad = torch.full_like(parameter, 2.0)
-    assert clip_gradient(parameters, 1.0) == pytest.approx(2 * math.sqrt(7))
-    norm = torch.cat([parameter.grad for parameter in parameters if parameter.grad is not None]).norm()
-    assert float(norm) == pytest.approx(1.0, rel=1e-5)
 
 
 def test_a_text_smaller_than_a_batch_is_refused(small_text, tmp_path: Path):

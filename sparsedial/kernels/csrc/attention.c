@@ -1,109 +1,224 @@
-/* Causal attention. Twin: functional.scaled_dot_product_attention.
+/* The attention layer: y = x + attention(norm(x)). Twin: Block's first half in model/transformer.py.
  *
- * One query head at a time: its keys and values are packed once, and blocks of queries meet only the keys before their
- * end. Scores of a block are whole rows, so the softmax is the plain one. B sequences, H query heads, G of keys and
- * values, S positions, C head_dim. qk [B, H + G, S, C] with the queries first, v [B, G, S, C], y [B, S, H * C].
- */
+ * B sequences, S positions, T = B*S tokens, D d_model, H query heads, G of keys and values, N = H + G that are turned,
+ * C head_dim, Q = (H + 2G)*C. Weights [in, out]. Norms of queries and keys [C] or NULL; cosine and sine [S, C]. */
 #include "kernels.h"
 #include "products.h"
+#include "rows.h"
 
 #define BLOCK 24 /* queries; four tiles */
 
-static inline long up(long size) { return (size + TILE_N - 1) / TILE_N * TILE_N; }
+typedef struct {
+    float *normed;     /* [T, D] */
+    float *rms;        /* [T] reciprocals */
+    float *qkv;        /* [T, Q] as projected */
+    float *head_rms;   /* [T, N] reciprocals */
+    float *qk;         /* [B, N, S, C] turned, queries first */
+    float *v;          /* [B, G, S, C] */
+    float *mixed;      /* [T, H*C] attention's output */
+    float *normaliser; /* [B, H, S] log of the sum of exponentials of each query's scores */
+} saved_t;
 
-/* exp(scale * x - shift) over the first `count`, zeros up to `all`; their sum. */
-static float weigh(float *x, long count, long all, float scale, float shift) {
-    vec total = splat(0.0f);
-    long i = 0;
-    for (; i + LANES <= count; i += LANES) {
-        vec v = vexp(load(x + i) * scale - shift);
-        store(x + i, v);
-        total += v;
-    }
-    float sum = sum_of(total);
-    for (; i < count; i++) sum += x[i] = exp_of(x[i] * scale - shift);
-    for (; i < all; i++) x[i] = 0.0f;
-    return sum;
+static long lay(saved_t *s, float *base, long tokens, long d, long heads, long kv_heads, long c) {
+    long used = 0, turned = heads + kv_heads;
+    s->normed = take(&base, &used, tokens * d);
+    s->rms = take(&base, &used, tokens);
+    s->qkv = take(&base, &used, tokens * (turned + kv_heads) * c);
+    s->head_rms = take(&base, &used, tokens * turned);
+    s->qk = take(&base, &used, tokens * turned * c);
+    s->v = take(&base, &used, tokens * kv_heads * c);
+    s->mixed = take(&base, &used, tokens * heads * c);
+    s->normaliser = take(&base, &used, tokens * heads);
+    return used;
 }
 
-/* `normaliser` [B, H, S]: the log of the sum of exponentials of each query's scores. */
-void attention_forward(const float *qk, const float *v, float *y, float *normaliser, long b_count, long heads,
-                       long kv_heads, long s, long c, float scale, int threads) {
-    long wide = heads * c, group = heads / kv_heads, stride = heads + kv_heads;
+long attention_saved(long tokens, long d, long heads, long kv_heads, long c) {
+    saved_t s;
+    return lay(&s, NULL, tokens, d, heads, kv_heads, c);
+}
+
+/* One head of keys and values with the query heads that share it. Scores of a block of queries are whole rows over the
+ * keys before the block's end, so the softmax is the plain one. */
+static void attend(const saved_t *saved, long b, long g, long heads, long kv_heads, long s, long c, float scale,
+                   float *keys, float *values, float *scores) {
+    long turned = heads + kv_heads, group = heads / kv_heads, wide = heads * c, row_length = whole(s, LANES);
+    pack_all(saved->qk + (b * turned + heads + g) * s * c, 1, c, c, s, c, keys);
+    pack_all(saved->v + (b * kv_heads + g) * s * c, c, 1, s, c, s, values);
+    for (long h = g * group; h < (g + 1) * group; h++) {
+        const float *q = saved->qk + (b * turned + h) * s * c;
+        float *normaliser = saved->normaliser + (b * heads + h) * s;
+        for (long from = 0; from < s; from += BLOCK) {
+            long rows = at_most(BLOCK, s - from), seen = from + rows;
+            float inverse[BLOCK];
+            by_panels(q + from * c, c, 1, keys, c, scores, row_length, rows, seen, c, 0);
+            for (long i = 0; i < rows; i++) {
+                float *row = scores + i * row_length;
+                long count = from + i + 1;
+                float shift = largest(row, count) * scale;
+                float sum = exponentials(row, count, scale, shift);
+                for (long j = whole(count, LANES); j < seen; j++) row[j] = 0.0f;
+                normaliser[from + i] = shift + logf(sum);
+                inverse[i] = 1.0f / sum;
+            }
+            float *out = saved->mixed + (b * s + from) * wide + h * c;
+            by_panels(scores, row_length, 1, values, s, out, wide, rows, c, seen, 0);
+            for (long i = 0; i < rows; i++)
+                for (long j = 0; j < c; j++) out[i * wide + j] *= inverse[i];
+        }
+    }
+}
+
+void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
+                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved, long b_count,
+                       long s, long d, long heads, long kv_heads, long c, float eps, int threads) {
+    long tokens = b_count * s, turned = heads + kv_heads, q = (turned + kv_heads) * c;
+    saved_t at;
+    lay(&at, saved, tokens, d, heads, kv_heads, c);
+    long piece = piece_rows(tokens, threads);
+    float *in_panels = panels_for(d, q), *out_panels = panels_for(heads * c, d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        float *keys = malloc(sizeof(float) * up(s) * c), *values = malloc(sizeof(float) * up(c) * s);
-        float *scores = malloc(sizeof(float) * BLOCK * s);
+        shared_pack(w_qkv, q, 1, d, q, in_panels);
+        shared_pack(w_out, d, 1, heads * c, d, out_panels);
 #pragma omp for schedule(static)
-        for (long bg = 0; bg < b_count * kv_heads; bg++) {
-            long b = bg / kv_heads, g = bg % kv_heads;
-            pack_all(qk + (b * stride + heads + g) * s * c, 1, c, c, s, c, keys);
-            pack_all(v + bg * s * c, c, 1, s, c, s, values);
-            for (long h = g * group; h < (g + 1) * group; h++) {
-                const float *q = qk + (b * stride + h) * s * c;
-                for (long first = 0; first < s; first += BLOCK) {
-                    long rows = at_most(BLOCK, s - first), seen = first + rows;
-                    by_panels(q + first * c, c, 1, keys, c, scores, seen, rows, seen, c, 0);
-                    float inverse[BLOCK];
-                    for (long i = 0; i < rows; i++) {
-                        float *row = scores + i * seen;
-                        float shift = largest(row, first + i + 1) * scale;
-                        float sum = weigh(row, first + i + 1, seen, scale, shift);
-                        normaliser[(b * heads + h) * s + first + i] = shift + logf(sum);
-                        inverse[i] = 1.0f / sum;
-                    }
-                    float *out = y + (b * s + first) * wide + h * c;
-                    by_panels(scores, seen, 1, values, s, out, wide, rows, c, seen, 0);
-                    for (long i = 0; i < rows; i++)
-                        for (long j = 0; j < c; j++) out[i * wide + j] *= inverse[i];
-                }
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            for (long t = from; t < from + rows; t++)
+                at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
+            by_panels(at.normed + from * d, d, 1, in_panels, d, at.qkv + from * q, q, rows, q, d, 0);
+            for (long t = from; t < from + rows; t++) {
+                long b = t / s, place = t % s;
+                const float *in = at.qkv + t * q;
+                for (long n = 0; n < turned; n++)
+                    at.head_rms[t * turned + n] =
+                        turn_row(in + n * c, n < heads ? q_norm : k_norm, cosine + place * c, sine + place * c,
+                                 at.qk + ((b * turned + n) * s + place) * c, c, eps);
+                for (long g = 0; g < kv_heads; g++)
+                    memcpy(at.v + ((b * kv_heads + g) * s + place) * c, in + (turned + g) * c, sizeof(float) * c);
             }
         }
+        float *keys = floats(whole(s, TILE_N) * c), *values = floats(whole(c, TILE_N) * s);
+        float *scores = floats(BLOCK * whole(s, LANES));
+#pragma omp for schedule(static)
+        for (long bg = 0; bg < b_count * kv_heads; bg++)
+            attend(&at, bg / kv_heads, bg % kv_heads, heads, kv_heads, s, c, 1.0f / sqrtf((float)c), keys, values,
+                   scores);
         free(keys); free(values); free(scores);
+#pragma omp for schedule(static)
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
+            by_panels(at.mixed + from * heads * c, heads * c, 1, out_panels, heads * c, y + from * d, d, rows, d,
+                      heads * c, 1);
+        }
     }
+    free(in_panels); free(out_panels);
 }
+
+typedef struct {
+    float *keys, *keys_across, *values_across, *panels, *weights, *dscores;
+} scratch_t;
 
 /* Weights are made again from the normalisers. */
-void attention_backward(const float *dy, const float *y, const float *qk, const float *v, const float *normaliser,
-                        float *dqk, float *dv, long b_count, long heads, long kv_heads, long s, long c, float scale,
-                        int threads) {
-    long wide = heads * c, group = heads / kv_heads, stride = heads + kv_heads;
+static void attend_backward(const saved_t *saved, const float *dmixed, float *dqk, float *dv, long b, long g,
+                            long heads, long kv_heads, long s, long c, float scale, const scratch_t *use) {
+    long turned = heads + kv_heads, group = heads / kv_heads, wide = heads * c, row_length = whole(s, LANES);
+    const float *k = saved->qk + (b * turned + heads + g) * s * c, *v = saved->v + (b * kv_heads + g) * s * c;
+    float *dk = dqk + (b * turned + heads + g) * s * c, *dvalue = dv + (b * kv_heads + g) * s * c;
+    pack_all(k, 1, c, c, s, c, use->keys_across);
+    pack_all(v, 1, c, c, s, c, use->values_across);
+    pack_all(k, c, 1, s, c, s, use->keys);
+    memset(dk, 0, sizeof(float) * s * c);
+    memset(dvalue, 0, sizeof(float) * s * c);
+    for (long h = g * group; h < (g + 1) * group; h++) {
+        const float *q = saved->qk + (b * turned + h) * s * c;
+        const float *normaliser = saved->normaliser + (b * heads + h) * s;
+        for (long from = 0; from < s; from += BLOCK) {
+            long rows = at_most(BLOCK, s - from), seen = from + rows;
+            const float *grad = dmixed + (b * s + from) * wide + h * c;
+            const float *out = saved->mixed + (b * s + from) * wide + h * c;
+            by_panels(q + from * c, c, 1, use->keys_across, c, use->weights, row_length, rows, seen, c, 0);
+            by_panels(grad, wide, 1, use->values_across, c, use->dscores, row_length, rows, seen, c, 0);
+            for (long i = 0; i < rows; i++) {
+                float *restrict row = use->weights + i * row_length, *restrict drow = use->dscores + i * row_length;
+                long count = from + i + 1;
+                exponentials(row, count, scale, normaliser[from + i]);
+                float inner = dot(grad + i * wide, out + i * wide, c);
+                for (long j = 0; j < count; j++) drow[j] = row[j] * (drow[j] - inner) * scale;
+                for (long j = count; j < seen; j++) row[j] = drow[j] = 0.0f;
+            }
+            by_panels(use->dscores, row_length, 1, use->keys, s, dqk + ((b * turned + h) * s + from) * c, c, rows, c,
+                      seen, 0);
+            pack_all(grad, wide, 1, rows, c, BLOCK, use->panels);
+            by_panels(use->weights, 1, row_length, use->panels, BLOCK, dvalue, c, seen, c, rows, 1);
+            pack_all(q + from * c, c, 1, rows, c, BLOCK, use->panels);
+            by_panels(use->dscores, 1, row_length, use->panels, BLOCK, dk, c, seen, c, rows, 1);
+        }
+    }
+}
+
+void attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
+                        const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
+                        float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
+                        long b_count, long s, long d, long heads, long kv_heads, long c, int threads) {
+    long tokens = b_count * s, turned = heads + kv_heads, q = (turned + kv_heads) * c, wide = heads * c;
+    long own = d + 2 * c; /* gradients of norms that each thread gathers */
+    saved_t at;
+    lay(&at, saved, tokens, d, heads, kv_heads, c);
+    float *dmixed = floats(tokens * wide), *dqk = floats(tokens * turned * c), *dv = floats(tokens * kv_heads * c);
+    float *dqkv = floats(tokens * q), *parts = calloc((size_t)threads * own, sizeof(float));
+    float *in_across = panels_for(q, d), *out_across = panels_for(d, wide);
+    long piece = piece_rows(tokens, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        float *keys_across = malloc(sizeof(float) * up(s) * c), *values_across = malloc(sizeof(float) * up(s) * c);
-        float *keys = malloc(sizeof(float) * up(c) * s), *panels = malloc(sizeof(float) * up(c) * BLOCK);
-        float *weights = malloc(sizeof(float) * BLOCK * s), *dscores = malloc(sizeof(float) * BLOCK * s);
+        shared_pack(w_qkv, 1, q, q, d, in_across);
+        shared_pack(w_out, 1, d, d, wide, out_across);
 #pragma omp for schedule(static)
-        for (long bg = 0; bg < b_count * kv_heads; bg++) {
-            long b = bg / kv_heads, g = bg % kv_heads;
-            const float *k = qk + (b * stride + heads + g) * s * c;
-            float *dk = dqk + (b * stride + heads + g) * s * c, *dvalue = dv + bg * s * c;
-            pack_all(k, 1, c, c, s, c, keys_across);
-            pack_all(v + bg * s * c, 1, c, c, s, c, values_across);
-            pack_all(k, c, 1, s, c, s, keys);
-            memset(dk, 0, sizeof(float) * s * c);
-            memset(dvalue, 0, sizeof(float) * s * c);
-            for (long h = g * group; h < (g + 1) * group; h++) {
-                const float *q = qk + (b * stride + h) * s * c;
-                for (long first = 0; first < s; first += BLOCK) {
-                    long rows = at_most(BLOCK, s - first), seen = first + rows;
-                    const float *grad = dy + (b * s + first) * wide + h * c, *out = y + (b * s + first) * wide + h * c;
-                    by_panels(q + first * c, c, 1, keys_across, c, weights, seen, rows, seen, c, 0);
-                    by_panels(grad, wide, 1, values_across, c, dscores, seen, rows, seen, c, 0);
-                    for (long i = 0; i < rows; i++) {
-                        float *restrict row = weights + i * seen, *restrict drow = dscores + i * seen;
-                        weigh(row, first + i + 1, seen, scale, normaliser[(b * heads + h) * s + first + i]);
-                        float inner = dot(grad + i * wide, out + i * wide, c);
-                        for (long j = 0; j < seen; j++) drow[j] = row[j] * (drow[j] - inner) * scale;
-                    }
-                    by_panels(dscores, seen, 1, keys, s, dqk + ((b * stride + h) * s + first) * c, c, rows, c, seen, 0);
-                    pack_all(grad, wide, 1, rows, c, BLOCK, panels);
-                    by_panels(weights, 1, seen, panels, BLOCK, dvalue, c, seen, c, rows, 1);
-                    pack_all(q + first * c, c, 1, rows, c, BLOCK, panels);
-                    by_panels(dscores, 1, seen, panels, BLOCK, dk, c, seen, c, rows, 1);
-                }
+        for (long from = 0; from < tokens; from += piece)
+            by_panels(dy + from * d, d, 1, out_across, d, dmixed + from * wide, wide, at_most(piece, tokens - from),
+                      wide, d, 0);
+        scratch_t use = {
+            .keys = floats(whole(c, TILE_N) * s),
+            .keys_across = floats(whole(s, TILE_N) * c),
+            .values_across = floats(whole(s, TILE_N) * c),
+            .panels = floats(whole(c, TILE_N) * BLOCK),
+            .weights = floats(BLOCK * whole(s, LANES)),
+            .dscores = floats(BLOCK * whole(s, LANES)),
+        };
+#pragma omp for schedule(static)
+        for (long bg = 0; bg < b_count * kv_heads; bg++)
+            attend_backward(&at, dmixed, dqk, dv, bg / kv_heads, bg % kv_heads, heads, kv_heads, s, c,
+                            1.0f / sqrtf((float)c), &use);
+        free(use.keys); free(use.keys_across); free(use.values_across); free(use.panels); free(use.weights);
+        free(use.dscores);
+        float *dnormed = floats(piece * d), *mine = parts + (long)thread() * own;
+#pragma omp for schedule(static)
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            for (long t = from; t < from + rows; t++) {
+                long b = t / s, place = t % s;
+                float *out = dqkv + t * q;
+                for (long n = 0; n < turned; n++)
+                    turn_row_backward(dqk + ((b * turned + n) * s + place) * c, at.qkv + t * q + n * c,
+                                      n < heads ? q_norm : k_norm, cosine + place * c, sine + place * c,
+                                      at.head_rms[t * turned + n], out + n * c, mine + d + (n < heads ? 0 : c), c);
+                for (long g = 0; g < kv_heads; g++)
+                    memcpy(out + (turned + g) * c, dv + ((b * kv_heads + g) * s + place) * c, sizeof(float) * c);
+            }
+            by_panels(dqkv + from * q, q, 1, in_across, q, dnormed, d, rows, d, q, 0);
+            for (long i = 0; i < rows; i++) {
+                long t = from + i;
+                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, mine, d);
             }
         }
-        free(keys_across); free(values_across); free(keys); free(panels); free(weights); free(dscores);
+        free(dnormed);
+        shared_product(at.normed, 1, d, dqkv, q, 1, dw_qkv, d, q, tokens, threads);
+        shared_product(at.mixed, 1, wide, dy, d, 1, dw_out, wide, d, tokens, threads);
     }
+    gather_columns(dnorm, parts, threads, own, d);
+    if (q_norm) {
+        gather_columns(dq_norm, parts + d, threads, own, c);
+        gather_columns(dk_norm, parts + d + c, threads, own, c);
+    }
+    free(dmixed); free(dqk); free(dv); free(dqkv); free(parts); free(in_across); free(out_across);
 }

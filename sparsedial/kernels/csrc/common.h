@@ -12,21 +12,70 @@
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 
+#ifdef __clang__
+#define SHUFFLE(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#else
+#define SHUFFLE(v, ...) __builtin_shuffle(v, (ivec){__VA_ARGS__})
+#endif
+#define HALVES(v) SHUFFLE(v, 4, 5, 6, 7, 0, 1, 2, 3)
+#define PAIRS(v) SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5)
+#define NEIGHBOURS(v) SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6)
+
+static const ivec lane = {0, 1, 2, 3, 4, 5, 6, 7};
+
 static inline vec load(const float *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec splat(float x) { return (vec){x, x, x, x, x, x, x, x}; }
-
 static inline vec choose(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
+static inline ivec ichoose(ivec mask, ivec yes, ivec no) { return (yes & mask) | (no & ~mask); }
+static inline ivec first(long count) { return lane < (int32_t)count; }
+
+/* The first `count` < LANES floats, then `rest`. */
+static inline vec load_some(const float *p, long count, float rest) {
+    vec v = splat(rest);
+    memcpy(&v, p, sizeof(float) * count);
+    return v;
+}
+
+static inline void store_some(float *p, vec v, long count) { memcpy(p, &v, sizeof(float) * count); }
+
+static inline float sum_of(vec v) {
+    v += HALVES(v);
+    v += PAIRS(v);
+    v += NEIGHBOURS(v);
+    return v[0];
+}
+
+static inline vec greater(vec a, vec b) { return choose(a > b, a, b); }
+
+static inline float largest_of(vec v) {
+    v = greater(v, HALVES(v));
+    v = greater(v, PAIRS(v));
+    v = greater(v, NEIGHBOURS(v));
+    return v[0];
+}
+
+/* The nearest whole number, as float and as integer; |x| below 2^22. */
+static inline ivec nearest(vec x, vec *n) {
+#ifdef __AVX2__
+    vec shifted = x + 12582912.0f;       /* 1.5 * 2^23: the last bit counts ones */
+    __asm__("" : "+x"(shifted));         /* or the compiler takes it off again */
+    *n = shifted - 12582912.0f;
+    return (ivec)shifted - 0x4b400000;
+#else
+    vec half = (vec)(((ivec)x & (ivec)splat(-0.0f)) | (ivec)splat(0.5f)); /* a half with the sign of x */
+    ivec whole = __builtin_convertvector(x + half, ivec);
+    *n = __builtin_convertvector(whole, vec);
+    return whole;
+#endif
+}
 
 /* e^x, relative error below 2e-7: 2^n times a polynomial of the rest. Source: Cephes expf. */
 static inline vec vexp(vec x) {
-    vec low = splat(-87.3f), high = splat(88.3f);
+    vec low = splat(-87.3f), high = splat(88.3f), n;
     x = choose(x < low, low, x); /* not a number stays so */
     x = choose(x > high, high, x);
-    vec scaled = x * 1.44269504088896341f;
-    vec half = (vec)(((ivec)scaled & (ivec)splat(-0.0f)) | (ivec)splat(0.5f)); /* a half with the sign of x */
-    ivec whole = __builtin_convertvector(scaled + half, ivec);
-    vec n = __builtin_convertvector(whole, vec);
+    ivec power = nearest(x * 1.44269504088896341f, &n);
     x = x - n * 0.693359375f - n * -2.12194440e-4f;
     vec y = splat(1.9875691500e-4f);
     y = y * x + 1.3981999507e-3f;
@@ -35,21 +84,15 @@ static inline vec vexp(vec x) {
     y = y * x + 1.6666665459e-1f;
     y = y * x + 5.0000001201e-1f;
     y = y * x * x + x + 1.0f;
-    ivec power = (whole + 127) << 23;
-    return y * (vec)power;
+    return y * (vec)((power + 127) << 23);
 }
-
-static inline float exp_of(float x) { vec v = vexp(splat(x)); return v[0]; }
-
-static inline float sum_of(vec v) { float s = 0; for (int i = 0; i < LANES; i++) s += v[i]; return s; }
 
 static inline float dot(const float *x, const float *y, long n) {
     vec total = splat(0.0f);
     long i = 0;
     for (; i + LANES <= n; i += LANES) total += load(x + i) * load(y + i);
-    float rest = sum_of(total);
-    for (; i < n; i++) rest += x[i] * y[i];
-    return rest;
+    if (i < n) total += load_some(x + i, n - i, 0) * load_some(y + i, n - i, 0);
+    return sum_of(total);
 }
 
 /* y += s x */
@@ -60,14 +103,40 @@ static inline void axpy(float *restrict y, const float *restrict x, float s, lon
 static inline float largest(const float *x, long n) {
     vec top = splat(-INFINITY);
     long i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        vec v = load(x + i);
-        top = choose(v > top, v, top);
+    for (; i + LANES <= n; i += LANES) top = greater(load(x + i), top);
+    if (i < n) top = greater(load_some(x + i, n - i, -INFINITY), top);
+    return largest_of(top);
+}
+
+/* exp(scale * x - shift) over the first `count` values in place, zeros up to whole vectors, for which there is room;
+ * their sum. */
+static inline float exponentials(float *x, long count, float scale, float shift) {
+    vec total = splat(0.0f);
+    long i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        vec v = vexp(load(x + i) * scale - shift);
+        store(x + i, v);
+        total += v;
     }
-    float most = top[0];
-    for (int lane = 1; lane < LANES; lane++) most = top[lane] > most ? top[lane] : most;
-    for (; i < n; i++) most = x[i] > most ? x[i] : most;
-    return most;
+    if (i < count) {
+        vec v = choose(first(count - i), vexp(load(x + i) * scale - shift), splat(0.0f));
+        store(x + i, v);
+        total += v;
+    }
+    return sum_of(total);
+}
+
+static inline long at_most(long most, long value) { return value < most ? value : most; }
+static inline long whole(long size, long unit) { return (size + unit - 1) / unit * unit; }
+
+/* On a cache line, with room for a last whole vector. */
+static inline float *floats(long count) { return aligned_alloc(64, sizeof(float) * whole(count + LANES, 16)); }
+
+/* The next `count` floats of a piece of memory, from a cache line on; `base` counts alone where it is NULL. */
+static inline float *take(float **base, long *used, long count) {
+    float *here = *base ? *base + *used : NULL;
+    *used += whole(count, 16);
+    return here;
 }
 
 /* Which thread of a parallel region this is. */
@@ -77,4 +146,10 @@ static inline int thread(void) {
 #else
     return 0;
 #endif
+}
+
+/* The sum of `n` values that each thread gathered, at the start of each of its `stride`. */
+static inline void gather_columns(float *restrict out, const float *restrict parts, int threads, long stride, long n) {
+    memset(out, 0, sizeof(float) * n);
+    for (int t = 0; t < threads; t++) axpy(out, parts + t * stride, 1.0f, n);
 }

@@ -1,148 +1,238 @@
-/* SwiGLU and the sparse layer of experts. Twins: reference_swiglu, sparse.reference. */
+/* The feed-forward layers: y = x + swiglu(norm(x)), and the same by routed and shared experts. Twins: Block's second
+ * half in model/transformer.py, sparse.reference.
+ *
+ * T tokens, D d_model, F width, E experts, K chosen, R = T*K routed rows, M width of the shared experts together.
+ * Weights [in, out], w_in with the gate half first. */
+#include "experts.h"
 #include "kernels.h"
-#include "products.h"
+#include "router.h"
+#include "rows.h"
 
-/* ---- SwiGLU's activation over rows of H = 2F: gate half first ---- */
+/* ---- dense ---- */
 
-static void activate_row(const float *h, float *a, long f) {
-    long i = 0;
-    for (; i + LANES <= f; i += LANES) {
-        vec gate = load(h + i);
-        store(a + i, gate / (1.0f + vexp(-gate)) * load(h + f + i));
-    }
-    for (; i < f; i++) a[i] = h[i] / (1.0f + exp_of(-h[i])) * h[f + i];
+typedef struct {
+    float *normed; /* [T, D] */
+    float *rms;    /* [T] reciprocals */
+    float *h;      /* [T, 2F]; on the way back its gradient */
+} dense_t;
+
+static long lay_dense(dense_t *s, float *base, long tokens, long d, long f) {
+    long used = 0;
+    s->normed = take(&base, &used, tokens * d);
+    s->rms = take(&base, &used, tokens);
+    s->h = take(&base, &used, tokens * 2 * f);
+    return used;
 }
 
-/* From da to dh, which may be h itself, and a once more. */
-static void activate_row_backward(const float *h, const float *da, float *dh, float *a, long f) {
-    long i = 0;
-    for (; i + LANES <= f; i += LANES) {
-        vec gate = load(h + i), up = load(h + f + i), grad = load(da + i);
-        vec sigmoid = 1.0f / (1.0f + vexp(-gate));
-        vec silu = gate * sigmoid;
-        store(a + i, silu * up);
-        store(dh + i, grad * up * sigmoid * (1.0f + gate * (1.0f - sigmoid)));
-        store(dh + f + i, grad * silu);
-    }
-    for (; i < f; i++) {
-        float gate = h[i], up = h[f + i], grad = da[i];
-        float sigmoid = 1.0f / (1.0f + exp_of(-gate)), silu = gate * sigmoid;
-        a[i] = silu * up;
-        dh[i] = grad * up * sigmoid * (1.0f + gate * (1.0f - sigmoid));
-        dh[f + i] = grad * silu;
-    }
+long dense_saved(long tokens, long d, long f) {
+    dense_t s;
+    return lay_dense(&s, NULL, tokens, d, f);
 }
 
-void activate(const float *h, float *a, long rows, long f, int threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (long row = 0; row < rows; row++) activate_row(h + row * 2 * f, a + row * f, f);
-}
-
-void activate_backward(float *h, const float *da, float *a, long rows, long f, int threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (long row = 0; row < rows; row++)
-        activate_row_backward(h + row * 2 * f, da + row * f, h + row * 2 * f, a + row * f, f);
-}
-
-/* ---- the sparse layer ---- */
-
-/* Rows grouped by expert: place p holds routed row order[p]; expert e's places end at ends[e]. A stable
- * counting sort. */
-void sort_rows(const int64_t *chosen, long rows, long experts, int32_t *order, int32_t *place, int32_t *ends) {
-    memset(ends, 0, sizeof(int32_t) * experts);
-    for (long r = 0; r < rows; r++) ends[chosen[r]]++;
-    int32_t total = 0;
-    for (long e = 0; e < experts; e++) { int32_t count = ends[e]; ends[e] = total; total += count; }
-    for (long r = 0; r < rows; r++) { int32_t at = ends[chosen[r]]++; order[at] = (int32_t)r; place[r] = at; }
-}
-
-void sparse_forward(const float *x, const float *w_in, const float *w_out, const int32_t *order, const int32_t *place,
-                    const int32_t *ends, const float *gates, float *h, float *rows, float *y, long tokens, long top_k,
-                    long experts, long d, long f, int threads) {
+void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, float *y, float *saved,
+                   long tokens, long d, long f, float eps, int threads) {
+    dense_t at;
+    lay_dense(&at, saved, tokens, d, f);
+    long piece = piece_rows(tokens, threads);
+    float *in_panels = panels_for(d, 2 * f), *out_panels = panels_for(f, d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        long most = 0;
-        for (long e = 0; e < experts; e++) {
-            long count = ends[e] - (e ? ends[e - 1] : 0);
-            if (count > most) most = count;
-        }
-        float *xe = malloc(sizeof(float) * most * d), *a = malloc(sizeof(float) * most * f);
-        long deep = d > f ? d : f;
-        float *panel = malloc(sizeof(float) * deep * TILE_N);
-#pragma omp for schedule(dynamic)
-        for (long e = 0; e < experts; e++) {
-            long first = e ? ends[e - 1] : 0, count = ends[e] - first;
-            if (!count) continue;
-            for (long i = 0; i < count; i++) memcpy(xe + i * d, x + order[first + i] / top_k * d, sizeof(float) * d);
-            float *he = h + first * 2 * f;
-            product(xe, d, 1, w_in + e * d * 2 * f, 2 * f, 1, he, 2 * f, count, 2 * f, d, 0, panel);
-            for (long i = 0; i < count; i++) activate_row(he + i * 2 * f, a + i * f, f);
-            product(a, f, 1, w_out + e * f * d, d, 1, rows + first * d, d, count, d, f, 0, panel);
-        }
+        shared_pack(w_in, 2 * f, 1, d, 2 * f, in_panels);
+        shared_pack(w_out, d, 1, f, d, out_panels);
+        float *a = floats(piece * f);
 #pragma omp for schedule(static)
-        for (long t = 0; t < tokens; t++) {
-            float *out = y + t * d;
-            for (long k = 0; k < top_k; k++) {
-                const float *row = rows + (long)place[t * top_k + k] * d;
-                float gate = gates[t * top_k + k];
-                if (k) for (long i = 0; i < d; i++) out[i] += gate * row[i];
-                else for (long i = 0; i < d; i++) out[i] = gate * row[i];
-            }
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            for (long t = from; t < from + rows; t++)
+                at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
+            memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
+            swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h + from * 2 * f, a, y + from * d, rows, d, f);
         }
-        free(xe); free(a); free(panel);
+        free(a);
     }
+    free(in_panels); free(out_panels);
 }
 
-/* `h` is overwritten by its gradient. */
-void sparse_backward(const float *dy, const float *x, const float *w_in, const float *w_out, const int32_t *order,
-                     const int32_t *place, const int32_t *ends, const float *gates, float *h, const float *rows,
-                     float *dx, float *dw_in, float *dw_out, float *dgates, float *dx_rows, long tokens, long top_k,
-                     long experts, long d, long f, int threads) {
+void dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
+                    float *saved, float *dx, float *dnorm, float *dw_in, float *dw_out, long tokens, long d, long f,
+                    int threads) {
+    dense_t at;
+    lay_dense(&at, saved, tokens, d, f);
+    float *a = floats(tokens * f), *parts = calloc((size_t)threads * d, sizeof(float));
+    float *in_across = panels_for(2 * f, d), *out_across = panels_for(d, f);
+    long piece = piece_rows(tokens, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        long most = 0;
-        for (long e = 0; e < experts; e++) {
-            long count = ends[e] - (e ? ends[e - 1] : 0);
-            if (count > most) most = count;
-        }
-        float *xe = malloc(sizeof(float) * most * d), *dye = malloc(sizeof(float) * most * d);
-        float *a = malloc(sizeof(float) * most * f), *da = malloc(sizeof(float) * most * f);
-        long deep = d > 2 * f ? d : 2 * f;
-        if (most > deep) deep = most;
-        float *panel = malloc(sizeof(float) * deep * TILE_N);
-#pragma omp for schedule(dynamic)
-        for (long e = 0; e < experts; e++) {
-            long first = e ? ends[e - 1] : 0, count = ends[e] - first;
-            float *dwi = dw_in + e * d * 2 * f, *dwo = dw_out + e * f * d;
-            if (!count) {
-                memset(dwi, 0, sizeof(float) * d * 2 * f);
-                memset(dwo, 0, sizeof(float) * f * d);
-                continue;
-            }
-            for (long i = 0; i < count; i++) {
-                long row = order[first + i], token = row / top_k;
-                float gate = gates[row];
-                memcpy(xe + i * d, x + token * d, sizeof(float) * d);
-                for (long j = 0; j < d; j++) dye[i * d + j] = gate * dy[token * d + j];
-                dgates[row] = dot(dy + token * d, rows + (first + i) * d, d);
-            }
-            float *he = h + first * 2 * f;
-            product(dye, d, 1, w_out + e * f * d, 1, d, da, f, count, f, d, 0, panel);
-            for (long i = 0; i < count; i++)
-                activate_row_backward(he + i * 2 * f, da + i * f, he + i * 2 * f, a + i * f, f);
-            product(a, 1, f, dye, d, 1, dwo, d, f, d, count, 0, panel);
-            product(xe, 1, d, he, 2 * f, 1, dwi, 2 * f, d, 2 * f, count, 0, panel);
-            product(he, 2 * f, 1, w_in + e * d * 2 * f, 1, 2 * f, dx_rows + first * d, d, count, d, 2 * f, 0, panel);
-        }
+        shared_pack(w_in, 1, 2 * f, 2 * f, d, in_across);
+        shared_pack(w_out, 1, d, d, f, out_across);
+        float *da = floats(piece * f), *dnormed = floats(piece * d), *mine = parts + (long)thread() * d;
 #pragma omp for schedule(static)
-        for (long t = 0; t < tokens; t++) {
-            float *out = dx + t * d;
-            for (long k = 0; k < top_k; k++) {
-                const float *row = dx_rows + (long)place[t * top_k + k] * d;
-                if (k) for (long i = 0; i < d; i++) out[i] += row[i];
-                else memcpy(out, row, sizeof(float) * d);
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            swiglu_rows_backward(dy + from * d, in_across, out_across, at.h + from * 2 * f, a + from * f, da, dnormed,
+                                 rows, d, f);
+            for (long i = 0; i < rows; i++) {
+                long t = from + i;
+                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, mine, d);
             }
         }
-        free(xe); free(dye); free(a); free(da); free(panel);
+        free(da); free(dnormed);
+        shared_product(at.normed, 1, d, at.h, 2 * f, 1, dw_in, d, 2 * f, tokens, threads);
+        shared_product(a, 1, f, dy, d, 1, dw_out, f, d, tokens, threads);
     }
+    gather_columns(dnorm, parts, threads, d, d);
+    free(a); free(parts); free(in_across); free(out_across);
+}
+
+/* ---- sparse ---- */
+
+typedef struct {
+    float *normed, *rms;                 /* [T, D], [T] */
+    float *logits, *scores, *gates;      /* [T, E], [T, E], [T, K] */
+    float *normaliser, *total, *picked;  /* [T] log-sum-exp of the logits, sum of the scores, of the chosen ones */
+    float *kept;                         /* [B, E] f_i of the balance loss: an expert's share of choices, 1 when even */
+    experts_t routed;
+    float *h_shared;                     /* [T, 2M]; on the way back its gradient */
+} sparse_t;
+
+static long lay_sparse(sparse_t *s, float *base, long sequences, long tokens, long d, long f, long m, long e, long k) {
+    long used = 0;
+    s->normed = take(&base, &used, tokens * d);
+    s->rms = take(&base, &used, tokens);
+    s->logits = take(&base, &used, tokens * e);
+    s->scores = take(&base, &used, tokens * e);
+    s->gates = take(&base, &used, tokens * k);
+    s->normaliser = take(&base, &used, tokens);
+    s->total = take(&base, &used, tokens);
+    s->picked = take(&base, &used, tokens);
+    s->kept = take(&base, &used, sequences * e);
+    long before = used;
+    take(&base, &used, lay_experts(&s->routed, base ? base + before : NULL, tokens, f, e, k));
+    s->h_shared = take(&base, &used, tokens * 2 * m);
+    return used;
+}
+
+long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, long k) {
+    sparse_t s;
+    return lay_sparse(&s, NULL, sequences, tokens, d, f, m, e, k);
+}
+
+/* `loss`: the routing's balance loss and z-loss together; `load` [E] counts each expert's tokens. */
+void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
+                    const float *w_out, const float *shared_in, const float *shared_out, float *y, float *saved,
+                    float *loss, int64_t *load, long sequences, long s, long d, long f, long m, long e, long k,
+                    int sigmoid, int normalize, float scaling, float balance, float z, float eps, int threads) {
+    long tokens = sequences * s;
+    routing_t routing = {e, k, sigmoid, normalize, scaling, balance, z};
+    sparse_t at;
+    lay_sparse(&at, saved, sequences, tokens, d, f, m, e, k);
+    float *y_rows = floats(tokens * k * d), *shares = floats(sequences * 2);
+    float *router_panels = panels_for(d, e), *in_panels = panels_for(d, 2 * m), *out_panels = panels_for(m, d);
+    long piece = piece_rows(tokens, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        shared_pack(w_router, e, 1, d, e, router_panels);
+        shared_pack(shared_in, 2 * m, 1, d, 2 * m, in_panels);
+        shared_pack(shared_out, d, 1, m, m ? d : 0, out_panels);
+#pragma omp for schedule(static)
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            for (long t = from; t < from + rows; t++)
+                at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
+            by_panels(at.normed + from * d, d, 1, router_panels, d, at.logits + from * e, e, rows, e, d, 0);
+        }
+        float *values = floats(whole(e, LANES)), *mean = floats(e);
+#pragma omp for schedule(static)
+        for (long b = 0; b < sequences; b++) {
+            float *kept = at.kept + b * e, even = (float)e / (float)(s * k), squares = 0;
+            memset(kept, 0, sizeof(float) * e);
+            memset(mean, 0, sizeof(float) * e);
+            for (long t = b * s; t < (b + 1) * s; t++) {
+                float *scores = at.scores + t * e;
+                score_row(at.logits + t * e, scores, at.normaliser + t, at.total + t, &routing);
+                axpy(mean, scores, 1.0f / (at.total[t] * (float)s), e);
+                choose_row(scores, bias, at.routed.chosen + t * k, at.gates + t * k, at.picked + t, kept, values, &routing);
+                squares += at.normaliser[t] * at.normaliser[t];
+            }
+            for (long i = 0; i < e; i++) kept[i] *= even;
+            shares[2 * b] = dot(kept, mean, e);
+            shares[2 * b + 1] = squares;
+        }
+        free(values); free(mean);
+#pragma omp single
+        sort_rows(&at.routed, tokens * k, e);
+        through_experts(&at.routed, at.normed, w_in, w_out, y_rows, d, f, e, k);
+        float *a = floats(piece * m);
+#pragma omp for schedule(static)
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
+            for (long t = from; t < from + rows; t++)
+                combine(&at.routed, y_rows, at.gates, y + t * d, t, d, k);
+            if (m)
+                swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h_shared + from * 2 * m, a, y + from * d,
+                            rows, d, m);
+        }
+        free(a);
+    }
+    double products = 0, squares = 0;
+    for (long b = 0; b < sequences; b++) { products += shares[2 * b]; squares += shares[2 * b + 1]; }
+    *loss = (float)(balance * products / (double)sequences + z * squares / (double)tokens);
+    if (load)
+        for (long i = 0; i < e; i++) load[i] += at.routed.ends[i] - first_place(&at.routed, i);
+    free(y_rows); free(shares); free(router_panels); free(in_panels); free(out_panels);
+}
+
+/* `dloss` is the gradient of the routing's losses. */
+void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
+                     const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
+                     float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
+                     float *dshared_in, float *dshared_out, long sequences, long s, long d, long f, long m, long e,
+                     long k, int sigmoid, int normalize, float scaling, float balance, float z, int threads) {
+    long tokens = sequences * s;
+    routing_t routing = {e, k, sigmoid, normalize, scaling, balance, z};
+    sparse_t at;
+    lay_sparse(&at, saved, sequences, tokens, d, f, m, e, k);
+    float *dx_rows = floats(tokens * k * d), *dgates = floats(tokens * k), *dlogits = floats(tokens * e);
+    float *a_shared = floats(tokens * m), *parts = calloc((size_t)threads * d, sizeof(float));
+    float *router_across = panels_for(e, d), *in_across = panels_for(2 * m, d), *out_across = panels_for(d, m);
+    long piece = piece_rows(tokens, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        shared_pack(w_router, 1, e, e, d, router_across);
+        shared_pack(shared_in, 1, 2 * m, 2 * m, m ? d : 0, in_across);
+        shared_pack(shared_out, 1, d, d, m, out_across);
+        back_through_experts(&at.routed, dy, at.normed, w_in, w_out, at.gates, dx_rows, dw_in, dw_out, dgates, d, f, e,
+                             k);
+        float *dnormed = floats(piece * d), *da = floats(piece * m), *mine = parts + (long)thread() * d;
+#pragma omp for schedule(static)
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            if (m)
+                swiglu_rows_backward(dy + from * d, in_across, out_across, at.h_shared + from * 2 * m,
+                                     a_shared + from * m, da, dnormed, rows, d, m);
+            else
+                memset(dnormed, 0, sizeof(float) * rows * d);
+            for (long t = from; t < from + rows; t++) {
+                route_row_backward(dgates + t * k, at.logits + t * e, at.scores + t * e, at.routed.chosen + t * k,
+                                   at.gates + t * k, at.normaliser[t], at.total[t], at.picked[t], at.kept + t / s * e,
+                                   dlogits + t * e, tokens, balance * *dloss, z * *dloss, &routing);
+                combine(&at.routed, dx_rows, NULL, dnormed + (t - from) * d, t, d, k);
+            }
+            by_panels(dlogits + from * e, e, 1, router_across, e, dnormed, d, rows, d, e, 1);
+            for (long i = 0; i < rows; i++) {
+                long t = from + i;
+                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, mine, d);
+            }
+        }
+        free(dnormed); free(da);
+        shared_product(at.normed, 1, d, dlogits, e, 1, dw_router, d, e, tokens, threads);
+        if (m) {
+            shared_product(at.normed, 1, d, at.h_shared, 2 * m, 1, dshared_in, d, 2 * m, tokens, threads);
+            shared_product(a_shared, 1, m, dy, d, 1, dshared_out, m, d, tokens, threads);
+        }
+    }
+    gather_columns(dnorm, parts, threads, d, d);
+    free(dx_rows); free(dgates); free(dlogits); free(a_shared); free(parts);
+    free(router_across); free(in_across); free(out_across);
 }

@@ -1,49 +1,54 @@
-/* Every kernel. Plain C, no header of PyTorch, so any version of it will do; each has a readable twin in Python that
- * defines it, and tests compare values and gradients. At a study's sizes a training step is some two thousand calls whose
- * arithmetic takes less time than the calls: hence one call for what belongs together.
+/* Every compiled kernel; `native.py` reads this file for their names and arguments. Plain C without a header of Python or
+ * PyTorch, so any version of them will do. Each has a readable twin in Python that defines it, and tests compare values
+ * and gradients by name. One call does a layer: at a study's sizes the calls take longer than their arithmetic.
  *
- * Tensors come as addresses of contiguous float32 (or int64) data; sizes are checked on the Python side. */
+ * Tensors come as addresses of contiguous float32 (or int64) data; sizes are checked on the Python side. What a way back
+ * needs lies in one piece of memory, `saved`, whose size in floats the kernel's ..._saved tells. */
 #pragma once
 #include "common.h"
 
-void norm_forward(const float *x, const float *w, float *y, float *reciprocal, long rows, long d, float eps,
-                  int threads);
-void norm_backward(const float *dy, const float *x, const float *w, const float *reciprocal, float *dx, float *dw,
-                   long rows, long d, int threads);
-void heads_forward(const float *qkv, const float *w, const float *cosine, const float *sine, float *qk, float *v,
-                   float *reciprocal, long b_count, long s_count, long turned, long values, long c, float eps,
-                   int threads);
-void heads_backward(const float *dqk, const float *dv, const float *qkv, const float *w, const float *cosine,
-                    const float *sine, const float *reciprocal, float *dqkv, float *dw, long b_count, long s_count,
-                    long turned, long values, long c, int threads);
+#pragma GCC visibility push(default)
 
-void attention_forward(const float *qk, const float *v, float *y, float *normaliser, long b_count, long heads,
-                       long kv_heads, long s, long c, float scale, int threads);
-void attention_backward(const float *dy, const float *y, const float *qk, const float *v, const float *normaliser,
-                        float *dqk, float *dv, long b_count, long heads, long kv_heads, long s, long c, float scale,
-                        int threads);
+long attention_saved(long tokens, long d, long heads, long kv_heads, long c);
+void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
+                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved, long b_count,
+                       long s, long d, long heads, long kv_heads, long c, float eps, int threads);
+void attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
+                        const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
+                        float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
+                        long b_count, long s, long d, long heads, long kv_heads, long c, int threads);
 
-void activate(const float *h, float *a, long rows, long f, int threads);
-void activate_backward(float *h, const float *da, float *a, long rows, long f, int threads);
-void sort_rows(const int64_t *chosen, long rows, long experts, int32_t *order, int32_t *place, int32_t *ends);
-void sparse_forward(const float *x, const float *w_in, const float *w_out, const int32_t *order, const int32_t *place,
-                    const int32_t *ends, const float *gates, float *h, float *rows, float *y, long tokens, long top_k,
-                    long experts, long d, long f, int threads);
-void sparse_backward(const float *dy, const float *x, const float *w_in, const float *w_out, const int32_t *order,
-                     const int32_t *place, const int32_t *ends, const float *gates, float *h, const float *rows,
-                     float *dx, float *dw_in, float *dw_out, float *dgates, float *dx_rows, long tokens, long top_k,
-                     long experts, long d, long f, int threads);
+long dense_saved(long tokens, long d, long f);
+void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, float *y, float *saved,
+                   long tokens, long d, long f, float eps, int threads);
+void dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
+                    float *saved, float *dx, float *dnorm, float *dw_in, float *dw_out, long tokens, long d, long f,
+                    int threads);
 
-void route_forward(const float *logits, const float *bias, float *scores, int64_t *chosen, float *gates,
-                   float *normaliser, float *total, float *picked_sum, float *kept, float *mean, float *loss,
-                   long sequences, long positions, long e, long top_k, int sigmoid, int normalize, float scaling,
-                   float balance, float z, int threads);
-void route_backward(const float *dgates, const float *logits, const float *scores, const int64_t *chosen,
-                    const float *gates, const float *normaliser, const float *total, const float *picked_sum,
-                    const float *kept, float *dlogits, long sequences, long positions, long e, long top_k, int sigmoid,
-                    int normalize, float scaling, float balance, float z, int threads);
+long experts_saved(long tokens, long f, long e, long k);
+void experts_forward(const float *x, const float *w_in, const float *w_out, const int64_t *chosen, const float *gates,
+                     float *y, float *saved, long tokens, long d, long f, long e, long k, int threads);
+void experts_backward(const float *dy, const float *x, const float *w_in, const float *w_out, const float *gates,
+                      float *saved, float *dx, float *dw_in, float *dw_out, float *dgates, long tokens, long d, long f,
+                      long e, long k, int threads);
 
-void entropy_forward(const float *logits, const int64_t *target, float *normaliser, float *loss, long tokens, long v,
-                     int threads);
-void entropy_backward(const float *dloss, const float *logits, const int64_t *target, const float *normaliser,
-                      float *dlogits, long tokens, long v, int threads);
+long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, long k);
+void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
+                    const float *w_out, const float *shared_in, const float *shared_out, float *y, float *saved,
+                    float *loss, int64_t *load, long sequences, long s, long d, long f, long m, long e, long k,
+                    int sigmoid, int normalize, float scaling, float balance, float z, float eps, int threads);
+void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
+                     const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
+                     float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
+                     float *dshared_in, float *dshared_out, long sequences, long s, long d, long f, long m, long e,
+                     long k, int sigmoid, int normalize, float scaling, float balance, float z, int threads);
+
+int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
+                 float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads);
+
+double gradient_norm(const int64_t *gradients, const int64_t *sizes, long count, int threads);
+void adamw(const int64_t *parameters, const int64_t *gradients, const int64_t *firsts, const int64_t *seconds,
+           const int64_t *sizes, long count, float rate, float beta1, float beta2, float epsilon, float decay,
+           float correction1, float correction2, int threads);
+
+#pragma GCC visibility pop

@@ -56,34 +56,68 @@ static inline void pack(const float *b, long brs, long bcs, long k, long columns
     }
 }
 
-static inline long at_most(long most, long value) { return value < most ? value : most; }
-
-/* Panels of all of B, each of `deep` >= k rows. */
-static inline void pack_all(const float *b, long brs, long bcs, long k, long n, long deep, float *panels) {
-    for (long n0 = 0; n0 < n; n0 += TILE_N)
-        pack(b + n0 * bcs, brs, bcs, k, at_most(TILE_N, n - n0), panels + n0 * deep);
-}
-
-/* By a packed panel: 16 columns of C or fewer. */
+/* By one packed panel: 16 columns of C or fewer. */
 static inline void by_panel(const float *a, long ars, long acs, const float *panel, float *c, long crs, long m,
                             long columns, long k, int add) {
     for (long m0 = 0; m0 < m; m0 += TILE_M)
         tiles[at_most(TILE_M, m - m0)](a + m0 * ars, ars, acs, panel, c + m0 * crs, crs, k, columns, add);
 }
 
-/* By packed panels of `deep` rows, of which the first k count. */
-static inline void by_panels(const float *a, long ars, long acs, const float *panels, long deep, float *c, long crs,
-                             long m, long n, long k, int add) {
+/* Panels of all of B, each of `deep` >= k rows; floats that they take. */
+static inline void pack_all(const float *b, long brs, long bcs, long k, long n, long deep, float *panels) {
     for (long n0 = 0; n0 < n; n0 += TILE_N)
-        by_panel(a, ars, acs, panels + n0 * deep, c + n0, crs, m, at_most(TILE_N, n - n0), k, add);
+        pack(b + n0 * bcs, brs, bcs, k, at_most(TILE_N, n - n0), panels + n0 * deep);
 }
 
-/* One panel at a time; `panel` holds k * 16 floats. */
+static inline float *panels_for(long k, long n) { return floats(k * whole(n, TILE_N)); }
+
+#define DEEP 256 /* rows of a panel that stay in the fastest cache; a longer product is a sum of shorter ones */
+#define ROWS 252 /* of A by DEEP columns stay in the second; forty-two tiles, and no more than DEEP */
+
+/* By panels of `deep` rows, of which the first k count. */
+static inline void by_panels(const float *a, long ars, long acs, const float *panels, long deep, float *c, long crs,
+                             long m, long n, long k, int add) {
+    for (long k0 = 0; k0 < k; k0 += DEEP)
+        for (long n0 = 0; n0 < n; n0 += TILE_N)
+            by_panel(a + k0 * acs, ars, acs, panels + n0 * deep + k0 * TILE_N, c + n0, crs, m, at_most(TILE_N, n - n0),
+                     at_most(DEEP, k - k0), add || k0 > 0);
+}
+
+/* C = or += A B, each panel packed when its turn comes. */
 static inline void product(const float *a, long ars, long acs, const float *b, long brs, long bcs, float *c, long crs,
-                           long m, long n, long k, int add, float *panel) {
-    for (long n0 = 0; n0 < n; n0 += TILE_N) {
-        long columns = at_most(TILE_N, n - n0);
-        pack(b + n0 * bcs, brs, bcs, k, columns, panel);
-        by_panel(a, ars, acs, panel, c + n0, crs, m, columns, k, add);
+                           long m, long n, long k, int add) {
+    float panel[DEEP * TILE_N] __attribute__((aligned(64)));
+    for (long k0 = 0; k0 < k; k0 += DEEP) {
+        long deep = at_most(DEEP, k - k0);
+        for (long n0 = 0; n0 < n; n0 += TILE_N) {
+            long columns = at_most(TILE_N, n - n0);
+            pack(b + k0 * brs + n0 * bcs, brs, bcs, deep, columns, panel);
+            by_panel(a + k0 * acs, ars, acs, panel, c + n0, crs, m, columns, deep, add || k0 > 0);
+        }
     }
+}
+
+/* Rows of each of the pieces that some rows are shared out in: at most ROWS, whole tiles, as many for every thread. */
+static inline long piece_rows(long rows, int threads) {
+    long pieces = whole((rows + ROWS - 1) / ROWS, threads);
+    return whole((rows + pieces - 1) / pieces, TILE_M);
+}
+
+/* To be called inside a parallel region: pack all of B together. */
+static inline void shared_pack(const float *b, long brs, long bcs, long k, long n, float *panels) {
+#pragma omp for schedule(static)
+    for (long n0 = 0; n0 < n; n0 += TILE_N) pack(b + n0 * bcs, brs, bcs, k, at_most(TILE_N, n - n0), panels + n0 * k);
+}
+
+/* To be called inside a parallel region, which it does not close: C[M, N] = A B. C's values are summed in the same order
+ * whatever the number of threads. */
+static inline void shared_product(const float *a, long ars, long acs, const float *b, long brs, long bcs, float *c,
+                                  long m, long n, long k, int threads) {
+    long tall = (m + ROWS - 1) / ROWS, rows = whole((m + tall - 1) / tall, TILE_M);
+    long wide = tall % threads ? threads : 1, columns = whole((n + wide - 1) / wide, TILE_N);
+#pragma omp for collapse(2) schedule(static) nowait
+    for (long m0 = 0; m0 < m; m0 += rows)
+        for (long n0 = 0; n0 < n; n0 += columns)
+            product(a + m0 * ars, ars, acs, b + n0 * bcs, brs, bcs, c + m0 * n + n0, n, at_most(rows, m - m0),
+                    at_most(columns, n - n0), k, 0);
 }

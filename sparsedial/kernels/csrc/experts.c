@@ -1,0 +1,45 @@
+/* The sparse layer's experts alone. Twin: sparse.reference. */
+#include "experts.h"
+#include "kernels.h"
+
+long experts_saved(long tokens, long f, long e, long k) {
+    experts_t s;
+    return lay_experts(&s, NULL, tokens, f, e, k);
+}
+
+void experts_forward(const float *x, const float *w_in, const float *w_out, const int64_t *chosen, const float *gates,
+                     float *y, float *saved, long tokens, long d, long f, long e, long k, int threads) {
+    experts_t at;
+    lay_experts(&at, saved, tokens, f, e, k);
+    for (long row = 0; row < tokens * k; row++) at.chosen[row] = (int32_t)chosen[row];
+    sort_rows(&at, tokens * k, e);
+    float *y_rows = floats(tokens * k * d);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        through_experts(&at, x, w_in, w_out, y_rows, d, f, e, k);
+#pragma omp for schedule(static)
+        for (long t = 0; t < tokens; t++) {
+            memset(y + t * d, 0, sizeof(float) * d);
+            combine(&at, y_rows, gates, y + t * d, t, d, k);
+        }
+    }
+    free(y_rows);
+}
+
+void experts_backward(const float *dy, const float *x, const float *w_in, const float *w_out, const float *gates,
+                      float *saved, float *dx, float *dw_in, float *dw_out, float *dgates, long tokens, long d, long f,
+                      long e, long k, int threads) {
+    experts_t at;
+    lay_experts(&at, saved, tokens, f, e, k);
+    float *dx_rows = floats(tokens * k * d);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        back_through_experts(&at, dy, x, w_in, w_out, gates, dx_rows, dw_in, dw_out, dgates, d, f, e, k);
+#pragma omp for schedule(static)
+        for (long t = 0; t < tokens; t++) {
+            memset(dx + t * d, 0, sizeof(float) * d);
+            combine(&at, dx_rows, NULL, dx + t * d, t, d, k);
+        }
+    }
+    free(dx_rows);
+}

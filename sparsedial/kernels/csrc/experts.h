@@ -1,0 +1,105 @@
+/* Routed rows through their experts, in the order of experts. To be called inside a parallel region.
+ * T tokens, D d_model, F width, E experts, K chosen, R = T*K routed rows. Weights [in, out], the gate half first. */
+#pragma once
+#include "swiglu.h"
+
+typedef struct {
+    int32_t *chosen; /* [T, K] */
+    int32_t *order;  /* [R] the row at a place; row r is choice r % K of token r / K */
+    int32_t *place;  /* [R] the place of a row */
+    int32_t *ends;   /* [E] where an expert's places end */
+    float *h;        /* [R, 2F] by place; on the way back its gradient */
+} experts_t;
+
+static inline long lay_experts(experts_t *s, float *base, long tokens, long f, long e, long k) {
+    long used = 0;
+    s->chosen = (int32_t *)take(&base, &used, tokens * k);
+    s->order = (int32_t *)take(&base, &used, tokens * k);
+    s->place = (int32_t *)take(&base, &used, tokens * k);
+    s->ends = (int32_t *)take(&base, &used, e);
+    s->h = take(&base, &used, tokens * k * 2 * f);
+    return used;
+}
+
+/* Rows grouped by expert, by a stable counting sort. */
+static inline void sort_rows(const experts_t *s, long rows, long e) {
+    memset(s->ends, 0, sizeof(int32_t) * e);
+    for (long r = 0; r < rows; r++) s->ends[s->chosen[r]]++;
+    int32_t total = 0;
+    for (long i = 0; i < e; i++) { int32_t count = s->ends[i]; s->ends[i] = total; total += count; }
+    for (long r = 0; r < rows; r++) {
+        int32_t at = s->ends[s->chosen[r]]++;
+        s->order[at] = (int32_t)r;
+        s->place[r] = at;
+    }
+}
+
+static inline long first_place(const experts_t *s, long expert) { return expert ? s->ends[expert - 1] : 0; }
+
+/* y_rows [R, D]: each row's expert's output, by place. */
+static inline void through_experts(const experts_t *s, const float *x, const float *w_in, const float *w_out,
+                                   float *y_rows, long d, long f, long e, long k) {
+    float *xe = floats(ROWS * d), *a = floats(ROWS * f);
+    float *in_panels = panels_for(d, 2 * f), *out_panels = panels_for(f, d);
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < e; i++) {
+        if (s->ends[i] == first_place(s, i)) continue;
+        pack_all(w_in + i * d * 2 * f, 2 * f, 1, d, 2 * f, d, in_panels);
+        pack_all(w_out + i * f * d, d, 1, f, d, f, out_panels);
+        for (long from = first_place(s, i); from < s->ends[i]; from += ROWS) {
+            long rows = at_most(ROWS, s->ends[i] - from);
+            float *h = s->h + from * 2 * f;
+            for (long row = 0; row < rows; row++)
+                memcpy(xe + row * d, x + s->order[from + row] / k * d, sizeof(float) * d);
+            by_panels(xe, d, 1, in_panels, d, h, 2 * f, rows, 2 * f, d, 0);
+            for (long row = 0; row < rows; row++) activate_row(h + row * 2 * f, a + row * f, f);
+            by_panels(a, f, 1, out_panels, f, y_rows + from * d, d, rows, d, f, 0);
+        }
+    }
+    free(xe); free(a); free(in_panels); free(out_panels);
+}
+
+/* y += the sum of one token's experts' outputs, each times its gate where there are gates. */
+static inline void combine(const experts_t *s, const float *y_rows, const float *gates, float *y, long token, long d,
+                           long k) {
+    for (long row = token * k; row < (token + 1) * k; row++)
+        axpy(y, y_rows + s->place[row] * d, gates ? gates[row] : 1.0f, d);
+}
+
+/* Gradients of the weights and the gates, and of each row's x by place. */
+static inline void back_through_experts(const experts_t *s, const float *dy, const float *x, const float *w_in,
+                                        const float *w_out, const float *gates, float *dx_rows, float *dw_in,
+                                        float *dw_out, float *dgates, long d, long f, long e, long k) {
+    float *xe = floats(ROWS * d), *dye = floats(ROWS * d), *a = floats(ROWS * f), *da = floats(ROWS * f);
+    float *in_across = panels_for(2 * f, d), *out_across = panels_for(d, f);
+#pragma omp for schedule(dynamic)
+    for (long i = 0; i < e; i++) {
+        float *dwi = dw_in + i * d * 2 * f, *dwo = dw_out + i * f * d;
+        long begin = first_place(s, i);
+        if (s->ends[i] == begin) {
+            memset(dwi, 0, sizeof(float) * d * 2 * f);
+            memset(dwo, 0, sizeof(float) * f * d);
+            continue;
+        }
+        pack_all(w_in + i * d * 2 * f, 1, 2 * f, 2 * f, d, 2 * f, in_across);
+        pack_all(w_out + i * f * d, 1, d, d, f, d, out_across);
+        for (long from = begin; from < s->ends[i]; from += ROWS) {
+            long rows = at_most(ROWS, s->ends[i] - from);
+            float *h = s->h + from * 2 * f;
+            for (long row = 0; row < rows; row++) {
+                long token = s->order[from + row] / k;
+                memcpy(xe + row * d, x + token * d, sizeof(float) * d);
+                memcpy(dye + row * d, dy + token * d, sizeof(float) * d);
+            }
+            by_panels(dye, d, 1, out_across, d, da, f, rows, f, d, 0);
+            for (long row = 0; row < rows; row++) {
+                long at = s->order[from + row];
+                dgates[at] = activate_row_backward(h + row * 2 * f, da + row * f, gates[at], a + row * f, f);
+            }
+            product(a, 1, f, dye, d, 1, dwo, d, f, d, rows, from > begin);
+            product(xe, 1, d, h, 2 * f, 1, dwi, 2 * f, d, 2 * f, rows, from > begin);
+            by_panels(h, 2 * f, 1, in_across, 2 * f, dx_rows + from * d, d, rows, d, 2 * f, 0);
+        }
+    }
+    free(xe); free(dye); free(a); free(da); free(in_across); free(out_across);
+}

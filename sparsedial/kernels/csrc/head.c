@@ -1,0 +1,69 @@
+/* The model's end: norm, un-embedding and cross-entropy in pieces of tokens, so that no more than a piece's logits exist.
+ * Twin: functional.cross_entropy(rms_norm(x) @ table.T). T tokens, D d_model, V words. */
+#include "kernels.h"
+#include "products.h"
+#include "rows.h"
+
+#define MOST_LOGITS (1 << 20) /* held at once by each thread */
+
+/* A row of logits to its loss; and to its gradient times `scale`, in place. */
+static float entropy_row(float *row, long v, long target, int gradient, float scale) {
+    float shift = largest(row, v), right = row[target], sum;
+    if (!gradient) {
+        vec total = splat(0.0f);
+        long i = 0;
+        for (; i + LANES <= v; i += LANES) total += vexp(load(row + i) - shift);
+        if (i < v) total += choose(first(v - i), vexp(load_some(row + i, v - i, 0) - shift), splat(0.0f));
+        return shift + logf(sum_of(total)) - right;
+    }
+    float tail[LANES]; /* what follows the row's end belongs to the next one */
+    memcpy(tail, row + v, sizeof tail);
+    sum = exponentials(row, v, 1.0f, shift);
+    memcpy(row + v, tail, sizeof tail);
+    float times = scale / sum;
+    for (long i = 0; i < v; i++) row[i] *= times;
+    row[target] -= scale;
+    return shift + logf(sum) - right;
+}
+
+/* `loss`: the mean over tokens, nats. Gradients of it too where dx is not NULL. Gives -1 for a target outside 0..V-1. */
+int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
+                 float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads) {
+    for (long t = 0; t < tokens; t++)
+        if (target[t] < 0 || target[t] >= v) return -1;
+    long piece = MOST_LOGITS / v;
+    piece = piece < TILE_M ? TILE_M : at_most(piece_rows(tokens, threads), piece);
+    double all = 0;
+    float *parts = calloc((size_t)threads * d, sizeof(float)), scale = 1.0f / (float)tokens;
+    float *tables = threads > 1 && dx ? floats((threads - 1) * v * d) : NULL;
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(+ : all)
+    {
+        float *normed = floats(piece * d), *logits = floats(piece * v), *dnormed = floats(piece * d);
+        float *mine = parts + (long)thread() * d, *own = thread() ? tables + (thread() - 1) * v * d : dtable;
+        int begun = 0;
+#pragma omp for schedule(static)
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            float rms[ROWS];
+            for (long i = 0; i < rows; i++) rms[i] = norm_row(x + (from + i) * d, norm, normed + i * d, d, eps);
+            product(normed, d, 1, table, 1, d, logits, v, rows, v, d, 0);
+            for (long i = 0; i < rows; i++) all += entropy_row(logits + i * v, v, target[from + i], dx != NULL, scale);
+            if (!dx) continue;
+            product(logits, v, 1, table, d, 1, dnormed, d, rows, d, v, 0);
+            product(logits, 1, v, normed, d, 1, own, d, v, d, rows, begun);
+            begun = 1;
+            for (long i = 0; i < rows; i++)
+                norm_row_backward(dnormed + i * d, x + (from + i) * d, norm, rms[i], NULL, dx + (from + i) * d, mine,
+                                  d);
+        }
+        if (dx && !begun) memset(own, 0, sizeof(float) * v * d);
+        free(normed); free(logits); free(dnormed);
+    }
+    if (dx) {
+        gather_columns(dnorm, parts, threads, d, d);
+        for (int t = 1; t < threads; t++) axpy(dtable, tables + (t - 1) * v * d, 1.0f, v * d);
+    }
+    *loss = (float)(all / (double)tokens);
+    free(parts); free(tables);
+    return 0;
+}

@@ -1,0 +1,35 @@
+/* AdamW over all tensors in one call, and the norm of a whole gradient. Twin: torch.optim.AdamW. */
+#include "kernels.h"
+
+/* Of `count` tensors, by their addresses and sizes. */
+double gradient_norm(const int64_t *gradients, const int64_t *sizes, long count, int threads) {
+    double squares = 0;
+#pragma omp parallel for num_threads(threads) if (threads > 1) reduction(+ : squares) schedule(dynamic)
+    for (long i = 0; i < count; i++) {
+        const float *g = (const float *)(intptr_t)gradients[i];
+        for (long from = 0; from < sizes[i]; from += 1024) {
+            long n = at_most(1024, sizes[i] - from);
+            squares += (double)dot(g + from, g + from, n);
+        }
+    }
+    return sqrt(squares);
+}
+
+/* One step; the corrections are 1 - beta^steps. */
+void adamw(const int64_t *parameters, const int64_t *gradients, const int64_t *firsts, const int64_t *seconds,
+           const int64_t *sizes, long count, float rate, float beta1, float beta2, float epsilon, float decay,
+           float correction1, float correction2, int threads) {
+    float keep = 1.0f - rate * decay, step = rate / correction1, root = 1.0f / sqrtf(correction2);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    for (long i = 0; i < count; i++) {
+        float *restrict p = (float *)(intptr_t)parameters[i];
+        float *restrict m = (float *)(intptr_t)firsts[i], *restrict v = (float *)(intptr_t)seconds[i];
+        const float *restrict g = (const float *)(intptr_t)gradients[i];
+#pragma omp for schedule(static) nowait
+        for (long j = 0; j < sizes[i]; j++) {
+            m[j] += (1.0f - beta1) * (g[j] - m[j]);
+            v[j] = beta2 * v[j] + (1.0f - beta2) * g[j] * g[j];
+            p[j] = p[j] * keep - step * m[j] / (sqrtf(v[j]) * root + epsilon);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+/* The router on one token: scores, choice, gates, and their gradient. Twin: reference_route in model/router.py.
+ * E experts, K chosen; `sigmoid` or softmax scores. */
+#pragma once
+#include "common.h"
+
+typedef struct {
+    long experts, top_k;
+    int sigmoid, normalize;
+    float scaling, balance, z;
+} routing_t;
+
+/* Scores of one token's logits; their log-sum-exp, and the sum of the scores. */
+static inline void score_row(const float *restrict logits, float *restrict scores, float *normaliser, float *total,
+                             const routing_t *r) {
+    long e = r->experts;
+    float most = largest(logits, e);
+    vec sums = splat(0.0f), all = splat(0.0f), one = vexp(splat(-most)); /* 1, in units of e^most */
+    for (long i = 0; i < e; i += LANES) {
+        long count = at_most(LANES, e - i);
+        vec in = count == LANES ? load(logits + i) : load_some(logits + i, count, -INFINITY);
+        vec shifted = choose(first(count), vexp(in - most), splat(0.0f));
+        vec s = r->sigmoid ? shifted / (shifted + one) : shifted;
+        sums += shifted;
+        all += s;
+        if (count == LANES) store(scores + i, s);
+        else store_some(scores + i, s, count);
+    }
+    float sum = sum_of(sums);
+    *normaliser = most + logf(sum);
+    *total = r->sigmoid ? sum_of(all) : 1.0f;
+    if (!r->sigmoid)
+        for (long i = 0; i < e; i++) scores[i] /= sum;
+}
+
+/* Of two candidates a lane: the larger value, the lower index where they are equal. */
+#define BETTER(turn)                                                                     \
+    {                                                                                    \
+        vec other = turn(best);                                                          \
+        ivec at_other = turn(at), more = (other > best) | ((other == best) & (at_other < at)); \
+        best = choose(more, other, best);                                                \
+        at = ichoose(more, at_other, at);                                                \
+    }
+
+/* Indices of the top_k largest of e values, largest first, the lower index where two are equal. `values`, filled up
+ * with minus infinity to whole vectors, loses what was picked. */
+static inline void pick(float *values, int32_t *mine, long e, long top_k) {
+    for (long k = 0; k < top_k; k++) {
+        vec best = load(values);
+        ivec at = lane;
+        for (long i = LANES; i < e; i += LANES) {
+            vec v = load(values + i);
+            ivec more = v > best;
+            best = choose(more, v, best);
+            at = ichoose(more, lane + (int32_t)i, at);
+        }
+        BETTER(HALVES) BETTER(PAIRS) BETTER(NEIGHBOURS)
+        mine[k] = at[0];
+        values[at[0]] = -INFINITY;
+    }
+}
+
+/* From scores to the chosen experts and their gates; `picked` becomes the sum of the chosen scores, `kept` counts. */
+static inline void choose_row(const float *scores, const float *bias, int32_t *mine, float *gates, float *picked,
+                              float *kept, float *values, const routing_t *r) {
+    long e = r->experts;
+    memcpy(values, scores, sizeof(float) * e);
+    if (bias) axpy(values, bias, 1.0f, e);
+    for (long i = e; i < whole(e, LANES); i++) values[i] = -INFINITY;
+    pick(values, mine, e, r->top_k);
+    float sum = 1e-20f;
+    for (long k = 0; k < r->top_k; k++) { sum += scores[mine[k]]; kept[mine[k]] += 1.0f; }
+    *picked = sum;
+    float weight = r->normalize ? r->scaling / sum : r->scaling;
+    for (long k = 0; k < r->top_k; k++) gates[k] = scores[mine[k]] * weight;
+}
+
+/* dlogits of one token of T. `kept` are its sequence's f_i; the losses' weights come times their own gradient. */
+static inline void route_row_backward(const float *dgates, const float *restrict logits, const float *restrict scores,
+                                      const int32_t *mine, const float *gates, float normaliser, float total,
+                                      float picked, const float *restrict kept, float *restrict dlogits, long tokens,
+                                      float balance, float z, const routing_t *r) {
+    long e = r->experts;
+    float inverse = balance / (float)tokens / total, inner = dot(scores, kept, e) / total;
+    for (long i = 0; i < e; i++) dlogits[i] = (kept[i] - inner) * inverse;
+    float together = 0;
+    if (r->normalize)
+        for (long k = 0; k < r->top_k; k++) together += dgates[k] * gates[k];
+    for (long k = 0; k < r->top_k; k++) {
+        float grad = dgates[k] * r->scaling - together;
+        dlogits[mine[k]] += r->normalize ? grad / picked : grad;
+    }
+    float pull = normaliser * 2.0f * z / (float)tokens;
+    float mixed = r->sigmoid ? 0.0f : dot(dlogits, scores, e);
+    for (long i = 0; i < e; i += LANES) {
+        long count = at_most(LANES, e - i);
+        int all = count == LANES;
+        vec s = all ? load(scores + i) : load_some(scores + i, count, 0);
+        vec out = all ? load(dlogits + i) : load_some(dlogits + i, count, 0);
+        if (r->sigmoid) {
+            vec in = all ? load(logits + i) : load_some(logits + i, count, 0);
+            out = out * s * (1.0f - s) + vexp(in - normaliser) * pull;
+        } else {
+            out = s * (out - mixed) + s * pull;
+        }
+        if (all) store(dlogits + i, out);
+        else store_some(dlogits + i, out, count);
+    }
+}

@@ -1,0 +1,56 @@
+/* SwiGLU on rows: h = x W_in with the gate half first, a = silu(gate) * up, y = a W_out. Twin: reference_swiglu.
+ * D d_model, F width, H = 2F. */
+#pragma once
+#include "products.h"
+
+static inline vec silu_times(vec gate, vec up) { return gate / (1.0f + vexp(-gate)) * up; }
+
+static inline void activate_row(const float *restrict h, float *restrict a, long f) {
+    long i = 0;
+    for (; i + LANES <= f; i += LANES) store(a + i, silu_times(load(h + i), load(h + f + i)));
+    if (i < f) store_some(a + i, silu_times(load_some(h + i, f - i, 0), load_some(h + f + i, f - i, 0)), f - i);
+}
+
+/* From da to dh, which takes h's place, with both dh and a times `gate`; gives the sum of da * a before that. */
+static inline float activate_row_backward(float *restrict h, const float *restrict da, float gate, float *restrict a,
+                                          long f) {
+    vec total = splat(0.0f);
+    for (long i = 0; i < f; i += LANES) {
+        long count = at_most(LANES, f - i);
+        int all = count == LANES;
+        vec in = all ? load(h + i) : load_some(h + i, count, 0), up = all ? load(h + f + i) : load_some(h + f + i, count, 0);
+        vec grad = all ? load(da + i) : load_some(da + i, count, 0);
+        vec sigmoid = 1.0f / (1.0f + vexp(-in)), silu = in * sigmoid, product = silu * up;
+        total += grad * product;
+        grad *= gate;
+        vec dgate = grad * up * sigmoid * (1.0f + in * (1.0f - sigmoid)), dup = grad * silu;
+        product *= gate;
+        if (all) {
+            store(h + i, dgate);
+            store(h + f + i, dup);
+            store(a + i, product);
+        } else {
+            store_some(h + i, dgate, count);
+            store_some(h + f + i, dup, count);
+            store_some(a + i, product, count);
+        }
+    }
+    return sum_of(total);
+}
+
+/* y += swiglu(x) of some rows by packed weights; h is kept for the way back, `a` is scratch of rows * F. */
+static inline void swiglu_rows(const float *x, const float *in_panels, const float *out_panels, float *h, float *a,
+                               float *y, long rows, long d, long f) {
+    by_panels(x, d, 1, in_panels, d, h, 2 * f, rows, 2 * f, d, 0);
+    for (long i = 0; i < rows; i++) activate_row(h + i * 2 * f, a + i * f, f);
+    by_panels(a, f, 1, out_panels, f, y, d, rows, d, f, 1);
+}
+
+/* dx = the gradient of some rows' x, by packed transposed weights; h becomes its own gradient and `a` is made again, for
+ * the weights' gradients. `da` is scratch of rows * F. */
+static inline void swiglu_rows_backward(const float *dy, const float *in_across, const float *out_across, float *h,
+                                        float *a, float *da, float *dx, long rows, long d, long f) {
+    by_panels(dy, d, 1, out_across, d, da, f, rows, f, d, 0);
+    for (long i = 0; i < rows; i++) activate_row_backward(h + i * 2 * f, da + i * f, 1.0f, a + i * f, f);
+    by_panels(h, 2 * f, 1, in_across, 2 * f, dx, d, rows, d, 2 * f, 0);
+}

@@ -1,0 +1,96 @@
+"""Every kernel of the sparse layer equals its readable reference, outputs and each gradient by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sparsedial.errors import UserError
+from sparsedial.kernels import native
+from sparsedial.kernels.sparse import KERNELS, sparse_feed_forward
+
+# tokens, d_model, d_expert, experts, top_k: one token, one expert, every expert, odd sizes
+SHAPES = [(1, 8, 4, 4, 1), (7, 12, 8, 5, 2), (33, 16, 16, 8, 8), (64, 9, 7, 3, 2), (20, 8, 8, 1, 1)]
+
+
+def gradients(function, names: list[str], tensors: list[Tensor], *rest) -> dict[str, Tensor]:
+    """The output and the gradient of a weighted sum of it with respect to every named tensor."""
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    output = function(*leaves, *rest)
+    weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    (output * weight).sum().backward()
+    return {"output": output.detach(), **{name: leaf.grad for name, leaf in zip(names, leaves, strict=True)}}
+
+
+def assert_equal(fast: dict[str, Tensor], slow: dict[str, Tensor], tolerance: float) -> None:
+    for name, expected in slow.items():
+        torch.testing.assert_close(
+            fast[name], expected, atol=tolerance, rtol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def sparse_inputs(shape, dtype=torch.float32, skip_first: bool = False):
+    tokens, d_model, d_expert, experts, top_k = shape
+    make = torch.Generator().manual_seed(0)
+    x = torch.randn(tokens, d_model, generator=make, dtype=dtype)
+    w_in = torch.randn(experts, d_model, 2 * d_expert, generator=make, dtype=dtype) / d_model**0.5
+    w_out = torch.randn(experts, d_expert, d_model, generator=make, dtype=dtype) / d_expert**0.5
+    scores = torch.rand(tokens, experts, generator=make)
+    if skip_first and experts > top_k:
+        scores[:, 0] = -1  # an expert that nobody chose
+    chosen = scores.topk(top_k, dim=1).indices
+    gates = torch.rand(tokens, top_k, generator=make, dtype=dtype)
+    return x, w_in, w_out, chosen, gates
+
+
+@pytest.mark.parametrize("skip_first", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "reference"])
+def test_a_sparse_kernel_equals_the_reference(kernel, shape, skip_first):
+    x, w_in, w_out, chosen, gates = sparse_inputs(shape, skip_first=skip_first)
+
+    def run(name):
+        return gradients(
+            lambda x, w_in, w_out, gates: sparse_feed_forward(x, w_in, w_out, chosen, gates, name),
+            ["x_TD", "w_in_EDH", "w_out_EFD", "gates_TK"],
+            [x, w_in, w_out, gates],
+        )
+
+    assert_equal(run(kernel), run("reference"), 2e-5)
+
+
+def test_all_tokens_may_go_to_one_expert():
+    x, w_in, w_out, _, gates = sparse_inputs((16, 8, 4, 4, 1))
+    chosen = torch.full((16, 1), 2)
+    slow = sparse_feed_forward(x, w_in, w_out, chosen, gates, "reference")
+    for kernel in ("compiled", "torch_grouped"):
+        torch.testing.assert_close(
+            sparse_feed_forward(x, w_in, w_out, chosen, gates, kernel), slow, atol=1e-5, rtol=1e-5
+        )
+
+
+def test_a_second_backward_pass_is_an_error_and_no_wrong_gradient():
+    if native.module is None:
+        pytest.skip("installed without a C compiler")
+    x, w_in, w_out, chosen, gates = sparse_inputs((5, 4, 4, 3, 2))
+    x.requires_grad_()
+    output = sparse_feed_forward(x, w_in, w_out, chosen, gates, "compiled").sum()
+    output.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.backward()
+
+
+@pytest.mark.parametrize("kernel", ["torch_grouped"])
+def test_bfloat16_is_at_most_twice_as_far_from_float64_as_plain_pytorch(kernel):
+    exact_inputs = sparse_inputs((64, 32, 16, 8, 2), torch.float64)
+    low = [tensor.bfloat16() if tensor.is_floating_point() else tensor for tensor in exact_inputs]
+    exact = sparse_feed_forward(*[t.double() if t.is_floating_point() else t for t in low], "reference")
+    plain = sparse_feed_forward(*low, "reference").double()
+    fast = sparse_feed_forward(*low, kernel).double()
+    assert (fast - exact).abs().max() <= 2 * (plain - exact).abs().max()
+
+
+def test_an_unknown_kernel_is_refused_with_the_nearest():
+    with pytest.raises(UserError, match="compild"):
+        sparse_feed_forward(*sparse_inputs(SHAPES[0]), "compild")
