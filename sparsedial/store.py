@@ -110,6 +110,14 @@ class RunStore:
         """The run's own folder: `run.json`, `metrics.jsonl`, and what training leaves there."""
         return self.folder / run_hash[:16]
 
+    def unfinished(self, run_hash: str) -> Path:
+        """Where the state of a run lies until it ends."""
+        return self.path(run_hash) / "unfinished"
+
+    def trunk(self, trunk_hash: str) -> Path:
+        """Where the state lies that runs of several lengths go on from."""
+        return self.folder / "trunks" / trunk_hash[:16]
+
     def find(self, run_hash: str) -> dict[str, Any] | None:
         """The finished record of a run, or None where there is none that can be trusted."""
         path = self.path(run_hash) / "run.json"

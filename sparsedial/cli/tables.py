@@ -143,9 +143,17 @@ def train_table(result: dict[str, Any]) -> str:
             ("test loss", f"{result['test_loss']:.4f} nats per token, {result['test_bits_per_byte']:.4f} bits per byte")
         )
     rows.append(("tokens", f"{human_count(result['tokens'])} in {human_seconds(result['seconds'])}"))
+    for branch in result["branches"]:
+        rows.append((f"branch of {human_count(branch['tokens'])} tokens", _branch_words(branch)))
     if result["checkpoint"]:
         rows.append(("checkpoint", result["checkpoint"]))
     return _lines(rows)
+
+
+def _branch_words(branch: dict[str, Any]) -> str:
+    if branch["test_loss"] is None:
+        return branch["status"]
+    return f"{branch['test_loss']:.4f} nats per token; it shares its trunk, so it is no independent run"
 
 
 def evaluate_table(result: dict[str, Any]) -> str:

@@ -97,10 +97,38 @@ def compiled(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tenso
     return _Compiled.apply(*tensors)  # type: ignore[return-value]
 
 
+def triton(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+    """Fused Triton kernels, on a GPU.
+
+    Raises: UserError where Triton is not installed.
+    """
+    try:
+        from sparsedial.kernels.triton_sparse import triton_fused
+    except ModuleNotFoundError as error:
+        raise UserError("kernel: Triton is not installed", hint="PyTorch's builds for GPUs bring it along") from error
+    return triton_fused(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+
+
+def fastest(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+    """On a CPU the compiled pass; on a GPU whichever of PyTorch's grouped products and Triton was measured faster there
+    at these sizes.
+    """
+    if not x_TD.is_cuda:
+        return compiled(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    try:
+        from sparsedial.kernels.triton_sparse import wins
+    except ModuleNotFoundError:
+        return torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    kernel = triton if wins(x_TD, w_in_EDH, w_out_EFD, chosen_TK) else torch_grouped
+    return kernel(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+
+
 KERNELS: dict[str, Callable[..., Tensor]] = {
     "reference": reference,
     "compiled": compiled,
     "torch_grouped": torch_grouped,
+    "triton": triton,
+    "auto": fastest,
 }
 
 
@@ -117,7 +145,6 @@ def sparse_feed_forward(
     Shapes: x [T, D], w_in [E, D, 2F] (gate half first), w_out [E, F, D], chosen [T, K] integers, gates [T, K] to [T, D]
     Raises: UserError for an unknown kernel.
     """
-    name = kernel if kernel != "auto" else ("torch_grouped" if x_TD.is_cuda else "compiled")
-    if name not in KERNELS:
+    if kernel not in KERNELS:
         raise UserError(f"kernel: no kernel named '{kernel}'", hint=nearest(kernel, KERNELS))
-    return KERNELS[name](x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    return KERNELS[kernel](x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)

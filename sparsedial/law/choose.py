@@ -42,7 +42,7 @@ def compare(rows: Rows, forms: Sequence[str], seed: int = 0) -> tuple[str | None
                 scatter.append(spread)
             except UserError as error:
                 reason = error.problem
-        table["forms"][form] = {"median_relative_error": errors.get(form), "refused": reason}
+        table["forms"][form] = {"rms_log_error": errors.get(form), "refused": reason}
     if not errors:
         return None, table
     best = min(errors.values())
@@ -56,13 +56,14 @@ def _folds(count: int, seed: int) -> list[np.ndarray]:
 
 
 def _held_out_error(rows: Rows, form: str, splits: Sequence[np.ndarray], seed: int) -> tuple[float, float]:
-    """Median relative error of the runs held out, and the scatter of the fitted ones around the law."""
+    """Root mean square error in log loss of the runs held out, and the scatter of the fitted ones around the law."""
     errors, scatter = [], []
     for held in splits:
         law = fit(select(rows, ~held), form, bootstrap=0, seed=seed)
-        errors.append(relative_errors(law, select(rows, held)))
+        top = select(rows, held)
+        errors.append(np.log(law.loss(**top) / top["loss"]))
         scatter.append(law.rmse_log_loss)
-    return float(np.median(np.concatenate(errors))), float(np.mean(scatter))
+    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))), float(np.mean(scatter))
 
 
 def relative_errors(law: Law, rows: Rows) -> np.ndarray:

@@ -38,6 +38,12 @@ def _chinchilla_sparsity(exponents: np.ndarray, columns: Columns) -> list[Any]:
     return [_one(columns), sized, columns["tokens"] ** -beta]
 
 
+def _chinchilla_times_sparsity(exponents: np.ndarray, columns: Columns) -> list[Any]:
+    alpha, beta, mu = exponents
+    factor = experts_per_choice(columns) ** -mu
+    return [factor, columns["active_parameters"] ** -alpha * factor, columns["tokens"] ** -beta * factor]
+
+
 def _clark_saturating(exponents: np.ndarray, columns: Columns) -> list[Any]:
     alpha, beta, mu, log_most = exponents
     seen = saturating(experts_per_choice(columns), 1.0, np.exp(log_most))
@@ -149,6 +155,18 @@ FORMS = {
             source="ours: Chinchilla on active parameters, with a power of experts/top_k on the size term",
         ),
         Form(
+            name="chinchilla_times_sparsity",
+            says="(e + a / active_parameters^alpha + b / tokens^beta) / x^mu, x = 1/(1 - sparsity)",
+            variables=("active_parameters", "tokens", "sparsity"),
+            exponents=("alpha", "beta", "mu"),
+            bounds=(POWER, POWER, (-0.5, 1.5)),
+            starts=(SIZE_STARTS, SIZE_STARTS, (0.0, 0.1)),
+            scales=("e", "a", "b"),
+            terms=_chinchilla_times_sparsity,
+            source="ours: Chinchilla on active parameters times a power of experts/top_k, as in Clark et al. 2022"
+            " (arXiv 2202.01169); it has no floor at great sparsity: not beyond what was tried",
+        ),
+        Form(
             name="clark_saturating",
             says="as chinchilla_sparsity, with x saturating below exp(log_most)",
             variables=("active_parameters", "tokens", "sparsity"),
@@ -243,4 +261,10 @@ FORMS = {
         ),
     )
 }
-STUDY_FORMS = ("chinchilla_sparsity", "clark_saturating", "sparsity_and_tokens", "abnar")  # simplest first
+STUDY_FORMS = (  # simplest first
+    "chinchilla_sparsity",
+    "chinchilla_times_sparsity",
+    "clark_saturating",
+    "sparsity_and_tokens",
+    "abnar",
+)

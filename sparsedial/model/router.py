@@ -46,6 +46,8 @@ def route(
     scores_TE = torch.sigmoid(logits_TE) if shape.gate == "sigmoid" else torch.softmax(logits_TE, 1)
     chosen_TK = choose(scores_TE, bias_E, shape)
     gates_TK = scores_TE.gather(1, chosen_TK)
+    if shape.top_p < 1:
+        gates_TK = gates_TK * within(gates_TK, shape.top_p)
     if shape.normalize_gates:
         gates_TK = gates_TK / (gates_TK.sum(1, keepdim=True) + 1e-20)
     share_BE = load_share(chosen_TK, shape.experts, sequences, logits_TE.dtype)
@@ -53,6 +55,16 @@ def route(
     balance = (share_BE * mean_BE).sum(1).mean()
     z_loss = torch.logsumexp(logits_TE, 1).square().mean()
     return chosen_TK, gates_TK * shape.routed_scaling, balance_weight * balance + z_loss_weight * z_loss
+
+
+def within(gates_TK: Tensor, share: float) -> Tensor:
+    """1 for the fewest of a token's chosen experts that hold a share of their weight together, 0 for the rest.
+
+    Source: top-p routing, Huang et al. 2024 (arXiv 2403.07652)
+    """
+    sorted_TK, order_TK = gates_TK.sort(dim=1, descending=True)
+    before_TK = (sorted_TK.cumsum(1) - sorted_TK) / sorted_TK.sum(1, keepdim=True).clamp(min=1e-20)
+    return torch.zeros_like(gates_TK).scatter_(1, order_TK, (before_TK < share).to(gates_TK.dtype))
 
 
 def load_share(chosen_TK: Tensor, experts: int, sequences: int, dtype: torch.dtype = torch.float32) -> Tensor:

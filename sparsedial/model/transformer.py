@@ -1,7 +1,7 @@
-"""The model, top to bottom: a decoder with rotary positions, query-key norm, grouped queries, SwiGLU, dense or sparse.
+"""The model, top to bottom: a decoder with rotary positions, grouped or latent attention, SwiGLU, dense or sparse.
 
-B sequences, S positions, T tokens (B*S), D d_model, H query heads, G key-value heads, C head_dim, Q = (H + 2G)*C,
-E experts, K chosen, F width of an expert or dense layer, V vocabulary, L layers.
+B sequences, S positions, T tokens (B*S), D d_model, E experts, K chosen, F width of an expert or dense layer,
+V vocabulary, L layers.
 Weights multiply from the right (x @ w), so their names read as their axes.
 """
 
@@ -17,24 +17,12 @@ from torch.nn import functional
 from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
 from sparsedial.kernels.sparse import sparse_feed_forward, swiglu
+from sparsedial.model.attention import Cache, Place, make_attention, rms_norm
+from sparsedial.model.rotary import rotary_table
 from sparsedial.model.router import bias_after, route
 from sparsedial.shape.shape import Shape
 
-
-class Cache:
-    """Keys and values of the positions so far, [B, G, context, C] in each layer."""
-
-    def __init__(self, shape: Shape, sequences: int, length: int, device: torch.device, dtype: torch.dtype) -> None:
-        size = (shape.layers, 2, sequences, shape.kv_heads, length, shape.head_dim)
-        self.kv = torch.zeros(size, device=device, dtype=dtype)
-        self.filled = 0
-
-    def extend(self, layer: int, k_BGSC: Tensor, v_BGSC: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new positions of a layer and give all of them so far."""
-        end = self.filled + k_BGSC.shape[2]
-        self.kv[layer, 0, :, :, self.filled : end] = k_BGSC
-        self.kv[layer, 1, :, :, self.filled : end] = v_BGSC
-        return self.kv[layer, 0, :, :, :end], self.kv[layer, 1, :, :, :end]
+READY_POSITIONS = 4096  # of the rotary table that a new model holds; longer inputs extend it
 
 
 @dataclass
@@ -44,85 +32,6 @@ class Routing:
     balance_weight: float = 0.0
     z_loss_weight: float = 0.0
     losses: list[Tensor] | None = None  # filled while training
-
-
-def rotary_table(shape: Shape, length: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary angles. Shapes: two of [S, C], halves repeated; the sine's first half negated.
-
-    Source: Su et al. 2021 (arXiv 2104.09864), in the half-split layout of Hugging Face's Llama
-    """
-    steps = torch.arange(0, shape.head_dim, 2, dtype=torch.float32, device=device) / shape.head_dim
-    angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), shape.rope_theta**-steps)
-    sines = angles.sin()
-    return torch.cat([angles, angles], 1).cos(), torch.cat([-sines, sines], 1)
-
-
-def rotate(x_BNSC: Tensor, cosine_SC: Tensor, sine_SC: Tensor) -> Tensor:
-    """Turn pairs of channels (c, c + C/2) by their position's angle."""
-    cosine_SC, sine_SC = cosine_SC.to(x_BNSC.dtype), sine_SC.to(x_BNSC.dtype)
-    return x_BNSC * cosine_SC + x_BNSC.roll(x_BNSC.shape[-1] // 2, -1) * sine_SC
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / rms(x) * weight over the last axis. Source: Zhang and Sennrich 2019 (arXiv 1910.07467)"""
-    return functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
-
-
-class Attention(nn.Module):
-    """Causal attention with grouped queries."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.shape = shape
-        heads, kv_heads, head_dim = shape.heads, shape.kv_heads, shape.head_dim
-        self.w_qkv_DQ = nn.Parameter(torch.empty(shape.d_model, (heads + 2 * kv_heads) * head_dim))
-        self.w_out_QD = nn.Parameter(torch.empty(heads * head_dim, shape.d_model))
-        self.b_qkv_Q = nn.Parameter(torch.zeros((heads + 2 * kv_heads) * head_dim)) if shape.attention_bias else None
-        if shape.qk_norm == "head":
-            self.q_norm_C, self.k_norm_C = nn.Parameter(torch.ones(head_dim)), nn.Parameter(torch.ones(head_dim))
-        elif shape.qk_norm == "full":
-            self.q_norm_C = nn.Parameter(torch.ones(heads * head_dim))
-            self.k_norm_C = nn.Parameter(torch.ones(kv_heads * head_dim))
-
-    def forward(
-        self, x_BSD: Tensor, norm_D: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, layer: int
-    ) -> Tensor:
-        """x + attention(norm(x))."""
-        shape = self.shape
-        if cache is None and shape.qk_norm != "full" and self.b_qkv_Q is None and native.usable(x_BSD, norm_D):
-            norms = (self.q_norm_C, self.k_norm_C) if shape.qk_norm == "head" else (None, None)
-            return layers.attention_layer(
-                x_BSD, norm_D, self.w_qkv_DQ, *norms, self.w_out_QD, rotary, shape.heads, shape.norm_eps
-            )
-        return x_BSD + self._mix(rms_norm(x_BSD, norm_D, shape.norm_eps), rotary, cache, layer)
-
-    def _mix(self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, layer: int) -> Tensor:
-        shape = self.shape
-        qkv_BSQ = x_BSD @ self.w_qkv_DQ
-        if self.b_qkv_Q is not None:
-            qkv_BSQ = qkv_BSQ + self.b_qkv_Q
-        widths = [count * shape.head_dim for count in (shape.heads, shape.kv_heads, shape.kv_heads)]
-        q_BSQ, k_BSQ, v_BSQ = qkv_BSQ.split(widths, 2)
-        if shape.qk_norm == "full":
-            q_BSQ = rms_norm(q_BSQ, self.q_norm_C, shape.norm_eps)
-            k_BSQ = rms_norm(k_BSQ, self.k_norm_C, shape.norm_eps)
-        q_BHSC, k_BGSC, v_BGSC = (
-            x_BSQ.unflatten(2, (-1, shape.head_dim)).transpose(1, 2) for x_BSQ in (q_BSQ, k_BSQ, v_BSQ)
-        )
-        if shape.qk_norm == "head":
-            q_BHSC = rms_norm(q_BHSC, self.q_norm_C, shape.norm_eps)
-            k_BGSC = rms_norm(k_BGSC, self.k_norm_C, shape.norm_eps)
-        q_BHSC, k_BGSC = rotate(q_BHSC, *rotary), rotate(k_BGSC, *rotary)
-        mask = None
-        if cache is not None:
-            k_BGSC, v_BGSC = cache.extend(layer, k_BGSC, v_BGSC)
-            new, seen = q_BHSC.shape[2], k_BGSC.shape[2]
-            mask = torch.ones(new, seen, dtype=torch.bool, device=x_BSD.device).tril(seen - new)
-        gqa = shape.heads != shape.kv_heads
-        y_BHSC = functional.scaled_dot_product_attention(
-            q_BHSC, k_BGSC, v_BGSC, attn_mask=mask, is_causal=mask is None, enable_gqa=gqa
-        )
-        return y_BHSC.transpose(1, 2).flatten(2) @ self.w_out_QD
 
 
 class DenseFeedForward(nn.Module):
@@ -160,7 +69,8 @@ class SparseFeedForward(nn.Module):
 
     def forward(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> Tensor:
         """x + the chosen experts and the shared ones of norm(x)."""
-        if self.kernel == "auto" and self.shape.expert_groups == 1 and native.usable(x_BSD, norm_D):
+        plain_choice = self.shape.expert_groups == 1 and self.shape.top_p == 1
+        if self.kernel == "auto" and plain_choice and native.usable(x_BSD, norm_D):
             y_BSD, loss = self._compiled(x_BSD, norm_D, eps, routing)
         else:
             y_BSD, loss = self._plain(rms_norm(x_BSD, norm_D, eps), routing)
@@ -216,99 +126,160 @@ class SparseFeedForward(nn.Module):
 class Block(nn.Module):
     """Attention, then feed-forward, each on the normed stream and added to it."""
 
-    def __init__(self, shape: Shape, layer: int) -> None:
+    def __init__(self, shape: Shape, layer: int, sparse: bool) -> None:
         super().__init__()
-        self.layer, self.eps = layer, shape.norm_eps
-        sparse = shape.experts > 0 and layer >= shape.dense_layers
+        self.eps = shape.norm_eps
         self.attention_norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.feed_forward_norm_D = nn.Parameter(torch.ones(shape.d_model))
-        self.attention = Attention(shape)
+        self.attention = make_attention(shape, layer)
         self.feed_forward = SparseFeedForward(shape) if sparse else DenseFeedForward(shape.d_model, shape.d_ff)
 
-    def forward(self, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None, routing: Routing) -> Tensor:
-        x_BSD = self.attention(x_BSD, self.attention_norm_D, rotary, cache, self.layer)
+    def forward(self, x_BSD: Tensor, place: Place, routing: Routing) -> Tensor:
+        x_BSD = self.attention(x_BSD, self.attention_norm_D, place)
         return self.feed_forward(x_BSD, self.feed_forward_norm_D, self.eps, routing)
 
 
-class Transformer(nn.Module):
-    """A decoder of a Shape; called on token ids it gives logits.
+class Prediction(nn.Module):
+    """A multi-token-prediction module: from the stream and the next token's embedding to the stream that predicts the
+    token after it; un-embedded by the model's own table.
 
-    Raises: UserError for shapes that this model does not build (multi-head latent attention, so far).
+    Source: DeepSeek-V3 (arXiv 2412.19437), section 2.2
     """
+
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.eps = shape.norm_eps
+        self.embedding_norm_D = nn.Parameter(torch.ones(shape.d_model))
+        self.stream_norm_D = nn.Parameter(torch.ones(shape.d_model))
+        self.w_join_JD = nn.Parameter(torch.empty(2 * shape.d_model, shape.d_model))  # the embedding's half first
+        self.block = Block(shape, layer, shape.experts > 0)
+        self.norm_D = nn.Parameter(torch.ones(shape.d_model))
+
+    def forward(self, x_BSD: Tensor, next_BSD: Tensor, place: Place, routing: Routing) -> Tensor:
+        """The next stream. Shapes: the stream and the embeddings of the tokens after its own [B, S, D] to [B, S, D]"""
+        parts = [rms_norm(next_BSD, self.embedding_norm_D, self.eps), rms_norm(x_BSD, self.stream_norm_D, self.eps)]
+        return self.block(torch.cat(parts, 2) @ self.w_join_JD, place, routing)
+
+
+class Transformer(nn.Module):
+    """A decoder of a Shape; called on token ids it gives logits."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        if shape.latent_attention:
-            raise UserError("model: multi-head latent attention (kv_lora_rank) can be counted, not yet built")
         self.shape = shape
         self.embedding_VD = nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
-        self.blocks = nn.ModuleList(Block(shape, layer) for layer in range(shape.layers))
+        self.blocks = nn.ModuleList(Block(shape, layer, shape.is_sparse(layer)) for layer in range(shape.layers))
         self.norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.unembedding_VD = (
             None if shape.tied_embeddings else nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
         )
-        cosine, sine = rotary_table(shape, min(shape.context, 4096))
-        self.register_buffer("cosine", cosine, persistent=False)
-        self.register_buffer("sine", sine, persistent=False)
+        self.predictions = nn.ModuleList(Prediction(shape, shape.layers + depth) for depth in range(shape.mtp_layers))
+        cosine_SC, sine_SC = rotary_table(shape, min(shape.context, READY_POSITIONS))
+        self.register_buffer("cosine_SC", cosine_SC, persistent=False)
+        self.register_buffer("sine_SC", sine_SC, persistent=False)
 
-    def forward(self, ids_BS: Tensor, cache: Cache | None = None, routing: Routing | None = None) -> Tensor:
-        """Logits of the next token at every position.
+    def forward(
+        self,
+        ids_BS: Tensor,
+        cache: Cache | None = None,
+        routing: Routing | None = None,
+        real_BS: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the next token at every position; `real_BS` is False where a token is padding.
 
         Shapes: ids [B, S] to [B, S, V]
         Raises: UserError for a sequence longer than the shape's context, or an id outside the vocabulary.
         """
-        x_BSD = self._stream(ids_BS, cache, Routing() if routing is None else routing)
-        return functional.linear(rms_norm(x_BSD, self.norm_D, self.shape.norm_eps), self._table)
+        place = self.place(ids_BS, cache, real_BS)
+        return self.logits(self.stream(ids_BS, place, Routing() if routing is None else routing), self.norm_D)
+
+    def logits(self, x_BSD: Tensor, norm_D: Tensor) -> Tensor:
+        """Logits of a stream, normed first."""
+        logits_BSV = functional.linear(rms_norm(x_BSD, norm_D, self.shape.norm_eps), self.table_VD)
+        cap = self.shape.logit_cap
+        return cap * torch.tanh(logits_BSV / cap) if cap else logits_BSV
 
     @property
-    def _table(self) -> Tensor:
+    def table_VD(self) -> Tensor:
+        """What un-embeds: the embedding itself where they are tied."""
         return self.embedding_VD if self.unembedding_VD is None else self.unembedding_VD
 
-    def _stream(self, ids_BS: Tensor, cache: Cache | None, routing: Routing) -> Tensor:
-        """The residual stream after the last layer."""
+    def place(self, ids_BS: Tensor, cache: Cache | None = None, real_BS: Tensor | None = None) -> Place:
+        """Where new ids stand, after a check of them; they take their place in the cache."""
         start = cache.filled if cache is not None else 0
         end = start + ids_BS.shape[1]
         self._check(ids_BS, end)
-        x_BSD = functional.embedding(ids_BS, self.embedding_VD)
-        rotary = (self.cosine[start:end], self.sine[start:end])
-        for block in self.blocks:
-            x_BSD = block(x_BSD, rotary, cache, routing)
         if cache is not None:
+            if real_BS is not None:
+                cache.real_BP[:, start:end], cache.padded = real_BS, True
             cache.filled = end
+            real_BS = cache.real_BP if cache.padded else None
+        rotary = (self.cosine_SC[start:end], self.sine_SC[start:end])
+        return Place(start=start, rotary=rotary, cache=cache, real_BP=real_BS)
+
+    def stream(self, ids_BS: Tensor, place: Place, routing: Routing) -> Tensor:
+        """The residual stream after the last layer. Shapes: ids [B, S] to [B, S, D]"""
+        x_BSD = functional.embedding(ids_BS, self.embedding_VD)
+        for block in self.blocks:
+            x_BSD = block(x_BSD, place, routing)
         return x_BSD
 
     def _check(self, ids_BS: Tensor, end: int) -> None:
         if end > self.shape.context:
             raise UserError(f"model: {end} positions are more than its context of {self.shape.context}")
-        if end > len(self.cosine):
-            cosine, sine = rotary_table(self.shape, self.shape.context, self.cosine.device)
-            self.cosine, self.sine = cosine.to(self.cosine.dtype), sine.to(self.sine.dtype)
+        if end > len(self.cosine_SC):
+            tables = rotary_table(self.shape, self.shape.context, self.cosine_SC.device)
+            self.cosine_SC, self.sine_SC = (table.to(self.cosine_SC.dtype) for table in tables)
         if ids_BS.numel() == 0:
             raise UserError("model: no token ids were given")
+        if ids_BS.is_floating_point() or ids_BS.dtype == torch.bool:
+            raise UserError(f"model: token ids are whole numbers, not {str(ids_BS.dtype).removeprefix('torch.')}")
+        if ids_BS.device != self.embedding_VD.device:
+            raise UserError(f"model: the ids are on {ids_BS.device}, the weights on {self.embedding_VD.device}")
         if not ids_BS.is_cuda and not (int(ids_BS.min()) >= 0 and int(ids_BS.max()) < self.shape.vocab_size):
             raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")
 
-    def loss(self, ids_BS: Tensor, balance_weight: float = 0.0, z_loss_weight: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Training loss on windows of S+1 ids: its sum with the router's losses, and the cross-entropy alone.
+    def loss(
+        self, ids_BS: Tensor, balance_weight: float = 0.0, z_loss_weight: float = 0.0, mtp_weight: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Training loss on windows of S+1 ids: its sum with the router's losses and the weighted mean of the
+        multi-token predictions', and the cross-entropy of the next token alone.
 
         Shapes: ids [B, S+1] to two scalars, nats per token
         """
         routing = Routing(balance_weight=balance_weight, z_loss_weight=z_loss_weight, losses=[])
-        x_BSD, target_BS = self._stream(ids_BS[:, :-1], None, routing), ids_BS[:, 1:]
-        if native.usable(x_BSD, self._table):
-            entropy = layers.head_loss(x_BSD, self.norm_D, self._table, target_BS, self.shape.norm_eps)
-        else:
-            logits_BSV = functional.linear(rms_norm(x_BSD, self.norm_D, self.shape.norm_eps), self._table)
-            entropy = functional.cross_entropy(logits_BSV.flatten(0, 1).float(), target_BS.flatten())
+        place = self.place(ids_BS[:, :-1])
+        x_BSD = self.stream(ids_BS[:, :-1], place, routing)
+        entropy = self._entropy(x_BSD, self.norm_D, ids_BS[:, 1:])
         total = entropy
+        if mtp_weight and len(self.predictions):
+            total = total + mtp_weight / len(self.predictions) * self._predicted(x_BSD, ids_BS, routing)
         for loss in routing.losses or []:
             total = total + loss
         return total, entropy.detach()
 
+    def _predicted(self, x_BSD: Tensor, ids_BS: Tensor, routing: Routing) -> Tensor:
+        """Summed cross-entropy of the tokens after the next, depth by depth; each is one position shorter."""
+        total = x_BSD.new_zeros(())
+        for depth, module in enumerate(self.predictions, start=1):
+            assert isinstance(module, Prediction)
+            x_BSD, next_BS, target_BS = x_BSD[:, :-1], ids_BS[:, depth:-1], ids_BS[:, depth + 1 :]
+            next_BSD = functional.embedding(next_BS, self.embedding_VD)
+            x_BSD = module(x_BSD, next_BSD, self.place(next_BS), routing)
+            total = total + self._entropy(x_BSD, module.norm_D, target_BS)
+        return total
+
+    def _entropy(self, x_BSD: Tensor, norm_D: Tensor, target_BS: Tensor) -> Tensor:
+        if native.usable(x_BSD, self.table_VD) and not self.shape.logit_cap:
+            return layers.head_loss(x_BSD, norm_D, self.table_VD, target_BS, self.shape.norm_eps)
+        logits_BSV = self.logits(x_BSD, norm_D)
+        return functional.cross_entropy(logits_BSV.flatten(0, 1).float(), target_BS.flatten())
+
     @property
     def sparse_feed_forwards(self) -> list[SparseFeedForward]:
-        """The routed layers, first to last."""
-        return [block.feed_forward for block in self.blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
+        """The routed layers, first to last, those of multi-token prediction behind."""
+        blocks = [*self.blocks, *(module.block for module in self.predictions)]
+        return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:

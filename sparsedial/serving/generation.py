@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
-from sparsedial.model.transformer import Cache, Transformer
+from sparsedial.model.attention import Cache
+from sparsedial.model.transformer import Transformer
 
 
 @dataclass(frozen=True, kw_only=True)

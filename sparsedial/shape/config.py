@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sparsedial.errors import UserError, nearest
-from sparsedial.shape.shape import Shape
+from sparsedial.settings import fill
+from sparsedial.shape.shape import RopeScaling, Shape
 
 # Fields that change the model, and the only values of them that we build.
 PLAIN = {
     "attention_bias": (None, False),
     "mlp_bias": (None, False),
     "clip_qkv": (None,),
-    "sliding_window": (None,),
     "hidden_act": (None, "silu"),
-    "use_sliding_window": (None, False),
 }
 
 
@@ -35,7 +34,7 @@ class Family:
 def _common(config: Mapping[str, Any]) -> dict[str, Any]:
     heads = _whole(config, "num_attention_heads")
     d_model = _whole(config, "hidden_size")
-    rope = config.get("rope_parameters") or {}
+    rope = _rope(config)
     return {
         "layers": _whole(config, "num_hidden_layers"),
         "d_model": d_model,
@@ -48,7 +47,74 @@ def _common(config: Mapping[str, Any]) -> dict[str, Any]:
         "tied_embeddings": bool(config.get("tie_word_embeddings", False)),
         "norm_eps": float(config.get("rms_norm_eps", 1e-6)),
         "rope_theta": float(config.get("rope_theta") or rope.get("rope_theta") or 10_000.0),
+        "rope_scaling": _scaling(config, rope),
     }
+
+
+def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the config says of rotary positions, under the old name or the new one."""
+    return {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+
+
+def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> RopeScaling | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind in ("default", None):
+        return None
+    if kind not in ("yarn", "llama3", "linear"):
+        raise UserError(f"config: rope_type={kind!r} is not supported", hint="default, linear, llama3 or yarn")
+    first = rope.get("original_max_position_embeddings") or config.get("max_position_embeddings")
+    optional = {ours: rope[theirs] for ours, theirs in ROPE_NAMES.items() if rope.get(theirs) is not None}
+    try:
+        return RopeScaling(kind=kind, factor=float(rope["factor"]), original_context=int(first or 0), **optional)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"config: rope_scaling={dict(rope)} is not readable for {kind}") from error
+
+
+ROPE_NAMES = {
+    "beta_fast": "beta_fast",
+    "beta_slow": "beta_slow",
+    "truncate": "truncate",
+    "attention_factor": "attention_factor",
+    "mscale": "mscale",
+    "mscale_all_dim": "mscale_all_dim",
+    "low_frequency_factor": "low_freq_factor",
+    "high_frequency_factor": "high_freq_factor",
+}
+
+
+def _written_rope(shape: Shape) -> dict[str, Any]:
+    scaling = shape.rope_scaling
+    if scaling is None:
+        return {"rope_type": "default", "rope_theta": shape.rope_theta}
+    names = {"yarn": list(ROPE_NAMES)[:6], "llama3": list(ROPE_NAMES)[6:], "linear": []}[scaling.kind]
+    values = {ROPE_NAMES[name]: getattr(scaling, name) for name in names}
+    return {
+        "rope_type": scaling.kind,
+        "rope_theta": shape.rope_theta,
+        "factor": scaling.factor,
+        "original_max_position_embeddings": scaling.original_context,
+        **{name: value for name, value in values.items() if value is not None and (value or "mscale" not in name)},
+    }
+
+
+def _window(config: Mapping[str, Any]) -> dict[str, int]:
+    """A sliding window in every layer."""
+    if config.get("use_sliding_window") is False:
+        return {}
+    return {"window": _whole(config, "sliding_window", 0)}
+
+
+def _window_from(config: Mapping[str, Any]) -> dict[str, int]:
+    """Qwen3's: a sliding window where it is switched on, from the layer `max_window_layers` on."""
+    kinds, layers = config.get("layer_types"), _whole(config, "num_hidden_layers")
+    if not config.get("use_sliding_window"):
+        return {}
+    full = min(_whole(config, "max_window_layers", 28), layers)
+    if kinds is not None:
+        full = kinds.index("sliding_attention") if "sliding_attention" in kinds else layers
+        if kinds != ["full_attention"] * full + ["sliding_attention"] * (layers - full):
+            raise UserError("config: layer_types mixes full and sliding attention in an order that is not supported")
+    return {"window": _whole(config, "sliding_window"), "full_layers": full} if full < layers else {}
 
 
 def _whole(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
@@ -73,11 +139,12 @@ def _llama(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _qwen3(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"qk_norm": "head"}
+    return {"qk_norm": "head", **_window_from(config)}
 
 
 def _mixtral(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        **_window(config),
         "experts": _experts(config),
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "intermediate_size"),
@@ -97,22 +164,37 @@ def _olmoe(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _qwen3_moe(config: Mapping[str, Any]) -> dict[str, Any]:
+    only, step = config.get("mlp_only_layers") or [], _whole(config, "decoder_sparse_step", 1)
+    if step < 1:
+        raise UserError(f"config: decoder_sparse_step={step} is below 1")
     return {
         "experts": _experts(config),
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "moe_intermediate_size"),
         "normalize_gates": bool(config.get("norm_topk_prob", False)),
         "qk_norm": "head",
+        **_window(config if config.get("use_sliding_window") else {}),
+        **_dense_where(config, lambda layer: layer not in only and (layer + 1) % step == 0),
     }
+
+
+def _dense_where(config: Mapping[str, Any], sparse: Callable[[int], bool]) -> dict[str, Any]:
+    """Which layers stay dense, by a rule that says which are sparse."""
+    kinds = [sparse(layer) for layer in range(_whole(config, "num_hidden_layers"))]
+    if not any(kinds):
+        raise UserError("config: no layer of it is sparse", hint="read it as its dense family")
+    leading = kinds.index(True)
+    places = tuple(layer for layer, kind in enumerate(kinds) if layer > leading and not kind)
+    return {"dense_layers": leading, "dense_places": places}
 
 
 def _routed_like_v3(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        "dense_layers": _whole(config, "first_k_dense_replace", 0),
         "experts": _experts(config),
         "top_k": _whole(config, "num_experts_per_tok"),
         "shared_experts": _whole(config, "n_shared_experts", 0),
         "d_expert": _whole(config, "moe_intermediate_size"),
-        "dense_layers": _whole(config, "first_k_dense_replace", 0),
         "gate": "sigmoid",
         "normalize_gates": bool(config.get("norm_topk_prob", True)),
         "routed_scaling": float(config.get("routed_scaling_factor", 1.0)),
@@ -140,13 +222,15 @@ def _latent(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deepseek_v2(config: Mapping[str, Any]) -> dict[str, Any]:
+    grouped = config.get("topk_method", "greedy") == "group_limited_greedy"
     return {
         **_routed_like_v3(config),
         **_latent(config),
         "gate": "softmax",
         "routing_bias": False,
-        "normalize_gates": bool(config.get("norm_topk_prob", False)),
-        "expert_groups": _whole(config, "n_group", 1),
+        "normalize_gates": False,
+        "expert_groups": _whole(config, "n_group", 1) if grouped else 1,
+        "kept_groups": _whole(config, "topk_group", 1) if grouped else 1,
         "mtp_layers": 0,
     }
 
@@ -155,45 +239,55 @@ def _deepseek_v3(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**_routed_like_v3(config), **_latent(config)}
 
 
-EVERY_LAYER_SPARSE = {"decoder_sparse_step": (None, 1), "mlp_only_layers": (None, [], ())}
+WHOLE = {**PLAIN, "sliding_window": (None,)}
 
 FAMILIES = {
-    "llama": Family(architecture="LlamaForCausalLM", experts=None, read=_llama, plain=PLAIN),
+    "llama": Family(architecture="LlamaForCausalLM", experts=None, read=_llama, plain=WHOLE),
     "qwen3": Family(architecture="Qwen3ForCausalLM", experts=None, read=_qwen3, plain=PLAIN),
     "mixtral": Family(architecture="MixtralForCausalLM", experts="num_local_experts", read=_mixtral, plain=PLAIN),
-    "olmoe": Family(architecture="OlmoeForCausalLM", experts="num_experts", read=_olmoe, plain=PLAIN),
+    "olmoe": Family(architecture="OlmoeForCausalLM", experts="num_experts", read=_olmoe, plain=WHOLE),
     "qwen3_moe": Family(
         architecture="Qwen3MoeForCausalLM",
         experts="num_experts",
         read=_qwen3_moe,
-        plain={**PLAIN, **EVERY_LAYER_SPARSE},
+        plain=PLAIN,
     ),
     "glm4_moe": Family(
         architecture="Glm4MoeForCausalLM",
         experts="n_routed_experts",
         read=_glm4_moe,
-        plain={**PLAIN, "partial_rotary_factor": (1.0,)},
+        plain={**WHOLE, "partial_rotary_factor": (1.0,)},
     ),
     "deepseek_v2": Family(
         architecture="DeepseekV2ForCausalLM",
         experts="n_routed_experts",
         read=_deepseek_v2,
-        plain={**PLAIN, "moe_layer_freq": (None, 1)},
+        plain={
+            **WHOLE,
+            "moe_layer_freq": (None, 1),
+            "scoring_func": (None, "softmax"),
+            "norm_topk_prob": (None, False),
+            "topk_method": (None, "greedy", "group_limited_greedy"),
+        },
     ),
     "deepseek_v3": Family(
         architecture="DeepseekV3ForCausalLM",
         experts="n_routed_experts",
         read=_deepseek_v3,
-        plain={**PLAIN, "moe_layer_freq": (None, 1), "scoring_func": (None, "sigmoid")},
+        plain={
+            **WHOLE,
+            "moe_layer_freq": (None, 1),
+            "scoring_func": (None, "sigmoid"),
+            "topk_method": (None, "noaux_tc"),
+        },
     ),
 }
 ALIASES = {"kimi_k2": "deepseek_v3"}
+OWN = "sparsedial"  # the model type of shapes that no family fits: read here alone
 
 
 def read_config(source: Path | Mapping[str, Any]) -> Shape:
     """The Shape that a `config.json`, a folder with one, or its content describes.
-
-    Rotary scaling changes neither counts nor what is trained at the original context, and is passed over here.
 
     Raises: UserError for another family, or a field that changes the model in a way that is not supported, by name.
     """
@@ -201,6 +295,8 @@ def read_config(source: Path | Mapping[str, Any]) -> Shape:
     kind = config.get("model_type")
     if kind is None:
         raise UserError(f"{place}: no 'model_type', so the family is unknown")
+    if kind == OWN:
+        return fill(Shape, config.get("shape") or {}, place)
     name = ALIASES.get(kind, kind)
     if name not in FAMILIES:
         raise UserError(
@@ -208,19 +304,14 @@ def read_config(source: Path | Mapping[str, Any]) -> Shape:
             hint=nearest(kind, FAMILIES) or f"supported are {', '.join([*FAMILIES, *ALIASES])}",
         )
     family = FAMILIES[name]
-    stated = {**(config.get("rope_parameters") or {}), **config}
+    stated = {**_rope(config), **config}
     for field, allowed in family.plain.items():
-        if stated.get(field) not in allowed and not _harmless(field, config):
+        if stated.get(field) not in allowed:
             raise UserError(f"{place}: {field}={stated.get(field)!r} is not supported for {kind}")
     values = {**_common(config), **family.read(config)}
-    if values.get("experts") and not values.get("dense_layers"):
+    if values.get("experts") and not (values.get("dense_layers") or values.get("dense_places")):
         values["d_ff"] = 0  # stated, but no layer has it
     return Shape(**values)
-
-
-def _harmless(field: str, config: Mapping[str, Any]) -> bool:
-    """A sliding window that the config itself switches off."""
-    return field == "sliding_window" and config.get("use_sliding_window") is False
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -236,31 +327,78 @@ def _load(path: Path) -> dict[str, Any]:
     return config
 
 
+def fitting_family(shape: Shape) -> str | None:
+    """The model type whose class computes exactly this shape, or None."""
+    if shape.logit_cap or shape.top_p < 1:
+        return None
+    return next((name for name, rule in RULES.items() if rule(shape)), None)
+
+
 def family_of(shape: Shape) -> str:
     """The model type whose class computes exactly this shape.
 
-    Raises: UserError where no family fits.
+    Raises: UserError where no family fits, with what stands in the way.
     """
-    if shape.latent_attention:
-        return "deepseek_v3" if shape.gate == "sigmoid" else "deepseek_v2"
-    if not shape.experts:
-        if shape.qk_norm == "head":
-            return "qwen3"
-        if shape.qk_norm == "none":
-            return "llama"
-    elif shape.gate == "sigmoid" and shape.routing_bias and shape.qk_norm in ("head", "none"):
-        return "glm4_moe"
-    elif shape.gate == "softmax" and not shape.shared_experts and not shape.dense_layers and shape.routed_scaling == 1:
-        if shape.qk_norm == "head":
-            return "qwen3_moe"
-        if shape.qk_norm == "full":
-            return "olmoe"
-        if shape.normalize_gates:
-            return "mixtral"
+    name = fitting_family(shape)
+    if name is not None:
+        return name
+    if shape.logit_cap or shape.top_p < 1:
+        raise UserError(
+            f"shape: no published family has logit_cap={shape.logit_cap:g} with top_p={shape.top_p:g}",
+            hint="0 and 1 are what they have",
+        )
     raise UserError(
-        f"shape: no published family has gate={shape.gate}, shared_experts={shape.shared_experts}"
-        f" and qk_norm={shape.qk_norm} together"
+        f"shape: no published family has gate={shape.gate}, shared_experts={shape.shared_experts},"
+        f" dense_layers={shape.dense_layers}, window={shape.window}, qk_norm={shape.qk_norm} together"
     )
+
+
+def _plain_softmax(shape: Shape) -> bool:
+    """A softmax router without anything beside its experts."""
+    return (
+        shape.experts > 0
+        and not shape.latent_attention
+        and shape.gate == "softmax"
+        and not shape.shared_experts
+        and shape.routed_scaling == 1
+        and shape.expert_groups == 1
+        and not shape.routing_bias
+    )
+
+
+RULES: dict[str, Callable[[Shape], bool]] = {
+    "deepseek_v3": lambda s: (
+        s.latent_attention and s.gate == "sigmoid" and s.routing_bias and s.shared_experts > 0 and not s.dense_places
+    ),
+    "deepseek_v2": lambda s: (
+        s.latent_attention
+        and s.gate == "softmax"
+        and not s.routing_bias
+        and not s.normalize_gates
+        and s.shared_experts > 0
+        and not s.dense_places
+    ),
+    "qwen3": lambda s: not s.experts and not s.latent_attention and s.qk_norm == "head",
+    "llama": lambda s: not s.experts and not s.latent_attention and s.qk_norm == "none" and not s.window,
+    "glm4_moe": lambda s: (
+        s.experts > 0
+        and not s.latent_attention
+        and s.gate == "sigmoid"
+        and s.routing_bias
+        and s.qk_norm in ("head", "none")
+        and not s.window
+        and not s.dense_places
+    ),
+    "qwen3_moe": lambda s: _plain_softmax(s) and s.qk_norm == "head" and not s.full_layers,
+    "olmoe": lambda s: _plain_softmax(s) and s.qk_norm == "full" and not (s.window or s.dense_feed_forwards),
+    "mixtral": lambda s: (
+        _plain_softmax(s)
+        and s.qk_norm == "none"
+        and s.normalize_gates
+        and not s.dense_feed_forwards
+        and not s.full_layers
+    ),
+}
 
 
 def write_config(shape: Shape, *, dtype: str = "float32", end_token: int | None = None) -> dict[str, Any]:
@@ -285,13 +423,32 @@ def write_config(shape: Shape, *, dtype: str = "float32", end_token: int | None 
         "num_key_value_heads": shape.kv_heads,
         "rms_norm_eps": shape.norm_eps,
         "rope_theta": shape.rope_theta,
+        "rope_parameters": _written_rope(shape),
         "tie_word_embeddings": shape.tied_embeddings,
         "torch_dtype": dtype,
         "vocab_size": shape.vocab_size,
     }
     if not shape.latent_attention:
         config["head_dim"] = shape.head_dim
-    return {**config, **_sparse_fields(shape, name)}
+    if shape.rope_scaling is not None:  # the name that older releases of `transformers` and llama.cpp read
+        config["rope_scaling"] = {**config["rope_parameters"], "type": shape.rope_scaling.kind}
+    return {**config, **_window_fields(shape, name), **_sparse_fields(shape, name)}
+
+
+def own_config(shape: Shape, *, dtype: str = "float32", end_token: int | None = None) -> dict[str, Any]:
+    """The `config.json` of a checkpoint that Sparsedial alone reads, for shapes that no family fits."""
+    return {"model_type": OWN, "torch_dtype": dtype, "eos_token_id": end_token, "shape": asdict(shape)}
+
+
+def _window_fields(shape: Shape, family: str) -> dict[str, Any]:
+    if not shape.window:
+        return {}
+    fields: dict[str, Any] = {"sliding_window": shape.window}
+    if family != "mixtral":
+        fields["use_sliding_window"] = True
+    if family == "qwen3":
+        fields["max_window_layers"] = shape.full_layers
+    return fields
 
 
 def _sparse_fields(shape: Shape, family: str) -> dict[str, Any]:
@@ -305,7 +462,8 @@ def _sparse_fields(shape: Shape, family: str) -> dict[str, Any]:
         return fields
     fields["moe_intermediate_size"] = shape.d_expert
     if family == "qwen3_moe":
-        return {**fields, "decoder_sparse_step": 1, "mlp_only_layers": []}
+        dense = [layer for layer in range(shape.layers) if not shape.is_sparse(layer)]
+        return {**fields, "decoder_sparse_step": 1, "mlp_only_layers": dense}
     fields |= {
         "n_shared_experts": shape.shared_experts,
         "first_k_dense_replace": shape.dense_layers,
@@ -322,9 +480,11 @@ def _sparse_fields(shape: Shape, family: str) -> dict[str, Any]:
             "qk_nope_head_dim": shape.nope_head_dim,
             "qk_rope_head_dim": shape.rope_head_dim,
             "v_head_dim": shape.v_head_dim,
-            "num_nextn_predict_layers": shape.mtp_layers,
             "scoring_func": shape.gate,
+            "topk_method": "noaux_tc",
         }
-        if family == "deepseek_v2":
-            fields["topk_method"] = "group_limited_greedy" if shape.expert_groups > 1 else "greedy"
+    if family == "deepseek_v2":
+        fields["topk_method"] = "group_limited_greedy" if shape.expert_groups > 1 else "greedy"
+    else:
+        fields["num_nextn_predict_layers"] = shape.mtp_layers
     return fields

@@ -52,8 +52,8 @@ def count(shape: Shape, context: int | None = None, dtype: str = "bfloat16", wit
         active_parameters_one_embedding=active - (0 if shape.tied_embeddings else table),
         active_parameters_no_embedding=active - table * (1 if shape.tied_embeddings else 2),
         sparsity=sparsity_of(shape),
-        forward_flops_per_token=forward_flops_per_token(shape, context),
-        training_flops_per_token=training_flops_per_token(shape, context),
+        forward_flops_per_token=forward_flops_per_token(shape, context, with_mtp),
+        training_flops_per_token=training_flops_per_token(shape, context, with_mtp),
         context_tokens=context,
         dtype=dtype,
         weight_bytes=total * DTYPE_BYTES[dtype],
@@ -127,7 +127,7 @@ def active_parameters(shape: Shape, with_mtp: bool = False) -> int:
     return _parameters(shape, shape.top_k, with_mtp)
 
 
-def flops_by_part(shape: Shape, context: int) -> dict[str, int]:
+def flops_by_part(shape: Shape, context: int, with_mtp: bool = False) -> dict[str, int]:
     """Forward FLOPs per token by part, 2 per multiply-add, attention over the full square of the context.
 
     Units:  FLOP per token
@@ -142,6 +142,13 @@ def flops_by_part(shape: Shape, context: int) -> dict[str, int]:
         score_dim = 2 * shape.heads * shape.head_dim
         projections = d_model * (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim
     expert = 3 * d_model * shape.d_expert
+    unembedding = 2 * d_model * shape.vocab_size
+    module = 0
+    if with_mtp and shape.mtp_layers:
+        joining = 2 * 2 * d_model * d_model
+        visited = 2 * d_model * shape.experts + 2 * (shape.top_k + shape.shared_experts) * expert
+        feed_forward = visited if shape.experts else 2 * 3 * d_model * shape.d_ff
+        module = joining + 2 * projections + 2 * context * score_dim + feed_forward + unembedding
     return {
         "attention_projections": 2 * shape.layers * projections,
         "attention_scores": 2 * shape.layers * context * score_dim,
@@ -149,25 +156,26 @@ def flops_by_part(shape: Shape, context: int) -> dict[str, int]:
         "routed_experts": 2 * shape.sparse_layers * shape.top_k * expert,
         "shared_experts": 2 * shape.sparse_layers * shape.shared_experts * expert,
         "dense_feed_forward": 2 * shape.dense_feed_forwards * 3 * d_model * shape.d_ff,
-        "unembedding": 2 * d_model * shape.vocab_size,
+        "unembedding": unembedding,
+        "mtp": shape.mtp_layers * module,
     }
 
 
-def forward_flops_per_token(shape: Shape, context: int) -> int:
+def forward_flops_per_token(shape: Shape, context: int, with_mtp: bool = False) -> int:
     """FLOPs to read one token; leaves out norms, softmax and look-ups.
 
     Units:   FLOP per token
     Source:  Abnar et al. 2025, appendix C, with the shape's own widths
     """
-    return sum(flops_by_part(shape, context).values())
+    return sum(flops_by_part(shape, context, with_mtp).values())
 
 
-def training_flops_per_token(shape: Shape, context: int) -> int:
+def training_flops_per_token(shape: Shape, context: int, with_mtp: bool = False) -> int:
     """FLOPs to learn from one token: forward, and twice that backward.
 
     Units:   FLOP per token
     """
-    return 3 * forward_flops_per_token(shape, context)
+    return 3 * forward_flops_per_token(shape, context, with_mtp)
 
 
 def cached_values_per_token(shape: Shape) -> int:

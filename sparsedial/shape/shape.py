@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from sparsedial.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How rotary angles are stretched beyond the context that a model was first trained at.
+
+    Source: YaRN, Peng et al. 2023 (arXiv 2309.00071), with DeepSeek-V2's two scales of the logits; "llama3" as in
+    Llama 3.1's release; "linear", Chen et al. 2023 (arXiv 2306.15595)
+    """
+
+    kind: Literal["yarn", "llama3", "linear"]
+    factor: float  # how many times the first context
+    original_context: int
+    beta_fast: float = 32.0  # yarn: channels that turn more often than this in the first context stay as they are
+    beta_slow: float = 1.0  # yarn: those that turn less often are stretched whole
+    truncate: bool = True  # yarn: between whole channels
+    attention_factor: float | None = None  # yarn: on sines and cosines; None follows the factor and the two scales
+    mscale: float = 0.0
+    mscale_all_dim: float = 0.0  # above 0: the attention's own scale grows too (latent attention alone)
+    low_frequency_factor: float = 1.0  # llama3: channels with fewer turns than this in the first context are stretched
+    high_frequency_factor: float = 4.0  # llama3: those with more stay as they are
+
+    def __post_init__(self) -> None:
+        if self.factor < 1 or self.original_context < 1:
+            raise UserError(
+                f"shape: rope_scaling factor={self.factor:g}, original_context={self.original_context}"
+                " stretch no context"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +58,24 @@ class Shape:
     shared_experts: int = 0  # experts that every token visits
     d_expert: int = 0  # width of one expert
     dense_layers: int = 0  # leading layers of a sparse model that stay dense
+    dense_places: tuple[int, ...] = ()  # other layers of a sparse model that stay dense, counted from 0
     gate: Literal["softmax", "sigmoid"] = "softmax"
     normalize_gates: bool = True  # the chosen experts' weights sum to one
     routed_scaling: float = 1.0  # factor on the routed experts' output
     routing_bias: bool = False  # a buffer that balances the choice and never enters the output
     expert_groups: int = 1
     kept_groups: int = 1  # groups of experts that one token may choose from
+    top_p: float = 1.0  # of its top_k experts a token keeps the fewest that hold this share of their weight
 
     tied_embeddings: bool = False
     qk_norm: Literal["none", "head", "full"] = "none"  # per head (Qwen3) or over the whole projection (OLMoE)
     attention_bias: bool = False  # on the query, key and value projections
     norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    window: int = 0  # positions that a query sees at most, its own among them; 0 is all
+    full_layers: int = 0  # leading layers that see all positions where the others have a window
+    logit_cap: float = 0.0  # above 0: logits are cap * tanh(logits / cap)
 
     kv_lora_rank: int = 0  # above 0: multi-head latent attention, with the four sizes below
     q_lora_rank: int = 0  # 0: queries are not compressed
@@ -53,16 +88,36 @@ class Shape:
         for name in ("layers", "d_model", "heads", "kv_heads", "head_dim", "vocab_size", "context"):
             if getattr(self, name) < 1:
                 raise UserError(f"shape: {name}={getattr(self, name)} is below 1")
+        if isinstance(self.rope_scaling, Mapping):  # from a record
+            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+        object.__setattr__(self, "dense_places", tuple(self.dense_places))
         if self.heads % self.kv_heads:
             raise UserError(f"shape: kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if self.head_dim % 2 and not self.latent_attention:
             raise UserError(f"shape: head_dim={self.head_dim} is odd", hint="rotary positions turn pairs of channels")
+        if self.window < 0 or not 0 <= self.full_layers <= self.layers or self.logit_cap < 0:
+            raise UserError(
+                f"shape: window={self.window}, full_layers={self.full_layers}, logit_cap={self.logit_cap:g} do not fit"
+                f" {self.layers} layers"
+            )
+        if self.latent_attention:
+            self._check_latent()
         if self.experts:
             self._check_experts()
-        elif self.top_k or self.shared_experts or self.d_expert or self.dense_layers:
+        elif self.top_k or self.shared_experts or self.d_expert or self.dense_layers or self.dense_places:
             raise UserError("shape: a dense model (experts=0) has no top_k, shared_experts, d_expert or dense_layers")
         if self.d_ff < 1 and self.dense_feed_forwards:
             raise UserError(f"shape: d_ff={self.d_ff} is below 1, and the model has dense layers")
+
+    def _check_latent(self) -> None:
+        if self.rope_head_dim % 2 or self.head_dim != self.nope_head_dim + self.rope_head_dim or self.v_head_dim < 1:
+            raise UserError(
+                f"shape: nope_head_dim={self.nope_head_dim}, rope_head_dim={self.rope_head_dim} and"
+                f" v_head_dim={self.v_head_dim} do not make heads of head_dim={self.head_dim}",
+                hint="head_dim = nope_head_dim + rope_head_dim, which is even",
+            )
+        if self.kv_heads != self.heads or self.qk_norm != "none" or self.window:
+            raise UserError("shape: latent attention has no grouped queries (kv_heads), qk_norm or window")
 
     def _check_experts(self) -> None:
         if not 1 <= self.top_k <= self.experts:
@@ -74,6 +129,11 @@ class Shape:
             raise UserError(f"shape: d_expert={self.d_expert}, shared_experts={self.shared_experts} make no expert")
         if not 0 <= self.dense_layers <= self.layers:
             raise UserError(f"shape: dense_layers={self.dense_layers} lies outside 0..layers={self.layers}")
+        places = self.dense_places
+        if list(places) != sorted(set(places)) or any(not self.dense_layers <= at < self.layers for at in places):
+            raise UserError(f"shape: dense_places={places} are not rising layers from dense_layers on")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"shape: top_p={self.top_p:g} lies outside 0..1")
         if self.experts % self.expert_groups or not 1 <= self.kept_groups <= self.expert_groups:
             raise UserError(
                 f"shape: expert_groups={self.expert_groups}, kept_groups={self.kept_groups}"
@@ -90,7 +150,20 @@ class Shape:
     @property
     def sparse_layers(self) -> int:
         """Layers whose feed-forward part is routed."""
-        return self.layers - self.dense_layers if self.experts else 0
+        return self.layers - self.dense_layers - len(self.dense_places) if self.experts else 0
+
+    def is_sparse(self, layer: int) -> bool:
+        """Whether a layer's feed-forward part is routed."""
+        return self.experts > 0 and layer >= self.dense_layers and layer not in self.dense_places
+
+    def window_of(self, layer: int) -> int:
+        """Positions that a query of a layer sees at most; 0 is all."""
+        return self.window if layer >= self.full_layers else 0
+
+    @property
+    def rotary_dim(self) -> int:
+        """Channels of a head that are turned by their position."""
+        return self.rope_head_dim if self.latent_attention else self.head_dim
 
     @property
     def dense_feed_forwards(self) -> int:

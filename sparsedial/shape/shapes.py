@@ -11,7 +11,10 @@ import numpy as np
 from sparsedial.shape.shape import Shape
 
 SIZES = ("layers", "d_model", "heads", "kv_heads", "head_dim", "d_ff", "experts", "top_k", "shared_experts", "d_expert")
-ROUTED = ("gate", "normalize_gates", "routed_scaling", "routing_bias", "expert_groups", "kept_groups", "dense_layers")
+ROUTED = (
+    "gate", "normalize_gates", "routed_scaling", "routing_bias", "expert_groups", "kept_groups", "top_p",
+    "dense_layers", "dense_places",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ class Shapes:
     @property
     def sparse_layers(self) -> np.ndarray:
         """Layers whose feed-forward part is routed."""
-        return np.where(self.experts > 0, self.layers - self.dense_layers, 0)
+        return np.where(self.experts > 0, self.layers - self.dense_layers - len(self.dense_places), 0)
 
     @property
     def dense_feed_forwards(self) -> np.ndarray:

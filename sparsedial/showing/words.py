@@ -162,8 +162,15 @@ def verdict_sentence(study: Row, currency: str) -> str:
     loser = dense if verdict["winner"] == "sparse" else sparse
     return (
         f"At equal {name} the {verdict['winner']} model wins by {by:.3f} nats per token ({percent(by / loser)}):"
-        f" {losses}; {interval}."
+        f" {losses}; {interval}.{_estimated(verdict, currency)}"
     )
+
+
+def _estimated(verdict: Row, currency: str) -> str:
+    """Where joules are stated watts times seconds, that they are."""
+    if currency != "joules" or verdict["basis"] == "measured":
+        return ""
+    return " No energy meter is readable here: this is the finding at equal seconds, times stated watts."
 
 
 def signed(value: float) -> str:

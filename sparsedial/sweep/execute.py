@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import resource
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.evaluation.loss import TextLoss, evaluate_text
@@ -23,11 +25,12 @@ from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.store import RunStore, write_atomically
 from sparsedial.text.batches import repeats, require_windows
 from sparsedial.text.prepare import Text
-from sparsedial.training.loop import Step, train_steps
+from sparsedial.training.loop import Step, batch_number, restore_state, train_steps, training_state
 from sparsedial.training.memory import settle_memory
-from sparsedial.training.optimizer import make_optimizer
+from sparsedial.training.optimizer import Optimizer, make_optimizer
 from sparsedial.training.resume import forget_state, load_state, save_state
 from sparsedial.training.run import Job, Outcome, Run
+from sparsedial.training.spikes import MOST_SKIPPED, SNAPSHOT_STEPS, WINDOW, is_spike
 
 METRIC_LINES = 300  # kept of a run's steps
 SAVE_SECONDS = 30.0  # between two states of an unfinished run
@@ -42,8 +45,49 @@ class _Progress:
     seconds: float = 0.0
     joules: float = 0.0
     step_seconds: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)  # of the last twentieth
+    losses: list[float] = field(default_factory=list)
     metrics: list[dict[str, float | None]] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)  # batches
+    events: list[dict[str, Any]] = field(default_factory=list)
+    shared: int = 0  # steps of another run's trunk
+
+
+@dataclass
+class _Live:
+    """A run under way: what its steps change."""
+
+    job: Job
+    store: RunStore
+    model: Transformer
+    optimizer: Optimizer
+    progress: _Progress
+    kept: tuple[dict[str, Tensor], dict[str, Any]] | None = None  # what a spike goes back to
+
+    def save(self, home: Path, key: str) -> None:
+        numbers = {"next_step": self.progress.next_step, "progress": asdict(self.progress)}
+        save_state(home, key, self.model, self.optimizer, numbers)
+
+    def keep(self) -> None:
+        """Remember this step, to go back to it."""
+        state = {name: tensor.clone() for name, tensor in training_state(self.model, self.optimizer).items()}
+        self.kept = (state, copy.deepcopy(asdict(self.progress)))
+
+    def go_back(self, step: Step) -> None:
+        """Undo the steps since the kept one and leave the batch of `step` out."""
+        assert self.kept is not None
+        state, numbers = self.kept
+        restore_state(self.model, self.optimizer, state)
+        batch = batch_number(step.index, self.progress.skipped)
+        event = {
+            "kind": "spike",
+            "step": step.index,
+            "loss": step.loss if math.isfinite(step.loss) else None,
+            "batch_skipped": batch,
+            "back_to_step": numbers["next_step"],
+        }
+        skipped, events = [*self.progress.skipped, batch], [*self.progress.events, event]
+        self.progress = _Progress(**{**copy.deepcopy(numbers), "skipped": skipped, "events": events})
+        self.kept = (state, {**numbers, "skipped": skipped, "events": events})
 
 
 def execute(
@@ -55,48 +99,96 @@ def execute(
     evaluation_tokens: int | None = None,
     alone: bool = False,
     keep_checkpoint: bool = False,
+    keep_trunk: bool = False,
     save_seconds: float = SAVE_SECONDS,
 ) -> Generator[Step, None, Run]:
     """Yield a run's steps and return the Run, written to the store last of all.
 
     An unfinished state of the same job is taken up: on a CPU the result equals the uninterrupted run's bit for bit.
+    So is the trunk that a shorter run of the same kind left (`keep_trunk`).
 
     Raises: UserError where the text is too small for a batch, or the folder cannot be written.
     """
-    recipe, folder = job.recipe, store.path(job.hash)
+    recipe = job.recipe
     require_windows(text, batch=recipe.batch, context=recipe.context)
     settle_memory()
-    device = torch.device(job.device)
-    model = initialise(job.shape, recipe.seed).to(device)
-    optimizer = make_optimizer(model, recipe)
-    state = load_state(folder, job.hash, model, optimizer)
-    progress = _Progress(**state["progress"]) if state else _Progress()
+    live = _begin(job, store)
     energy, busy = meter(job.device, job.threads), BusyWatch()
-    saved, reason = time.monotonic(), None
-    for step in train_steps(model, optimizer, text, recipe, progress.next_step):
-        _note(progress, step, recipe.steps, energy)
-        reason = _diverged(step, job)
-        if reason is not None:
-            break
-        yield step
-        energy.begin()  # what others did meanwhile is not ours
-        if time.monotonic() - saved > save_seconds and progress.next_step < recipe.steps:
-            save_state(
-                folder, job.hash, model, optimizer, {"next_step": progress.next_step, "progress": asdict(progress)}
-            )
-            saved = time.monotonic()
+    reason = yield from _train(live, text, energy, keep_trunk, save_seconds)
     began = time.perf_counter()
     scores = {}
     if reason is None:
         for split in splits:
             scores[split] = evaluate_text(
-                model, text, split, context=recipe.context, max_tokens=evaluation_tokens, dtype=recipe.dtype
+                live.model, text, split, context=recipe.context, max_tokens=evaluation_tokens, dtype=recipe.dtype
             )
             yield Step(recipe.steps - 1, scores[split].loss, 0.0, 0.0, 0.0, 0)
-    outcome = _outcome(job, text, progress, reason, scores, energy, alone, time.perf_counter() - began, busy.share())
+    outcome = _outcome(live, text, reason, scores, energy, alone, time.perf_counter() - began, busy.share())
     run = Run(job=job, outcome=outcome)
-    _keep(run, model, text, store, progress, keep_checkpoint and reason is None)
+    _keep(run, live, text, keep_checkpoint and reason is None)
     return run
+
+
+def _begin(job: Job, store: RunStore) -> _Live:
+    """A new run, or one that was left, or one whose trunk another run of its kind has left."""
+    model = initialise(job.shape, job.recipe.seed).to(torch.device(job.device))
+    optimizer = make_optimizer(model, job.recipe)
+    state = load_state(store.unfinished(job.hash), job.hash, model, optimizer)
+    live = _Live(job=job, store=store, model=model, optimizer=optimizer, progress=_Progress())
+    if state is None and job.recipe.trunk_steps:
+        state = load_state(store.trunk(job.trunk), job.trunk, model, optimizer, job.recipe.trunk_steps)
+        if state is not None:
+            state["progress"]["shared"] = state["next_step"]
+    if state is not None:
+        live.progress = _Progress(**state["progress"])
+    return live
+
+
+def _train(
+    live: _Live, text: Text, energy: Meter, keep_trunk: bool, save_seconds: float
+) -> Generator[Step, None, str | None]:
+    """Drive the steps to the end; gives the reason where the run diverged."""
+    job, recipe, saved = live.job, live.job.recipe, time.monotonic()
+    guarded = recipe.spike_sigmas > 0
+    if guarded:
+        live.keep()
+    again = True
+    while again:
+        again = False
+        steps = train_steps(
+            live.model, live.optimizer, text, recipe, live.progress.next_step, tuple(live.progress.skipped)
+        )
+        for step in steps:
+            if guarded and _undone(live, step):
+                again = True
+                break
+            _note(live.progress, step, recipe.steps, energy)
+            reason = _diverged(step, job)
+            if reason is not None:
+                return reason
+            yield step
+            energy.begin()  # what others did meanwhile is not ours
+            next_step = live.progress.next_step
+            restorable = not guarded or next_step % SNAPSHOT_STEPS == 0
+            if guarded and restorable:
+                live.keep()
+            if keep_trunk and next_step == recipe.trunk_steps:
+                live.save(live.store.trunk(job.trunk), job.trunk)
+            if restorable and time.monotonic() - saved > save_seconds and next_step < recipe.steps:
+                live.save(live.store.unfinished(job.hash), job.hash)
+                saved = time.monotonic()
+    return None
+
+
+def _undone(live: _Live, step: Step) -> bool:
+    """Whether a step was a spike, which is undone."""
+    progress = live.progress
+    if len(progress.skipped) >= MOST_SKIPPED:
+        return False
+    if not is_spike(step.loss, step.gradient_norm, progress.losses, live.job.recipe.spike_sigmas):
+        return False
+    live.go_back(step)
+    return True
 
 
 def finish(steps: Generator[Step, None, Run]) -> Run:
@@ -113,10 +205,11 @@ def _note(progress: _Progress, step: Step, steps: int, energy: Meter) -> None:
     progress.seconds += step.seconds
     progress.joules += energy.joules(step.seconds)
     progress.step_seconds.append(step.seconds)
-    if step.index >= steps - max(1, steps // 20):
-        progress.losses.append(step.loss)
+    progress.losses.append(step.loss)
+    del progress.losses[: -max(WINDOW, steps // 20)]
     if step.index % max(1, steps // METRIC_LINES) == 0 or step.index == steps - 1:
-        numbers = asdict(step)
+        numbers = {**asdict(step), **(step.balance or {})}
+        del numbers["balance"]
         progress.metrics.append({key: value if math.isfinite(value) else None for key, value in numbers.items()})
 
 
@@ -130,9 +223,8 @@ def _diverged(step: Step, job: Job) -> str | None:
 
 
 def _outcome(
-    job: Job,
+    live: _Live,
     text: Text,
-    progress: _Progress,
     reason: str | None,
     scores: dict[str, TextLoss],
     energy: Meter,
@@ -143,11 +235,13 @@ def _outcome(
     def score(split: str, name: str) -> float | None:
         return getattr(scores[split], name) if split in scores else None
 
+    job, progress = live.job, live.progress
+    last = progress.losses[-max(1, job.recipe.steps // 20) :]
     return Outcome(
         status="finished" if reason is None else "diverged",
         reason=reason,
         steps_done=progress.next_step,
-        train_loss=statistics.fmean(progress.losses) if progress.losses and reason is None else None,
+        train_loss=statistics.fmean(last) if last and reason is None else None,
         validation_loss=score("validation", "loss"),
         validation_bits_per_byte=score("validation", "bits_per_byte"),
         test_loss=score("test", "loss"),
@@ -162,17 +256,19 @@ def _outcome(
         repeats=repeats(text, job.recipe.tokens),
         alone=alone,
         machine_busy=busy,
+        trunk_steps_shared=progress.shared,
+        events=progress.events,
     )
 
 
-def _keep(run: Run, model: Transformer, text: Text, store: RunStore, progress: _Progress, checkpoint: bool) -> None:
-    folder = store.path(run.job.hash)
-    lines = "".join(json.dumps(line) + "\n" for line in progress.metrics)
+def _keep(run: Run, live: _Live, text: Text, checkpoint: bool) -> None:
+    folder = live.store.path(run.job.hash)
+    lines = "".join(json.dumps(line) + "\n" for line in live.progress.metrics)
     write_atomically(folder / "metrics.jsonl", lines.encode())
     if checkpoint:
-        save_checkpoint(model, folder / "checkpoint", tokenizer=text.tokenizer)
-    store.write(run.job.hash, run.record())
-    forget_state(folder)
+        save_checkpoint(live.model, folder / "checkpoint", tokenizer=text.tokenizer)
+    live.store.write(run.job.hash, run.record())
+    forget_state(live.store.unfinished(run.job.hash))
 
 
 def read_metrics(store: RunStore, run_hash: str) -> list[dict[str, Any]]:

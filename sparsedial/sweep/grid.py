@@ -59,7 +59,7 @@ class Layout:
         return LAW_STEPS if len(self.budgets) > 3 else LEAST_STEPS
 
     def repeats(self, budget_flops: float) -> int:
-        """How many seeds a cell is trained with: more where it is cheap, the fewest at the largest budget and the next."""
+        """How many seeds a cell is trained with: most where it is cheap, fewest at the two largest budgets."""
         if len(self.budgets) < 3:
             return self.cell_seeds
         return max(self.cell_seeds, min(MOST_REPEATS, round((self.budgets[-2] / budget_flops) ** 0.5)))

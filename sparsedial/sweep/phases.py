@@ -23,8 +23,7 @@ from sparsedial.text.prepare import Text
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
 
-GRID_SEED = 0
-REPEAT_SEED = 1001  # and on, for further runs of a cell; the verdict's seeds start at 1
+REPEAT_SEED = 1001  # above the study's own and on, for further runs of a cell; the verdict's start at 1 above
 
 
 class Clock:
@@ -61,6 +60,7 @@ class Setup:
     evaluation_tokens: int
     listener: Listener
     clock: Clock
+    seed: int  # of the grid; the verdict's and those of further runs of a cell follow it
     keep_for_verdict_seconds: float
 
     def job(self, shape: Shape, steps: int, batch: int, learning_rate: float, seed: int) -> Job:
@@ -137,7 +137,7 @@ def scan_rates(setup: Setup) -> tuple[tuple[Scan, ...], RateModel]:
     points: dict[_Corner, dict[float, float | None]] = defaultdict(dict)
 
     def task(corner: _Corner, rate: float) -> Task:
-        job = setup.job(setup.layout.shape(corner.cell), corner.steps, setup.layout.batch, rate, GRID_SEED)
+        job = setup.job(setup.layout.shape(corner.cell), corner.steps, setup.layout.batch, rate, setup.seed)
         label = cell_label(corner.cell, f", learning rate {rate:.3g}")
         return Task(job=job, label=label, evaluation_tokens=setup.evaluation_tokens, tag=(corner, rate))
 
@@ -195,7 +195,7 @@ def train_grid(setup: Setup, rates: RateModel, budgets: Sequence[float], done: d
 
     def tasks(cell: Cell) -> list[Task]:
         shape, repeats = layout.shape(cell), layout.repeats(cell.budget_flops)
-        rate = rates.rate(shape, layout.tokens(cell))
+        rate, first_repeat = rates.rate(shape, layout.tokens(cell)), setup.seed + REPEAT_SEED
         waiting[cell.experts, cell.budget_flops] += repeats
         return [
             Task(
@@ -204,7 +204,7 @@ def train_grid(setup: Setup, rates: RateModel, budgets: Sequence[float], done: d
                 evaluation_tokens=setup.evaluation_tokens,
                 tag=cell,
             )
-            for seed in (GRID_SEED, *range(REPEAT_SEED, REPEAT_SEED + repeats - 1))
+            for seed in (setup.seed, *range(first_repeat, first_repeat + repeats - 1))
         ]
 
     def follow(task: Task, record: dict[str, Any]) -> list[Task]:

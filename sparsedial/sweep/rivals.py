@@ -13,7 +13,7 @@ from sparsedial.law.law import Law
 from sparsedial.planning.search import Answer, rank
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.grid import LEAST_STEPS, RUNGS, Cell, Layout, open_side
-from sparsedial.sweep.phases import GRID_SEED, Setup, line_losses
+from sparsedial.sweep.phases import Setup, line_losses
 from sparsedial.sweep.rates import RateModel
 from sparsedial.sweep.verdict import COST_TOLERANCE, decide, undecided
 from sparsedial.sweep.workers import Task, run_in_turn
@@ -124,7 +124,7 @@ def open_sides(layout: Layout, done: dict[Cell, dict[str, Any]], rivals: dict[st
 def verdict_task(setup: Setup, rates: RateModel, rival: Rival, seed: int, alone: bool) -> Task:
     """One run of a rival with a seed that the grid did not use, scored on test text."""
     rate = rates.rate(rival.shape, rival.tokens(setup.layout.ladder.context))
-    job = setup.job(rival.shape, rival.steps, rival.batch, rate, GRID_SEED + seed)
+    job = setup.job(rival.shape, rival.steps, rival.batch, rate, setup.seed + seed)
     experts = f"{rival.shape.experts} experts" if rival.shape.experts else "dense"
     return Task(
         job=job,
@@ -162,7 +162,7 @@ def seconds_per_step(
         experts = f"{shape.experts} experts" if shape.experts else "dense"
         tasks.append(
             Task(
-                job=setup.job(shape, count, batch, rate, GRID_SEED),
+                job=setup.job(shape, count, batch, rate, setup.seed),
                 label=f"timing {experts}, width {shape.d_model}",
                 splits=(),
                 alone=True,

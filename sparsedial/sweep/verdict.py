@@ -92,7 +92,7 @@ def decide(
     winner = "sparse" if gap["low"] > 0 else "dense" if gap["high"] < 0 else "undecided"
     better, worse = ("sparse", "dense") if gap["mean"] > 0 else ("dense", "sparse")
     at_edge = [(edges or {})[worse]] if worse in (edges or {}) else []
-    reasons = [*open_sides, *at_edge, *_cost_gaps(currency, budget, *finished, better)]
+    reasons = [*open_sides, *at_edge, *_cost_gaps(currency, budget, finished[0], finished[1], better)]
     interval = f"95 % interval of dense minus sparse {gap['low']:+.4f} to {gap['high']:+.4f}"
     spread = f"{abs(gap['mean']):.4f} nats per token ({interval})"
     if winner == "undecided":

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sparsedial.model.router import balance_of
 from sparsedial.model.transformer import Transformer
 from sparsedial.text.batches import batch
 from sparsedial.text.prepare import Text
-from sparsedial.training.optimizer import clip_gradient
+from sparsedial.training.optimizer import Optimizer, clip_gradient, set_rate
 from sparsedial.training.recipe import Recipe
+
+READINGS = 300  # of the routers' balance, spread over a run
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,18 @@ class Step:
     learning_rate: float
     seconds: float
     tokens: int
+    balance: dict[str, float] | None = None  # of the worst router, at some steps; with how far biases have drifted
 
 
 def train_steps(
-    model: Transformer, optimizer: torch.optim.Optimizer, text: Text, recipe: Recipe, start: int = 0
+    model: Transformer,
+    optimizer: Optimizer,
+    text: Text,
+    recipe: Recipe,
+    start: int = 0,
+    skipped: Sequence[int] = (),
 ) -> Iterator[Step]:
-    """Train from step `start` on, yielding each step after it is done.
+    """Train from step `start` on, yielding each step after it is done; batches in `skipped` are left out.
 
     Ends early, with a last Step whose loss or gradient is not finite, when the run diverges: the weights are then
     those of the step before.
@@ -43,29 +52,51 @@ def train_steps(
     parameters = list(model.parameters())
     for index in range(start, recipe.steps):
         began = time.perf_counter()
-        ids_BS = torch.from_numpy(batch(text, seed=recipe.seed, step=index, batch=recipe.batch, context=recipe.context))
+        number = batch_number(index, skipped)
+        ids = batch(text, seed=recipe.seed, step=number, batch=recipe.batch, context=recipe.context)
         with autocast:
             total, entropy = model.loss(
-                ids_BS.to(device, non_blocking=True), recipe.balance_weight, recipe.z_loss_weight
+                torch.from_numpy(ids).to(device, non_blocking=True),
+                recipe.balance_weight,
+                recipe.z_loss_weight,
+                recipe.prediction_weight(index),
             )
         for parameter in parameters:
             parameter.grad = None
         total.backward()
         norm = clip_gradient(parameters, recipe.clip)
         rate = recipe.rate(index)
-        loss = float(entropy)
+        loss, balance = float(entropy), None
         if math.isfinite(norm) and math.isfinite(loss):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(optimizer, rate)
             optimizer.step()
+            if index % max(1, recipe.steps // READINGS) == 0:
+                balance = read_balance(model)
             for layer in model.sparse_feed_forwards:
                 layer.balance(recipe.bias_rate(index))
-        yield Step(index, loss, norm, rate, time.perf_counter() - began, recipe.batch * recipe.context)
+        yield Step(index, loss, norm, rate, time.perf_counter() - began, recipe.batch * recipe.context, balance)
         if not (math.isfinite(norm) and math.isfinite(loss)):
             return
 
 
-def training_state(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def batch_number(index: int, skipped: Sequence[int]) -> int:
+    """The batch that a step learns from: its own number, moved on past the batches that are left out."""
+    for number in sorted(skipped):
+        index += number <= index
+    return index
+
+
+def read_balance(model: Transformer) -> dict[str, float] | None:
+    """The balance of the router whose busiest expert has most, and the largest routing bias of all; None for dense."""
+    layers = model.sparse_feed_forwards
+    if not layers:
+        return None
+    worst = max((balance_of(layer.load_E) for layer in layers), key=lambda balance: balance["max_over_mean"])
+    biases = [float(layer.bias_E.abs().max()) for layer in layers if layer.bias_E is not None]
+    return {**worst, "bias_drift": max(biases, default=0.0)}
+
+
+def training_state(model: Transformer, optimizer: Optimizer) -> dict[str, Tensor]:
     """Weights, buffers and optimizer moments by name, as safetensors keeps them."""
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
@@ -75,7 +106,7 @@ def training_state(model: Transformer, optimizer: torch.optim.Optimizer) -> dict
     return state
 
 
-def restore_state(model: Transformer, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def restore_state(model: Transformer, optimizer: Optimizer, state: dict[str, Any]) -> None:
     """The inverse of `training_state`."""
     model.load_state_dict(
         {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -15,50 +14,48 @@ from sparsedial.errors import UserError
 from sparsedial.model.transformer import Transformer
 from sparsedial.store import read_json, write_atomically, write_json
 from sparsedial.training.loop import restore_state, training_state
+from sparsedial.training.optimizer import Optimizer
 
-FOLDER = "unfinished"
 
-
-def save_state(
-    folder: Path, run_hash: str, model: Transformer, optimizer: torch.optim.Optimizer, progress: dict[str, Any]
-) -> None:
+def save_state(home: Path, key: str, model: Transformer, optimizer: Optimizer, progress: dict[str, Any]) -> None:
     """Keep everything that the next step depends on; `progress` holds the driver's own numbers, `next_step` among them.
 
-    The tensors come first under a name of their own, then the small file that names them and their digest: a kill in
-    between leaves the state before.
+    `key` names what the state belongs to. The tensors come first under a name of their own, then the small file that
+    names them and their digest: a kill in between leaves the state before.
     """
     data = save_tensors(
         {name: tensor.detach().cpu().contiguous() for name, tensor in training_state(model, optimizer).items()}
     )
-    home = folder / FOLDER
     name = f"step-{progress['next_step']}.safetensors"
     write_atomically(home / name, data)
     sha256 = hashlib.sha256(data).hexdigest()
-    write_json(home / "state.json", {"hash": run_hash, "tensors": name, "sha256": sha256, **progress})
+    write_json(home / "state.json", {"key": key, "tensors": name, "sha256": sha256, **progress})
     for old in home.glob("step-*.safetensors"):
         if old.name != name:
             old.unlink()
 
 
 def load_state(
-    folder: Path, run_hash: str, model: Transformer, optimizer: torch.optim.Optimizer
+    home: Path, key: str, model: Transformer, optimizer: Optimizer, most_steps: float = float("inf")
 ) -> dict[str, Any] | None:
     """Bring model and optimizer back to where `save_state` left them; gives the driver's numbers.
 
-    None where there is no state of this run, or one that was cut short or edited: the run then starts anew.
+    None where there is no such state, one beyond `most_steps`, or one that was cut short or edited: the run then
+    starts anew.
     """
-    home = folder / FOLDER
     try:
         progress = read_json(home / "state.json")
+        if progress["key"] != key or progress["next_step"] > most_steps:
+            return None
         data = (home / progress["tensors"]).read_bytes()
-    except (UserError, OSError):
+    except (UserError, OSError, KeyError):
         return None
-    if progress["hash"] != run_hash or hashlib.sha256(data).hexdigest() != progress["sha256"]:
+    if hashlib.sha256(data).hexdigest() != progress["sha256"]:
         return None
     restore_state(model, optimizer, load_tensors(data))
     return progress
 
 
-def forget_state(folder: Path) -> None:
+def forget_state(home: Path) -> None:
     """Drop the state of a run that has ended."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    shutil.rmtree(home, ignore_errors=True)

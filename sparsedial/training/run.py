@@ -29,9 +29,20 @@ class Job:
         return digest({"recipe_version": RECIPE_VERSION, **asdict(self)})
 
     @property
+    def trunk(self) -> str:
+        """What all runs have in common that differ from this one in their length alone.
+
+        Those with a trunk (`trunk_steps` above 0) are the same run up to the shortest one's: no interval may count
+        them as independent.
+        """
+        values = asdict(self)
+        return digest({"recipe_version": RECIPE_VERSION, **values, "recipe": {**values["recipe"], "steps": None}})
+
+    @property
     def flops(self) -> int:
-        """Training FLOPs of the whole run."""
-        return training_flops_per_token(self.shape, self.recipe.context) * self.recipe.tokens
+        """Training FLOPs of the whole run, multi-token prediction counted where it weighs."""
+        recipe = self.recipe
+        return training_flops_per_token(self.shape, recipe.context, recipe.mtp_weight > 0) * recipe.tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +67,8 @@ class Outcome:
     repeats: float  # times that the train split was gone through
     alone: bool  # whether the run had the machine to itself
     machine_busy: float | None  # share of all cores that was busy during the run, our own included
+    trunk_steps_shared: int  # steps that were taken over from a shorter run of the same trunk
+    events: list[dict[str, Any]]  # loss spikes, and what was done about them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +83,7 @@ class Run:
         shape, recipe = self.job.shape, self.job.recipe
         return {
             "hash": self.job.hash,
+            "trunk": self.job.trunk if recipe.trunk_steps else None,
             "shape": asdict(shape),
             "recipe": asdict(recipe),
             "recipe_version": RECIPE_VERSION,

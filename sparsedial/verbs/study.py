@@ -31,7 +31,7 @@ from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
 from sparsedial.sweep.grid import Cell, Layout, cell_seconds, fit_to_time, lay, predict_phases
-from sparsedial.sweep.phases import GRID_SEED, Clock, Setup, law_rows, pick_device, scan_rates, train_grid
+from sparsedial.sweep.phases import Clock, Setup, law_rows, pick_device, scan_rates, train_grid
 from sparsedial.sweep.rates import RateModel, Scan
 from sparsedial.sweep.rivals import (
     TEST_TOKENS,
@@ -122,6 +122,9 @@ class StudySettings:
     )
     seeds: int | None = field(
         default=None, metadata={"metavar": "N", "help": "fresh seeds of the verdict [3, or 5 where time allows]"}
+    )
+    seed: int = field(
+        default=0, metadata={"metavar": "N", "help": "of the grid; another one asks the same of fresh runs"}
     )
     cell_seeds: int = field(
         default=1, metadata={"metavar": "N", "help": "of each cell of the two largest budgets; cheap ones take more"}
@@ -280,6 +283,7 @@ def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, 
         evaluation_tokens=frozen["evaluation_tokens"],
         listener=listener,
         clock=clock,
+        seed=settings.seed,
         keep_for_verdict_seconds=layout.predicted_seconds["verdict"] + REPORT_SECONDS,
     )
 
@@ -420,8 +424,8 @@ def _run(settings: StudySettings, setup: Setup, file: StudyFile) -> None:
     with _phase(setup, phases, "grid below the largest budget"):
         train_grid(setup, rates, layout.budgets[:-1], done)
     low = law_rows(layout, done)
-    form, comparison = compare(low, STUDY_FORMS, seed=GRID_SEED)
-    below = fit(low, form, seed=GRID_SEED) if form else None
+    form, comparison = compare(low, STUDY_FORMS)
+    below = fit(low, form) if form else None
     if below is not None and file.record.get("prediction") is None:
         file.keep(prediction=_prediction(layout, below, comparison))
     with _phase(setup, phases, "largest budget"):
@@ -473,7 +477,7 @@ def _prediction(layout: Layout, below: Law, comparison: dict[str, Any]) -> dict[
 def _refit(rows: dict[str, Any], form: str | None, comparison: dict[str, Any]) -> tuple[Law | None, str | None]:
     """The law of all cells in the form that the lower budgets chose; where they allowed none, the simplest form."""
     try:
-        return fit(rows, form or STUDY_FORMS[0], seed=GRID_SEED), None
+        return fit(rows, form or STUDY_FORMS[0]), None
     except UserError as error:
         return None, error.problem.removeprefix("fit: ")
 
@@ -653,7 +657,7 @@ def _plan(setup: Setup, law: Law, rates: RateModel, done: dict[Cell, dict[str, A
         cross=_crossover(setup, law, shapes),
         bounds=binding_constraints(best.shape, everything),
         band=near_optimal(_best_by_sparsity(answers)),
-        recipe=asdict(setup.job(best.shape, best.steps, batch, rates.rate(best.shape, best.tokens), GRID_SEED).recipe),
+        recipe=asdict(setup.job(best.shape, best.steps, batch, rates.rate(best.shape, best.tokens), setup.seed).recipe),
         warnings=[f"{name} lies {factor:.2g} times outside the fitted range" for name, factor in outside.items()],
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.machine.profile import training_bytes
 from sparsedial.settings import fill
+from sparsedial.shape.config import fitting_family
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sparsedial.training.run import Job
 
 RUN_DEFAULTS = {"batch": 16}
+SPIKE_SIGMAS = 6.0  # a single long run is worth guarding; a study's short ones are data as they come
+WARMUP_SHARE = 0.05  # of the shortest run, where several share their beginning
 TRIAL_STEPS = 8  # of a dry run, to say what a step takes
 
 
@@ -63,6 +66,14 @@ class TrainSettings:
         default=None,
         metadata={"parse": lambda text: parse_count(text, "--tokens"), "metavar": "N", "help": "to learn from"},
     )
+    branches: tuple[float, ...] = field(
+        default=(),
+        metadata={
+            "parse": lambda text: tuple(parse_count(item, "--branches") for item in str(text).split(",")),
+            "metavar": "N,…",
+            "help": "shorter runs, in tokens, that share this one's beginning",
+        },
+    )
     shape: dict[str, Any] = field(
         default_factory=dict,
         metadata={"parse": _parts(Shape, "shape"), "dotted": "layers", "help": "one size; over the model's own"},
@@ -83,6 +94,8 @@ class TrainSettings:
 def train(settings: TrainSettings) -> dict[str, Any]:
     """Train one model and leave its checkpoint and record; started again, it goes on where it stopped.
 
+    With branches, shorter runs are finished first, each going on from the one before; their records share a trunk.
+
     Raises: UserError for settings that make no model or no run, a text too small, a folder in use or not writable.
     """
     from sparsedial.kernels import native
@@ -96,16 +109,37 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         text = prepare(settings.text, tokenizer=settings.tokenizer, folder=settings.out / "text")
         shape = _with_vocabulary(shape_values, text)
         recipe_values.setdefault("dtype", "bfloat16" if device == "cuda" else "float32")
-        job = Job(
-            shape=shape,
-            recipe=fill(Recipe, recipe_values, "recipe"),
-            text_digest=text.digest,
-            tokenizer=text.tokenizer.digest,
-            device=device,
-            threads=settings.threads or usable_cores(),
-            kernels=native.kind(device),
+        jobs = [
+            Job(
+                shape=shape,
+                recipe=fill(Recipe, values, "recipe"),
+                text_digest=text.digest,
+                tokenizer=text.tokenizer.digest,
+                device=device,
+                threads=settings.threads or usable_cores(),
+                kernels=native.kind(device),
+            )
+            for values in _lengths(recipe_values, settings.branches)
+        ]
+        if settings.dry_run:
+            return _costs(jobs[-1])
+        return _train(jobs, text, settings.out)
+
+
+def _lengths(recipe: dict[str, Any], branches: tuple[float, ...]) -> list[dict[str, Any]]:
+    """The recipes of all runs, shortest first; one warm-up for all, so that they begin alike."""
+    if not branches:
+        return [recipe]
+    per_step = int(recipe["batch"]) * int(recipe["context"])
+    steps = sorted({max(1, round(tokens / per_step)) for tokens in branches})
+    if steps[-1] >= int(recipe["steps"]):
+        raise UserError(
+            f"train: a branch of {steps[-1] * per_step:,} tokens is not shorter than the run of"
+            f" {int(recipe['steps']) * per_step:,}",
+            hint="--tokens is the longest",
         )
-        return _costs(job) if settings.dry_run else _train(job, text, settings.out)
+    warmup = recipe.get("warmup_steps") or max(1, round(WARMUP_SHARE * steps[0]))
+    return [{**recipe, "steps": count, "warmup_steps": warmup} for count in (*steps, recipe["steps"])]
 
 
 def _described(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -116,6 +150,7 @@ def _described(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]
         plan = _plan(settings.model)
         base = plan["shape"] if plan else asdict(find_shape(settings.model)[1])
         recipe |= plan["recipe"] if plan else {}
+    recipe["spike_sigmas"] = SPIKE_SIGMAS
     values = {**base, **settings.shape}
     if not values:
         raise UserError(
@@ -181,20 +216,56 @@ def _costs(job: Job) -> dict[str, Any]:
     }
 
 
-def _train(job: Job, text: Text, out: Path) -> dict[str, Any]:
+def _train(jobs: Sequence[Job], text: Text, out: Path) -> dict[str, Any]:
+    """Train every run, shortest first; gives the longest's record, the others among it."""
     import torch
 
     from sparsedial.showing.progress import Progress
     from sparsedial.sweep.execute import execute
+    from sparsedial.training.resume import forget_state
 
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(jobs[0].threads)
     store = RunStore(out / "runs")
-    record = store.find(job.hash)
-    if record is None:
-        steps = execute(job, text, store, splits=("validation", "test"), alone=True, keep_checkpoint=True)
-        with Progress() as progress:
-            record = _drive(steps, job, progress)
-    return {**record, "checkpoint": _linked(store.path(job.hash) / "checkpoint", out)}
+    records = []
+    with Progress() as progress:
+        family = fitting_family(jobs[0].shape)
+        if family is None:
+            progress.note("no family of transformers has such a shape: Sparsedial alone will read its checkpoint")
+        for job in jobs:
+            record = store.find(job.hash)
+            if record is None:
+                steps = execute(
+                    job,
+                    text,
+                    store,
+                    splits=("validation", "test"),
+                    alone=True,
+                    keep_checkpoint=True,
+                    keep_trunk=len(jobs) > 1,
+                )
+                record = _drive(steps, job, progress)
+            for event in record["events"]:
+                progress.note(_event_words(event))
+            records.append(record)
+    forget_state(store.trunk(jobs[0].trunk))
+    return {
+        **records[-1],
+        "checkpoint": _linked(store.path(jobs[-1].hash) / "checkpoint", out),
+        "branches": [_branch(record) for record in records[:-1]],
+    }
+
+
+def _event_words(event: Mapping[str, Any]) -> str:
+    loss = "no number" if event["loss"] is None else f"{event['loss']:.2f}"
+    return (
+        f"step {event['step']}: the loss rose to {loss}; went back to step {event['back_to_step']}"
+        f" and left batch {event['batch_skipped']} out"
+    )
+
+
+def _branch(record: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("hash", "trunk", "tokens", "status", "validation_loss", "test_loss", "trunk_steps_shared")
+    return {name: record[name] for name in names}
 
 
 def _linked(checkpoint: Path, out: Path) -> str | None:

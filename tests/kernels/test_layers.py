@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.kernels import layers, native
-from sparsedial.model.transformer import Block, Routing, initialise, rms_norm, rotary_table
+from sparsedial.model.attention import Place, rms_norm
+from sparsedial.model.rotary import rotary_table
+from sparsedial.model.transformer import Block, Routing, initialise
 from sparsedial.shape.shape import Shape
 
 pytestmark = pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
@@ -89,9 +91,7 @@ def assert_equal(fast: dict[str, Tensor], slow: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("name", HEADS)
 def test_attention_equals_its_module(name, lengths, threads):
     shape = shape_of(**HEADS[name], d_ff=8)
-    run_block(shape, lengths, threads, lambda block, x, rotary: (block.attention(
-        x, block.attention_norm_D, rotary, None, 0
-    ),))  # fmt: skip
+    run_block(shape, lengths, threads, lambda block, x, place: (block.attention(x, block.attention_norm_D, place),))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -99,9 +99,11 @@ def test_attention_equals_its_module(name, lengths, threads):
 @pytest.mark.parametrize(("d_model", "d_ff"), [(4, 1), (9, 7), (16, 40)])
 def test_a_dense_layer_equals_its_module(d_model, d_ff, lengths, threads):
     shape = shape_of(d_model=d_model, d_ff=d_ff)
-    run_block(shape, lengths, threads, lambda block, x, rotary: (block.feed_forward(
-        x, block.feed_forward_norm_D, 1e-6, Routing()
-    ),))  # fmt: skip
+
+    def run(block: Block, x: Tensor, place: Place) -> tuple[Tensor, ...]:
+        return (block.feed_forward(x, block.feed_forward_norm_D, 1e-6, Routing()),)
+
+    run_block(shape, lengths, threads, run)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -110,7 +112,7 @@ def test_a_dense_layer_equals_its_module(d_model, d_ff, lengths, threads):
 def test_a_sparse_layer_equals_its_module(name, lengths, threads):
     loads = []
 
-    def run(block: Block, x: Tensor, rotary: object) -> tuple[Tensor, ...]:
+    def run(block: Block, x: Tensor, place: Place) -> tuple[Tensor, ...]:
         routing = Routing(balance_weight=0.3, z_loss_weight=0.2, losses=[])
         y = block.feed_forward(x, block.feed_forward_norm_D, 1e-6, routing)
         loads.append(block.feed_forward.load_E.clone())
@@ -122,15 +124,19 @@ def test_a_sparse_layer_equals_its_module(name, lengths, threads):
     assert int(loads[0].sum()) == lengths[0] * lengths[1] * SPARSE[name]["top_k"]
 
 
+def place_of(shape: Shape, length: int) -> Place:
+    return Place(start=0, rotary=rotary_table(shape, length), cache=None, real_BP=None)
+
+
 def run_block(shape: Shape, lengths: tuple[int, int], threads: int, run: Callable[..., tuple[Tensor, ...]]) -> None:
     block = initialise(shape, 0).blocks[0]
     shaken(block)
     x = torch.randn(*lengths, shape.d_model, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    rotary = rotary_table(shape, lengths[1])
+    place = place_of(shape, lengths[1])
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        assert_equal(*both(lambda: run(block, x, rotary), block, x))
+        assert_equal(*both(lambda: run(block, x, place), block, x))
     finally:
         torch.set_num_threads(before)
 
@@ -177,7 +183,7 @@ def test_what_is_no_number_stays_in_its_future():
     shape = shape_of(**HEADS["grouped queries"], d_ff=8)
     block, x = initialise(shape, 0).blocks[0], torch.ones(1, 30, 16)
     x[0, 12] = float("nan")
-    y = block.attention(x, block.attention_norm_D, rotary_table(shape, 30), None, 0)[0, :, 0]
+    y = block.attention(x, block.attention_norm_D, place_of(shape, 30))[0, :, 0]
     assert y[12:].isnan().all()
 
 

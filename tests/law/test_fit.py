@@ -13,6 +13,7 @@ from sparsedial.law.forms import FORMS, STUDY_FORMS
 TRUTH = {
     "chinchilla": [1.7, 400.0, 400.0, 0.34, 0.28],
     "chinchilla_sparsity": [1.0, 60.0, 120.0, 0.4, 0.37, 0.25],
+    "chinchilla_times_sparsity": [1.0, 60.0, 120.0, 0.4, 0.37, 0.1],
     "clark_saturating": [1.0, 60.0, 120.0, 0.4, 0.37, 0.3, 3.0],
     "sparsity_and_tokens": [1.0, 60.0, 120.0, 0.4, 0.37, 0.3, 0.1],
     "abnar": [300.0, 120.0, 0.4, 40.0, 0.8, 0.5, 0.37, 0.3, -0.2, -0.3],

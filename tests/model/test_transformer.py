@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from sparsedial.errors import UserError
+from sparsedial.model.attention import Cache
 from sparsedial.model.checkpoint import load, save_checkpoint
-from sparsedial.model.transformer import Cache, initialise
+from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 

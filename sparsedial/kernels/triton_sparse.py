@@ -1,0 +1,419 @@
+"""The sparse layer on a GPU in Triton: gather, two products with SwiGLU between, weighted scatter, and the way back.
+
+Rows are sorted by expert and cut into blocks of one expert each; a kernel reads a row's token where it lies and writes
+a row's result where it belongs, so nothing is gathered beforehand or sorted back behind.
+
+T tokens, K chosen experts, R = T*K routed rows (row r is choice r % K of token r // K), E experts, D d_model,
+F d_expert, H = 2F (gate half first), P places in sorted order, B blocks of places.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sparsedial.errors import UserError
+from sparsedial.kernels.sparse import torch_grouped
+from sparsedial.store import write_atomically
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Sizes of a kernel's blocks: rows, columns, depth; and how a GPU runs them."""
+
+    rows: int = 64
+    columns: int = 64
+    depth: int = 32
+    warps: int = 4
+    stages: int = 3
+
+
+CANDIDATES = tuple(
+    Tiles(rows, columns, depth, warps, stages)
+    for rows, columns, depth, warps, stages in (
+        (64, 64, 32, 4, 3),
+        (64, 128, 32, 4, 3),
+        (128, 64, 32, 4, 3),
+        (128, 128, 32, 4, 4),
+        (128, 128, 64, 8, 3),
+        (128, 256, 64, 8, 3),
+        (64, 256, 64, 8, 3),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where every row lies in sorted order, cut into blocks of one expert each."""
+
+    row_of_place_P: Tensor  # int32, rows by expert
+    start_of_block_B: Tensor  # int32, first place of each block
+    expert_of_block_B: Tensor  # int32; -1 where a block is not used
+    ends_E: Tensor  # int32, where each expert's places end
+
+
+def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int) -> Plan:
+    """Sort rows by expert and cut them into blocks, without waiting for the device."""
+    chosen_R = chosen_TK.reshape(-1)
+    rows = chosen_R.numel()
+    order_P = torch.argsort(chosen_R, stable=True).to(torch.int32)
+    sizes_E = torch.bincount(chosen_R, minlength=experts)
+    ends_E = sizes_E.cumsum(0)
+    blocks_E = (sizes_E + block_rows - 1) // block_rows
+    block_ends_E = blocks_E.cumsum(0)
+    most = (rows + block_rows - 1) // block_rows + experts  # an upper bound that needs no reading back
+    block_B = torch.arange(most, device=chosen_R.device)
+    expert_B = torch.searchsorted(block_ends_E, block_B, right=True)
+    inside_B = expert_B < experts
+    held_B = expert_B.clamp(max=experts - 1)
+    first_B = (ends_E - sizes_E)[held_B] + (block_B - (block_ends_E - blocks_E)[held_B]) * block_rows
+    return Plan(
+        row_of_place_P=order_P,
+        start_of_block_B=torch.where(inside_B, first_B, 0).to(torch.int32),
+        expert_of_block_B=torch.where(inside_B, expert_B, -1).to(torch.int32),
+        ends_E=ends_E.to(torch.int32),
+    )
+
+
+@triton.jit
+def _places(start, end, size: tl.constexpr):
+    """Places of a block, and which of them are the block's own."""
+    place = start + tl.arange(0, size)
+    return place, place < end
+
+
+@triton.jit
+def _up_kernel(
+    x, w_in, h, a, row_of_place, start_of_block, expert_of_block, ends,
+    top_k, d_model, width,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+):  # fmt: skip
+    """h = x[token] W_in and a = silu(gate) * up, both by place: one block of rows and of F columns."""
+    block, column_block = tl.program_id(0), tl.program_id(1)
+    expert = tl.load(expert_of_block + block)
+    if expert < 0:
+        return
+    place, own = _places(tl.load(start_of_block + block), tl.load(ends + expert), ROWS)
+    token = tl.load(row_of_place + place, mask=own, other=0) // top_k
+    column = column_block * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < width
+    gate = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    up = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    matrix = w_in + expert.to(tl.int64) * d_model * 2 * width
+    for first in range(0, d_model, DEPTH):
+        depth = first + tl.arange(0, DEPTH)
+        deep = depth < d_model
+        rows = tl.load(x + token[:, None] * d_model + depth[None, :], mask=own[:, None] & deep[None, :], other=0.0)
+        place_of = matrix + depth[:, None] * 2 * width + column[None, :]
+        known = deep[:, None] & inside[None, :]
+        gate = tl.dot(rows, tl.load(place_of, mask=known, other=0.0), gate)
+        up = tl.dot(rows, tl.load(place_of + width, mask=known, other=0.0), up)
+    written = own[:, None] & inside[None, :]
+    out = place[:, None].to(tl.int64) * 2 * width + column[None, :]
+    tl.store(h + out, gate.to(h.dtype.element_ty), mask=written)
+    tl.store(h + out + width, up.to(h.dtype.element_ty), mask=written)
+    activated = gate * tl.sigmoid(gate) * up
+    tl.store(a + place[:, None].to(tl.int64) * width + column[None, :], activated.to(a.dtype.element_ty), mask=written)
+
+
+@triton.jit
+def _rows_kernel(
+    x, w, gates, y, row_of_place, start_of_block, expert_of_block, ends,
+    depth_size, columns_size, w_depth_stride, w_column_stride,
+    GATED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+):  # fmt: skip
+    """y[row] = x[place] W, times the row's gate where GATED: one block of rows and of columns."""
+    block, column_block = tl.program_id(0), tl.program_id(1)
+    expert = tl.load(expert_of_block + block)
+    if expert < 0:
+        return
+    place, own = _places(tl.load(start_of_block + block), tl.load(ends + expert), ROWS)
+    row = tl.load(row_of_place + place, mask=own, other=0)
+    column = column_block * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < columns_size
+    total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    matrix = w + expert.to(tl.int64) * depth_size * columns_size
+    for first in range(0, depth_size, DEPTH):
+        depth = first + tl.arange(0, DEPTH)
+        deep = depth < depth_size
+        values = tl.load(
+            x + place[:, None].to(tl.int64) * depth_size + depth[None, :], mask=own[:, None] & deep[None, :], other=0.0
+        )
+        weights = tl.load(
+            matrix + depth[:, None] * w_depth_stride + column[None, :] * w_column_stride,
+            mask=deep[:, None] & inside[None, :], other=0.0,
+        )  # fmt: skip
+        total = tl.dot(values, weights, total)
+    if GATED:
+        total *= tl.load(gates + row, mask=own, other=0.0).to(tl.float32)[:, None]
+    tl.store(
+        y + row[:, None].to(tl.int64) * columns_size + column[None, :], total.to(y.dtype.element_ty),
+        mask=own[:, None] & inside[None, :],
+    )  # fmt: skip
+
+
+@triton.jit
+def _down_backward_kernel(
+    dy, w_out, h, gates, dh, a, dgate_parts, row_of_place, start_of_block, expert_of_block, ends,
+    top_k, d_model, width, parts,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+):  # fmt: skip
+    """From dy to the gradient of h, by place, and the gated activations; and each block's share of the gates' own."""
+    block, column_block = tl.program_id(0), tl.program_id(1)
+    expert = tl.load(expert_of_block + block)
+    if expert < 0:
+        return
+    place, own = _places(tl.load(start_of_block + block), tl.load(ends + expert), ROWS)
+    row = tl.load(row_of_place + place, mask=own, other=0)
+    token = row // top_k
+    column = column_block * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < width
+    da = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    matrix = w_out + expert.to(tl.int64) * width * d_model
+    for first in range(0, d_model, DEPTH):
+        depth = first + tl.arange(0, DEPTH)
+        deep = depth < d_model
+        slopes = tl.load(dy + token[:, None] * d_model + depth[None, :], mask=own[:, None] & deep[None, :], other=0.0)
+        weights = tl.load(
+            matrix + column[None, :] * d_model + depth[:, None], mask=deep[:, None] & inside[None, :], other=0.0
+        )
+        da = tl.dot(slopes, weights, da)
+    known = own[:, None] & inside[None, :]
+    at = place[:, None].to(tl.int64) * 2 * width + column[None, :]
+    gate_in = tl.load(h + at, mask=known, other=0.0).to(tl.float32)
+    up = tl.load(h + at + width, mask=known, other=0.0).to(tl.float32)
+    sigmoid = tl.sigmoid(gate_in)
+    silu = gate_in * sigmoid
+    activated = silu * up
+    tl.store(dgate_parts + row * parts + column_block, tl.sum(da * activated, axis=1), mask=own)
+    weight = tl.load(gates + row, mask=own, other=0.0).to(tl.float32)[:, None]
+    da *= weight
+    tl.store(dh + at, (da * up * sigmoid * (1 + gate_in * (1 - sigmoid))).to(dh.dtype.element_ty), mask=known)
+    tl.store(dh + at + width, (da * silu).to(dh.dtype.element_ty), mask=known)
+    out = place[:, None].to(tl.int64) * width + column[None, :]
+    tl.store(a + out, (activated * weight).to(a.dtype.element_ty), mask=known)
+
+
+@triton.jit
+def _outer_kernel(
+    x, y, dw, row_of_place, ends, top_k, left_size, right_size,
+    LEFT_BY_TOKEN: tl.constexpr, RIGHT_BY_TOKEN: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+):  # fmt: skip
+    """dW[expert] = the sum over its places of x^T y; each side read by place, or by its row's token."""
+    expert, left_block, right_block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    end = tl.load(ends + expert)
+    start = tl.load(ends + expert - 1, mask=expert > 0, other=0)
+    left = left_block * ROWS + tl.arange(0, ROWS)
+    right = right_block * COLUMNS + tl.arange(0, COLUMNS)
+    total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    for first in range(start, end, DEPTH):
+        place, own = _places(first, end, DEPTH)
+        token = tl.load(row_of_place + place, mask=own, other=0) // top_k
+        left_at = (token if LEFT_BY_TOKEN else place).to(tl.int64)
+        right_at = (token if RIGHT_BY_TOKEN else place).to(tl.int64)
+        lefts = tl.load(
+            x + left_at[None, :] * left_size + left[:, None], mask=own[None, :] & (left < left_size)[:, None], other=0.0
+        )
+        rights = tl.load(
+            y + right_at[:, None] * right_size + right[None, :],
+            mask=own[:, None] & (right < right_size)[None, :], other=0.0,
+        )  # fmt: skip
+        total = tl.dot(lefts, rights, total)
+    out = expert.to(tl.int64) * left_size * right_size + left[:, None] * right_size + right[None, :]
+    known = (left < left_size)[:, None] & (right < right_size)[None, :]
+    tl.store(dw + out, total.to(dw.dtype.element_ty), mask=known)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_TD: Tensor,
+        w_in_EDH: Tensor,
+        w_out_EFD: Tensor,
+        chosen_TK: Tensor,
+        gates_TK: Tensor,
+        tiles: dict[str, Tiles],
+    ) -> Tensor:
+        (tokens, top_k), (experts, width, d_model) = chosen_TK.shape, w_out_EFD.shape
+        rows = tokens * top_k
+        plan = plan_rows(chosen_TK, experts, tiles["rows"].rows)
+        h_PH, a_PF = x_TD.new_empty(rows, 2 * width), x_TD.new_empty(rows, width)
+        y_RD = x_TD.new_empty(rows, d_model)
+        index = plan.row_of_place_P, plan.start_of_block_B, plan.expert_of_block_B, plan.ends_E
+        with _on(x_TD):
+            _launch(
+                _up_kernel, (len(plan.expert_of_block_B), width), tiles["rows"],
+                x_TD, w_in_EDH, h_PH, a_PF, *index, top_k, d_model, width,
+            )  # fmt: skip
+            _launch(
+                _rows_kernel, (len(plan.expert_of_block_B), d_model), tiles["rows"],
+                a_PF, w_out_EFD, gates_TK, y_RD, *index, width, d_model, d_model, 1, GATED=True,
+            )  # fmt: skip
+        ctx.save_for_backward(x_TD, w_in_EDH, w_out_EFD, gates_TK, h_PH, *index)
+        ctx.tiles = tiles
+        return y_RD.view(tokens, top_k, d_model).sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x_TD, w_in_EDH, w_out_EFD, gates_TK, h_PH, *index = ctx.saved_tensors
+        row_of_place_P, _, expert_of_block_B, ends_E = index
+        tiles: dict[str, Tiles] = ctx.tiles
+        (tokens, top_k), (_, width, d_model) = gates_TK.shape, w_out_EFD.shape
+        dy_TD, rows, blocks = dy_TD.contiguous(), tokens * top_k, len(expert_of_block_B)
+        parts = triton.cdiv(width, tiles["rows"].columns)
+        dh_PH, a_PF = torch.empty_like(h_PH), h_PH.new_empty(rows, width)
+        dgate_parts = torch.empty(rows, parts, device=dy_TD.device)
+        dx_RD = dy_TD.new_empty(rows, d_model)
+        dw_in_EDH, dw_out_EFD = torch.empty_like(w_in_EDH), torch.empty_like(w_out_EFD)
+        with _on(x_TD):
+            _launch(
+                _down_backward_kernel, (blocks, width), tiles["rows"],
+                dy_TD, w_out_EFD, h_PH, gates_TK, dh_PH, a_PF, dgate_parts, *index, top_k, d_model, width, parts,
+            )  # fmt: skip
+            _launch(
+                _rows_kernel, (blocks, d_model), tiles["rows"],
+                dh_PH, w_in_EDH, gates_TK, dx_RD, *index, 2 * width, d_model, 1, 2 * width, GATED=False,
+            )  # fmt: skip
+            for left, right, dw, by_token in (
+                (x_TD, dh_PH, dw_in_EDH, (True, False)),
+                (a_PF, dy_TD, dw_out_EFD, (False, True)),
+            ):
+                _launch_outer(left, right, dw, by_token, row_of_place_P, ends_E, top_k, tiles["outer"])
+        dgates_TK = dgate_parts.sum(1).view(tokens, top_k).to(gates_TK.dtype)
+        return dx_RD.view(tokens, top_k, d_model).sum(1), dw_in_EDH, dw_out_EFD, None, dgates_TK, None
+
+
+def _on(tensor: Tensor) -> Any:
+    """The tensor's device as the current one, which Triton launches on."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else torch.autograd.profiler.record_function("triton")
+
+
+def _run(kernel: Any, grid: tuple[int, ...], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
+    sizes = {"ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth}
+    options = {} if INTERPRETED else {"num_warps": tiles.warps, "num_stages": tiles.stages}
+    kernel[grid](*arguments, **constants, **sizes, **options)
+
+
+def _launch(kernel: Any, size: tuple[int, int], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
+    """Over blocks of rows, and of `size[1]` columns."""
+    _run(kernel, (size[0], triton.cdiv(size[1], tiles.columns)), tiles, *arguments, **constants)
+
+
+def _launch_outer(
+    left: Tensor,
+    right: Tensor,
+    dw: Tensor,
+    by_token: tuple[bool, bool],
+    row_of_place_P: Tensor,
+    ends_E: Tensor,
+    top_k: int,
+    tiles: Tiles,
+) -> None:
+    experts, left_size, right_size = dw.shape
+    grid = (experts, triton.cdiv(left_size, tiles.rows), triton.cdiv(right_size, tiles.columns))
+    sides = {"LEFT_BY_TOKEN": by_token[0], "RIGHT_BY_TOKEN": by_token[1]}
+    _run(_outer_kernel, grid, tiles, left, right, dw, row_of_place_P, ends_E, top_k, left_size, right_size, **sides)
+
+
+def triton_fused(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+    """The sparse layer; equals `sparse.reference`."""
+    tensors = [tensor.contiguous() for tensor in (x_TD, w_in_EDH.to(x_TD.dtype), w_out_EFD.to(x_TD.dtype))]
+    tiles = _tuned(*tensors, chosen_TK).tiles
+    return _Fused.apply(*tensors, chosen_TK.long(), gates_TK.contiguous(), tiles)  # type: ignore[return-value]
+
+
+def wins(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> bool:
+    """Whether these kernels were faster than PyTorch's grouped products at these sizes on this device."""
+    return _tuned(x_TD, w_in_EDH.to(x_TD.dtype), w_out_EFD.to(x_TD.dtype), chosen_TK).wins
+
+
+# ---- tuning: once for a device and sizes, kept in a file ----
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was measured: the fastest tiles, and whether they beat PyTorch's grouped products."""
+
+    tiles: dict[str, Tiles]
+    wins: bool
+
+
+INTERPRETER = Tuned({"rows": Tiles(16, 16, 16), "outer": Tiles(16, 16, 16)}, wins=True)
+_known: dict[str, Tuned] = {}
+
+
+def tuning_file() -> Path:
+    """Where tuned tiles are kept between processes."""
+    home = os.environ.get("SPARSEDIAL_CACHE") or Path.home() / ".cache" / "sparsedial"
+    return Path(home) / "triton_tiles.json"
+
+
+def _tuned(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
+    if not x_TD.is_cuda:
+        return INTERPRETER
+    rows = 1 << (chosen_TK.numel() - 1).bit_length()
+    key = ":".join(map(str, (torch.cuda.get_device_name(x_TD.device), x_TD.dtype, *w_out_EFD.shape, rows)))
+    if key not in _known:
+        kept = _read_tuned()
+        if key not in kept:
+            kept[key] = asdict(_tune(x_TD, w_in_EDH, w_out_EFD, chosen_TK))
+            _write_tuned(kept)
+        tiles = {name: Tiles(**values) for name, values in kept[key]["tiles"].items()}
+        _known[key] = Tuned(tiles, kept[key]["wins"])
+    return _known[key]
+
+
+def _read_tuned() -> dict[str, Any]:
+    try:
+        return json.loads(tuning_file().read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_tuned(kept: dict[str, Any]) -> None:
+    try:
+        write_atomically(tuning_file(), json.dumps(kept, indent=1).encode())
+    except UserError:
+        return  # a folder that cannot be written: tuned anew next time
+
+
+def _tune(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
+    """The fastest candidates for the row kernels and for the outer products, measured one after the other."""
+    from triton.testing import do_bench
+
+    x_TD, w_in_EDH, w_out_EFD = (tensor.detach().clone().requires_grad_() for tensor in (x_TD, w_in_EDH, w_out_EFD))
+    gates_TK = torch.rand(chosen_TK.shape, device=x_TD.device, dtype=x_TD.dtype, requires_grad=True)
+    slope_TD = torch.randn_like(x_TD)
+
+    def milliseconds(run: Callable[[], Tensor]) -> float:
+        def step() -> None:
+            torch.autograd.grad(run(), [x_TD, w_in_EDH, w_out_EFD, gates_TK], slope_TD)
+
+        try:
+            return float(do_bench(step, warmup=5, rep=20))
+        except (triton.runtime.OutOfResources, triton.CompilationError):
+            return float("inf")
+
+    def fused(tiles: dict[str, Tiles]) -> float:
+        return milliseconds(lambda: _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK, tiles))  # type: ignore[return-value]
+
+    best = {"rows": Tiles(), "outer": Tiles()}
+    for name in best:
+        best[name] = min(CANDIDATES, key=lambda tiles, name=name: fused({**best, name: tiles}))
+    peer = milliseconds(lambda: torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK))
+    return Tuned(best, wins=fused(best) < peer)

@@ -1,0 +1,221 @@
+"""Attention: grouped queries (Llama, Qwen3, OLMoE, Mixtral) or multi-head latent attention (DeepSeek), with a cache.
+
+B sequences, S new positions, P all positions so far, D d_model, H query heads, G key-value heads, C head_dim,
+Q = (H + 2G)*C, U unturned and V value channels of a latent head, R rank of the latent, W turned channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sparsedial.kernels import layers, native
+from sparsedial.model.rotary import attention_scale, rotate
+from sparsedial.shape.shape import Shape
+
+LATENT_EPS = 1e-6  # of the norms inside latent attention, whatever the model's own; as in DeepSeek's code
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * weight over the last axis. Source: Zhang and Sennrich 2019 (arXiv 1910.07467)"""
+    return functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
+
+
+class Cache:
+    """What later positions need of earlier ones: keys and values, or the latent and its turned key, in each layer.
+
+    Shapes: two of [L, B, G, length, channels]; for latent attention G is 1
+    """
+
+    def __init__(self, shape: Shape, sequences: int, length: int, device: torch.device, dtype: torch.dtype) -> None:
+        heads = 1 if shape.latent_attention else shape.kv_heads
+        widths = (
+            (shape.kv_lora_rank, shape.rope_head_dim) if shape.latent_attention else (shape.head_dim, shape.head_dim)
+        )
+        self.parts = [
+            torch.zeros(shape.layers + shape.mtp_layers, sequences, heads, length, width, device=device, dtype=dtype)
+            for width in widths
+        ]
+        self.real_BP = torch.ones(sequences, length, dtype=torch.bool, device=device)  # False where a token is padding
+        self.padded = False
+        self.filled = 0
+
+    def extend(self, layer: int, first_BGSC: Tensor, second_BGSC: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Store new positions of a layer from `start` on, and give all of them so far."""
+        end = start + first_BGSC.shape[2]
+        whole = []
+        for part, new in zip(self.parts, (first_BGSC, second_BGSC), strict=True):
+            part[layer, :, :, start:end] = new
+            whole.append(part[layer, :, :, :end])
+        return whole[0], whole[1]
+
+    def shrink(self, filled: int) -> None:
+        """Forget the positions from `filled` on."""
+        self.filled = filled
+
+
+@dataclass
+class Place:
+    """Where in their sequences the positions of a call stand."""
+
+    start: int  # of the first new one; the same in every sequence
+    rotary: tuple[Tensor, Tensor]  # of the new ones
+    cache: Cache | None
+    real_BP: Tensor | None  # False where a position is padding; None where none is
+
+    def mask(self, new: int, window: int, device: torch.device) -> Tensor | None:
+        """Which positions each new one sees; None where it sees just those before it and starts at the first.
+
+        A padded position sees itself, so that no row is empty. Shapes: [B or 1, 1, S, P] of bool
+        """
+        seen = self.start + new
+        plain = self.start == 0 and self.real_BP is None and not 0 < window < seen
+        if plain:
+            return None
+        rows_S1 = torch.arange(self.start, seen, device=device).unsqueeze(1)
+        columns_P = torch.arange(seen, device=device)
+        mask = columns_P <= rows_S1
+        if window:
+            mask &= columns_P > rows_S1 - window
+        mask = mask.unsqueeze(0)
+        if self.real_BP is not None:
+            mask = (mask & self.real_BP[:, None, :seen]) | (columns_P == rows_S1)
+        return mask.unsqueeze(1)
+
+
+def attend(q_BHSC: Tensor, k_BGPC: Tensor, v_BGPV: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Weighted values, heads side by side. Shapes: to [B, S, H * V]"""
+    y_BHSV = functional.scaled_dot_product_attention(
+        q_BHSC, k_BGPC, v_BGPV, attn_mask=mask, is_causal=mask is None, scale=scale,
+        enable_gqa=q_BHSC.shape[1] != k_BGPC.shape[1],
+    )  # fmt: skip
+    return y_BHSV.transpose(1, 2).flatten(2)
+
+
+class GroupedAttention(nn.Module):
+    """Causal attention whose query heads share keys and values in groups."""
+
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.shape, self.layer = shape, layer
+        heads, kv_heads, head_dim = shape.heads, shape.kv_heads, shape.head_dim
+        self.w_qkv_DQ = nn.Parameter(torch.empty(shape.d_model, (heads + 2 * kv_heads) * head_dim))
+        self.w_out_QD = nn.Parameter(torch.empty(heads * head_dim, shape.d_model))
+        self.b_qkv_Q = nn.Parameter(torch.zeros((heads + 2 * kv_heads) * head_dim)) if shape.attention_bias else None
+        if shape.qk_norm == "head":
+            self.q_norm_C, self.k_norm_C = nn.Parameter(torch.ones(head_dim)), nn.Parameter(torch.ones(head_dim))
+        elif shape.qk_norm == "full":
+            self.q_norm_C = nn.Parameter(torch.ones(heads * head_dim))
+            self.k_norm_C = nn.Parameter(torch.ones(kv_heads * head_dim))
+
+    def forward(self, x_BSD: Tensor, norm_D: Tensor, place: Place) -> Tensor:
+        """x + attention(norm(x))."""
+        shape = self.shape
+        window = shape.window_of(self.layer)
+        plain = place.cache is None and place.mask(x_BSD.shape[1], window, x_BSD.device) is None
+        if plain and shape.qk_norm != "full" and self.b_qkv_Q is None and native.usable(x_BSD, norm_D, *place.rotary):
+            norms = (self.q_norm_C, self.k_norm_C) if shape.qk_norm == "head" else (None, None)
+            return layers.attention_layer(
+                x_BSD, norm_D, self.w_qkv_DQ, *norms, self.w_out_QD, place.rotary, shape.heads, shape.norm_eps
+            )
+        q_BHSC, k_BGPC, v_BGPC = self._by_head(rms_norm(x_BSD, norm_D, shape.norm_eps), place)
+        mask = place.mask(x_BSD.shape[1], window, x_BSD.device)
+        return x_BSD + attend(q_BHSC, k_BGPC, v_BGPC, mask, attention_scale(shape)) @ self.w_out_QD
+
+    def _by_head(self, x_BSD: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor]:
+        shape = self.shape
+        qkv_BSQ = x_BSD @ self.w_qkv_DQ
+        if self.b_qkv_Q is not None:
+            qkv_BSQ = qkv_BSQ + self.b_qkv_Q
+        widths = [count * shape.head_dim for count in (shape.heads, shape.kv_heads, shape.kv_heads)]
+        q_BSQ, k_BSQ, v_BSQ = qkv_BSQ.split(widths, 2)
+        if shape.qk_norm == "full":
+            q_BSQ = rms_norm(q_BSQ, self.q_norm_C, shape.norm_eps)
+            k_BSQ = rms_norm(k_BSQ, self.k_norm_C, shape.norm_eps)
+        q_BHSC, k_BGSC, v_BGSC = (
+            x_BSQ.unflatten(2, (-1, shape.head_dim)).transpose(1, 2) for x_BSQ in (q_BSQ, k_BSQ, v_BSQ)
+        )
+        if shape.qk_norm == "head":
+            q_BHSC = rms_norm(q_BHSC, self.q_norm_C, shape.norm_eps)
+            k_BGSC = rms_norm(k_BGSC, self.k_norm_C, shape.norm_eps)
+        q_BHSC, k_BGSC = rotate(q_BHSC, *place.rotary), rotate(k_BGSC, *place.rotary)
+        if place.cache is not None:
+            k_BGSC, v_BGSC = place.cache.extend(self.layer, k_BGSC, v_BGSC, place.start)
+        return q_BHSC, k_BGSC, v_BGSC
+
+
+class LatentAttention(nn.Module):
+    """Multi-head latent attention: keys and values made from a latent of low rank, and one turned key for all heads.
+
+    With a cache only the latent and that key are kept, and the query is brought to the latent instead of the latent to
+    keys and values.
+
+    Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1
+    """
+
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.shape, self.layer = shape, layer
+        query_dim = shape.heads * shape.head_dim
+        rank = shape.kv_lora_rank
+        if shape.q_lora_rank:
+            self.w_query_down_DA = nn.Parameter(torch.empty(shape.d_model, shape.q_lora_rank))
+            self.query_norm_A = nn.Parameter(torch.ones(shape.q_lora_rank))
+        self.w_query_AQ = nn.Parameter(torch.empty(shape.q_lora_rank or shape.d_model, query_dim))
+        self.w_latent_DR = nn.Parameter(torch.empty(shape.d_model, rank + shape.rope_head_dim))
+        self.latent_norm_R = nn.Parameter(torch.ones(rank))
+        self.w_up_RQ = nn.Parameter(torch.empty(rank, shape.heads * (shape.nope_head_dim + shape.v_head_dim)))
+        self.w_out_QD = nn.Parameter(torch.empty(shape.heads * shape.v_head_dim, shape.d_model))
+
+    def forward(self, x_BSD: Tensor, norm_D: Tensor, place: Place) -> Tensor:
+        """x + attention(norm(x))."""
+        shape = self.shape
+        normed_BSD = rms_norm(x_BSD, norm_D, shape.norm_eps)
+        query_BSA = normed_BSD
+        if shape.q_lora_rank:
+            query_BSA = rms_norm(normed_BSD @ self.w_query_down_DA, self.query_norm_A, LATENT_EPS)
+        q_BHSC = (query_BSA @ self.w_query_AQ).unflatten(2, (shape.heads, -1)).transpose(1, 2)
+        q_BHSU, q_BHSW = q_BHSC.split([shape.nope_head_dim, shape.rope_head_dim], 3)
+        latent_BSR, k_BSW = (normed_BSD @ self.w_latent_DR).split([shape.kv_lora_rank, shape.rope_head_dim], 2)
+        latent_B1SR = rms_norm(latent_BSR, self.latent_norm_R, LATENT_EPS).unsqueeze(1)
+        q_BHSW, k_B1SW = rotate(q_BHSW, *place.rotary), rotate(k_BSW.unsqueeze(1), *place.rotary)
+        if place.cache is not None:
+            latent_B1SR, k_B1SW = place.cache.extend(self.layer, latent_B1SR, k_B1SW, place.start)
+        mask = place.mask(x_BSD.shape[1], 0, x_BSD.device)
+        mix = self._in_the_latent if place.start else self._by_head
+        return x_BSD + mix(q_BHSU, q_BHSW, latent_B1SR, k_B1SW, mask) @ self.w_out_QD
+
+    def _by_head(
+        self, q_BHSU: Tensor, q_BHSW: Tensor, latent_B1PR: Tensor, k_B1PW: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Keys and values of every head made from the latent: fewer FLOPs where many positions come at once."""
+        shape = self.shape
+        up_BHPC = (latent_B1PR.squeeze(1) @ self.w_up_RQ).unflatten(2, (shape.heads, -1)).transpose(1, 2)
+        k_BHPU, v_BHPV = up_BHPC.split([shape.nope_head_dim, shape.v_head_dim], 3)
+        k_BHPC = torch.cat([k_BHPU, k_B1PW.expand(-1, shape.heads, -1, -1)], 3)
+        return attend(torch.cat([q_BHSU, q_BHSW], 3), k_BHPC, v_BHPV, mask, attention_scale(shape))
+
+    def _in_the_latent(
+        self, q_BHSU: Tensor, q_BHSW: Tensor, latent_B1PR: Tensor, k_B1PW: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """The same, all heads attending to the latent itself: fewer bytes where one position comes at a time."""
+        shape = self.shape
+        up_RHC = self.w_up_RQ.unflatten(1, (shape.heads, -1))
+        to_latent_HUR = up_RHC[..., : shape.nope_head_dim].permute(1, 2, 0)
+        from_latent_HRV = up_RHC[..., shape.nope_head_dim :].permute(1, 0, 2)
+        q_BHSR = torch.cat([q_BHSU @ to_latent_HUR, q_BHSW], 3)
+        k_B1PR = torch.cat([latent_B1PR, k_B1PW], 3)
+        y_BSQ = attend(q_BHSR, k_B1PR, latent_B1PR, mask, attention_scale(shape))
+        y_BHSR = y_BSQ.unflatten(2, (shape.heads, -1)).transpose(1, 2)
+        return (y_BHSR @ from_latent_HRV).transpose(1, 2).flatten(2)
+
+
+Attention = GroupedAttention | LatentAttention
+
+
+def make_attention(shape: Shape, layer: int) -> Attention:
+    """The attention of a shape's layer."""
+    return LatentAttention(shape, layer) if shape.latent_attention else GroupedAttention(shape, layer)
