@@ -332,9 +332,10 @@ def _launch_outer(
 
 def triton_fused(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
     """The sparse layer; equals `sparse.reference`."""
-    tensors = [tensor.contiguous() for tensor in (x_TD, w_in_EDH.to(x_TD.dtype), w_out_EFD.to(x_TD.dtype))]
-    tiles = _tuned(*tensors, chosen_TK).tiles
-    return _Fused.apply(*tensors, chosen_TK.long(), gates_TK.contiguous(), tiles)  # type: ignore[return-value]
+    x_TD = x_TD.contiguous()
+    w_in_EDH, w_out_EFD = w_in_EDH.to(x_TD.dtype).contiguous(), w_out_EFD.to(x_TD.dtype).contiguous()
+    tiles = _tuned(x_TD, w_in_EDH, w_out_EFD, chosen_TK).tiles
+    return _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK.contiguous(), tiles)  # type: ignore[return-value]
 
 
 def wins(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> bool:
@@ -405,7 +406,7 @@ def _tune(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) 
             torch.autograd.grad(run(), [x_TD, w_in_EDH, w_out_EFD, gates_TK], slope_TD)
 
         try:
-            return float(do_bench(step, warmup=5, rep=20))
+            return float(do_bench(step, warmup=5, rep=20))  # pyright: ignore[reportArgumentType]
         except (triton.runtime.OutOfResources, triton.CompilationError):
             return float("inf")
 

@@ -25,6 +25,8 @@ DECADE = 10.0
 FLAT = 1e-5  # of the largest singular value of the unit-scaled Jacobian
 FLAT_SHARE = 0.1
 
+GROUP = "group"  # a column whose equal values mark runs that are not independent, such as branches of one trunk
+
 Rows = Mapping[str, np.ndarray]
 
 
@@ -77,7 +79,8 @@ def fit(
 ) -> Law:
     """Fit a form to runs, with intervals from refits to resampled residuals.
 
-    `rows` maps column names to equally long arrays: `loss` and the form's variables; `flops` marks budgets. `huber` is
+    `rows` maps column names to equally long arrays: `loss` and the form's variables; `flops` marks budgets, `group`
+    runs that are not independent. `huber` is
     the log loss from which on a residual counts less; by default it follows the runs' own spread.
 
     Raises: UserError for an unknown form, or rows that cannot support it (`refusal` gives the reason).
@@ -93,7 +96,10 @@ def fit(
     best, weights = problem.reweight(best, huber)
     values = problem.coefficients(best, weights)
     fixed = np.array([name in problem.pin for name in FORMS[form].coefficients])
-    samples = resample(FORMS[form], values, fixed, problem.columns, problem.loss, weights, count=bootstrap, seed=seed)
+    groups = np.unique(rows[GROUP], return_inverse=True)[1] if GROUP in rows else None
+    samples = resample(
+        FORMS[form], values, fixed, problem.columns, problem.loss, weights, count=bootstrap, seed=seed, groups=groups
+    )
     tail = (1 - confidence) / 2
     names = FORMS[form].coefficients
     spread = np.quantile(samples, [tail, 1 - tail], axis=0) if len(samples) else np.stack([values, values])

@@ -22,15 +22,18 @@ def resample(
     *,
     count: int,
     seed: int,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Coefficients of `count` refits, each to the fitted losses times e to residuals with random signs.
 
     The grid of a study is a design, not a sample, so rows stay and residuals change sign (a wild bootstrap); each is
     first divided by one minus its leverage, since a fit bends towards its own rows. Coefficients marked in `fixed`
-    stay, and so do scales of 0.
+    stay, and so do scales of 0. Rows of one group (`groups` numbers them) are no independent runs: their residuals
+    change sign together.
 
-    Shapes: values [P], loss and weights [n], to [count, P]
-    Source: Davidson and Flachaire 2008, "The wild bootstrap, tamed at last", with HC3 residuals
+    Shapes: values [P], loss, weights and groups [n], to [count, P]
+    Source: Davidson and Flachaire 2008, "The wild bootstrap, tamed at last", with HC3 residuals; by groups, Cameron,
+    Gelbach and Miller 2008, "Bootstrap-based improvements for inference with clustered errors"
     """
     coordinates = _Coordinates(form, values, fixed)
     start = coordinates.pack(values)
@@ -40,7 +43,8 @@ def resample(
     root = np.sqrt(weights)
     slopes = _slopes(form, coordinates, columns, start[None], fitted[None])[0] * root[:, None]
     leverage = np.minimum((np.linalg.qr(slopes)[0] ** 2).sum(axis=1), MOST_LEVERAGE)
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (count, len(loss)))
+    groups = np.arange(len(loss)) if groups is None else groups
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (count, int(groups.max()) + 1))[:, groups]
     targets = fitted + signs * (np.log(loss) - fitted) / (1 - leverage)
     found = _refit(form, coordinates, columns, np.tile(start, (count, 1)), targets, root)
     return coordinates.unpack(found)

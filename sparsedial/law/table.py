@@ -33,10 +33,13 @@ ARITHMETIC: dict[type, Callable[..., Any]] = {
 }
 
 
-def read_table(path: Path, columns: Mapping[str, str], where: str | None = None) -> dict[str, np.ndarray]:
+def read_table(
+    path: Path, columns: Mapping[str, str], where: str | None = None, group: str | None = None
+) -> dict[str, np.ndarray]:
     """A table under our names: the columns that `columns` maps, and every other column of numbers under its own.
 
-    `columns` names the table's own columns, or arithmetic over them (`params_b * 1e9`); `where` picks rows first. A
+    `columns` names the table's own columns, or arithmetic over them (`params_b * 1e9`); `where` picks rows first;
+    `group` names a column, of words or numbers, that becomes the numbered column `group`. A
     study (its folder or `study.json`) gives its finished cells.
 
     Raises: UserError for a missing or unreadable file, no rows or too many, or a mapped column that is missing or holds
@@ -56,7 +59,12 @@ def read_table(path: Path, columns: Mapping[str, str], where: str | None = None)
         )
     numbers = {name: values for name, values in table.items() if _all_numbers(values)}
     found = {name: values for name, values in numbers.items() if name not in columns.values()}
-    return found | {ours: _mapped(path, table, numbers, ours, theirs) for ours, theirs in columns.items()}
+    found |= {ours: _mapped(path, table, numbers, ours, theirs) for ours, theirs in columns.items()}
+    if group is not None:
+        if group not in table:
+            raise UserError(f"{path}: no column '{group}' to group by", hint=nearest(group, table))
+        found["group"] = np.unique(table[group], return_inverse=True)[1].astype(float)
+    return found
 
 
 def _all_numbers(values: np.ndarray) -> bool:

@@ -304,10 +304,12 @@ def read_config(source: Path | Mapping[str, Any]) -> Shape:
             hint=nearest(kind, FAMILIES) or f"supported are {', '.join([*FAMILIES, *ALIASES])}",
         )
     family = FAMILIES[name]
-    stated = {**_rope(config), **config}
+    rope = _rope(config)
     for field, allowed in family.plain.items():
-        if stated.get(field) not in allowed:
-            raise UserError(f"{place}: {field}={stated.get(field)!r} is not supported for {kind}")
+        stated = [values[field] for values in (config, rope) if field in values] or [None]
+        for value in stated:
+            if value not in allowed:
+                raise UserError(f"{place}: {field}={value!r} is not supported for {kind}")
     values = {**_common(config), **family.read(config)}
     if values.get("experts") and not (values.get("dense_layers") or values.get("dense_places")):
         values["d_ff"] = 0  # stated, but no layer has it

@@ -56,6 +56,10 @@ class FitSettings:
         default=None,
         metadata={"metavar": "EXPR", "help": "rows to predict, like flops>1e12, or sparsest [the largest budget]"},
     )
+    group: str | None = field(
+        default=None,
+        metadata={"metavar": "COLUMN", "help": "runs that share a value are not independent, like branches of a trunk"},
+    )
     pin: dict[str, float] = field(
         default_factory=dict,
         metadata={"parse": _pins, "metavar": "NAME=VALUE", "help": "coefficients that are not fitted"},
@@ -109,7 +113,7 @@ def fit(settings: FitSettings) -> dict[str, Any]:
 
 
 def _rows(settings: FitSettings) -> Rows:
-    table = read_table(settings.table or Path(), settings.columns, settings.where)
+    table = read_table(settings.table or Path(), settings.columns, settings.where, settings.group)
     form = FORMS[settings.form]
     for name in ("loss", *form.variables):
         if name not in table:

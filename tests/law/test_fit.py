@@ -138,3 +138,18 @@ def test_every_form_says_what_it_is(form):
     assert np.isfinite(made.loss(values, columns)).all()
     many = made.loss(np.stack([values, values]), columns)
     assert np.allclose(many, made.loss(values, columns))
+
+
+def test_runs_of_one_group_count_as_one_in_the_intervals():
+    """Every run four times over tells no more than once: by itself it would halve the intervals."""
+    rows, _ = table("chinchilla_sparsity")
+    widths = []
+    for copies, grouped in ((1, False), (4, True), (4, False)):
+        many = {name: np.tile(values, copies) for name, values in rows.items()}
+        if grouped:
+            many["group"] = np.tile(np.arange(len(rows["loss"])), copies).astype(float)
+        low, high = fit(many, "chinchilla_sparsity", bootstrap=200).interval(**rows)
+        widths.append(float(np.median(high - low)))
+    once, together, apart = widths
+    assert together == pytest.approx(once, rel=0.2)
+    assert apart < 0.65 * once

@@ -1,85 +1,25 @@
-"""The model: causal, cached as uncached, equal to what `transformers` computes from the same weights."""
+"""The model: causal, cached as uncached, refusing what it cannot take; multi-token prediction, caps and latents."""
 
 from __future__ import annotations
 
-import json
-import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from sparsedial.errors import UserError
 from sparsedial.model.attention import Cache
-from sparsedial.model.checkpoint import load, save_checkpoint
+from sparsedial.model.rotary import attention_scale, rotary_frequencies
 from sparsedial.model.transformer import initialise
-from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
+from tests.model.shapes import DENSE, FAMILIES, GROUPED, LATENT, SPARSE, V3, shaken
 
-SPARSE = Ladder(vocab_size=64, context=32).shape(16, 8)
-DENSE = Ladder(vocab_size=64, context=32).shape(16, 0)
-GROUPED = replace(DENSE, heads=4, kv_heads=2, head_dim=4)
-SMALL = {"layers": 2, "d_model": 16, "heads": 4, "kv_heads": 2, "head_dim": 4, "vocab_size": 64, "context": 32}
-EXPERTS = {"d_ff": 0, "experts": 8, "top_k": 2, "d_expert": 8}
-FAMILIES = {
-    "llama": Shape(**SMALL, d_ff=40),
-    "qwen3": Shape(**SMALL, d_ff=40, qk_norm="head", tied_embeddings=True),
-    "mixtral": Shape(**SMALL, **EXPERTS),
-    "olmoe": Shape(**SMALL, **EXPERTS, qk_norm="full", normalize_gates=False),
-    "qwen3_moe": Shape(**SMALL, **EXPERTS, qk_norm="head"),
-    "glm4_moe": SPARSE,
-    "glm4_moe, first layer dense": replace(SPARSE, dense_layers=1, d_ff=24, layers=3),
-}
+SHAPES = [SPARSE, DENSE, GROUPED, *(FAMILIES[name] for name in FAMILIES if "," in name)]
 IDS = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
 
 
-def shaken(shape: Shape):
-    """A model whose norms and biases are not at their start, so that leaving one out shows."""
-    model = initialise(shape, 1)
-    make = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() < 2:
-                parameter.add_(0.2 * torch.randn(parameter.shape, generator=make))
-        for layer in model.sparse_feed_forwards:
-            if layer.bias_E is not None:
-                layer.bias_E.copy_(0.1 * torch.randn(8, generator=make))
-    return model.eval()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@torch.no_grad()
-def test_transformers_computes_the_same_logits_from_our_checkpoint(tmp_path: Path, family):
-    from transformers import AutoModelForCausalLM
-
-    model = shaken(FAMILIES[family])
-    save_checkpoint(model, tmp_path / "checkpoint")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint", dtype=torch.float32).eval()
-        expected = theirs(IDS).logits
-    torch.testing.assert_close(model(IDS), expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@torch.no_grad()
-def test_we_compute_the_same_logits_from_their_checkpoint(tmp_path: Path, family):
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from sparsedial.shape.config import write_config
-
-    (tmp_path / "config.json").write_text(json.dumps(write_config(FAMILIES[family])))
-    torch.manual_seed(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path)).float().eval()
-        theirs.save_pretrained(tmp_path / "theirs")
-        expected = theirs(IDS).logits
-    torch.testing.assert_close(load(tmp_path / "theirs")(IDS), expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [SPARSE, DENSE, GROUPED])
+@pytest.mark.parametrize("shape", SHAPES)
 @torch.no_grad()
 def test_a_position_sees_nothing_after_it(shape):
     model = shaken(shape)
@@ -88,7 +28,7 @@ def test_a_position_sees_nothing_after_it(shape):
     torch.testing.assert_close(model(changed)[:, :9], model(IDS)[:, :9], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [SPARSE, DENSE, GROUPED])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("pieces", [[1] * 17, [5, 12], [16, 1]])
 @torch.no_grad()
 def test_logits_with_a_cache_equal_those_without(shape, pieces):
@@ -120,45 +60,85 @@ def test_the_same_seed_gives_the_same_weights():
         assert torch.equal(first, second), name
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path):
-    model = shaken(SPARSE)
-    save_checkpoint(model, tmp_path / "c")
-    again = load(tmp_path / "c")
-    assert again.shape == SPARSE
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name]), name
+def test_ids_that_are_no_whole_numbers_are_refused():
+    with pytest.raises(UserError, match="not float32"):
+        initialise(DENSE, 0)(torch.zeros(1, 4))
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path, file):
-    save_checkpoint(shaken(DENSE), tmp_path / "c")
-    path = tmp_path / "c" / file
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
-    with pytest.raises(UserError, match=file):
-        load(tmp_path / "c")
+@torch.no_grad()
+def test_a_window_hides_what_lies_before_it():
+    model = shaken(replace(DENSE, window=4))
+    changed = IDS.clone()
+    changed[:, :3] = (changed[:, :3] + 1) % 64
+    reach = 3 + (4 - 1) * DENSE.layers  # positions that hear of the first three, each layer a window further
+    torch.testing.assert_close(model(changed)[:, reach:], model(IDS)[:, reach:], atol=1e-6, rtol=1e-5)
+    assert (model(changed)[:, 3] - model(IDS)[:, 3]).abs().max() > 1e-3
 
 
-def test_missing_unexpected_and_wrongly_shaped_tensors_are_listed(tmp_path: Path):
-    from safetensors.torch import load_file, save_file
-
-    save_checkpoint(shaken(DENSE), tmp_path / "c")
-    (tmp_path / "c" / "sparsedial.json").unlink()
-    tensors = load_file(tmp_path / "c" / "model.safetensors")
-    tensors["model.extra"] = torch.zeros(1)
-    tensors["model.norm.weight"] = torch.zeros(3)
-    del tensors["model.layers.0.mlp.up_proj.weight"]
-    save_file(tensors, tmp_path / "c" / "model.safetensors")
-    with pytest.raises(UserError) as error:
-        load(tmp_path / "c")
-    for part in ("missing model.layers.0.mlp.up_proj.weight", "unexpected model.extra", "model.norm.weight is [3]"):
-        assert part in error.value.problem
+@torch.no_grad()
+def test_a_cap_bounds_logits_and_keeps_small_ones():
+    model = shaken(replace(DENSE, logit_cap=0.0))
+    plain = 50 * model(IDS)
+    with torch.no_grad():
+        model.norm_D.mul_(50)
+    model.shape = replace(DENSE, logit_cap=3.0)
+    assert model(IDS).abs().max() <= 3
+    torch.testing.assert_close(model(IDS), 3 * torch.tanh(plain / 3), atol=1e-4, rtol=1e-4)
 
 
-def test_weights_are_never_read_from_pickles(tmp_path: Path):
-    save_checkpoint(shaken(DENSE), tmp_path / "c")
-    (tmp_path / "c" / "model.safetensors").rename(tmp_path / "c" / "pytorch_model.bin")
-    (tmp_path / "c" / "sparsedial.json").unlink()
-    with pytest.raises(UserError, match="no safetensors file"):
-        load(tmp_path / "c")
+def test_the_next_tokens_loss_is_that_of_the_logits():
+    for shape in (DENSE, replace(DENSE, logit_cap=2.0), FAMILIES["deepseek_v3"]):
+        model = shaken(shape)
+        total, entropy = model.loss(IDS)
+        expected = torch.nn.functional.cross_entropy(model(IDS[:, :-1]).flatten(0, 1), IDS[:, 1:].flatten())
+        torch.testing.assert_close(entropy, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(total, entropy, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_multi_token_prediction_learns_the_token_after_next(depth):
+    """A text whose every second token names the one two later: the module learns it, beside the model's own loss."""
+    shape = replace(SPARSE, mtp_layers=depth, layers=1)
+    model = initialise(shape, 0)
+    assert sum(p.numel() for p in model.parameters()) == total_parameters(shape, with_mtp=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    make = torch.Generator().manual_seed(3)
+    ids = torch.randint(64, (8, 20), generator=make)
+    firsts = []
+    for _ in range(60):
+        total, entropy = model.loss(ids, mtp_weight=1.0)
+        firsts.append(float((total - entropy).detach()))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    assert firsts[0] == pytest.approx(4.2, abs=0.3)  # ln 64 is 4.16
+    assert firsts[-1] < 1.0
+    total, entropy = model.loss(ids)  # no weight, no cost
+    torch.testing.assert_close(total, entropy)
+
+
+def test_yarn_leaves_fast_channels_and_stretches_slow_ones():
+    plain, stretched = (rotary_frequencies(FAMILIES[name]) for name in ("qwen3", "qwen3, YaRN"))
+    assert stretched[0] == plain[0]
+    assert float(stretched[-1]) == pytest.approx(float(plain[-1]) / 4)
+
+
+def test_latent_attention_scales_with_its_stretch():
+    shape = FAMILIES["deepseek_v3, groups and YaRN"]
+    assert attention_scale(replace(shape, rope_scaling=None)) == pytest.approx(10**-0.5)
+    assert attention_scale(shape) == pytest.approx(10**-0.5 * (0.1 * 0.7 * 1.3862944 + 1) ** 2)
+
+
+def test_a_cache_of_latents_is_small():
+    shape = Shape(**LATENT, **V3)
+    cache = Cache(shape, 1, 32, torch.device("cpu"), torch.float32)
+    assert sum(part.numel() for part in cache.parts) == 32 * shape.layers * (12 + 4)
+
+
+def test_every_expert_but_the_needed_ones_is_dropped_by_top_p():
+    from sparsedial.model.router import within
+
+    gates = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1]])
+    assert within(gates, 0.6).tolist() == [[1, 1, 0], [0, 1, 0]]
+    assert within(gates, 0.5).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert within(gates, 1.0).tolist() == [[1, 1, 1], [1, 1, 1]]

@@ -7,13 +7,14 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sparsedial.errors import UserError
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
-from sparsedial.store import RunStore
+from sparsedial.store import RunStore, read_json
 from sparsedial.sweep.execute import execute, finish, read_metrics
 from sparsedial.training.loop import train_steps
 from sparsedial.training.optimizer import make_optimizer
@@ -119,7 +120,103 @@ def test_the_schedule_rises_stays_and_falls():
     assert recipe.bias_rate(99) == 0.0
 
 
-@pytest.mark.parametrize("changes", [{"learning_rate": 0}, {"steps": 0}, {"dtype": "int8"}, {"decay_share": 0.99}])
+def test_the_cosine_falls_to_a_tenth():
+    recipe = replace(RECIPE, steps=100, schedule="cosine")
+    assert recipe.rate(0) == pytest.approx(0.01 / 5)
+    assert recipe.rate(52) == pytest.approx(0.01 * 0.55, rel=0.02)
+    assert recipe.rate(99) == pytest.approx(0.001)
+    assert recipe.trunk_steps == 0
+
+
+def test_multi_token_prediction_weighs_less_late():
+    recipe = replace(RECIPE, steps=100)
+    assert (recipe.prediction_weight(0), recipe.prediction_weight(99)) == (0.3, 0.1)
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"schedule": "cosine"}, {"width_base": 8}])
+def test_a_tiny_model_learns_by_every_recipe(small_text, changes):
+    model, recipe = initialise(LADDER.shape(16, 8), 0), replace(RECIPE, **changes)
+    losses = [step.loss for step in train_steps(model, make_optimizer(model, recipe), small_text, recipe)]
+    assert losses[-1] < losses[0] - 1.2
+
+
+def test_a_run_goes_on_from_the_trunk_of_a_shorter_one_bit_for_bit(small_text, tmp_path: Path):
+    alone, shared = RunStore(tmp_path / "alone"), RunStore(tmp_path / "shared")
+    short, long = (job_of(small_text, warmup_steps=4, steps=steps) for steps in (40, 100))
+    assert short.trunk == long.trunk
+    assert short.trunk != job_of(small_text, warmup_steps=5, steps=40).trunk
+    expected = [finish(execute(job, small_text, alone)).record() for job in (short, long)]
+    records = [finish(execute(job, small_text, shared, keep_trunk=True)).record() for job in (short, long)]
+    assert [record["trunk_steps_shared"] for record in records] == [0, short.recipe.trunk_steps]
+    for mine, theirs in zip(records, expected, strict=True):
+        assert mine["validation_loss"] == theirs["validation_loss"]
+        assert mine["hash"] == theirs["hash"]
+        assert mine["trunk"] == records[0]["trunk"]
+
+
+def test_a_longer_trunk_than_a_run_has_is_not_taken(small_text, tmp_path: Path):
+    store = RunStore(tmp_path)
+    long, short = (job_of(small_text, warmup_steps=4, steps=steps) for steps in (100, 40))
+    finish(execute(long, small_text, store, keep_trunk=True))
+    assert finish(execute(short, small_text, store)).record()["trunk_steps_shared"] == 0
+
+
+def test_a_loss_spike_is_undone_and_its_batch_left_out(small_text, tmp_path: Path, monkeypatch):
+    """The same run on a text whose batch 80 is poisoned ends as if that batch had not been there."""
+    from sparsedial.training import loop
+
+    job = job_of(small_text, steps=120, spike_sigmas=8.0)
+    clean = loop.batch
+
+    def poisoned(text, *, seed, step, batch, context):
+        ids = clean(text, seed=seed, step=step, batch=batch, context=context)
+        return np.random.default_rng(0).permuted(ids % 7 * 36) if step == 80 else ids
+
+    def without(text, *, seed, step, batch, context):
+        return clean(text, seed=seed, step=step + (step >= 80), batch=batch, context=context)
+
+    monkeypatch.setattr(loop, "batch", poisoned)
+    record = finish(execute(job, small_text, RunStore(tmp_path / "poisoned"))).record()
+    monkeypatch.setattr(loop, "batch", without)
+    expected = finish(execute(job, small_text, RunStore(tmp_path / "without"))).record()
+    (event,) = record["events"]
+    assert (event["step"], event["batch_skipped"], event["back_to_step"]) == (80, 80, 64)
+    assert expected["events"] == []
+    assert record["validation_loss"] == expected["validation_loss"]
+    lines = read_metrics(RunStore(tmp_path / "poisoned"), job.hash)
+    assert [line["index"] for line in lines] == list(range(120))
+
+
+def test_a_guarded_run_that_was_left_ends_as_the_whole_one(small_text, tmp_path: Path):
+    job = job_of(small_text, steps=150, spike_sigmas=8.0)
+    whole, parts = RunStore(tmp_path / "whole"), RunStore(tmp_path / "parts")
+    expected = finish(execute(job, small_text, whole)).record()
+    list(islice(execute(job, small_text, parts, save_seconds=0.0), 100))
+    state = read_json(parts.unfinished(job.hash) / "state.json")
+    assert state["next_step"] == 64  # states lie where a spike may go back to
+    assert finish(execute(job, small_text, parts)).record()["validation_loss"] == expected["validation_loss"]
+
+
+def test_balance_is_read_along_the_run(small_text, tmp_path: Path):
+    store, job = RunStore(tmp_path), job_of(small_text)
+    finish(execute(job, small_text, store))
+    lines = read_metrics(store, job.hash)
+    assert {"max_over_mean", "dead_experts", "entropy", "bias_drift"} <= set(lines[0])
+    assert lines[-1]["bias_drift"] > 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 0},
+        {"steps": 0},
+        {"dtype": "int8"},
+        {"decay_share": 0.99},
+        {"optimizer": "sgd"},
+        {"schedule": "step"},
+        {"warmup_steps": 40},
+    ],
+)
 def test_impossible_recipes_are_refused(changes):
     with pytest.raises(UserError, match="recipe"):
         replace(RECIPE, **changes)

@@ -1,6 +1,8 @@
-"""The compiled AdamW is PyTorch's."""
+"""The compiled AdamW is PyTorch's; Muon's updates are near orthogonal; rates follow the width where they are told."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch
 from sparsedial.kernels import native
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
-from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, make_optimizer
+from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, make_optimizer, orthogonal, set_rate
 from sparsedial.training.recipe import Recipe
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
@@ -33,7 +35,7 @@ def test_compiled_adamw_equals_pytorchs(monkeypatch, threads):
             for parameter in pair:
                 parameter.grad = gradient.clone()
         for optimizer in (ours, theirs):
-            optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 0.01 / (step + 1)
+            set_rate(optimizer, 0.01 / (step + 1))
             optimizer.step()
     torch.set_num_threads(before)
     for (name, mine), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
@@ -47,3 +49,58 @@ def test_gradients_are_clipped_to_the_norm():
     assert clip_gradient(parameters, 1.0) == pytest.approx(2 * 2063**0.5)
     norm = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]).norm()
     assert float(norm) == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 20), (20, 6), (3, 7, 5)])
+def test_muons_update_has_singular_values_near_one_and_the_gradients_vectors(size):
+    x = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    y = orthogonal(x)
+    assert y.shape == x.shape
+    values = torch.linalg.svdvals(y)
+    assert values.min() > 0.3  # five steps leave the smallest ones below one
+    assert values.max() < 1.25
+    u, s, v = torch.linalg.svd(x, full_matrices=False)
+    along = (u.mT @ y @ v.mT).diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(along.abs(), torch.linalg.svdvals(y).sort(-1).values.flip(-1), atol=0.6, rtol=0)
+    assert (along > 0).all()
+    assert len(s)
+
+
+def test_muon_takes_hidden_matrices_and_leaves_the_rest_to_adamw():
+    model = initialise(Ladder(vocab_size=64, context=16).shape(16, 8), 0)
+    optimizer = make_optimizer(model, replace(RECIPE, optimizer="muon"))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    muon, adamw = ({names[p] for g in part.param_groups for p in g["params"]} for part in optimizer.parts)
+    assert muon | adamw == set(names.values())
+    assert not muon & adamw
+    assert "blocks.0.feed_forward.w_in_EDH" in muon
+    assert {"embedding_VD", "blocks.0.feed_forward.w_router_DE", "norm_D"} <= adamw
+
+
+def test_muon_takes_matrices_that_lie_side_by_side_apart():
+    """The update of the queries' columns is the same whatever the keys' gradient."""
+    shape = Ladder(vocab_size=64, context=16).shape(16, 0)
+    moved = []
+    for factor in (1.0, 100.0):
+        model = initialise(shape, 0)
+        weight = model.blocks[0].attention.w_qkv_DQ
+        before = weight.detach().clone()
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+        weight.grad[:, 16:32] *= factor
+        make_optimizer(model, replace(RECIPE, optimizer="muon")).step()
+        moved.append(weight.detach() - before)
+    torch.testing.assert_close(moved[0][:, :16], moved[1][:, :16])
+
+
+def test_rates_of_matrices_fall_with_width_where_a_base_is_given():
+    shape = Ladder(vocab_size=64, context=16).shape(32, 8)
+    model = initialise(shape, 0)
+    optimizer = make_optimizer(model, replace(RECIPE, width_base=16))
+    set_rate(optimizer, 0.01)
+    rates = {name: group["lr"] for name, p in model.named_parameters() for group in optimizer.param_groups
+             if any(p is q for q in group["params"])}  # fmt: skip
+    assert rates["blocks.0.feed_forward.w_in_EDH"] == rates["blocks.0.feed_forward.w_router_DE"] == 0.005
+    assert rates["embedding_VD"] == rates["norm_D"] == 0.01
+    plain = make_optimizer(model, RECIPE)
+    set_rate(plain, 0.01)
+    assert {group["lr"] for group in plain.param_groups} == {0.01}

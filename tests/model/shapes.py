@@ -1,0 +1,70 @@
+"""Small shapes of every family, and models whose norms and biases are not at their start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from sparsedial.model.transformer import Transformer, initialise
+from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.shape import RopeScaling, Shape
+
+SPARSE = Ladder(vocab_size=64, context=32).shape(16, 8)
+DENSE = Ladder(vocab_size=64, context=32).shape(16, 0)
+GROUPED = replace(DENSE, heads=4, kv_heads=2, head_dim=4)
+SMALL = {"layers": 2, "d_model": 16, "heads": 4, "kv_heads": 2, "head_dim": 4, "vocab_size": 64, "context": 32}
+EXPERTS = {"d_ff": 0, "experts": 8, "top_k": 2, "d_expert": 8}
+LATENT = {
+    **SMALL, "kv_heads": 4, "head_dim": 10, "kv_lora_rank": 12, "nope_head_dim": 6, "rope_head_dim": 4, "v_head_dim": 5,
+    "layers": 3, "dense_layers": 1, **EXPERTS, "d_ff": 24, "shared_experts": 2, "tied_embeddings": False,
+}  # fmt: skip
+V3 = {"gate": "sigmoid", "routing_bias": True, "routed_scaling": 2.5}
+YARN = RopeScaling(kind="yarn", factor=4.0, original_context=8, mscale=1.0, mscale_all_dim=0.7, beta_fast=2.0)
+FAMILIES = {
+    "llama": Shape(**SMALL, d_ff=40),
+    "llama, stretched as Llama 3.1": Shape(
+        **SMALL, d_ff=40, rope_scaling=RopeScaling(kind="llama3", factor=8.0, original_context=16)
+    ),
+    "llama, stretched evenly": Shape(
+        **SMALL, d_ff=40, rope_scaling=RopeScaling(kind="linear", factor=2.0, original_context=16)
+    ),
+    "qwen3": Shape(**SMALL, d_ff=40, qk_norm="head", tied_embeddings=True),
+    "qwen3, windows from the second layer on": Shape(
+        **{**SMALL, "layers": 3}, d_ff=40, qk_norm="head", window=5, full_layers=1
+    ),
+    "qwen3, YaRN": Shape(
+        **SMALL, d_ff=40, qk_norm="head", rope_scaling=RopeScaling(kind="yarn", factor=4.0, original_context=8)
+    ),
+    "mixtral": Shape(**SMALL, **EXPERTS),
+    "mixtral, with a window": Shape(**SMALL, **EXPERTS, window=6),
+    "olmoe": Shape(**SMALL, **EXPERTS, qk_norm="full", normalize_gates=False),
+    "qwen3_moe": Shape(**SMALL, **EXPERTS, qk_norm="head"),
+    "qwen3_moe, some layers dense": Shape(
+        **{**SMALL, "layers": 4, **EXPERTS, "d_ff": 24}, qk_norm="head", dense_layers=1, dense_places=(2,)
+    ),
+    "glm4_moe": SPARSE,
+    "glm4_moe, first layer dense": replace(SPARSE, dense_layers=1, d_ff=24, layers=3),
+    "deepseek_v2, queries as they are": Shape(**LATENT, normalize_gates=False),
+    "deepseek_v2, groups and scaling": Shape(
+        **LATENT, q_lora_rank=9, normalize_gates=False, expert_groups=4, kept_groups=2, routed_scaling=16.0
+    ),
+    "deepseek_v3": Shape(**LATENT, **V3, q_lora_rank=9),
+    "deepseek_v3, groups and YaRN": Shape(
+        **LATENT, **V3, q_lora_rank=9, expert_groups=4, kept_groups=2, rope_scaling=YARN
+    ),
+}
+
+
+def shaken(shape: Shape) -> Transformer:
+    """A model whose norms and biases are not at their start, so that leaving one out shows."""
+    model = initialise(shape, 1)
+    make = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() < 2:
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=make))
+        for layer in model.sparse_feed_forwards:
+            if layer.bias_E is not None:
+                layer.bias_E.copy_(0.1 * torch.randn(layer.bias_E.shape, generator=make))
+    return model.eval()

@@ -1,0 +1,144 @@
+"""Checkpoint folders: whole or not there, verified, streamed, refused with a list."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparsedial.errors import UserError
+from sparsedial.model.checkpoint import load, save_checkpoint
+from sparsedial.shape.config import read_config
+from tests.model.shapes import DENSE, SPARSE, shaken
+
+IDS = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path):
+    model = shaken(SPARSE)
+    save_checkpoint(model, tmp_path / "c")
+    again = load(tmp_path / "c")
+    assert again.shape == SPARSE
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, file):
+    save_checkpoint(shaken(DENSE), tmp_path / "c")
+    path = tmp_path / "c" / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(UserError, match=file):
+        load(tmp_path / "c")
+
+
+def test_missing_unexpected_and_wrongly_shaped_tensors_are_listed(tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    save_checkpoint(shaken(DENSE), tmp_path / "c")
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    tensors = load_file(tmp_path / "c" / "model.safetensors")
+    tensors["model.extra"] = torch.zeros(1)
+    tensors["model.norm.weight"] = torch.zeros(3)
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, tmp_path / "c" / "model.safetensors")
+    with pytest.raises(UserError) as error:
+        load(tmp_path / "c")
+    for part in ("missing model.layers.0.mlp.up_proj.weight", "unexpected model.extra", "model.norm.weight is [3]"):
+        assert part in error.value.problem
+
+
+def test_weights_are_never_read_from_pickles(tmp_path: Path):
+    save_checkpoint(shaken(DENSE), tmp_path / "c")
+    (tmp_path / "c" / "model.safetensors").rename(tmp_path / "c" / "pytorch_model.bin")
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    with pytest.raises(UserError, match="no safetensors file"):
+        load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, value):
+    from safetensors.torch import load_file, save_file
+
+    save_checkpoint(shaken(DENSE), tmp_path / "c")
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    tensors = load_file(tmp_path / "c" / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 2] = value
+    save_file(tensors, tmp_path / "c" / "model.safetensors")
+    with pytest.raises(UserError, match=r"layers.1.mlp.up_proj.weight holds values that are not finite"):
+        load(tmp_path / "c")
+
+
+@torch.no_grad()
+def test_shards_and_their_index_make_one_model(tmp_path: Path):
+    from transformers import AutoModelForCausalLM
+
+    model = shaken(SPARSE)
+    save_checkpoint(model, tmp_path / "c", shard_bytes=20_000)
+    shards = sorted(path.name for path in (tmp_path / "c").glob("*.safetensors"))
+    assert len(shards) > 2
+    assert shards[0] == f"model-00001-of-{len(shards):05}.safetensors"
+    assert torch.equal(load(tmp_path / "c")(IDS), model(IDS))
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "c", dtype=torch.float32).eval()
+    torch.testing.assert_close(theirs(IDS).logits, model(IDS), atol=1e-5, rtol=1e-5)
+    (tmp_path / "c" / shards[1]).unlink()
+    with pytest.raises(UserError, match=shards[1]):
+        load(tmp_path / "c")
+
+
+def test_an_index_names_files_of_its_own_folder_alone(tmp_path: Path):
+    save_checkpoint(shaken(DENSE), tmp_path / "c", shard_bytes=5_000)
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    index = tmp_path / "c" / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"] = dict.fromkeys(content["weight_map"], "../c/model-00001-of-00002.safetensors")
+    index.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="not there"):
+        load(tmp_path / "c")
+
+
+@torch.no_grad()
+def test_a_shape_of_no_family_is_read_here_and_refused_elsewhere(tmp_path: Path):
+    from transformers import AutoConfig
+
+    shape = replace(SPARSE, logit_cap=20.0, top_p=0.7)
+    model = shaken(shape)
+    save_checkpoint(model, tmp_path / "c")
+    assert read_config(tmp_path / "c") == shape
+    assert torch.equal(load(tmp_path / "c")(IDS), model(IDS))
+    with pytest.raises(ValueError, match="sparsedial"):
+        AutoConfig.from_pretrained(tmp_path / "c")
+
+
+def test_reading_takes_no_more_memory_than_the_model_and_its_largest_tensor(tmp_path: Path):
+    """In a process of its own: what it takes above what it had with everything imported."""
+    shape = replace(SPARSE, d_model=256, heads=4, kv_heads=4, head_dim=64, d_expert=512, experts=32, vocab_size=30_000)
+    save_checkpoint(shaken(shape), tmp_path / "c", shard_bytes=30e6)
+    code = """
+import sys
+from pathlib import Path
+from sparsedial.model.checkpoint import load
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+load(Path(sys.argv[2]))
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+before = peak()
+model = load(Path(sys.argv[1]))
+sizes = [tensor.nbytes for tensor in model.state_dict().values()]
+print(peak() - before, sum(sizes), max(sizes))
+"""
+    save_checkpoint(shaken(DENSE), tmp_path / "warm")
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "c"), str(tmp_path / "warm")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    taken, model, largest = map(int, answer.stdout.split())
+    assert taken < model + largest
