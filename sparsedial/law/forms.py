@@ -57,6 +57,13 @@ def _sparsity_and_tokens(exponents: np.ndarray, columns: Columns) -> list[Any]:
     return [_one(columns), sized, columns["tokens"] ** -beta * ratio**nu]
 
 
+def _sparsity_by_tokens(exponents: np.ndarray, columns: Columns) -> list[Any]:
+    alpha, beta, mu, nu = exponents
+    power = mu + nu * np.log(columns["tokens"] / 1e6)
+    sized = columns["active_parameters"] ** -alpha * experts_per_choice(columns) ** -power
+    return [_one(columns), sized, columns["tokens"] ** -beta]
+
+
 def _abnar(exponents: np.ndarray, columns: Columns) -> list[Any]:
     alpha, beta, gamma, delta, lam = exponents
     size, tokens, active = columns["total_parameters"], columns["tokens"], 1 - columns["sparsity"]
@@ -189,6 +196,17 @@ FORMS = {
             source="ours: sparser models need more tokens, as in Ludziejewski et al. 2025 (arXiv 2502.05172)",
         ),
         Form(
+            name="sparsity_by_tokens",
+            says="e + a / (active_parameters^alpha x^(mu + nu ln(tokens/1e6))) + b / tokens^beta, x = 1/(1 - sparsity)",
+            variables=("active_parameters", "tokens", "sparsity"),
+            exponents=("alpha", "beta", "mu", "nu"),
+            bounds=(POWER, POWER, (-0.5, 1.5), (-0.3, 0.3)),
+            starts=(SIZE_STARTS, SIZE_STARTS, (0.1,), (0.0, 0.05)),
+            scales=("e", "a", "b"),
+            terms=_sparsity_by_tokens,
+            source="ours: what sparsity saves grows with tokens, as in Ludziejewski et al. 2025 (arXiv 2502.05172)",
+        ),
+        Form(
             name="abnar",
             says="a / N^alpha + b / D^beta + c / (1-S)^lambda + d / ((1-S)^delta N^gamma) + e",
             variables=("total_parameters", "tokens", "sparsity"),
@@ -266,5 +284,6 @@ STUDY_FORMS = (  # simplest first
     "chinchilla_times_sparsity",
     "clark_saturating",
     "sparsity_and_tokens",
+    "sparsity_by_tokens",
     "abnar",
 )

@@ -1,6 +1,6 @@
 """Text out: one token after another from a model, with a cache.
 
-B sequences (here 1), S positions, V vocabulary.
+B sequences, S positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
-from sparsedial.model.attention import Cache
 from sparsedial.model.transformer import Transformer
+from sparsedial.serving.decoder import Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,6 @@ def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
     return share_V
 
 
-@torch.no_grad()
 def generate(
     model: Transformer, prompt: Sequence[int], tokens: int, sampling: Sampling, end_token: int | None = None
 ) -> Iterator[int]:
@@ -68,27 +67,51 @@ def generate(
 
     Raises: UserError for an empty prompt, or an id outside the vocabulary.
     """
-    if not prompt:
-        raise UserError("generate: the prompt holds no token", hint="give at least one character")
-    device = model.embedding_VD.device
-    generator = torch.Generator().manual_seed(sampling.seed)
-    context = model.shape.context
-    ids = list(prompt)
-    new = ids[-context:]  # positions that the cache does not hold yet
-    cache = _empty_cache(model)
-    for _ in range(tokens):
-        if cache.filled + len(new) > context:
-            new = ids[-max(1, context // 2) :]
-            cache = _empty_cache(model)
-        logits_BSV = model(torch.tensor([new], device=device), cache=cache)
-        share_V = probabilities(logits_BSV[0, -1].float().cpu(), sampling)
-        token = int(torch.multinomial(share_V, 1, generator=generator))
-        if token == end_token:
+    for (token,) in generate_together(model, [prompt], tokens, sampling, end_token):
+        if token is None:
             return
-        ids.append(token)
-        new = [token]
         yield token
 
 
-def _empty_cache(model: Transformer) -> Cache:
-    return Cache(model.shape, 1, model.shape.context, model.embedding_VD.device, model.embedding_VD.dtype)
+def generate_together(
+    model: Transformer, prompts: Sequence[Sequence[int]], tokens: int, sampling: Sampling, end_token: int | None = None
+) -> Iterator[list[int | None]]:
+    """Yield the next id of every prompt, up to `tokens` times; None from a sequence's end token on.
+
+    Sequence b draws with seed + b, so it goes on as it would alone.
+
+    Raises: UserError for an empty prompt, or an id outside the vocabulary.
+    """
+    if not all(prompts) or not prompts:
+        raise UserError("generate: the prompt holds no token", hint="give at least one character")
+    draws = [torch.Generator().manual_seed(sampling.seed + number) for number in range(len(prompts))]
+    context, device = model.shape.context, model.embedding_VD.device
+    ids = [list(prompt) for prompt in prompts]
+    ended = [False] * len(prompts)
+    decoder, logits_BV = _read_again(model, ids, context)
+    for _ in range(tokens):
+        drawn: list[int | None] = []
+        for number, draw in enumerate(draws):
+            share_V = probabilities(logits_BV[number].float().cpu(), sampling)
+            token = int(torch.multinomial(share_V, 1, generator=draw))
+            ended[number] |= token == end_token
+            drawn.append(None if ended[number] else token)
+            ids[number].append(token)
+        yield drawn
+        if all(ended):
+            return
+        if decoder.cache.filled == context:
+            decoder, logits_BV = _read_again(model, ids, max(1, context // 2))
+        else:
+            logits_BV = decoder.read(torch.tensor([[row[-1]] for row in ids], device=device))
+
+
+def _read_again(model: Transformer, ids: Sequence[Sequence[int]], most: int) -> tuple[Decoder, Tensor]:
+    """A decoder that has read the last `most` ids of every sequence, the shorter ones padded on their left."""
+    device = model.embedding_VD.device
+    last = [row[-most:] for row in ids]
+    length = max(map(len, last))
+    ids_BS = torch.tensor([[row[0]] * (length - len(row)) + list(row) for row in last], device=device)
+    real_BS = torch.tensor([[False] * (length - len(row)) + [True] * len(row) for row in last], device=device)
+    decoder = Decoder(model, len(ids), model.shape.context)
+    return decoder, decoder.read(ids_BS, None if bool(real_BS.all()) else real_BS)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparsedial.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateSettings:
@@ -21,6 +23,16 @@ class GenerateSettings:
         default=1.0, metadata={"metavar": "P", "help": "draw from the likeliest tokens up to this share"}
     )
     seed: int = field(default=0, metadata={"metavar": "N", "help": "of the drawing"})
+    speculate: bool = field(
+        default=False, metadata={"help": "draft by multi-token prediction: the likeliest text, in fewer passes"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.speculate and self.temperature:
+            raise UserError(
+                f"generate: --speculate gives the likeliest text, not one drawn at temperature {self.temperature:g}",
+                hint="add --temperature 0",
+            )
 
 
 def generate(settings: GenerateSettings) -> dict[str, Any]:
@@ -31,6 +43,7 @@ def generate(settings: GenerateSettings) -> dict[str, Any]:
     from sparsedial.model.checkpoint import load
     from sparsedial.serving.generation import Sampling
     from sparsedial.serving.generation import generate as generate_ids
+    from sparsedial.serving.speculation import Drafts, speculate
     from sparsedial.text.tokenizer import load_tokenizer
 
     sampling = Sampling(
@@ -40,11 +53,16 @@ def generate(settings: GenerateSettings) -> dict[str, Any]:
     tokenizer = load_tokenizer(settings.checkpoint)
     prompt = tokenizer.encode(settings.prompt.encode()).tolist()
     began = time.perf_counter()
-    new = list(generate_ids(model, prompt, settings.tokens, sampling, tokenizer.end_token))
+    drafts = Drafts()
+    if settings.speculate:
+        new = list(speculate(model, prompt, settings.tokens, tokenizer.end_token, drafts))
+    else:
+        new = list(generate_ids(model, prompt, settings.tokens, sampling, tokenizer.end_token))
     return {
         "prompt": settings.prompt,
         "text": tokenizer.decode(new),
         "prompt_tokens": len(prompt),
         "tokens": len(new),
         "seconds": time.perf_counter() - began,
+        "drafts": {"made": drafts.made, "accepted": drafts.accepted} if settings.speculate else None,
     }

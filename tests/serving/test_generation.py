@@ -2,16 +2,97 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sparsedial.errors import UserError
+from sparsedial.kernels import native
 from sparsedial.model.transformer import initialise
-from sparsedial.serving.generation import Sampling, generate, probabilities
+from sparsedial.serving.decoder import Decoder, compiles
+from sparsedial.serving.generation import Sampling, generate, generate_together, probabilities
+from sparsedial.serving.speculation import Drafts, speculate
 from sparsedial.shape.ladder import Ladder
+from tests.model.shapes import DENSE, FAMILIES, GROUPED, SPARSE, shaken
 
 MODEL = initialise(Ladder(vocab_size=64, context=24).shape(16, 8), 0).eval()
 GREEDY = Sampling(temperature=0.0)
+
+
+def greedy_by_hand(model, ids: list[int], count: int) -> list[int]:
+    """The likeliest tokens, reading everything anew for each."""
+    ids = list(ids)
+    with torch.no_grad():
+        for _ in range(count):
+            ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+    return ids[-count:]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_decodes_as_it_reads(family, threads):
+    model = shaken(FAMILIES[family])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    assert list(generate(model, [3, 14, 15], 20, GREEDY)) == greedy_by_hand(model, [3, 14, 15], 20)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", [SPARSE, DENSE, GROUPED, FAMILIES["olmoe"], FAMILIES["mixtral, with a window"]])
+@torch.no_grad()
+def test_compiled_decoding_gives_the_models_logits(shape, threads):
+    """Three sequences of other lengths, padded on their left."""
+    model = shaken(shape)
+    ids = torch.randint(64, (3, 20), generator=torch.Generator().manual_seed(0))
+    real = torch.arange(20) >= torch.tensor([[0], [4], [9]])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    decoder = Decoder(model, 3, 32)
+    decoder.read(ids[:, :12], real[:, :12])
+    for place in range(12, 20):
+        got = decoder.read(ids[:, place : place + 1])
+        expected = model(ids[:, : place + 1], real_BS=real[:, : place + 1])[:, -1]
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    torch.set_num_threads(before)
+    assert compiles(model) == (native.module is not None)
+
+
+def test_sequences_go_on_together_as_each_would_alone():
+    prompts = [[3, 14, 15, 9, 2], [6], [5, 3, 5]]
+    sampling = Sampling(temperature=1.0, seed=5)
+    together = list(generate_together(MODEL, prompts, 40, sampling))  # beyond the context
+    for number, prompt in enumerate(prompts):
+        alone = generate(MODEL, prompt, 15, Sampling(temperature=1.0, seed=5 + number))
+        assert [row[number] for row in together[:15]] == list(alone)
+
+
+@pytest.mark.parametrize("length", [10, 40])
+def test_self_speculation_gives_the_greedy_text(length):
+    """Also where drafts are right: a model and module that have learnt a text that repeats."""
+    model = initialise(replace(SPARSE, mtp_layers=1), 0)
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8] * 4])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for steps in (0, 60):
+        for _ in range(steps):
+            total, _ = model.loss(ids, mtp_weight=1.0)
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+        drafts = Drafts()
+        for prompt in ([1, 2, 3], [9], [4, 4]):
+            text = list(speculate(model, prompt, length, drafts=drafts))
+            assert text == list(generate(model, prompt, length, GREEDY))
+        if steps:
+            assert drafts.accepted > 0.3 * drafts.made
+        else:
+            assert drafts.accepted < drafts.made
+
+
+def test_a_model_without_a_drafting_module_is_refused():
+    with pytest.raises(UserError, match="no module to draft with"):
+        next(iter(speculate(MODEL, [1], 2)))
 
 
 @torch.no_grad()

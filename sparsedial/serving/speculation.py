@@ -1,0 +1,112 @@
+"""Self-speculation: a multi-token-prediction module drafts a token, the model checks it; the output is the model's own.
+
+B sequences (here 1), S positions, D d_model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sparsedial.errors import UserError
+from sparsedial.model.attention import Cache, Place
+from sparsedial.model.transformer import Prediction, Routing, Transformer
+from sparsedial.serving.generation import Sampling, generate
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass
+class Drafts:
+    """How many drafts there were, and how many were right."""
+
+    made: int = 0
+    accepted: int = 0
+
+
+@torch.no_grad()
+def speculate(
+    model: Transformer, prompt: Sequence[int], tokens: int, end_token: int | None = None, drafts: Drafts | None = None
+) -> Iterator[int]:
+    """Yield the likeliest next ids, exactly those of greedy decoding, checking a drafted one in each pass.
+
+    Where the model's context is full it goes on without drafts.
+
+    Raises: UserError for an empty prompt, or a model without a module of multi-token prediction.
+
+    Source: DeepSeek-V3 (arXiv 2412.19437), section 5.4.3; Leviathan et al. 2023 (arXiv 2211.17192)
+    """
+    if not prompt:
+        raise UserError("generate: the prompt holds no token", hint="give at least one character")
+    if not len(model.predictions):
+        raise UserError("generate: this model has no module to draft with", hint="leave out --speculate")
+    drafts = Drafts() if drafts is None else drafts
+    run = _Run(model)
+    ids, last = list(prompt), len(prompt) + tokens
+    if len(ids) + 2 > model.shape.context:
+        yield from generate(model, ids, tokens, GREEDY, end_token)
+        return
+    stream_BSD, best = run.read(ids)
+    token = best[-1]
+    while len(ids) < last:
+        if token == end_token:
+            return
+        yield token
+        ids.append(token)
+        if run.cache.filled + 2 > model.shape.context:
+            yield from generate(model, ids, last - len(ids), GREEDY, end_token)
+            return
+        draft = run.draft(stream_BSD, token)
+        drafts.made += 1
+        stream_BSD, best = run.read([token, draft])
+        if best[0] == draft and len(ids) < last:
+            drafts.accepted += 1
+            if draft == end_token:
+                return
+            yield draft
+            ids.append(draft)
+            run.known.append(draft)
+            token = best[1]
+        else:
+            run.cache.shrink(run.cache.filled - 1)
+            stream_BSD = stream_BSD[:, :1]
+            token = best[0]
+
+
+class _Run:
+    """A model and its drafting module with their cache."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model, module = model, model.predictions[0]
+        assert isinstance(module, Prediction)
+        self.module = module
+        table = model.table_VD
+        self.cache = Cache(model.shape, 1, model.shape.context, table.device, table.dtype)
+        self.known: list[int] = []  # tokens after those whose stream the module has read
+        self.drafted = 0  # positions that the module has read
+
+    def read(self, ids: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """The stream at new tokens, and the likeliest token after each."""
+        ids_BS = torch.tensor([list(ids)], device=self.model.embedding_VD.device)
+        if not self.cache.filled:
+            self.known = list(ids[1:])
+        stream_BSD = self.model.stream(ids_BS, self.model.place(ids_BS, self.cache), Routing())
+        return stream_BSD, self.model.logits(stream_BSD, self.model.norm_D)[0].argmax(1).tolist()
+
+    def draft(self, stream_BSD: Tensor, token: int) -> int:
+        """The token after `token`, which follows the last position of the stream."""
+        model, count = self.model, stream_BSD.shape[1]
+        following = [*self.known, token]
+        self.known = []
+        start, end = self.drafted, self.drafted + count
+        assert len(following) == count
+        next_BS = torch.tensor([following], device=stream_BSD.device)
+        rotary = (model.cosine_SC[start:end], model.sine_SC[start:end])
+        place = Place(start=start, rotary=rotary, cache=self.cache, real_BP=None)
+        x_BSD = self.module(stream_BSD, functional.embedding(next_BS, model.embedding_VD), place, Routing())
+        self.drafted = end
+        return int(model.logits(x_BSD[:, -1:], self.module.norm_D).argmax())
