@@ -1,4 +1,4 @@
-"""Training runs for comparisons: done once and found again, on one thread each, as many at a time as there are cores."""
+"""Training runs for comparisons: done once and found again, one thread each, as many at a time as there are cores."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -395,7 +395,7 @@ def _write_tuned(kept: dict[str, Any]) -> None:
 
 def _tune(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
     """The fastest candidates for the row kernels and for the outer products, measured one after the other."""
-    from triton.testing import do_bench
+    from triton.testing import do_bench  # pyright: ignore[reportMissingImports]
 
     x_TD, w_in_EDH, w_out_EFD = (tensor.detach().clone().requires_grad_() for tensor in (x_TD, w_in_EDH, w_out_EFD))
     gates_TK = torch.rand(chosen_TK.shape, device=x_TD.device, dtype=x_TD.dtype, requires_grad=True)
