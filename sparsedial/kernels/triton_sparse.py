@@ -275,7 +275,7 @@ class _Fused(torch.autograd.Function):
         tiles: dict[str, Tiles] = ctx.tiles
         (tokens, top_k), (_, width, d_model) = gates_TK.shape, w_out_EFD.shape
         dy_TD, rows, blocks = dy_TD.contiguous(), tokens * top_k, len(expert_of_block_B)
-        parts = triton.cdiv(width, tiles["rows"].columns)
+        parts = _blocks(width, tiles["rows"].columns)
         dh_PH, a_PF = torch.empty_like(h_PH), h_PH.new_empty(rows, width)
         dgate_parts = torch.empty(rows, parts, device=dy_TD.device)
         dx_RD = dy_TD.new_empty(rows, d_model)
@@ -298,6 +298,10 @@ class _Fused(torch.autograd.Function):
         return dx_RD.view(tokens, top_k, d_model).sum(1), dw_in_EDH, dw_out_EFD, None, dgates_TK, None
 
 
+def _blocks(size: int, of: int) -> int:
+    return -(-size // of)
+
+
 def _on(tensor: Tensor) -> Any:
     """The tensor's device as the current one, which Triton launches on."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else torch.autograd.profiler.record_function("triton")
@@ -311,7 +315,7 @@ def _run(kernel: Any, grid: tuple[int, ...], tiles: Tiles, *arguments: Any, **co
 
 def _launch(kernel: Any, size: tuple[int, int], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
     """Over blocks of rows, and of `size[1]` columns."""
-    _run(kernel, (size[0], triton.cdiv(size[1], tiles.columns)), tiles, *arguments, **constants)
+    _run(kernel, (size[0], _blocks(size[1], tiles.columns)), tiles, *arguments, **constants)
 
 
 def _launch_outer(
@@ -325,7 +329,7 @@ def _launch_outer(
     tiles: Tiles,
 ) -> None:
     experts, left_size, right_size = dw.shape
-    grid = (experts, triton.cdiv(left_size, tiles.rows), triton.cdiv(right_size, tiles.columns))
+    grid = (experts, _blocks(left_size, tiles.rows), _blocks(right_size, tiles.columns))
     sides = {"LEFT_BY_TOKEN": by_token[0], "RIGHT_BY_TOKEN": by_token[1]}
     _run(_outer_kernel, grid, tiles, left, right, dw, row_of_place_P, ends_E, top_k, left_size, right_size, **sides)
 
