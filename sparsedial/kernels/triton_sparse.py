@@ -7,6 +7,8 @@ T tokens, K chosen experts, R = T*K routed rows (row r is choice r % K of token 
 F d_expert, H = 2F (gate half first), P places in sorted order, B blocks of places.
 """
 
+# pyright: reportGeneralTypeIssues=false
+# (a kernel called from a kernel never returns to Python, and so Triton types it)
 from __future__ import annotations
 
 import json
