@@ -19,6 +19,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def _errors(record: dict[str, Any]) -> str:
+    return (
+        f"{_percent(record['median_relative_error'])} in the median, {_percent(record['max_relative_error'])} at worst"
+    )
+
+
 def count_table(result: dict[str, Any]) -> str:
     """Parameters, FLOPs and bytes of a model."""
     sparsity = result["sparsity"]
@@ -95,10 +101,7 @@ def _law_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         return [*rows, ("law", f"refused: {law['refused']}")]
     held = law["held_out"]
     if held:
-        error = (
-            f"{_percent(held['median_relative_error'])} in the median, {_percent(held['max_relative_error'])} at worst"
-        )
-        rows.append(("law", f"{law['form']}; held-out budget predicted within {error}"))
+        rows.append(("law", f"{law['form']}; held-out budget predicted within {_errors(held)}"))
     band = result["near_optimal"]["sparsity"]
     if band:
         rows.append(
@@ -123,11 +126,35 @@ def fit_table(result: dict[str, Any]) -> str:
     rows.append(("spread", f"{_percent(result['rmse_log_loss'])} of the loss"))
     held = result["held_out"]
     if held:
-        error = (
-            f"{_percent(held['median_relative_error'])} in the median, {_percent(held['max_relative_error'])} at worst"
-        )
-        rows.append(("held out", f"{held['runs']} runs, predicted within {error}"))
+        rows.append(("held out", f"{held['runs']} runs, predicted within {_errors(held)}"))
+    if result["compared"]:
+        rows.append(("compared by", f"{result['compared']['rule']}; the simplest near the best is taken"))
+        for name, form in result["compared"]["forms"].items():
+            rows.append((f"  {name}", form["refused"] or _percent(form["rms_log_error"])))
     return _lines(rows)
+
+
+def profile_table(result: dict[str, Any]) -> str:
+    """How fast this machine trains, and how far off the profile is."""
+    memory, rows = result["memory"], result["rows"]
+    fastest = max(row["features"]["dense_flops"] / row["median_seconds"] for row in rows if not row["experts"])
+    return _lines(
+        [
+            ("machine", f"{result['machine']['processor']}, {result['threads']} threads, {result['dtype']}"),
+            ("dense steps", f"up to {fastest / 1e9:.3g} GFLOP/s at {result['batch']} x {result['context']} tokens"),
+            (
+                "time",
+                f"{len(rows)} shapes; each left out in turn is predicted within {_errors(result)}",
+            ),
+            (
+                "memory",
+                f"{len(memory['rows'])} runs of ten steps; each left out in turn is predicted within {_errors(memory)}",
+            ),
+            ("power", f"{result['watts']:.3g} W: {result['watts_source']}"),
+            ("written", result["out"]),
+            ("next", f"sparsedial plan --seconds 10d --device {result['out']}"),
+        ]
+    )
 
 
 def train_table(result: dict[str, Any]) -> str:
@@ -202,6 +229,7 @@ def plan_table(result: dict[str, Any]) -> str:
             f"{human_bytes(costs['memory_bytes'])} to train, {human_bytes(costs['serving_memory_bytes'])} to serve",
         )
     )
+    rows.append(("", f"to train: {costs['memory_source']}"))
     rival = result["dense_rival"]
     if rival:
         words = f"{human_count(rival['total_parameters'])}, {human_count(rival['tokens'])} tokens"
@@ -227,9 +255,10 @@ def plan_table(result: dict[str, Any]) -> str:
     rows += [("bound", bound) for bound in result["binding_constraints"]]
     rows += [(f"by {row['law']}", _other_words(row)) for row in result["other_laws"]]
     rows += [("mind", line) for line in result["warnings"]]
-    if "exported" in result:
-        rows += [("written", file) for file in result["exported"]["files"]]
-        rows += [("not expressed", line) for line in result["exported"]["not_expressed"]]
+    for item in result.get("exported", []):
+        rows.append(("written", f"{item['file']} for {item['written_for']}"))
+        rows.append(("use it with", item["command"]))
+        rows += [("not expressed", line) for line in item["not_expressed"]]
     return _lines(rows)
 
 
@@ -249,6 +278,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "count": count_table,
     "fit": fit_table,
     "plan": plan_table,
+    "profile": profile_table,
     "dial": lambda result: "",
     "train": train_table,
     "evaluate": evaluate_table,

@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsedial.errors import UserError
 from sparsedial.law.fit import Rows, fit, refusal
+from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
 
 WITHIN = 1.15  # a simpler form is kept while its error is at most this factor of the best
@@ -21,21 +22,21 @@ def select(rows: Rows, picked: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values[picked] for name, values in rows.items()}
 
 
-def compare(rows: Rows, forms: Sequence[str], seed: int = 0) -> tuple[str | None, dict[str, Any]]:
+def compare(
+    rows: Rows, forms: Sequence[str], seed: int = 0, held: np.ndarray | None = None
+) -> tuple[str | None, dict[str, Any]]:
     """The simplest of the forms (given simplest first) whose error on held-out runs is near the best.
 
-    Held out is the largest budget where two remain below it; else each run once, in folds. Near is within 15 %, or
-    within three tenths of the runs' own scatter: less than that is chance. Gives the form's name, None where none can
-    be fitted, and the error or the refusal of each.
+    Held out are the rows of the mask `held`, else the largest budget where two remain below it, else each run once, in
+    folds. Near is within 15 %, or within three tenths of the runs' own scatter: less than that is chance. Gives the
+    form's name, None where none can be fitted, and the error or the refusal of each.
     """
-    budgets = np.unique(rows["flops"])
-    by_budget = len(budgets) > 2
-    splits = [rows["flops"] == budgets[-1]] if by_budget else _folds(len(rows["loss"]), seed)
-    table: dict[str, Any] = {"rule": "largest budget held out" if by_budget else f"{FOLDS} folds of runs", "forms": {}}
+    rule, splits = _splits(rows, seed) if held is None else ("stated rows held out", [held])
+    table: dict[str, Any] = {"rule": rule, "forms": {}}
     errors: dict[str, float] = {}
     scatter: list[float] = []
     for form in forms:
-        reason = refusal(rows, form)
+        reason = _missing(rows, form) or refusal(rows, form)
         if reason is None:
             try:
                 errors[form], spread = _held_out_error(rows, form, splits, seed)
@@ -48,6 +49,18 @@ def compare(rows: Rows, forms: Sequence[str], seed: int = 0) -> tuple[str | None
     best = min(errors.values())
     near = max(WITHIN * best, best + SCATTER_SHARE * min(scatter))
     return next(form for form in forms if form in errors and errors[form] <= near), table
+
+
+def _missing(rows: Rows, form: str) -> str | None:
+    missing = [name for name in FORMS[form].variables if name not in rows]
+    return f"{form} needs a column '{missing[0]}'" if missing else None
+
+
+def _splits(rows: Rows, seed: int) -> tuple[str, list[np.ndarray]]:
+    budgets = np.unique(rows["flops"]) if "flops" in rows else np.empty(0)
+    if len(budgets) > 2:
+        return "largest budget held out", [rows["flops"] == budgets[-1]]
+    return f"{FOLDS} folds of runs", _folds(len(rows["loss"]), seed)
 
 
 def _folds(count: int, seed: int) -> list[np.ndarray]:

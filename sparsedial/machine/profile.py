@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from sparsedial.machine.energy import Meter
+from sparsedial.machine.memory import Memory, step_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
 from sparsedial.shape.counts import flops_by_part, total_parameters
 from sparsedial.shape.shape import Shape
 
+VALUE_BYTES = {"float32": 4, "bfloat16": 2}  # of an activation, by the dtype of training
 # What a step's time is made of; every coefficient is a time and cannot be negative.
 FEATURES = (
     "step",  # once a step: Python, optimizer calls
@@ -57,7 +59,7 @@ class Profile:
     watts_source: str
     metered: bool
     rows: tuple[dict[str, Any], ...]  # what was measured
-    process_bytes: float = 0.0  # memory of a process before it has a model
+    memory: Memory | None = None  # None where no peaks were measured: bytes are then counted alone
 
     def step_seconds(self, shape: Any, batch: int, context: int) -> Estimate:
         """Seconds of one training step."""
@@ -79,8 +81,10 @@ class Profile:
         return Estimate(value=seconds.value * self.watts, low=seconds.low * self.watts, high=seconds.high * self.watts)
 
     def memory_bytes(self, shape: Shape, batch: int, context: int) -> float:
-        """Bytes of a training process: itself, weights with gradient and two moments, activations kept."""
-        return self.process_bytes + training_bytes(shape, batch, context)
+        """Peak bytes of a training process as calibrated; uncalibrated the counted parts, without the process."""
+        if self.memory is None:
+            return float(step_bytes(shape, batch, context, VALUE_BYTES[self.dtype]).total)
+        return float(self.memory.bytes(shape, batch, context, VALUE_BYTES[self.dtype]))
 
     def record(self) -> dict[str, Any]:
         """The profile as `profile.json` holds it."""
@@ -91,6 +95,8 @@ class Profile:
         """The inverse of `record`; keys of the file itself are passed over."""
         names = Profile.__dataclass_fields__
         values = {key: value for key, value in record.items() if key in names}
+        memory = values.get("memory")
+        values["memory"] = memory and Memory.from_record(memory)
         return Profile(**{**values, "rows": tuple(values["rows"])})
 
 
@@ -115,17 +121,6 @@ def features(shape: Any, batch: int, context: int) -> dict[str, Any]:
     }
 
 
-def training_bytes(shape: Any, batch: int, context: int, value_bytes: int = 4) -> float:
-    """Weights, gradient and AdamW's two moments in fp32, and what the backward pass keeps."""
-    tokens = batch * context
-    attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim * 3 + shape.d_model * 4
-    dense = shape.d_model + 4 * shape.d_ff
-    routed = shape.top_k * (2 * shape.d_model + 4 * shape.d_expert) + 8 * shape.experts
-    sparse = shape.d_model + routed + 4 * shape.shared_experts * shape.d_expert
-    kept = shape.layers * attention + shape.dense_feed_forwards * dense + shape.sparse_layers * sparse
-    return 16.0 * total_parameters(shape) + float(value_bytes) * tokens * (kept + 3 * shape.vocab_size)
-
-
 def measure_profile(
     make_step: Callable[[Shape, int, int], Callable[[], None]],
     shapes: Sequence[Shape],
@@ -138,7 +133,7 @@ def measure_profile(
     threads: int,
     dtype: str,
     meter: Meter,
-    process_bytes: float = 0.0,
+    memory: Memory | None = None,
     rounds: int = 3,
 ) -> Profile:
     """Time a training step of each shape in turn and fit the model.
@@ -164,7 +159,7 @@ def measure_profile(
         watts_source=meter.source,
         metered=meter.metered,
         rows=rows,
-        process_bytes=process_bytes,
+        memory=memory,
     )
 
 

@@ -112,6 +112,8 @@ def costs_of(shape: Shape, tokens: float, costs: Costs, constraints: Constraints
     known: dict[str, Any] = {
         "flops": float(training_flops_per_token(shape, costs.context)) * tokens,
         "memory_bytes": float(costs.training_bytes(shape)),
+        "memory_parts": costs.memory_parts(shape).record(),
+        "memory_source": costs.memory_source,
         "serving_memory_bytes": serving_bytes(shape, constraints.serving_positions, constraints.serving_sequences),
     }
     if costs.machine is None:

@@ -9,7 +9,9 @@ import numpy as np
 
 from sparsedial.errors import UserError
 from sparsedial.machine.devices import UTILISATION, Device, summary
-from sparsedial.machine.profile import Profile, training_bytes
+from sparsedial.machine.memory import StepBytes, step_bytes
+from sparsedial.machine.profile import VALUE_BYTES as BYTES_OF
+from sparsedial.machine.profile import Profile
 from sparsedial.shape.counts import (
     active_parameters,
     cached_values_per_token,
@@ -17,7 +19,7 @@ from sparsedial.shape.counts import (
     training_flops_per_token,
 )
 
-VALUE_BYTES = 2  # bf16: weights when serving, activations when training
+VALUE_BYTES = 2  # bf16: weights when serving, activations when training on a named device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,34 @@ class Costs:
         return low, middle, high
 
     def training_bytes(self, shapes: Any) -> Any:
-        """Bytes to train on all devices together, a sequence each."""
-        return training_bytes(shapes, self.devices, self.context, VALUE_BYTES)
+        """Bytes to train on all devices together: as the Profile's runs calibrated them, else as counted."""
+        if isinstance(self.machine, Profile) and self.machine.memory is not None:
+            return self.machine.memory.bytes(shapes, self._sequences, self.context, self._value_bytes)
+        return self.memory_parts(shapes).total
+
+    def memory_parts(self, shapes: Any) -> StepBytes:
+        """The same as counted, part by part, without the process: a sequence a device, or the Profile's batch."""
+        return step_bytes(shapes, self._sequences, self.context, self._value_bytes)
+
+    @property
+    def _sequences(self) -> int:
+        return self.devices * (self.batch if isinstance(self.machine, Profile) else 1)
+
+    @property
+    def _value_bytes(self) -> int:
+        return BYTES_OF[self.machine.dtype] if isinstance(self.machine, Profile) else VALUE_BYTES
+
+    @property
+    def memory_source(self) -> str:
+        """Where the bytes of training come from, with their error where there is one."""
+        if isinstance(self.machine, Profile) and self.machine.memory is not None:
+            memory = self.machine.memory
+            return (
+                f"calibrated by {len(memory.rows)} runs of ten steps; each left out in turn was off by"
+                f" {100 * memory.median_relative_error:.2g} % in the median,"
+                f" {100 * memory.max_relative_error:.2g} % at most"
+            )
+        return "counted part by part, without the process itself; `sparsedial profile` calibrates it on a machine"
 
     @property
     def watts(self) -> float:

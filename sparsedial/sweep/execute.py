@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import resource
 import statistics
 import time
 from collections.abc import Generator
@@ -19,7 +18,7 @@ from torch import Tensor
 from sparsedial.errors import UserError
 from sparsedial.evaluation.loss import TextLoss, evaluate_text
 from sparsedial.machine.energy import Meter, meter
-from sparsedial.machine.hardware import BusyWatch
+from sparsedial.machine.hardware import BusyWatch, peak_process_bytes
 from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.store import RunStore, write_atomically
@@ -251,7 +250,7 @@ def _outcome(
         evaluation_seconds=evaluation_seconds,
         joules=progress.joules if energy.metered and alone else None,
         joules_source=energy.source if energy.metered and alone else f"not metered: {energy.source}",
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=peak_process_bytes(),
         expert_load=scores["validation"].expert_load if "validation" in scores else None,
         repeats=repeats(text, job.recipe.tokens),
         alone=alone,

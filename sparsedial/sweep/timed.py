@@ -1,11 +1,15 @@
-"""A training step to be timed: the study's own, on random ids."""
+"""A training step to be timed, or its memory measured: the study's own, on random ids."""
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
+from sparsedial.machine.hardware import peak_process_bytes
+from sparsedial.machine.memory import STEPS
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.shape import Shape
 from sparsedial.training.memory import settle_memory
@@ -26,10 +30,10 @@ def make_step(shape: Shape, batch: int, context: int, device: str = "cpu", threa
     parameters = list(model.parameters())
 
     def step() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
-            total, _ = model.loss(ids_BS1, recipe.balance_weight, recipe.z_loss_weight)
         for parameter in parameters:
             parameter.grad = None
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            total, _ = model.loss(ids_BS1, recipe.balance_weight, recipe.z_loss_weight)
         total.backward()
         clip_gradient(parameters, recipe.clip)  # reads a number back, and so waits for the device
         optimizer.step()
@@ -39,3 +43,16 @@ def make_step(shape: Shape, batch: int, context: int, device: str = "cpu", threa
             torch.cuda.synchronize()
 
     return step
+
+
+def peak_bytes(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> float:
+    """The most memory that ten training steps hold, in a process of their own; on a GPU, of the GPU."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+        return alone.submit(_peak_here, shape, batch, context, device, threads).result()
+
+
+def _peak_here(shape: Shape, batch: int, context: int, device: str, threads: int) -> float:
+    step = make_step(shape, batch, context, device, threads)
+    for _ in range(STEPS):
+        step()
+    return float(torch.cuda.max_memory_reserved() if device == "cuda" else peak_process_bytes())

@@ -54,6 +54,8 @@ def train_steps(
         began = time.perf_counter()
         number = batch_number(index, skipped)
         ids = batch(text, seed=recipe.seed, step=number, batch=recipe.batch, context=recipe.context)
+        for parameter in parameters:
+            parameter.grad = None  # before the forward pass: old gradients and activations are not held at once
         with autocast:
             total, entropy = model.loss(
                 torch.from_numpy(ids).to(device, non_blocking=True),
@@ -61,8 +63,6 @@ def train_steps(
                 recipe.z_loss_weight,
                 recipe.prediction_weight(index),
             )
-        for parameter in parameters:
-            parameter.grad = None
         total.backward()
         norm = clip_gradient(parameters, recipe.clip)
         rate = recipe.rate(index)

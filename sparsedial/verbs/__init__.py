@@ -42,6 +42,11 @@ VERBS = {
         Verb(name="study", settings="StudySettings", summary="find the best sparsity on your text and this machine"),
         Verb(name="count", settings="CountSettings", summary="parameters, FLOPs and bytes of a model"),
         Verb(name="fit", settings="FitSettings", summary="fit a scaling law to a table of runs"),
+        Verb(
+            name="profile",
+            settings="ProfileSettings",
+            summary="measure this machine: seconds, joules and bytes of a step",
+        ),
         Verb(name="plan", settings="PlanSettings", summary="the best shape for a budget in any currency"),
         Verb(name="dial", settings="DialSettings", summary="a page: turn sparsity, and see loss and cost move"),
         Verb(name="train", settings="TrainSettings", summary="train one model"),

@@ -16,6 +16,7 @@ from sparsedial.planning.crossing import around, race
 from sparsedial.planning.dial import positions
 from sparsedial.settings import fill
 from sparsedial.showing.dial_words import race_words, with_words
+from sparsedial.verbs.origin import law_behind
 from sparsedial.verbs.plan import DEFAULT_LAW, PlanSettings, find_law, plan, space
 
 OURS = ("law", "out", "export")  # of the plan's settings: not for a page to set, since they are or name files
@@ -28,7 +29,11 @@ class DialSettings:
 
     law: str = field(
         default=DEFAULT_LAW,
-        metadata={"positional": True, "nargs": "?", "help": "a published law, a law.json, or a study's folder [abnar]"},
+        metadata={
+            "positional": True,
+            "nargs": "?",
+            "help": "a published law, a law.json, a study's or a checkpoint's folder",
+        },
     )
     port: int = field(default=8765, metadata={"metavar": "N", "help": "on this machine alone; 0 takes any free one"})
     open: bool = field(default=False, metadata={"help": "open it in the browser"})
@@ -43,7 +48,7 @@ def dial(settings: DialSettings) -> dict[str, Any]:
         from sparsedial.showing.dial_server import serve
     except ModuleNotFoundError as error:
         raise UserError(f"dial: {error.name} is not installed", hint="pip install 'sparsedial[dial]'") from error
-    asks = questions(settings.law)
+    asks = questions(*_asked_for(settings.law))
 
     def ready(address: str) -> None:
         print(f"the dial is at {address} until Ctrl-C", file=sys.stderr, flush=True)
@@ -56,7 +61,14 @@ def dial(settings: DialSettings) -> dict[str, Any]:
     return {"served": True}
 
 
-def questions(law_name: str) -> dict[str, Any]:
+def _asked_for(word: str) -> tuple[str, dict[str, str] | None]:
+    """The law, and the state to begin with: a checkpoint's own budget and sparsity on the law behind it."""
+    path = Path(word)
+    checkpoint = path.is_dir() and (path / "config.json").exists() and not (path / "law.json").exists()
+    return law_behind(path) if checkpoint else (word, None)
+
+
+def questions(law_name: str, begin: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What the page may ask, by name; each takes the address bar's state, which reads like `plan`'s flags."""
     laws: dict[str, tuple[Law, Published | None, Path | None]] = {law_name: find_law(law_name)}
 
@@ -112,7 +124,7 @@ def questions(law_name: str) -> dict[str, Any]:
             "laws": [law_name, *(name for name in PUBLISHED if name != law_name)] if not study else [law_name],
             "devices": list(DEVICES),
             "study": study,
-            "state": {"seconds": "10m"} if study else DEFAULT_STATE,
+            "state": begin or ({"seconds": "10m"} if study else DEFAULT_STATE),
         }
 
     return {"start": start, "dial": turn, "crossover": crossing, "plan": whole}

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.errors import UserError
-from sparsedial.law.choose import held_out_check, select
+from sparsedial.errors import UserError, nearest
+from sparsedial.law.choose import compare, held_out_check, select
 from sparsedial.law.fit import Rows, refusal
 from sparsedial.law.fit import fit as fit_law
 from sparsedial.law.forms import FORMS
@@ -46,7 +46,13 @@ class FitSettings:
     table: Path | None = field(
         default=None, metadata={"positional": True, "nargs": "?", "help": "a study's folder, .csv, .jsonl or .parquet"}
     )
-    form: str = field(default="chinchilla_sparsity", metadata={"metavar": "FORM", "help": "a name of --list-forms"})
+    form: tuple[str, ...] = field(
+        default=("chinchilla_sparsity",),
+        metadata={
+            "metavar": "FORM,…",
+            "help": "names of --list-forms, simplest first: the one that predicts held-out runs best is taken",
+        },
+    )
     columns: dict[str, str] = field(
         default_factory=dict,
         metadata={"parse": _pairs, "metavar": "OURS=THEIRS,…", "help": "the table's own names of loss, tokens, …"},
@@ -87,38 +93,43 @@ def fit(settings: FitSettings) -> dict[str, Any]:
         return {"forms": {name: {"says": form.says, "source": form.source} for name, form in FORMS.items()}}
     if settings.table is None:
         raise UserError("fit: no table", hint="name a study's folder, a .csv, .jsonl or .parquet")
-    if settings.form not in FORMS:
-        from sparsedial.errors import nearest
-
-        raise UserError(
-            f"fit: no form named '{settings.form}'",
-            hint=nearest(settings.form, FORMS) or "`sparsedial fit --list-forms`",
-        )
+    for form in settings.form:
+        if form not in FORMS:
+            raise UserError(
+                f"fit: no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`"
+            )
     rows = _rows(settings)
-    reason = refusal(rows, settings.form)
-    if reason is not None:
-        return _record(None, rows, None, reason)
+    held = _held(rows, settings)
+    form, compared = settings.form[0], None
+    if len(settings.form) > 1:
+        if settings.pin:
+            raise UserError("fit: --pin goes with one form", hint=f"--form {settings.form[0]}")
+        form, compared = compare(rows, settings.form, settings.seed, None if settings.hold_out is None else held)
+    reason = "none of the forms can be fitted" if form is None else refusal(rows, form)
+    if form is None or reason is not None:
+        return _record(None, rows, None, reason, compared)
     law = fit_law(
         rows,
-        settings.form,
+        form,
         pin=settings.pin,
         bootstrap=settings.bootstrap,
         seed=settings.seed,
         huber=settings.huber,
     )
-    record = _record(law, rows, _held_out(rows, settings), None)
+    record = _record(law, rows, _held_out(rows, held, form, settings), None, compared)
     if settings.out is not None:
-        write_json(settings.out, {**law.record(), "held_out": record["held_out"]})
+        write_json(settings.out, {**law.record(), "held_out": record["held_out"], "compared": compared})
     return record
 
 
 def _rows(settings: FitSettings) -> Rows:
     table = read_table(settings.table or Path(), settings.columns, settings.where, settings.group)
-    form = FORMS[settings.form]
-    for name in ("loss", *form.variables):
+    wanted = [FORMS[form].variables for form in settings.form]
+    shared = wanted[0] if len(wanted) == 1 else [name for name in wanted[0] if all(name in names for names in wanted)]
+    for name in ("loss", *shared):
         if name not in table:
             raise UserError(
-                f"{settings.table}: {settings.form} needs a column '{name}' of numbers in every row",
+                f"{settings.table}: {', '.join(settings.form)} needs a column '{name}' of numbers in every row",
                 hint=f"--columns {name}=NAME, if it has another name",
             )
         positive = table[name] > 0 if name != "sparsity" else (table[name] >= 0) & (table[name] < 1)
@@ -129,21 +140,25 @@ def _rows(settings: FitSettings) -> Rows:
     return table
 
 
-def _held_out(rows: Rows, settings: FitSettings) -> dict[str, Any] | None:
-    """How the form, fitted to the other rows, predicts those held out; None where the rest cannot support it."""
+def _held(rows: Rows, settings: FitSettings) -> np.ndarray | None:
+    """Which rows are predicted, not fitted; None where there are no two budgets to tell by."""
     if settings.hold_out is not None:
         top = _sparsest(rows) if settings.hold_out == "sparsest" else matching(rows, settings.hold_out)
         if not top.any() or top.all():
             raise UserError(f"fit: --hold-out '{settings.hold_out}' picks {int(top.sum())} of {len(top)} rows")
-    elif "flops" in rows and len(np.unique(rows["flops"])) > 1:
-        top = rows["flops"] == rows["flops"].max()
-    else:
+        return top
+    if "flops" in rows and len(np.unique(rows["flops"])) > 1:
+        return rows["flops"] == rows["flops"].max()
+    return None
+
+
+def _held_out(rows: Rows, held: np.ndarray | None, form: str, settings: FitSettings) -> dict[str, Any] | None:
+    """How the form, fitted to the other rows, predicts those held out; None where the rest cannot support it."""
+    if held is None or refusal(select(rows, ~held), form) is not None:
         return None
-    below = select(rows, ~top)
-    if refusal(below, settings.form) is not None:
-        return None
-    law = fit_law(below, settings.form, pin=settings.pin, bootstrap=0, seed=settings.seed)
-    return held_out_check(below, select(rows, top), law)
+    below = select(rows, ~held)
+    law = fit_law(below, form, pin=settings.pin, bootstrap=0, seed=settings.seed)
+    return held_out_check(below, select(rows, held), law)
 
 
 def _sparsest(rows: Rows) -> np.ndarray:
@@ -174,7 +189,13 @@ def _units(settings: FitSettings, rows: Rows) -> None:
         raise UserError(f"{settings.table}: loss is {rows['loss'][0]:g} in every row")
 
 
-def _record(law: Law | None, rows: Rows, held_out: dict[str, Any] | None, refused: str | None) -> dict[str, Any]:
+def _record(
+    law: Law | None,
+    rows: Rows,
+    held_out: dict[str, Any] | None,
+    refused: str | None,
+    compared: dict[str, Any] | None,
+) -> dict[str, Any]:
     return {
         "form": law.form if law else None,
         "coefficients": law.coefficients if law else {},
@@ -185,4 +206,5 @@ def _record(law: Law | None, rows: Rows, held_out: dict[str, Any] | None, refuse
         "held_out": held_out,
         "undetermined": list(law.undetermined) if law else [],
         "refused": refused,
+        "compared": compared,
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparsedial import __version__
 from sparsedial.errors import UserError
 from sparsedial.law.law import Law
 from sparsedial.law.literature import LING, PUBLISHED, Published, published
@@ -17,11 +17,12 @@ from sparsedial.planning.answer import answer
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.candidates import MOST_EXPERTS, TOP_KS, candidates, rungs
 from sparsedial.planning.costs import Costs
-from sparsedial.planning.export import hugging_face, megatron
+from sparsedial.planning.export.exports import EXPORTS
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
 from sparsedial.store import read_json, write_atomically, write_json
+from sparsedial.training.recipe import Recipe
 from sparsedial.units import parse_bytes, parse_count, parse_joules, parse_seconds
 
 DEFAULT_LAW = "abnar"
@@ -73,7 +74,8 @@ class PlanSettings:
     vocab_size: int | None = field(default=None, metadata={"metavar": "V", "help": "of the tokenizer [50432]"})
     out: Path | None = field(default=None, metadata={"metavar": "FILE", "help": "write the plan there too"})
     export: Path | None = field(
-        default=None, metadata={"metavar": "DIR", "help": "write config.json and Megatron-LM's arguments there"}
+        default=None,
+        metadata={"metavar": "DIR", "help": "write it there for train, transformers, torchtitan and Megatron-LM"},
     )
 
     def __post_init__(self) -> None:
@@ -138,15 +140,21 @@ def plan(settings: PlanSettings) -> dict[str, Any]:
     return record
 
 
-def _export(record: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Write a plan for other trainers; gives the files, and what each could not express."""
-    shape = Shape(**record["shape"])
-    words, missing = megatron(shape, record["recipe"])
-    pairs = " ".join(f"\n  {word}" if word.startswith("--") else word for word in words)
-    files = {"config.json": json.dumps(hugging_face(shape), indent=1) + "\n", "megatron.args": pairs.strip() + "\n"}
-    for name, text in files.items():
-        write_atomically(folder / name, text.encode())
-    return {"files": [str(folder / name) for name in files], "not_expressed": missing}
+def _export(record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Write a plan for our own `train` and for other trainers; gives how each is used, and what it does not express."""
+    shape, recipe = Shape(**record["shape"]), asdict(Recipe(**record["recipe"]))
+    exports = [export(shape, recipe) for export in EXPORTS.values()]  # all, before the first is written
+    write_json(folder / "plan.json", record)
+    for item in exports:
+        write_atomically(folder / item.file, item.text.encode())
+    own = {
+        "trainer": "sparsedial",
+        "file": str(folder / "plan.json"),
+        "command": f"sparsedial train {folder} --text TEXT",
+        "written_for": f"sparsedial {__version__}",
+        "not_expressed": [],
+    }
+    return [own, *(item.record(folder) for item in exports)]
 
 
 def find_law(name: str) -> tuple[Law, Published | None, Path | None]:

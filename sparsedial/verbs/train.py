@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from sparsedial.errors import UserError, nearest
 from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import usable_cores
-from sparsedial.machine.profile import training_bytes
+from sparsedial.machine.memory import step_bytes
+from sparsedial.machine.profile import VALUE_BYTES
 from sparsedial.settings import fill
 from sparsedial.shape.config import fitting_family
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
-from sparsedial.store import RunStore, lock, read_json
+from sparsedial.store import RunStore, lock, read_json, write_json
 from sparsedial.training.recipe import Recipe
 from sparsedial.units import parse_count
+from sparsedial.verbs.origin import SETTINGS
 
 if TYPE_CHECKING:
     from sparsedial.text.prepare import Text
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 RUN_DEFAULTS = {"batch": 16}
 SPIKE_SIGMAS = 6.0  # a single long run is worth guarding; a study's short ones are data as they come
 WARMUP_SHARE = 0.05  # of the shortest run, where several share their beginning
-TRIAL_STEPS = 8  # of a dry run, to say what a step takes
 
 
 def _parts(cls: type, name: str) -> Callable[[Any], dict[str, Any]]:
@@ -123,7 +124,25 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         ]
         if settings.dry_run:
             return _costs(jobs[-1])
+        _keep_settings(settings, jobs)
         return _train(jobs, text, settings.out)
+
+
+def _keep_settings(settings: TrainSettings, jobs: Sequence[Job]) -> None:
+    """What was asked for, resolved, beside the runs: which plan, which text, which shape and recipe."""
+    plan = settings.model and _plan_file(settings.model)
+    write_json(
+        settings.out / SETTINGS,
+        {
+            "plan": str(plan.resolve()) if plan else None,
+            "model": settings.model,
+            "text": [str(Path(path).resolve()) for path in settings.text],
+            "tokenizer": settings.tokenizer,
+            "shape": asdict(jobs[-1].shape),
+            "recipe": asdict(jobs[-1].recipe),
+            "runs": [job.hash for job in jobs],
+        },
+    )
 
 
 def _lengths(recipe: dict[str, Any], branches: tuple[float, ...]) -> list[dict[str, Any]]:
@@ -168,11 +187,17 @@ def _described(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]
     return values, recipe
 
 
-def _plan(word: str) -> dict[str, Any] | None:
+def _plan_file(word: str) -> Path | None:
+    """The plan.json that a word names, itself or by its folder; None where it names a model."""
     path = Path(word)
     if path.is_dir() and (path / "plan.json").exists():
         path = path / "plan.json"
-    if path.name != "plan.json":
+    return path if path.name == "plan.json" else None
+
+
+def _plan(word: str) -> dict[str, Any] | None:
+    path = _plan_file(word)
+    if path is None:
         return None
     plan = read_json(path)
     if "shape" not in plan or "recipe" not in plan:
@@ -194,20 +219,23 @@ def _with_vocabulary(values: dict[str, Any], text: Text) -> Shape:
 def _costs(job: Job) -> dict[str, Any]:
     """What a run would cost: counted, and timed over a few steps of the model itself."""
     from sparsedial.machine.timing import measure_in_turn
-    from sparsedial.sweep.timed import make_step
+    from sparsedial.sweep.timed import make_step, peak_bytes
 
     shape, recipe = job.shape, job.recipe
     step = make_step(shape, recipe.batch, recipe.context, job.device, job.threads)
     timing = measure_in_turn({"step": step}, rounds=2, round_seconds=1.0)["step"]
     power = meter(job.device, job.threads)
     seconds = timing.median_seconds * recipe.steps
+    counted = step_bytes(shape, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
     return {
         "dry_run": True,
         "total_parameters": total_parameters(shape),
         "active_parameters": active_parameters(shape),
         "tokens": recipe.tokens,
         "flops": job.flops,
-        "memory_bytes": training_bytes(shape, recipe.batch, recipe.context),
+        "memory_bytes": peak_bytes(shape, recipe.batch, recipe.context, job.device, job.threads),
+        "memory_source": "measured: ten steps of this model in a process of their own",
+        "memory_parts": counted.record(),
         "seconds": seconds,
         "joules": seconds * power.watts,
         "joules_source": power.source,

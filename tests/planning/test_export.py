@@ -1,52 +1,452 @@
-"""A plan's shape comes back from what is written for other trainers."""
+"""A plan comes back from what is written for other trainers, in names that those trainers know.
+
+Their names are listed here, so that this runs without them. Where torchtitan or Megatron-LM can be imported (a checkout
+on PYTHONPATH), they read the export themselves, and build and train what it says.
+"""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import pytest
 
+import sparsedial
+from sparsedial.errors import UserError
 from sparsedial.planning.candidates import candidates
-from sparsedial.planning.export import hugging_face, megatron
+from sparsedial.planning.export.exports import EXPORTS
+from sparsedial.planning.export.hugging_face import hugging_face
+from sparsedial.planning.export.megatron import megatron
+from sparsedial.planning.export.schedule import schedule
+from sparsedial.planning.export.torchtitan import torchtitan
 from sparsedial.shape.config import read_config
 from sparsedial.shape.counts import total_parameters
+from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.shape import Shape
+from sparsedial.training.recipe import Recipe
 
-SHAPES = candidates(vocab_size=1024, context=512)
-RECIPE = {"context": 512, "batch": 8, "steps": 100, "learning_rate": 1e-3}
-DENSE, SPARSE = 3, len(SHAPES) // 2
+# Fields of torchtitan's configurations and parameters of its helpers that the export may use.
+# Source: torchtitan at commit b5bcd76c66d0 (2026-08-21), the signatures in torchtitan/
+TORCHTITAN = {
+    "CheckpointManager.Config": {"enable", "interval"},
+    "ChunkedLossWrapper.Config": {"loss_fn"},
+    "ConcatThenSplitPackingConfig": {"dataset"},
+    "CosSinRoPE.Config": {"dim", "max_context_length", "theta"},
+    "CrossEntropyLoss.Config": {"global_vocab_size"},
+    "Embedding.Config": {"num_embeddings", "embedding_dim", "param_init"},
+    "FeedForward.Config": {"w1", "w2", "w3"},
+    "GrainDataLoader.Config": {"dataset", "seed", "shuffle", "repeat"},
+    "IndexedJsonlSource.Config": {"patterns"},
+    "LRSchedulersContainer.Config": {"warmup_steps", "total_steps", "decay_ratio", "decay_type", "min_lr_factor"},
+    "Linear.Config": {"in_features", "out_features", "bias", "param_init"},
+    "ModelSpec": {
+        "name", "flavor", "model", "parallelize_fn", "pipelining_fn", "post_optimizer_build_fn", "state_dict_adapter",
+    },
+    "OptimizersContainer.Config": {"param_groups", "implementation"},
+    "ParamGroupConfig": {"pattern", "optimizer_name", "optimizer_kwargs"},
+    "Qwen3Model.Config": {"dim", "vocab_size", "lm_head", "tok_embeddings", "norm", "layers", "enable_weight_tying"},
+    "Qwen3StateDictAdapter": {"model_config", "hf_assets_path"},
+    "Qwen3TransformerBlock.Config": {"attention", "feed_forward", "moe", "attention_norm", "ffn_norm"},
+    "RMSNorm.Config": {"normalized_shape", "eps", "elementwise_affine", "param_init"},
+    "SingleDatasetConfig": {"source", "pre_filters", "processor", "post_filters"},
+    "TextProcessor.Config": {"text_fn"},
+    "Trainer.Config": {
+        "model_spec", "hf_assets_path", "dataloader", "optimizer", "lr_scheduler", "training", "parallelism",
+        "checkpoint", "loss",
+    },
+    "TrainingConfig": {
+        "num_tokens_per_microbatch_per_dp_rank", "num_tokens_per_train_step", "max_context_length", "max_norm", "steps",
+        "disable_cuda_graphs",
+    },
+    "get_attention_config": {"backend"},
+    "make_gqa_config": {
+        "dim", "n_heads", "n_kv_heads", "head_dim", "fuse_qkv", "qk_norm", "rope", "inner_attention",
+        "wqkv_param_init", "wo_param_init",
+    },
+    "make_moe_config": {"num_experts", "router", "routed_experts", "shared_experts", "load_balance_coeff"},
+    "make_routed_experts_config": {"dim", "hidden_dim", "num_experts", "top_k", "comm_backend", "param_init"},
+    "make_router_config": {
+        "dim", "num_experts", "top_k", "score_func", "route_norm", "route_scale", "gate_param_init",
+    },
+    "parallelize_qwen3": set(),
+    "pipeline_llm": set(),
+    "register_moe_load_balancing_hook": set(),
+    "skip_param_init": set(),
+}  # fmt: skip
+TORCHTITAN_CHOICES = {"GATE": {"sigmoid", "softmax"}, "DECAY": {"linear", "sqrt", "cosine"}}
+
+# Megatron-LM's arguments that the export may use: how a value is read, its choices, or None for a switch.
+# Source: Megatron-LM at commit d98e8a64ddf3 (2026-08-22, core 0.20), megatron/training/arguments.py
+MEGATRON: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            "--num-layers", "--hidden-size", "--num-attention-heads", "--num-query-groups", "--kv-channels",
+            "--ffn-hidden-size", "--rotary-base", "--max-position-embeddings", "--vocab-size", "--padded-vocab-size",
+            "--num-experts", "--moe-router-topk", "--moe-ffn-hidden-size", "--moe-shared-expert-intermediate-size",
+            "--seq-length", "--micro-batch-size", "--global-batch-size", "--train-iters", "--lr-warmup-iters",
+            "--lr-wsd-decay-iters",
+        ),
+        int,
+    ),
+    **dict.fromkeys(
+        (
+            "--norm-epsilon", "--moe-router-topk-scaling-factor", "--moe-router-bias-update-rate",
+            "--moe-aux-loss-coeff", "--moe-z-loss-coeff", "--lr", "--min-lr", "--weight-decay", "--adam-beta1",
+            "--adam-beta2", "--adam-eps", "--clip-grad", "--hidden-dropout", "--attention-dropout",
+            "--init-method-std",
+        ),
+        float,
+    ),
+    **dict.fromkeys(
+        (
+            "--group-query-attention", "--swiglu", "--disable-bias-linear", "--qk-layernorm",
+            "--untie-embeddings-and-output-weights", "--moe-router-enable-expert-bias", "--moe-router-pre-softmax",
+            "--moe-grouped-gemm", "--bf16",
+        )
+    ),
+    "--moe-layer-freq": ast.literal_eval,
+    "--normalization": {"LayerNorm", "RMSNorm"},
+    "--position-embedding-type": {"learned_absolute", "rope", "yarn", "mrope", "relative", "none"},
+    "--moe-router-score-function": {"softmax", "sigmoid", "sqrtsoftplus"},
+    "--moe-router-load-balancing-type": {
+        "aux_loss", "seq_aux_loss", "global_aux_loss", "sinkhorn", "quantile_balancing", "none",
+    },
+    "--moe-router-dtype": {"fp32", "fp64"},
+    "--lr-decay-style": {"constant", "linear", "cosine", "inverse-square-root", "WSD"},
+    "--lr-wsd-decay-style": {"exponential", "linear", "cosine", "minus_sqrt"},
+}  # fmt: skip
+
+RECIPE = Recipe(learning_rate=1e-3, steps=200, batch=8, context=64)
+COMMON: dict[str, Any] = {
+    "layers": 3, "d_model": 64, "heads": 4, "kv_heads": 2, "head_dim": 16, "vocab_size": 200, "context": 64,
+    "qk_norm": "head",
+}  # fmt: skip
+ROUTED: dict[str, Any] = {"experts": 8, "top_k": 2, "d_expert": 32, "gate": "sigmoid", "routing_bias": True}
+SHAPES = {
+    "dense": Shape(**COMMON, d_ff=96, tied_embeddings=True),
+    "dense without norms of heads": Shape(**{**COMMON, "qk_norm": "none"}, d_ff=96),
+    "sparse": Shape(**COMMON, **ROUTED, d_ff=0, shared_experts=1),
+    "a first dense layer": Shape(**COMMON, **ROUTED, d_ff=96, shared_experts=1, dense_layers=1),
+    "softmax gates": Shape(**COMMON, d_ff=0, experts=8, top_k=2, d_expert=32),
+    "of a study": Ladder(vocab_size=200, context=64).shape(64, 8),
+    "of a plan": candidates(vocab_size=200, context=64)[len(candidates(vocab_size=200, context=64)) // 2],
+}
+EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 
 
-@pytest.mark.parametrize("place", [DENSE, SPARSE, 200, len(SHAPES) - 1])
-def test_the_config_is_read_back_as_the_same_shape(place):
-    shape = SHAPES[place]
-    again = read_config(hugging_face(shape))
+def unknown_words(text: str) -> list[str]:
+    """Arguments that Megatron-LM does not know, or whose value it cannot read."""
+    unknown = []
+    for name, *values in (line.split() for line in text.splitlines()):
+        kind = MEGATRON.get(name, name)
+        if kind == name or len(values) != (kind is not None):
+            unknown.append(name)
+        elif callable(kind):
+            kind(values[0])  # raises for a value of another type
+        elif kind is not None and values[0] not in kind:
+            unknown.append(f"{name} {values[0]}")
+    return unknown
+
+
+def unknown_names(text: str) -> list[str]:
+    """What a module takes from torchtitan or passes to it that torchtitan does not know."""
+    tree = ast.parse(text)
+    imported = {
+        item.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("torchtitan")
+        for item in node.names
+    }
+    unknown = [name for name in imported if not {name, f"{name}.Config"} & set(TORCHTITAN)]
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        if name.split(".")[0] in imported:
+            known = TORCHTITAN.get(name)
+            unknown += (
+                [name] if known is None else [f"{name}({word.arg})" for word in call.keywords if word.arg not in known]
+            )
+    return sorted(unknown)
+
+
+def constants(text: str) -> dict[str, Any]:
+    """The settings at the top of an exported module."""
+    return {
+        ast.unparse(node.targets[0]): ast.literal_eval(node.value)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign)
+    }
+
+
+def written(text: str) -> dict[str, str]:
+    """Megatron-LM's arguments by name, '' for a switch."""
+    return {name: " ".join(values) for name, *values in (line.split() for line in text.splitlines())}
+
+
+def recipe(**changes: Any) -> Mapping[str, Any]:
+    return asdict(replace(RECIPE, **changes))
+
+
+@EVERY_SHAPE
+def test_the_config_is_read_back_as_the_same_shape(shape):
+    again = read_config(json.loads(hugging_face(shape, recipe()).text))
     assert total_parameters(again) == total_parameters(shape)
     assert (again.experts, again.top_k, again.d_expert) == (shape.experts, shape.top_k, shape.d_expert)
 
 
-def test_transformers_loads_the_config_and_builds_as_many_parameters():
+@EVERY_SHAPE
+def test_transformers_loads_the_config_and_builds_as_many_parameters(shape, tmp_path: Path):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    shape = SHAPES[DENSE]
-    values = hugging_face(shape)
-    config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    (tmp_path / "config.json").write_text(hugging_face(shape, recipe()).text)
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config)
+        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(tmp_path))
     assert sum(parameter.numel() for parameter in model.parameters()) == total_parameters(shape)
 
 
-def test_megatron_gets_every_size_once():
-    shape = SHAPES[SPARSE]
-    words, missing = megatron(shape, RECIPE)
-    flags = [word for word in words if word.startswith("--")]
-    assert len(flags) == len(set(flags))
-    given = dict(zip(words, [*words[1:], ""], strict=True))
-    assert given["--num-layers"] == str(shape.layers)
-    assert given["--num-experts"] == str(shape.experts)
-    assert given["--moe-router-topk"] == str(shape.top_k)
-    assert given["--moe-shared-expert-intermediate-size"] == str(shape.d_expert)
-    assert "--untie-embeddings-and-output-weights" in words
-    assert missing
+@EVERY_SHAPE
+@pytest.mark.parametrize("plan", [recipe(), recipe(schedule="cosine", warmup_steps=7)], ids=["wsd", "cosine"])
+def test_megatron_knows_every_argument(shape, plan):
+    assert not unknown_words(megatron(shape, plan).text)
+
+
+@EVERY_SHAPE
+@pytest.mark.parametrize("plan", [recipe(), recipe(schedule="cosine", warmup_steps=7)], ids=["wsd", "cosine"])
+def test_torchtitan_knows_every_name(shape, plan):
+    text = torchtitan(shape, plan).text
+    assert not unknown_names(text)
+    assert all(constants(text)[name] in choices for name, choices in TORCHTITAN_CHOICES.items())
+
+
+def test_a_wrong_name_or_value_would_be_found():
+    text = torchtitan(SHAPES["sparse"], recipe()).text
+    assert unknown_names(text.replace("n_kv_heads=", "kv_heads=")) == ["make_gqa_config(kv_heads)"]
+    assert unknown_names(text.replace("TrainingConfig", "TrainConfig")) == ["TrainConfig", "TrainConfig"]
+    words = megatron(SHAPES["sparse"], recipe()).text
+    assert unknown_words(words.replace("--num-layers", "--layers")) == ["--layers"]
+    assert unknown_words(words.replace("WSD", "wsd")) == ["--lr-decay-style wsd"]
+    assert unknown_words(words.replace("--bf16", "--bf16 true")) == ["--bf16"]
+
+
+def test_megatron_gets_every_size_and_every_step():
+    shape = SHAPES["a first dense layer"]
+    words = written(megatron(shape, recipe()).text)
+    assert words["--num-layers"] == str(shape.layers)
+    assert words["--num-experts"] == str(shape.experts)
+    assert words["--moe-router-topk"] == str(shape.top_k)
+    assert words["--moe-shared-expert-intermediate-size"] == str(shape.d_expert)
+    assert words["--moe-layer-freq"] == "([0,1,1])"
+    assert words["--padded-vocab-size"] == str(shape.vocab_size)
+    assert words["--hidden-dropout"] == words["--attention-dropout"] == "0.0"  # theirs is 0.1 where nothing is said
+    assert (words["--lr-warmup-iters"], words["--lr-wsd-decay-iters"]) == ("10", "60")
 
 
 def test_a_dense_plan_names_no_experts():
-    words, _ = megatron(SHAPES[DENSE], RECIPE)
-    assert not any("moe" in word or "experts" in word for word in words)
+    assert not any("moe" in name or "experts" in name for name in written(megatron(SHAPES["dense"], recipe()).text))
+    found = constants(torchtitan(SHAPES["dense"], recipe()).text)
+    assert found["DENSE_LAYERS"] == list(range(SHAPES["dense"].layers))
+
+
+def test_torchtitan_gets_every_size_and_every_step():
+    shape = SHAPES["a first dense layer"]
+    found = constants(torchtitan(shape, recipe(batch=100)).text)
+    assert all(found[name.upper()] == value for name, value in vars(shape).items() if name.upper() in found
+               and name not in ("qk_norm", "dense_layers"))  # fmt: skip
+    assert (found["QK_NORM"], found["DENSE_LAYERS"]) == (True, [0])
+    assert (found["BATCH"], found["STEPS"]) == (96, 208)
+    assert (found["WARMUP_STEPS"], found["DECAY_SHARE"]) == (10, 0.3)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 8, 37, 69, 1522, 4096])
+def test_devices_divide_the_batch_and_the_tokens_stay(batch):
+    steps = schedule(recipe(batch=batch, steps=10_000))
+    assert abs(steps.batch / batch - 1) <= 1 / 8
+    assert steps.batch % (1 << max(0, (batch // 4).bit_length() - 1)) == 0
+    assert steps.steps * steps.batch == pytest.approx(10_000 * batch, rel=1e-3)
+    assert (steps.note is None) == (steps.batch == batch)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"window": 32}, "window=32"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"qk_norm": "full"}, "qk_norm=full"),
+    ],
+)
+@pytest.mark.parametrize("export", [megatron, torchtitan])
+def test_a_model_that_the_file_would_not_describe_is_refused(export, changes, name):
+    with pytest.raises(UserError, match=name):
+        export(replace(SHAPES["sparse"], **changes), recipe())
+    with pytest.raises(UserError, match="optimizer=muon"):
+        export(SHAPES["sparse"], recipe(optimizer="muon"))
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_export_says_how_it_is_used_for_which_version_and_what_it_lacks(name, tmp_path: Path):
+    record = EXPORTS[name](SHAPES["sparse"], recipe()).record(tmp_path)
+    assert set(record) == {"trainer", "file", "command", "written_for", "not_expressed"}
+    assert str(tmp_path) in record["command"]
+    assert record["trainer"] in record["written_for"]
+    assert record["not_expressed"]
+
+
+def test_our_own_train_follows_the_exported_plan(tmp_path: Path, corpus: Path):
+    plan = sparsedial.plan(flops=1e12, context=32, vocab_size=300, export=tmp_path)
+    assert plan["exported"][0]["command"].startswith(f"sparsedial train {tmp_path}")
+    said = sparsedial.train(model=str(tmp_path), text=(str(corpus),), out=tmp_path / "run", dry_run=True)
+    assert said["total_parameters"] == plan["total_parameters"]
+    assert said["tokens"] == plan["recipe"]["steps"] * plan["recipe"]["batch"] * 32
+
+
+# From here on the trainers themselves read what was written for them.
+
+
+@pytest.fixture
+def titan_plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that writes a shape for torchtitan, and gives what its parser makes of the file."""
+    pytest.importorskip("torchtitan.trainer", reason="torchtitan is not on PYTHONPATH", exc_type=ImportError)
+
+    def load(shape: Shape) -> Any:
+        for item in (torchtitan(shape, recipe()), hugging_face(shape, recipe())):
+            (tmp_path / item.file).write_text(item.text)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "torchtitan_plan", raising=False)
+        return (
+            importlib.import_module("torchtitan.config")
+            .ConfigManager()
+            .parse_args(["--module", "torchtitan_plan", "--config", "plan"])
+        )
+
+    return load
+
+
+@EVERY_SHAPE
+@pytest.mark.filterwarnings("ignore")
+def test_torchtitan_reads_the_plan_and_builds_as_many_parameters(shape, titan_plan):
+    import torch
+
+    config = titan_plan(shape)
+    config.model_spec.model.update_from_config(config=config)
+    with torch.device("meta"):
+        model = config.model_spec.model.build()
+    assert sum(parameter.numel() for parameter in model.parameters()) == total_parameters(shape)
+    assert config.training.num_tokens_per_train_step == RECIPE.batch * RECIPE.context
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", ["dense", "dense without norms of heads", "sparse", "a first dense layer", "softmax gates"]
+)
+def test_torchtitan_trains_by_the_recipe_and_its_weights_mean_the_same_to_us(
+    name, titan_plan, tmp_path: Path, monkeypatch
+):
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    config = titan_plan(SHAPES[name])
+    _on_cpu(monkeypatch)
+    model = config.model_spec.model.build()
+    model.init_states(buffer_device=torch.device("cpu"))
+    _away_from_one(model)
+    optimizers = config.optimizer.build(model_parts=[model])
+    decayed = {
+        id(item)
+        for each in optimizers
+        for group in each.param_groups
+        if group["weight_decay"]
+        for item in group["params"]
+    }
+    assert decayed == {id(item) for item in model.parameters() if item.dim() > 1}
+    rates = config.lr_scheduler.build(optimizers=optimizers, training_steps=config.training.steps).schedulers[0]
+    for step in range(RECIPE.steps):
+        assert rates.get_last_lr()[0] == pytest.approx(RECIPE.rate(step))
+        rates.optimizer.step()
+        rates.step()
+
+    weights = config.model_spec.state_dict_adapter(config.model_spec.model, None).to_hf(dict(model.state_dict()))
+    save_file({key: value.contiguous().clone() for key, value in weights.items()}, tmp_path / "model.safetensors")
+    ids, positions = torch.randint(0, 200, (1, 64)), torch.arange(64)
+    with torch.no_grad():
+        theirs = model.eval()(ids[0], positions, model.get_attention_masks(positions))
+        ours = sparsedial.load(str(tmp_path))(ids)[0]
+    torch.testing.assert_close(theirs, ours, atol=2e-5, rtol=0)  # float32; logits have a spread of one half
+
+
+def _on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention uncompiled, and experts in float32 instead of the bfloat16 of a GPU's grouped product."""
+    import torch
+    from torch.nn.attention.flex_attention import flex_attention
+
+    attention = importlib.import_module("torchtitan.models.common.attention").FlexAttention
+    experts = importlib.import_module("torchtitan.models.common.moe").GroupedExperts
+
+    def forward(self: Any, x_RD: Any, rows_E: Any) -> Any:
+        parts = zip(x_RD.split(rows_E.tolist()), self.w1_EFD, self.w3_EFD, self.w2_EDF, strict=True)
+        return torch.cat([(torch.nn.functional.silu(x @ w1.T) * (x @ w3.T)) @ w2.T for x, w1, w3, w2 in parts])
+
+    monkeypatch.setattr(attention, "_compiled_flex_attn", staticmethod(flex_attention))
+    monkeypatch.setattr(experts, "forward", forward)
+
+
+def _away_from_one(model: Any) -> None:
+    """Norms and routing biases that are not all alike, so that a lost one shows."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if "norm" in name:
+            value.data.uniform_(0.5, 1.5)
+        elif "expert_bias" in name:
+            value.uniform_(-0.2, 0.2)
+
+
+@pytest.fixture
+def megatron_args(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A function that gives what Megatron-LM makes of a shape's arguments, on one process without a GPU."""
+    reason = "Megatron-LM is not on PYTHONPATH (it wants Python 3.12)"
+    arguments = pytest.importorskip("megatron.training.arguments", reason=reason, exc_type=ImportError)
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: torch.device("cpu"))
+    for name, value in {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+
+    def parse(shape: Shape) -> Any:
+        local = "--transformer-impl local --use-cpu-initialization --no-persist-layer-norm --no-rope-fusion"
+        local += " --no-gradient-accumulation-fusion --no-masked-softmax-fusion --no-bias-swiglu-fusion"
+        monkeypatch.setattr(sys, "argv", ["", *megatron(shape, recipe()).text.split(), *local.split()])
+        return arguments.validate_args(arguments.parse_args())
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", world_size=1, rank=0)
+    states = importlib.import_module("megatron.core.parallel_state")
+    states.initialize_model_parallel()
+    yield parse
+    states.destroy_model_parallel()
+    torch.distributed.destroy_process_group()
+
+
+@EVERY_SHAPE
+@pytest.mark.filterwarnings("ignore")
+def test_megatron_reads_the_arguments_and_builds_as_many_parameters(shape, megatron_args, monkeypatch):
+    args = megatron_args(shape)
+    args.moe_grouped_gemm = False  # its grouped product needs Transformer Engine
+    build = importlib.import_module("gpt_builders").gpt_builder
+    config = importlib.import_module("megatron.training.argument_utils").core_transformer_config_from_args(args)
+    assert sum(item.numel() for item in build(args, True, True, config=config).parameters()) == total_parameters(shape)
+    training: ModuleType = importlib.import_module("megatron.training.training")
+    monkeypatch.setattr(training, "get_args", lambda: args)
+
+    class Optimizer:
+        param_groups = [{"lr": 0.0, "weight_decay": 0.0}]  # noqa: RUF012
+
+    rates = training.get_optimizer_param_scheduler(Optimizer)
+    for step in range(RECIPE.steps):
+        late = RECIPE.learning_rate * step / 10  # its warm-up of ten steps begins at 0
+        assert Optimizer.param_groups[0]["lr"] == pytest.approx(late if step < 10 else RECIPE.rate(step))
+        rates.step(args.global_batch_size)

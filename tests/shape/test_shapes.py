@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sparsedial.law.forms import FORMS
-from sparsedial.machine.profile import features, training_bytes
+from sparsedial.machine.memory import step_bytes
+from sparsedial.machine.profile import features
 from sparsedial.planning.candidates import candidates
 from sparsedial.shape.counts import (
     active_parameters,
@@ -25,7 +26,7 @@ COUNTS = {
     "active parameters": active_parameters,
     "training FLOPs": lambda shape: training_flops_per_token(shape, 128),
     "cached values": cached_values_per_token,
-    "training bytes": lambda shape: training_bytes(shape, 4, 128),
+    "training bytes": lambda shape: step_bytes(shape, 4, 128).total,
     "sparsity": lambda shape: shape.sparsity,
     "activation ratio": lambda shape: shape.activation_ratio,
 }

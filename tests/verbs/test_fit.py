@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def test_a_table_is_fitted_and_its_largest_budget_held_out(tmp_path, capsys):
         ({}, ["--hold-out", "flops > 1e40"], "picks 0 of", ""),
         ({}, ["--where", "flops > 1e40"], "holds no runs", ""),
         ({}, ["--pin", "gamma=1"], "no coefficient named 'gamma'", ""),
+        ({}, ["--form", "chinchilla,abnar", "--pin", "alpha=1"], "--pin goes with one form", "--form chinchilla"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_way_out(tmp_path, capsys, changes, flags, says, hint):
@@ -72,3 +74,16 @@ def test_the_sparsest_level_can_be_held_out(tmp_path, capsys):
     ]
     assert main([*words]) == 0
     assert "20 runs" in capsys.readouterr().out
+
+
+def test_forms_are_compared_by_what_they_predict_and_the_simplest_near_the_best_is_taken(tmp_path, capsys):
+    rows = {name: values.tolist() for name, values in table("chinchilla_sparsity")[0].items()}
+    del rows["granularity"]
+    polars.DataFrame(rows).write_csv(tmp_path / "a.csv")
+    forms = "chinchilla,chinchilla_sparsity,krajewski"
+    assert main(["fit", str(tmp_path / "a.csv"), "--form", forms, "--bootstrap", "0", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    errors = {name: form["rms_log_error"] for name, form in result["compared"]["forms"].items()}
+    assert result["form"] == "chinchilla_sparsity"
+    assert errors["chinchilla_sparsity"] < errors["chinchilla"]  # which cannot tell sparsities apart
+    assert "granularity" in result["compared"]["forms"]["krajewski"]["refused"]

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from sparsedial.cli.main import main
+from sparsedial.errors import UserError
+from sparsedial.verbs.dial import questions
+from sparsedial.verbs.origin import law_behind
 
 pytestmark = pytest.mark.slow
 
@@ -173,3 +176,17 @@ def test_its_plan_can_be_trained(finished, corpus: Path, tmp_path: Path, capsys)
     record = json.loads(capsys.readouterr().out)
     assert record["status"] == "finished"
     assert (Path(record["checkpoint"]) / "config.json").exists()
+    law, state = law_behind(Path(record["checkpoint"]))  # the chain: checkpoint, settings, plan, study
+    assert Path(law) == out.resolve()
+    assert float(state["flops"]) == pytest.approx(record["flops"], rel=1e-5)
+
+
+def test_the_dial_of_its_checkpoint_stands_on_the_studys_law(finished, tmp_path: Path):
+    _out, result = finished
+    checkpoint = checkpoint_of(result)
+    law, state = law_behind(checkpoint)
+    answer = questions(law, state)["dial"](state)
+    assert float(state["position"]) in [row["sparsity"] for row in answer["positions"]]
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(UserError, match="no run stands beside"):
+        law_behind(tmp_path / "checkpoint")

@@ -179,6 +179,7 @@ const first = Object.fromEntries(new URLSearchParams(location.search));
   start = await ask("start", {});
   options(field("law"), start.laws);
   options(field("device"), start.devices, start.study ? "this machine" : "none");
-  fill(Object.keys(first).some((name) => CURRENCIES.includes(name)) ? first : start.state);
+  if (!Object.keys(first).some((name) => CURRENCIES.includes(name))) Object.assign(first, { ...start.state, ...first });
+  fill(first);
   await refresh();
 })();
