@@ -217,12 +217,9 @@ def discard(call: Callable[[], Any]) -> Callable[[], None]:
     return lambda: (call(), None)[1]
 
 
-def best_mode(model: Any, prompts: list[list[int]]) -> tuple[str, dict[str, float]]:
+def best_mode(model: Any, prompts: list[list[int]], tokens: int) -> tuple[str, dict[str, float]]:
     """The mode in which `transformers` decodes fastest, and each one's seconds a step in a short trial."""
-    tried = {
-        mode: min(theirs(model, mode)(prompts, TRIAL_TOKENS).seconds for _ in range(2)) / (TRIAL_TOKENS - 1)
-        for mode in MODES
-    }
+    tried = {mode: min(theirs(model, mode)(prompts, tokens).seconds for _ in range(2)) / (tokens - 1) for mode in MODES}
     return min(tried, key=lambda mode: tried[mode]), tried
 
 
@@ -273,7 +270,7 @@ class Bench:
         torch.set_num_threads(threads)
         shape, make = self.shape, torch.Generator().manual_seed(1)
         prompts = torch.randint(shape.vocab_size, (batch, PROMPT), generator=make).tolist()
-        mode, tried = best_mode(self.theirs, prompts)
+        mode, tried = best_mode(self.theirs, prompts, min(tokens, TRIAL_TOKENS))
         decodes = self.candidates(mode, threads)
         first = {name: decode(prompts, tokens) for name, decode in decodes.items()}  # and warms up
         seconds: dict[str, list[float]] = {name: [] for name in decodes}
@@ -342,12 +339,14 @@ def main() -> None:
     """Measure everything and write the record."""
     parser = argparse.ArgumentParser(description="greedy decoding beside its peers")
     parser.add_argument("--llama-python", help="a Python with gguf, llama-cpp-python and safetensors")
-    parser.add_argument("--quick", action="store_true", help="few tokens, one round")
+    parser.add_argument("--quick", action="store_true", help="the small model, one thread, few tokens, one round")
     parser.add_argument("--out", type=Path, default=RECORD, help="the record")
     options = parser.parse_args()
-    tokens, rounds = (17, 1) if options.quick else (128, 7)
+    tokens, rounds = (5, 1) if options.quick else (128, 7)
+    shapes = {"28M": SHAPES["28M"]} if options.quick else SHAPES
+    all_threads = (1,) if options.quick else THREADS
     busy = BusyWatch()
-    bandwidths = {threads: read_bandwidth(threads) for threads in THREADS}
+    bandwidths = {threads: read_bandwidth(threads) for threads in all_threads}
     record: dict[str, Any] = {
         "command": "python -m benchmarks.decoding --llama-python PYTHON",
         "machine": describe(),
@@ -359,11 +358,11 @@ def main() -> None:
         "models": [],
     }
     with tempfile.TemporaryDirectory() as folder:
-        for name, shape in SHAPES.items():
+        for name, shape in shapes.items():
             bench = Bench(shape, Path(folder) / name, options.llama_python)
             record["llama_cpp"] = bench.llama.about if bench.llama else None
             groups = []
-            for threads in THREADS:
+            for threads in all_threads:
                 for batch in BATCHES:
                     groups.append(bench.measure(batch, threads, tokens, rounds, bandwidths[threads]))
                     show(name, groups[-1])

@@ -79,8 +79,18 @@ class PlainGpt(nn.Module):
         return functional.linear(self.norm(x_BSD), self.token.weight)
 
 
-def make_peer_step(model: nn.Module, vocab_size: int, batch: int, context: int) -> Callable[[], None]:
-    """One eager training step: forward, loss, backward, clipping, fused AdamW. Logits may come in an output object."""
+def plain_step(shape: Shape, batch: int, context: int, looped: bool = False) -> Callable[[], None]:
+    """A step of a plain GPT, its experts in a loop where it is sparse."""
+    return _step(PlainGpt(shape, looped), shape.vocab_size, batch, context)
+
+
+def hugging_face_step(shape: Shape, experts_mode: str, batch: int, context: int) -> Callable[[], None]:
+    """A step of `transformers`' Qwen3-MoE, or of its dense Qwen3 for a dense shape, with random weights."""
+    return _step(_hugging_face(shape, experts_mode), shape.vocab_size, batch, context)
+
+
+def _step(model: nn.Module, vocab_size: int, batch: int, context: int) -> Callable[[], None]:
+    """Eager: forward, loss, backward, clipping, fused AdamW. Logits may come in an output object."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     ids_BS1 = torch.randint(vocab_size, (batch, context + 1), generator=torch.Generator().manual_seed(0))
 
@@ -96,8 +106,7 @@ def make_peer_step(model: nn.Module, vocab_size: int, batch: int, context: int) 
     return step
 
 
-def hugging_face(shape: Shape, experts_mode: str) -> nn.Module:
-    """`transformers`' Qwen3-MoE, or its dense Qwen3 for a dense shape, of the same shape with random weights."""
+def _hugging_face(shape: Shape, experts_mode: str) -> nn.Module:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from sparsedial.shape.config import write_config

@@ -1,12 +1,20 @@
-"""README.md's tables from the records, and docs/laws.md: `python -m benchmarks.readme` writes, a test compares."""
+"""README.md's tables from the records, docs/planning.md's from a run, and docs/laws.md.
+
+`python -m benchmarks.readme` writes, a test compares.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable, Mapping
+from contextlib import chdir
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.speeds import speed_table
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.tables import plan_table, study_table
 from sparsedial.law.describe import laws_markdown
@@ -20,7 +28,7 @@ README = HERE.parent / "README.md"
 REFERENCE = HERE / "records" / "reference_study" / "study.json"
 DEFAULT = HERE / "records" / "default_study.json"
 LAWS = HERE.parent / "docs" / "laws.md"
-STEPS = HERE / "records" / "training_step.json"
+PLANNING = HERE.parent / "docs" / "planning.md"
 
 
 def verb_table() -> str:
@@ -72,42 +80,40 @@ def plan_output() -> str:
     return "\n".join(["```console", f"$ sparsedial plan {PLAN}", printed, "```"])
 
 
-def step_table() -> str:
-    """Training steps against peers, with the range that their percentiles give."""
-    record = read_json(STEPS)
-    dense, sparse = record["dense"], record["sparse"]
-    rows = [
-        (dense["what"], "plain eager GPT, same FLOPs", dense["speed_against_plain_gpt"], "times as fast"),
-        (
-            sparse["what"],
-            f"`transformers` Qwen3-MoE ({sparse['best_mode_of_transformers'].split()[1]})",
-            sparse["speed_against_transformers"],
-            "times as fast",
-        ),
-        (sparse["what"], "fastest dense model, same active size", sparse["tax"], "times its time"),
-    ]
-    for group in record["tiny"]:
-        for experts in (8, 32):
-            rows += [
-                (
-                    f"{group['what']}, {experts} experts",
-                    "fastest dense model",
-                    group[f"tax_{experts}_experts"],
-                    "times its time",
-                ),
-                (
-                    f"{group['what']}, {experts} experts",
-                    "a loop over experts",
-                    group[f"speed_against_loop_{experts}_experts"],
-                    "times as fast",
-                ),
-            ]
-    lines = [f"| {what} | {peer} | {_range(value)} {unit} |" for what, peer, value, unit in rows]
-    return "\n".join(["| training step | beside | measured |", "| --- | --- | --- |", *lines])
+EXPORTED_PLAN = "--dollars 2500 --price 2.5 --device h100 --devices 8 --serving-memory 80GB --export runs/plan"
+SETTINGS = {"torchtitan_plan.py": "LAYERS"}  # where a file's own settings begin, if not on its first line
+HOME = "/home/me"  # stands for the folder of the run
+SHOWN_LINES = 12
 
 
-def _range(value: dict[str, float]) -> str:
-    return f"{value['value']:.2f} ({value['low']:.2f}–{value['high']:.2f})"
+@cache
+def _exported() -> tuple[str, list[str]]:
+    """A plan as it is printed, and a section for each file that it wrote."""
+    verb = VERBS["plan"]
+    with TemporaryDirectory() as folder, chdir(folder):
+        record = verb.function(read_arguments(verb, shlex.split(EXPORTED_PLAN)).settings)
+        sections = [_file_section(item).replace(str(Path.cwd()), HOME) for item in record["exported"]]
+    return plan_table({**record, "exported": []}), sections
+
+
+def _file_section(item: dict[str, Any]) -> str:
+    file = Path(item["file"])
+    lines = file.read_text().splitlines()
+    begin = next((at for at, line in enumerate(lines) if line.startswith(SETTINGS.get(file.name, ""))), 0)
+    shown = [*(["…"] if begin else []), *lines[begin : begin + SHOWN_LINES], "…"]
+    missing = [f"* {line}" for line in item["not_expressed"]] or ["* nothing"]
+    use = [f"`{file}`, for {item['written_for']}. Use it with", "", "```", item["command"], "```"]
+    return "\n".join([*use, "", "```", *shown, "```", "", "Not expressed:", "", *missing])
+
+
+def exported_answer() -> str:
+    """What the plan of docs/planning.md says before it names its files."""
+    return "\n".join(["```console", f"$ sparsedial plan {EXPORTED_PLAN}", _exported()[0], "…", "```"])
+
+
+def exported_files() -> str:
+    """Each file of that plan: its use, its first lines, and what it does not express."""
+    return "\n\n".join(_exported()[1])
 
 
 BLOCKS = {
@@ -115,20 +121,27 @@ BLOCKS = {
     "finding": finding,
     "default study": default_output,
     "plan": plan_output,
-    "training steps": step_table,
+    "speeds": speed_table,
 }
 
 
-def filled(text: str) -> str:
-    """The README with every block as the records have it."""
-    for name, make in BLOCKS.items():
+PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
+    README: BLOCKS,
+    PLANNING: {"answer": exported_answer, "files": exported_files},
+}
+
+
+def filled(text: str, blocks: Mapping[str, Callable[[], str]] = BLOCKS) -> str:
+    """A page with every block as the records or a run have it."""
+    for name, make in blocks.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
         text, count = re.subn(pattern, lambda match, make=make: f"{match[1]}{make()}{match[2]}", text, flags=re.S)
         if count != 1:
-            raise ValueError(f"README.md holds the block '{name}' {count} times")
+            raise ValueError(f"the page holds the block '{name}' {count} times")
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    for page, page_blocks in PAGES.items():
+        page.write_text(filled(page.read_text(), page_blocks))
     LAWS.write_text(laws_markdown())

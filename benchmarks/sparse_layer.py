@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.training_step import ratio
+from benchmarks.side_by_side import ratio
 from sparsedial.kernels import layers
 from sparsedial.kernels.sparse import activate, sparse_feed_forward, swiglu
 from sparsedial.machine.hardware import BusyWatch, describe
@@ -63,7 +63,10 @@ def candidates(d_model: int, experts: int, top_k: int, d_expert: int) -> dict[st
     of_routed = (x_TD, w_in_EDH, w_out_EFD, gates_TK)
 
     def step(run: Callable[[], Tensor], leaves: tuple[Tensor, ...]) -> Callable[[], None]:
-        return lambda: torch.autograd.grad(run(), leaves, slope_TD) and None
+        def whole() -> None:
+            torch.autograd.grad(run(), leaves, slope_TD)
+
+        return whole
 
     return {
         "compiled": step(lambda: sparse_feed_forward(*routed, "compiled"), of_routed),

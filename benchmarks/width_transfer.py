@@ -41,7 +41,8 @@ def at(scan: Scan, rate: float) -> float:
     points = sorted((math.log(value), loss) for value, loss in scan.points if loss is not None)
     best = min(range(len(points)), key=lambda place: points[place][1])
     near = points[max(0, best - 1) : best + 2]
-    return float(np.polyval(np.polyfit(*zip(*near, strict=True), 2), math.log(rate)))
+    logs, losses = zip(*near, strict=True)
+    return float(np.polyval(np.polyfit(logs, losses, 2), math.log(rate)))
 
 
 def drift(scans: list[Scan]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -25,17 +26,25 @@ def fill(cls: type[T], values: Mapping[str, Any], place: str) -> T:
 
     Raises: UserError for an unknown name (with the nearest one), a missing one, or a value of the wrong type.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    converted = convert(cls, values, place)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.init and required and field.name not in values:
+            raise UserError(f"{place}: '{field.name}' is missing")
+    return cls(**converted)
+
+
+def convert(cls: type, values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Some fields of the dataclass `cls`, converted to their types.
+
+    Raises: UserError as `fill`, but for missing ones.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in fields:
             raise UserError(f"{place}: no setting named '{name}'", hint=nearest(name, fields))
-    for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in values:
-            raise UserError(f"{place}: '{name}' is missing")
-    converted = {name: _convert(fields[name], hints[name], value, place) for name, value in values.items()}
-    return cls(**converted)
+    return {name: _convert(fields[name], hints[name], value, place) for name, value in values.items()}
 
 
 def _convert(field: dataclasses.Field[Any], hint: Any, value: Any, place: str) -> Any:
@@ -59,6 +68,8 @@ def _as_type(hint: Any, value: Any, where: str) -> Any:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple):
             raise UserError(f"{where}: '{value}' is not a list")
+        if any(item == "" for item in items):
+            raise UserError(f"{where}: an entry is empty", hint="write it like a,b")
         return tuple(_as_type(arguments[0], item, where) for item in items)
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return fill(typing.cast(type, hint), value, where)
@@ -78,11 +89,15 @@ def _as_scalar(hint: Any, value: Any, where: str) -> Any:
             number = float(value)
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: '{value}' is not a number") from error
+        if math.isnan(number):
+            raise UserError(f"{where}: '{value}' is not a number")
         if hint is float:
             return number
-        if number != int(number):
+        if not number.is_integer():  # infinity neither
             raise UserError(f"{where}: {value} is not a whole number")
         return int(number)
+    if hint is Path and not str(value).strip():
+        raise UserError(f"{where}: an empty name is no file and no folder")
     if hint in (str, Path):
         return hint(str(value))
     if isinstance(hint, type) and isinstance(value, hint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -28,20 +29,43 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises: UserError where the folder is read-only or the disk is full; the old file stays.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    partial = _partial(path)
+    with _reported(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+
+
+def _partial(path: Path) -> Path:
+    if not path.name:
+        raise UserError(f"cannot write {path}: it names no file")
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextlib.contextmanager
+def _reported(path: Path, partial: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise UserError(
             f"cannot write {path}: {error.strerror}", hint="choose another folder with --out, or free some space"
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raises: UserError as `write_atomically` would, before the work whose result goes there."""
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder", hint="name a file in it")
+    partial = _partial(path)
+    with _reported(path, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        partial.unlink()
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -75,6 +99,21 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path}: its content does not match its digest", hint="it was edited; delete it to have it made again"
         )
     return record
+
+
+def check_fields(record: Mapping[str, Any], cls: type, place: str) -> None:
+    """Raises: UserError where a record lacks a field of the dataclass `cls`: it is another thing, or an older one."""
+    needed = [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    missing = [name for name in needed if name not in record]
+    if missing:
+        raise UserError(
+            f"{place}: no {cls.__name__.lower()} of this version: it lacks {', '.join(missing[:3])}",
+            hint="name another file, or make it again",
+        )
 
 
 @contextlib.contextmanager

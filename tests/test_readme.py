@@ -1,4 +1,4 @@
-"""README.md says what the records say, and its commands exist."""
+"""README.md and docs/planning.md say what the records and runs say, and their commands exist."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import BLOCKS, LAWS, README, filled
+from benchmarks.readme import LAWS, PAGES, README, filled
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.law.describe import laws_markdown
 from sparsedial.verbs import VERBS
 
 TEXT = README.read_text()
+EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_block_of_the_readme_is_as_its_record_has_it(block):
-    pattern = rf"<!-- {block} -->\n.*?\n<!-- end -->"
-    stands, wanted = (re.search(pattern, text, flags=re.S) for text in (TEXT, filled(TEXT)))
+@pytest.mark.parametrize(
+    ("page", "block"),
+    [(page, block) for page, blocks in PAGES.items() for block in blocks],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_block_of_a_page_is_as_its_record_or_run_has_it(page, block):
+    pattern, whole = rf"<!-- {block} -->\n.*?\n<!-- end -->", page.read_text()
+    now = filled(whole, {block: PAGES[page][block]})
+    stands, wanted = (re.search(pattern, text, flags=re.S) for text in (whole, now))
     assert stands is not None
     assert wanted is not None
     assert stands[0] == wanted[0], "run `python -m benchmarks.readme`"
@@ -29,15 +35,17 @@ def test_the_page_of_laws_is_as_the_code_has_it():
     assert LAWS.read_text() == laws_markdown(), "run `python -m benchmarks.readme`"
 
 
-def test_every_file_that_the_readme_links_to_is_there():
-    links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
+@EVERY_PAGE
+def test_every_file_that_a_page_links_to_is_there(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert links
     for link in links:
-        assert (README.parent / link).exists(), link
+        assert (page.parent / link).exists(), link
 
 
-def test_every_command_in_the_readme_is_understood():
-    commands = re.findall(r"^\$ sparsedial (.+)$", TEXT, flags=re.M)
+@EVERY_PAGE
+def test_every_command_of_a_page_is_understood(page):
+    commands = re.findall(r"^\$ sparsedial (.+)$", page.read_text(), flags=re.M)
     assert commands
     for command in commands:
         verb, *words = shlex.split(command)

@@ -20,6 +20,7 @@ class Outer:
     share: float = 0.5
     counts: tuple[int, ...] = ()
     fast: bool = False
+    file: Path = Path("a")
     inner: Inner = field(default_factory=Inner)
 
 
@@ -35,6 +36,11 @@ def test_values_are_converted_to_the_types_of_their_fields():
         ({}, "'name' is missing"),
         ({"name": "a", "share": "much"}, "'much' is not a number"),
         ({"name": "a", "counts": "1,2.5"}, "not a whole number"),
+        ({"name": "a", "counts": "inf"}, "not a whole number"),
+        ({"name": "a", "counts": "nan"}, "not a number"),
+        ({"name": "a", "share": "nan"}, "not a number"),
+        ({"name": "a", "counts": "1,,2"}, "an entry is empty"),
+        ({"name": "a", "file": " "}, "an empty name"),
         ({"name": "a", "fast": "perhaps"}, "neither true nor false"),
         ({"name": "a", "inner": {"layer": 3}}, "no setting named 'layer'"),
     ],

@@ -9,12 +9,25 @@ from pathlib import Path
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.store import RunStore, digest, lock, read_json, write_json
+from sparsedial.store import RunStore, check_writable, digest, lock, read_json, write_json
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path):
     write_json(tmp_path / "a.json", {"loss": 1.5, "names": ["x"], "nothing": None})
     assert read_json(tmp_path / "a.json") == {"schema_version": 1, "loss": 1.5, "names": ["x"], "nothing": None}
+
+
+def test_whether_a_file_can_be_written_is_said_beforehand_and_leaves_nothing(tmp_path: Path):
+    check_writable(tmp_path / "new" / "a.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    for path, says in (
+        (tmp_path, "it is a folder"),
+        (tmp_path / "file" / "a", "cannot write"),
+        (Path("/proc/x/a"), "cannot write /proc/x/a"),
+    ):
+        with pytest.raises(UserError, match=says):
+            check_writable(path)
 
 
 def test_nan_is_never_written(tmp_path: Path):

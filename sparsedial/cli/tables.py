@@ -50,11 +50,17 @@ def count_table(result: dict[str, Any]) -> str:
 
 
 def _cost_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    if result["seconds"] is None:
+        spent = [("time, energy", result["seconds_reason"])]
+    else:
+        spent = [
+            ("time", human_seconds(result["seconds"])),
+            ("energy", f"{human_joules(result['joules'])}  ({result['joules_source']})"),
+        ]
     return [
         ("FLOPs", f"{result['flops']:.3g}"),
         ("memory", human_bytes(result["memory_bytes"])),
-        ("time", human_seconds(result["seconds"])),
-        ("energy", f"{human_joules(result['joules'])}  ({result['joules_source']})"),
+        *spent,
         ("money", "unknown: no price was given"),
     ]
 

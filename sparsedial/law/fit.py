@@ -174,6 +174,8 @@ class _Problem:
                 raise UserError(
                     f"fit: {form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients)
                 )
+        if len(pin) == len(form.coefficients):
+            raise UserError(f"fit: every coefficient of {form.name} is pinned, so nothing is left to fit")
         self.form, self.pin = form, pin
         self.loss = np.asarray(rows["loss"], dtype=float)
         self.columns = {name: np.asarray(rows[name], dtype=float) for name in form.variables}

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from sparsedial.errors import UserError, nearest
 from sparsedial.law.form import Form
 from sparsedial.law.forms import FORMS
+from sparsedial.store import check_fields
 
 SLACK = 1.01  # beyond a fitted range before it is said
 
@@ -92,8 +94,20 @@ class Law:
         return asdict(self)
 
     @staticmethod
-    def from_record(record: Mapping[str, Any]) -> Law:
-        """The inverse of `record`; keys of the file itself are passed over."""
+    def from_record(record: Mapping[str, Any], place: str = "law") -> Law:
+        """The inverse of `record`; keys of the file itself are passed over.
+
+        Raises: UserError, with the place that it came from, for a record that is no law of this version.
+        """
+        check_fields(record, Law, place)
+        if record["form"] not in FORMS:
+            raise UserError(
+                f"{place}: no form named '{record['form']}'", hint=nearest(record["form"], FORMS) or "fit it again"
+            )
+        names, found = FORMS[record["form"]].coefficients, record["coefficients"]
+        ours = set(found) == set(names) and all(isinstance(value, int | float) for value in found.values())
+        if not ours or any(len(sample) != len(names) for sample in record["samples"]):
+            raise UserError(f"{place}: its coefficients are not those of {record['form']}", hint="fit it again")
         values = {key: value for key, value in record.items() if key in Law.__dataclass_fields__}
         values["samples"] = tuple(tuple(sample) for sample in values["samples"])
         values["undetermined"] = tuple(values["undetermined"])

@@ -28,14 +28,14 @@ def resample(
 
     The grid of a study is a design, not a sample, so rows stay and residuals change sign (a wild bootstrap); each is
     first divided by one minus its leverage, since a fit bends towards its own rows. Coefficients marked in `fixed`
-    stay, and so do scales of 0. Rows of one group (`groups` numbers them) are no independent runs: their residuals
-    change sign together.
+    stay; a scale that the fit put at 0 may rise. Rows of one group (`groups` numbers them) are no independent runs:
+    their residuals change sign together.
 
     Shapes: values [P], loss, weights and groups [n], to [count, P]
     Source: Davidson and Flachaire 2008, "The wild bootstrap, tamed at last", with HC3 residuals; by groups, Cameron,
     Gelbach and Miller 2008, "Bootstrap-based improvements for inference with clustered errors"
     """
-    coordinates = _Coordinates(form, values, fixed)
+    coordinates = _Coordinates(form, values, fixed, columns)
     start = coordinates.pack(values)
     if not count or not len(start):
         return np.tile(values, (count, 1))
@@ -51,16 +51,22 @@ def resample(
 
 
 class _Coordinates:
-    """The free coefficients on scales of their own: logs of positive scales, signed ones by their size, exponents."""
+    """The free coefficients on scales of their own: logs of positive scales, others by their size, exponents."""
 
-    def __init__(self, form: Form, values: np.ndarray, fixed: np.ndarray) -> None:
+    def __init__(self, form: Form, values: np.ndarray, fixed: np.ndarray, columns: Columns) -> None:
         scales = len(form.scales)
         self.values = values
-        self.free = [at for at in range(len(values)) if not fixed[at] and (at >= scales or values[at] != 0)]
-        self.logged = np.array([at < scales and form.scales[at] not in form.signed for at in self.free])
-        self.size = np.array([abs(values[at]) if at < scales else 1.0 for at in self.free])
-        bounds = [form.bounds[at - scales] if at >= scales else (-np.inf, np.inf) for at in self.free]
-        self.low, self.high = np.array(bounds).reshape(-1, 2).T
+        self.free = [at for at in range(len(values)) if not fixed[at]]
+        self.logged = np.array(
+            [at < scales and form.scales[at] not in form.signed and values[at] > 0 for at in self.free]
+        )
+        sizes = [*_scale_sizes(form, values, columns), *np.ones(len(values) - scales)]
+        self.size = np.array([sizes[at] for at in self.free])
+        unsigned = [(0.0, np.inf) if name not in form.signed else (-np.inf, np.inf) for name in form.scales]
+        bounds = [*unsigned, *form.bounds]
+        limits = np.array([bounds[at] for at in self.free], dtype=float).reshape(-1, 2)
+        limits[self.logged] = -np.inf, np.inf
+        self.low, self.high = limits.T
 
     def pack(self, values: np.ndarray) -> np.ndarray:
         """[P] to the free coordinates."""
@@ -74,8 +80,20 @@ class _Coordinates:
         return full
 
     def inside(self, points: np.ndarray) -> np.ndarray:
-        """The points with exponents moved within their bounds."""
+        """The points moved within the bounds."""
         return np.clip(points, self.low, self.high)
+
+    def leaving(self, points: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        """Where a point on a bound would move beyond it."""
+        return ((points <= self.low) & (moves < 0)) | ((points >= self.high) & (moves > 0))
+
+
+def _scale_sizes(form: Form, values: np.ndarray, columns: Columns) -> np.ndarray:
+    """A scale's own size, or of one at 0 what would make its term as large as the whole sum."""
+    scales = values[: len(form.scales)]
+    design = np.abs(form.design(values[len(form.scales) :], columns)).mean(axis=0)
+    whole = np.abs(form.sum(values, columns)).mean()
+    return np.where(scales != 0, np.abs(scales), whole / np.maximum(design, 1e-300))
 
 
 def _log_loss(form: Form, coordinates: _Coordinates, columns: Columns, points: np.ndarray) -> np.ndarray:
@@ -110,7 +128,7 @@ def _refit(
         gradient = np.einsum("bni,bn->bi", slopes, residuals)
         diagonal = np.einsum("bii->bi", normal)
         normal = normal + np.einsum("bi,ij->bij", diagonal * damping[:, None] + 1e-12, np.eye(normal.shape[1]))
-        moved = coordinates.inside(points - np.linalg.solve(normal, gradient[:, :, None])[:, :, 0])
+        moved = coordinates.inside(points + _moves(coordinates, points, normal, gradient))
         there = _log_loss(form, coordinates, columns, moved)
         after = (((there - targets) * root) ** 2).sum(axis=1)
         better = after < squares  # also false where the loss overflowed
@@ -121,3 +139,16 @@ def _refit(
         if (settled & (better | (damping > 1e6))).all():
             break
     return points
+
+
+def _moves(coordinates: _Coordinates, points: np.ndarray, normal: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Newton's step of every sample; what would leave its bounds stays, and the others move as if it were fixed.
+
+    Shapes: points and gradient [samples, free], normal [samples, free, free], to [samples, free]
+    """
+    moves = -np.linalg.solve(normal, gradient[:, :, None])[:, :, 0]
+    stays = coordinates.leaving(points, moves)
+    if stays.any():
+        held = np.where(stays[:, :, None] | stays[:, None, :], np.eye(points.shape[1]), normal)
+        moves = -np.linalg.solve(held, np.where(stays, 0.0, gradient)[:, :, None])[:, :, 0]
+    return moves

@@ -28,9 +28,8 @@ ARITHMETIC: dict[type, Callable[..., Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
-    ast.BitAnd: np.logical_and,
-    ast.BitOr: np.logical_or,
 }
+JOINS: dict[type, Callable[..., Any]] = {ast.BitAnd: np.logical_and, ast.BitOr: np.logical_or}
 
 
 def read_table(
@@ -64,6 +63,11 @@ def read_table(
         if group not in table:
             raise UserError(f"{path}: no column '{group}' to group by", hint=nearest(group, table))
         found["group"] = np.unique(table[group], return_inverse=True)[1].astype(float)
+        if not found["group"].any():
+            raise UserError(
+                f"{path}: every run has the same '{group}', so none is independent of another",
+                hint="leave --group out, or name a column that tells trunks apart",
+            )
     return found
 
 
@@ -83,8 +87,10 @@ def _mapped(
             f"{path}: no column '{theirs}' for {ours}",
             hint=nearest(theirs, table) or f"it has {', '.join(sorted(table))}",
         )
-    values = np.asarray(_evaluate(_parsed(theirs), numbers, theirs), dtype=float)
-    return np.broadcast_to(values, (len(next(iter(table.values()))),))
+    values = np.broadcast_to(_value(theirs, numbers), (len(next(iter(table.values()))),))
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise UserError(f"{path}: '{theirs}' for {ours} gives something else than numbers in some rows")
+    return values.astype(float)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -114,6 +120,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return {}
     except (OSError, ValueError, polars.exceptions.PolarsError) as error:
         raise UserError(f"{path}: not readable as a table ({' '.join(str(error).split())[:120]})") from error
+    for name in frame.columns:
+        first, again, _ = name.partition("_duplicated_")  # as polars renames the second of two columns of one name
+        if again and first in frame.columns:
+            raise UserError(f"{path}: two columns are named '{first}'", hint="rename one, so that it is clear which")
     return {name: _values(frame[name]) for name in frame.columns}
 
 
@@ -144,18 +154,28 @@ def matching(table: Mapping[str, np.ndarray], expression: str) -> np.ndarray:
 
     Raises: UserError for anything but comparisons, arithmetic, and/or/not over the table's columns.
     """
-    result = _evaluate(_parsed(expression), table, expression)
+    result = _value(expression, table)
     size = len(next(iter(table.values())))
     if np.shape(result) != (size,) or np.asarray(result).dtype != bool:
         raise UserError(f"'{expression}' is no condition on rows", hint="like flops>1e12")
     return np.asarray(result)
 
 
-def _parsed(expression: str) -> ast.AST:
+def _value(expression: str, table: Mapping[str, np.ndarray]) -> Any:
+    """What an expression over columns gives; numbers are floats, so that no power of whole numbers runs for ever."""
     try:
-        return ast.parse(expression, mode="eval").body
-    except SyntaxError as error:
-        raise UserError(f"cannot read the expression '{expression}'", hint="like flops>1e12") from error
+        with np.errstate(all="ignore"):  # a division by zero gives what is then refused as no number
+            return _evaluate(ast.parse(expression, mode="eval").body, table, expression)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise UserError(f"cannot read the expression '{_short(expression)}'", hint="like flops>1e12") from error
+    except (TypeError, OverflowError) as error:
+        raise UserError(
+            f"'{_short(expression)}' mixes words and numbers, or holds a number too large", hint="like flops>1e12"
+        ) from error
+
+
+def _short(expression: str) -> str:
+    return expression if len(expression) <= 60 else f"{expression[:57]}…"
 
 
 def _evaluate(node: ast.AST, table: Mapping[str, np.ndarray], expression: str) -> Any:
@@ -166,15 +186,20 @@ def _evaluate(node: ast.AST, table: Mapping[str, np.ndarray], expression: str) -
         if node.id not in table:
             raise UserError(f"'{expression}': no column '{node.id}'", hint=nearest(node.id, table))
         return table[node.id]
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return np.float64(node.value)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.BoolOp):
         join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-        return join.reduce([again(value) for value in node.values])
+        return join.reduce([_condition(again(value), expression) for value in node.values])
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return np.logical_not(again(node.operand))
+        return np.logical_not(_condition(again(node.operand), expression))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -again(node.operand)
+    if isinstance(node, ast.BinOp) and type(node.op) in JOINS:
+        sides = [_condition(again(side), expression) for side in (node.left, node.right)]
+        return JOINS[type(node.op)](*sides)
     if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
         return ARITHMETIC[type(node.op)](again(node.left), again(node.right))
     if isinstance(node, ast.Compare) and all(type(op) in COMPARE for op in node.ops):
@@ -182,3 +207,12 @@ def _evaluate(node: ast.AST, table: Mapping[str, np.ndarray], expression: str) -
         parts = [COMPARE[type(op)](sides[place], sides[place + 1]) for place, op in enumerate(node.ops)]
         return np.logical_and.reduce(parts)
     raise UserError(f"'{expression}' holds more than comparisons and arithmetic over columns", hint="like flops>1e12")
+
+
+def _condition(value: Any, expression: str) -> Any:
+    if np.asarray(value).dtype != bool:
+        raise UserError(
+            f"'{_short(expression)}' joins something that is no condition",
+            hint="`&` and `|` want brackets: (flops>1e12) & (sparsity==0); or use and, or, not",
+        )
+    return value

@@ -19,7 +19,7 @@ def describe() -> dict[str, Any]:
     return {
         "processor": processor_name(),
         "cores": usable_cores(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": machine_bytes(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "gpus": gpus(),
@@ -46,11 +46,33 @@ def gpus() -> list[str]:
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
 
 
+def machine_bytes() -> int:
+    """Memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def device_bytes(device: str) -> float:
+    """Memory of the machine, or of its first GPU for `cuda`; infinite where the driver's tool does not tell."""
+    if device == "cpu":
+        return machine_bytes()
+    found = gpus()
+    return float(found[0].split()[-2]) * 2**20 if found else float("inf")  # "NVIDIA H100 80GB HBM3, 81559 MiB"
+
+
+def process_bytes() -> int:
+    """Memory that this process holds now."""
+    return _status_bytes("VmRSS")
+
+
 def peak_process_bytes() -> int:
     """The most memory that this process has held; `getrusage` counts in what its parent held when it was made."""
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(field: str) -> int:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
+from sparsedial.store import check_fields
 
 STEPS = 10  # of a calibrating run: from the second one on the optimizer's moments are there
 
@@ -110,8 +111,12 @@ class Memory:
         return self.process_bytes + self.state_factor * parts.state + self.activation_factor * parts.activations
 
     @staticmethod
-    def from_record(record: Mapping[str, Any]) -> Memory:
-        """The inverse of `asdict`."""
+    def from_record(record: Mapping[str, Any], place: str = "memory") -> Memory:
+        """The inverse of `asdict`.
+
+        Raises: UserError, with the place that it came from, for a record of another version.
+        """
+        check_fields(record, Memory, place)
         return Memory(**{**record, "rows": tuple(record["rows"])})
 
 

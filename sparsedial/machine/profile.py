@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from sparsedial.errors import UserError
 from sparsedial.machine.energy import Meter
 from sparsedial.machine.memory import Memory, step_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
 from sparsedial.shape.counts import flops_by_part, total_parameters
 from sparsedial.shape.shape import Shape
+from sparsedial.store import check_fields
 
 VALUE_BYTES = {"float32": 4, "bfloat16": 2}  # of an activation, by the dtype of training
 # What a step's time is made of; every coefficient is a time and cannot be negative.
@@ -91,12 +93,21 @@ class Profile:
         return asdict(self)
 
     @staticmethod
-    def from_record(record: Mapping[str, Any]) -> Profile:
-        """The inverse of `record`; keys of the file itself are passed over."""
+    def from_record(record: Mapping[str, Any], place: str = "profile") -> Profile:
+        """The inverse of `record`; keys of the file itself are passed over.
+
+        Raises: UserError, with the place that it came from, for a record that is no profile of this version.
+        """
+        check_fields(record, Profile, place)
+        if set(record["coefficients"]) != set(FEATURES) or record["dtype"] not in VALUE_BYTES:
+            raise UserError(
+                f"{place}: no profile of this version: its coefficients or its dtype {record['dtype']} are others",
+                hint="`sparsedial profile` measures this machine again",
+            )
         names = Profile.__dataclass_fields__
         values = {key: value for key, value in record.items() if key in names}
         memory = values.get("memory")
-        values["memory"] = memory and Memory.from_record(memory)
+        values["memory"] = memory and Memory.from_record(memory, place)
         return Profile(**{**values, "rows": tuple(values["rows"])})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,9 +21,11 @@ from sparsedial.errors import UserError
 from sparsedial.model.published import Part, fused_parts, parts_of, same_meaning
 from sparsedial.model.transformer import Transformer
 from sparsedial.shape.config import OWN, fitting_family, own_config, read_config, write_config
+from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
 from sparsedial.store import read_json, write_atomically, write_json
 from sparsedial.text.tokenizer import Tokenizer
+from sparsedial.units import human_count
 
 SUMMARY = "sparsedial.json"  # digests of the other files; a folder made by others has none
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -104,12 +107,15 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UserError(f"model: {dtype} is no type of floating-point weights", hint="torch.float32 or torch.bfloat16")
     _verify(folder)
-    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
     shape, files = read_config(folder), _files(folder)
+    config = json.loads((folder / "config.json").read_text())
     found = {name: (file, size) for file in files for name, size in _sizes(file).items()}
     if shape.mtp_layers and not any(name.startswith(f"model.layers.{shape.layers}.") for name in found):
         shape = replace(shape, mtp_layers=0)
+    _check_size(folder, shape, found)
     model = empty_model(shape, dtype)
     family = fitting_family(shape) or OWN
     targets = _targets(folder, model, family, config.get("rope_interleave", True), found)
@@ -118,6 +124,17 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
             here = {name: part for name, part in targets.items() if found[name][0] == file}
             _fill(file, here, {name: place for name, (place, _) in found.items()}, _block(config))
     return model.eval()
+
+
+def _check_size(folder: Path, shape: Shape, found: Mapping[str, tuple[Path, tuple[int, ...]]]) -> None:
+    """Raises: UserError, before memory is asked for, where the configuration speaks of a far larger model."""
+    counted, held = total_parameters(shape), sum(math.prod(size) for _, size in found.values())
+    if counted > 2 * held:
+        raise UserError(
+            f"{folder}: its config.json describes {human_count(counted)} parameters, its files hold"
+            f" {human_count(held)}",
+            hint="one of them belongs to another model, or files are missing",
+        )
 
 
 def empty_model(shape: Shape, dtype: torch.dtype) -> Transformer:
@@ -133,7 +150,10 @@ def empty_model(shape: Shape, dtype: torch.dtype) -> Transformer:
 def _verify(folder: Path) -> None:
     if not (folder / SUMMARY).exists():
         return
-    for name, sha256 in read_json(folder / SUMMARY)["files_sha256"].items():
+    digests = read_json(folder / SUMMARY).get("files_sha256")
+    if not isinstance(digests, dict) or any(Path(name).name != name for name in digests):
+        raise UserError(f"{folder / SUMMARY}: holds no digests of this folder's files")
+    for name, sha256 in digests.items():
         try:
             found = _sha256(folder / name)
         except OSError as error:
@@ -148,8 +168,8 @@ def _files(folder: Path) -> list[Path]:
     """The files of weights, those of the index where there is one."""
     if (folder / INDEX).exists():
         try:
-            names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+            names = sorted({str(name) for name in json.loads((folder / INDEX).read_text())["weight_map"].values()})
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{folder / INDEX}: not readable as an index of weights ({error})") from error
         lacking = [name for name in names if Path(name).name != name or not (folder / name).exists()]
         if lacking:
@@ -225,14 +245,19 @@ def _fill(file: Path, targets: Mapping[str, Part], places: Mapping[str, Path], b
                     raise UserError(f"{file}: {name} is {tensor.dtype} without its scales {name + SCALE}")
                 with _opened(places[name + SCALE]) as other:
                     tensor = dequantised(tensor, other.get_tensor(name + SCALE), block)
+            if not tensor.is_floating_point():
+                raise UserError(f"{file}: {name} is {tensor.dtype}, no type of floating-point weights")
             if not bool(torch.isfinite(tensor).all()):
                 raise UserError(f"{file}: {name} holds values that are not finite")
             part.fill(tensor)
 
 
 def _block(config: Mapping[str, Any]) -> tuple[int, int]:
-    rows, columns = (config.get("quantization_config") or {}).get("weight_block_size") or (128, 128)
-    return int(rows), int(columns)
+    try:
+        rows, columns = (config.get("quantization_config") or {}).get("weight_block_size") or (128, 128)
+        return int(rows), int(columns)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"config: quantization_config={config['quantization_config']!r} names no blocks") from error
 
 
 def dequantised(weight_ON: Tensor, scale: Tensor, block: tuple[int, int]) -> Tensor:

@@ -206,9 +206,12 @@ class Transformer(nn.Module):
 
     def place(self, ids_BS: Tensor, cache: Cache | None = None, real_BS: Tensor | None = None) -> Place:
         """Where new ids stand, after a check of them; they take their place in the cache."""
+        self._check_type(ids_BS)
         start = cache.filled if cache is not None else 0
         end = start + ids_BS.shape[1]
         self._check(ids_BS, end)
+        if real_BS is not None and real_BS.shape != ids_BS.shape:
+            raise UserError(f"model: real_BS is {list(real_BS.shape)}, the ids are {list(ids_BS.shape)}")
         if cache is not None:
             if real_BS is not None:
                 cache.real_BP[:, start:end], cache.padded = real_BS, True
@@ -232,11 +235,19 @@ class Transformer(nn.Module):
             self.cosine_SC, self.sine_SC = (table.to(self.cosine_SC.dtype) for table in tables)
         if ids_BS.numel() == 0:
             raise UserError("model: no token ids were given")
-        if ids_BS.is_floating_point() or ids_BS.dtype == torch.bool:
-            raise UserError(f"model: token ids are whole numbers, not {str(ids_BS.dtype).removeprefix('torch.')}")
         if ids_BS.device != self.embedding_VD.device:
             raise UserError(f"model: the ids are on {ids_BS.device}, the weights on {self.embedding_VD.device}")
-        if not ids_BS.is_cuda and not (int(ids_BS.min()) >= 0 and int(ids_BS.max()) < self.shape.vocab_size):
+        self._check_range(ids_BS)
+
+    def _check_type(self, ids_BS: Tensor) -> None:
+        if not isinstance(ids_BS, Tensor) or ids_BS.dim() != 2:
+            given = f"of {ids_BS.dim()} dimensions" if isinstance(ids_BS, Tensor) else f"a {type(ids_BS).__name__}"
+            raise UserError(f"model: token ids are a tensor [sequences, positions], not {given}")
+        if ids_BS.dtype not in (torch.int64, torch.int32):
+            raise UserError(f"model: token ids are int64 or int32, not {str(ids_BS.dtype).removeprefix('torch.')}")
+
+    def _check_range(self, ids: Tensor) -> None:
+        if not ids.is_cuda and not (int(ids.min()) >= 0 and int(ids.max()) < self.shape.vocab_size):
             raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")
 
     def loss(
@@ -248,7 +259,9 @@ class Transformer(nn.Module):
         Shapes: ids [B, S+1] to two scalars, nats per token
         """
         routing = Routing(balance_weight=balance_weight, z_loss_weight=z_loss_weight, losses=[])
+        self._check_type(ids_BS)
         place = self.place(ids_BS[:, :-1])
+        self._check_range(ids_BS[:, -1])
         x_BSD = self.stream(ids_BS[:, :-1], place, routing)
         entropy = self._entropy(x_BSD, self.norm_D, ids_BS[:, 1:])
         total = entropy

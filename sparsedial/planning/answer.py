@@ -13,11 +13,12 @@ from sparsedial.law.literature import LING, PUBLISHED, Published
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs, serving_bytes
 from sparsedial.planning.crossing import around, race
-from sparsedial.planning.planner import Search, search
+from sparsedial.planning.planner import MOST_TOKENS, Search, search
 from sparsedial.shape.counts import active_parameters, sparsity_of, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
 
+MOST_FLOPS = 1e32  # a million times the largest run known
 REASONING_TOKENS = 20  # per total parameter; source: Nakamura et al. 2025, second-hand
 
 
@@ -41,6 +42,7 @@ def answer(
         raise UserError(*nothing_fits(found, budget))
     shape, tokens = shapes[best], round(float(found.tokens[best]))
     flops = float(training_flops_per_token(shape, costs.context)) * tokens
+    check_reach(budget, flops)
     near = found.near(best)
     rival = found.best(shapes.experts == 0)
     cross, why = _crossing(law, shapes, budget, constraints, costs, speaks)
@@ -71,15 +73,38 @@ def answer(
     }
 
 
+def check_reach(budget: Budget, flops: float) -> None:
+    """Raises: UserError where a budget buys more FLOPs than any training will ever spend."""
+    if flops > MOST_FLOPS:
+        amount = f"{budget.value:g} {budget.currency}" if budget.value else f"a loss of {budget.target_loss:g}"
+        raise UserError(
+            f"plan: {amount} is no training budget: the best model would take {flops:.2g} FLOPs",
+            hint="the largest runs known spend about 1e26",
+        )
+
+
 def nothing_fits(found: Search, budget: Budget) -> tuple[str, str | None]:
     """Why no candidate is allowed, and a way out."""
     reachable = np.isfinite(found.goal)
     if not reachable.any():
+        if budget.target_loss is not None and (found.tokens < 0.99 * MOST_TOKENS).any():
+            return f"plan: a million tokens do better than a loss of {budget.target_loss:g}", "give a lower one"
         if budget.target_loss is not None:
             return f"plan: no shape reaches a loss of {budget.target_loss:g} by this law", "give a higher one"
+        if (found.tokens < 0).all():
+            return (
+                f"plan: --inference-tokens alone cost any shape more than the budget of {budget.value:.3g}"
+                f" {budget.currency}",
+                "give a larger budget, or fewer of them",
+            )
         return f"plan: {budget.value:.3g} {budget.currency} train no shape for a million tokens", "give a larger budget"
     alone = {name: int((mask & reachable).sum()) for name, mask in found.kept.items()}
     tight = min(alone, key=lambda name: alone[name])
+    if alone[tight] == 0 and tight.startswith("sparsity="):
+        levels = np.unique(found.shapes.sparsity[reachable])
+        near = levels[np.argsort(np.abs(levels - float(tight.partition("=")[2])))[:2]]
+        known = " and ".join(f"{value:g}" for value in near)
+        return f"plan: no shape respects {tight}", f"this law and the search know {known}"
     if alone[tight] == 0:
         return f"plan: no shape respects {tight}", "loosen it"
     pairs = [

@@ -18,11 +18,6 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.value is None) == (self.target_loss is None):
             raise UserError("plan: give a budget or --target-loss, not both", hint="like --flops 1e21")
-        if self.value is not None and self.currency == "flops" and not 1e6 <= self.value <= 1e32:
-            raise UserError(
-                f"plan: {self.value:g} FLOPs is no training budget",
-                hint="the largest runs known spend about 1e26, the smallest of ours 1e9",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +40,16 @@ class Constraints:
     inference_tokens: float = 0.0  # over the model's life, paid from the same budget
 
     def __post_init__(self) -> None:
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise UserError(
+                f"plan: --sparsity {self.sparsity:g} lies outside 0..1", hint="0 is dense, 0.75 one expert in four"
+            )
+        if self.data_tokens is not None and self.data_tokens * self.max_repeats < self.least_tokens:
+            raise UserError(
+                f"plan: --data-tokens {self.data_tokens:g} read --max-repeats {self.max_repeats:g} times are fewer than"
+                f" the {self.least_tokens:g} tokens that any training takes",
+                hint="give more tokens or repeats",
+            )
         if self.max_experts is not None and self.top_k is not None and self.top_k > self.max_experts:
             raise UserError(
                 f"plan: --top-k {self.top_k} and --max-experts {self.max_experts} contradict each other",

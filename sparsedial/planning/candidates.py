@@ -84,6 +84,7 @@ def _rounded(width: float) -> int:
     return max(MULTIPLE, MULTIPLE * round(width / MULTIPLE))
 
 
+@functools.lru_cache(maxsize=8)
 def rungs(ladder: Ladder, experts: tuple[int, ...]) -> Shapes:
     """A study's own ladder, every rung with every number of experts that was studied."""
     return Shapes.of([ladder.shape(width, count) for width in RUNGS for count in experts])

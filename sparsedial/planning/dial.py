@@ -10,11 +10,11 @@ import numpy as np
 from sparsedial.errors import UserError
 from sparsedial.law.law import Law
 from sparsedial.law.literature import Published
-from sparsedial.planning.answer import costs_of, nothing_fits, on_edges, predicted
+from sparsedial.planning.answer import check_reach, costs_of, nothing_fits, on_edges, predicted
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.planner import search
-from sparsedial.shape.counts import active_parameters, total_parameters
+from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
 from sparsedial.shape.shapes import Shapes
 
 
@@ -29,6 +29,7 @@ def positions(
     best = found.best()
     if best is None:
         raise UserError(*nothing_fits(found, budget))
+    check_reach(budget, float(training_flops_per_token(shapes[best], costs.context)) * float(found.tokens[best]))
     ratios = shapes.experts_per_choice
     rows, places = [], []
     for ratio in np.unique(ratios[found.allowed]):

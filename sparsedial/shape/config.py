@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ PLAIN = {
     "mlp_bias": (None, False),
     "clip_qkv": (None,),
     "hidden_act": (None, "silu"),
+    "partial_rotary_factor": (None, 1.0),
 }
+MOST_LAYERS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +47,35 @@ def _common(config: Mapping[str, Any]) -> dict[str, Any]:
         "d_ff": _whole(config, "intermediate_size"),
         "vocab_size": _whole(config, "vocab_size"),
         "context": _whole(config, "max_position_embeddings"),
-        "tied_embeddings": bool(config.get("tie_word_embeddings", False)),
-        "norm_eps": float(config.get("rms_norm_eps", 1e-6)),
-        "rope_theta": float(config.get("rope_theta") or rope.get("rope_theta") or 10_000.0),
+        "tied_embeddings": _truth(config, "tie_word_embeddings", False),
+        "norm_eps": _positive(config, "rms_norm_eps", 1e-6),
+        "rope_theta": _positive(config, "rope_theta", _positive(rope, "rope_theta", 10_000.0)),
         "rope_scaling": _scaling(config, rope),
     }
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the config says of rotary positions, under the old name or the new one."""
-    return {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    said: dict[str, Any] = {}
+    for name in ("rope_scaling", "rope_parameters"):
+        value = config.get(name) or {}
+        if not isinstance(value, Mapping):
+            raise UserError(f"config: {name}={value!r} is no table of names and values")
+        said |= value
+    return said
 
 
 def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> RopeScaling | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind in ("default", None):
         return None
-    if kind not in ("yarn", "llama3", "linear"):
+    if not isinstance(kind, str) or kind not in ("yarn", "llama3", "linear"):
         raise UserError(f"config: rope_type={kind!r} is not supported", hint="default, linear, llama3 or yarn")
     first = rope.get("original_max_position_embeddings") or config.get("max_position_embeddings")
     optional = {ours: rope[theirs] for ours, theirs in ROPE_NAMES.items() if rope.get(theirs) is not None}
+    for name, value in optional.items():
+        if not isinstance(value, bool if name == "truncate" else int | float):
+            raise UserError(f"config: rope_scaling's {ROPE_NAMES[name]}={value!r} is not readable for {kind}")
     try:
         return RopeScaling(kind=kind, factor=float(rope["factor"]), original_context=int(first or 0), **optional)
     except (KeyError, TypeError, ValueError) as error:
@@ -128,6 +140,24 @@ def _whole(config: Mapping[str, Any], name: str, default: int | None = None) -> 
     return value
 
 
+def _positive(config: Mapping[str, Any], name: str, default: float) -> float:
+    value = config.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UserError(f"config: {name}={value!r} is not a number above 0")
+    return float(value)
+
+
+def _truth(config: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = config.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise UserError(f"config: {name}={value!r} is neither true nor false")
+    return value
+
+
 def _experts(config: Mapping[str, Any]) -> int:
     """The number of routed experts, under any of the names that releases of `transformers` give it."""
     names = [name for name in ("n_routed_experts", "num_experts", "num_local_experts") if config.get(name) is not None]
@@ -158,7 +188,7 @@ def _olmoe(config: Mapping[str, Any]) -> dict[str, Any]:
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "intermediate_size"),
         "d_ff": 0,
-        "normalize_gates": bool(config.get("norm_topk_prob", False)),
+        "normalize_gates": _truth(config, "norm_topk_prob", False),
         "qk_norm": "full",
     }
 
@@ -167,11 +197,13 @@ def _qwen3_moe(config: Mapping[str, Any]) -> dict[str, Any]:
     only, step = config.get("mlp_only_layers") or [], _whole(config, "decoder_sparse_step", 1)
     if step < 1:
         raise UserError(f"config: decoder_sparse_step={step} is below 1")
+    if not isinstance(only, list):
+        raise UserError(f"config: mlp_only_layers={only!r} is no list of layers")
     return {
         "experts": _experts(config),
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "moe_intermediate_size"),
-        "normalize_gates": bool(config.get("norm_topk_prob", False)),
+        "normalize_gates": _truth(config, "norm_topk_prob", False),
         "qk_norm": "head",
         **_window(config if config.get("use_sliding_window") else {}),
         **_dense_where(config, lambda layer: layer not in only and (layer + 1) % step == 0),
@@ -196,8 +228,8 @@ def _routed_like_v3(config: Mapping[str, Any]) -> dict[str, Any]:
         "shared_experts": _whole(config, "n_shared_experts", 0),
         "d_expert": _whole(config, "moe_intermediate_size"),
         "gate": "sigmoid",
-        "normalize_gates": bool(config.get("norm_topk_prob", True)),
-        "routed_scaling": float(config.get("routed_scaling_factor", 1.0)),
+        "normalize_gates": _truth(config, "norm_topk_prob", True),
+        "routed_scaling": _positive(config, "routed_scaling_factor", 1.0),
         "routing_bias": True,
         "expert_groups": _whole(config, "n_group", 1),
         "kept_groups": _whole(config, "topk_group", 1),
@@ -296,7 +328,11 @@ def read_config(source: Path | Mapping[str, Any]) -> Shape:
     if kind is None:
         raise UserError(f"{place}: no 'model_type', so the family is unknown")
     if kind == OWN:
-        return fill(Shape, config.get("shape") or {}, place)
+        shape = config.get("shape")
+        if not isinstance(shape, Mapping):
+            raise UserError(f"{place}: 'shape' is missing, or no table of names and values")
+        return fill(Shape, shape, place)
+    kind = str(kind)
     name = ALIASES.get(kind, kind)
     if name not in FAMILIES:
         raise UserError(
@@ -310,6 +346,11 @@ def read_config(source: Path | Mapping[str, Any]) -> Shape:
         for value in stated:
             if value not in allowed:
                 raise UserError(f"{place}: {field}={value!r} is not supported for {kind}")
+    if _whole(config, "num_hidden_layers") > MOST_LAYERS:
+        raise UserError(f"{place}: num_hidden_layers={config['num_hidden_layers']} is more than {MOST_LAYERS:,}")
+    kinds = config.get("layer_types") or []
+    if not isinstance(kinds, list) or not all(kind in ("full_attention", "sliding_attention") for kind in kinds):
+        raise UserError(f"{place}: layer_types={kinds!r} is not supported", hint="full_attention, sliding_attention")
     values = {**_common(config), **family.read(config)}
     if values.get("experts") and not (values.get("dense_layers") or values.get("dense_places")):
         values["d_ff"] = 0  # stated, but no layer has it

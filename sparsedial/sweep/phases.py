@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparsedial.errors import UserError
+from sparsedial.machine.hardware import usable_cores
 from sparsedial.machine.profile import Profile
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.shape import Shape
@@ -23,6 +24,7 @@ from sparsedial.text.prepare import Text
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
 
+MOST_THREADS = 16  # for each core
 REPEAT_SEED = 1001  # above the study's own and on, for further runs of a cell; the verdict's start at 1 above
 
 
@@ -111,6 +113,19 @@ def pick_device(wanted: str) -> str:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("PyTorch sees no GPU here", hint="--device cpu")
     return wanted
+
+
+def pick_threads(wanted: int | None) -> int:
+    """Threads of a CPU to train with: one per core, unless some are asked for.
+
+    Raises: UserError for none, or for many times more than there are cores.
+    """
+    cores = usable_cores()
+    if wanted is not None and not 1 <= wanted <= MOST_THREADS * cores:
+        raise UserError(
+            f"--threads {wanted} lies outside 1..{MOST_THREADS * cores}", hint=f"this machine has {cores} cores"
+        )
+    return wanted or cores
 
 
 def cell_label(cell: Cell, what: str = "") -> str:

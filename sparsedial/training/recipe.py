@@ -11,6 +11,7 @@ from sparsedial.errors import UserError
 RECIPE_VERSION = 3  # rises when the same recipe would give other numbers
 FROZEN_SHARE = 0.05  # of a run, at its end: the routing bias stays put
 LATE_SHARE = 0.67  # of a run, after which multi-token prediction weighs less: 10 of DeepSeek-V3's 14.8 T tokens
+MOST = 2**31  # steps, sequences or positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,18 @@ class Recipe:
         for name in ("learning_rate", "steps", "batch", "context", "clip"):
             if not getattr(self, name) > 0:
                 raise UserError(f"recipe: {name}={getattr(self, name)} is not positive")
-        for name in ("width_base", "warmup_steps", "spike_sigmas", "mtp_weight", "mtp_late_weight"):
+        for name in ("steps", "batch", "context", "learning_rate"):
+            if getattr(self, name) > MOST:
+                raise UserError(f"recipe: {name}={getattr(self, name):.3g} is more than any run has")
+        if self.seed >= 2**62:
+            raise UserError(f"recipe: seed={self.seed} is above {2**62 - 1}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"recipe: {name}={getattr(self, name)} lies outside 0..1")
+        for name in (
+            "width_base", "warmup_steps", "spike_sigmas", "mtp_weight", "mtp_late_weight", "seed", "weight_decay",
+            "epsilon",
+        ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise UserError(f"recipe: {name}={getattr(self, name)} is below 0")
         for name, known in (

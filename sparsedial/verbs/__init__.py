@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sparsedial.errors import UserError
 from sparsedial.settings import fill
 
 
@@ -62,12 +63,20 @@ def python_function(verb: Verb) -> Callable[..., dict[str, Any]]:
     Values may be text with units (`time="30m"`) or plain numbers.
     """
     fields = [field for field in dataclasses.fields(verb.settings_class) if field.init]
-    first = next((field for field in fields if field.metadata.get("positional")), None)
+    places = [field for field in fields if field.metadata.get("positional")]
 
     def call(*positional: Any, **settings: Any) -> dict[str, Any]:
-        if positional and first is not None:
-            many = first.metadata.get("nargs") in ("*", "+")
-            settings[first.name] = positional if many else positional[0]
+        if positional and places and places[0].metadata.get("nargs") in ("*", "+"):
+            positional = (positional,)
+        if len(positional) > len(places):
+            raise UserError(
+                f"{verb.name}: {positional[len(places)]!r} is one argument too many",
+                hint="give settings by name, like context=256",
+            )
+        for field, value in zip(places, positional, strict=False):
+            if field.name in settings:
+                raise UserError(f"{verb.name}: {field.name} is given twice")
+            settings[field.name] = value
         return verb.function(fill(verb.settings_class, settings, verb.name))
 
     call.__name__ = call.__qualname__ = verb.name

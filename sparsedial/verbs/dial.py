@@ -38,6 +38,10 @@ class DialSettings:
     port: int = field(default=8765, metadata={"metavar": "N", "help": "on this machine alone; 0 takes any free one"})
     open: bool = field(default=False, metadata={"help": "open it in the browser"})
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"dial: --port {self.port} lies outside 0..65535", hint="--port 0 takes any that is free")
+
 
 def dial(settings: DialSettings) -> dict[str, Any]:
     """Serve the dial page until Ctrl-C.

@@ -30,7 +30,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     from sparsedial.text.tokenizer import load_tokenizer
 
     model = load(settings.checkpoint)
-    context = settings.context or model.shape.context
+    context = model.shape.context if settings.context is None else settings.context
     if not 1 <= context <= model.shape.context:
         raise UserError(f"evaluate: --context {context} lies outside 1..{model.shape.context}, the model's own")
     tokenizer = load_tokenizer(settings.checkpoint)

@@ -20,6 +20,9 @@ from sparsedial.store import write_json
 from sparsedial.units import parse_count
 
 LEAST_COUNT = 1000.0  # no model has fewer parameters, no run fewer tokens
+MOST_BOOTSTRAP = 10_000
+LEAST_LOSS, MOST_LOSS = 1e-6, 1e6
+OTHER_UNITS = 1e4  # between counted FLOPs and 6 N D: more than any sparsity or attention explains
 
 
 def _pairs(text: Any) -> dict[str, str]:
@@ -31,6 +34,8 @@ def _pairs(text: Any) -> dict[str, str]:
         name, equals, value = item.partition("=")
         if not (equals and name.strip() and value.strip()):
             raise UserError(f"fit: cannot read '{item}'", hint="write it like loss=final_loss,tokens=D")
+        if name.strip() in pairs:
+            raise UserError(f"fit: '{name.strip()}' is given twice, as {pairs[name.strip()]} and as {value.strip()}")
         pairs[name.strip()] = value.strip()
     return pairs
 
@@ -81,6 +86,13 @@ class FitSettings:
     out: Path | None = field(default=None, metadata={"metavar": "FILE", "help": "write the law there too"})
     list_forms: bool = field(default=False, metadata={"help": "name the forms, and stop"})
 
+    def __post_init__(self) -> None:
+        for name, least, most in (("bootstrap", 0, MOST_BOOTSTRAP), ("seed", 0, 2**63 - 1)):
+            if not least <= getattr(self, name) <= most:
+                raise UserError(f"fit: --{name} {getattr(self, name)} lies outside {least}..{most}")
+        if self.huber is not None and self.huber <= 0:
+            raise UserError(f"fit: --huber {self.huber:g} is not above 0", hint="1e-3 is what several papers take")
+
 
 def fit(settings: FitSettings) -> dict[str, Any]:
     """Fit a form to runs, with intervals, a held-out check, and the coefficients that the data leave open.
@@ -130,12 +142,20 @@ def _rows(settings: FitSettings) -> Rows:
         if name not in table:
             raise UserError(
                 f"{settings.table}: {', '.join(settings.form)} needs a column '{name}' of numbers in every row",
-                hint=f"--columns {name}=NAME, if it has another name",
+                hint=f"--columns {name}=NAME, if it has another name; --where '{name} > 0', if some rows lack it",
             )
-        positive = table[name] > 0 if name != "sparsity" else (table[name] >= 0) & (table[name] < 1)
-        if not positive.all():
-            place = int(np.argmin(positive))
-            raise UserError(f"{settings.table}: row {place + 1} has {name}={table[name][place]:g}")
+    for name in ("loss", *dict.fromkeys((*shared, "flops"))):
+        if name not in table:
+            continue
+        share = name in ("sparsity", "shared_share")  # which may be 0
+        possible = (table[name] >= 0) & (table[name] < 1) if share else table[name] > 0
+        if not possible.all():
+            place = int(np.argmin(possible))
+            bounds = f"{name} >= 0 and {name} < 1" if share else f"{name} > 0"
+            raise UserError(
+                f"{settings.table}: row {place + 1} has {name}={table[name][place]:g}",
+                hint=f"--where '{bounds}' leaves such rows out",
+            )
     _units(settings, table)
     return table
 
@@ -145,7 +165,10 @@ def _held(rows: Rows, settings: FitSettings) -> np.ndarray | None:
     if settings.hold_out is not None:
         top = _sparsest(rows) if settings.hold_out == "sparsest" else matching(rows, settings.hold_out)
         if not top.any() or top.all():
-            raise UserError(f"fit: --hold-out '{settings.hold_out}' picks {int(top.sum())} of {len(top)} rows")
+            raise UserError(
+                f"fit: --hold-out '{settings.hold_out}' picks {int(top.sum())} of {len(top)} rows",
+                hint="some must be picked, and some left to fit",
+            )
         return top
     if "flops" in rows and len(np.unique(rows["flops"])) > 1:
         return rows["flops"] == rows["flops"].max()
@@ -153,10 +176,18 @@ def _held(rows: Rows, settings: FitSettings) -> np.ndarray | None:
 
 
 def _held_out(rows: Rows, held: np.ndarray | None, form: str, settings: FitSettings) -> dict[str, Any] | None:
-    """How the form, fitted to the other rows, predicts those held out; None where the rest cannot support it."""
-    if held is None or refusal(select(rows, ~held), form) is not None:
+    """How the form, fitted to the other rows, predicts those held out; None where the rest cannot support it.
+
+    Raises: UserError where the rule that was asked for leaves too little.
+    """
+    if held is None:
         return None
     below = select(rows, ~held)
+    reason = refusal(below, form)
+    if reason is not None and settings.hold_out is not None:
+        raise UserError(f"fit: beside --hold-out '{settings.hold_out}' {reason}", hint="hold out fewer rows")
+    if reason is not None:
+        return None
     law = fit_law(below, form, pin=settings.pin, bootstrap=0, seed=settings.seed)
     return held_out_check(below, select(rows, held), law)
 
@@ -184,6 +215,19 @@ def _units(settings: FitSettings, rows: Rows) -> None:
         raise UserError(
             f"{settings.table}: '{source}' looks like bits, and a law's loss is in nats per token",
             hint=f"--columns 'loss={source}*0.6931' converts bits per token",
+        )
+    size = "active_parameters" if "active_parameters" in rows else "total_parameters"
+    if {"flops", "tokens", size} <= set(rows):
+        ratio = float(np.median(rows["flops"] / (6 * rows[size] * rows["tokens"])))
+        if not 1 / OTHER_UNITS <= ratio <= OTHER_UNITS:
+            raise UserError(
+                f"{settings.table}: flops are {ratio:.2g} times 6 x {size} x tokens, so one of them is in other units",
+                hint=f"--columns '{size}={settings.columns.get(size, size)}*1e6' converts millions",
+            )
+    if not LEAST_LOSS <= rows["loss"].max() <= MOST_LOSS:
+        raise UserError(
+            f"{settings.table}: loss is at most {rows['loss'].max():g}, which is no loss in nats per token",
+            hint="--columns loss=NAME, if another column holds it",
         )
     if rows["loss"].min() == rows["loss"].max():
         raise UserError(f"{settings.table}: loss is {rows['loss'][0]:g} in every row")

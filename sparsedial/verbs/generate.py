@@ -9,6 +9,8 @@ from typing import Any
 
 from sparsedial.errors import UserError
 
+MOST_TOKENS = 1_000_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateSettings:
@@ -28,6 +30,8 @@ class GenerateSettings:
     )
 
     def __post_init__(self) -> None:
+        if not 1 <= self.tokens <= MOST_TOKENS:
+            raise UserError(f"generate: --tokens {self.tokens} lies outside 1..{MOST_TOKENS:,}")
         if self.speculate and self.temperature:
             raise UserError(
                 f"generate: --speculate gives the likeliest text, not one drawn at temperature {self.temperature:g}",
@@ -51,7 +55,11 @@ def generate(settings: GenerateSettings) -> dict[str, Any]:
     )
     model = load(settings.checkpoint)
     tokenizer = load_tokenizer(settings.checkpoint)
-    prompt = tokenizer.encode(settings.prompt.encode()).tolist()
+    try:
+        written = settings.prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"generate: the prompt is not UTF-8 from its character {error.start + 1} on") from error
+    prompt = tokenizer.encode(written).tolist()
     began = time.perf_counter()
     drafts = Drafts()
     if settings.speculate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from sparsedial.machine.devices import find_device
 from sparsedial.machine.profile import Profile
 from sparsedial.planning.answer import answer
 from sparsedial.planning.budget import Budget, Constraints
-from sparsedial.planning.candidates import MOST_EXPERTS, TOP_KS, candidates, rungs
+from sparsedial.planning.candidates import MOST_EXPERTS, RATIOS, TOP_KS, candidates, rungs
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.export.exports import EXPORTS
 from sparsedial.shape.ladder import Ladder
@@ -26,6 +27,10 @@ from sparsedial.training.recipe import Recipe
 from sparsedial.units import parse_bytes, parse_count, parse_joules, parse_seconds
 
 DEFAULT_LAW = "abnar"
+MOST = 1_000_000_000  # of anything that is counted here
+COUNTS = {"max_experts": 0} | dict.fromkeys(  # the least of each
+    ("devices", "serving_context", "serving_sequences", "max_repeats", "context", "vocab_size", "top_k"), 1
+)
 DEFAULT_CONTEXT, DEFAULT_VOCABULARY = 2048, 50_432  # what Abnar et al. 2025 trained with
 
 
@@ -85,9 +90,11 @@ class PlanSettings:
             raise UserError(
                 problem, hint="give one of --flops, --seconds, --gpu-hours, --joules, --dollars, --target-loss"
             )
-        for name in ("devices", "serving_context", "serving_sequences", "max_repeats"):
-            if getattr(self, name) < 1:
-                raise UserError(f"plan: --{name.replace('_', '-')} {getattr(self, name)} is below 1")
+        for name, least in COUNTS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= (math.inf if name == "max_repeats" else MOST):
+                side = f"below {least}" if value < least else f"above {MOST:,}"
+                raise UserError(f"plan: --{name.replace('_', '-')} {value:g} is {side}")
 
     @property
     def _given(self) -> list[str]:
@@ -162,7 +169,7 @@ def find_law(name: str) -> tuple[Law, Published | None, Path | None]:
     path = Path(name)
     if path.is_dir() or path.suffix == ".json":
         file = path / "law.json" if path.is_dir() else path
-        law = Law.from_record(read_json(file))
+        law = Law.from_record(read_json(file), str(file))
         return law, None, file.parent if (file.parent / "study.json").exists() else None
     if name == LING.name:
         raise UserError(
@@ -179,11 +186,22 @@ def space(settings: PlanSettings, study: Path | None) -> tuple[Shapes, Costs]:
         context = settings.context or DEFAULT_CONTEXT
         most = settings.max_experts if settings.max_experts and settings.max_experts > MOST_EXPERTS else MOST_EXPERTS
         top_ks = (settings.top_k,) if settings.top_k else TOP_KS
+        if settings.top_k and settings.top_k * RATIOS[0] > most:
+            raise UserError(
+                f"plan: --top-k {settings.top_k} needs {settings.top_k * RATIOS[0]} experts or more, and"
+                f" {most} are the most that are considered",
+                hint=f"--max-experts {settings.top_k * RATIOS[-1]}",
+            )
         shapes = candidates(
             vocab_size=settings.vocab_size or DEFAULT_VOCABULARY, context=context, max_experts=most, top_ks=top_ks
         )
         return shapes, _costs(settings, None, 8, context)
-    layout = read_json(study / "study.json")["frozen"]["layout"]
+    record = read_json(study / "study.json")
+    if "frozen" not in record:
+        raise UserError(
+            f"{study}: its study.json holds no grid, so its shapes are unknown", hint="`sparsedial study` makes one"
+        )
+    layout = record["frozen"]["layout"]
     ladder = Ladder(**layout["ladder"])
     experts = tuple(layout["experts"])
     return rungs(ladder, experts), _costs(settings, study / "profile.json", layout["batch"], ladder.context)
@@ -196,7 +214,7 @@ def _costs(settings: PlanSettings, profile: Path | None, batch: int, context: in
     elif settings.device is not None:
         machine = find_device(settings.device)
     if machine is None and profile is not None:
-        machine = Profile.from_record(read_json(profile))
+        machine = Profile.from_record(read_json(profile), str(profile))
     return Costs(
         machine=machine,
         devices=settings.devices,

@@ -8,12 +8,13 @@ from typing import Any
 
 from sparsedial.errors import UserError
 from sparsedial.machine.energy import meter
-from sparsedial.machine.hardware import describe, usable_cores
-from sparsedial.machine.memory import measure_memory
+from sparsedial.machine.hardware import describe, device_bytes
+from sparsedial.machine.memory import measure_memory, step_bytes
 from sparsedial.machine.profile import VALUE_BYTES, measure_profile
 from sparsedial.shape.ladder import Ladder
-from sparsedial.store import write_json
-from sparsedial.units import parse_seconds
+from sparsedial.shape.shape import Shape
+from sparsedial.store import check_writable, write_json
+from sparsedial.units import human_bytes, parse_seconds
 
 EXPERTS = (0, 8, 64)  # of the shapes that are timed: dense, and towards both ends of the dial
 MEMORY_EXPERTS = (0, 64)  # of those whose memory is measured, with a batch and a quarter of it
@@ -57,13 +58,15 @@ def profile(settings: ProfileSettings) -> dict[str, Any]:
 
     Raises: UserError for shapes that cannot be, or a GPU that is not there.
     """
-    from sparsedial.sweep.phases import pick_device
+    from sparsedial.sweep.phases import pick_device, pick_threads
     from sparsedial.sweep.timed import make_step, peak_bytes
 
-    device, threads = pick_device(settings.device), settings.threads or usable_cores()
+    device, threads = pick_device(settings.device), pick_threads(settings.threads)
     dtype = "bfloat16" if device == "cuda" else "float32"
     ladder = Ladder(vocab_size=settings.vocab_size, context=settings.context)
     widths = sorted(set(settings.widths))
+    check_writable(settings.out)
+    _check_memory(ladder.shape(widths[-1], max(EXPERTS)), settings, device, VALUE_BYTES[dtype])
     memory = measure_memory(
         lambda shape, batch, context: peak_bytes(shape, batch, context, device, threads),
         [ladder.shape(width, experts) for width in sorted({widths[0], *widths[-2:]}) for experts in MEMORY_EXPERTS],
@@ -86,3 +89,15 @@ def profile(settings: ProfileSettings) -> dict[str, Any]:
     )
     write_json(settings.out, measured.record())
     return {**measured.record(), "out": str(settings.out)}
+
+
+def _check_memory(largest: Shape, settings: ProfileSettings, device: str, value_bytes: int) -> None:
+    """Raises: UserError where the largest shape's step cannot fit, before anything is measured."""
+    held = device_bytes(device)
+    needed = float(step_bytes(largest, settings.batch, settings.context, value_bytes).total)
+    if needed > held:
+        raise UserError(
+            f"profile: a step of width {largest.d_model} with {largest.experts} experts takes {human_bytes(needed)},"
+            f" and there are {human_bytes(held)}",
+            hint="take smaller --widths, --batch, --context or --vocab-size",
+        )

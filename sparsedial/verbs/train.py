@@ -9,19 +9,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsedial.errors import UserError, nearest
+from sparsedial.errors import UserError
 from sparsedial.machine.energy import meter
-from sparsedial.machine.hardware import usable_cores
+from sparsedial.machine.hardware import device_bytes
 from sparsedial.machine.memory import step_bytes
 from sparsedial.machine.profile import VALUE_BYTES
-from sparsedial.settings import fill
+from sparsedial.settings import convert, fill
 from sparsedial.shape.config import fitting_family
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
 from sparsedial.store import RunStore, lock, read_json, write_json
 from sparsedial.training.recipe import Recipe
-from sparsedial.units import parse_count
+from sparsedial.units import human_bytes, parse_count
 from sparsedial.verbs.origin import SETTINGS
 
 if TYPE_CHECKING:
@@ -34,16 +34,13 @@ WARMUP_SHARE = 0.05  # of the shortest run, where several share their beginning
 
 
 def _parts(cls: type, name: str) -> Callable[[Any], dict[str, Any]]:
-    """A reader of nested settings (`--shape.layers 4`) that checks names now and leaves the rest for later."""
+    """A reader of nested settings (`--shape.layers 4`): names and types now, what is missing and fits later."""
     known = [item.name for item in dataclasses.fields(cls)]
 
     def read(value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise UserError(f"{name}: '{value}' is no table of settings", hint=f"like --{name}.{known[0]} 4")
-        for key in value:
-            if key not in known:
-                raise UserError(f"{name}: no setting named '{key}'", hint=nearest(key, known))
-        return dict(value)
+        return convert(cls, value, name)
 
     return read
 
@@ -100,7 +97,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     Raises: UserError for settings that make no model or no run, a text too small, a folder in use or not writable.
     """
     from sparsedial.kernels import native
-    from sparsedial.sweep.phases import pick_device
+    from sparsedial.sweep.phases import pick_device, pick_threads
     from sparsedial.text.prepare import prepare
     from sparsedial.training.run import Job
 
@@ -117,7 +114,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
                 text_digest=text.digest,
                 tokenizer=text.tokenizer.digest,
                 device=device,
-                threads=settings.threads or usable_cores(),
+                threads=pick_threads(settings.threads),
                 kernels=native.kind(device),
             )
             for values in _lengths(recipe_values, settings.branches)
@@ -168,7 +165,7 @@ def _described(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]
     if settings.model is not None:
         plan = _plan(settings.model)
         base = plan["shape"] if plan else asdict(find_shape(settings.model)[1])
-        recipe |= plan["recipe"] if plan else {}
+        recipe |= convert(Recipe, plan["recipe"], settings.model) if plan else {}
     recipe["spike_sigmas"] = SPIKE_SIGMAS
     values = {**base, **settings.shape}
     if not values:
@@ -177,7 +174,12 @@ def _described(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]
         )
     recipe |= settings.recipe
     recipe.setdefault("context", values.get("context"))
+    for name in ("batch", "context"):
+        if recipe[name] is not None and recipe[name] < 1:
+            raise UserError(f"recipe: {name}={recipe[name]} is not positive")
     if settings.tokens is not None:
+        if "steps" in settings.recipe:
+            raise UserError("train: --tokens and --recipe.steps contradict each other", hint="give one of them")
         if not recipe["context"]:
             raise UserError("train: --tokens needs a context", hint="--shape.context 256")
         recipe["steps"] = max(1, round(settings.tokens / (int(recipe["batch"]) * int(recipe["context"]))))
@@ -200,7 +202,7 @@ def _plan(word: str) -> dict[str, Any] | None:
     if path is None:
         return None
     plan = read_json(path)
-    if "shape" not in plan or "recipe" not in plan:
+    if not isinstance(plan.get("shape"), dict) or not isinstance(plan.get("recipe"), dict):
         raise UserError(f"{path}: holds no shape with a recipe", hint="a study writes such a plan.json")
     return plan
 
@@ -217,7 +219,35 @@ def _with_vocabulary(values: dict[str, Any], text: Text) -> Shape:
 
 
 def _costs(job: Job) -> dict[str, Any]:
-    """What a run would cost: counted, and timed over a few steps of the model itself."""
+    """What a run would cost: counted, and measured over a few steps of the model itself where this machine holds it."""
+    shape, recipe = job.shape, job.recipe
+    parts = step_bytes(shape, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
+    held = device_bytes(job.device)
+    counted = {
+        "dry_run": True,
+        "total_parameters": total_parameters(shape),
+        "active_parameters": active_parameters(shape),
+        "tokens": recipe.tokens,
+        "flops": job.flops,
+        "memory_parts": parts.record(),
+        "dollars": None,
+        "dollars_reason": "no price was given",
+    }
+    if parts.total > held:
+        reason = f"not measured: a step takes more than the {human_bytes(held)} that this machine has"
+        return {
+            **counted,
+            "memory_bytes": float(parts.total),
+            "memory_source": "counted part by part",
+            **dict.fromkeys(("seconds", "joules", "joules_source")),
+            "seconds_reason": reason,
+            "joules_reason": reason,
+        }
+    return {**counted, **_measured(job)}
+
+
+def _measured(job: Job) -> dict[str, Any]:
+    """Seconds, joules and peak memory of a few steps, the first two for all steps of the run."""
     from sparsedial.machine.timing import measure_in_turn
     from sparsedial.sweep.timed import make_step, peak_bytes
 
@@ -226,21 +256,12 @@ def _costs(job: Job) -> dict[str, Any]:
     timing = measure_in_turn({"step": step}, rounds=2, round_seconds=1.0)["step"]
     power = meter(job.device, job.threads)
     seconds = timing.median_seconds * recipe.steps
-    counted = step_bytes(shape, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
     return {
-        "dry_run": True,
-        "total_parameters": total_parameters(shape),
-        "active_parameters": active_parameters(shape),
-        "tokens": recipe.tokens,
-        "flops": job.flops,
         "memory_bytes": peak_bytes(shape, recipe.batch, recipe.context, job.device, job.threads),
         "memory_source": "measured: ten steps of this model in a process of their own",
-        "memory_parts": counted.record(),
         "seconds": seconds,
         "joules": seconds * power.watts,
         "joules_source": power.source,
-        "dollars": None,
-        "dollars_reason": "no price was given",
     }
 
 

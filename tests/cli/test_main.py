@@ -11,6 +11,7 @@ import pytest
 
 from sparsedial.cli.main import main
 from sparsedial.cli.tables import TABLES
+from sparsedial.errors import UserError
 from sparsedial.verbs import VERBS
 
 
@@ -61,7 +62,32 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["plan", "--flops", "1e20", "--top-k", "9", "--max-experts", "4"], "contradict", None),
         (["plan", "--flops", "1e20", "--max-total-parameters", "1k"], "no shape respects", None),
         (["plan", "--flops", "1e20", "--devices", "0"], "below 1", None),
+        (["plan", "--flops", "1e20", "--devices", "nan"], "not a number", None),
+        (["plan", "--flops", "1e20", "--devices", "1e30"], "above", None),
+        (["plan", "--flops", "1e20", "--context", "0"], "--context 0 is below 1", None),
+        (["plan", "--flops", "1e20", "--vocab-size", "0"], "--vocab-size 0 is below 1", None),
+        (["plan", "--flops", "1e20", "--top-k", "-1"], "--top-k -1 is below 1", None),
+        (["plan", "--flops", "1e20", "--top-k", "300"], "needs 600 experts", "--max-experts"),
+        (["plan", "--flops", "1e20", "--max-repeats", "nan"], "not a number", None),
+        (["plan", "--flops", "1e20", "--sparsity", "1"], "outside 0..1", "dense"),
+        (["plan", "--flops", "1e20", "--sparsity", "0.3"], "no shape respects sparsity", "0.5"),
+        (["plan", "--flops", "1e20", "--data-tokens", "1"], "--max-repeats", "more tokens"),
+        (["plan", "--flops", "1e20", "--inference-tokens", "1e30"], "--inference-tokens alone", "larger budget"),
+        (["plan", "--seconds", "1e40", "--device", "h100"], "no training budget", "1e26"),
+        (["plan", "--dollars", "1e60", "--device", "h100", "--price", "2"], "no training budget", "1e26"),
+        (["plan", "--flops", "1e20", "--out", ""], "an empty name", None),
+        (["plan", "--flops", "1e20", "--export", ""], "an empty name", None),
+        (["plan", "--flops", "1e20", "--out", "/proc/nowhere/plan.json"], "cannot write", "--out"),
         (["plan", "--target-loss", "1.0"], "no shape reaches", None),
+        (["plan", "--target-loss", "100"], "a million tokens do better", "lower"),
+        (["dial", "--port", "-1"], "outside 0..65535", "--port 0"),
+        (["train", "qwen3-8b", "--threads", "0", "--tokens", "1k", "--recipe.batch", "0"], "batch=0", None),
+        (["train", "qwen3-8b", "--tokens", "1k", "--recipe.batch", "many"], "'many' is not a number", None),
+        (["train", "qwen3-8b", "--tokens", "1k", "--recipe.steps", "5"], "contradict", "one of them"),
+        (["train", "qwen3-8b", "--tokens", "1k", "--shape.vocab_size", "x"], "'x' is not a number", None),
+        (["evaluate", "/nowhere", "--text", ""], "an entry is empty", None),
+        (["generate", "/nowhere", "x", "--tokens", "0"], "--tokens 0 lies outside", None),
+        (["generate", "/nowhere", "x", "--temperature", "nan"], "not a number", None),
         (["evaluate", "/nowhere", "--text", "x"], "no such folder", None),
         (["generate", "/nowhere", "x"], "no such folder", None),
         (["study", "--config", "/nowhere.yaml"], "no such file", None),
@@ -116,6 +142,24 @@ def test_the_python_function_equals_the_command(capsys):
 
     _, out, _ = run(capsys, "count", "olmoe-1b-7b", "--json", "--dtype", "float32")
     assert sparsedial.count("olmoe-1b-7b", dtype="float32") == json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("verb", "positional", "named", "says"),
+    [
+        ("generate", ("/nowhere", "Once"), {}, "no such folder"),
+        ("count", ("qwen3-8b", "two"), {}, "'two' is one argument too many"),
+        ("plan", (1e20,), {}, "1e.20 is one argument too many"),
+        ("count", ("qwen3-8b",), {"shape": "olmoe-1b-7b"}, "shape is given twice"),
+        ("study", ("/nowhere/a", "/nowhere/b"), {"dry_run": True}, "/nowhere/a"),
+    ],
+)
+def test_arguments_of_a_python_function_go_where_the_commands_go(tmp_path, verb, positional, named, says):
+    import sparsedial
+
+    named |= {"out": tmp_path / "out"} if verb == "study" else {}
+    with pytest.raises(UserError, match=says):
+        getattr(sparsedial, verb)(*positional, **named)
 
 
 def test_a_settings_file_fills_and_flags_override(capsys, tmp_path: Path):

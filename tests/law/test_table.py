@@ -26,7 +26,24 @@ def test_an_expression_picks_rows(expression, picked):
 
 
 @pytest.mark.parametrize(
-    "expression", ["__import__('os').system('x')", "flops", "flop > 1", "flops >", "flops.max() > 1", "[1]", "1 > 0"]
+    "expression",
+    [
+        "__import__('os').system('x')",
+        "flops",
+        "flop > 1",
+        "flops >",
+        "flops.max() > 1",
+        "[1]",
+        "1 > 0",
+        "not flops",
+        "flops and sparsity > 1",
+        "flops > 'x'",
+        "'x' * 10**9 == flops",
+        "flops > x\x00",
+        "(lambda: 1)()",
+        "-" * 5000 + "flops > 1",
+        "flops > " + "1+" * 3000 + "1",
+    ],
 )
 def test_anything_but_a_condition_on_columns_is_refused(expression):
     with pytest.raises(UserError):
@@ -50,6 +67,11 @@ def test_csv_json_lines_and_parquet_give_the_same_columns(tmp_path: Path):
         ("a.csv", "x\nmuch\n", {"loss": "x"}, "something else than numbers"),
         ("a.csv", "x\nnan\n", {"loss": "x"}, "something else than numbers"),
         ("a.csv", "x\n", {}, "holds no runs"),
+        ("a.csv", "x,x\n1,2\n", {}, "two columns are named 'x'"),
+        ("a.csv", "x\n1\n", {"loss": "'x' * x"}, "mixes words and numbers"),
+        ("a.csv", "x\n1\n", {"loss": "x > 0"}, "something else than numbers"),
+        ("a.csv", "", {}, "holds no runs"),
+        ("a.parquet", "no parquet", {}, "not readable"),
         ("a.jsonl", "{", {}, "not readable"),
         ("a.xlsx", "x", {}, "unknown kind"),
     ],
@@ -73,3 +95,11 @@ def test_a_table_of_every_step_is_not_a_table_of_runs(tmp_path: Path):
     polars.DataFrame({"loss": np.ones(1_000_000)}).write_parquet(tmp_path / "a.parquet")
     with pytest.raises(UserError, match="1,000,000 rows"):
         read_table(tmp_path / "a.parquet", {})
+
+
+def test_a_tower_of_powers_is_a_number_too_large_and_takes_no_time(tmp_path: Path):
+    """As whole numbers it would run for hours."""
+    assert matching(TABLE, "flops < 9**9**9**9").tolist() == [True, True, True]
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    with pytest.raises(UserError, match="something else than numbers"):
+        read_table(tmp_path / "a.csv", {"loss": "2**2**100000"})

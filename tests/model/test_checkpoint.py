@@ -14,6 +14,7 @@ import torch
 from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.shape.config import read_config
+from sparsedial.store import write_json
 from tests.model.shapes import DENSE, SPARSE, shaken
 
 IDS = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
@@ -74,6 +75,58 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, value):
     save_file(tensors, tmp_path / "c" / "model.safetensors")
     with pytest.raises(UserError, match=r"layers.1.mlp.up_proj.weight holds values that are not finite"):
         load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool])
+def test_weights_of_no_floating_point_type_are_refused_by_name(tmp_path: Path, dtype):
+    from safetensors.torch import load_file, save_file
+
+    save_checkpoint(shaken(DENSE), tmp_path / "c")
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    tensors = load_file(tmp_path / "c" / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(dtype)
+    save_file(tensors, tmp_path / "c" / "model.safetensors")
+    with pytest.raises(UserError, match=f"model.norm.weight is {dtype}"):
+        load(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("config.json", "{", "not readable as JSON"),
+        ("config.json", "[1]", "holds no configuration"),
+        ("config.json", {"vocab_size": 10**15}, "describes"),
+        ("config.json", {"num_hidden_layers": 9_999}, "describes"),
+        ("config.json", {"quantization_config": [1]}, "quantization_config"),
+        ("model.safetensors", "", "not readable as safetensors"),
+        ("model.safetensors.index.json", "[]", "not readable as an index"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 5}}', "names 5, which is not there"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "/etc/passwd"}}', "not there"),
+    ],
+)
+def test_files_of_other_content_are_said(tmp_path: Path, file, content, says):
+    """A model far larger than its files is refused before its memory is asked for."""
+    save_checkpoint(shaken(DENSE), tmp_path / "c")
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    path = tmp_path / "c" / file
+    path.write_text(content if isinstance(content, str) else json.dumps({**json.loads(path.read_text()), **content}))
+    with pytest.raises(UserError, match=says):
+        load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("record", [{"a": 1}, {"files_sha256": {"../../etc/passwd": "x"}}, {"files_sha256": [1]}])
+def test_a_summary_without_digests_of_its_own_folder_is_refused(tmp_path: Path, record):
+    save_checkpoint(shaken(DENSE), tmp_path / "c")
+    write_json(tmp_path / "c" / "sparsedial.json", record)
+    with pytest.raises(UserError, match="holds no digests"):
+        load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.int8, None])
+def test_a_type_that_weights_cannot_have_is_refused(tmp_path: Path, dtype):
+    save_checkpoint(shaken(DENSE), tmp_path / "c")
+    with pytest.raises(UserError, match="no type of floating-point weights"):
+        load(tmp_path / "c", dtype)
 
 
 @torch.no_grad()

@@ -46,11 +46,31 @@ def test_logits_with_a_cache_equal_those_without(shape, pieces):
         (torch.zeros(1, 33, dtype=torch.long), "more than its context of 32"),
         (torch.zeros(1, 0, dtype=torch.long), "no token ids"),
         (torch.zeros(0, 4, dtype=torch.long), "no token ids"),
+        ([[1, 2]], "not a list"),
+        (torch.tensor(1), "of 0 dimensions"),
+        (torch.tensor([1, 2]), "of 1 dimensions"),
+        (torch.zeros(1, 2, 3, dtype=torch.long), "of 3 dimensions"),
+        (torch.zeros(1, 4, dtype=torch.int16), "not int16"),
+        (torch.zeros(1, 4, dtype=torch.complex64), "not complex64"),
     ],
 )
 def test_bad_ids_are_refused_in_one_line(ids, says):
-    with pytest.raises(UserError, match=says):
-        initialise(DENSE, 0)(ids)
+    model = initialise(DENSE, 0)
+    for call in (model, model.loss):
+        if call == model or torch.as_tensor(ids).shape != (1, 33):  # whose last id is a target alone
+            with pytest.raises(UserError, match=says):
+                call(ids)
+
+
+@pytest.mark.parametrize("target", [-100, -1, 64])
+def test_a_last_target_outside_the_vocabulary_is_refused(target):
+    with pytest.raises(UserError, match=r"outside 0..63"):
+        initialise(DENSE, 0).loss(torch.tensor([[1, 2, target]]))
+
+
+def test_what_is_padding_is_said_of_every_id():
+    with pytest.raises(UserError, match="real_BS"):
+        initialise(DENSE, 0)(torch.zeros(2, 4, dtype=torch.long), real_BS=torch.ones(2, 3, dtype=torch.bool))
 
 
 def test_the_same_seed_gives_the_same_weights():

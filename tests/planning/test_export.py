@@ -10,6 +10,7 @@ import ast
 import importlib
 import json
 import sys
+import typing
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 import sparsedial
+from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.planning.candidates import candidates
 from sparsedial.planning.export.exports import EXPORTS
@@ -91,7 +93,7 @@ MEGATRON: dict[str, Any] = {
             "--ffn-hidden-size", "--rotary-base", "--max-position-embeddings", "--vocab-size", "--padded-vocab-size",
             "--num-experts", "--moe-router-topk", "--moe-ffn-hidden-size", "--moe-shared-expert-intermediate-size",
             "--seq-length", "--micro-batch-size", "--global-batch-size", "--train-iters", "--lr-warmup-iters",
-            "--lr-wsd-decay-iters",
+            "--lr-wsd-decay-iters", "--save-interval",
         ),
         int,
     ),
@@ -136,7 +138,7 @@ SHAPES = {
     "a first dense layer": Shape(**COMMON, **ROUTED, d_ff=96, shared_experts=1, dense_layers=1),
     "softmax gates": Shape(**COMMON, d_ff=0, experts=8, top_k=2, d_expert=32),
     "of a study": Ladder(vocab_size=200, context=64).shape(64, 8),
-    "of a plan": candidates(vocab_size=200, context=64)[len(candidates(vocab_size=200, context=64)) // 2],
+    "of a plan": next(shape for shape in candidates(vocab_size=200, context=64) if shape.experts),
 }
 EVERY_SHAPE = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 
@@ -268,6 +270,7 @@ def test_devices_divide_the_batch_and_the_tokens_stay(batch):
     steps = schedule(recipe(batch=batch, steps=10_000))
     assert abs(steps.batch / batch - 1) <= 1 / 8
     assert steps.batch % (1 << max(0, (batch // 4).bit_length() - 1)) == 0
+    assert steps.batch % steps.devices == 0
     assert steps.steps * steps.batch == pytest.approx(10_000 * batch, rel=1e-3)
     assert (steps.note is None) == (steps.batch == batch)
 
@@ -286,6 +289,8 @@ def test_a_model_that_the_file_would_not_describe_is_refused(export, changes, na
         export(replace(SHAPES["sparse"], **changes), recipe())
     with pytest.raises(UserError, match="optimizer=muon"):
         export(SHAPES["sparse"], recipe(optimizer="muon"))
+    with pytest.raises(UserError, match="spike_sigmas=5"):
+        export(SHAPES["sparse"], recipe(spike_sigmas=5.0))
 
 
 @pytest.mark.parametrize("name", EXPORTS)
@@ -303,6 +308,15 @@ def test_our_own_train_follows_the_exported_plan(tmp_path: Path, corpus: Path):
     said = sparsedial.train(model=str(tmp_path), text=(str(corpus),), out=tmp_path / "run", dry_run=True)
     assert said["total_parameters"] == plan["total_parameters"]
     assert said["tokens"] == plan["recipe"]["steps"] * plan["recipe"]["batch"] * 32
+
+
+def test_a_dry_run_of_a_model_beyond_this_machine_counts_and_measures_nothing(tmp_path: Path, corpus: Path, capsys):
+    sparsedial.plan(flops=1e21, context=32, vocab_size=300, max_total_parameters=2e11, export=tmp_path)
+    words = ["train", str(tmp_path), "--text", str(corpus), "--out", str(tmp_path / "run"), "--dry-run"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "not measured: a step takes more than" in said
+    assert "memory" in said
 
 
 # From here on the trainers themselves read what was written for them.
@@ -408,7 +422,8 @@ def _away_from_one(model: Any) -> None:
 @pytest.fixture
 def megatron_args(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A function that gives what Megatron-LM makes of a shape's arguments, on one process without a GPU."""
-    reason = "Megatron-LM is not on PYTHONPATH (it wants Python 3.12)"
+    monkeypatch.setattr(typing, "override", lambda method: method, raising=False)  # all that it needs of Python 3.12
+    reason = "Megatron-LM is not on PYTHONPATH"
     arguments = pytest.importorskip("megatron.training.arguments", reason=reason, exc_type=ImportError)
     import torch
 

@@ -140,7 +140,9 @@ def test_temperature_sharpens():
     assert probabilities(logits, GREEDY).tolist() == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("values", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}])
+@pytest.mark.parametrize(
+    "values", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"seed": -1}, {"seed": 2**70}]
+)
 def test_impossible_sampling_is_refused(values):
     with pytest.raises(UserError, match="generate"):
         Sampling(**values)

@@ -215,6 +215,11 @@ def test_balance_is_read_along_the_run(small_text, tmp_path: Path):
         {"optimizer": "sgd"},
         {"schedule": "step"},
         {"warmup_steps": 40},
+        {"learning_rate": float("inf")},
+        {"steps": 10**12},
+        {"beta1": 1.5},
+        {"seed": -1},
+        {"seed": 2**63},
     ],
 )
 def test_impossible_recipes_are_refused(changes):

@@ -33,13 +33,27 @@ def test_a_table_is_fitted_and_its_largest_budget_held_out(tmp_path, capsys):
         ({"loss": [0.0, *GOOD["loss"][1:]]}, [], "row 1 has loss=0", ""),
         ({"tokens": [-1.0, *GOOD["tokens"][1:]]}, [], "row 1 has tokens=-1", ""),
         ({"tokens": [None, *GOOD["tokens"][1:]]}, [], "needs a column 'tokens'", "--columns tokens=NAME"),
+        ({"flops": [-1.0, *GOOD["flops"][1:]]}, [], "row 1 has flops=-1", "--where 'flops > 0'"),
+        ({"loss": [1e-300, *([1e-299] * (len(GOOD["loss"]) - 1))]}, [], "no loss in nats", "--columns"),
+        ({"active_parameters": (1e6 * np.array(GOOD["active_parameters"])).tolist()}, [], "in other units", "*1e6"),
         ({"loss": [2.0] * len(GOOD["loss"])}, [], "loss is 2 in every row", ""),
         ({"total_parameters": (np.array(GOOD["total_parameters"]) / 1e9).tolist()}, [], "millions or billions", "*1e9"),
         ({"bpb": GOOD["loss"]}, ["--columns", "loss=bpb"], "looks like bits", "0.6931"),
         ({}, ["--columns", "loss=los"], "no column 'los'", "loss"),
         ({}, ["--form", "chinchila"], "no form named 'chinchila'", "chinchilla"),
         ({}, ["--hold-out", "flops > 1e40"], "picks 0 of", ""),
+        ({}, ["--hold-out", f"flops > {min(GOOD['flops'])}"], "1 budget is too little", "hold out fewer"),
         ({}, ["--where", "flops > 1e40"], "holds no runs", ""),
+        ({}, ["--where", "flops>1 & loss>1"], "joins something that is no condition", "brackets"),
+        ({}, ["--columns", "loss=loss,loss=tokens"], "'loss' is given twice", ""),
+        ({}, ["--columns", "loss=loss/0"], "something else than numbers", ""),
+        ({"one": [1] * len(GOOD["loss"])}, ["--group", "one"], "every run has the same 'one'", "leave --group out"),
+        ({}, ["--pin", "E=1,A=1,B=1,alpha=0.3,beta=0.3"], "every coefficient of chinchilla is pinned", ""),
+        ({}, ["--bootstrap", "-5"], "--bootstrap -5 lies outside", ""),
+        ({}, ["--bootstrap", "inf"], "not a whole number", ""),
+        ({}, ["--huber", "0"], "--huber 0 is not above 0", "1e-3"),
+        ({}, ["--seed", "-1"], "--seed -1 lies outside", ""),
+        ({}, ["--out", ""], "an empty name", ""),
         ({}, ["--pin", "gamma=1"], "no coefficient named 'gamma'", ""),
         ({}, ["--form", "chinchilla,abnar", "--pin", "alpha=1"], "--pin goes with one form", "--form chinchilla"),
     ],
@@ -87,3 +101,8 @@ def test_forms_are_compared_by_what_they_predict_and_the_simplest_near_the_best_
     assert result["form"] == "chinchilla_sparsity"
     assert errors["chinchilla_sparsity"] < errors["chinchilla"]  # which cannot tell sparsities apart
     assert "granularity" in result["compared"]["forms"]["krajewski"]["refused"]
+
+
+def test_runs_without_shared_experts_can_be_fitted_by_a_form_of_their_share(tmp_path, capsys):
+    assert main(["fit", write(tmp_path), "--form", "zhao", "--bootstrap", "0"]) == 0
+    assert "zhao" in capsys.readouterr().out

@@ -11,8 +11,13 @@ import pytest
 
 import sparsedial
 from sparsedial.cli.main import main
+from sparsedial.errors import UserError
+from sparsedial.law.forms import FORMS
+from sparsedial.law.law import Law
+from sparsedial.law.literature import published
 from sparsedial.shape.config import read_config
 from sparsedial.shape.counts import total_parameters
+from sparsedial.store import write_json
 
 KEYS = {
     "budget", "law", "shape", "tokens", "total_parameters", "active_parameters", "sparsity", "predicted_loss", "costs",
@@ -53,6 +58,37 @@ def test_what_is_exported_holds_the_plans_shape(tmp_path: Path):
     assert total_parameters(read_config(tmp_path / "out" / "config.json")) == plan["total_parameters"]
     assert "--num-layers" in (tmp_path / "out" / "megatron.args").read_text()
     assert json.loads((tmp_path / "plan.json").read_text())["tokens"] == plan["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"a": 1}, "no law of this version: it lacks form"),
+        ({"form": "abnr"}, "no form named 'abnr'"),
+        ({"coefficients": {}}, "its coefficients are not those of abnar"),
+        ({"samples": [[1.0]]}, "its coefficients are not those of abnar"),
+        ({"coefficients": dict.fromkeys(FORMS["abnar"].coefficients, "x")}, "its coefficients are not those of abnar"),
+    ],
+)
+def test_a_file_that_is_no_law_of_ours_is_named(tmp_path: Path, record, says):
+    law = published("abnar")
+    assert isinstance(law, Law)
+    write_json(tmp_path / "law.json", record if "a" in record else {**law.record(), **record})
+    for law in (tmp_path / "law.json", tmp_path):
+        with pytest.raises(UserError, match=says):
+            sparsedial.plan(flops=1e20, law=str(law))
+    (tmp_path / "law.json").write_text((tmp_path / "law.json").read_text()[:-20])
+    with pytest.raises(UserError, match="not readable as JSON"):
+        sparsedial.plan(flops=1e20, law=str(tmp_path))
+
+
+def test_a_folder_whose_study_has_no_grid_is_said(tmp_path: Path):
+    law = published("abnar")
+    assert isinstance(law, Law)
+    write_json(tmp_path / "law.json", law.record())
+    write_json(tmp_path / "study.json", {"status": "started"})
+    with pytest.raises(UserError, match="holds no grid"):
+        sparsedial.plan(flops=1e20, law=str(tmp_path))
 
 
 def test_gpu_hours_are_seconds_on_all_devices_together():

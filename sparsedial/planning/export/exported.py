@@ -22,7 +22,7 @@ SHAPE_LIMITS = {
     "top_p": (1.0,),
     "logit_cap": (0.0,),
 }
-RECIPE_LIMITS = {"optimizer": ("adamw",), "width_base": (0,)}
+RECIPE_LIMITS = {"optimizer": ("adamw",), "width_base": (0,), "spike_sigmas": (0.0,)}
 
 
 @dataclass(frozen=True, kw_only=True)

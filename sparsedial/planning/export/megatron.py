@@ -28,8 +28,8 @@ def megatron(shape: Shape, recipe: Mapping[str, Any]) -> Exported:
         trainer="Megatron-LM",
         file="megatron.args",
         text="".join(f"{' '.join(words)}\n" for words in _words(arguments)),
-        command="torchrun --nproc-per-node 8 pretrain_gpt.py $(cat FOLDER/megatron.args) --data-path TEXT"
-        " --tokenizer-type HuggingFaceTokenizer --tokenizer-model TOKENIZER",
+        command=f"torchrun --nproc-per-node {plan.devices} pretrain_gpt.py $(cat FOLDER/megatron.args) --data-path TEXT"
+        " --tokenizer-type HuggingFaceTokenizer --tokenizer-model TOKENIZER --save WEIGHTS",
         written_for=VERSION,
         not_expressed=_missing(shape, plan),
     )
@@ -102,13 +102,14 @@ def _training(shape: Shape, recipe: Mapping[str, Any], plan: Schedule) -> dict[s
         "attention-dropout": 0.0,
         "init-method-std": float(f"{shape.d_model**-0.5:.4g}"),
         "bf16": True,
+        "save-interval": 500,  # as torchtitan's; without one it fails at the end of a run
     }
 
 
 def _missing(shape: Shape, plan: Schedule) -> tuple[str, ...]:
     missing = [
         *([plan.note] if plan.note else []),
-        "the text, prepared by its tools/preprocess_data.py, and the tokenizer: TEXT and TOKENIZER are yours",
+        "the text, prepared by its tools/preprocess_data.py, a tokenizer and a folder for weights are yours",
         "the spread of first weights by the width of each matrix: one --init-method-std for all",
         "the first step of the warm-up: Megatron-LM's begins with a learning rate of 0",
     ]
@@ -118,7 +119,7 @@ def _missing(shape: Shape, plan: Schedule) -> tuple[str, ...]:
         missing.append(
             f"the routing bias moves by {BALANCE_RATE} in the direction of its load to the end, not in proportion to it"
         )
-    if shape.top_k == 1:
+    if shape.top_k == 1 and shape.normalize_gates:
         missing.append("with one expert per token its output is multiplied by its score, not by one")
     return tuple(missing)
 

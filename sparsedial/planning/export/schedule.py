@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,11 @@ class Schedule:
     decay_steps: int  # the last ones
     final_rate: float  # where the learning rate ends
     note: str | None  # how the batch differs from the recipe's
+
+    @property
+    def devices(self) -> int:
+        """Of a machine's eight, those that divide the batch."""
+        return math.gcd(8, self.batch)
 
 
 def schedule(recipe: Mapping[str, Any]) -> Schedule:
@@ -40,5 +46,5 @@ def schedule(recipe: Mapping[str, Any]) -> Schedule:
         final_rate=0.1 * recipe["learning_rate"] if cosine else 0.0,
         note=None
         if even == batch
-        else f"the batch of {batch} is {even}, so that up to {unit} devices divide it; {steps} steps keep the tokens",
+        else f"the batch of {batch} is {even}, so that up to {unit} devices divide it; {steps:,} steps keep the tokens",
     )

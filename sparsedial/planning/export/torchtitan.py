@@ -29,7 +29,7 @@ def torchtitan(shape: Shape, recipe: Mapping[str, Any]) -> Exported:
         trainer="torchtitan",
         file="torchtitan_plan.py",
         text=f'"""{_opening(shape, missing)}"""\n\n{IMPORTS}\n{YOURS}\n{settings}\n\n\n{MODULE}',
-        command="PYTHONPATH=FOLDER MODULE=torchtitan_plan CONFIG=plan ./run_train.sh",
+        command=f"NGPU={plan.devices} PYTHONPATH=FOLDER MODULE=torchtitan_plan CONFIG=plan ./run_train.sh",
         written_for=VERSION,
         not_expressed=missing,
     )

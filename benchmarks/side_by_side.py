@@ -1,0 +1,91 @@
+"""Candidates timed in turn in one run, each in a process of its own, with the allocator that it comes with."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+import torch
+
+from sparsedial.machine.hardware import peak_process_bytes, process_bytes
+from sparsedial.machine.timing import Timing, measure_in_turn
+
+Step = Callable[[], None]
+
+
+class Apart:
+    """A training step in another process; a call waits for it, which adds some 0.05 ms."""
+
+    def __init__(self, make: Callable[[], Step], threads: int) -> None:
+        here, there = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=(make, threads, there))
+        self._process.start()
+        self._pipe = here
+        there.close()
+        self._base_bytes = here.recv()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self) -> None:
+        self._pipe.send(True)
+        self._pipe.recv()
+
+    def peak_bytes(self) -> float:
+        """The most memory it has held above what its imports took."""
+        self._pipe.send(False)
+        return float(self._pipe.recv() - self._base_bytes)
+
+    def __exit__(self, *reason: Any) -> None:
+        self._pipe.close()
+        self._process.join()
+
+
+def _serve(make: Callable[[], Step], threads: int, pipe: Connection) -> None:
+    torch.set_num_threads(threads)
+    import transformers  # noqa: F401  (so that everybody's imports are the same)
+
+    pipe.send(process_bytes())
+    step = make()
+    try:
+        while True:
+            if pipe.recv():
+                step()
+                pipe.send(True)
+            else:
+                pipe.send(peak_process_bytes())
+    except EOFError:
+        return
+
+
+def measure(
+    makes: Mapping[str, Callable[[], Step]], *, threads: int, rounds: int, round_seconds: float
+) -> tuple[dict[str, Timing], dict[str, float]]:
+    """Timings and peak bytes of every candidate."""
+    with ExitStack() as stack:
+        apart = {name: stack.enter_context(Apart(make, threads)) for name, make in makes.items()}
+        timings = measure_in_turn(apart, rounds=rounds, round_seconds=round_seconds)
+        return timings, {name: candidate.peak_bytes() for name, candidate in apart.items()}
+
+
+def ratio(timings: Mapping[str, Timing], ours: str, peer: str) -> dict[str, float]:
+    """How many times as fast as a peer, with the range that the percentiles give."""
+    mine, theirs = timings[ours], timings[peer]
+    return {
+        "value": theirs.median_seconds / mine.median_seconds,
+        "low": theirs.low_seconds / mine.high_seconds,
+        "high": theirs.high_seconds / mine.low_seconds,
+    }
+
+
+def fastest(timings: Mapping[str, Timing], *names: str) -> str:
+    """The name with the smallest median."""
+    return min(names, key=lambda name: timings[name].median_seconds)
+
+
+def range_words(value: Mapping[str, float]) -> str:
+    """A ratio with its range."""
+    return f"{value['value']:.2f} ({value['low']:.2f}–{value['high']:.2f})"

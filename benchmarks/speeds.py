@@ -1,0 +1,128 @@
+"""The README's table of speeds, from the records: what was measured beside whom, and what was aimed at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.side_by_side import range_words
+from sparsedial.store import read_json
+
+RECORDS = Path(__file__).parent / "records"
+GPU_ROWS = (
+    ("GPU sparse layer, forward and backward, bf16", "grouped products of `torch`", "≥ 1.2 times as fast"),
+    ("GPU training step, 1 B of 7 B parameters active", "the same FLOPs dense", "≤ 1.2 times its time"),
+    ("GPU study of `--time 10m`, cells packed on one GPU", "one cell at a time", "≥ 5 times the FLOPs"),
+)
+
+
+def speed_table() -> str:
+    """Rows of every record; GPU rows say that nothing was measured."""
+    rows = [
+        *_steps(read_json(RECORDS / "training_step.json")),
+        *_layers(read_json(RECORDS / "sparse_layer.json")),
+        *_decoding(read_json(RECORDS / "decoding.json")),
+        *_planning(),
+        *((what, peer, "not measured", aim) for what, peer, aim in GPU_ROWS),
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(["| what | beside | measured | aimed at |", "| --- | --- | --- | --- |", *lines])
+
+
+Row = tuple[str, str, str, str]
+
+
+def _faster(value: dict[str, float]) -> str:
+    return f"{range_words(value)} times as fast"
+
+
+def _slower(value: dict[str, float]) -> str:
+    return f"{range_words(value)} times its time"
+
+
+def _steps(record: dict[str, Any]) -> list[Row]:
+    dense = record["dense"]
+    rows = [(f"step: {dense['what']}", "plain eager GPT", _faster(dense["speed_against_plain_gpt"]), "≥ 1")]
+    for group in record["sparse"]:
+        mode = group["best_mode_of_transformers"].split()[1]
+        what = f"step: {group['what']}"
+        memory = f"{group['memory_over_leanest_peer']:.2f} of its memory"
+        rows += [
+            (what, f"`transformers` Qwen3-MoE, {mode}", _faster(group["speed_against_transformers"]), "≥ 1.6"),
+            (what, "fastest dense model, same active size", _slower(group["tax"]), "≤ 1.15"),
+            (what, "`transformers` in its leanest mode", memory, "≤ 1"),
+        ]
+    for group in record["tiny"]:
+        what = f"step: {group['what']}"
+        rows.append((f"{what}, dense", "plain eager GPT", _faster(group["dense_against_plain_gpt"]), "≥ 1.5"))
+        for experts in (8, 32):
+            tax = _slower(group[f"tax_{experts}_experts"])
+            rows.append((f"{what}, {experts} experts", "fastest dense model", tax, "≤ 1.3"))
+    return rows
+
+
+def _layers(record: dict[str, Any]) -> list[Row]:
+    rows = []
+    for group in record["shapes"]:
+        what = f"layer: {group['what']}"
+        rows += [
+            (
+                what,
+                f"best of loop, grouped, padded: {group['best_peer']}",
+                _faster(group["speed_against_best_peer"]),
+                "≥ 1",
+            ),
+            (what, "fastest dense layer", _faster(group["share_of_faster_dense"]), f"≥ {group['reach']}"),
+        ]
+    return rows
+
+
+def _decoding(record: dict[str, Any]) -> list[Row]:
+    rows = []
+    for model in record["models"]:
+        for group in model["groups"]:
+            what = f"decoding: {model['name']}, {group['what'].split(',')[0]}, {group['threads']} threads"
+            if group["threads"] != 2:
+                continue
+            share = next(row["share_of_bandwidth"] for row in group["rows"] if row["name"] == "sparsedial")
+            rows.append((what, "`transformers` generate", _faster(group["speed_against_transformers"]), "≥ 4"))
+            if group["speed_against_llama_cpp"]:
+                rows.append((what, "llama.cpp, F32", _faster(group["speed_against_llama_cpp"]), "≥ 1"))
+            rows.append((what, "reading its weights at the memory's bandwidth", f"{100 * share:.0f} %", "–"))
+    return rows
+
+
+def _planning() -> list[Row]:
+    plan, law = read_json(RECORDS / "plan_speed.json"), read_json(RECORDS / "law_speed.json")
+    dial, memory = read_json(RECORDS / "dial_speed.json"), read_json(RECORDS / "memory.json")
+    return [
+        (
+            f"a cold `plan` over {plan['candidates']:,} shapes",
+            "importing NumPy and `scipy.optimize`",
+            _slower(plan["ratio"]),
+            "≤ 3",
+        ),
+        (
+            "fit of Abnar's form to 200 runs",
+            f"the papers' grid of starts, scaled up from {law['starts_run']}",
+            f"{law['speed_against_the_grid']:,.0f} times as fast",
+            "≥ 50",
+        ),
+        (
+            "the same with 1,000 bootstrap samples",
+            "one such grid",
+            f"{law['speed_against_the_grid_with_1000_samples']:,.0f} times as fast",
+            "≥ 1",
+        ),
+        *((f"dial page: {row['what']}, {row['law']}", "–", _milliseconds(row), "≤ 50 ms") for row in dial["rows"]),
+        (
+            "memory of a training step, predicted for shapes not calibrated on",
+            "measured peak",
+            f"{100 * memory['max_relative_error_unseen']:.1f} % off at most",
+            "≤ 6 %",
+        ),
+    ]
+
+
+def _milliseconds(row: dict[str, Any]) -> str:
+    return f"{1e3 * row['median_seconds']:.0f} ms ({1e3 * row['low_seconds']:.0f}–{1e3 * row['high_seconds']:.0f})"
