@@ -1,7 +1,7 @@
 /* One token of every sequence through the whole model. Twin: Transformer.forward with a cache.
  *
  * What costs is reading weights, so each is read once in the order in which it lies, by rows; all threads share every
- * matrix by columns and meet after it. B sequences, D d_model, H query heads, G of keys and values, C head_dim,
+ * matrix by columns and meet after it, but an expert is one thread's alone as long as every thread has as many. B sequences, D d_model, H query heads, G of keys and values, C head_dim,
  * Q = (H + 2G)*C, P cached positions, E experts, K chosen, F width of an expert or dense layer, M of the shared experts. */
 #include "kernels.h"
 #include "router.h"
@@ -121,10 +121,15 @@ static void route_all(const float *normed, const float *router, const float *bia
 static void up(const float *const *in, float *const *h, float *const *a, const float *w_in, long rows, long d, long f,
                range_t ups) {
     range_t second = {ups.from + f, ups.to + f};
-    zero(h, rows, ups);
-    zero(h, rows, second);
-    stream(in, h, NULL, w_in, 2 * f, rows, d, ups);
-    stream(in, h, NULL, w_in, 2 * f, rows, d, second);
+    if (ups.to - ups.from == f) { /* both halves at once: rows in one piece */
+        zero(h, rows, (range_t){0, 2 * f});
+        stream(in, h, NULL, w_in, 2 * f, rows, d, (range_t){0, 2 * f});
+    } else {
+        zero(h, rows, ups);
+        zero(h, rows, second);
+        stream(in, h, NULL, w_in, 2 * f, rows, d, ups);
+        stream(in, h, NULL, w_in, 2 * f, rows, d, second);
+    }
     for (long row = 0; row < rows; row++)
         for (long j = ups.from; j < ups.to; j += LANES) {
             long some = at_most(LANES, ups.to - j);
@@ -138,7 +143,19 @@ static long shared_floats(const sizes_t *s, long width, long k) {
     return s->b * (s->d + s->q + s->heads * s->c + 3 * k * width);
 }
 
-static long own_floats(const sizes_t *s, long length) { return whole(s->b * s->d + whole(length, LANES), 16); }
+static long own_floats(const sizes_t *s, long length) { return whole(2 * s->b * s->d + whole(length, LANES), 16); }
+
+/* Four words' logits of one sequence: four sums at once, since each waits for its own last product. */
+static void four_dots(const float *x, const float *w, float *out, long d) {
+    vec sums[4] = {splat(0), splat(0), splat(0), splat(0)};
+    long i = 0;
+    for (; i + LANES <= d; i += LANES)
+        for (int word = 0; word < 4; word++) sums[word] += load(x + i) * load(w + word * d + i);
+    for (int word = 0; word < 4; word++) {
+        out[word] = sum_of(sums[word]);
+        for (long rest = i; rest < d; rest++) out[word] += x[rest] * w[word * d + rest];
+    }
+}
 
 long decode_scratch(long b, long d, long heads, long kv_heads, long c, long width, long k, long length, int threads) {
     sizes_t s = {b, d, heads, kv_heads, c, (heads + 2 * kv_heads) * c, 0};
@@ -160,11 +177,11 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
     for (long row = 0; row < b; row++) memcpy(x + row * d, embedding + ids[row] * d, sizeof(float) * d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        float *normed = scratch + shared_floats(&s, width, k) + thread() * own_floats(&s, length);
-        float *scores = normed + b * d;
+        float *owned = scratch + shared_floats(&s, width, k), *sums = owned + thread() * own_floats(&s, length);
+        float *normed = sums + b * d, *scores = normed + b * d;
         visit_t visits[rows];
         const float *in_rows[rows], *a_rows[rows], *normed_rows[b], *mixed_rows[b];
-        float *h_rows[rows], *up_rows[rows], *out_rows[rows], *x_rows[b], *qkv_rows[b], gates[rows];
+        float *h_rows[rows], *up_rows[rows], *out_rows[rows], *sum_rows[rows], *x_rows[b], *qkv_rows[b], gates[rows];
         for (long row = 0; row < b; row++) {
             normed_rows[row] = normed + row * d;
             mixed_rows[row] = mixed + row * heads * c;
@@ -206,25 +223,39 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
                 continue;
             }
             route_all(normed, WEIGHT(ROUTER), WEIGHT(BIAS), visits, b, d, &routing);
-            range_t ups = mine(f, threads);
+            range_t ups = mine(f, threads), all_ups = {0, f}, all_columns = {0, d};
+            long groups = 0, firsts[rows + 1];
             for (long row = 0; row < rows; row++) {
                 in_rows[row] = normed + visits[row].sequence * d;
                 out_rows[row] = x + visits[row].sequence * d;
+                sum_rows[row] = sums + visits[row].sequence * d;
                 gates[row] = visits[row].gate;
+                if (!row || visits[row].expert != visits[row - 1].expert) firsts[groups++] = row;
             }
-            for (long from = 0, to; from < rows; from = to) {
-                long expert = visits[from].expert;
-                for (to = from; to < rows && visits[to].expert == expert;) to++;
-                up(in_rows + from, h_rows + from, up_rows + from, WEIGHT(W_IN) + expert * d * 2 * f, to - from, d, f,
-                   ups);
+            firsts[groups] = rows;
+            long alone = groups / threads * threads;
+            memset(sums, 0, sizeof(float) * b * d);
+            for (long group = thread(); group < alone; group += threads) {
+                long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
+                up(in_rows + from, h_rows + from, up_rows + from, WEIGHT(W_IN) + expert * d * 2 * f, count, d, f,
+                   all_ups);
+                stream(a_rows + from, sum_rows + from, gates + from, WEIGHT(W_DOWN) + expert * f * d, d, count, f,
+                       all_columns);
+            }
+            for (long group = alone; group < groups; group++) {
+                long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
+                up(in_rows + from, h_rows + from, up_rows + from, WEIGHT(W_IN) + expert * d * 2 * f, count, d, f, ups);
             }
 #pragma omp barrier
-            for (long from = 0, to; from < rows; from = to) {
-                long expert = visits[from].expert;
-                for (to = from; to < rows && visits[to].expert == expert;) to++;
-                stream(a_rows + from, out_rows + from, gates + from, WEIGHT(W_DOWN) + expert * f * d, d, to - from, f,
+            for (long group = alone; group < groups; group++) {
+                long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
+                stream(a_rows + from, out_rows + from, gates + from, WEIGHT(W_DOWN) + expert * f * d, d, count, f,
                        columns);
             }
+            for (int t = 0; alone && t < threads; t++)
+                for (long row = 0; row < b; row++)
+                    axpy(x + row * d + columns.from, owned + t * own_floats(&s, length) + row * d + columns.from, 1.0f,
+                         columns.to - columns.from);
 #pragma omp barrier
             if (m) { /* `normed` is of before the experts, as it should be */
                 up(normed_rows, h_rows, up_rows, WEIGHT(SHARED_IN), b, d, m, mine(m, threads));
@@ -235,7 +266,11 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
         }
         for (long row = 0; row < b; row++) norm_row(x + row * d, norm, normed + row * d, d, eps);
 #pragma omp for schedule(static)
-        for (long word = 0; word < v; word++)
+        for (long word = 0; word < v / 4; word++)
+            for (long row = 0; row < b; row++)
+                four_dots(normed + row * d, unembedding + 4 * word * d, logits + row * v + 4 * word, d);
+#pragma omp single
+        for (long word = v / 4 * 4; word < v; word++)
             for (long row = 0; row < b; row++) logits[row * v + word] = dot(normed + row * d, unembedding + word * d, d);
     }
 }
