@@ -162,8 +162,14 @@ def verdict_sentence(study: Row, currency: str) -> str:
     loser = dense if verdict["winner"] == "sparse" else sparse
     return (
         f"At equal {name} the {verdict['winner']} model wins by {by:.3f} nats per token ({percent(by / loser)}):"
-        f" {losses}; {interval}.{_estimated(verdict, currency)}"
+        f" {losses}; {interval}.{_missed(verdict)}{_estimated(verdict, currency)}"
     )
+
+
+def _missed(verdict: Row) -> str:
+    """What a cost off the budget may have bought, where the verdict stands without it."""
+    miss = verdict.get("cost_miss")
+    return f" Though {miss['words']}: by the law that is worth {miss['worth_nats']:.3f} nats." if miss else ""
 
 
 def _estimated(verdict: Row, currency: str) -> str:

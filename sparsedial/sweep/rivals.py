@@ -292,6 +292,15 @@ def decide_currency(
     records: dict[str, list[dict[str, Any]]],
     sides: Sequence[str],
     edges: Mapping[str, str] | None = None,
+    law: Law | None = None,
 ) -> dict[str, Any]:
-    """The verdict of one currency from its records."""
-    return decide(currency, budget, records["dense"], records["sparse"], sides, edges)
+    """The verdict of one currency from its records; the law says what a cost that misses the budget is worth."""
+    worth = law and {family: nats_per_efold(law, runs[0]) for family, runs in records.items()}
+    return decide(currency, budget, records["dense"], records["sparse"], sides, edges, worth=worth)
+
+
+def nats_per_efold(law: Law, record: dict[str, Any]) -> float:
+    """Loss that e times the cost takes off a run whose shape stays, by the law: e times the tokens."""
+    shape = Shape(**record["shape"])
+    less, more = (law.loss(**law.variables(shape, record["tokens"] * factor)).item() for factor in (1.0, math.e**0.05))
+    return (less - more) / 0.05

@@ -12,6 +12,7 @@ from sparsedial.units import human_joules, human_seconds
 
 CONFIDENCE = 0.95
 COST_TOLERANCE = 0.03
+MOST_MISS = 0.1  # of a cost that may still be weighed in nats
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> dict[str, float | None]:
@@ -65,6 +66,7 @@ def undecided(currency: str, reason: str, budget: float | None = None, basis: st
         "confidence": CONFIDENCE,
         "seeds": 0,
         "basis": basis,
+        "cost_miss": None,
     }
 
 
@@ -76,13 +78,15 @@ def decide(
     open_sides: Sequence[str],
     edges: Mapping[str, str] | None = None,
     basis: str = "measured",
+    worth: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The verdict of one currency from the run records of both families, one record a seed.
 
     Undecided where a run diverged, a minimum was not bracketed (`open_sides` says which), the winner cost over 3 % more
     than the budget or the loser as much less, fewer than two seeds finished, or the gap's interval holds 0; also where
     the loser's size was the last candidate (`edges` by family): the winner's may be, since a better one would only win
-    by more.
+    by more. A cost up to 10 % off is weighed where a law says what cost is worth (`worth` by family: nats for each
+    e-fold): the verdict stands if the interval excludes 0 with all that the misses can explain taken off.
     """
     finished = [[run for run in runs if run["status"] == "finished"] for runs in (dense, sparse)]
     if min(map(len, finished)) < 2:
@@ -92,7 +96,12 @@ def decide(
     winner = "sparse" if gap["low"] > 0 else "dense" if gap["high"] < 0 else "undecided"
     better, worse = ("sparse", "dense") if gap["mean"] > 0 else ("dense", "sparse")
     at_edge = [(edges or {})[worse]] if worse in (edges or {}) else []
-    reasons = [*open_sides, *at_edge, *_cost_gaps(currency, budget, finished[0], finished[1], better)]
+    misses = _cost_misses(currency, budget, finished[0], finished[1], better)
+    nats = _worth_of(misses, worth)
+    surplus = max(gap["low"], -gap["high"])  # of the interval's nearer end above 0
+    excused = nats is not None and nats < surplus
+    missed = " and ".join(_miss_words(misses)) if misses else None
+    reasons = [*open_sides, *at_edge, *([missed] if missed and not excused else [])]
     interval = f"95 % interval of dense minus sparse {gap['low']:+.4f} to {gap['high']:+.4f}"
     spread = f"{abs(gap['mean']):.4f} nats per token ({interval})"
     if winner == "undecided":
@@ -111,20 +120,32 @@ def decide(
         "confidence": CONFIDENCE,
         "seeds": min(map(len, finished)),
         "basis": basis,
+        "cost_miss": {"words": missed, "worth_nats": nats} if missed else None,
     }
 
 
-def _cost_gaps(
+def _cost_misses(
     currency: str, budget: float, dense: Sequence[dict[str, Any]], sparse: Sequence[dict[str, Any]], better: str
-) -> list[str]:
-    """In words, by how much costs miss the budget to the better family's advantage."""
-    gaps = []
+) -> dict[str, float]:
+    """By family, by what share its costs miss the budget to the better family's advantage, where by over 3 %."""
+    misses = {}
     for name, runs in (("dense", dense), ("sparse", sparse)):
         costs = [run[currency] for run in runs if run[currency] is not None]
         excess = float(np.mean(costs)) / budget - 1 if costs else math.nan
         if not (excess if name == better else -excess) <= COST_TOLERANCE:
-            gaps.append(f"the {name} runs cost {excess:+.1%} of the budget")
-    return gaps
+            misses[name] = excess
+    return misses
+
+
+def _miss_words(misses: Mapping[str, float]) -> list[str]:
+    return [f"the {name} runs cost {excess:+.1%} of the budget" for name, excess in misses.items()]
+
+
+def _worth_of(misses: Mapping[str, float], worth: Mapping[str, float] | None) -> float | None:
+    """Nats that the misses may have bought; None where no law says, or a miss is too large for it."""
+    if worth is None or not all(abs(excess) <= MOST_MISS for excess in misses.values()):
+        return None
+    return sum(worth[name] * abs(math.log1p(excess)) for name, excess in misses.items())
 
 
 def family(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

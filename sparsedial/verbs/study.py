@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.errors import UserError
-from sparsedial.law.choose import compare, held_out_check, select
-from sparsedial.law.fit import fit
+from sparsedial.errors import UserError, nearest
+from sparsedial.law.choose import choose, held_out_check, select
+from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import STUDY_FORMS
 from sparsedial.law.law import Law
 from sparsedial.machine.energy import meter
@@ -129,6 +129,10 @@ class StudySettings:
     cell_seeds: int = field(
         default=1, metadata={"metavar": "N", "help": "of each cell of the two largest budgets; cheap ones take more"}
     )
+    form: str | None = field(
+        default=None,
+        metadata={"metavar": "NAME", "help": "of the law [from four budgets on a proven one, below that compared]"},
+    )
     workers: int | None = field(
         default=None, metadata={"metavar": "N", "help": "processes of one thread each [one per core]"}
     )
@@ -153,6 +157,11 @@ class StudySettings:
             )
         if self.workers is not None and self.workers < 1:
             raise UserError(f"study: --workers {self.workers} does no work")
+        if self.form is not None and self.form not in STUDY_FORMS:
+            raise UserError(
+                f"study: no form named '{self.form}' for a study",
+                hint=nearest(self.form, STUDY_FORMS) or ", ".join(STUDY_FORMS),
+            )
         if self.cell_seeds < 1:
             raise UserError(f"study: --cell-seeds {self.cell_seeds} trains no cell")
 
@@ -424,8 +433,8 @@ def _run(settings: StudySettings, setup: Setup, file: StudyFile) -> None:
     with _phase(setup, phases, "grid below the largest budget"):
         train_grid(setup, rates, layout.budgets[:-1], done)
     low = law_rows(layout, done)
-    form, comparison = compare(low, STUDY_FORMS)
-    below = fit(low, form) if form else None
+    form, comparison = choose(low, settings.form)
+    below = fit(low, form) if form and refusal(low, form) is None else None
     if below is not None and file.record.get("prediction") is None:
         file.keep(prediction=_prediction(layout, below, comparison))
     with _phase(setup, phases, "largest budget"):
@@ -545,7 +554,7 @@ def _verdicts(
     verdicts = {"flops": undecided("flops", late, budget), "seconds": undecided("seconds", late, None)}
     if seeds["seconds"]:
         seconds_budget, records["seconds"] = equal_seconds(setup, rates, plan, seeds["seconds"])
-        verdicts["seconds"] = decide_currency("seconds", seconds_budget, records["seconds"], sides, plan.edges)
+        verdicts["seconds"] = decide_currency("seconds", seconds_budget, records["seconds"], sides, plan.edges, law)
     if seeds["flops"]:
         records["flops"] = equal_flops(setup, rates, rivals, seeds["flops"])
         verdicts["flops"] = decide_currency("flops", budget, records["flops"], sides)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.law.choose import compare, held_out_check, select
+from sparsedial.law.choose import PROVEN, choose, compare, held_out_check, select
 from sparsedial.law.fit import fit
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 
@@ -86,6 +86,16 @@ def test_a_larger_budget_is_predicted_better_than_by_the_baselines():
     check = held_out_check(low, select(rows, top), fit(low, "chinchilla_sparsity", bootstrap=0))
     assert check["median_relative_error"] < 0.015
     assert check["law_on_the_same"] < min(check["baselines"].values())
+
+
+def test_a_study_takes_the_form_asked_for_else_the_proven_one_from_three_budgets_on_else_the_best_compared():
+    rows, _ = table("chinchilla_sparsity", noise=0.002, budgets=3)
+    assert choose(rows, "abnar")[0] == "abnar"
+    form, comparison = choose(rows)
+    assert form == PROVEN
+    assert "fixed in advance" in comparison["taken"]
+    two = select(rows, rows["flops"] < rows["flops"].max())
+    assert choose(two)[0] == compare(two, STUDY_FORMS)[0]
 
 
 def test_the_simplest_form_that_predicts_is_chosen():

@@ -22,8 +22,8 @@ def runs(losses, flops=1e12, status="finished"):
     ]  # fmt: skip
 
 
-def verdict(dense=None, sparse=None, sides=(), edges=None):
-    return decide("flops", 1e12, dense or runs(DENSE), sparse or runs(SPARSE), sides, edges)
+def verdict(dense=None, sparse=None, sides=(), edges=None, worth=None):
+    return decide("flops", 1e12, dense or runs(DENSE), sparse or runs(SPARSE), sides, edges, worth=worth)
 
 
 def test_a_winner_at_the_edge_of_its_candidates_still_wins():
@@ -32,6 +32,17 @@ def test_a_winner_at_the_edge_of_its_candidates_still_wins():
 
 def test_a_winner_that_cost_less_than_a_loser_that_cost_more_still_wins():
     assert verdict(runs(DENSE, flops=1.2e12), runs(SPARSE, flops=0.9e12))["winner"] == "sparse"
+
+
+def test_a_cost_off_the_budget_is_weighed_in_nats_where_a_law_says_its_worth():
+    dear = runs(SPARSE, flops=1.05e12)
+    assert verdict(sparse=dear)["winner"] == "undecided"
+    small, large = {"dense": 0.1, "sparse": 0.1}, {"dense": 0.1, "sparse": 3.0}
+    got = verdict(sparse=dear, worth=small)
+    assert got["winner"] == "sparse"
+    assert got["cost_miss"]["worth_nats"] == pytest.approx(0.1 * np.log(1.05))
+    assert verdict(sparse=dear, worth=large)["winner"] == "undecided"
+    assert verdict(sparse=runs(SPARSE, flops=1.2e12), worth=small)["winner"] == "undecided"  # too far off to weigh
 
 
 def test_welchs_interval_equals_scipys():
