@@ -342,7 +342,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the small model, one thread, few tokens, one round")
     parser.add_argument("--out", type=Path, default=RECORD, help="the record")
     options = parser.parse_args()
-    tokens, rounds = (5, 1) if options.quick else (128, 7)
+    tokens, rounds = (5, 1) if options.quick else (64, 7)
     shapes = {"28M": SHAPES["28M"]} if options.quick else SHAPES
     all_threads = (1,) if options.quick else THREADS
     busy = BusyWatch()

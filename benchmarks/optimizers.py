@@ -23,7 +23,7 @@ from sparsedial.training.recipe import Recipe
 
 RECORD = Path(__file__).parent / "records" / "optimizers.json"
 LADDER = Ladder(vocab_size=256, context=128)
-RECIPE = Recipe(learning_rate=1.0, steps=1500, batch=8, context=128)
+RECIPE = Recipe(learning_rate=1.0, steps=1000, batch=8, context=128)
 SHAPES = {"dense, width 48": LADDER.shape(48, 0), "32 experts, width 48": LADDER.shape(48, 32)}
 RATES = {"adamw": (0.005, 0.01, 0.02), "muon": (0.005, 0.01, 0.02)}
 SEEDS = range(101, 106)
