@@ -24,7 +24,7 @@ from sparsedial.store import write_json
 from sparsedial.training.memory import settle_memory
 
 RECORD = Path(__file__).parent / "records" / "sparse_layer.json"
-ROUNDS, ROUND_SECONDS = (3, 0.3) if "--quick" in sys.argv else (15, 0.6)
+ROUNDS, ROUND_SECONDS = (3, 0.3) if "--quick" in sys.argv else (11, 0.5)
 TOKENS, THREADS = 4096, 2
 SHAPES = [(8, 2, 256), (64, 6, 64), (64, 8, 128), (256, 8, 64)]  # experts, top_k, d_expert
 REACH = {(8, 2, 256): 0.95, (64, 6, 64): 0.75, (64, 8, 128): 0.85, (256, 8, 64): 0.6}
