@@ -67,6 +67,7 @@ PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
 PROFILE_FLOPS_PER_SECOND = 2e10  # about what one core trains with: the profile takes as long as a largest cell
 PROFILE_WIDTHS = (16, 32, 64)  # and 128 in a long study
 SCAN_POINTS = 4  # expected of a scan, on average
+DESIGN = ("sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "device")
 EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18  # validation tokens that score a cell
 
 
@@ -589,7 +590,6 @@ def _finish(
     plan = _plan(setup, law, rates, done) if law is not None else None
     if plan is not None:
         write_json(out / "plan.json", plan)
-    winners = [verdicts[currency]["winner"] for currency in ("flops", "seconds", "joules")]
     file.keep(
         status="done",
         cells={
@@ -608,7 +608,7 @@ def _finish(
         binding_constraints=plan["binding_constraints"] if plan else [],
         crossover=plan["crossover"] if plan else None,
         crossover_reason=plan["crossover_reason"] if plan else "no law could be fitted",
-        next=_next(settings, winners),
+        next=_next(settings, plan),
         cells_table=cells_table(layout, done, rates, below),
         verdict_runs=verdicts["runs"],
         learning_rates=rates_record(scans, rates),
@@ -738,8 +738,10 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _next(settings: StudySettings, winners: list[str]) -> str:
-    """The command that asks the same of a budget about ten times as large."""
+def _next(settings: StudySettings, plan: dict[str, Any] | None) -> str:
+    """The command that asks the same of a budget about ten times as large, and of a sparser level where the answer lies
+    on the sparsest.
+    """
     words = ["sparsedial", "study", *settings.text]
     seconds = 10 * (settings.limit_seconds if math.isfinite(settings.limit_seconds) else 600.0)
     words += (
@@ -747,8 +749,14 @@ def _next(settings: StudySettings, winners: list[str]) -> str:
         if settings.budgets
         else ["--time", f"{round(seconds / 60)}m"]
     )
-    if settings.tokenizer != "bytes":
-        words += ["--tokenizer", settings.tokenizer]
+    wanted, most = settings, max(settings.experts())
+    if plan and plan["shape"]["experts"] == most:
+        wanted = replace(settings, sparsities=(*settings.sparsities, 1 - settings.top_k / (2 * most)))
+    for name in DESIGN:
+        value = getattr(wanted, name)
+        if value != StudySettings.__dataclass_fields__[name].default:
+            told = ",".join(f"{level:.10g}" for level in value) if name == "sparsities" else str(value)
+            words += [f"--{name.replace('_', '-')}", told]
     return shlex.join([*words, "--out", f"{settings.out}-next"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
+from sparsedial.verbs import VERBS
 from sparsedial.verbs.dial import questions
 from sparsedial.verbs.origin import law_behind
+from sparsedial.verbs.study import StudySettings, _next
 
 pytestmark = pytest.mark.slow
 
@@ -190,3 +194,14 @@ def test_the_dial_of_its_checkpoint_stands_on_the_studys_law(finished, tmp_path:
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(UserError, match="no run stands beside"):
         law_behind(tmp_path / "checkpoint")
+
+
+def test_the_next_command_keeps_the_design_and_goes_sparser_where_the_answer_lies_on_the_sparsest_level():
+    asked = StudySettings(text=("my text/",), budgets=(1e11, 3e11), batch=4, sparsities=(0.0, 0.75, 0.9921875))
+    inside, edge = (_next(asked, {"shape": {"experts": experts}}) for experts in (8, 256))
+    assert "--sparsities 0,0.75,0.9921875 --batch 4" in inside
+    words = shlex.split(edge)
+    verb = VERBS["study"]
+    again = read_arguments(verb, words[2:]).settings
+    assert again.experts() == (0, 8, 256, 512)
+    assert (again.text, again.budgets, again.batch) == (("my text/",), (1e12, 3e12), 4)
