@@ -13,10 +13,11 @@ from sparsedial.law.literature import LING, PUBLISHED, Published
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs, serving_bytes
 from sparsedial.planning.crossing import around, race
-from sparsedial.planning.planner import MOST_TOKENS, Search, search
+from sparsedial.planning.planner import MOST_TOKENS, Search, least_tokens, search
 from sparsedial.shape.counts import active_parameters, sparsity_of, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
+from sparsedial.units import human_count
 
 MOST_FLOPS = 1e32  # a million times the largest run known
 REASONING_TOKENS = 20  # per total parameter; source: Nakamura et al. 2025, second-hand
@@ -39,7 +40,7 @@ def answer(
     found = search(law, shapes, budget, constraints, costs, speaks)
     best = found.best()
     if best is None:
-        raise UserError(*nothing_fits(found, budget))
+        raise UserError(*nothing_fits(found, budget, least_tokens(law, constraints)))
     shape, tokens = shapes[best], round(float(found.tokens[best]))
     flops = float(training_flops_per_token(shape, costs.context)) * tokens
     check_reach(budget, flops)
@@ -83,12 +84,15 @@ def check_reach(budget: Budget, flops: float) -> None:
         )
 
 
-def nothing_fits(found: Search, budget: Budget) -> tuple[str, str | None]:
-    """Why no candidate is allowed, and a way out."""
-    reachable = np.isfinite(found.goal)
+def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str | None]:
+    """Why no candidate is allowed, and a way out; `least` are the fewest tokens that a training takes."""
+    reachable, words = np.isfinite(found.goal), f"{human_count(least)} tokens"
     if not reachable.any():
         if budget.target_loss is not None and (found.tokens < 0.99 * MOST_TOKENS).any():
-            return f"plan: a million tokens do better than a loss of {budget.target_loss:g}", "give a lower one"
+            return (
+                f"plan: {human_count(least)} tokens do better than a loss of {budget.target_loss:g}",
+                "give a lower one",
+            )
         if budget.target_loss is not None:
             return f"plan: no shape reaches a loss of {budget.target_loss:g} by this law", "give a higher one"
         if (found.tokens < 0).all():
@@ -97,7 +101,10 @@ def nothing_fits(found: Search, budget: Budget) -> tuple[str, str | None]:
                 f" {budget.currency}",
                 "give a larger budget, or fewer of them",
             )
-        return f"plan: {budget.value:.3g} {budget.currency} train no shape for a million tokens", "give a larger budget"
+        return (
+            f"plan: {budget.value:.3g} {budget.currency} train no shape for {human_count(least)} tokens",
+            "give a larger budget",
+        )
     alone = {name: int((mask & reachable).sum()) for name, mask in found.kept.items()}
     tight = min(alone, key=lambda name: alone[name])
     if alone[tight] == 0 and tight.startswith("sparsity="):

@@ -13,7 +13,7 @@ from sparsedial.law.literature import Published
 from sparsedial.planning.answer import check_reach, costs_of, nothing_fits, on_edges, predicted
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
-from sparsedial.planning.planner import search
+from sparsedial.planning.planner import least_tokens, search
 from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
 from sparsedial.shape.shapes import Shapes
 
@@ -28,7 +28,7 @@ def positions(
     found = search(law, shapes, budget, constraints, costs, speaks)
     best = found.best()
     if best is None:
-        raise UserError(*nothing_fits(found, budget))
+        raise UserError(*nothing_fits(found, budget, least_tokens(law, constraints)))
     check_reach(budget, float(training_flops_per_token(shapes[best], costs.context)) * float(found.tokens[best]))
     ratios = shapes.experts_per_choice
     rows, places = [], []

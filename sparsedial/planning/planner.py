@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,7 @@ def search(
         most = constraints.data_tokens * constraints.max_repeats
         capped[f"data_tokens={constraints.data_tokens:.4g}"] = tokens > constraints.data_tokens
         tokens = np.minimum(tokens, most)
-    least = constraints.least_tokens
+    least = least_tokens(law, constraints)
     loss = np.where(covered & (tokens >= least), loss_of(np.maximum(tokens, least)), np.inf)
     cost = tokens * per_token + serving
     kept = _kept(shapes, constraints, costs, tokens)
@@ -101,6 +102,11 @@ def search(
         else np.where(np.isfinite(loss) & (tokens < 0.99 * MOST_TOKENS), cost, np.inf)
     )
     return Search(shapes=shapes, tokens=tokens, loss=loss, cost=cost, kept=kept, capped=capped, goal=goal)
+
+
+def least_tokens(law: Law, constraints: Constraints) -> float:
+    """Fewer are no training; a law that was fitted to shorter runs goes as far down as they do."""
+    return min(constraints.least_tokens, law.fitted_range.get("tokens", [math.inf])[0])
 
 
 def _serving_cost(shapes: Shapes, per_token: np.ndarray, constraints: Constraints, costs: Costs) -> np.ndarray:

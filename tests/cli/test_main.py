@@ -79,7 +79,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["plan", "--flops", "1e20", "--export", ""], "an empty name", None),
         (["plan", "--flops", "1e20", "--out", "/proc/nowhere/plan.json"], "cannot write", "--out"),
         (["plan", "--target-loss", "1.0"], "no shape reaches", None),
-        (["plan", "--target-loss", "100"], "a million tokens do better", "lower"),
+        (["plan", "--target-loss", "100"], "1M tokens do better", "lower"),
         (["dial", "--port", "-1"], "outside 0..65535", "--port 0"),
         (["train", "qwen3-8b", "--threads", "0", "--tokens", "1k", "--recipe.batch", "0"], "batch=0", None),
         (["train", "qwen3-8b", "--tokens", "1k", "--recipe.batch", "many"], "'many' is not a number", None),
