@@ -22,7 +22,7 @@ from sparsedial.store import write_json
 HERE = Path(__file__).parent
 RECORD = HERE / "records" / "dial_speed.json"
 LAWS = {"a published law (abnar)": "abnar", "a study's own law": str(HERE / "records" / "reference_study")}
-TURNS = 40
+TURNS, PAUSE = 40, 400  # milliseconds: the crossover that follows an answer is there before the next question
 TURN = """(place) => {
   const began = performance.now();
   by("dial").value = place;
@@ -49,7 +49,10 @@ def measure(browser: Browser, name: str, law: str) -> list[dict[str, Any]]:
         expect(page.locator("#loss")).not_to_have_text("–", timeout=30_000)
         last = int(page.locator("#dial").get_attribute("max") or 1)
         turned = [page.evaluate(TURN, number % (last + 1)) for number in range(TURNS)]
-        asked = [page.evaluate(ASK, 1.1 if number % 2 else 0.9) for number in range(TURNS)]
+        asked = []
+        for number in range(TURNS):
+            page.wait_for_timeout(PAUSE)
+            asked.append(page.evaluate(ASK, 1.1 if number % 2 else 0.9))
         assert page.locator("#finding").get_attribute("class") != "wrong", page.locator("#finding").inner_text()
         page.close()
     return [

@@ -90,7 +90,7 @@ def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str 
     if not reachable.any():
         if budget.target_loss is not None and (found.tokens < 0.99 * MOST_TOKENS).any():
             return (
-                f"plan: {human_count(least)} tokens do better than a loss of {budget.target_loss:g}",
+                f"plan: {words} do better than a loss of {budget.target_loss:g}",
                 "give a lower one",
             )
         if budget.target_loss is not None:
@@ -102,7 +102,7 @@ def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str 
                 "give a larger budget, or fewer of them",
             )
         return (
-            f"plan: {budget.value:.3g} {budget.currency} train no shape for {human_count(least)} tokens",
+            f"plan: {budget.value:.3g} {budget.currency} train no shape for {words}",
             "give a larger budget",
         )
     alone = {name: int((mask & reachable).sum()) for name, mask in found.kept.items()}
