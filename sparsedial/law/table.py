@@ -166,7 +166,7 @@ def _value(expression: str, table: Mapping[str, np.ndarray]) -> Any:
     try:
         with np.errstate(all="ignore"):  # a division by zero gives what is then refused as no number
             return _evaluate(ast.parse(expression, mode="eval").body, table, expression)
-    except (SyntaxError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # ValueError: a null byte, before 3.11.4
         raise UserError(f"cannot read the expression '{_short(expression)}'", hint="like flops>1e12") from error
     except (TypeError, OverflowError) as error:
         raise UserError(
