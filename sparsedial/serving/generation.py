@@ -60,6 +60,14 @@ def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
     return share_V
 
 
+def draw(logits_BV: Tensor, sampling: Sampling, draws: Sequence[torch.Generator]) -> list[int]:
+    """The next token of every sequence, each drawn by its own generator."""
+    if sampling.temperature == 0:
+        return logits_BV.argmax(1).tolist()
+    shares_BV = [probabilities(logits_V, sampling) for logits_V in logits_BV.float().cpu()]
+    return [int(torch.multinomial(row, 1, generator=own)) for row, own in zip(shares_BV, draws, strict=True)]
+
+
 def generate(
     model: Transformer, prompt: Sequence[int], tokens: int, sampling: Sampling, end_token: int | None = None
 ) -> Iterator[int]:
@@ -88,14 +96,13 @@ def generate_together(
         raise UserError("generate: the prompt holds no token", hint="give at least one character")
     draws = [torch.Generator().manual_seed(sampling.seed + number) for number in range(len(prompts))]
     context, device = model.shape.context, model.embedding_VD.device
+    room = min(context, max(map(len, prompts)) + tokens)
     ids = [list(prompt) for prompt in prompts]
     ended = [False] * len(prompts)
-    decoder, logits_BV = _read_again(model, ids, context)
+    decoder, logits_BV = _read_again(model, ids, context, room)
     for _ in range(tokens):
         drawn: list[int | None] = []
-        for number, draw in enumerate(draws):
-            share_V = probabilities(logits_BV[number].float().cpu(), sampling)
-            token = int(torch.multinomial(share_V, 1, generator=draw))
+        for number, token in enumerate(draw(logits_BV, sampling, draws)):
             ended[number] |= token == end_token
             drawn.append(None if ended[number] else token)
             ids[number].append(token)
@@ -103,17 +110,20 @@ def generate_together(
         if all(ended):
             return
         if decoder.cache.filled == context:
-            decoder, logits_BV = _read_again(model, ids, max(1, context // 2))
+            decoder, logits_BV = _read_again(model, ids, max(1, context // 2), context)
         else:
             logits_BV = decoder.read(torch.tensor([[row[-1]] for row in ids], device=device))
 
 
-def _read_again(model: Transformer, ids: Sequence[Sequence[int]], most: int) -> tuple[Decoder, Tensor]:
-    """A decoder that has read the last `most` ids of every sequence, the shorter ones padded on their left."""
+def _read_again(model: Transformer, ids: Sequence[Sequence[int]], most: int, room: int) -> tuple[Decoder, Tensor]:
+    """A decoder with room for so many positions that has read the last `most` ids of every sequence.
+
+    The shorter ones are padded on their left.
+    """
     device = model.embedding_VD.device
     last = [row[-most:] for row in ids]
     length = max(map(len, last))
     ids_BS = torch.tensor([[row[0]] * (length - len(row)) + list(row) for row in last], device=device)
     real_BS = torch.tensor([[False] * (length - len(row)) + [True] * len(row) for row in last], device=device)
-    decoder = Decoder(model, len(ids), model.shape.context)
+    decoder = Decoder(model, len(ids), room)
     return decoder, decoder.read(ids_BS, None if bool(real_BS.all()) else real_BS)

@@ -1,8 +1,9 @@
 /* One token of every sequence through the whole model. Twin: Transformer.forward with a cache.
  *
  * What costs is reading weights, so each is read once in the order in which it lies, by rows; all threads share every
- * matrix by columns and meet after it, but an expert is one thread's alone as long as every thread has as many. B sequences, D d_model, H query heads, G of keys and values, C head_dim,
- * Q = (H + 2G)*C, P cached positions, E experts, K chosen, F width of an expert or dense layer, M of the shared experts. */
+ * matrix by columns and meet after it, but an expert is one thread's alone as long as every thread has as many.
+ * B sequences, D d_model, H query heads, G of keys and values, C head_dim, Q = (H + 2G)*C, P cached positions,
+ * E experts, K chosen, F width of an expert or dense layer, M of the shared experts. */
 #include "kernels.h"
 #include "router.h"
 #include "rows.h"
@@ -25,25 +26,42 @@ static inline range_t mine(long n, int threads) {
     return (range_t){from, at_most(n, from + each)};
 }
 
-/* out[row] += scale[row] * in[row] W over some columns, for a few rows; W's rows are read four at a time. */
+/* Ask for floats that will be read soon, or the processor's own prefetching loses its way among several rows. */
+static inline void fetch(const float *from, long count) {
+    for (long i = 0; i < count; i += LINE) __builtin_prefetch(from + i, 0, 2);
+}
+
+/* out[row] += scale[row] * in[row] W over some columns, for a few rows; W's rows are read four at a time and those
+ * further on are fetched bit by bit between the rows, then the beginning of `next`, which whoever comes reads whole. */
 static void stream(const float *const *in, float *const *out, const float *scale, const float *w, long n, long rows,
-                   long k, range_t columns) {
+                   long k, range_t columns, const float *next) {
     long far = whole((AHEAD + n - 1) / n, 4);
     for (long j0 = columns.from; j0 < columns.to; j0 += WIDE) {
         long count = at_most(WIDE, columns.to - j0);
         for (long i = 0; i < k; i += 4) {
-            long deep = at_most(4, k - i);
+            long deep = at_most(4, k - i), fetched = 0;
             const float *w0 = w + i * n + j0, *w1 = w0 + (deep > 1) * n, *w2 = w0 + (deep > 2) * 2 * n,
                         *w3 = w0 + (deep > 3) * 3 * n;
-            if (i + far < k) /* or the processor's own prefetching loses its way among four rows */
-                for (long r = 0; r < deep; r++)
-                    for (long j = 0; j < count; j += LINE) __builtin_prefetch(w0 + (far + r) * n + j, 0, 2);
-            for (long row = 0; row < rows; row++) {
-                const float *x = in[row] + i;
-                float s = scale ? scale[row] : 1.0f, *restrict y = out[row] + j0;
-                float x0 = s * x[0], x1 = deep > 1 ? s * x[1] : 0, x2 = deep > 2 ? s * x[2] : 0,
-                      x3 = deep > 3 ? s * x[3] : 0;
-                for (long j = 0; j < count; j++) y[j] += x0 * w0[j] + x1 * w1[j] + x2 * w2[j] + x3 * w3[j];
+            const float *ahead = i + far < k ? w0 + far * n : next ? next + (i + far - k) * n + j0 : NULL;
+            for (long row = 0; row < rows; row += 2) {
+                long until = row + 2 < rows ? whole(count * (row + 2) / rows, LINE) : count;
+                for (long r = 0; ahead && r < deep; r++) fetch(ahead + r * n + fetched, until - fetched);
+                fetched = until;
+                float x[2][4] = {{0}};
+                for (long two = 0; two < 2 && row + two < rows; two++)
+                    for (long r = 0; r < deep; r++)
+                        x[two][r] = (scale ? scale[row + two] : 1.0f) * in[row + two][i + r];
+                float *restrict y = out[row] + j0;
+                if (row + 1 == rows) {
+                    for (long j = 0; j < count; j++)
+                        y[j] += x[0][0] * w0[j] + x[0][1] * w1[j] + x[0][2] * w2[j] + x[0][3] * w3[j];
+                    break;
+                }
+                float *restrict z = out[row + 1] + j0;
+                for (long j = 0; j < count; j++) {
+                    y[j] += x[0][0] * w0[j] + x[0][1] * w1[j] + x[0][2] * w2[j] + x[0][3] * w3[j];
+                    z[j] += x[1][0] * w0[j] + x[1][1] * w1[j] + x[1][2] * w2[j] + x[1][3] * w3[j];
+                }
             }
         }
     }
@@ -54,13 +72,20 @@ static void zero(float *const *out, long rows, range_t columns) {
         memset(out[row] + columns.from, 0, sizeof(float) * (columns.to - columns.from));
 }
 
-/* One query over its positions, whose keys and values lie in order; `scores` is scratch. */
+/* One query over its positions, whose keys and values lie in order; `scores` is scratch, `next` the keys of the head
+ * that comes after. */
 static void attend_one(const float *q, const float *keys, const float *values, long from, long to, long c, float scale,
-                       float *scores, float *y) {
-    for (long p = from; p < to; p++) scores[p - from] = dot(q, keys + p * c, c);
+                       float *scores, float *y, const float *next) {
+    for (long p = from; p < to; p++) {
+        fetch(values + p * c, c);
+        scores[p - from] = dot(q, keys + p * c, c);
+    }
     float sum = exponentials(scores, to - from, scale, largest(scores, to - from) * scale);
     memset(y, 0, sizeof(float) * c);
-    for (long p = from; p < to; p++) axpy(y, values + p * c, scores[p - from] / sum, c);
+    for (long p = from; p < to; p++) {
+        fetch(next + p * c, c);
+        axpy(y, values + p * c, scores[p - from] / sum, c);
+    }
 }
 
 typedef struct {
@@ -83,7 +108,7 @@ static void turn(const float *in, const float *norm, float whole_rms, const floa
 /* The new position's key and value of one head to the cache, and its query heads' mixtures of values. */
 static void one_head(const sizes_t *s, const float *row, const float *q_norm, const float *k_norm, int whole_norm,
                      const float *cosine, const float *sine, float *keys, float *values, float *mixed, long g,
-                     long position, long first, float *scores) {
+                     long position, long first, float *scores, const float *next) {
     long c = s->c, group = s->heads / s->kv_heads, wide = s->heads * c, narrow = s->kv_heads * c;
     float q_rms = 0, k_rms = 0, turned[c];
     if (whole_norm) {
@@ -94,7 +119,8 @@ static void one_head(const sizes_t *s, const float *row, const float *q_norm, co
     memcpy(values + position * c, row + wide + narrow + g * c, sizeof(float) * c);
     for (long h = g * group; h < (g + 1) * group; h++) {
         turn(row + h * c, whole_norm ? q_norm + h * c : q_norm, q_rms, cosine, sine, turned, c, s->eps);
-        attend_one(turned, keys, values, first, position + 1, c, 1.0f / sqrtf((float)c), scores, mixed + h * c);
+        attend_one(turned, keys, values, first, position + 1, c, 1.0f / sqrtf((float)c), scores, mixed + h * c,
+                   next);
     }
 }
 
@@ -112,7 +138,7 @@ static void route_all(const float *normed, const float *router, const float *bia
         float *out = logits;
         memset(logits, 0, sizeof logits);
         memset(kept, 0, sizeof kept);
-        stream(&in, &out, NULL, router, e, 1, d, (range_t){0, e});
+        stream(&in, &out, NULL, router, e, 1, d, (range_t){0, e}, NULL);
         score_row(logits, scores, &normaliser, &total, r);
         choose_row(scores, bias, chosen, gates, &picked, kept, values, r);
         for (long i = 0; i < k; i++) {
@@ -125,16 +151,16 @@ static void route_all(const float *normed, const float *router, const float *bia
 
 /* Rows of a feed-forward matrix pair (one expert, the shared ones, a dense layer): h and a of the columns `ups`. */
 static void up(const float *const *in, float *const *h, float *const *a, const float *w_in, long rows, long d, long f,
-               range_t ups) {
+               range_t ups, const float *next) {
     range_t second = {ups.from + f, ups.to + f};
     if (ups.to - ups.from == f) { /* both halves at once: rows in one piece */
         zero(h, rows, (range_t){0, 2 * f});
-        stream(in, h, NULL, w_in, 2 * f, rows, d, (range_t){0, 2 * f});
+        stream(in, h, NULL, w_in, 2 * f, rows, d, (range_t){0, 2 * f}, next);
     } else {
         zero(h, rows, ups);
         zero(h, rows, second);
-        stream(in, h, NULL, w_in, 2 * f, rows, d, ups);
-        stream(in, h, NULL, w_in, 2 * f, rows, d, second);
+        stream(in, h, NULL, w_in, 2 * f, rows, d, ups, NULL);
+        stream(in, h, NULL, w_in, 2 * f, rows, d, second, NULL);
     }
     for (long row = 0; row < rows; row++)
         for (long j = ups.from; j < ups.to; j += LANES) {
@@ -153,7 +179,6 @@ static long own_floats(const sizes_t *s, long length) { return whole(2 * s->b * 
 
 /* Four words' logits of one sequence: four sums at once, since each waits for its own last product. */
 static void four_dots(const float *x, const float *w, float *out, long d) {
-    for (long j = 0; j < 4 * d; j += LINE) __builtin_prefetch(w + whole(AHEAD, 4 * d) + j, 0, 2); /* beyond the end: no harm */
     vec sums[4] = {splat(0), splat(0), splat(0), splat(0)};
     long i = 0;
     for (; i + LANES <= d; i += LANES)
@@ -203,7 +228,7 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
         for (long layer = 0; layer < layers; layer++) {
             for (long row = 0; row < b; row++) norm_row(x + row * d, WEIGHT(ATTENTION_NORM), normed + row * d, d, eps);
             zero(qkv_rows, b, projected);
-            stream(normed_rows, qkv_rows, NULL, WEIGHT(W_QKV), s.q, b, d, projected);
+            stream(normed_rows, qkv_rows, NULL, WEIGHT(W_QKV), s.q, b, d, projected, NULL);
             if (WEIGHT(B_QKV))
                 for (long row = 0; row < b; row++)
                     axpy(qkv_rows[row] + projected.from, WEIGHT(B_QKV) + projected.from, 1.0f,
@@ -216,16 +241,16 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
                 long place = (layer * b * kv_heads + bg) * length * c;
                 one_head(&s, qkv + row * s.q, WEIGHT(Q_NORM), WEIGHT(K_NORM), whole_norm, cosine, sine, keys + place,
                          values + place, mixed + row * heads * c, bg % kv_heads, position, first > 0 ? first : 0,
-                         scores);
+                         scores, keys + place + length * c);
             }
-            stream(mixed_rows, x_rows, NULL, WEIGHT(W_OUT), d, b, heads * c, columns);
+            stream(mixed_rows, x_rows, NULL, WEIGHT(W_OUT), d, b, heads * c, columns, NULL);
 #pragma omp barrier
             for (long row = 0; row < b; row++)
                 norm_row(x + row * d, WEIGHT(FEED_FORWARD_NORM), normed + row * d, d, eps);
             if (!WEIGHT(ROUTER)) {
-                up(normed_rows, h_rows, up_rows, WEIGHT(W_IN), b, d, d_ff, mine(d_ff, threads));
+                up(normed_rows, h_rows, up_rows, WEIGHT(W_IN), b, d, d_ff, mine(d_ff, threads), NULL);
 #pragma omp barrier
-                stream(a_rows, x_rows, NULL, WEIGHT(W_DOWN), d, b, d_ff, columns);
+                stream(a_rows, x_rows, NULL, WEIGHT(W_DOWN), d, b, d_ff, columns, NULL);
 #pragma omp barrier
                 continue;
             }
@@ -244,20 +269,23 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
             memset(sums, 0, sizeof(float) * b * d);
             for (long group = thread(); group < alone; group += threads) {
                 long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
+                long then = group + threads < alone ? visits[firsts[group + threads]].expert : expert;
+                const float *down = WEIGHT(W_DOWN) + expert * f * d;
                 up(in_rows + from, h_rows + from, up_rows + from, WEIGHT(W_IN) + expert * d * 2 * f, count, d, f,
-                   all_ups);
-                stream(a_rows + from, sum_rows + from, gates + from, WEIGHT(W_DOWN) + expert * f * d, d, count, f,
-                       all_columns);
+                   all_ups, down);
+                stream(a_rows + from, sum_rows + from, gates + from, down, d, count, f, all_columns,
+                       WEIGHT(W_IN) + then * d * 2 * f);
             }
             for (long group = alone; group < groups; group++) {
                 long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
-                up(in_rows + from, h_rows + from, up_rows + from, WEIGHT(W_IN) + expert * d * 2 * f, count, d, f, ups);
+                up(in_rows + from, h_rows + from, up_rows + from, WEIGHT(W_IN) + expert * d * 2 * f, count, d, f, ups,
+                   NULL);
             }
 #pragma omp barrier
             for (long group = alone; group < groups; group++) {
                 long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
                 stream(a_rows + from, out_rows + from, gates + from, WEIGHT(W_DOWN) + expert * f * d, d, count, f,
-                       columns);
+                       columns, NULL);
             }
             for (int t = 0; alone && t < threads; t++)
                 for (long row = 0; row < b; row++)
@@ -265,17 +293,21 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
                          columns.to - columns.from);
 #pragma omp barrier
             if (m) { /* `normed` is of before the experts, as it should be */
-                up(normed_rows, h_rows, up_rows, WEIGHT(SHARED_IN), b, d, m, mine(m, threads));
+                up(normed_rows, h_rows, up_rows, WEIGHT(SHARED_IN), b, d, m, mine(m, threads), NULL);
 #pragma omp barrier
-                stream(a_rows, x_rows, NULL, WEIGHT(SHARED_DOWN), d, b, m, columns);
+                stream(a_rows, x_rows, NULL, WEIGHT(SHARED_DOWN), d, b, m, columns, NULL);
 #pragma omp barrier
             }
         }
         for (long row = 0; row < b; row++) norm_row(x + row * d, norm, normed + row * d, d, eps);
 #pragma omp for schedule(static)
         for (long word = 0; word < v / 4; word++)
-            for (long row = 0; row < b; row++)
-                four_dots(normed + row * d, unembedding + 4 * word * d, logits + row * v + 4 * word, d);
+            for (long row = 0; row < b; row++) {
+                const float *words = unembedding + 4 * word * d;
+                long part = whole(4 * d / b, LINE); /* of what is fetched ahead; beyond the table's end it does no harm */
+                fetch(words + whole(AHEAD, 4 * d) + row * part, part);
+                four_dots(normed + row * d, words, logits + row * v + 4 * word, d);
+            }
 #pragma omp single
         for (long word = v / 4 * 4; word < v; word++)
             for (long row = 0; row < b; row++) logits[row * v + word] = dot(normed + row * d, unembedding + word * d, d);
