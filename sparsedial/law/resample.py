@@ -10,6 +10,7 @@ STEPS = 40  # of Levenberg and Marquardt's method, at most
 SLOPE_STEP = 1e-6  # of the numeric slopes
 SETTLED = 1e-7  # relative change of the sum of squares
 MOST_LEVERAGE = 0.9
+LEAST_WHOLE = 0.25  # share of rows with their whole weight, below which it says too little about the slope
 
 
 def resample(
@@ -27,8 +28,9 @@ def resample(
     """Coefficients of `count` refits, each to the fitted losses times e to residuals with random signs.
 
     The grid of a study is a design, not a sample, so rows stay and residuals change sign (a wild bootstrap); each is
-    first divided by one minus its leverage, since a fit bends towards its own rows. Coefficients marked in `fixed`
-    stay; a scale that the fit put at 0 may rise. Rows of one group (`groups` numbers them) are no independent runs:
+    first divided by one minus its leverage, since a fit bends towards its own rows. The refits are by least squares
+    with Huber's weights as they stand, and so would move less than Huber's estimate does: residuals are widened by what
+    is missing. Coefficients marked in `fixed` stay; a scale that the fit put at 0 may rise. Rows of one group (`groups` numbers them) are no independent runs:
     their residuals change sign together.
 
     Shapes: values [P], loss, weights and groups [n], to [count, P]
@@ -45,9 +47,17 @@ def resample(
     leverage = np.minimum((np.linalg.qr(slopes)[0] ** 2).sum(axis=1), MOST_LEVERAGE)
     groups = np.arange(len(loss)) if groups is None else groups
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], (count, int(groups.max()) + 1))[:, groups]
-    targets = fitted + signs * (np.log(loss) - fitted) / (1 - leverage)
+    targets = fitted + signs * (np.log(loss) - fitted) / (1 - leverage) * _stiffness(weights)
     found = _refit(form, coordinates, columns, np.tile(start, (count, 1)), targets, root)
     return coordinates.unpack(found)
+
+
+def _stiffness(weights: np.ndarray) -> float:
+    """How many times less least squares with given weights gives way to a row than the estimate they came from.
+
+    Source: Huber and Ronchetti 2009, "Robust Statistics", section 7.6: psi over the mean slope of psi
+    """
+    return float(weights.mean() / max((weights == 1).mean(), LEAST_WHOLE))
 
 
 class _Coordinates:
