@@ -1,4 +1,4 @@
-"""Peers that a training step is compared with: a plain eager GPT, a per-expert loop, Hugging Face's Qwen3-MoE.
+"""Peers that a training step is compared with: a plain eager GPT, a per-expert loop, torchtitan's, Hugging Face's.
 
 B sequences, S positions, T tokens, D d_model, E experts, K chosen.
 """
@@ -53,22 +53,46 @@ class LoopedExperts(nn.Module):
         return y_TD.view_as(x_BSD)
 
 
-class PlainGpt(nn.Module):
-    """A decoder of plain blocks with learned positions and tied embeddings."""
+class TitanExperts(nn.Module):
+    """torchtitan's own MoE layer: grouped products of `torch`, always in bfloat16. Written for commit b5bcd76c66d0."""
 
-    def __init__(self, shape: Shape, looped: bool = False) -> None:
+    def __init__(self, d_model: int, d_expert: int, experts: int, top_k: int) -> None:
+        super().__init__()
+        from torchtitan.models.common import config_utils  # pyright: ignore[reportMissingImports]
+
+        router = config_utils.make_router_config(
+            dim=d_model, num_experts=experts, gate_param_init={}, top_k=top_k, score_func="softmax"
+        )
+        routed = config_utils.make_routed_experts_config(
+            dim=d_model, hidden_dim=d_expert, num_experts=experts, top_k=top_k, param_init={}, comm_backend="standard"
+        )
+        self.layer = config_utils.make_moe_config(num_experts=experts, router=router, routed_experts=routed).build()
+        for parameter in self.layer.parameters():
+            nn.init.normal_(parameter, std=d_model**-0.5)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        return self.layer(x_BSD.flatten(0, 1)).view_as(x_BSD)
+
+
+Experts = type[LoopedExperts] | type[TitanExperts]
+
+
+class PlainGpt(nn.Module):
+    """A decoder of plain blocks with learned positions and tied embeddings; dense without a kind of experts."""
+
+    def __init__(self, shape: Shape, experts: Experts | None = None) -> None:
         super().__init__()
         self.token = nn.Embedding(shape.vocab_size, shape.d_model)
         self.position = nn.Embedding(shape.context, shape.d_model)
         self.blocks = nn.Sequential(
-            *(PlainBlock(shape.d_model, shape.heads, self._feed_forward(shape, looped)) for _ in range(shape.layers))
+            *(PlainBlock(shape.d_model, shape.heads, self._feed_forward(shape, experts)) for _ in range(shape.layers))
         )
         self.norm = nn.LayerNorm(shape.d_model)
 
     @staticmethod
-    def _feed_forward(shape: Shape, looped: bool) -> nn.Module:
-        if looped:
-            return LoopedExperts(shape.d_model, shape.d_expert, shape.experts, shape.top_k + shape.shared_experts)
+    def _feed_forward(shape: Shape, experts: Experts | None) -> nn.Module:
+        if experts is not None:
+            return experts(shape.d_model, shape.d_expert, shape.experts, shape.top_k + shape.shared_experts)
         width = (3 * (shape.d_ff or (shape.top_k + shape.shared_experts) * shape.d_expert)) // 2  # SwiGLU's FLOPs
         layers = nn.Linear(shape.d_model, width, bias=False), nn.GELU(), nn.Linear(width, shape.d_model, bias=False)
         return nn.Sequential(*layers)
@@ -79,9 +103,9 @@ class PlainGpt(nn.Module):
         return functional.linear(self.norm(x_BSD), self.token.weight)
 
 
-def plain_step(shape: Shape, batch: int, context: int, looped: bool = False) -> Callable[[], None]:
-    """A step of a plain GPT, its experts in a loop where it is sparse."""
-    return _step(PlainGpt(shape, looped), shape.vocab_size, batch, context)
+def plain_step(shape: Shape, batch: int, context: int, experts: Experts | None = None) -> Callable[[], None]:
+    """A step of a plain GPT, sparse with a kind of experts."""
+    return _step(PlainGpt(shape, experts), shape.vocab_size, batch, context)
 
 
 def hugging_face_step(shape: Shape, experts_mode: str, batch: int, context: int) -> Callable[[], None]:

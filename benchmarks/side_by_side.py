@@ -31,7 +31,15 @@ class Apart:
         return self
 
     def __call__(self) -> None:
+        self.begin()
+        self.finish()
+
+    def begin(self) -> None:
+        """Let it do a step while others do theirs."""
         self._pipe.send(True)
+
+    def finish(self) -> None:
+        """Wait for the step that was begun."""
         self._pipe.recv()
 
     def peak_bytes(self) -> float:

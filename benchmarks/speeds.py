@@ -49,6 +49,7 @@ def _steps(record: dict[str, Any]) -> list[Row]:
         memory = f"{group['memory_over_leanest_peer']:.2f} of its memory"
         rows += [
             (what, f"`transformers` Qwen3-MoE, {mode}", _faster(group["speed_against_transformers"]), "≥ 1.6"),
+            *_titan(what, group),
             (what, "fastest dense model, same active size", _slower(group["tax"]), "≤ 1.15"),
             (what, "`transformers` in its leanest mode", memory, "≤ 1"),
         ]
@@ -59,6 +60,11 @@ def _steps(record: dict[str, Any]) -> list[Row]:
             tax = _slower(group[f"tax_{experts}_experts"])
             rows.append((f"{what}, {experts} experts", "fastest dense model", tax, "≤ 1.3"))
     return rows
+
+
+def _titan(what: str, group: dict[str, Any]) -> list[Row]:
+    value = group["speed_against_torchtitan"]
+    return [(what, "plain GPT with torchtitan's MoE layer, bf16 products", _faster(value), "≥ 1.6")] if value else []
 
 
 def _layers(record: dict[str, Any]) -> list[Row]:

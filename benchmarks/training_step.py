@@ -1,8 +1,9 @@
 """Training steps side by side in one run: `python -m benchmarks.training_step [--quick]`.
 
 Every candidate has a process of its own, so that a peer's allocator is the one it comes with; a group is timed in turn,
-round by round. Writes benchmarks/records/training_step.json: medians with 10th and 90th percentiles, peak memory above
-the imports, and ratios against the peers. A tax is a sparse step's time over the faster of our dense model and a plain
+round by round. Where torchtitan can be imported, a plain GPT with its MoE layer is among the peers (its products are in
+bfloat16). Writes benchmarks/records/training_step.json: medians with 10th and 90th percentiles, peak memory above the
+imports, and ratios against the peers. A tax is a sparse step's time over the faster of our dense model and a plain
 eager GPT of the same FLOPs.
 """
 
@@ -12,12 +13,13 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.peers import hugging_face_step, plain_step
+from benchmarks.peers import LoopedExperts, TitanExperts, hugging_face_step, plain_step
 from benchmarks.side_by_side import Step, fastest, measure, range_words, ratio
 from sparsedial.machine.hardware import BusyWatch, describe
 from sparsedial.shape.counts import training_flops_per_token
@@ -30,6 +32,7 @@ RECORD = Path(__file__).parent / "records" / "training_step.json"
 QUICK = "--quick" in sys.argv
 SMALL = {"rounds": 3, "round_seconds": 0.5} if QUICK else {"rounds": 15, "round_seconds": 1.5}
 LARGE = {"rounds": 2, "round_seconds": 0.1} if QUICK else {"rounds": 9, "round_seconds": 3.0}
+TORCHTITAN = find_spec("torchtitan") is not None
 EXPERT_MODES = ("grouped_mm", "eager")  # of transformers; batched_mm copies an expert's weights for every token
 
 
@@ -85,6 +88,8 @@ def sparse_against_hugging_face(d_model: int, d_expert: int) -> dict[str, Any]:
         },
         "transformers dense": (dense, partial(hugging_face_step, dense, "eager", 16, 256)),
     }
+    if TORCHTITAN:
+        candidates["torchtitan's experts"] = (sparse, partial(plain_step, sparse, 16, 256, TitanExperts))
     what = f"64 experts, top-6, d_expert {d_expert}, d_model {d_model}, 4 layers"
     record, timings, peaks = group(what, candidates, 16, 256, 2)
     modes = [f"transformers {mode}" for mode in EXPERT_MODES]
@@ -93,6 +98,7 @@ def sparse_against_hugging_face(d_model: int, d_expert: int) -> dict[str, Any]:
         **record,
         "best_mode_of_transformers": best,
         "speed_against_transformers": ratio(timings, "sparsedial sparse", best),
+        "speed_against_torchtitan": ratio(timings, "sparsedial sparse", "torchtitan's experts") if TORCHTITAN else None,
         "tax": ratio(timings, fastest(timings, "sparsedial dense", "plain GPT dense"), "sparsedial sparse"),
         "tax_of_transformers": ratio(timings, "transformers dense", best),
         "memory_over_leanest_peer": peaks["sparsedial sparse"] / min(peaks[name] for name in modes),
@@ -110,7 +116,7 @@ def tiny(d_model: int) -> dict[str, Any]:
     for experts in (8, 32):
         sparse = ladder.shape(d_model, experts)
         candidates[f"{experts} experts"] = (sparse, partial(make_step, sparse, 8, 128))
-        candidates[f"{experts} experts in a loop"] = (sparse, partial(plain_step, sparse, 8, 128, looped=True))
+        candidates[f"{experts} experts in a loop"] = (sparse, partial(plain_step, sparse, 8, 128, LoopedExperts))
     record, timings, peaks = group(f"d_model {d_model}", candidates, 8, 128, 1)
     best = fastest(timings, "dense", "plain GPT")
     record["dense_against_plain_gpt"] = ratio(timings, "dense", "plain GPT")

@@ -1,8 +1,9 @@
 """Does the best learning rate stay put as width grows? `python -m benchmarks.width_transfer [FOLDER]`.
 
 Three widths, dense and sparse, the same depth and tokens; one rate for everything, and rates of matrices that fall with
-width (`width_base`, the rule of muP, experts and router among the matrices). Each scan has an interior optimum. Kept:
-by how much the optimum moves for each doubling of width, and what the smallest width's rate costs at the largest.
+width (`width_base`, the rule of muP, experts and router among the matrices). Each scan has an interior optimum under
+its first seed, and the other seeds take the same rates. Kept: by how much the optimum moves for each doubling of width,
+with Student's interval over seeds, and what the smallest width's best rate costs at the largest.
 Writes benchmarks/records/width_transfer.json.
 """
 
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.trials import Trials
 from sparsedial.machine.hardware import describe
@@ -25,15 +28,24 @@ from sparsedial.sweep.rates import Scan
 from sparsedial.training.recipe import Recipe
 
 RECORD = Path(__file__).parent / "records" / "width_transfer.json"
-WIDTHS, EXPERTS = (32, 64, 128), (0, 32)
+WIDTHS, EXPERTS, SEEDS = (32, 64, 128), (0, 32), (0, 1, 2, 3)
 LADDER = Ladder(vocab_size=256, context=128)
 RECIPE = Recipe(learning_rate=1.0, steps=600, batch=8, context=128)
 RATES = (0.004, 0.008, 0.016)
+CONFIDENCE = 0.95
 
 
 def shape_of(width: int, experts: int) -> Shape:
     """The ladder's shape with two layers: width alone changes."""
     return replace(LADDER.shape(width, experts), layers=2)
+
+
+def scans_of(trials: Trials, shape: Shape, recipe: Recipe, label: str) -> list[Scan]:
+    """The scan of the first seed, and its rates again under every other."""
+    first = trials.scan(shape, replace(recipe, seed=SEEDS[0]), RATES, label)
+    rates = [rate for rate, _ in first.points]
+    others = [replace(recipe, seed=seed) for seed in SEEDS[1:]]
+    return [first, *(trials.scan(shape, other, rates, f"{label}, seed {other.seed}") for other in others)]
 
 
 def at(scan: Scan, rate: float) -> float:
@@ -45,16 +57,25 @@ def at(scan: Scan, rate: float) -> float:
     return float(np.polyval(np.polyfit(logs, losses, 2), math.log(rate)))
 
 
-def drift(scans: list[Scan]) -> dict[str, Any]:
-    """How far the optimum moves, and what it costs to carry the smallest width's over to the largest."""
-    optima = [scan.optimum for scan in scans]
-    slope = np.polyfit(np.log2(WIDTHS), np.log2(np.array(optima, dtype=float)), 1)[0]
+def with_interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean over seeds with Student's interval."""
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def drift(scans: list[list[Scan]]) -> dict[str, Any]:
+    """How far the optimum moves, and what it costs to carry the smallest width's over. Scans [width][seed]"""
+    optima = np.array([[scan.optimum for scan in row] for row in scans], dtype=float)
+    slopes = [float(np.polyfit(np.log2(WIDTHS), np.log2(column), 1)[0]) for column in optima.T]
+    costs = [at(last, first) - at(last, own) for last, first, own in zip(scans[-1], optima[0], optima[-1], strict=True)]
     return {
-        "optima": optima,
-        "interior": [scan.interior for scan in scans],
-        "log2_rate_per_doubling_of_width": float(slope),
-        "loss_of_carrying_over": at(scans[-1], float(optima[0] or 1)) - at(scans[-1], float(optima[-1] or 1)),
-        "points": [list(map(list, scan.points)) for scan in scans],
+        "optimum_by_width": [float(np.exp(np.log(row).mean())) for row in optima],
+        "optima": optima.tolist(),
+        "interior": [[scan.interior for scan in row] for row in scans],
+        "log2_rate_per_doubling_of_width": with_interval(slopes),
+        "loss_of_carrying_over": with_interval(costs),
+        "points": [[list(map(list, scan.points)) for scan in row] for row in scans],
     }
 
 
@@ -62,21 +83,28 @@ def main(folder: Path) -> None:
     """Scan every width by both rules and write the record."""
     trials, found = Trials(folder), {}
     for experts in EXPERTS:
-        for name, base in (("one rate for all", 0), ("matrices' rates fall with width", WIDTHS[0])):
-            recipe = replace(RECIPE, width_base=base)
-            family = f"{experts} experts" if experts else "dense"
+        family = f"{experts} experts" if experts else "dense"
+        for rule, base in (("one rate for all", 0), ("matrices' rates fall with width", WIDTHS[0])):
             scans = [
-                trials.scan(shape_of(width, experts), recipe, RATES, f"{family}, width {width}, {name}")
+                # at the smallest width both rules are the same, so its runs are found again
+                scans_of(
+                    trials,
+                    shape_of(width, experts),
+                    replace(RECIPE, width_base=base if width > base else 0),
+                    f"{family}, width {width}, {rule}",
+                )
                 for width in WIDTHS
             ]
-            found[f"{family}, {name}"] = drift(scans)
-            print(family, name, {k: v for k, v in found[f"{family}, {name}"].items() if k != "points"})
+            found[f"{family}, {rule}"] = row = drift(scans)
+            print(family, rule, {key: value for key, value in row.items() if key != "points"}, flush=True)
     write_json(
         RECORD,
         {
             "command": "python -m benchmarks.width_transfer",
             "machine": describe(),
-            "what": f"widths {WIDTHS}, 2 layers, {RECIPE.steps} steps of {RECIPE.batch} x {RECIPE.context} bytes",
+            "what": f"widths {WIDTHS}, 2 layers, {RECIPE.steps} steps of {RECIPE.batch} x {RECIPE.context} bytes, "
+            f"{len(SEEDS)} seeds, validation loss",
+            "confidence": CONFIDENCE,
             "scans": found,
         },
     )

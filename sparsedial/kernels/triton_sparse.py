@@ -403,7 +403,7 @@ def _tune(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) 
     """The fastest candidates for the row kernels and for the outer products, measured one after the other."""
     from triton.testing import do_bench  # pyright: ignore[reportMissingImports]
 
-    x_TD, w_in_EDH, w_out_EFD = (tensor.detach().clone().requires_grad_() for tensor in (x_TD, w_in_EDH, w_out_EFD))
+    x_TD, w_in_EDH, w_out_EFD = (tensor.detach().requires_grad_() for tensor in (x_TD, w_in_EDH, w_out_EFD))
     gates_TK = torch.rand(chosen_TK.shape, device=x_TD.device, dtype=x_TD.dtype, requires_grad=True)
     slope_TD = torch.randn_like(x_TD)
 

@@ -30,8 +30,8 @@ def resample(
     The grid of a study is a design, not a sample, so rows stay and residuals change sign (a wild bootstrap); each is
     first divided by one minus its leverage, since a fit bends towards its own rows. The refits are by least squares
     with Huber's weights as they stand, and so would move less than Huber's estimate does: residuals are widened by what
-    is missing. Coefficients marked in `fixed` stay; a scale that the fit put at 0 may rise. Rows of one group (`groups` numbers them) are no independent runs:
-    their residuals change sign together.
+    is missing. Coefficients marked in `fixed` stay; a scale that the fit put at 0 may rise. Rows of one group (`groups`
+    numbers them) are no independent runs: their residuals change sign together.
 
     Shapes: values [P], loss, weights and groups [n], to [count, P]
     Source: Davidson and Flachaire 2008, "The wild bootstrap, tamed at last", with HC3 residuals; by groups, Cameron,
@@ -47,12 +47,12 @@ def resample(
     leverage = np.minimum((np.linalg.qr(slopes)[0] ** 2).sum(axis=1), MOST_LEVERAGE)
     groups = np.arange(len(loss)) if groups is None else groups
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], (count, int(groups.max()) + 1))[:, groups]
-    targets = fitted + signs * (np.log(loss) - fitted) / (1 - leverage) * _stiffness(weights)
+    targets = fitted + signs * (np.log(loss) - fitted) / (1 - leverage) * stiffness(weights)
     found = _refit(form, coordinates, columns, np.tile(start, (count, 1)), targets, root)
     return coordinates.unpack(found)
 
 
-def _stiffness(weights: np.ndarray) -> float:
+def stiffness(weights: np.ndarray) -> float:
     """How many times less least squares with given weights gives way to a row than the estimate they came from.
 
     Source: Huber and Ronchetti 2009, "Robust Statistics", section 7.6: psi over the mean slope of psi

@@ -9,6 +9,7 @@ from sparsedial.errors import UserError
 from sparsedial.law.choose import PROVEN, choose, compare, held_out_check, select
 from sparsedial.law.fit import fit
 from sparsedial.law.forms import FORMS, STUDY_FORMS
+from sparsedial.law.resample import stiffness
 
 TRUTH = {
     "chinchilla": [1.7, 400.0, 400.0, 0.34, 0.28],
@@ -69,6 +70,15 @@ def test_intervals_of_the_loss_cover_the_truth():
         low, high = law.interval(**rows)
         covered.append(np.mean((low <= exact) & (exact <= high)))
     assert 0.7 <= np.mean(covered) <= 0.99  # 90 % nominal; 12 tables and 60 samples are few
+
+
+def test_refits_with_hubers_weights_spread_as_hubers_estimate_does():
+    x = np.random.default_rng(0).normal(size=20_000)
+    weights = np.minimum(1, 1.345 / np.abs(x))
+    of_weighted_mean = np.sqrt(np.sum((weights * x) ** 2)) / weights.sum()
+    true = 1 / np.sqrt(0.95 * len(x))  # Huber's estimate is 95 % efficient on normal noise
+    assert of_weighted_mean < 0.9 * true
+    assert of_weighted_mean * stiffness(weights) == pytest.approx(true, rel=0.02)
 
 
 def test_one_bad_run_hardly_moves_a_robust_fit():
