@@ -28,7 +28,7 @@ from sparsedial.sweep.rates import Scan
 from sparsedial.training.recipe import Recipe
 
 RECORD = Path(__file__).parent / "records" / "width_transfer.json"
-WIDTHS, EXPERTS, SEEDS = (32, 64, 128), (0, 32), (0, 1, 2, 3)
+WIDTHS, EXPERTS, SEEDS = (32, 64, 128), (0, 32), (0, 1, 2)
 LADDER = Ladder(vocab_size=256, context=128)
 RECIPE = Recipe(learning_rate=1.0, steps=600, batch=8, context=128)
 RATES = (0.004, 0.008, 0.016)

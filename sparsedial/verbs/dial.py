@@ -74,35 +74,38 @@ def _asked_for(word: str) -> tuple[str, dict[str, str] | None]:
 
 def questions(law_name: str, begin: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What the page may ask, by name; each takes the address bar's state, which reads like `plan`'s flags."""
-    laws: dict[str, tuple[Law, Published | None, Path | None]] = {law_name: find_law(law_name)}
+    asked = Questions(law_name, begin)
+    return {"start": asked.start, "dial": asked.dial, "crossover": asked.crossover, "plan": asked.plan}
 
-    def asked(state: Mapping[str, str]) -> tuple[str, PlanSettings]:
-        name = state.get("law", law_name)
-        if name != law_name and name not in PUBLISHED:
-            raise UserError(f"dial: no published law named '{name}'")  # a page names no file
-        values = {key: value for key, value in state.items() if value and key not in ("law", "position")}
-        for key in values:
-            if key in OURS:
-                raise UserError(f"dial: '{key}' is not set here")
-        device = values.get("device")
-        if device is not None and device not in DEVICES:
-            raise UserError(f"dial: no device named '{device}'")
-        return name, fill(PlanSettings, values, "dial")
 
-    def parts(state: Mapping[str, str]) -> tuple[str, PlanSettings, Law, Published | None, Any, Any]:
-        name, settings = asked(state)
-        if name not in laws:
-            laws[name] = find_law(name)
-        law, speaks, study = laws[name]
-        return name, settings, law, speaks, *space(settings, study)
+class Questions:
+    """The page's questions of a law, and of the published ones beside it."""
 
-    def turn(state: Mapping[str, str]) -> dict[str, Any]:
-        name, settings, law, speaks, shapes, costs = parts(state)
+    def __init__(self, law_name: str, begin: Mapping[str, str] | None = None) -> None:
+        self.law_name, self.begin = law_name, begin
+        self._laws: dict[str, tuple[Law, Published | None, Path | None]] = {law_name: find_law(law_name)}
+
+    def start(self, state: Mapping[str, str]) -> dict[str, Any]:
+        """What the page needs to know before it asks: laws and devices to choose from, and where to begin."""
+        study = self._laws[self.law_name][2] is not None
+        others = [] if study else [name for name in PUBLISHED if name != self.law_name]
+        return {
+            "law": self.law_name,
+            "laws": [self.law_name, *others],
+            "devices": list(DEVICES),
+            "study": study,
+            "state": self.begin or ({"seconds": "10m"} if study else DEFAULT_STATE),
+        }
+
+    def dial(self, state: Mapping[str, str]) -> dict[str, Any]:
+        """Every position of the dial at a budget."""
+        name, settings, law, speaks, shapes, costs = self._parts(state)
         found = positions(law, shapes, settings.budget, settings.constraints, costs, speaks)
         return with_words(found, name, state)
 
-    def crossing(state: Mapping[str, str]) -> dict[str, Any]:
-        _, settings, law, speaks, shapes, costs = parts(state)
+    def crossover(self, state: Mapping[str, str]) -> dict[str, Any]:
+        """Sparse and dense over budgets around this one."""
+        _, settings, law, speaks, shapes, costs = self._parts(state)
         budget = settings.budget
         if budget.value is None:
             return race_words({"crossover": None, "crossover_reason": "a target loss has no crossover", "budgets": []})
@@ -117,18 +120,27 @@ def questions(law_name: str, begin: Mapping[str, str] | None = None) -> dict[str
         )
         return race_words(found)
 
-    def whole(state: Mapping[str, str]) -> dict[str, Any]:
-        name, settings = asked(state)
+    def plan(self, state: Mapping[str, str]) -> dict[str, Any]:
+        """The whole answer, as `plan.json` holds it."""
+        name, settings = self._asked(state)
         return plan(replace(settings, law=name))
 
-    def start(state: Mapping[str, str]) -> dict[str, Any]:
-        study = laws[law_name][2] is not None
-        return {
-            "law": law_name,
-            "laws": [law_name, *(name for name in PUBLISHED if name != law_name)] if not study else [law_name],
-            "devices": list(DEVICES),
-            "study": study,
-            "state": begin or ({"seconds": "10m"} if study else DEFAULT_STATE),
-        }
+    def _asked(self, state: Mapping[str, str]) -> tuple[str, PlanSettings]:
+        name = state.get("law", self.law_name)
+        if name != self.law_name and name not in PUBLISHED:
+            raise UserError(f"dial: no published law named '{name}'")  # a page names no file
+        values = {key: value for key, value in state.items() if value and key not in ("law", "position")}
+        for key in values:
+            if key in OURS:
+                raise UserError(f"dial: '{key}' is not set here")
+        device = values.get("device")
+        if device is not None and device not in DEVICES:
+            raise UserError(f"dial: no device named '{device}'")
+        return name, fill(PlanSettings, values, "dial")
 
-    return {"start": start, "dial": turn, "crossover": crossing, "plan": whole}
+    def _parts(self, state: Mapping[str, str]) -> tuple[str, PlanSettings, Law, Published | None, Any, Any]:
+        name, settings = self._asked(state)
+        if name not in self._laws:
+            self._laws[name] = find_law(name)
+        law, speaks, study = self._laws[name]
+        return name, settings, law, speaks, *space(settings, study)

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.choose import choose, held_out_check, select
 from sparsedial.law.fit import fit, refusal
@@ -21,16 +19,11 @@ from sparsedial.law.law import Law
 from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import describe, usable_cores
 from sparsedial.machine.profile import Profile, measure_profile
-from sparsedial.planning.budget import Constraints
-from sparsedial.planning.costs import Costs
-from sparsedial.planning.crossing import POINTS, race
-from sparsedial.planning.search import Answer, binding_constraints, near_optimal, plan_record
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
-from sparsedial.shape.shape import Shape
-from sparsedial.shape.shapes import Shapes
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
-from sparsedial.sweep.grid import Cell, Layout, cell_seconds, fit_to_time, lay, predict_phases
+from sparsedial.sweep.findings import Findings, plan_by
+from sparsedial.sweep.grid import Cell, Layout, fit_to_time, lay, predict_phases
 from sparsedial.sweep.phases import Clock, Setup, law_rows, pick_device, scan_rates, train_grid
 from sparsedial.sweep.rates import RateModel, Scan
 from sparsedial.sweep.rivals import (
@@ -38,15 +31,13 @@ from sparsedial.sweep.rivals import (
     decide_currency,
     equal_flops,
     equal_seconds,
-    families,
     flop_rivals,
     joules_verdict,
     open_sides,
     plan_seconds,
-    ranked,
 )
 from sparsedial.sweep.study import StudyFile, layout_from, layout_record, status
-from sparsedial.sweep.tables import cells_table, law_curves, rates_record, verdict_runs
+from sparsedial.sweep.tables import rates_record, verdict_runs
 from sparsedial.sweep.verdict import undecided
 from sparsedial.text.prepare import Text, prepare
 from sparsedial.units import human_seconds, parse_bytes, parse_count, parse_seconds
@@ -135,7 +126,8 @@ class StudySettings:
         metadata={"metavar": "NAME", "help": "of the law [from four budgets on a proven one, below that compared]"},
     )
     workers: int | None = field(
-        default=None, metadata={"metavar": "N", "help": "processes of one thread each [one per core]"}
+        default=None,
+        metadata={"metavar": "N", "help": "processes of one thread each [one per core; on a GPU one, more share it]"},
     )
     device: str = field(default="auto", metadata={"metavar": "cpu|cuda", "help": "where to train"})
     out: Path = field(
@@ -447,7 +439,18 @@ def _run(settings: StudySettings, setup: Setup, file: StudyFile) -> None:
         law = replace(law, held_out=held_out)
     with _phase(setup, phases, "verdict"):
         verdicts = _verdicts(settings, setup, file, rates, law, done)
-    _finish(settings, setup, file, scans, rates, done, law, below, refused, comparison, held_out, verdicts, phases)
+    findings = Findings(
+        scans=scans,
+        rates=rates,
+        done=done,
+        below=below,
+        law=law,
+        refused=refused,
+        comparison=comparison,
+        held_out=held_out,
+        verdicts=verdicts,
+    )
+    _finish(settings, setup, file, findings, phases)
 
 
 @contextlib.contextmanager
@@ -570,58 +573,19 @@ def _verdicts(
 
 
 def _finish(
-    settings: StudySettings,
-    setup: Setup,
-    file: StudyFile,
-    scans: tuple[Scan, ...],
-    rates: RateModel,
-    done: dict[Cell, dict[str, Any]],
-    law: Law | None,
-    below: Law | None,
-    refused: str | None,
-    comparison: dict[str, Any],
-    held_out: dict[str, Any] | None,
-    verdicts: dict[str, Any],
-    phases: list[dict[str, Any]],
+    settings: StudySettings, setup: Setup, file: StudyFile, findings: Findings, phases: list[dict[str, Any]]
 ) -> None:
-    layout, out = setup.layout, settings.out
-    if law is not None:
-        write_json(out / "law.json", law.record())
-    plan = _plan(setup, law, rates, done) if law is not None else None
+    out = settings.out
+    if findings.law is not None:
+        write_json(out / "law.json", findings.law.record())
+    plan = plan_by(findings.law, setup, findings.rates, findings.done) if findings.law is not None else None
     if plan is not None:
         write_json(out / "plan.json", plan)
     file.keep(
         status="done",
-        cells={
-            "planned": len(layout.cells),
-            "finished": sum(record["status"] == "finished" for record in done.values()),
-            "diverged": sum(record["status"] == "diverged" for record in done.values()),
-        },
-        budgets_flops=list(layout.budgets),
-        sparsities=[1 - layout.ladder.top_k / count if count else 0.0 for count in layout.experts],
-        text=setup.text.summary(),
-        machine=setup.profile.machine,
-        versions=_versions(),
-        law=_law_summary(law, refused, held_out, comparison),
-        verdict={currency: verdicts[currency] for currency in ("flops", "seconds", "joules")},
-        near_optimal=plan["near_optimal"] if plan else {"sparsity": None},
-        binding_constraints=plan["binding_constraints"] if plan else [],
-        crossover=plan["crossover"] if plan else None,
-        crossover_reason=plan["crossover_reason"] if plan else "no law could be fitted",
+        **findings.record(setup, plan),
         next=_next(settings, plan),
-        cells_table=cells_table(layout, done, rates, below),
-        verdict_runs=verdicts["runs"],
-        learning_rates=rates_record(scans, rates),
-        law_curves=law_curves(layout, done, law),
-        profile={
-            "median_relative_error": setup.profile.median_relative_error,
-            "max_relative_error": setup.profile.max_relative_error,
-            "watts": setup.profile.watts,
-            "watts_source": setup.profile.watts_source,
-            "metered": setup.profile.metered,
-        },
         phases=phases,
-        seed_noise=_seed_noise(verdicts["runs"]),
         wall_seconds=setup.clock.elapsed,
         report=str(out / "report.html"),
     )
@@ -630,112 +594,6 @@ def _finish(
     setup.listener.note("writing the report")  # type: ignore[attr-defined]
     write_report(file.record, out)
     file.keep(wall_seconds=setup.clock.elapsed)
-
-
-def _seed_noise(runs: list[dict[str, Any]]) -> float | None:
-    """Standard deviation of test loss between seeds, pooled over the rivals."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for run in runs:
-        groups.setdefault((run["currency"], run["family"]), []).append(run["test_loss"])
-    variances = [
-        sum((value - sum(values) / len(values)) ** 2 for value in values) / (len(values) - 1)
-        for values in groups.values()
-        if len(values) > 1
-    ]
-    return math.sqrt(sum(variances) / len(variances)) if variances else None
-
-
-def _plan(setup: Setup, law: Law, rates: RateModel, done: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
-    """The law's answer at the largest budget, with what would change it."""
-    layout, budget = setup.layout, setup.layout.budgets[-1]
-    shapes = families(layout, done)
-    everything = shapes["dense"] + shapes["sparse"]
-    batch = layout.batch
-    answers = ranked(setup, law, everything, "flops", budget, batch)
-    best, rival = answers[0], next(answer for answer in answers if not answer.shape.experts)
-    outside = law.outside(law.variables(best.shape, best.tokens))
-    return plan_record(
-        law,
-        best,
-        rival,
-        currency="flops",
-        budget=budget,
-        profile=setup.profile,
-        batch=batch,
-        context=layout.ladder.context,
-        cross=_crossover(setup, law, shapes),
-        bounds=binding_constraints(best.shape, everything),
-        band=near_optimal(_best_by_sparsity(answers)),
-        recipe=asdict(setup.job(best.shape, best.steps, batch, rates.rate(best.shape, best.tokens), setup.seed).recipe),
-        warnings=[f"{name} lies {factor:.2g} times outside the fitted range" for name, factor in outside.items()],
-    )
-
-
-def _best_by_sparsity(answers: list[Answer]) -> list[Answer]:
-    seen: dict[int, Answer] = {}
-    for answer in answers:
-        seen.setdefault(answer.shape.experts, answer)
-    return sorted(seen.values(), key=lambda answer: answer.predicted["mean"])
-
-
-def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> tuple[dict[str, Any] | None, str | None]:
-    """Where sparse begins to win in seconds, looked for a factor of ten around the studied budgets."""
-    layout, profile = setup.layout, setup.profile
-    costs = [cell_seconds(layout, profile, cell) for cell in layout.cells]
-    found = race(
-        law,
-        Shapes.of(shapes["dense"] + shapes["sparse"]),
-        currency="seconds",
-        budgets=np.geomspace(min(costs) / 10, max(costs) * 10, POINTS),
-        costs=Costs(machine=profile, batch=layout.batch, context=layout.ladder.context),
-        constraints=Constraints(least_tokens=1.0),
-    )
-    return found["crossover"], found["crossover_reason"]
-
-
-def _law_summary(
-    law: Law | None, refused: str | None, held_out: dict[str, Any] | None, comparison: dict[str, Any]
-) -> dict[str, Any]:
-    if law is None:
-        return {
-            "form": None,
-            "coefficients": {},
-            "intervals": {},
-            "confidence": None,
-            "undetermined": [],
-            "rmse_log_loss": None,
-            "held_out": None,
-            "refused": refused,
-            "comparison": comparison,
-        }
-    return {
-        "form": law.form,
-        "coefficients": law.coefficients,
-        "intervals": law.intervals,
-        "confidence": law.confidence,
-        "undetermined": list(law.undetermined),
-        "rmse_log_loss": law.rmse_log_loss,
-        "held_out": held_out,
-        "held_out_reason": None if held_out else "the budgets below the largest allow no fit",
-        "refused": None,
-        "comparison": comparison,
-    }
-
-
-def _versions() -> dict[str, str]:
-    import platform
-
-    import numpy
-    import torch
-
-    from sparsedial import __version__
-
-    return {
-        "sparsedial": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-    }
 
 
 def _next(settings: StudySettings, plan: dict[str, Any] | None) -> str:
