@@ -63,7 +63,7 @@ def _steps(record: dict[str, Any]) -> list[Row]:
 
 
 def _titan(what: str, group: dict[str, Any]) -> list[Row]:
-    value = group["speed_against_torchtitan"]
+    value = group.get("speed_against_torchtitan")
     return [(what, "plain GPT with torchtitan's MoE layer, bf16 products", _faster(value), "≥ 1.6")] if value else []
 
 
