@@ -49,7 +49,6 @@ class Findings:
             "sparsities": [1 - layout.ladder.top_k / count if count else 0.0 for count in layout.experts],
             "text": setup.text.summary(),
             "machine": setup.profile.machine,
-            "versions": _versions(),
             "law": self._law_summary(),
             "verdict": {currency: self.verdicts[currency] for currency in ("flops", "seconds", "joules")},
             "near_optimal": plan["near_optimal"] if plan else {"sparsity": None},
@@ -145,19 +144,3 @@ def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> tuple[
         constraints=Constraints(least_tokens=1.0),
     )
     return found["crossover"], found["crossover_reason"]
-
-
-def _versions() -> dict[str, str]:
-    import platform
-
-    import numpy
-    import torch
-
-    from sparsedial import __version__
-
-    return {
-        "sparsedial": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-    }

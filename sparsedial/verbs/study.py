@@ -584,6 +584,7 @@ def _finish(
     file.keep(
         status="done",
         **findings.record(setup, plan),
+        versions=_versions(),
         next=_next(settings, plan),
         phases=phases,
         wall_seconds=setup.clock.elapsed,
@@ -594,6 +595,22 @@ def _finish(
     setup.listener.note("writing the report")  # type: ignore[attr-defined]
     write_report(file.record, out)
     file.keep(wall_seconds=setup.clock.elapsed)
+
+
+def _versions() -> dict[str, str]:
+    import platform
+
+    import numpy
+    import torch
+
+    from sparsedial import __version__
+
+    return {
+        "sparsedial": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
 
 
 def _next(settings: StudySettings, plan: dict[str, Any] | None) -> str:
