@@ -109,9 +109,9 @@ def step_shapes(device: str, quick: bool) -> tuple[Shape, Shape]:
     return sparse, dense
 
 
-def training_step(device: str, quick: bool) -> dict[str, Any]:
+def training_step(device: str, quick: bool, peak: float) -> dict[str, Any]:
     """The sparse step's time over the dense one's at the same active size, one after the other: both at once do not
-    fit; and its share of what this device multiplies at most.
+    fit; and each one's share of `peak`, the FLOP/s of a large product on this device.
     """
     batch, context = (2, 32) if quick else (4, 2048)
     rows = {}
@@ -125,6 +125,7 @@ def training_step(device: str, quick: bool) -> dict[str, Any]:
             "active_parameters": active_parameters(shape),
             "total_parameters": total_parameters(shape),
             "flops_per_second": flops / timing.median_seconds,
+            "share_of_matmul": flops / timing.median_seconds / peak,
         }
         del step
         if device == "cuda":
@@ -164,19 +165,22 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no GPU here: nothing is measured")
-    layers = TOY_LAYERS if options.quick else LAYERS
+    sizes_of = TOY_LAYERS if options.quick else LAYERS
+    layers = [layer(what, sizes, options.device, options.quick) for what, sizes in sizes_of.items()]
+    peak = max(row["matmul_flops_per_second"] for row in layers)
     record: dict[str, Any] = {
         "command": "python -m benchmarks.gpu",
         "machine": describe(),
         "torch": torch.__version__,
-        "layers": [layer(what, sizes, options.device, options.quick) for what, sizes in layers.items()],
-        "step": training_step(options.device, options.quick),
+        "layers": layers,
+        "step": training_step(options.device, options.quick, peak),
         "packed": packed(options.device, options.quick),
     }
-    for row in record["layers"]:
+    for row in layers:
         value, share = row["speed_against_grouped_mm"]["value"], row["share_of_matmul"]
         print(f"{row['what']}: {value:.2f} times grouped products, {share:.0%} of a large product")
-    print(f"step: tax {record['step']['tax']:.2f}")
+    step = record["step"]
+    print(f"step: tax {step['tax']:.2f}, {step['rows']['sparse']['share_of_matmul']:.0%} of a large product")
     for row in record["packed"]:
         print(f"{row['processes']} processes: {row['times_one_process']:.2f} times the steps of one")
     if not options.quick:

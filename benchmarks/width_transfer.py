@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.trials import Trials
+from benchmarks.trials import Trials, mean_and_error
 from sparsedial.machine.hardware import describe
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
@@ -59,9 +59,9 @@ def at(scan: Scan, rate: float) -> float:
 
 def with_interval(values: Sequence[float]) -> dict[str, float]:
     """Mean over seeds with Student's interval."""
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    found = mean_and_error(values)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * found["standard_error"]
+    return {"mean": found["mean"], "low": found["mean"] - half, "high": found["mean"] + half}
 
 
 def drift(scans: list[list[Scan]]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Cache:
             torch.zeros(shape.layers + shape.mtp_layers, sequences, heads, length, width, device=device, dtype=dtype)
             for width in widths
         ]
+        self.length = length
         self.real_BP = torch.ones(sequences, length, dtype=torch.bool, device=device)  # False where a token is padding
         self.padded = False
         self.filled = 0

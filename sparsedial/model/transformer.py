@@ -210,6 +210,8 @@ class Transformer(nn.Module):
         start = cache.filled if cache is not None else 0
         end = start + ids_BS.shape[1]
         self._check(ids_BS, end)
+        if cache is not None and end > cache.length:
+            raise UserError(f"model: {end} positions are more than its cache of {cache.length}")
         if real_BS is not None and real_BS.shape != ids_BS.shape:
             raise UserError(f"model: real_BS is {list(real_BS.shape)}, the ids are {list(ids_BS.shape)}")
         if cache is not None:

@@ -61,7 +61,7 @@ class _Kernel:
         self.table = torch.tensor([_row(block) for block in model.blocks], dtype=torch.long)  # type: ignore[arg-type]
         shared = shape.shared_experts * shape.d_expert
         width = max(shape.d_ff, shape.d_expert, shared)
-        sequences, length = cache.real_BP.shape
+        sequences, length = len(cache.real_BP), cache.length
         attention = shape.d_model, shape.heads, shape.kv_heads, shape.head_dim
         self.threads = torch.get_num_threads()
         choices = max(shape.top_k, 1)

@@ -36,6 +36,35 @@ class Findings:
     held_out: dict[str, Any] | None
     verdicts: dict[str, Any]  # by currency, and `runs`
 
+    def plan(self, setup: Setup) -> dict[str, Any] | None:
+        """The law's answer at the largest budget, with what would change it; None without a law."""
+        law = self.law
+        if law is None:
+            return None
+        layout, budget = setup.layout, setup.layout.budgets[-1]
+        shapes = families(layout, self.done)
+        everything = shapes["dense"] + shapes["sparse"]
+        batch = layout.batch
+        answers = ranked(setup, law, everything, "flops", budget, batch)
+        best, rival = answers[0], next(answer for answer in answers if not answer.shape.experts)
+        rate = self.rates.rate(best.shape, best.tokens)
+        outside = law.outside(law.variables(best.shape, best.tokens))
+        return plan_record(
+            law,
+            best,
+            rival,
+            currency="flops",
+            budget=budget,
+            profile=setup.profile,
+            batch=batch,
+            context=layout.ladder.context,
+            cross=_crossover(setup, law, shapes),
+            bounds=binding_constraints(best.shape, everything),
+            band=near_optimal(_best_by_sparsity(answers)),
+            recipe=asdict(setup.job(best.shape, best.steps, batch, rate, setup.seed).recipe),
+            warnings=[f"{name} lies {factor:.2g} times outside the fitted range" for name, factor in outside.items()],
+        )
+
     def record(self, setup: Setup, plan: dict[str, Any] | None) -> dict[str, Any]:
         """The findings as `study.json` holds them."""
         layout, done = setup.layout, self.done
@@ -96,32 +125,6 @@ def _seed_noise(runs: list[dict[str, Any]]) -> float | None:
         if len(values) > 1
     ]
     return math.sqrt(sum(variances) / len(variances)) if variances else None
-
-
-def plan_by(law: Law, setup: Setup, rates: RateModel, done: dict[Cell, dict[str, Any]]) -> dict[str, Any]:
-    """The law's answer at the largest budget, with what would change it."""
-    layout, budget = setup.layout, setup.layout.budgets[-1]
-    shapes = families(layout, done)
-    everything = shapes["dense"] + shapes["sparse"]
-    batch = layout.batch
-    answers = ranked(setup, law, everything, "flops", budget, batch)
-    best, rival = answers[0], next(answer for answer in answers if not answer.shape.experts)
-    outside = law.outside(law.variables(best.shape, best.tokens))
-    return plan_record(
-        law,
-        best,
-        rival,
-        currency="flops",
-        budget=budget,
-        profile=setup.profile,
-        batch=batch,
-        context=layout.ladder.context,
-        cross=_crossover(setup, law, shapes),
-        bounds=binding_constraints(best.shape, everything),
-        band=near_optimal(_best_by_sparsity(answers)),
-        recipe=asdict(setup.job(best.shape, best.steps, batch, rates.rate(best.shape, best.tokens), setup.seed).recipe),
-        warnings=[f"{name} lies {factor:.2g} times outside the fitted range" for name, factor in outside.items()],
-    )
 
 
 def _best_by_sparsity(answers: list[Answer]) -> list[Answer]:

@@ -22,7 +22,7 @@ from sparsedial.machine.profile import Profile, measure_profile
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
-from sparsedial.sweep.findings import Findings, plan_by
+from sparsedial.sweep.findings import Findings
 from sparsedial.sweep.grid import Cell, Layout, fit_to_time, lay, predict_phases
 from sparsedial.sweep.phases import Clock, Setup, law_rows, pick_device, scan_rates, train_grid
 from sparsedial.sweep.rates import RateModel, Scan
@@ -578,7 +578,7 @@ def _finish(
     out = settings.out
     if findings.law is not None:
         write_json(out / "law.json", findings.law.record())
-    plan = plan_by(findings.law, setup, findings.rates, findings.done) if findings.law is not None else None
+    plan = findings.plan(setup)
     if plan is not None:
         write_json(out / "plan.json", plan)
     file.keep(

@@ -81,6 +81,18 @@ def test_refits_with_hubers_weights_spread_as_hubers_estimate_does():
     assert of_weighted_mean * stiffness(weights) == pytest.approx(true, rel=0.02)
 
 
+def test_a_fit_widens_its_samples_by_that(monkeypatch):
+    rows, _ = table("clark")
+    largest = {name: values[-1:] for name, values in rows.items()}
+
+    def spread():
+        return np.log(fit(rows, "clark", bootstrap=100).sampled_loss(**largest)).std()
+
+    widened = spread()
+    monkeypatch.setattr("sparsedial.law.resample.stiffness", lambda weights: 1.0)
+    assert 1.05 < widened / spread() < 1.5
+
+
 def test_one_bad_run_hardly_moves_a_robust_fit():
     rows, exact = table("chinchilla_sparsity", noise=0.003)
     rows["loss"][7] *= 1.5

@@ -151,3 +151,10 @@ def test_impossible_sampling_is_refused(values):
 def test_an_empty_prompt_is_refused():
     with pytest.raises(UserError, match="prompt"):
         next(iter(generate(MODEL, [], 5, GREEDY)))
+
+
+def test_a_decoder_reads_no_further_than_it_has_room():
+    decoder = Decoder(initialise(DENSE, 0), 1, 4)
+    decoder.read(torch.zeros(1, 4, dtype=torch.long))
+    with pytest.raises(UserError, match="5 positions are more than its cache of 4"):
+        decoder.read(torch.zeros(1, 1, dtype=torch.long))

@@ -26,7 +26,8 @@ static inline range_t mine(long n, int threads) {
     return (range_t){from, at_most(n, from + each)};
 }
 
-/* Ask for floats that will be read soon, or the processor's own prefetching loses its way among several rows. */
+/* Ask for floats that will be read soon, or the processor's own prefetching loses its way among several rows; beyond
+ * an array's end it does no harm. */
 static inline void fetch(const float *from, long count) {
     for (long i = 0; i < count; i += LINE) __builtin_prefetch(from + i, 0, 2);
 }
@@ -269,12 +270,13 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
             memset(sums, 0, sizeof(float) * b * d);
             for (long group = thread(); group < alone; group += threads) {
                 long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
-                long then = group + threads < alone ? visits[firsts[group + threads]].expert : expert;
-                const float *down = WEIGHT(W_DOWN) + expert * f * d;
+                const float *down = WEIGHT(W_DOWN) + expert * f * d, *after = NULL;
+                if (group + threads < alone)
+                    after = WEIGHT(W_IN) + visits[firsts[group + threads]].expert * d * 2 * f;
                 up(in_rows + from, h_rows + from, up_rows + from, WEIGHT(W_IN) + expert * d * 2 * f, count, d, f,
                    all_ups, down);
                 stream(a_rows + from, sum_rows + from, gates + from, down, d, count, f, all_columns,
-                       WEIGHT(W_IN) + then * d * 2 * f);
+                       after);
             }
             for (long group = alone; group < groups; group++) {
                 long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
@@ -304,7 +306,7 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
         for (long word = 0; word < v / 4; word++)
             for (long row = 0; row < b; row++) {
                 const float *words = unembedding + 4 * word * d;
-                long part = whole(4 * d / b, LINE); /* of what is fetched ahead; beyond the table's end it does no harm */
+                long part = whole(4 * d / b, LINE); /* of what is fetched ahead */
                 fetch(words + whole(AHEAD, 4 * d) + row * part, part);
                 four_dots(normed + row * d, words, logits + row * v + 4 * word, d);
             }
