@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -94,19 +96,60 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of every parameter that has a gradient."""
+        threads = torch.get_num_threads()
         for group in self.param_groups:
-            for parameter, widths in zip(group["params"], group["widths"], strict=True):
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                state["momentum"].lerp_(parameter.grad, 1 - MUON_MOMENTUM)
-                ahead = parameter.grad.lerp(state["momentum"], MUON_MOMENTUM)  # Nesterov's
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                for part, moved in zip(ahead.split(widths, -1), parameter.split(widths, -1), strict=True):
-                    scale = MUON_SCALE * math.sqrt(max(part.shape[-2:]))
-                    moved.sub_(orthogonal(part), alpha=group["lr"] * scale)
+            pairs = zip(group["params"], group["widths"], strict=True)
+            held = [(parameter, widths) for parameter, widths in pairs if parameter.grad is not None]
+            places = _places(tuple((parameter.shape, widths) for parameter, widths in held))
+            if len(places) >= 2 * threads and native.usable(*(parameter for parameter, _ in held)):
+                self._step_compiled([parameter for parameter, _ in held], places, group, threads)
+            else:  # a few matrices, each by all threads
+                for parameter, widths in held:
+                    self._step_one(parameter, widths, group)
+
+    def _step_compiled(self, held: list[Tensor], places: Tensor, group: dict[str, Any], threads: int) -> None:
+        gradients = [parameter.grad.contiguous() for parameter in held]  # pyright: ignore[reportOptionalMemberAccess]
+        momenta = [self._momentum(parameter) for parameter in held]
+        table = torch.tensor([addresses(*held), addresses(*gradients), addresses(*momenta)])
+        native.module.muon(
+            *addresses(*table, places),
+            len(places),
+            group["lr"],
+            group["weight_decay"],
+            MUON_MOMENTUM,
+            MUON_SCALE,
+            threads,
+        )
+
+    def _step_one(self, parameter: Tensor, widths: tuple[int, ...], group: dict[str, Any]) -> None:
+        gradient = parameter.grad
+        assert gradient is not None
+        momentum = self._momentum(parameter).lerp_(gradient, 1 - MUON_MOMENTUM)
+        ahead = gradient.lerp(momentum, MUON_MOMENTUM)  # Nesterov's
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        for part, moved in zip(ahead.split(widths, -1), parameter.split(widths, -1), strict=True):
+            scale = MUON_SCALE * math.sqrt(max(part.shape[-2:]))
+            moved.sub_(orthogonal(part), alpha=group["lr"] * scale)
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        return state["momentum"]
+
+
+@cache
+def _places(parameters: tuple[tuple[torch.Size, tuple[int, ...]], ...]) -> Tensor:
+    """Where the matrices of parameters lie, the largest first; a row tells a matrix's parameter, its first value there,
+    its rows and columns, and the length of a row of the parameter.
+    """
+    places: list[list[int]] = []
+    for index, (shape, widths) in enumerate(parameters):
+        rows, length = shape[-2:]
+        for expert in range(math.prod(shape[:-2])):
+            firsts = accumulate(widths, initial=expert * rows * length)
+            places += [[index, first, rows, width, length] for first, width in zip(firsts, widths, strict=False)]
+    return torch.tensor(sorted(places, key=lambda place: -place[2] * place[3] * min(place[2:4])), dtype=torch.int64)
 
 
 def orthogonal(x_MN: Tensor) -> Tensor:
@@ -194,14 +237,14 @@ def _without_widths(group: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key != "widths"}
 
 
-def _widths(leaf: str, parameter: Tensor, model: Transformer) -> list[int]:
+def _widths(leaf: str, parameter: Tensor, model: Transformer) -> tuple[int, ...]:
     """Columns of the matrices that lie side by side in a parameter."""
     shape, columns = model.shape, parameter.shape[-1]
     if leaf == "w_qkv_DQ":
-        return [count * shape.head_dim for count in (shape.heads, shape.kv_heads, shape.kv_heads)]
+        return tuple(count * shape.head_dim for count in (shape.heads, shape.kv_heads, shape.kv_heads))
     if leaf in ("w_in_DH", "w_in_EDH"):
-        return [columns // 2, columns // 2]
-    return [columns]
+        return columns // 2, columns // 2
+    return (columns,)
 
 
 def _adamw(groups: list[dict[str, Any]], model: Transformer, recipe: Recipe) -> torch.optim.Optimizer:

@@ -10,7 +10,7 @@ import torch
 from sparsedial.kernels import native
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
-from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, make_optimizer, orthogonal, set_rate
+from sparsedial.training.optimizer import CompiledAdamW, Muon, clip_gradient, make_optimizer, orthogonal, set_rate
 from sparsedial.training.recipe import Recipe
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
@@ -40,6 +40,33 @@ def test_compiled_adamw_equals_pytorchs(monkeypatch, threads):
     torch.set_num_threads(before)
     for (name, mine), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_compiled_muon_equals_its_twin(monkeypatch, threads):
+    """Odd sizes, matrices side by side, experts, weight decay, and a parameter without a gradient."""
+    make, before = torch.Generator().manual_seed(1), torch.get_num_threads()
+    sizes = [((7, 33), (16, 9, 8)), ((5, 24, 40), (20, 20)), ((48, 17), (17,)), ((2, 16, 16), (16,)), ((4, 1), (1,))]
+    both = []
+    values = [torch.randn(size, generator=make) for size, _ in sizes]
+    for _ in range(2):
+        parameters = [torch.nn.Parameter(value.clone()) for value in values]
+        group = {"params": parameters, "widths": [widths for _, widths in sizes], "weight_decay": 0.1}
+        both.append((parameters, Muon([group], RECIPE)))
+    torch.set_num_threads(threads)
+    for step in range(4):
+        for pair in zip(*(parameters for parameters, _ in both), strict=True):
+            gradient = torch.randn(pair[0].shape, generator=make)
+            for parameter in pair:
+                parameter.grad = gradient.clone() if step != 1 or gradient.shape != (2, 16, 16) else None
+        both[0][1].step()
+        with monkeypatch.context() as patch:
+            patch.setattr(native, "module", None)
+            both[1][1].step()
+    torch.set_num_threads(before)
+    for mine, other in zip(*(parameters for parameters, _ in both), strict=True):
+        torch.testing.assert_close(mine, other, atol=2e-5, rtol=1e-4)
 
 
 def test_gradients_are_clipped_to_the_norm():

@@ -58,5 +58,7 @@ double gradient_norm(const int64_t *gradients, const int64_t *sizes, long count,
 void adamw(const int64_t *parameters, const int64_t *gradients, const int64_t *firsts, const int64_t *seconds,
            const int64_t *sizes, long count, float rate, float beta1, float beta2, float epsilon, float decay,
            float correction1, float correction2, int threads);
+void muon(const int64_t *parameters, const int64_t *gradients, const int64_t *momenta, const int64_t *places,
+          long count, float rate, float decay, float momentum, float scale, int threads);
 
 #pragma GCC visibility pop

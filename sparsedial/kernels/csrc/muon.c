@@ -1,0 +1,95 @@
+/* Muon over all matrices in one call, each by one thread. Twin: Muon._step_one in training/optimizer.py.
+ *
+ * A matrix lies tall in scratch, X [N, M] with N >= M, so that X'X, its square and X times that all read rows. */
+#include "kernels.h"
+#include "products.h"
+
+#define ITERATIONS 5
+static const float A = 3.4445f, B = -4.7750f, C = 2.0315f; /* fast, not exact: singular values end up in 0.7 to 1.2 */
+
+/* Where a matrix lies: rows of WIDTH values, LENGTH apart. */
+enum { PARAMETER, FIRST, HEIGHT, WIDTH, LENGTH, PLACE };
+
+typedef struct { long n, m, row; float *x, *other, *square, *polynomial; } tall_t;
+
+static long lay_tall(tall_t *t, float *base, const int64_t *place) {
+    long used = 0;
+    t->m = at_most(place[HEIGHT], place[WIDTH]);
+    t->n = place[HEIGHT] + place[WIDTH] - t->m;
+    t->row = whole(t->m, LANES);
+    t->x = take(&base, &used, t->n * t->row);
+    t->other = take(&base, &used, t->n * t->row);
+    t->square = take(&base, &used, t->m * t->row);
+    t->polynomial = take(&base, &used, t->m * t->row);
+    return used;
+}
+
+/* C[M, M] = A B where that is symmetric: what lies above the diagonal, then its mirror image. */
+static void symmetric(const float *a, long ars, long acs, const float *b, float *c, long m, long k, long row) {
+    for (long n0 = 0; n0 < m; n0 += TILE_N)
+        product(a, ars, acs, b + n0, row, 1, c + n0, row, at_most(m, whole(n0 + TILE_N, TILE_M)),
+                at_most(TILE_N, m - n0), k, 0);
+    for (long i = 1; i < m; i++)
+        for (long j = 0; j < i; j++) c[i * row + j] = c[j * row + i];
+}
+
+/* Newton and Schulz's iteration on x, which is scaled to a norm of one first; x points to the result. */
+static void orthogonalise(tall_t *t) {
+    long n = t->n, m = t->m, row = t->row;
+    float squares = 0;
+    for (long i = 0; i < n; i++) squares += dot(t->x + i * row, t->x + i * row, m);
+    float shrink = 1.0f / (sqrtf(squares) + 1e-7f);
+    for (long i = 0; i < n; i++)
+        for (long j = 0; j < m; j++) t->x[i * row + j] *= shrink;
+    for (int iteration = 0; iteration < ITERATIONS; iteration++) {
+        symmetric(t->x, 1, row, t->x, t->square, m, n, row);
+        symmetric(t->square, row, 1, t->square, t->polynomial, m, m, row);
+        for (long i = 0; i < m; i++) {
+            float *restrict p = t->polynomial + i * row, *restrict s = t->square + i * row;
+            for (long j = 0; j < m; j++) p[j] = B * s[j] + C * p[j];
+            p[i] += A;
+        }
+        product(t->x, row, 1, t->polynomial, row, 1, t->other, row, n, m, m, 0);
+        float *swap = t->x;
+        t->x = t->other;
+        t->other = swap;
+    }
+}
+
+/* One step of `count` matrices by their places in the parameters [count, PLACE]; an update's root mean square is about
+ * rate * scale. */
+void muon(const int64_t *parameters, const int64_t *gradients, const int64_t *momenta, const int64_t *places,
+          long count, float rate, float decay, float momentum, float scale, int threads) {
+    tall_t t;
+    long most = 0;
+    for (long i = 0; i < count; i++) {
+        long used = lay_tall(&t, NULL, places + i * PLACE);
+        most = used > most ? used : most;
+    }
+#pragma omp parallel num_threads(threads) if (threads > 1) private(t)
+    {
+        float *scratch = floats(most);
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < count; i++) {
+            const int64_t *place = places + i * PLACE;
+            long height = place[HEIGHT], width = place[WIDTH], length = place[LENGTH];
+            float *p = (float *)(intptr_t)parameters[place[PARAMETER]] + place[FIRST];
+            float *held = (float *)(intptr_t)momenta[place[PARAMETER]] + place[FIRST];
+            const float *g = (const float *)(intptr_t)gradients[place[PARAMETER]] + place[FIRST];
+            lay_tall(&t, scratch, place);
+            long down = height >= width ? t.row : 1, across = height >= width ? 1 : t.row;
+            for (long row = 0; row < height; row++)
+                for (long j = 0; j < width; j++) {
+                    float *old = held + row * length + j, value = g[row * length + j];
+                    *old += (1.0f - momentum) * (value - *old);
+                    t.x[row * down + j * across] = value + momentum * (*old - value); /* Nesterov's */
+                }
+            orthogonalise(&t);
+            float keep = 1.0f - rate * decay, step = rate * scale * sqrtf((float)t.n);
+            for (long row = 0; row < height; row++)
+                for (long j = 0; j < width; j++)
+                    p[row * length + j] = p[row * length + j] * keep - step * t.x[row * down + j * across];
+        }
+        free(scratch);
+    }
+}
