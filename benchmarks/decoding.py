@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.training_step import ratio
+from benchmarks.side_by_side import ratio
 from sparsedial.machine.hardware import BusyWatch, describe
 from sparsedial.machine.timing import Timing, measure_in_turn, summarise
 from sparsedial.model.attention import rms_norm

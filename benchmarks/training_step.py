@@ -128,8 +128,8 @@ def tiny(d_model: int) -> dict[str, Any]:
     return record
 
 
-def show(record: dict[str, Any]) -> None:
-    """Print a group."""
+def shown(record: dict[str, Any]) -> dict[str, Any]:
+    """A group, printed."""
     print(record["what"])
     for row in record["rows"]:
         spread = f"{row['low_seconds'] * 1e3:.1f}–{row['high_seconds'] * 1e3:.1f}"
@@ -141,6 +141,7 @@ def show(record: dict[str, Any]) -> None:
         elif isinstance(value, float):
             print(f"  {name}: {value:.2f}")
     sys.stdout.flush()
+    return record
 
 
 def main() -> None:
@@ -151,13 +152,11 @@ def main() -> None:
         "machine": describe(),
         "torch": torch.__version__,
         "transformers": version("transformers"),
-        "dense": dense_against_plain_gpt(),
-        "sparse": [sparse_against_hugging_face(256, 64), sparse_against_hugging_face(512, 128)],
-        "tiny": [tiny(d_model) for d_model in (16, 32, 48, 64)],
+        "dense": shown(dense_against_plain_gpt()),
+        "sparse": [shown(sparse_against_hugging_face(*sizes)) for sizes in ((256, 64), (512, 128))],
+        "tiny": [shown(tiny(d_model)) for d_model in (16, 32, 48, 64)],
     }
     record["machine_busy"] = busy.share()
-    for item in (record["dense"], *record["sparse"], *record["tiny"]):
-        show(item)
     if not QUICK:
         write_json(RECORD, record)
 

@@ -249,7 +249,10 @@ class Transformer(nn.Module):
             raise UserError(f"model: token ids are int64 or int32, not {str(ids_BS.dtype).removeprefix('torch.')}")
 
     def _check_range(self, ids: Tensor) -> None:
-        if not ids.is_cuda and not (int(ids.min()) >= 0 and int(ids.max()) < self.shape.vocab_size):
+        if ids.is_cuda:
+            return
+        least, most = ids.aminmax()
+        if int(least) < 0 or int(most) >= self.shape.vocab_size:
             raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")
 
     def loss(

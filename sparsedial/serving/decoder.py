@@ -31,7 +31,10 @@ class Decoder:
 
     @torch.no_grad()
     def read(self, ids_BS: Tensor, real_BS: Tensor | None = None) -> Tensor:
-        """Read new tokens; gives the logits behind the last one. Shapes: ids [B, S] to [B, V]"""
+        """Read new tokens; gives the logits behind the last one, which the next call may overwrite.
+
+        Shapes: ids [B, S] to [B, V]
+        """
         if real_BS is not None:
             self._starts_B = real_BS.int().argmax(1).cpu()
         if self._kernel is None or ids_BS.shape[1] > 1 or real_BS is not None:
@@ -68,6 +71,9 @@ class _Kernel:
         size = native.module.decode_scratch(sequences, *attention, width, choices, length, self.threads)
         self.scratch = torch.empty(size)
         self.logits_BV = torch.empty(sequences, shape.vocab_size)
+        self.weights = addresses(self.table, model.embedding_VD, model.norm_D, model.table_VD)
+        self.kept = addresses(*cache.parts)
+        self.outputs = addresses(self.logits_BV, self.scratch)
         self.sizes = (shape.layers, sequences, length)
         self.constants = (
             *attention, shape.d_ff, shape.d_expert, shared, width, shape.experts, choices, shape.vocab_size,
@@ -76,15 +82,14 @@ class _Kernel:
         )  # fmt: skip
 
     def step(self, ids_B: Tensor, starts_B: Tensor) -> Tensor:
-        """Logits behind one new token of every sequence."""
-        model, cache, position = self.model, self.cache, self.cache.filled - 1
+        """Logits behind one new token of every sequence, always in the same place."""
+        position = self.cache.filled - 1
+        turned = addresses(self.model.cosine_SC[position], self.model.sine_SC[position])
         native.module.decode(
-            *addresses(self.table, model.embedding_VD, model.norm_D, model.table_VD),
-            *addresses(model.cosine_SC[position], model.sine_SC[position], *cache.parts),
-            *addresses(ids_B, starts_B, self.logits_BV, self.scratch),
+            *self.weights, *turned, *self.kept, *addresses(ids_B, starts_B), *self.outputs,
             *self.sizes, position, *self.constants,
         )  # fmt: skip
-        return self.logits_BV.clone()
+        return self.logits_BV
 
 
 def _row(block: Block) -> list[int]:

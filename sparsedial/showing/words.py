@@ -211,10 +211,9 @@ def near_optimal_sentence(study: Row) -> str:
         return "How wide the optimum is, this study cannot say: it needs a law that fits."
     inside = near_optimal_experts(study)
     of_those = f" Of what was tried that holds {experts_listing(inside)}." if inside else ""
-    return (
-        f"Near-optimal: expert sparsity from {band[0]:.2f} to {band[1]:.2f} stays within 0.5 % of the best"
-        " predicted loss." + of_those
-    )
+    low, high = (f"{end:.2f}" for end in band)
+    span = f"of {low} alone" if low == high else f"from {low} to {high}"
+    return f"Near-optimal: expert sparsity {span} stays within 0.5 % of the best predicted loss." + of_those
 
 
 def near_optimal_experts(study: Row) -> list[int]:

@@ -249,7 +249,13 @@ def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, 
     from sparsedial.kernels import native
 
     device = pick_device(settings.device)
-    workers = settings.workers or (1 if device == "cuda" else max(1, usable_cores()))
+    cores = max(1, usable_cores())
+    if device == "cpu" and (settings.workers or 0) > cores:
+        raise UserError(
+            f"study: --workers {settings.workers} would take turns on {cores} cores, and their seconds mean nothing",
+            hint=f"at most {cores}",
+        )
+    workers = settings.workers or (1 if device == "cuda" else cores)
     if frozen is None:
         draft = _draft(settings, text)
         if settings.time is not None or not settings.budgets:

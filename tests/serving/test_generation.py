@@ -59,6 +59,29 @@ def test_compiled_decoding_gives_the_models_logits(shape, threads):
     assert compiles(model) == (native.module is not None)
 
 
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("sequences", [1, 2, 3, 13])
+@torch.no_grad()
+def test_compiled_decoding_of_sizes_that_no_tile_fits(sequences, threads):
+    """Experts read by one row, by two, by some that lie apart, and split between threads; a dense layer first."""
+    shape = replace(
+        GROUPED, d_model=72, heads=3, kv_heads=1, head_dim=24, d_ff=150, dense_layers=1, experts=5, top_k=2,
+        shared_experts=1, d_expert=84, vocab_size=61,
+    )  # fmt: skip
+    model = shaken(shape)
+    ids = torch.randint(61, (sequences, 9), generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    decoder = Decoder(model, sequences, 16)
+    decoder.read(ids[:, :4])
+    for place in range(4, 9):
+        expected = model(ids[:, : place + 1])[:, -1]
+        torch.testing.assert_close(decoder.read(ids[:, place : place + 1]), expected, atol=1e-5, rtol=1e-5)
+    torch.set_num_threads(before)
+    assert compiles(model)
+
+
 def test_sequences_go_on_together_as_each_would_alone():
     prompts = [[3, 14, 15, 9, 2], [6], [5, 3, 5]]
     sampling = Sampling(temperature=1.0, seed=5)

@@ -204,3 +204,10 @@ def test_the_spread_between_seeds_is_pooled_within_groups() -> None:
 
     study = {"verdict_runs": [run("dense", 1.0), run("dense", 1.2), run("sparse", 5.0), run("sparse", 5.4)]}
     assert words.seed_spread(study) == pytest.approx(((0.02 + 0.08) / 2) ** 0.5)
+
+
+def test_a_band_of_one_sparsity_is_not_called_a_range():
+    study = study_record()
+    assert "from 0.86 to 0.94 stays" in words.near_optimal_sentence(study)
+    study["near_optimal"]["sparsity"] = [0.938, 0.9375]
+    assert "expert sparsity of 0.94 alone stays" in words.near_optimal_sentence(study)

@@ -124,6 +124,12 @@ def test_another_study_in_the_same_folder_is_refused(finished, corpus: Path, cap
     assert "seeds=2, not 3" in capsys.readouterr().err
 
 
+def test_more_workers_than_cores_are_refused(corpus: Path, tmp_path: Path, capsys):
+    command = ["study", str(corpus), *SIZES, "--device", "cpu", "--workers", "4096", "--out", str(tmp_path / "many")]
+    assert main(command) == 2
+    assert "would take turns" in capsys.readouterr().err
+
+
 def test_its_status_is_told(finished, capsys):
     out, _ = finished
     assert main(["study", "--out", str(out), "--status", "--json"]) == 0

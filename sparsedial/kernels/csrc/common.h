@@ -21,6 +21,13 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 #define PAIRS(v) SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5)
 #define NEIGHBOURS(v) SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6)
 
+/* Hides where a value comes from: a compiler would load it anew for every use, or take an addition off again. */
+#ifdef __AVX2__
+#define IN_REGISTER(v) __asm__("" : "+x"(v))
+#else
+#define IN_REGISTER(v)
+#endif
+
 static const ivec lane = {0, 1, 2, 3, 4, 5, 6, 7};
 
 static inline vec load(const float *p) { vec v; memcpy(&v, p, sizeof v); return v; }
@@ -58,8 +65,8 @@ static inline float largest_of(vec v) {
 /* The nearest whole number, as float and as integer; |x| below 2^22. */
 static inline ivec nearest(vec x, vec *n) {
 #ifdef __AVX2__
-    vec shifted = x + 12582912.0f;       /* 1.5 * 2^23: the last bit counts ones */
-    __asm__("" : "+x"(shifted));         /* or the compiler takes it off again */
+    vec shifted = x + 12582912.0f; /* 1.5 * 2^23: the last bit counts ones */
+    IN_REGISTER(shifted);
     *n = shifted - 12582912.0f;
     return (ivec)shifted - 0x4b400000;
 #else

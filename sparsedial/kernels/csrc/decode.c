@@ -1,10 +1,12 @@
 /* One token of every sequence through the whole model. Twin: Transformer.forward with a cache.
  *
- * What costs is reading weights, so each is read once in the order in which it lies, by rows; all threads share every
- * matrix by columns and meet after it, but an expert is one thread's alone as long as every thread has as many.
+ * What costs is reading weights, so each is read once in the order in which it lies, by rows. The threads share the
+ * matrices of attention by columns and meet after each; the experts that are visited, and the shared ones, lie in a row of
+ * which every thread takes an equal piece, sums its own outputs, and meets the others once.
  * B sequences, D d_model, H query heads, G of keys and values, C head_dim, Q = (H + 2G)*C, P cached positions,
  * E experts, K chosen, F width of an expert or dense layer, M of the shared experts. */
 #include "kernels.h"
+#include "products.h"
 #include "router.h"
 #include "rows.h"
 #include "swiglu.h"
@@ -14,11 +16,18 @@ enum { ATTENTION_NORM, W_QKV, B_QKV, Q_NORM, K_NORM, W_OUT, FEED_FORWARD_NORM, R
        SHARED_DOWN, FIELDS };
 #define WEIGHT(field) ((const float *)(intptr_t)table[layer * FIELDS + field])
 
-#define WIDE 512 /* columns whose sums of eight rows stay in the fastest cache */
-#define AHEAD 2048 /* floats that are fetched while the ones before are multiplied; measured: 1024 to 4096 are alike */
-#define LINE 16    /* floats of a cache line */
+#define AT_ONCE 16  /* rows of a matrix that are multiplied while as many are fetched; measured: 8 and 32 are slower */
+#define ACROSS 2048 /* columns of those, so that all of them stay in the second cache */
+#define LINE 16     /* floats of a cache line */
+#define AHEAD 2048  /* floats of the embedding that are fetched while the ones before are multiplied */
 
 typedef struct { long from, to; } range_t;
+
+/* What a thread reads of a matrix whose rows are n long. */
+typedef struct { const float *w; long n; range_t rows, columns; } piece_t;
+
+/* Rows to come, fetched line by line. */
+typedef struct { const float *at; long n, rows, lines, line; } ahead_t;
 
 /* The whole vectors of n columns that belong to this thread. */
 static inline range_t mine(long n, int threads) {
@@ -26,51 +35,71 @@ static inline range_t mine(long n, int threads) {
     return (range_t){from, at_most(n, from + each)};
 }
 
-/* Ask for floats that will be read soon, or the processor's own prefetching loses its way among several rows; beyond
- * an array's end it does no harm. */
+/* Ask for floats that will be read soon; beyond an array's end it does no harm. */
 static inline void fetch(const float *from, long count) {
     for (long i = 0; i < count; i += LINE) __builtin_prefetch(from + i, 0, 2);
 }
 
-/* out[row] += scale[row] * in[row] W over some columns, for a few rows; W's rows are read four at a time and those
- * further on are fetched bit by bit between the rows, then the beginning of `next`, which whoever comes reads whole. */
-static void stream(const float *const *in, float *const *out, const float *scale, const float *w, long n, long rows,
-                   long k, range_t columns, const float *next) {
-    long far = whole((AHEAD + n - 1) / n, 4);
-    for (long j0 = columns.from; j0 < columns.to; j0 += WIDE) {
-        long count = at_most(WIDE, columns.to - j0);
-        for (long i = 0; i < k; i += 4) {
-            long deep = at_most(4, k - i), fetched = 0;
-            const float *w0 = w + i * n + j0, *w1 = w0 + (deep > 1) * n, *w2 = w0 + (deep > 2) * 2 * n,
-                        *w3 = w0 + (deep > 3) * 3 * n;
-            const float *ahead = i + far < k ? w0 + far * n : next ? next + (i + far - k) * n + j0 : NULL;
-            for (long row = 0; row < rows; row += 2) {
-                long until = row + 2 < rows ? whole(count * (row + 2) / rows, LINE) : count;
-                for (long r = 0; ahead && r < deep; r++) fetch(ahead + r * n + fetched, until - fetched);
-                fetched = until;
-                float x[2][4] = {{0}};
-                for (long two = 0; two < 2 && row + two < rows; two++)
-                    for (long r = 0; r < deep; r++)
-                        x[two][r] = (scale ? scale[row + two] : 1.0f) * in[row + two][i + r];
-                float *restrict y = out[row] + j0;
-                if (row + 1 == rows) {
-                    for (long j = 0; j < count; j++)
-                        y[j] += x[0][0] * w0[j] + x[0][1] * w1[j] + x[0][2] * w2[j] + x[0][3] * w3[j];
-                    break;
+static ahead_t coming(const piece_t *p, long row, long column) {
+    return (ahead_t){p->w + row * p->n + column, p->n, at_most(AT_ONCE, p->rows.to - row),
+                     (at_most(ACROSS, p->columns.to - column) + LINE - 1) / LINE, 0};
+}
+
+static inline void fetch_lines(ahead_t *ahead, long count) {
+    for (; count > 0 && ahead->rows > 0; count--) {
+        __builtin_prefetch(ahead->at + ahead->line * LINE, 0, 2);
+        if (++ahead->line < ahead->lines) continue;
+        ahead->line = 0;
+        ahead->at += ahead->n;
+        ahead->rows--;
+    }
+}
+
+/* Columns of the tile to be taken for some rows where so many columns are left. */
+static long tile_columns(long rows, long left) {
+    if (rows == 1 && left >= WIDE1) return WIDE1;
+    return rows == 2 && left >= WIDE2 ? WIDE2 : at_most(TILE_N, left);
+}
+
+/* out[row] = or += in[row] W over some of W's rows and columns, for `count` rows that lie `in_row` and `out_row` apart.
+ * A few rows of W at a time come from the second cache, while those after them, or the first ones of `next`, are on
+ * their way there; by itself the processor would not ask for them in time. */
+static void stream(const float *in, long in_row, float *out, long out_row, long count, piece_t p, int add,
+                   const piece_t *next) {
+    float tail[AT_ONCE * TILE_N] __attribute__((aligned(64)));
+    long groups = (count + TILE_M - 1) / TILE_M;
+    for (long j0 = p.columns.from; j0 < p.columns.to; j0 += ACROSS) {
+        long end = at_most(j0 + ACROSS, p.columns.to), strips = (end - j0 + TILE_N - 1) / TILE_N;
+        for (long i = p.rows.from; i < p.rows.to; i += AT_ONCE) {
+            long deep = at_most(AT_ONCE, p.rows.to - i);
+            ahead_t ahead = i + deep < p.rows.to ? coming(&p, i + deep, j0)
+                            : end < p.columns.to ? coming(&p, p.rows.from, end)
+                            : next               ? coming(next, next->rows.from, next->columns.from)
+                                                 : (ahead_t){0};
+            long lines = (ahead.rows * ahead.lines + strips - 1) / strips;
+            for (long j = j0, columns; j < end; j += columns) {
+                const float *w = p.w + i * p.n + j;
+                long length = p.n;
+                columns = tile_columns(count, end - j);
+                fetch_lines(&ahead, lines * columns / TILE_N + 1);
+                if (columns > TILE_N) {
+                    (count == 1 ? wide1 : wide2)(in + i, in_row, w, length, out + j, out_row, deep,
+                                                 add || i > p.rows.from);
+                    continue;
                 }
-                float *restrict z = out[row + 1] + j0;
-                for (long j = 0; j < count; j++) {
-                    y[j] += x[0][0] * w0[j] + x[0][1] * w1[j] + x[0][2] * w2[j] + x[0][3] * w3[j];
-                    z[j] += x[1][0] * w0[j] + x[1][1] * w1[j] + x[1][2] * w2[j] + x[1][3] * w3[j];
+                if (columns < TILE_N) {
+                    pack(w, p.n, 1, deep, columns, tail);
+                    w = tail;
+                    length = TILE_N;
+                }
+                for (long group = 0; group < groups; group++) {
+                    long row = count * group / groups, some = count * (group + 1) / groups - row;
+                    tiles[some](in + row * in_row + i, in_row, 1, w, length, out + row * out_row + j, out_row, deep,
+                                columns, add || i > p.rows.from);
                 }
             }
         }
     }
-}
-
-static void zero(float *const *out, long rows, range_t columns) {
-    for (long row = 0; row < rows; row++)
-        memset(out[row] + columns.from, 0, sizeof(float) * (columns.to - columns.from));
 }
 
 /* One query over its positions, whose keys and values lie in order; `scores` is scratch, `next` the keys of the head
@@ -132,15 +161,13 @@ typedef struct { long sequence, expert; float gate; } visit_t;
 static void route_all(const float *normed, const float *router, const float *bias, visit_t *visits, long b, long d,
                       const routing_t *r) {
     long e = r->experts, wide = whole(e, LANES), k = r->top_k, count = 0;
-    float logits[wide], scores[wide], values[wide], kept[wide], gates[k], normaliser, total, picked;
+    float logits[b * wide], scores[wide], values[wide], kept[wide], gates[k], normaliser, total, picked;
     int32_t chosen[k];
+    memset(logits, 0, sizeof logits);
+    memset(kept, 0, sizeof kept);
+    stream(normed, d, logits, wide, b, (piece_t){router, e, {0, d}, {0, e}}, 0, NULL);
     for (long row = 0; row < b; row++) {
-        const float *in = normed + row * d;
-        float *out = logits;
-        memset(logits, 0, sizeof logits);
-        memset(kept, 0, sizeof kept);
-        stream(&in, &out, NULL, router, e, 1, d, (range_t){0, e}, NULL);
-        score_row(logits, scores, &normaliser, &total, r);
+        score_row(logits + row * wide, scores, &normaliser, &total, r);
         choose_row(scores, bias, chosen, gates, &picked, kept, values, r);
         for (long i = 0; i < k; i++) {
             long at = count++;
@@ -150,44 +177,81 @@ static void route_all(const float *normed, const float *router, const float *bia
     }
 }
 
-/* Rows of a feed-forward matrix pair (one expert, the shared ones, a dense layer): h and a of the columns `ups`. */
-static void up(const float *const *in, float *const *h, float *const *a, const float *w_in, long rows, long d, long f,
-               range_t ups, const float *next) {
-    range_t second = {ups.from + f, ups.to + f};
-    if (ups.to - ups.from == f) { /* both halves at once: rows in one piece */
-        zero(h, rows, (range_t){0, 2 * f});
-        stream(in, h, NULL, w_in, 2 * f, rows, d, (range_t){0, 2 * f}, next);
-    } else {
-        zero(h, rows, ups);
-        zero(h, rows, second);
-        stream(in, h, NULL, w_in, 2 * f, rows, d, ups, NULL);
-        stream(in, h, NULL, w_in, 2 * f, rows, d, second, NULL);
+/* A pair of feed-forward matrices (an expert, the shared ones, a dense layer) and its rows: `count` from `first`. */
+typedef struct { const float *w_in, *w_down; long width, first, count; } pair_t;
+
+#define READING 6 /* what it costs to read a weight, in rows that are multiplied by it */
+
+static long cost_of_column(const pair_t *pair) { return READING + pair->count; }
+
+static piece_t whole_in(const pair_t *pair, long d) {
+    return (piece_t){pair->w_in, 2 * pair->width, {0, d}, {0, 2 * pair->width}};
+}
+
+/* What lies of a pair before a cost: whole cache lines of its columns. */
+static long columns_before(const pair_t *pair, long cost) {
+    if (cost >= pair->width * cost_of_column(pair)) return pair->width;
+    return cost <= 0 ? 0 : cost / cost_of_column(pair) / LINE * LINE;
+}
+
+/* Adds to `sums` [B, D] what a part of a pair's columns gives for its rows; `some` has room for two rows of D a sequence. */
+static void through_pair(const pair_t *pair, range_t part, const visit_t *visits, const float *normed, float *h,
+                         float *a, float *sums, float *some, long d, const piece_t *next) {
+    long count = pair->count, f = pair->width, first = visits[0].sequence;
+    int apart = visits[count - 1].sequence - first >= count; /* its rows do not lie side by side */
+    const float *in = normed + first * d;
+    float *out = sums + first * d;
+    if (apart) {
+        for (long row = 0; row < count; row++)
+            memcpy(some + row * d, normed + visits[row].sequence * d, sizeof(float) * d);
+        in = some;
+        out = some + count * d;
     }
-    for (long row = 0; row < rows; row++)
-        for (long j = ups.from; j < ups.to; j += LANES) {
-            long some = at_most(LANES, ups.to - j);
-            vec gate = load_some(h[row] + j, some, 0), times = load_some(h[row] + f + j, some, 0);
-            store_some(a[row] + j, silu_times(gate, times), some);
+    piece_t down = {pair->w_down, d, part, {0, d}};
+    if (part.to - part.from == f) {
+        stream(in, d, h, 2 * f, count, whole_in(pair, d), 0, &down);
+    } else {
+        piece_t gate = {pair->w_in, 2 * f, {0, d}, part}, times = gate;
+        times.columns = (range_t){part.from + f, part.to + f};
+        stream(in, d, h, 2 * f, count, gate, 0, &times);
+        stream(in, d, h, 2 * f, count, times, 0, &down);
+    }
+    for (long row = 0; row < count; row++)
+        for (long j = part.from; j < part.to; j += LANES) {
+            long lanes = at_most(LANES, part.to - j);
+            vec gate = load_some(h + row * 2 * f + j, lanes, 0), times = load_some(h + row * 2 * f + f + j, lanes, 0);
+            store_some(a + row * f + j, silu_times(gate, times) * visits[row].gate, lanes);
         }
+    stream(a, f, out, d, count, down, !apart, next);
+    for (long row = 0; apart && row < count; row++) axpy(sums + visits[row].sequence * d, out + row * d, 1.0f, d);
 }
 
 /* Floats of scratch that all threads share, and that each has for itself. */
 static long shared_floats(const sizes_t *s, long width, long k) {
-    return s->b * (s->d + s->q + s->heads * s->c + 3 * k * width);
+    return s->b * (s->d + s->q + s->heads * s->c + 3 * (k + 1) * width);
 }
 
-static long own_floats(const sizes_t *s, long length) { return whole(2 * s->b * s->d + whole(length, LANES), 16); }
+static long own_floats(const sizes_t *s, long length) { return whole(4 * s->b * s->d + whole(length, LANES), 16); }
 
-/* Four words' logits of one sequence: four sums at once, since each waits for its own last product. */
-static void four_dots(const float *x, const float *w, float *out, long d) {
-    vec sums[4] = {splat(0), splat(0), splat(0), splat(0)};
+/* Four words' logits of one sequence or two: as many sums at once, since each waits for its own last product. */
+static inline __attribute__((always_inline)) void four_dots(const float *x, const float *w, float *out, long d, long v,
+                                                            const int sequences) {
+    vec sums[2][4];
+    for (int s = 0; s < sequences; s++)
+        for (int word = 0; word < 4; word++) sums[s][word] = splat(0);
     long i = 0;
     for (; i + LANES <= d; i += LANES)
-        for (int word = 0; word < 4; word++) sums[word] += load(x + i) * load(w + word * d + i);
-    for (int word = 0; word < 4; word++) {
-        out[word] = sum_of(sums[word]);
-        for (long rest = i; rest < d; rest++) out[word] += x[rest] * w[word * d + rest];
-    }
+        for (int word = 0; word < 4; word++) {
+            vec weights = load(w + word * d + i);
+            IN_REGISTER(weights);
+            for (int s = 0; s < sequences; s++) sums[s][word] += load(x + s * d + i) * weights;
+        }
+    for (int s = 0; s < sequences; s++)
+        for (int word = 0; word < 4; word++) {
+            float sum = sum_of(sums[s][word]);
+            for (long rest = i; rest < d; rest++) sum += x[s * d + rest] * w[word * d + rest];
+            out[s * v + word] = sum;
+        }
 }
 
 long decode_scratch(long b, long d, long heads, long kv_heads, long c, long width, long k, long length, int threads) {
@@ -205,34 +269,23 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
             int threads) {
     routing_t routing = {e, k, sigmoid, normalize, scaling, 0, 0};
     sizes_t s = {b, d, heads, kv_heads, c, (heads + 2 * kv_heads) * c, eps};
-    long rows = b * k;
+    long rows = b * (k + 1); /* of the chosen experts, and of the shared ones or a dense layer */
     float *x = scratch, *qkv = x + b * d, *mixed = qkv + b * s.q, *h = mixed + b * heads * c, *a = h + rows * 2 * width;
     for (long row = 0; row < b; row++) memcpy(x + row * d, embedding + ids[row] * d, sizeof(float) * d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         float *owned = scratch + shared_floats(&s, width, k), *sums = owned + thread() * own_floats(&s, length);
-        float *normed = sums + b * d, *scores = normed + b * d;
+        float *normed = sums + b * d, *some = normed + b * d, *scores = some + 2 * b * d;
         visit_t visits[rows];
-        const float *in_rows[rows], *a_rows[rows], *normed_rows[b], *mixed_rows[b];
-        float *h_rows[rows], *up_rows[rows], *out_rows[rows], *sum_rows[rows], *x_rows[b], *qkv_rows[b], gates[rows];
-        for (long row = 0; row < b; row++) {
-            normed_rows[row] = normed + row * d;
-            mixed_rows[row] = mixed + row * heads * c;
-            x_rows[row] = x + row * d;
-            qkv_rows[row] = qkv + row * s.q;
-        }
-        for (long row = 0; row < rows; row++) {
-            h_rows[row] = h + row * 2 * width;
-            a_rows[row] = up_rows[row] = a + row * width;
-        }
+        pair_t pairs[rows];
         range_t columns = mine(d, threads), projected = mine(s.q, threads);
         for (long layer = 0; layer < layers; layer++) {
             for (long row = 0; row < b; row++) norm_row(x + row * d, WEIGHT(ATTENTION_NORM), normed + row * d, d, eps);
-            zero(qkv_rows, b, projected);
-            stream(normed_rows, qkv_rows, NULL, WEIGHT(W_QKV), s.q, b, d, projected, NULL);
+            piece_t w_qkv = {WEIGHT(W_QKV), s.q, {0, d}, projected}, w_out = {WEIGHT(W_OUT), d, {0, heads * c}, columns};
+            stream(normed, d, qkv, s.q, b, w_qkv, 0, &w_out);
             if (WEIGHT(B_QKV))
                 for (long row = 0; row < b; row++)
-                    axpy(qkv_rows[row] + projected.from, WEIGHT(B_QKV) + projected.from, 1.0f,
+                    axpy(qkv + row * s.q + projected.from, WEIGHT(B_QKV) + projected.from, 1.0f,
                          projected.to - projected.from);
 #pragma omp barrier
             long seen = window && layer >= full_layers ? position + 1 - window : 0;
@@ -244,71 +297,57 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
                          values + place, mixed + row * heads * c, bg % kv_heads, position, first > 0 ? first : 0,
                          scores, keys + place + length * c);
             }
-            stream(mixed_rows, x_rows, NULL, WEIGHT(W_OUT), d, b, heads * c, columns, NULL);
+            stream(mixed, heads * c, x, d, b, w_out, 1, NULL);
 #pragma omp barrier
             for (long row = 0; row < b; row++)
                 norm_row(x + row * d, WEIGHT(FEED_FORWARD_NORM), normed + row * d, d, eps);
-            if (!WEIGHT(ROUTER)) {
-                up(normed_rows, h_rows, up_rows, WEIGHT(W_IN), b, d, d_ff, mine(d_ff, threads), NULL);
-#pragma omp barrier
-                stream(a_rows, x_rows, NULL, WEIGHT(W_DOWN), d, b, d_ff, columns, NULL);
-#pragma omp barrier
-                continue;
+            long used = 0, count = 0, total = 0;
+            if (WEIGHT(ROUTER)) {
+                route_all(normed, WEIGHT(ROUTER), WEIGHT(BIAS), visits, b, d, &routing);
+                for (; used < b * k; used++) {
+                    long expert = visits[used].expert;
+                    if (!used || expert != visits[used - 1].expert)
+                        pairs[count++] = (pair_t){WEIGHT(W_IN) + expert * d * 2 * f, WEIGHT(W_DOWN) + expert * f * d, f,
+                                                  used, 0};
+                    pairs[count - 1].count++;
+                }
+                if (m) pairs[count++] = (pair_t){WEIGHT(SHARED_IN), WEIGHT(SHARED_DOWN), m, used, b};
+            } else {
+                pairs[count++] = (pair_t){WEIGHT(W_IN), WEIGHT(W_DOWN), d_ff, used, b};
             }
-            route_all(normed, WEIGHT(ROUTER), WEIGHT(BIAS), visits, b, d, &routing);
-            range_t ups = mine(f, threads), all_ups = {0, f}, all_columns = {0, d};
-            long groups = 0, firsts[rows + 1];
-            for (long row = 0; row < rows; row++) {
-                in_rows[row] = normed + visits[row].sequence * d;
-                out_rows[row] = x + visits[row].sequence * d;
-                sum_rows[row] = sums + visits[row].sequence * d;
-                gates[row] = visits[row].gate;
-                if (!row || visits[row].expert != visits[row - 1].expert) firsts[groups++] = row;
-            }
-            firsts[groups] = rows;
-            long alone = groups / threads * threads;
+            for (long row = 0; row < b; row++) visits[used + row] = (visit_t){row, 0, 1.0f};
+            for (long i = 0; i < count; i++) total += pairs[i].width * cost_of_column(&pairs[i]);
+            piece_t following = {0}; /* what this thread reads after its last pair */
+            if (layer + 1 < layers)
+                following = (piece_t){(const float *)(intptr_t)table[(layer + 1) * FIELDS + W_QKV], s.q, {0, d}, projected};
+            long from = total * thread() / threads, to = total * (thread() + 1) / threads;
             memset(sums, 0, sizeof(float) * b * d);
-            for (long group = thread(); group < alone; group += threads) {
-                long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
-                const float *down = WEIGHT(W_DOWN) + expert * f * d, *after = NULL;
-                if (group + threads < alone)
-                    after = WEIGHT(W_IN) + visits[firsts[group + threads]].expert * d * 2 * f;
-                up(in_rows + from, h_rows + from, up_rows + from, WEIGHT(W_IN) + expert * d * 2 * f, count, d, f,
-                   all_ups, down);
-                stream(a_rows + from, sum_rows + from, gates + from, down, d, count, f, all_columns,
-                       after);
-            }
-            for (long group = alone; group < groups; group++) {
-                long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
-                up(in_rows + from, h_rows + from, up_rows + from, WEIGHT(W_IN) + expert * d * 2 * f, count, d, f, ups,
-                   NULL);
+            for (const pair_t *pair = pairs; pair < pairs + count; pair++) {
+                range_t part = {columns_before(pair, from), columns_before(pair, to)};
+                from -= pair->width * cost_of_column(pair);
+                to -= pair->width * cost_of_column(pair);
+                if (part.from >= part.to) continue;
+                piece_t after = to > 0 && pair + 1 < pairs + count ? whole_in(pair + 1, d) : following;
+                long first = pair->first;
+                through_pair(pair, part, visits + first, normed, h + first * 2 * width, a + first * width, sums, some, d,
+                             &after);
             }
 #pragma omp barrier
-            for (long group = alone; group < groups; group++) {
-                long from = firsts[group], count = firsts[group + 1] - from, expert = visits[from].expert;
-                stream(a_rows + from, out_rows + from, gates + from, WEIGHT(W_DOWN) + expert * f * d, d, count, f,
-                       columns, NULL);
-            }
-            for (int t = 0; alone && t < threads; t++)
+            for (int t = 0; t < threads; t++)
                 for (long row = 0; row < b; row++)
                     axpy(x + row * d + columns.from, owned + t * own_floats(&s, length) + row * d + columns.from, 1.0f,
                          columns.to - columns.from);
 #pragma omp barrier
-            if (m) { /* `normed` is of before the experts, as it should be */
-                up(normed_rows, h_rows, up_rows, WEIGHT(SHARED_IN), b, d, m, mine(m, threads), NULL);
-#pragma omp barrier
-                stream(a_rows, x_rows, NULL, WEIGHT(SHARED_DOWN), d, b, m, columns, NULL);
-#pragma omp barrier
-            }
         }
         for (long row = 0; row < b; row++) norm_row(x + row * d, norm, normed + row * d, d, eps);
 #pragma omp for schedule(static)
         for (long word = 0; word < v / 4; word++)
-            for (long row = 0; row < b; row++) {
+            for (long row = 0; row < b; row += 2) {
                 const float *words = unembedding + 4 * word * d;
-                long part = whole(4 * d / b, LINE); /* of what is fetched ahead */
-                fetch(words + whole(AHEAD, 4 * d) + row * part, part);
-                four_dots(normed + row * d, words, logits + row * v + 4 * word, d);
+                long part = whole(4 * d * at_most(2, b - row) / b, LINE); /* of what is fetched ahead */
+                fetch(words + whole(AHEAD, 4 * d) + row * 4 * d / b, part);
+                if (row + 1 < b) four_dots(normed + row * d, words, logits + row * v + 4 * word, d, v, 2);
+                else four_dots(normed + row * d, words, logits + row * v + 4 * word, d, v, 1);
             }
 #pragma omp single
         for (long word = v / 4 * 4; word < v; word++)

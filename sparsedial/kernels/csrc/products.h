@@ -28,18 +28,49 @@ static inline void put(float *out, vec left, vec right, long columns, int add) {
 #define ROWS5(X) ROWS4(X) X(4)
 #define ROWS6(X) ROWS5(X) X(5)
 #define TILE(n)                                                                                                        \
-    static void tile##n(const float *a, long ars, long acs, const float *panel, float *c, long crs, long k_count,      \
-                        long columns, int add) {                                                                       \
+    static void tile##n(const float *a, long ars, long acs, const float *b, long brs, float *c, long crs,              \
+                        long k_count, long columns, int add) {                                                         \
         ROWS##n(START)                                                                                                 \
         for (long k = 0; k < k_count; k++) {                                                                           \
-            vec b0 = load(panel + k * TILE_N), b1 = load(panel + k * TILE_N + LANES);                                  \
+            vec b0 = load(b + k * brs), b1 = load(b + k * brs + LANES);                                                \
+            IN_REGISTER(b0);                                                                                           \
+            IN_REGISTER(b1);                                                                                           \
             ROWS##n(TIMES)                                                                                             \
         }                                                                                                              \
         ROWS##n(FINISH)                                                                                                \
     }
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 
-typedef void (*tile_t)(const float *, long, long, const float *, float *, long, long, long, int);
+/* Tiles of one row and of two are wider, or each sum would wait for its own last product. */
+#define WIDE1 64
+#define WIDE2 32
+#define VECS4(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
+#define VECS8(X, i) VECS4(X, i) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
+#define START_WIDE(i, v) vec sum##i##v = splat(0.0f);
+#define TIMES_WIDE(i, v) sum##i##v += s##i * load(b + k * brs + v * LANES);
+#define FINISH_WIDE(i, v)                                                                                              \
+    store(c + i * crs + v * LANES, add ? load(c + i * crs + v * LANES) + sum##i##v : sum##i##v);
+
+static void wide1(const float *a, long ars, const float *b, long brs, float *c, long crs, long k_count, int add) {
+    (void)ars;
+    VECS8(START_WIDE, 0)
+    for (long k = 0; k < k_count; k++) {
+        vec s0 = splat(a[k]);
+        VECS8(TIMES_WIDE, 0)
+    }
+    VECS8(FINISH_WIDE, 0)
+}
+
+static void wide2(const float *a, long ars, const float *b, long brs, float *c, long crs, long k_count, int add) {
+    VECS4(START_WIDE, 0) VECS4(START_WIDE, 1)
+    for (long k = 0; k < k_count; k++) {
+        vec s0 = splat(a[k]), s1 = splat(a[ars + k]);
+        VECS4(TIMES_WIDE, 0) VECS4(TIMES_WIDE, 1)
+    }
+    VECS4(FINISH_WIDE, 0) VECS4(FINISH_WIDE, 1)
+}
+
+typedef void (*tile_t)(const float *, long, long, const float *, long, float *, long, long, long, int);
 static const tile_t tiles[TILE_M + 1] = {NULL, tile1, tile2, tile3, tile4, tile5, tile6};
 
 /* B[k, n] lies at b[k * brs + n * bcs], so a transposed B is only packed differently. To one panel of 16 columns. */
@@ -60,7 +91,7 @@ static inline void pack(const float *b, long brs, long bcs, long k, long columns
 static inline void by_panel(const float *a, long ars, long acs, const float *panel, float *c, long crs, long m,
                             long columns, long k, int add) {
     for (long m0 = 0; m0 < m; m0 += TILE_M)
-        tiles[at_most(TILE_M, m - m0)](a + m0 * ars, ars, acs, panel, c + m0 * crs, crs, k, columns, add);
+        tiles[at_most(TILE_M, m - m0)](a + m0 * ars, ars, acs, panel, TILE_N, c + m0 * crs, crs, k, columns, add);
 }
 
 /* Panels of all of B, each of `deep` >= k rows; floats that they take. */
