@@ -12,6 +12,7 @@ RECIPE_VERSION = 3  # rises when the same recipe would give other numbers
 FROZEN_SHARE = 0.05  # of a run, at its end: the routing bias stays put
 LATE_SHARE = 0.67  # of a run, after which multi-token prediction weighs less: 10 of DeepSeek-V3's 14.8 T tokens
 MOST = 2**31  # steps, sequences or positions
+OptimizerName = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Recipe:
     steps: int
     batch: int  # sequences per step
     context: int  # tokens per sequence
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     schedule: Literal["wsd", "cosine"] = "wsd"
     weight_decay: float = 0.1  # on matrices only
     beta1: float = 0.9
