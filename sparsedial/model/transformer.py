@@ -250,7 +250,7 @@ class Transformer(nn.Module):
 
     def _check_range(self, ids: Tensor) -> None:
         if ids.is_cuda:
-            return
+            return  # the number would have to be waited for
         least, most = ids.aminmax()
         if int(least) < 0 or int(most) >= self.shape.vocab_size:
             raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")

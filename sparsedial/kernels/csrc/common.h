@@ -22,7 +22,9 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 #define NEIGHBOURS(v) SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6)
 
 /* Hides where a value comes from: a compiler would load it anew for every use, or take an addition off again. */
-#ifdef __AVX2__
+#ifdef __AVX512F__
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(__AVX2__)
 #define IN_REGISTER(v) __asm__("" : "+x"(v))
 #else
 #define IN_REGISTER(v)

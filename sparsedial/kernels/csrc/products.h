@@ -5,22 +5,47 @@
 #define TILE_N 16
 #define TILE_M 6
 
-static inline void put(float *out, vec left, vec right, long columns, int add) {
+/* Sixteen columns: one register where the processor has such, else two. */
+#ifdef __AVX512F__
+typedef float wide __attribute__((vector_size(4 * TILE_N)));
+static inline wide no_columns(void) { return (wide){0}; }
+static inline wide load_columns(const float *p) { wide v; memcpy(&v, p, sizeof v); return v; }
+static inline wide load_once(const float *p) { wide v = load_columns(p); IN_REGISTER(v); return v; }
+static inline wide plus_times(wide sum, float s, wide b) { return sum + s * b; }
+static inline wide plus(wide a, wide b) { return a + b; }
+static inline void store_columns(float *p, wide v) { memcpy(p, &v, sizeof v); }
+#else
+typedef struct { vec left, right; } wide;
+static inline wide no_columns(void) { return (wide){splat(0.0f), splat(0.0f)}; }
+static inline wide load_columns(const float *p) { return (wide){load(p), load(p + LANES)}; }
+static inline wide load_once(const float *p) {
+    vec left = load(p), right = load(p + LANES);
+    IN_REGISTER(left);
+    IN_REGISTER(right);
+    return (wide){left, right};
+}
+static inline wide plus_times(wide sum, float s, wide b) {
+    vec times = splat(s);
+    return (wide){sum.left + times * b.left, sum.right + times * b.right};
+}
+static inline wide plus(wide a, wide b) { return (wide){a.left + b.left, a.right + b.right}; }
+static inline void store_columns(float *p, wide v) { store(p, v.left); store(p + LANES, v.right); }
+#endif
+
+static inline void put(float *out, wide sums, long columns, int add) {
     if (columns == TILE_N) {
-        store(out, add ? load(out) + left : left);
-        store(out + LANES, add ? load(out + LANES) + right : right);
+        store_columns(out, add ? plus(sums, load_columns(out)) : sums);
         return;
     }
-    float sums[TILE_N];
-    store(sums, left);
-    store(sums + LANES, right);
-    for (long j = 0; j < columns; j++) out[j] = add ? out[j] + sums[j] : sums[j];
+    float parts[TILE_N];
+    store_columns(parts, sums);
+    for (long j = 0; j < columns; j++) out[j] = add ? out[j] + parts[j] : parts[j];
 }
 
 /* Written out by macros: sums held in an array would be kept in memory. */
-#define START(i) vec left##i = splat(0.0f), right##i = splat(0.0f); const float *a##i = a + i * ars;
-#define TIMES(i) { vec s = splat(a##i[k * acs]); left##i += s * b0; right##i += s * b1; }
-#define FINISH(i) put(c + i * crs, left##i, right##i, columns, add);
+#define START(i) wide sum##i = no_columns(); const float *a##i = a + i * ars;
+#define TIMES(i) sum##i = plus_times(sum##i, a##i[k * acs], b_row);
+#define FINISH(i) put(c + i * crs, sum##i, columns, add);
 #define ROWS1(X) X(0)
 #define ROWS2(X) X(0) X(1)
 #define ROWS3(X) ROWS2(X) X(2)
@@ -32,9 +57,7 @@ static inline void put(float *out, vec left, vec right, long columns, int add) {
                         long k_count, long columns, int add) {                                                         \
         ROWS##n(START)                                                                                                 \
         for (long k = 0; k < k_count; k++) {                                                                           \
-            vec b0 = load(b + k * brs), b1 = load(b + k * brs + LANES);                                                \
-            IN_REGISTER(b0);                                                                                           \
-            IN_REGISTER(b1);                                                                                           \
+            wide b_row = load_once(b + k * brs);                                                                       \
             ROWS##n(TIMES)                                                                                             \
         }                                                                                                              \
         ROWS##n(FINISH)                                                                                                \
