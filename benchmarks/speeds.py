@@ -86,16 +86,21 @@ def _layers(record: dict[str, Any]) -> list[Row]:
 def _decoding(record: dict[str, Any]) -> list[Row]:
     rows = []
     for model in record["models"]:
-        for group in model["groups"]:
-            what = f"decoding: {model['name']}, {group['what'].split(',')[0]}, {group['threads']} threads"
-            if group["threads"] != 2:
-                continue
-            share = next(row["share_of_bandwidth"] for row in group["rows"] if row["name"] == "sparsedial")
-            rows.append((what, "`transformers` generate", _faster(group["speed_against_transformers"]), "≥ 4"))
-            if group["speed_against_llama_cpp"]:
-                rows.append((what, "llama.cpp, F32", _faster(group["speed_against_llama_cpp"]), "≥ 1"))
+        groups = {(group["batch"], group["threads"]): group for group in model["groups"]}
+        for batch in sorted({batch for batch, _ in groups}):
+            two, one = groups[batch, 2], groups[batch, 1]
+            what = f"decoding: {model['name']}, batch {batch}, 2 threads"
+            rows.append((what, "`transformers` generate", _both(two, one, "speed_against_transformers"), "≥ 4"))
+            if two["speed_against_llama_cpp"]:
+                rows.append((what, "llama.cpp, F32", _both(two, one, "speed_against_llama_cpp"), "≥ 1"))
+            share = next(row["share_of_bandwidth"] for row in two["rows"] if row["name"] == "sparsedial")
             rows.append((what, "reading its weights at the memory's bandwidth", f"{100 * share:.0f} %", "–"))
     return rows
+
+
+def _both(two: dict[str, Any], one: dict[str, Any], key: str) -> str:
+    """The speed on two threads, and that on one."""
+    return f"{_faster(two[key])}; on one thread {one[key]['value']:.2f}"
 
 
 def _planning() -> list[Row]:

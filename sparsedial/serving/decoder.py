@@ -40,7 +40,7 @@ class Decoder:
         if self._kernel is None or ids_BS.shape[1] > 1 or real_BS is not None:
             return self.model(ids_BS, cache=self.cache, real_BS=real_BS)[:, -1]
         self.model.place(ids_BS, self.cache)  # checks the ids and moves the cache on
-        return self._kernel.step(ids_BS[:, 0].contiguous(), self._starts_B)
+        return self._kernel.step(ids_BS[:, 0].long().contiguous(), self._starts_B)
 
 
 def compiles(model: Transformer) -> bool:
@@ -68,7 +68,9 @@ class _Kernel:
         attention = shape.d_model, shape.heads, shape.kv_heads, shape.head_dim
         self.threads = torch.get_num_threads()
         choices = max(shape.top_k, 1)
-        size = native.module.decode_scratch(sequences, *attention, width, choices, length, self.threads)
+        size = native.module.decode_scratch(
+            sequences, *attention, width, shape.experts, choices, length, self.threads
+        )
         self.scratch = torch.empty(size)
         self.logits_BV = torch.empty(sequences, shape.vocab_size)
         self.weights = addresses(self.table, model.embedding_VD, model.norm_D, model.table_VD)

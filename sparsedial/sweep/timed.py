@@ -26,7 +26,7 @@ def make_step(
     dtype = "bfloat16" if device == "cuda" else "float32"
     recipe = Recipe(learning_rate=1e-3, steps=10, batch=batch, context=context, dtype=dtype, optimizer=optimizer)
     model = initialise(shape, 0).to(device)
-    moves = make_optimizer(model, recipe)
+    moving = make_optimizer(model, recipe)
     generator = torch.Generator().manual_seed(0)
     ids_BS1 = torch.randint(shape.vocab_size, (batch, context + 1), generator=generator).to(device)
     parameters = list(model.parameters())
@@ -38,7 +38,7 @@ def make_step(
             total, _ = model.loss(ids_BS1, recipe.balance_weight, recipe.z_loss_weight)
         total.backward()
         clip_gradient(parameters, recipe.clip)  # reads a number back, and so waits for the device
-        moves.step()
+        moving.step()
         for layer in model.sparse_feed_forwards:
             layer.balance(recipe.balance_rate)
         if device == "cuda":

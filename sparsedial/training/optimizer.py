@@ -100,10 +100,10 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             pairs = zip(group["params"], group["widths"], strict=True)
             held = [(parameter, widths) for parameter, widths in pairs if parameter.grad is not None]
-            places = _places(tuple((parameter.shape, widths) for parameter, widths in held))
-            if len(places) >= 2 * threads and native.usable(*(parameter for parameter, _ in held)):
+            places, parallel = _places(tuple((parameter.shape, widths) for parameter, widths in held))
+            if parallel >= threads and native.usable(*(parameter for parameter, _ in held)):
                 self._step_compiled([parameter for parameter, _ in held], places, group, threads)
-            else:  # a few matrices, each by all threads
+            else:  # each matrix by all threads
                 for parameter, widths in held:
                     self._step_one(parameter, widths, group)
 
@@ -118,6 +118,8 @@ class Muon(torch.optim.Optimizer):
             group["weight_decay"],
             MUON_MOMENTUM,
             MUON_SCALE,
+            *NEWTON_SCHULZ,
+            NEWTON_SCHULZ_STEPS,
             threads,
         )
 
@@ -139,9 +141,10 @@ class Muon(torch.optim.Optimizer):
 
 
 @cache
-def _places(parameters: tuple[tuple[torch.Size, tuple[int, ...]], ...]) -> Tensor:
-    """Where the matrices of parameters lie, the largest first; a row tells a matrix's parameter, its first value there,
-    its rows and columns, and the length of a row of the parameter.
+def _places(parameters: tuple[tuple[torch.Size, tuple[int, ...]], ...]) -> tuple[Tensor, float]:
+    """Where the matrices of parameters lie, the costliest first, and how many threads that one leaves work for.
+
+    A row tells a matrix's parameter, its first value there, its rows and columns, and the length of a parameter's row.
     """
     places: list[list[int]] = []
     for index, (shape, widths) in enumerate(parameters):
@@ -149,7 +152,15 @@ def _places(parameters: tuple[tuple[torch.Size, tuple[int, ...]], ...]) -> Tenso
         for expert in range(math.prod(shape[:-2])):
             firsts = accumulate(widths, initial=expert * rows * length)
             places += [[index, first, rows, width, length] for first, width in zip(firsts, widths, strict=False)]
-    return torch.tensor(sorted(places, key=lambda place: -place[2] * place[3] * min(place[2:4])), dtype=torch.int64)
+    places.sort(key=_cost, reverse=True)
+    parallel = sum(map(_cost, places)) / _cost(places[0]) if places else 0.0
+    return torch.tensor(places, dtype=torch.int64), parallel
+
+
+def _cost(place: list[int]) -> int:
+    """Multiplications of a matrix's iteration, but for a factor."""
+    rows, columns = place[2:4]
+    return rows * columns * min(rows, columns)
 
 
 def orthogonal(x_MN: Tensor) -> Tensor:

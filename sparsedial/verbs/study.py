@@ -127,7 +127,7 @@ class StudySettings:
     )
     workers: int | None = field(
         default=None,
-        metadata={"metavar": "N", "help": "processes of one thread each [one per core; on a GPU one, more share it]"},
+        metadata={"metavar": "N", "help": "processes of one thread each [one per core, the most; on a GPU one]"},
     )
     device: str = field(default="auto", metadata={"metavar": "cpu|cuda", "help": "where to train"})
     out: Path = field(
@@ -202,6 +202,7 @@ def study(settings: StudySettings) -> dict[str, Any]:
     """
     if settings.status:
         return status(settings.out)
+    _check_workers(settings)
     began = time.monotonic()
     with lock(settings.out), listening() as listener:
         file = StudyFile(settings.out)
@@ -220,6 +221,15 @@ def study(settings: StudySettings) -> dict[str, Any]:
             with contextlib.suppress(UserError):
                 file.keep(elapsed_seconds=clock.elapsed)
         return result_of(file.record)
+
+
+def _check_workers(settings: StudySettings) -> None:
+    if pick_device(settings.device) == "cpu" and (settings.workers or 0) > usable_cores():
+        raise UserError(
+            f"study: --workers {settings.workers} would take turns on {usable_cores()} cores, and their seconds would"
+            " mean nothing",
+            hint="leave --workers out, or give fewer",
+        )
 
 
 def _inputs(settings: StudySettings, text_digest: str) -> dict[str, Any]:
@@ -249,13 +259,7 @@ def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, 
     from sparsedial.kernels import native
 
     device = pick_device(settings.device)
-    cores = max(1, usable_cores())
-    if device == "cpu" and (settings.workers or 0) > cores:
-        raise UserError(
-            f"study: --workers {settings.workers} would take turns on {cores} cores, and their seconds mean nothing",
-            hint=f"at most {cores}",
-        )
-    workers = settings.workers or (1 if device == "cuda" else cores)
+    workers = settings.workers or (1 if device == "cuda" else usable_cores())
     if frozen is None:
         draft = _draft(settings, text)
         if settings.time is not None or not settings.budgets:

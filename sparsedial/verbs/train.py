@@ -252,13 +252,13 @@ def _measured(job: Job) -> dict[str, Any]:
     from sparsedial.sweep.timed import make_step, peak_bytes
 
     shape, recipe = job.shape, job.recipe
-    run = recipe.batch, recipe.context, job.device, job.threads, recipe.optimizer
-    step = make_step(shape, *run)
+    asked = recipe.batch, recipe.context, job.device, job.threads, recipe.optimizer
+    step = make_step(shape, *asked)
     timing = measure_in_turn({"step": step}, rounds=2, round_seconds=1.0)["step"]
     power = meter(job.device, job.threads)
     seconds = timing.median_seconds * recipe.steps
     return {
-        "memory_bytes": peak_bytes(shape, *run),
+        "memory_bytes": peak_bytes(shape, *asked),
         "memory_source": "measured: ten steps of this model in a process of their own",
         "seconds": seconds,
         "joules": seconds * power.watts,

@@ -60,13 +60,13 @@ def test_compiled_decoding_gives_the_models_logits(shape, threads):
 
 
 @pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3, 16])
 @pytest.mark.parametrize("sequences", [1, 2, 3, 13])
 @torch.no_grad()
 def test_compiled_decoding_of_sizes_that_no_tile_fits(sequences, threads):
-    """Experts read by one row, by two, by some that lie apart, and split between threads; a dense layer first."""
+    """Experts read by one row, by two, by some that lie apart, and split between threads; first a wide dense layer."""
     shape = replace(
-        GROUPED, d_model=72, heads=3, kv_heads=1, head_dim=24, d_ff=150, dense_layers=1, experts=5, top_k=2,
+        GROUPED, d_model=72, heads=3, kv_heads=1, head_dim=24, d_ff=1100, dense_layers=1, experts=5, top_k=2,
         shared_experts=1, d_expert=84, vocab_size=61,
     )  # fmt: skip
     model = shaken(shape)
@@ -80,6 +80,24 @@ def test_compiled_decoding_of_sizes_that_no_tile_fits(sequences, threads):
         torch.testing.assert_close(decoder.read(ids[:, place : place + 1]), expected, atol=1e-5, rtol=1e-5)
     torch.set_num_threads(before)
     assert compiles(model)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@torch.no_grad()
+def test_a_sequence_that_is_no_number_harms_no_other(threads):
+    """Every expert's score is then not a number; the other sequences, and the memory beyond, stay what they are."""
+    shape = replace(GROUPED, experts=16, top_k=8, d_expert=8, d_ff=0, tied_embeddings=False)
+    model = shaken(shape)
+    model.embedding_VD[5] = float("nan")
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5], [7, 8, 9, 10]])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    decoder = Decoder(model, 3, 8)
+    decoder.read(ids[:, :3])
+    got = decoder.read(ids[:, 3:])
+    torch.set_num_threads(before)
+    assert got[1].isnan().all()
+    torch.testing.assert_close(got[::2], model(ids[::2])[:, -1], atol=1e-5, rtol=1e-5)
 
 
 def test_sequences_go_on_together_as_each_would_alone():

@@ -42,31 +42,49 @@ def test_compiled_adamw_equals_pytorchs(monkeypatch, threads):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def _muon(sizes: dict[tuple[int, ...], tuple[int, ...]]) -> tuple[list[torch.nn.Parameter], Muon]:
+    """Parameters of these sizes, whose matrices have these widths, and their optimizer."""
+    make = torch.Generator().manual_seed(1)
+    parameters = [torch.nn.Parameter(torch.randn(size, generator=make)) for size in sizes]
+    return parameters, Muon([{"params": parameters, "widths": list(sizes.values()), "weight_decay": 0.1}], RECIPE)
+
+
 @pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_compiled_muon_equals_its_twin(monkeypatch, threads):
-    """Odd sizes, matrices side by side, experts, weight decay, and a parameter without a gradient."""
-    make, before = torch.Generator().manual_seed(1), torch.get_num_threads()
-    sizes = [((7, 33), (16, 9, 8)), ((5, 24, 40), (20, 20)), ((48, 17), (17,)), ((2, 16, 16), (16,)), ((4, 1), (1,))]
-    both = []
-    values = [torch.randn(size, generator=make) for size, _ in sizes]
-    for _ in range(2):
-        parameters = [torch.nn.Parameter(value.clone()) for value in values]
-        group = {"params": parameters, "widths": [widths for _, widths in sizes], "weight_decay": 0.1}
-        both.append((parameters, Muon([group], RECIPE)))
+    """Odd sizes, two beyond a panel, matrices side by side, experts, weight decay, one without a gradient."""
+    sizes = {(7, 33): (16, 9, 8), (5, 24, 40): (20, 20), (300, 17): (17,), (20, 290): (290,), (2, 16, 16): (16,)}
+    sizes[(4, 1)] = (1,)
+    (mine, ours), (others, theirs) = _muon(sizes), _muon(sizes)
+    make, before = torch.Generator().manual_seed(2), torch.get_num_threads()
     torch.set_num_threads(threads)
-    for step in range(4):
-        for pair in zip(*(parameters for parameters, _ in both), strict=True):
-            gradient = torch.randn(pair[0].shape, generator=make)
-            for parameter in pair:
-                parameter.grad = gradient.clone() if step != 1 or gradient.shape != (2, 16, 16) else None
-        both[0][1].step()
+    for step in range(3):
+        held = [parameter.detach().clone() for parameter in mine]
+        for one, other in zip(mine, others, strict=True):
+            gradient = torch.randn(*one.shape[:-2], one.shape[-1], one.shape[-2], generator=make).mT  # not contiguous
+            one.grad = other.grad = None if step == 1 and one.shape == (2, 16, 16) else gradient
+            other.data.copy_(one.data)
+        with monkeypatch.context() as patch:
+            patch.setattr(Muon, "_step_one", None)
+            ours.step()
         with monkeypatch.context() as patch:
             patch.setattr(native, "module", None)
-            both[1][1].step()
+            theirs.step()
+        for one, other, start in zip(mine, others, held, strict=True):
+            torch.testing.assert_close(one - start, other - start, atol=2e-6, rtol=2e-3)
     torch.set_num_threads(before)
-    for mine, other in zip(*(parameters for parameters, _ in both), strict=True):
-        torch.testing.assert_close(mine, other, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+def test_a_matrix_that_outweighs_the_rest_is_shared_by_all_threads(monkeypatch):
+    parameters, optimizer = _muon({(64, 64): (64,), (3, 8, 8): (8,)})
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(Muon, "_step_compiled", None)
+    optimizer.step()
+    torch.set_num_threads(before)
 
 
 def test_gradients_are_clipped_to_the_norm():

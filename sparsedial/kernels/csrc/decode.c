@@ -1,8 +1,9 @@
 /* One token of every sequence through the whole model. Twin: Transformer.forward with a cache.
  *
  * What costs is reading weights, so each is read once in the order in which it lies, by rows. The threads share the
- * matrices of attention by columns and meet after each; the experts that are visited, and the shared ones, lie in a row of
- * which every thread takes an equal piece, sums its own outputs, and meets the others once.
+ * matrices of attention by columns and meet after each. The pairs of feed-forward matrices that a step needs (the
+ * experts visited and the shared ones, or a dense layer) stand in line; every thread takes an equal piece of that,
+ * sums its own outputs, and meets the others once.
  * B sequences, D d_model, H query heads, G of keys and values, C head_dim, Q = (H + 2G)*C, P cached positions,
  * E experts, K chosen, F width of an expert or dense layer, M of the shared experts. */
 #include "kernels.h"
@@ -14,7 +15,8 @@
 /* A layer's weights by address, in the order of the table's columns; 0 where it has none. */
 enum { ATTENTION_NORM, W_QKV, B_QKV, Q_NORM, K_NORM, W_OUT, FEED_FORWARD_NORM, ROUTER, BIAS, W_IN, W_DOWN, SHARED_IN,
        SHARED_DOWN, FIELDS };
-#define WEIGHT(field) ((const float *)(intptr_t)table[layer * FIELDS + field])
+#define WEIGHT_OF(layer, field) ((const float *)(intptr_t)table[(layer) * FIELDS + field])
+#define WEIGHT(field) WEIGHT_OF(layer, field)
 
 #define AT_ONCE 16  /* rows of a matrix that are multiplied while as many are fetched; measured: 8 and 32 are slower */
 #define ACROSS 2048 /* columns of those, so that all of them stay in the second cache */
@@ -55,10 +57,37 @@ static inline void fetch_lines(ahead_t *ahead, long count) {
     }
 }
 
+/* Tiles of one row and of two are wider than those of products.h, or each sum would wait for its own last product. */
+#define ONE_ROW (8 * LANES)
+#define TWO_ROWS (4 * LANES)
+#define FOUR(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
+#define EIGHT(X, i) FOUR(X, i) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
+#define BEGIN(i, v) vec sum##i##v = splat(0.0f);
+#define ADD_PRODUCT(i, v) sum##i##v += s##i * load(w + k * n + v * LANES);
+#define END(i, v) store(y##i + v * LANES, add ? load(y##i + v * LANES) + sum##i##v : sum##i##v);
+
+static void one_row(const float *x, const float *w, long n, float *y0, long depth, int add) {
+    EIGHT(BEGIN, 0)
+    for (long k = 0; k < depth; k++) {
+        vec s0 = splat(x[k]);
+        EIGHT(ADD_PRODUCT, 0)
+    }
+    EIGHT(END, 0)
+}
+
+static void two_rows(const float *x, long in_row, const float *w, long n, float *y0, float *y1, long depth, int add) {
+    FOUR(BEGIN, 0) FOUR(BEGIN, 1)
+    for (long k = 0; k < depth; k++) {
+        vec s0 = splat(x[k]), s1 = splat(x[in_row + k]);
+        FOUR(ADD_PRODUCT, 0) FOUR(ADD_PRODUCT, 1)
+    }
+    FOUR(END, 0) FOUR(END, 1)
+}
+
 /* Columns of the tile to be taken for some rows where so many columns are left. */
 static long tile_columns(long rows, long left) {
-    if (rows == 1 && left >= WIDE1) return WIDE1;
-    return rows == 2 && left >= WIDE2 ? WIDE2 : at_most(TILE_N, left);
+    if (rows == 1 && left >= ONE_ROW) return ONE_ROW;
+    return rows == 2 && left >= TWO_ROWS ? TWO_ROWS : at_most(TILE_N, left);
 }
 
 /* out[row] = or += in[row] W over some of W's rows and columns, for `count` rows that lie `in_row` and `out_row` apart.
@@ -78,24 +107,28 @@ static void stream(const float *in, long in_row, float *out, long out_row, long 
                                                  : (ahead_t){0};
             long lines = (ahead.rows * ahead.lines + strips - 1) / strips;
             for (long j = j0, columns; j < end; j += columns) {
-                const float *w = p.w + i * p.n + j;
-                long length = p.n;
+                const float *w = p.w + i * p.n + j, *x = in + i;
+                float *y = out + j;
+                long n = p.n;
+                int sum = add || i > p.rows.from;
                 columns = tile_columns(count, end - j);
                 fetch_lines(&ahead, lines * columns / TILE_N + 1);
-                if (columns > TILE_N) {
-                    (count == 1 ? wide1 : wide2)(in + i, in_row, w, length, out + j, out_row, deep,
-                                                 add || i > p.rows.from);
+                if (columns == ONE_ROW) {
+                    one_row(x, w, n, y, deep, sum);
+                    continue;
+                }
+                if (columns == TWO_ROWS) {
+                    two_rows(x, in_row, w, n, y, y + out_row, deep, sum);
                     continue;
                 }
                 if (columns < TILE_N) {
-                    pack(w, p.n, 1, deep, columns, tail);
+                    pack(w, n, 1, deep, columns, tail);
                     w = tail;
-                    length = TILE_N;
+                    n = TILE_N;
                 }
                 for (long group = 0; group < groups; group++) {
                     long row = count * group / groups, some = count * (group + 1) / groups - row;
-                    tiles[some](in + row * in_row + i, in_row, 1, w, length, out + row * out_row + j, out_row, deep,
-                                columns, add || i > p.rows.from);
+                    tiles[some](x + row * in_row, in_row, 1, w, n, y + row * out_row, out_row, deep, columns, sum);
                 }
             }
         }
@@ -119,7 +152,7 @@ static void attend_one(const float *q, const float *keys, const float *values, l
 }
 
 typedef struct {
-    long b, d, heads, kv_heads, c, q;
+    long b, d, heads, kv_heads, c, q, e;
     float eps;
 } sizes_t;
 
@@ -157,13 +190,12 @@ static void one_head(const sizes_t *s, const float *row, const float *q_norm, co
 /* A row of one layer's experts: of which sequence, to which expert, with which gate. */
 typedef struct { long sequence, expert; float gate; } visit_t;
 
-/* Every sequence's choices, sorted by expert so that each expert is read once. */
-static void route_all(const float *normed, const float *router, const float *bias, visit_t *visits, long b, long d,
-                      const routing_t *r) {
+/* Every sequence's choices, sorted by expert so that each expert is read once; logits [B, whole vectors of E]. */
+static void route_all(const float *normed, const float *router, const float *bias, float *logits, visit_t *visits,
+                      long b, long d, const routing_t *r) {
     long e = r->experts, wide = whole(e, LANES), k = r->top_k, count = 0;
-    float logits[b * wide], scores[wide], values[wide], kept[wide], gates[k], normaliser, total, picked;
+    float scores[wide], values[wide], kept[wide], gates[k], normaliser, total, picked;
     int32_t chosen[k];
-    memset(logits, 0, sizeof logits);
     memset(kept, 0, sizeof kept);
     stream(normed, d, logits, wide, b, (piece_t){router, e, {0, d}, {0, e}}, 0, NULL);
     for (long row = 0; row < b; row++) {
@@ -180,7 +212,7 @@ static void route_all(const float *normed, const float *router, const float *bia
 /* A pair of feed-forward matrices (an expert, the shared ones, a dense layer) and its rows: `count` from `first`. */
 typedef struct { const float *w_in, *w_down; long width, first, count; } pair_t;
 
-#define READING 6 /* what it costs to read a weight, in rows that are multiplied by it */
+#define READING 6 /* what reading a weight costs, in rows that are multiplied by it; with 3 to 40 threads wait as long */
 
 static long cost_of_column(const pair_t *pair) { return READING + pair->count; }
 
@@ -231,7 +263,9 @@ static long shared_floats(const sizes_t *s, long width, long k) {
     return s->b * (s->d + s->q + s->heads * s->c + 3 * (k + 1) * width);
 }
 
-static long own_floats(const sizes_t *s, long length) { return whole(4 * s->b * s->d + whole(length, LANES), 16); }
+static long own_floats(const sizes_t *s, long length) {
+    return whole(s->b * (4 * s->d + whole(s->e, LANES)) + whole(length, LANES), 16);
+}
 
 /* Four words' logits of one sequence or two: as many sums at once, since each waits for its own last product. */
 static inline __attribute__((always_inline)) void four_dots(const float *x, const float *w, float *out, long d, long v,
@@ -254,8 +288,9 @@ static inline __attribute__((always_inline)) void four_dots(const float *x, cons
         }
 }
 
-long decode_scratch(long b, long d, long heads, long kv_heads, long c, long width, long k, long length, int threads) {
-    sizes_t s = {b, d, heads, kv_heads, c, (heads + 2 * kv_heads) * c, 0};
+long decode_scratch(long b, long d, long heads, long kv_heads, long c, long width, long e, long k, long length,
+                    int threads) {
+    sizes_t s = {b, d, heads, kv_heads, c, (heads + 2 * kv_heads) * c, e, 0};
     return shared_floats(&s, width, k) + threads * own_floats(&s, length) + 16;
 }
 
@@ -268,14 +303,15 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
             long window, long full_layers, int whole_norm, int sigmoid, int normalize, float scaling, float eps,
             int threads) {
     routing_t routing = {e, k, sigmoid, normalize, scaling, 0, 0};
-    sizes_t s = {b, d, heads, kv_heads, c, (heads + 2 * kv_heads) * c, eps};
+    sizes_t s = {b, d, heads, kv_heads, c, (heads + 2 * kv_heads) * c, e, eps};
     long rows = b * (k + 1); /* of the chosen experts, and of the shared ones or a dense layer */
     float *x = scratch, *qkv = x + b * d, *mixed = qkv + b * s.q, *h = mixed + b * heads * c, *a = h + rows * 2 * width;
     for (long row = 0; row < b; row++) memcpy(x + row * d, embedding + ids[row] * d, sizeof(float) * d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         float *owned = scratch + shared_floats(&s, width, k), *sums = owned + thread() * own_floats(&s, length);
-        float *normed = sums + b * d, *some = normed + b * d, *scores = some + 2 * b * d;
+        float *normed = sums + b * d, *some = normed + b * d;
+        float *routed = some + 2 * b * d, *scores = routed + b * whole(e, LANES);
         visit_t visits[rows];
         pair_t pairs[rows];
         range_t columns = mine(d, threads), projected = mine(s.q, threads);
@@ -303,7 +339,7 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
                 norm_row(x + row * d, WEIGHT(FEED_FORWARD_NORM), normed + row * d, d, eps);
             long used = 0, count = 0, total = 0;
             if (WEIGHT(ROUTER)) {
-                route_all(normed, WEIGHT(ROUTER), WEIGHT(BIAS), visits, b, d, &routing);
+                route_all(normed, WEIGHT(ROUTER), WEIGHT(BIAS), routed, visits, b, d, &routing);
                 for (; used < b * k; used++) {
                     long expert = visits[used].expert;
                     if (!used || expert != visits[used - 1].expert)
@@ -319,7 +355,7 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
             for (long i = 0; i < count; i++) total += pairs[i].width * cost_of_column(&pairs[i]);
             piece_t following = {0}; /* what this thread reads after its last pair */
             if (layer + 1 < layers)
-                following = (piece_t){(const float *)(intptr_t)table[(layer + 1) * FIELDS + W_QKV], s.q, {0, d}, projected};
+                following = (piece_t){WEIGHT_OF(layer + 1, W_QKV), s.q, {0, d}, projected};
             long from = total * thread() / threads, to = total * (thread() + 1) / threads;
             memset(sums, 0, sizeof(float) * b * d);
             for (const pair_t *pair = pairs; pair < pairs + count; pair++) {

@@ -46,7 +46,8 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
 int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
                  float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads);
 
-long decode_scratch(long b, long d, long heads, long kv_heads, long c, long width, long k, long length, int threads);
+long decode_scratch(long b, long d, long heads, long kv_heads, long c, long width, long e, long k, long length,
+                    int threads);
 void decode(const int64_t *table, const float *embedding, const float *norm, const float *unembedding,
             const float *cosine, const float *sine, float *keys, float *values, const int64_t *ids,
             const int64_t *starts, float *logits, float *scratch, long layers, long b, long length, long position,
@@ -59,6 +60,7 @@ void adamw(const int64_t *parameters, const int64_t *gradients, const int64_t *f
            const int64_t *sizes, long count, float rate, float beta1, float beta2, float epsilon, float decay,
            float correction1, float correction2, int threads);
 void muon(const int64_t *parameters, const int64_t *gradients, const int64_t *momenta, const int64_t *places,
-          long count, float rate, float decay, float momentum, float scale, int threads);
+          long count, float rate, float decay, float momentum, float scale, float first, float third, float fifth,
+          int iterations, int threads);
 
 #pragma GCC visibility pop

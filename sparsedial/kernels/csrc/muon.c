@@ -4,9 +4,6 @@
 #include "kernels.h"
 #include "products.h"
 
-#define ITERATIONS 5
-static const float A = 3.4445f, B = -4.7750f, C = 2.0315f; /* fast, not exact: singular values end up in 0.7 to 1.2 */
-
 /* Where a matrix lies: rows of WIDTH values, LENGTH apart. */
 enum { PARAMETER, FIRST, HEIGHT, WIDTH, LENGTH, PLACE };
 
@@ -33,21 +30,22 @@ static void symmetric(const float *a, long ars, long acs, const float *b, float 
         for (long j = 0; j < i; j++) c[i * row + j] = c[j * row + i];
 }
 
-/* Newton and Schulz's iteration on x, which is scaled to a norm of one first; x points to the result. */
-static void orthogonalise(tall_t *t) {
+/* Newton and Schulz's iteration, by an odd polynomial of the fifth degree, on x, which is scaled to a norm of one
+ * first; x points to the result. */
+static void orthogonalise(tall_t *t, float first, float third, float fifth, int iterations) {
     long n = t->n, m = t->m, row = t->row;
     float squares = 0;
     for (long i = 0; i < n; i++) squares += dot(t->x + i * row, t->x + i * row, m);
     float shrink = 1.0f / (sqrtf(squares) + 1e-7f);
     for (long i = 0; i < n; i++)
         for (long j = 0; j < m; j++) t->x[i * row + j] *= shrink;
-    for (int iteration = 0; iteration < ITERATIONS; iteration++) {
+    for (int iteration = 0; iteration < iterations; iteration++) {
         symmetric(t->x, 1, row, t->x, t->square, m, n, row);
         symmetric(t->square, row, 1, t->square, t->polynomial, m, m, row);
         for (long i = 0; i < m; i++) {
             float *restrict p = t->polynomial + i * row, *restrict s = t->square + i * row;
-            for (long j = 0; j < m; j++) p[j] = B * s[j] + C * p[j];
-            p[i] += A;
+            for (long j = 0; j < m; j++) p[j] = third * s[j] + fifth * p[j];
+            p[i] += first;
         }
         product(t->x, row, 1, t->polynomial, row, 1, t->other, row, n, m, m, 0);
         float *swap = t->x;
@@ -59,7 +57,8 @@ static void orthogonalise(tall_t *t) {
 /* One step of `count` matrices by their places in the parameters [count, PLACE]; an update's root mean square is about
  * rate * scale. */
 void muon(const int64_t *parameters, const int64_t *gradients, const int64_t *momenta, const int64_t *places,
-          long count, float rate, float decay, float momentum, float scale, int threads) {
+          long count, float rate, float decay, float momentum, float scale, float first, float third, float fifth,
+          int iterations, int threads) {
     tall_t t;
     long most = 0;
     for (long i = 0; i < count; i++) {
@@ -84,7 +83,7 @@ void muon(const int64_t *parameters, const int64_t *gradients, const int64_t *mo
                     *old += (1.0f - momentum) * (value - *old);
                     t.x[row * down + j * across] = value + momentum * (*old - value); /* Nesterov's */
                 }
-            orthogonalise(&t);
+            orthogonalise(&t, first, third, fifth, iterations);
             float keep = 1.0f - rate * decay, step = rate * scale * sqrtf((float)t.n);
             for (long row = 0; row < height; row++)
                 for (long j = 0; j < width; j++)

@@ -7,32 +7,32 @@
 
 /* Sixteen columns: one register where the processor has such, else two. */
 #ifdef __AVX512F__
-typedef float wide __attribute__((vector_size(4 * TILE_N)));
-static inline wide no_columns(void) { return (wide){0}; }
-static inline wide load_columns(const float *p) { wide v; memcpy(&v, p, sizeof v); return v; }
-static inline wide load_once(const float *p) { wide v = load_columns(p); IN_REGISTER(v); return v; }
-static inline wide plus_times(wide sum, float s, wide b) { return sum + s * b; }
-static inline wide plus(wide a, wide b) { return a + b; }
-static inline void store_columns(float *p, wide v) { memcpy(p, &v, sizeof v); }
+typedef float columns_t __attribute__((vector_size(4 * TILE_N)));
+static inline columns_t no_columns(void) { return (columns_t){0}; }
+static inline columns_t load_columns(const float *p) { columns_t v; memcpy(&v, p, sizeof v); return v; }
+static inline columns_t load_once(const float *p) { columns_t v = load_columns(p); IN_REGISTER(v); return v; }
+static inline columns_t plus_times(columns_t sum, float s, columns_t b) { return sum + s * b; }
+static inline columns_t plus(columns_t a, columns_t b) { return a + b; }
+static inline void store_columns(float *p, columns_t v) { memcpy(p, &v, sizeof v); }
 #else
-typedef struct { vec left, right; } wide;
-static inline wide no_columns(void) { return (wide){splat(0.0f), splat(0.0f)}; }
-static inline wide load_columns(const float *p) { return (wide){load(p), load(p + LANES)}; }
-static inline wide load_once(const float *p) {
+typedef struct { vec left, right; } columns_t;
+static inline columns_t no_columns(void) { return (columns_t){splat(0.0f), splat(0.0f)}; }
+static inline columns_t load_columns(const float *p) { return (columns_t){load(p), load(p + LANES)}; }
+static inline columns_t load_once(const float *p) {
     vec left = load(p), right = load(p + LANES);
     IN_REGISTER(left);
     IN_REGISTER(right);
-    return (wide){left, right};
+    return (columns_t){left, right};
 }
-static inline wide plus_times(wide sum, float s, wide b) {
+static inline columns_t plus_times(columns_t sum, float s, columns_t b) {
     vec times = splat(s);
-    return (wide){sum.left + times * b.left, sum.right + times * b.right};
+    return (columns_t){sum.left + times * b.left, sum.right + times * b.right};
 }
-static inline wide plus(wide a, wide b) { return (wide){a.left + b.left, a.right + b.right}; }
-static inline void store_columns(float *p, wide v) { store(p, v.left); store(p + LANES, v.right); }
+static inline columns_t plus(columns_t a, columns_t b) { return (columns_t){a.left + b.left, a.right + b.right}; }
+static inline void store_columns(float *p, columns_t v) { store(p, v.left); store(p + LANES, v.right); }
 #endif
 
-static inline void put(float *out, wide sums, long columns, int add) {
+static inline void put(float *out, columns_t sums, long columns, int add) {
     if (columns == TILE_N) {
         store_columns(out, add ? plus(sums, load_columns(out)) : sums);
         return;
@@ -43,7 +43,7 @@ static inline void put(float *out, wide sums, long columns, int add) {
 }
 
 /* Written out by macros: sums held in an array would be kept in memory. */
-#define START(i) wide sum##i = no_columns(); const float *a##i = a + i * ars;
+#define START(i) columns_t sum##i = no_columns(); const float *a##i = a + i * ars;
 #define TIMES(i) sum##i = plus_times(sum##i, a##i[k * acs], b_row);
 #define FINISH(i) put(c + i * crs, sum##i, columns, add);
 #define ROWS1(X) X(0)
@@ -57,41 +57,12 @@ static inline void put(float *out, wide sums, long columns, int add) {
                         long k_count, long columns, int add) {                                                         \
         ROWS##n(START)                                                                                                 \
         for (long k = 0; k < k_count; k++) {                                                                           \
-            wide b_row = load_once(b + k * brs);                                                                       \
+            columns_t b_row = load_once(b + k * brs);                                                                  \
             ROWS##n(TIMES)                                                                                             \
         }                                                                                                              \
         ROWS##n(FINISH)                                                                                                \
     }
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
-
-/* Tiles of one row and of two are wider, or each sum would wait for its own last product. */
-#define WIDE1 64
-#define WIDE2 32
-#define VECS4(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
-#define VECS8(X, i) VECS4(X, i) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
-#define START_WIDE(i, v) vec sum##i##v = splat(0.0f);
-#define TIMES_WIDE(i, v) sum##i##v += s##i * load(b + k * brs + v * LANES);
-#define FINISH_WIDE(i, v)                                                                                              \
-    store(c + i * crs + v * LANES, add ? load(c + i * crs + v * LANES) + sum##i##v : sum##i##v);
-
-static void wide1(const float *a, long ars, const float *b, long brs, float *c, long crs, long k_count, int add) {
-    (void)ars;
-    VECS8(START_WIDE, 0)
-    for (long k = 0; k < k_count; k++) {
-        vec s0 = splat(a[k]);
-        VECS8(TIMES_WIDE, 0)
-    }
-    VECS8(FINISH_WIDE, 0)
-}
-
-static void wide2(const float *a, long ars, const float *b, long brs, float *c, long crs, long k_count, int add) {
-    VECS4(START_WIDE, 0) VECS4(START_WIDE, 1)
-    for (long k = 0; k < k_count; k++) {
-        vec s0 = splat(a[k]), s1 = splat(a[ars + k]);
-        VECS4(TIMES_WIDE, 0) VECS4(TIMES_WIDE, 1)
-    }
-    VECS4(FINISH_WIDE, 0) VECS4(FINISH_WIDE, 1)
-}
 
 typedef void (*tile_t)(const float *, long, long, const float *, long, float *, long, long, long, int);
 static const tile_t tiles[TILE_M + 1] = {NULL, tile1, tile2, tile3, tile4, tile5, tile6};

@@ -2,6 +2,7 @@
  * E experts, K chosen; `sigmoid` or softmax scores. */
 #pragma once
 #include "common.h"
+#include <float.h>
 
 typedef struct {
     long experts, top_k;
@@ -65,6 +66,7 @@ static inline void choose_row(const float *scores, const float *bias, int32_t *m
     long e = r->experts;
     memcpy(values, scores, sizeof(float) * e);
     if (bias) axpy(values, bias, 1.0f, e);
+    for (long i = 0; i < e; i++) values[i] = values[i] == values[i] ? values[i] : -FLT_MAX; /* or one is picked twice */
     for (long i = e; i < whole(e, LANES); i++) values[i] = -INFINITY;
     pick(values, mine, e, r->top_k);
     float sum = 1e-20f;
