@@ -68,9 +68,7 @@ class _Kernel:
         attention = shape.d_model, shape.heads, shape.kv_heads, shape.head_dim
         self.threads = torch.get_num_threads()
         choices = max(shape.top_k, 1)
-        size = native.module.decode_scratch(
-            sequences, *attention, width, shape.experts, choices, length, self.threads
-        )
+        size = native.module.decode_scratch(sequences, *attention, width, shape.experts, choices, length, self.threads)
         self.scratch = torch.empty(size)
         self.logits_BV = torch.empty(sequences, shape.vocab_size)
         self.weights = addresses(self.table, model.embedding_VD, model.norm_D, model.table_VD)
