@@ -19,6 +19,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def _sparsities(band: Sequence[float]) -> str:
+    """From where to where, or the only one."""
+    low, high = (f"{end:.4g}" for end in band)
+    return f"{low} alone" if low == high else f"{low} to {high}"
+
+
 def _errors(record: dict[str, Any]) -> str:
     return (
         f"{_percent(record['median_relative_error'])} in the median, {_percent(record['max_relative_error'])} at worst"
@@ -110,9 +116,7 @@ def _law_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("law", f"{law['form']}; held-out budget predicted within {_errors(held)}"))
     band = result["near_optimal"]["sparsity"]
     if band:
-        rows.append(
-            ("near-optimal", f"sparsity {band[0]:.4g} to {band[1]:.4g} (within 0.5 % of the best predicted loss)")
-        )
+        rows.append(("near-optimal", f"sparsity {_sparsities(band)} (within 0.5 % of the best predicted loss)"))
     rows += [("bound", bound) for bound in result["binding_constraints"]]
     return rows
 
@@ -251,7 +255,7 @@ def plan_table(result: dict[str, Any]) -> str:
     )
     band = result["near_optimal"]
     spans = [
-        f"sparsity {band['sparsity'][0]:.4g} to {band['sparsity'][1]:.4g}",
+        f"sparsity {_sparsities(band['sparsity'])}",
         *(
             f"{human_count(band[name][0])} to {human_count(band[name][1])} {words}"
             for name, words in (("total_parameters", "parameters"), ("tokens", "tokens"))

@@ -121,8 +121,7 @@ class Progress:
         """Share, time left, cells ended, rate and energy of all that runs, as far as each is known."""
         parts = []
         if self._total_seconds > 0:
-            left = max(self._total_seconds - self._done_seconds, 0.0)
-            parts += [f"{self._share:4.0%}", f"{human_seconds(max(round(left), 1))} left"]
+            parts += [f"{self._share:4.0%}", _left(self._total_seconds - self._done_seconds)]
         if self._ended:
             parts.append(f"{self._ended} done")
         rates = [cell.tokens_per_second for cell in self._cells.values() if cell.tokens_per_second]
@@ -154,6 +153,11 @@ class Progress:
         whole.add_column(no_wrap=True, overflow="ellipsis")
         whole.add_row(ProgressBar(total=1.0, completed=self._share, width=16), Text("  ".join(self._whole())))
         return Group(cells, whole)
+
+
+def _left(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{human_seconds(whole)} left" if whole > 0 else f"{human_seconds(-whole)} longer than expected"
 
 
 def _columns(cell: _Cell) -> list[str]:

@@ -34,6 +34,15 @@ def test_away_from_a_terminal_lines_are_plain_and_few() -> None:
     assert "2 min 50 s left" in lines[1]
 
 
+def test_work_that_takes_longer_than_expected_says_so() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream, clock=clock) as progress:
+        progress.total(200, 180)
+        clock.now = PLAIN_SECONDS
+        progress.cell("a", "dense, width 48", 1, 9)
+    assert "[100%, 20 s longer than expected]" in stream.getvalue()
+
+
 def test_a_cell_that_ended_leaves_its_text_and_its_line() -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(stream, clock=clock) as progress:
