@@ -11,11 +11,9 @@ F d_expert, H = 2F (gate half first), P places in sorted order, B blocks of plac
 # (a kernel called from a kernel never returns to Python, and so Triton types it)
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,36 +22,15 @@ import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sparsedial.errors import UserError
+from sparsedial.kernels import triton_tiles
 from sparsedial.kernels.sparse import torch_grouped
-from sparsedial.store import write_atomically
+from sparsedial.kernels.triton_tiles import Choice, Tiles, Tuned
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """Sizes of a kernel's blocks: rows, columns, depth; and how a GPU runs them."""
-
-    rows: int = 64
-    columns: int = 64
-    depth: int = 32
-    warps: int = 4
-    stages: int = 3
-
-
-CANDIDATES = tuple(
-    Tiles(rows, columns, depth, warps, stages)
-    for rows, columns, depth, warps, stages in (
-        (64, 64, 32, 4, 3),
-        (64, 128, 32, 4, 3),
-        (128, 64, 32, 4, 3),
-        (128, 128, 32, 4, 4),
-        (128, 128, 64, 8, 3),
-        (128, 256, 64, 8, 3),
-        (64, 256, 64, 8, 3),
-    )
-)
+GROUP = 8  # blocks of rows that take the same columns one after the other
+SMALL_FLOPS = 1e10  # of a layer, forward and backward, below which launches take longer than arithmetic
 
 
 @dataclass(frozen=True)
@@ -91,24 +68,36 @@ def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int) -> Plan:
 
 @triton.jit
 def _places(start, end, size: tl.constexpr):
-    """Places of a block, and which of them are the block's own."""
+    """Places of a block, and which of them are its own; those beyond repeat its last, so that reading needs no mask."""
     place = start + tl.arange(0, size)
-    return place, place < end
+    return tl.minimum(place, end - 1), place < end
+
+
+@triton.jit
+def _blocks_of(columns_size, COLUMNS: tl.constexpr, GROUP: tl.constexpr):
+    """A program's block of rows and of columns: GROUP blocks of rows take the same columns before the next ones, so
+    that both those rows and the expert's weights are read from the cache that all processors share.
+    """
+    column_blocks = tl.cdiv(columns_size, COLUMNS)
+    program, blocks = tl.program_id(0), tl.num_programs(0) // column_blocks
+    first = program // (GROUP * column_blocks) * GROUP
+    inside, rows = program % (GROUP * column_blocks), tl.minimum(blocks - first, GROUP)
+    return first + inside % rows, inside // rows
 
 
 @triton.jit
 def _up_kernel(
     x, w_in, h, a, row_of_place, start_of_block, expert_of_block, ends,
     top_k, d_model, width,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """h = x[token] W_in and a = silu(gate) * up, both by place: one block of rows and of F columns."""
-    block, column_block = tl.program_id(0), tl.program_id(1)
+    block, column_block = _blocks_of(width, COLUMNS, GROUP)
     expert = tl.load(expert_of_block + block)
     if expert < 0:
         return
     place, own = _places(tl.load(start_of_block + block), tl.load(ends + expert), ROWS)
-    token = tl.load(row_of_place + place, mask=own, other=0) // top_k
+    token = (tl.load(row_of_place + place) // top_k).to(tl.int64)
     column = column_block * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < width
     gate = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
@@ -117,7 +106,7 @@ def _up_kernel(
     for first in range(0, d_model, DEPTH):
         depth = first + tl.arange(0, DEPTH)
         deep = depth < d_model
-        rows = tl.load(x + token[:, None] * d_model + depth[None, :], mask=own[:, None] & deep[None, :], other=0.0)
+        rows = tl.load(x + token[:, None] * d_model + depth[None, :], mask=deep[None, :], other=0.0)
         place_of = matrix + depth[:, None] * 2 * width + column[None, :]
         known = deep[:, None] & inside[None, :]
         gate = tl.dot(rows, tl.load(place_of, mask=known, other=0.0), gate)
@@ -134,15 +123,14 @@ def _up_kernel(
 def _rows_kernel(
     x, w, gates, y, row_of_place, start_of_block, expert_of_block, ends,
     depth_size, columns_size, w_depth_stride, w_column_stride,
-    GATED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    GATED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """y[row] = x[place] W, times the row's gate where GATED: one block of rows and of columns."""
-    block, column_block = tl.program_id(0), tl.program_id(1)
+    block, column_block = _blocks_of(columns_size, COLUMNS, GROUP)
     expert = tl.load(expert_of_block + block)
     if expert < 0:
         return
     place, own = _places(tl.load(start_of_block + block), tl.load(ends + expert), ROWS)
-    row = tl.load(row_of_place + place, mask=own, other=0)
     column = column_block * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < columns_size
     total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
@@ -150,16 +138,15 @@ def _rows_kernel(
     for first in range(0, depth_size, DEPTH):
         depth = first + tl.arange(0, DEPTH)
         deep = depth < depth_size
-        values = tl.load(
-            x + place[:, None].to(tl.int64) * depth_size + depth[None, :], mask=own[:, None] & deep[None, :], other=0.0
-        )
+        values = tl.load(x + place[:, None].to(tl.int64) * depth_size + depth[None, :], mask=deep[None, :], other=0.0)
         weights = tl.load(
             matrix + depth[:, None] * w_depth_stride + column[None, :] * w_column_stride,
             mask=deep[:, None] & inside[None, :], other=0.0,
         )  # fmt: skip
         total = tl.dot(values, weights, total)
+    row = tl.load(row_of_place + place)
     if GATED:
-        total *= tl.load(gates + row, mask=own, other=0.0).to(tl.float32)[:, None]
+        total *= tl.load(gates + row).to(tl.float32)[:, None]
     tl.store(
         y + row[:, None].to(tl.int64) * columns_size + column[None, :], total.to(y.dtype.element_ty),
         mask=own[:, None] & inside[None, :],
@@ -167,19 +154,39 @@ def _rows_kernel(
 
 
 @triton.jit
+def _swiglu_backward(da, weight, h, dh, a, place, column, own, width):
+    """From the gradient of rows' activations to that of h, and the gated activations; gives the gates' own gradient.
+
+    Half of a block's columns at a time: with all of them an H100 has to keep registers in memory.
+    """
+    known = own[:, None] & (column < width)[None, :]
+    at = place[:, None].to(tl.int64) * 2 * width + column[None, :]
+    gate_in = tl.load(h + at, mask=known, other=0.0).to(tl.float32)
+    up = tl.load(h + at + width, mask=known, other=0.0).to(tl.float32)
+    sigmoid = tl.sigmoid(gate_in)
+    silu = gate_in * sigmoid
+    share = tl.sum(da * silu * up, axis=1)
+    da *= weight[:, None]
+    tl.store(dh + at, (da * up * sigmoid * (1 + gate_in * (1 - sigmoid))).to(dh.dtype.element_ty), mask=known)
+    tl.store(dh + at + width, (da * silu).to(dh.dtype.element_ty), mask=known)
+    out = place[:, None].to(tl.int64) * width + column[None, :]
+    tl.store(a + out, (silu * up * weight[:, None]).to(a.dtype.element_ty), mask=known)
+    return share
+
+
+@triton.jit
 def _down_backward_kernel(
     dy, w_out, h, gates, dh, a, dgate_parts, row_of_place, start_of_block, expert_of_block, ends,
     top_k, d_model, width, parts,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """From dy to the gradient of h, by place, and the gated activations; and each block's share of the gates' own."""
-    block, column_block = tl.program_id(0), tl.program_id(1)
+    block, column_block = _blocks_of(width, COLUMNS, GROUP)
     expert = tl.load(expert_of_block + block)
     if expert < 0:
         return
     place, own = _places(tl.load(start_of_block + block), tl.load(ends + expert), ROWS)
-    row = tl.load(row_of_place + place, mask=own, other=0)
-    token = row // top_k
+    token = (tl.load(row_of_place + place) // top_k).to(tl.int64)
     column = column_block * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < width
     da = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
@@ -187,35 +194,32 @@ def _down_backward_kernel(
     for first in range(0, d_model, DEPTH):
         depth = first + tl.arange(0, DEPTH)
         deep = depth < d_model
-        slopes = tl.load(dy + token[:, None] * d_model + depth[None, :], mask=own[:, None] & deep[None, :], other=0.0)
+        slopes = tl.load(dy + token[:, None] * d_model + depth[None, :], mask=deep[None, :], other=0.0)
         weights = tl.load(
             matrix + column[None, :] * d_model + depth[:, None], mask=deep[:, None] & inside[None, :], other=0.0
         )
         da = tl.dot(slopes, weights, da)
-    known = own[:, None] & inside[None, :]
-    at = place[:, None].to(tl.int64) * 2 * width + column[None, :]
-    gate_in = tl.load(h + at, mask=known, other=0.0).to(tl.float32)
-    up = tl.load(h + at + width, mask=known, other=0.0).to(tl.float32)
-    sigmoid = tl.sigmoid(gate_in)
-    silu = gate_in * sigmoid
-    activated = silu * up
-    tl.store(dgate_parts + row * parts + column_block, tl.sum(da * activated, axis=1), mask=own)
-    weight = tl.load(gates + row, mask=own, other=0.0).to(tl.float32)[:, None]
-    da *= weight
-    tl.store(dh + at, (da * up * sigmoid * (1 + gate_in * (1 - sigmoid))).to(dh.dtype.element_ty), mask=known)
-    tl.store(dh + at + width, (da * silu).to(dh.dtype.element_ty), mask=known)
-    out = place[:, None].to(tl.int64) * width + column[None, :]
-    tl.store(a + out, (activated * weight).to(a.dtype.element_ty), mask=known)
+    row = tl.load(row_of_place + place)
+    weight = tl.load(gates + row).to(tl.float32)
+    left, right = tl.split(tl.permute(tl.reshape(da, (ROWS, 2, COLUMNS // 2)), (0, 2, 1)))
+    half = column_block * COLUMNS + tl.arange(0, COLUMNS // 2)
+    share = _swiglu_backward(left, weight, h, dh, a, place, half, own, width)
+    share += _swiglu_backward(right, weight, h, dh, a, place, half + COLUMNS // 2, own, width)
+    tl.store(dgate_parts + row * parts + column_block, share, mask=own)
 
 
 @triton.jit
 def _outer_kernel(
     x, y, dw, row_of_place, ends, top_k, left_size, right_size,
     LEFT_BY_TOKEN: tl.constexpr, RIGHT_BY_TOKEN: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """dW[expert] = the sum over its places of x^T y; each side read by place, or by its row's token."""
-    expert, left_block, right_block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    """dW[expert] = the sum over its places of x^T y; each side read by place, or by its row's token.
+
+    One expert's blocks follow each other, so that its rows are read from the cache that all processors share.
+    """
+    left_block, right_block = _blocks_of(right_size, COLUMNS, GROUP)
+    expert = tl.program_id(1)
     end = tl.load(ends + expert)
     start = tl.load(ends + expert - 1, mask=expert > 0, other=0)
     left = left_block * ROWS + tl.arange(0, ROWS)
@@ -223,7 +227,7 @@ def _outer_kernel(
     total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     for first in range(start, end, DEPTH):
         place, own = _places(first, end, DEPTH)
-        token = tl.load(row_of_place + place, mask=own, other=0) // top_k
+        token = tl.load(row_of_place + place) // top_k
         left_at = (token if LEFT_BY_TOKEN else place).to(tl.int64)
         right_at = (token if RIGHT_BY_TOKEN else place).to(tl.int64)
         lefts = tl.load(
@@ -248,21 +252,21 @@ class _Fused(torch.autograd.Function):
         w_out_EFD: Tensor,
         chosen_TK: Tensor,
         gates_TK: Tensor,
-        tiles: dict[str, Tiles],
+        tiles: Choice,
     ) -> Tensor:
         (tokens, top_k), (experts, width, d_model) = chosen_TK.shape, w_out_EFD.shape
         rows = tokens * top_k
-        plan = plan_rows(chosen_TK, experts, tiles["rows"].rows)
+        plan = plan_rows(chosen_TK, experts, tiles["up"].rows)
         h_PH, a_PF = x_TD.new_empty(rows, 2 * width), x_TD.new_empty(rows, width)
         y_RD = x_TD.new_empty(rows, d_model)
         index = plan.row_of_place_P, plan.start_of_block_B, plan.expert_of_block_B, plan.ends_E
         with _on(x_TD):
             _launch(
-                _up_kernel, (len(plan.expert_of_block_B), width), tiles["rows"],
+                _up_kernel, (len(plan.expert_of_block_B), width), tiles["up"],
                 x_TD, w_in_EDH, h_PH, a_PF, *index, top_k, d_model, width,
             )  # fmt: skip
             _launch(
-                _rows_kernel, (len(plan.expert_of_block_B), d_model), tiles["rows"],
+                _rows_kernel, (len(plan.expert_of_block_B), d_model), tiles["down"],
                 a_PF, w_out_EFD, gates_TK, y_RD, *index, width, d_model, d_model, 1, GATED=True,
             )  # fmt: skip
         ctx.save_for_backward(x_TD, w_in_EDH, w_out_EFD, gates_TK, h_PH, *index)
@@ -274,21 +278,21 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x_TD, w_in_EDH, w_out_EFD, gates_TK, h_PH, *index = ctx.saved_tensors
         row_of_place_P, _, expert_of_block_B, ends_E = index
-        tiles: dict[str, Tiles] = ctx.tiles
+        tiles: Choice = ctx.tiles
         (tokens, top_k), (_, width, d_model) = gates_TK.shape, w_out_EFD.shape
         dy_TD, rows, blocks = dy_TD.contiguous(), tokens * top_k, len(expert_of_block_B)
-        parts = _blocks(width, tiles["rows"].columns)
+        parts = _blocks(width, tiles["down_backward"].columns)
         dh_PH, a_PF = torch.empty_like(h_PH), h_PH.new_empty(rows, width)
         dgate_parts = torch.empty(rows, parts, device=dy_TD.device)
         dx_RD = dy_TD.new_empty(rows, d_model)
         dw_in_EDH, dw_out_EFD = torch.empty_like(w_in_EDH), torch.empty_like(w_out_EFD)
         with _on(x_TD):
             _launch(
-                _down_backward_kernel, (blocks, width), tiles["rows"],
+                _down_backward_kernel, (blocks, width), tiles["down_backward"],
                 dy_TD, w_out_EFD, h_PH, gates_TK, dh_PH, a_PF, dgate_parts, *index, top_k, d_model, width, parts,
             )  # fmt: skip
             _launch(
-                _rows_kernel, (blocks, d_model), tiles["rows"],
+                _rows_kernel, (blocks, d_model), tiles["up_backward"],
                 dh_PH, w_in_EDH, gates_TK, dx_RD, *index, 2 * width, d_model, 1, 2 * width, GATED=False,
             )  # fmt: skip
             for left, right, dw, by_token in (
@@ -310,14 +314,14 @@ def _on(tensor: Tensor) -> Any:
 
 
 def _run(kernel: Any, grid: tuple[int, ...], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
-    sizes = {"ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth}
+    sizes = {"ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth, "GROUP": GROUP}
     options = {} if INTERPRETED else {"num_warps": tiles.warps, "num_stages": tiles.stages}
     kernel[grid](*arguments, **constants, **sizes, **options)
 
 
 def _launch(kernel: Any, size: tuple[int, int], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
     """Over blocks of rows, and of `size[1]` columns."""
-    _run(kernel, (size[0], _blocks(size[1], tiles.columns)), tiles, *arguments, **constants)
+    _run(kernel, (size[0] * _blocks(size[1], tiles.columns),), tiles, *arguments, **constants)
 
 
 def _launch_outer(
@@ -331,7 +335,7 @@ def _launch_outer(
     tiles: Tiles,
 ) -> None:
     experts, left_size, right_size = dw.shape
-    grid = (experts, _blocks(left_size, tiles.rows), _blocks(right_size, tiles.columns))
+    grid = (_blocks(left_size, tiles.rows) * _blocks(right_size, tiles.columns), experts)
     sides = {"LEFT_BY_TOKEN": by_token[0], "RIGHT_BY_TOKEN": by_token[1]}
     _run(_outer_kernel, grid, tiles, left, right, dw, row_of_place_P, ends_E, top_k, left_size, right_size, **sides)
 
@@ -349,58 +353,16 @@ def wins(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -
     return _tuned(x_TD, w_in_EDH.to(x_TD.dtype), w_out_EFD.to(x_TD.dtype), chosen_TK).wins
 
 
-# ---- tuning: once for a device and sizes, kept in a file ----
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What was measured: the fastest tiles, and whether they beat PyTorch's grouped products."""
-
-    tiles: dict[str, Tiles]
-    wins: bool
-
-
-INTERPRETER = Tuned({"rows": Tiles(16, 16, 16), "outer": Tiles(16, 16, 16)}, wins=True)
-_known: dict[str, Tuned] = {}
-
-
-def tuning_file() -> Path:
-    """Where tuned tiles are kept between processes."""
-    home = os.environ.get("SPARSEDIAL_CACHE") or Path.home() / ".cache" / "sparsedial"
-    return Path(home) / "triton_tiles.json"
-
-
 def _tuned(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
+    """Measured once for a device and sizes, the number of rows rounded up to a power of two."""
     if not x_TD.is_cuda:
-        return INTERPRETER
+        return Tuned(triton_tiles.alike(Tiles(16, 16, 16)), wins=True)
     rows = 1 << (chosen_TK.numel() - 1).bit_length()
     key = ":".join(map(str, (torch.cuda.get_device_name(x_TD.device), x_TD.dtype, *w_out_EFD.shape, rows)))
-    if key not in _known:
-        kept = _read_tuned()
-        if key not in kept:
-            kept[key] = asdict(_tune(x_TD, w_in_EDH, w_out_EFD, chosen_TK))
-            _write_tuned(kept)
-        tiles = {name: Tiles(**values) for name, values in kept[key]["tiles"].items()}
-        _known[key] = Tuned(tiles, kept[key]["wins"])
-    return _known[key]
-
-
-def _read_tuned() -> dict[str, Any]:
-    try:
-        return json.loads(tuning_file().read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _write_tuned(kept: dict[str, Any]) -> None:
-    try:
-        write_atomically(tuning_file(), json.dumps(kept, indent=1).encode())
-    except UserError:
-        return  # a folder that cannot be written: tuned anew next time
+    return triton_tiles.kept(key, lambda: _tune(x_TD, w_in_EDH, w_out_EFD, chosen_TK))
 
 
 def _tune(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
-    """The fastest candidates for the row kernels and for the outer products, measured one after the other."""
     from triton.testing import do_bench  # pyright: ignore[reportMissingImports]
 
     x_TD, w_in_EDH, w_out_EFD = (tensor.detach().requires_grad_() for tensor in (x_TD, w_in_EDH, w_out_EFD))
@@ -416,11 +378,10 @@ def _tune(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) 
         except (triton.runtime.OutOfResources, triton.CompilationError):
             return float("inf")
 
-    def fused(tiles: dict[str, Tiles]) -> float:
+    def fused(tiles: Choice) -> float:
         return milliseconds(lambda: _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK, tiles))  # type: ignore[return-value]
 
-    best = {"rows": Tiles(), "outer": Tiles()}
-    for name in best:
-        best[name] = min(CANDIDATES, key=lambda tiles, name=name: fused({**best, name: tiles}))
+    flops = 3 * 2 * 3 * w_out_EFD[0].numel() * chosen_TK.numel()
+    best = triton_tiles.alike(Tiles()) if flops < SMALL_FLOPS else triton_tiles.choose(fused)
     peer = milliseconds(lambda: torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK))
     return Tuned(best, wins=fused(best) < peer)

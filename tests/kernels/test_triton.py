@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
+from sparsedial.kernels import triton_tiles
 from tests.kernels.test_sparse import SHAPES, assert_equal, gradients, sparse_inputs
 
 triton_sparse = pytest.importorskip("sparsedial.kernels.triton_sparse", reason="installed without Triton")
 
 NAMES = ["x_TD", "w_in_EDH", "w_out_EFD", "gates_TK"]
 GPU = torch.cuda.is_available()
-MORE = [(50, 24, 20, 6, 3)]  # several blocks of rows and of columns, none of them whole
+MORE = [(50, 24, 20, 5, 3)]  # several blocks of rows and of columns, none of them whole, in groups of 8 and of 7
+H100_SHARED_BYTES = 232448  # that a block may ask for. Source: CUDA C++ programming guide, compute capability 9.0
 
 
 def both(shape, dtype=torch.float32, device="cpu", skip_first=False):
@@ -55,6 +64,46 @@ def test_every_row_lies_in_one_block_of_its_expert():
             assert all(chosen.flatten()[row] == expert for row in rows)
             seen += rows
     assert sorted(seen) == list(range(120))
+
+
+def test_the_kernels_compile_for_an_h100_and_keep_its_registers():
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "benchmarks.gpu_resources", "--few", "--json"]
+    root = Path(__file__).parents[2]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env=environment)
+    rows = json.loads(listed.stdout)["rows"]
+    assert {row["kernel"] for row in rows} == {*triton_tiles.ROW_KERNELS, "outer"}
+    for row in rows:
+        assert row["wgmma"], row
+        assert row["shared_bytes"] <= H100_SHARED_BYTES, row
+        assert row["spilled_bytes"] <= 64, row
+
+
+def test_the_tiles_chosen_are_the_fastest_of_each_kernel_at_one_height_of_blocks():
+    def milliseconds(choice):
+        heights = {choice[name].rows for name in triton_tiles.ROW_KERNELS}
+        assert len(heights) == 1
+        cost = {name: abs(tiles.columns - 128) + tiles.depth for name, tiles in choice.items()}
+        cost["down"] = choice["down"].columns  # one kernel wants narrow tiles, the others those of 128
+        return sum(cost.values()) + (10 if heights == {128} else 0)
+
+    chosen = triton_tiles.choose(milliseconds)
+    assert {name: (tiles.rows, tiles.columns, tiles.depth) for name, tiles in chosen.items()} == {
+        "up": (64, 128, 32),
+        "down": (64, 64, 32),
+        "down_backward": (64, 128, 32),
+        "up_backward": (64, 128, 32),
+        "outer": (128, 128, 32),
+    }
+
+
+def test_tiles_are_measured_once_and_kept_for_the_next_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPARSEDIAL_CACHE", str(tmp_path))
+    monkeypatch.setattr(triton_tiles, "_known", {})
+    measured = triton_tiles.Tuned(triton_tiles.alike(replace(triton_tiles.Tiles(), stages=2)), wins=False)
+    assert triton_tiles.kept("a device", lambda: measured) == measured
+    triton_tiles._known.clear()
+    assert triton_tiles.kept("a device", lambda: pytest.fail("measured again")) == measured
 
 
 @pytest.mark.gpu
