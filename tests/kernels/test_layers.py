@@ -124,6 +124,20 @@ def test_a_sparse_layer_equals_its_module(name, lengths, threads):
     assert int(loads[0].sum()) == lengths[0] * lengths[1] * SPARSE[name]["top_k"]
 
 
+@pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
+def test_far_logits_are_routed_as_the_module_routes_them(gate):
+    """Beyond 88 a logit's exponential is no float32 any more."""
+    shape = shape_of(**{**ROUTED, "gate": gate})
+
+    def run(block: Block, x: Tensor, place: Place) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            block.feed_forward.w_router_DE[0] = torch.tensor([100.0, 5, -50, -60, 90, -100, 0, -3])
+            x[..., 0] = 1.0
+        return (block.feed_forward(x, torch.ones(10), 1e-6, Routing()),)
+
+    run_block(shape, (2, 5), 1, run)
+
+
 def place_of(shape: Shape, length: int) -> Place:
     return Place(start=0, rotary=rotary_table(shape, length), cache=None, real_BP=None)
 

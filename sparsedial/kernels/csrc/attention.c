@@ -1,4 +1,4 @@
-/* The attention layer: y = x + attention(norm(x)). Twin: Block's first half in model/transformer.py.
+/* The attention layer: y = x + attention(norm(x)). Twin: GroupedAttention in model/attention.py.
  *
  * B sequences, S positions, T = B*S tokens, D d_model, H query heads, G of keys and values, N = H + G that are turned,
  * C head_dim, Q = (H + 2G)*C. Weights [in, out]. Norms of queries and keys [C] or NULL; cosine and sine [S, C]. */

@@ -2,7 +2,8 @@
  * PyTorch, so any version of them will do. Each has a readable twin in Python that defines it, and tests compare values
  * and gradients by name. One call does a layer: at a study's sizes the calls take longer than their arithmetic.
  *
- * Tensors come as addresses of contiguous float32 (or int64) data; sizes are checked on the Python side. What a way back
+ * Tensors come as addresses of contiguous float32 (or int64) data; sizes are not checked here: a
+ * model's are its Shape's, and `sparse_feed_forward` checks what it is given. What a way back
  * needs lies in one piece of memory, `saved`, whose size in floats the kernel's ..._saved tells. */
 #pragma once
 #include "common.h"

@@ -1,4 +1,4 @@
-/* The router on one token: scores, choice, gates, and their gradient. Twin: reference_route in model/router.py.
+/* The router on one token: scores, choice, gates, and their gradient. Twin: route in model/router.py.
  * E experts, K chosen; `sigmoid` or softmax scores. */
 #pragma once
 #include "common.h"
@@ -15,12 +15,12 @@ static inline void score_row(const float *restrict logits, float *restrict score
                              const routing_t *r) {
     long e = r->experts;
     float most = largest(logits, e);
-    vec sums = splat(0.0f), all = splat(0.0f), one = vexp(splat(-most)); /* 1, in units of e^most */
+    vec sums = splat(0.0f), all = splat(0.0f);
     for (long i = 0; i < e; i += LANES) {
         long count = at_most(LANES, e - i);
         vec in = count == LANES ? load(logits + i) : load_some(logits + i, count, -INFINITY);
         vec shifted = choose(first(count), vexp(in - most), splat(0.0f));
-        vec s = r->sigmoid ? shifted / (shifted + one) : shifted;
+        vec s = r->sigmoid ? choose(first(count), 1.0f / (1.0f + vexp(-in)), splat(0.0f)) : shifted;
         sums += shifted;
         all += s;
         if (count == LANES) store(scores + i, s);
