@@ -55,11 +55,7 @@ def compiles(model: Transformer) -> bool:
     """Whether the compiled kernel decodes such a model."""
     shape = model.shape
     return (
-        native.usable(*model.parameters())
-        and not shape.latent_attention
-        and shape.expert_groups == 1
-        and shape.top_p == 1
-        and not shape.logit_cap
+        native.usable(*model.parameters()) and not shape.latent_attention and shape.top_p == 1 and not shape.logit_cap
     )
 
 
@@ -84,7 +80,8 @@ class _Kernel:
         self.outputs = addresses(self.logits_BV, self.scratch)
         self.sizes = (shape.layers, sequences, length)
         self.constants = (
-            *attention, shape.d_ff, shape.d_expert, shared, width, shape.experts, choices, shape.vocab_size,
+            *attention, shape.d_ff, shape.d_expert, shared, width, shape.experts, choices, shape.expert_groups,
+            shape.kept_groups, shape.vocab_size,
             shape.window, shape.full_layers, shape.qk_norm == "full", shape.gate == "sigmoid", shape.normalize_gates,
             float(shape.routed_scaling), shape.norm_eps, self.threads,
         )  # fmt: skip

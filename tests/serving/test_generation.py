@@ -40,7 +40,17 @@ def test_every_family_decodes_as_it_reads(family, threads):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("shape", [SPARSE, DENSE, GROUPED, FAMILIES["olmoe"], FAMILIES["mixtral, with a window"]])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        SPARSE,
+        DENSE,
+        GROUPED,
+        FAMILIES["olmoe"],
+        FAMILIES["mixtral, with a window"],
+        replace(SPARSE, experts=8, expert_groups=4, kept_groups=2),
+    ],
+)
 @torch.no_grad()
 def test_compiled_decoding_gives_the_models_logits(shape, threads):
     """Three sequences of other lengths, padded on their left."""
