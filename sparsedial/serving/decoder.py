@@ -5,15 +5,16 @@ B sequences, S positions, V vocabulary, L layers.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from sparsedial.kernels import native
 from sparsedial.kernels.native import addresses
-from sparsedial.model.attention import Cache, GroupedAttention
+from sparsedial.model.attention import Cache
+from sparsedial.model.rotary import attention_scale
 from sparsedial.model.transformer import Block, SparseFeedForward, Transformer
+
+LATENT = "w_query_down_DA", "query_norm_A", "w_query_AQ", "w_latent_DR", "latent_norm_R", "w_up_RQ"
 
 
 class Decoder:
@@ -53,10 +54,7 @@ class Decoder:
 
 def compiles(model: Transformer) -> bool:
     """Whether the compiled kernel decodes such a model."""
-    shape = model.shape
-    return (
-        native.usable(*model.parameters()) and not shape.latent_attention and shape.top_p == 1 and not shape.logit_cap
-    )
+    return native.usable(*model.parameters()) and model.shape.top_p == 1 and not model.shape.logit_cap
 
 
 class _Kernel:
@@ -66,62 +64,49 @@ class _Kernel:
         shape = model.shape
         self.model, self.cache = model, cache
         self.table = torch.tensor([_row(block) for block in model.blocks], dtype=torch.long)  # type: ignore[arg-type]
-        shared = shape.shared_experts * shape.d_expert
+        shared, sequences = shape.shared_experts * shape.d_expert, len(cache.real_BP)
         width = max(shape.d_ff, shape.d_expert, shared)
-        sequences, length = len(cache.real_BP), cache.length
-        attention = shape.d_model, shape.heads, shape.kv_heads, shape.head_dim
+        sizes = (
+            shape.layers, sequences, cache.length, shape.d_model, shape.heads, shape.kv_heads, shape.head_dim,
+            shape.d_ff, shape.d_expert, shared, width, shape.experts, max(shape.top_k, 1), shape.expert_groups,
+            shape.kept_groups, shape.vocab_size, shape.window, shape.full_layers, shape.qk_norm == "full",
+            shape.gate == "sigmoid", shape.normalize_gates, shape.kv_lora_rank, shape.q_lora_rank,
+            shape.nope_head_dim, shape.rope_head_dim, shape.v_head_dim,
+        )  # fmt: skip
+        self.sizes = torch.tensor(sizes, dtype=torch.long)
         self.threads = torch.get_num_threads()
-        choices = max(shape.top_k, 1)
-        size = native.module.decode_scratch(sequences, *attention, width, shape.experts, choices, length, self.threads)
-        self.scratch = torch.empty(size)
+        self.scratch = torch.empty(native.module.decode_scratch(*addresses(self.sizes), self.threads))
         self.logits_BV = torch.empty(sequences, shape.vocab_size)
         self.weights = addresses(self.table, model.embedding_VD, model.norm_D, model.table_VD)
         self.kept = addresses(*cache.parts)
-        self.outputs = addresses(self.logits_BV, self.scratch)
-        self.sizes = (shape.layers, sequences, length)
-        self.constants = (
-            *attention, shape.d_ff, shape.d_expert, shared, width, shape.experts, choices, shape.expert_groups,
-            shape.kept_groups, shape.vocab_size,
-            shape.window, shape.full_layers, shape.qk_norm == "full", shape.gate == "sigmoid", shape.normalize_gates,
-            float(shape.routed_scaling), shape.norm_eps, self.threads,
-        )  # fmt: skip
+        self.rest = addresses(self.logits_BV, self.scratch, self.sizes)
+        self.constants = float(shape.routed_scaling), shape.norm_eps, attention_scale(shape), self.threads
 
     def step(self, ids_B: Tensor, starts_B: Tensor) -> Tensor:
         """Logits behind one new token of every sequence, always in the same place."""
         position = self.cache.filled - 1
         turned = addresses(self.model.cosine_SC[position], self.model.sine_SC[position])
         native.module.decode(
-            *self.weights, *turned, *self.kept, *addresses(ids_B, starts_B), *self.outputs,
-            *self.sizes, position, *self.constants,
-        )  # fmt: skip
+            *self.weights, *turned, *self.kept, *addresses(ids_B, starts_B), *self.rest, position, *self.constants
+        )
         return self.logits_BV
 
 
 def _row(block: Block) -> list[int]:
-    """A layer's weights by address, in the order of the kernel's table."""
+    """A layer's weights by address, in the order of the kernel's table; 0 where it has none."""
     attention, feed_forward = block.attention, block.feed_forward
-    assert isinstance(attention, GroupedAttention)
-    norms = (None, None) if attention.shape.qk_norm == "none" else (attention.q_norm_C, attention.k_norm_C)
-    routed: list[Any] = [None, None, None, None, None, None]
-    if isinstance(feed_forward, SparseFeedForward):
-        shared = feed_forward.shared
-        routed = [
-            feed_forward.w_router_DE,
-            feed_forward.bias_E,
-            feed_forward.w_in_EDH,
-            feed_forward.w_out_EFD,
-            None if shared is None else shared.w_in_DH,
-            None if shared is None else shared.w_out_FD,
-        ]
-    else:
-        routed[2:4] = feed_forward.w_in_DH, feed_forward.w_out_FD
+    shared = getattr(feed_forward, "shared", None)
+    sparse = isinstance(feed_forward, SparseFeedForward)
     weights = [
         block.attention_norm_D,
-        attention.w_qkv_DQ,
-        attention.b_qkv_Q,
-        *norms,
-        attention.w_out_QD,
+        *(getattr(attention, name, None) for name in ("w_qkv_DQ", "b_qkv_Q", "q_norm_C", "k_norm_C", "w_out_QD")),
         block.feed_forward_norm_D,
-        *routed,
+        feed_forward.w_router_DE if sparse else None,
+        feed_forward.bias_E if sparse else None,
+        feed_forward.w_in_EDH if sparse else feed_forward.w_in_DH,
+        feed_forward.w_out_EFD if sparse else feed_forward.w_out_FD,
+        None if shared is None else shared.w_in_DH,
+        None if shared is None else shared.w_out_FD,
+        *(getattr(attention, name, None) for name in LATENT),
     ]
     return [address or 0 for address in addresses(*weights)]

@@ -49,6 +49,9 @@ def test_every_family_decodes_as_it_reads(family, threads):
         FAMILIES["olmoe"],
         FAMILIES["mixtral, with a window"],
         replace(SPARSE, experts=8, expert_groups=4, kept_groups=2),
+        FAMILIES["deepseek_v2, groups and scaling"],
+        FAMILIES["deepseek_v3, groups and YaRN"],
+        replace(FAMILIES["deepseek_v3, groups and YaRN"], q_lora_rank=0),
     ],
 )
 @torch.no_grad()

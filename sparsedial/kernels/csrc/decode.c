@@ -5,7 +5,8 @@
  * experts visited and the shared ones, or a dense layer) stand in line; every thread takes an equal piece of that,
  * sums its own outputs, and meets the others once.
  * B sequences, D d_model, H query heads, G of keys and values, C head_dim, Q = (H + 2G)*C, P cached positions,
- * E experts, K chosen, F width of an expert or dense layer, M of the shared experts. */
+ * E experts, K chosen, F width of an expert or dense layer, M of the shared experts; of latent attention R rank of the
+ * latent, A of the query, U unturned and W turned channels of a query head, V of a value. */
 #include "kernels.h"
 #include "products.h"
 #include "router.h"
@@ -14,10 +15,16 @@
 
 /* A layer's weights by address, in the order of the table's columns; 0 where it has none. */
 enum { ATTENTION_NORM, W_QKV, B_QKV, Q_NORM, K_NORM, W_OUT, FEED_FORWARD_NORM, ROUTER, BIAS, W_IN, W_DOWN, SHARED_IN,
-       SHARED_DOWN, FIELDS };
-#define WEIGHT_OF(layer, field) ((const float *)(intptr_t)table[(layer) * FIELDS + field])
-#define WEIGHT(field) WEIGHT_OF(layer, field)
+       SHARED_DOWN, QUERY_DOWN, QUERY_NORM, QUERY, LATENT, LATENT_NORM, UP, FIELDS };
+#define WEIGHT(field) ((const float *)(intptr_t)weights[field])
 
+/* A model's and its cache's sizes, in the order in which serving/decoder.py gives them. */
+typedef struct {
+    int64_t layers, b, length, d, heads, kv_heads, c, d_ff, f, m, width, e, k, groups, kept_groups, words, window,
+        full_layers, whole_norm, sigmoid, normalize, rank, query_rank, unturned, turned, v;
+} sizes_t;
+
+#define LATENT_EPS 1e-6f /* as model/attention.py */
 #define AT_ONCE 16  /* rows of a matrix that are multiplied while as many are fetched; measured: 8 and 32 are slower */
 #define ACROSS 2048 /* columns of those, so that all of them stay in the second cache */
 #define LINE 16     /* floats of a cache line */
@@ -151,10 +158,27 @@ static void attend_one(const float *q, const float *keys, const float *values, l
     }
 }
 
+/* What a layer's attention reads and writes; all threads share it. */
 typedef struct {
-    long b, d, heads, kv_heads, c, q, e;
-    float eps;
-} sizes_t;
+    const float *cosine, *sine;
+    float *keys, *values; /* this layer's part of the cache */
+    const int64_t *starts;
+    long position, seen; /* the new one, and the first that a window leaves */
+    float *x, *q, *mixed; /* [B, D], [B, query_floats], [B, H, C or V] */
+    float eps, scale;
+    int threads;
+} step_t;
+
+static long query_floats(const sizes_t *s) {
+    return s->rank ? s->query_rank + s->rank + s->turned + s->heads * s->c : (s->heads + 2 * s->kv_heads) * s->c;
+}
+
+static long mixed_floats(const sizes_t *s) { return s->heads * (s->rank ? s->v : s->c); }
+
+static long first_seen(const step_t *at, long row) {
+    long first = at->starts[row] > at->seen ? at->starts[row] : at->seen;
+    return first > 0 ? first : 0;
+}
 
 /* A head normed and turned; with `whole_rms` above 0 normed by that, as OLMoE norms all heads together. */
 static void turn(const float *in, const float *norm, float whole_rms, const float *cosine, const float *sine,
@@ -169,22 +193,96 @@ static void turn(const float *in, const float *norm, float whole_rms, const floa
 }
 
 /* The new position's key and value of one head to the cache, and its query heads' mixtures of values. */
-static void one_head(const sizes_t *s, const float *row, const float *q_norm, const float *k_norm, int whole_norm,
-                     const float *cosine, const float *sine, float *keys, float *values, float *mixed, long g,
-                     long position, long first, float *scores, const float *next) {
+static void one_head(const sizes_t *s, const step_t *at, const int64_t *weights, long row, long g, float *scores) {
     long c = s->c, group = s->heads / s->kv_heads, wide = s->heads * c, narrow = s->kv_heads * c;
-    float q_rms = 0, k_rms = 0, turned[c];
+    const float *q = at->q + row * query_floats(s), *q_norm = WEIGHT(Q_NORM), *k_norm = WEIGHT(K_NORM);
+    float *keys = at->keys + (row * s->kv_heads + g) * s->length * c;
+    float *values = at->values + (row * s->kv_heads + g) * s->length * c, q_rms = 0, k_rms = 0, turned[c];
+    int whole_norm = s->whole_norm;
     if (whole_norm) {
-        q_rms = 1.0f / sqrtf(dot(row, row, wide) / (float)wide + s->eps);
-        k_rms = 1.0f / sqrtf(dot(row + wide, row + wide, narrow) / (float)narrow + s->eps);
+        q_rms = 1.0f / sqrtf(dot(q, q, wide) / (float)wide + at->eps);
+        k_rms = 1.0f / sqrtf(dot(q + wide, q + wide, narrow) / (float)narrow + at->eps);
     }
-    turn(row + wide + g * c, whole_norm ? k_norm + g * c : k_norm, k_rms, cosine, sine, keys + position * c, c, s->eps);
-    memcpy(values + position * c, row + wide + narrow + g * c, sizeof(float) * c);
+    turn(q + wide + g * c, whole_norm ? k_norm + g * c : k_norm, k_rms, at->cosine, at->sine, keys + at->position * c, c,
+         at->eps);
+    memcpy(values + at->position * c, q + wide + narrow + g * c, sizeof(float) * c);
     for (long h = g * group; h < (g + 1) * group; h++) {
-        turn(row + h * c, whole_norm ? q_norm + h * c : q_norm, q_rms, cosine, sine, turned, c, s->eps);
-        attend_one(turned, keys, values, first, position + 1, c, 1.0f / sqrtf((float)c), scores, mixed + h * c,
-                   next);
+        turn(q + h * c, whole_norm ? q_norm + h * c : q_norm, q_rms, at->cosine, at->sine, turned, c, at->eps);
+        attend_one(turned, keys, values, first_seen(at, row), at->position + 1, c, at->scale, scores,
+                   at->mixed + row * wide + h * c, keys + s->length * c);
     }
+}
+
+/* By all threads: from the normed stream to the heads' mixtures. `w_out` is what is read next. */
+static void grouped_attention(const sizes_t *s, const step_t *at, const int64_t *weights, const float *normed,
+                              float *scores, const piece_t *w_out) {
+    long q = query_floats(s);
+    range_t columns = mine(q, at->threads);
+    stream(normed, s->d, at->q, q, s->b, (piece_t){WEIGHT(W_QKV), q, {0, s->d}, columns}, 0, w_out);
+    if (WEIGHT(B_QKV))
+        for (long row = 0; row < s->b; row++)
+            axpy(at->q + row * q + columns.from, WEIGHT(B_QKV) + columns.from, 1.0f, columns.to - columns.from);
+#pragma omp barrier
+#pragma omp for schedule(static)
+    for (long bg = 0; bg < s->b * s->kv_heads; bg++)
+        one_head(s, at, weights, bg / s->kv_heads, bg % s->kv_heads, scores);
+}
+
+/* One head's query brought to the latent, its mixture of the cached latents, and that as the head's value. The cache
+ * holds latents [P, R] as keys and the turned keys [P, W] that all heads share as values; `own` is scratch of 2R + W. */
+static void latent_head(const sizes_t *s, const step_t *at, const float *up, const float *q, long row, long h,
+                        float *scores, float *own) {
+    long r = s->rank, u = s->unturned, w = s->turned, line = s->heads * (u + s->v), from = first_seen(at, row);
+    const float *latents = at->keys + row * s->length * r, *keys = at->values + row * s->length * w;
+    const float *mine = up + h * (u + s->v);
+    float *query = own, *mix = own + r, *turned = mix + r, *y = at->mixed + (row * s->heads + h) * s->v;
+    for (long i = 0; i < r; i++) query[i] = dot(q, mine + i * line, u);
+    turn_row(q + u, NULL, at->cosine, at->sine, turned, w, 0);
+    long count = at->position + 1 - from;
+    for (long p = 0; p < count; p++)
+        scores[p] = dot(query, latents + (from + p) * r, r) + dot(turned, keys + (from + p) * w, w);
+    float sum = exponentials(scores, count, at->scale, largest(scores, count) * at->scale);
+    memset(mix, 0, sizeof(float) * r);
+    for (long p = 0; p < count; p++) axpy(mix, latents + (from + p) * r, scores[p] / sum, r);
+    memset(y, 0, sizeof(float) * s->v);
+    for (long i = 0; i < r; i++) axpy(y, mine + u + i * line, mix[i], s->v);
+}
+
+/* As grouped_attention; `own` is scratch of [B, A] and what a head takes. Source: DeepSeek-V2, section 2.1 */
+static void latent_attention(const sizes_t *s, const step_t *at, const int64_t *weights, const float *normed,
+                             float *scores, float *own, const piece_t *w_out) {
+    long a = s->query_rank, r = s->rank, w = s->turned, all = s->heads * s->c, line = query_floats(s);
+    piece_t query = {WEIGHT(QUERY), all, {0, a ? a : s->d}, mine(all, at->threads)};
+    const float *in = normed;
+    stream(normed, s->d, at->q + a, line, s->b, (piece_t){WEIGHT(LATENT), r + w, {0, s->d}, mine(r + w, at->threads)}, 0,
+           &query);
+    if (a) {
+        stream(normed, s->d, at->q, line, s->b, (piece_t){WEIGHT(QUERY_DOWN), a, {0, s->d}, mine(a, at->threads)}, 0,
+               &query);
+#pragma omp barrier
+        for (long row = 0; row < s->b; row++)
+            norm_row(at->q + row * line, WEIGHT(QUERY_NORM), own + row * a, a, LATENT_EPS);
+        in = own;
+    }
+    stream(in, a ? a : s->d, at->q + a + r + w, line, s->b, query, 0, w_out);
+#pragma omp barrier
+#pragma omp for schedule(static)
+    for (long row = 0; row < s->b; row++) {
+        const float *latent = at->q + row * line + a;
+        norm_row(latent, WEIGHT(LATENT_NORM), at->keys + (row * s->length + at->position) * r, r, LATENT_EPS);
+        turn_row(latent + r, NULL, at->cosine, at->sine, at->values + (row * s->length + at->position) * w, w, 0);
+    }
+#pragma omp for schedule(static)
+    for (long bh = 0; bh < s->b * s->heads; bh++) {
+        long row = bh / s->heads, h = bh % s->heads;
+        latent_head(s, at, WEIGHT(UP), at->q + row * line + a + r + w + h * s->c, row, h, scores, own + s->b * a);
+    }
+}
+
+/* What a layer reads first of all. */
+static piece_t first_read(const sizes_t *s, const int64_t *weights, int threads) {
+    long n = s->rank ? s->rank + s->turned : query_floats(s);
+    return (piece_t){s->rank ? WEIGHT(LATENT) : WEIGHT(W_QKV), n, {0, s->d}, mine(n, threads)};
 }
 
 /* A row of one layer's experts: of which sequence, to which expert, with which gate. */
@@ -259,12 +357,13 @@ static void through_pair(const pair_t *pair, range_t part, const visit_t *visits
 }
 
 /* Floats of scratch that all threads share, and that each has for itself. */
-static long shared_floats(const sizes_t *s, long width, long k) {
-    return s->b * (s->d + s->q + s->heads * s->c + 3 * (k + 1) * width);
+static long shared_floats(const sizes_t *s) {
+    return s->b * (s->d + query_floats(s) + mixed_floats(s) + 3 * (s->k + 1) * s->width);
 }
 
-static long own_floats(const sizes_t *s, long length) {
-    return whole(s->b * (4 * s->d + whole(s->e, LANES)) + whole(length, LANES), 16);
+static long own_floats(const sizes_t *s) {
+    long latent = s->b * s->query_rank + 2 * s->rank + s->turned;
+    return whole(s->b * (4 * s->d + whole(s->e, LANES)) + whole(s->length, LANES) + latent, 16);
 }
 
 /* Four words' logits of one sequence or two: as many sums at once, since each waits for its own last product. */
@@ -288,52 +387,49 @@ static inline __attribute__((always_inline)) void four_dots(const float *x, cons
         }
 }
 
-long decode_scratch(long b, long d, long heads, long kv_heads, long c, long width, long e, long k, long length,
-                    int threads) {
-    sizes_t s = {b, d, heads, kv_heads, c, (heads + 2 * kv_heads) * c, e, 0};
-    return shared_floats(&s, width, k) + threads * own_floats(&s, length) + 16;
+long decode_scratch(const int64_t *sizes, int threads) {
+    const sizes_t *s = (const sizes_t *)sizes;
+    return shared_floats(s) + threads * own_floats(s) + 16;
 }
 
-/* `table` [layers, FIELDS]; `width` is the largest of F and M, `k` at least 1. Keys and values [L, B, G, length, C] take
- * the new position; `starts` [B] are the first positions that are not padding; logits [B, V]. */
+/* `table` [layers, FIELDS]; `sizes` as sizes_t, with `width` the largest of F and M and `k` at least 1. The cache [L, B,
+ * G, length, C], twice, or latents [L, B, length, R] and turned keys [L, B, length, W], takes the new position; `starts`
+ * [B] are the first positions that are not padding; logits [B, words]. */
 void decode(const int64_t *table, const float *embedding, const float *norm, const float *unembedding,
             const float *cosine, const float *sine, float *keys, float *values, const int64_t *ids,
-            const int64_t *starts, float *logits, float *scratch, long layers, long b, long length, long position,
-            long d, long heads, long kv_heads, long c, long d_ff, long f, long m, long width, long e, long k,
-            long groups, long kept_groups, long v, long window, long full_layers, int whole_norm, int sigmoid,
-            int normalize, float scaling, float eps, int threads) {
-    routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, scaling, 0, 0};
-    sizes_t s = {b, d, heads, kv_heads, c, (heads + 2 * kv_heads) * c, e, eps};
+            const int64_t *starts, float *logits, float *scratch, const int64_t *sizes, long position, float scaling,
+            float eps, float scale, int threads) {
+    const sizes_t *s = (const sizes_t *)sizes;
+    long b = s->b, d = s->d, k = s->k, f = s->f, words = s->words, wide = mixed_floats(s);
+    long kept = s->b * (s->rank ? 1 : s->kv_heads) * s->length; /* positions of a layer, of all heads */
+    routing_t routing = {s->e, k, s->groups, s->kept_groups, s->sigmoid, s->normalize, scaling, 0, 0};
     long rows = b * (k + 1); /* of the chosen experts, and of the shared ones or a dense layer */
-    float *x = scratch, *qkv = x + b * d, *mixed = qkv + b * s.q, *h = mixed + b * heads * c, *a = h + rows * 2 * width;
+    float *x = scratch, *q = x + b * d, *mixed = q + b * query_floats(s), *h = mixed + b * wide;
+    float *a = h + rows * 2 * s->width;
     for (long row = 0; row < b; row++) memcpy(x + row * d, embedding + ids[row] * d, sizeof(float) * d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        float *owned = scratch + shared_floats(&s, width, k), *sums = owned + thread() * own_floats(&s, length);
+        float *owned = scratch + shared_floats(s), *sums = owned + thread() * own_floats(s);
         float *normed = sums + b * d, *some = normed + b * d;
-        float *routed = some + 2 * b * d, *scores = routed + b * whole(e, LANES);
+        float *routed = some + 2 * b * d, *scores = routed + b * whole(s->e, LANES);
+        float *latent = scores + whole(s->length, LANES);
         visit_t visits[rows];
         pair_t pairs[rows];
-        range_t columns = mine(d, threads), projected = mine(s.q, threads);
-        for (long layer = 0; layer < layers; layer++) {
+        range_t columns = mine(d, threads);
+        for (long layer = 0; layer < s->layers; layer++) {
+            const int64_t *weights = table + layer * FIELDS;
+            step_t at = {
+                .cosine = cosine, .sine = sine, .starts = starts, .position = position,
+                .keys = keys + layer * kept * (s->rank ? s->rank : s->c),
+                .values = values + layer * kept * (s->rank ? s->turned : s->c),
+                .seen = s->window && layer >= s->full_layers ? position + 1 - s->window : 0,
+                .x = x, .q = q, .mixed = mixed, .eps = eps, .scale = scale, .threads = threads,
+            };
+            piece_t w_out = {WEIGHT(W_OUT), d, {0, wide}, columns};
             for (long row = 0; row < b; row++) norm_row(x + row * d, WEIGHT(ATTENTION_NORM), normed + row * d, d, eps);
-            piece_t w_qkv = {WEIGHT(W_QKV), s.q, {0, d}, projected}, w_out = {WEIGHT(W_OUT), d, {0, heads * c}, columns};
-            stream(normed, d, qkv, s.q, b, w_qkv, 0, &w_out);
-            if (WEIGHT(B_QKV))
-                for (long row = 0; row < b; row++)
-                    axpy(qkv + row * s.q + projected.from, WEIGHT(B_QKV) + projected.from, 1.0f,
-                         projected.to - projected.from);
-#pragma omp barrier
-            long seen = window && layer >= full_layers ? position + 1 - window : 0;
-#pragma omp for schedule(static)
-            for (long bg = 0; bg < b * kv_heads; bg++) {
-                long row = bg / kv_heads, first = starts[row] > seen ? starts[row] : seen;
-                long place = (layer * b * kv_heads + bg) * length * c;
-                one_head(&s, qkv + row * s.q, WEIGHT(Q_NORM), WEIGHT(K_NORM), whole_norm, cosine, sine, keys + place,
-                         values + place, mixed + row * heads * c, bg % kv_heads, position, first > 0 ? first : 0,
-                         scores, keys + place + length * c);
-            }
-            stream(mixed, heads * c, x, d, b, w_out, 1, NULL);
+            if (s->rank) latent_attention(s, &at, weights, normed, scores, latent, &w_out);
+            else grouped_attention(s, &at, weights, normed, scores, &w_out);
+            stream(mixed, wide, x, d, b, w_out, 1, NULL);
 #pragma omp barrier
             for (long row = 0; row < b; row++)
                 norm_row(x + row * d, WEIGHT(FEED_FORWARD_NORM), normed + row * d, d, eps);
@@ -347,15 +443,13 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
                                                   used, 0};
                     pairs[count - 1].count++;
                 }
-                if (m) pairs[count++] = (pair_t){WEIGHT(SHARED_IN), WEIGHT(SHARED_DOWN), m, used, b};
+                if (s->m) pairs[count++] = (pair_t){WEIGHT(SHARED_IN), WEIGHT(SHARED_DOWN), s->m, used, b};
             } else {
-                pairs[count++] = (pair_t){WEIGHT(W_IN), WEIGHT(W_DOWN), d_ff, used, b};
+                pairs[count++] = (pair_t){WEIGHT(W_IN), WEIGHT(W_DOWN), s->d_ff, used, b};
             }
             for (long row = 0; row < b; row++) visits[used + row] = (visit_t){row, 0, 1.0f};
             for (long i = 0; i < count; i++) total += pairs[i].width * cost_of_column(&pairs[i]);
-            piece_t following = {0}; /* what this thread reads after its last pair */
-            if (layer + 1 < layers)
-                following = (piece_t){WEIGHT_OF(layer + 1, W_QKV), s.q, {0, d}, projected};
+            piece_t following = layer + 1 < s->layers ? first_read(s, weights + FIELDS, threads) : (piece_t){0};
             long from = total * thread() / threads, to = total * (thread() + 1) / threads;
             memset(sums, 0, sizeof(float) * b * d);
             for (const pair_t *pair = pairs; pair < pairs + count; pair++) {
@@ -365,28 +459,29 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
                 if (part.from >= part.to) continue;
                 piece_t after = to > 0 && pair + 1 < pairs + count ? whole_in(pair + 1, d) : following;
                 long first = pair->first;
-                through_pair(pair, part, visits + first, normed, h + first * 2 * width, a + first * width, sums, some, d,
-                             &after);
+                through_pair(pair, part, visits + first, normed, h + first * 2 * s->width, a + first * s->width, sums,
+                             some, d, &after);
             }
 #pragma omp barrier
             for (int t = 0; t < threads; t++)
                 for (long row = 0; row < b; row++)
-                    axpy(x + row * d + columns.from, owned + t * own_floats(&s, length) + row * d + columns.from, 1.0f,
+                    axpy(x + row * d + columns.from, owned + t * own_floats(s) + row * d + columns.from, 1.0f,
                          columns.to - columns.from);
 #pragma omp barrier
         }
         for (long row = 0; row < b; row++) norm_row(x + row * d, norm, normed + row * d, d, eps);
 #pragma omp for schedule(static)
-        for (long word = 0; word < v / 4; word++)
+        for (long word = 0; word < words / 4; word++)
             for (long row = 0; row < b; row += 2) {
-                const float *words = unembedding + 4 * word * d;
+                const float *four = unembedding + 4 * word * d;
                 long part = whole(4 * d * at_most(2, b - row) / b, LINE); /* of what is fetched ahead */
-                fetch(words + whole(AHEAD, 4 * d) + row * 4 * d / b, part);
-                if (row + 1 < b) four_dots(normed + row * d, words, logits + row * v + 4 * word, d, v, 2);
-                else four_dots(normed + row * d, words, logits + row * v + 4 * word, d, v, 1);
+                fetch(four + whole(AHEAD, 4 * d) + row * 4 * d / b, part);
+                if (row + 1 < b) four_dots(normed + row * d, four, logits + row * words + 4 * word, d, words, 2);
+                else four_dots(normed + row * d, four, logits + row * words + 4 * word, d, words, 1);
             }
 #pragma omp single
-        for (long word = v / 4 * 4; word < v; word++)
-            for (long row = 0; row < b; row++) logits[row * v + word] = dot(normed + row * d, unembedding + word * d, d);
+        for (long word = words / 4 * 4; word < words; word++)
+            for (long row = 0; row < b; row++)
+                logits[row * words + word] = dot(normed + row * d, unembedding + word * d, d);
     }
 }

@@ -55,14 +55,11 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
 int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
                  float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads);
 
-long decode_scratch(long b, long d, long heads, long kv_heads, long c, long width, long e, long k, long length,
-                    int threads);
+long decode_scratch(const int64_t *sizes, int threads);
 void decode(const int64_t *table, const float *embedding, const float *norm, const float *unembedding,
             const float *cosine, const float *sine, float *keys, float *values, const int64_t *ids,
-            const int64_t *starts, float *logits, float *scratch, long layers, long b, long length, long position,
-            long d, long heads, long kv_heads, long c, long d_ff, long f, long m, long width, long e, long k,
-            long groups, long kept_groups, long v, long window, long full_layers, int whole_norm, int sigmoid,
-            int normalize, float scaling, float eps, int threads);
+            const int64_t *starts, float *logits, float *scratch, const int64_t *sizes, long position, float scaling,
+            float eps, float scale, int threads);
 
 double gradient_norm(const int64_t *gradients, const int64_t *sizes, long count, int threads);
 void adamw(const int64_t *parameters, const int64_t *gradients, const int64_t *firsts, const int64_t *seconds,
