@@ -104,11 +104,11 @@ class SparseFeedForward(nn.Module):
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
             logits_TE = x_TD.float() @ self.w_router_DE.float()
-        chosen_TK, gates_TK, loss = route(
+        chosen_TK, gates_TK, load_E, loss = route(
             logits_TE, self.bias_E, self.shape, len(x_BSD), routing.balance_weight, routing.z_loss_weight
         )
         if routing.losses is not None:
-            self.load_E += torch.bincount(chosen_TK.flatten(), minlength=self.shape.experts)
+            self.load_E += load_E.long()
         y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel)
         y_BSD = y_TD.view_as(x_BSD)
         if self.shared is not None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sparsedial.errors import UserError
 
-RECIPE_VERSION = 4  # rises when the same recipe would give other numbers
+RECIPE_VERSION = 5  # rises when the same recipe would give other numbers
 FROZEN_SHARE = 0.05  # of a run, at its end: the routing bias stays put
 LATE_SHARE = 0.67  # of a run, after which multi-token prediction weighs less: 10 of DeepSeek-V3's 14.8 T tokens
 MOST = 2**31  # steps, sequences or positions

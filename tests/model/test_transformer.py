@@ -10,7 +10,7 @@ import torch
 from sparsedial.errors import UserError
 from sparsedial.model.attention import Cache
 from sparsedial.model.rotary import attention_scale, rotary_frequencies
-from sparsedial.model.transformer import initialise
+from sparsedial.model.transformer import Routing, initialise
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
 from tests.model.shapes import DENSE, FAMILIES, GROUPED, LATENT, SPARSE, V3, shaken
@@ -155,10 +155,44 @@ def test_a_cache_of_latents_is_small():
     assert sum(part.numel() for part in cache.parts) == 32 * shape.layers * (12 + 4)
 
 
-def test_every_expert_but_the_needed_ones_is_dropped_by_top_p():
-    from sparsedial.model.router import within
+@pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
+@torch.no_grad()
+def test_an_expert_that_top_p_drops_takes_no_part(gate):
+    """Neither in a layer's output, whatever it holds, nor in its load."""
+    model = shaken(replace(SPARSE, top_p=0.2, gate=gate))
+    (layer, *_), norm = model.sparse_feed_forwards, torch.ones(16)
+    x = torch.randn(1, 1, 16, generator=torch.Generator().manual_seed(3))
+    routing = Routing(losses=[])
+    before = layer(x, norm, 1e-6, routing)
+    (used,) = layer.load_E.nonzero()  # no two of 8 experts come near 0.2 together
+    others = torch.arange(8) != used
+    layer.w_out_EFD[others] = 1e9
+    assert torch.equal(layer(x, norm, 1e-6, routing), before)
+    assert int(layer.load_E[used]) == 2
 
-    gates = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1]])
-    assert within(gates, 0.6).tolist() == [[1, 1, 0], [0, 1, 0]]
-    assert within(gates, 0.5).tolist() == [[1, 0, 0], [0, 1, 0]]
-    assert within(gates, 1.0).tolist() == [[1, 1, 1], [1, 1, 1]]
+
+@pytest.mark.parametrize("autocast", [True, False])
+@torch.no_grad()
+def test_the_router_works_in_fp32_whatever_the_rest_is_in(autocast):
+    """Logits of 4 and up to 7/512 more: in bfloat16 they would all be 4."""
+    layer = initialise(SPARSE, 0).sparse_feed_forwards[0]
+    x = torch.zeros(1, 1, 16)
+    x[..., :2] = torch.tensor([1.0, 1 / 2048])
+    layer.w_router_DE.zero_()
+    layer.w_router_DE[0] = 1
+    layer.w_router_DE[1] = torch.arange(8)
+    if not autocast:
+        layer, x = layer.bfloat16(), x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        layer(x, torch.ones(16), 1e-6, Routing(losses=[]))
+    assert layer.load_E.nonzero().flatten().tolist() == list(range(8 - SPARSE.top_k, 8))
+
+
+def test_a_module_that_nothing_is_asked_of_keeps_its_routing_bias():
+    model = initialise(replace(SPARSE, mtp_layers=1), 0)
+    *used, unused = model.sparse_feed_forwards
+    model.loss(IDS)
+    for layer in model.sparse_feed_forwards:
+        layer.balance(0.01)
+    assert all(layer.bias_E.abs().max() > 0 for layer in used)
+    assert torch.equal(unused.bias_E, torch.zeros(8))
