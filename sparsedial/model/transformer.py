@@ -262,16 +262,24 @@ class Transformer(nn.Module):
         multi-token predictions', and the cross-entropy of the next token alone.
 
         Shapes: ids [B, S+1] to two scalars, nats per token
+        Raises: UserError for ids as in a call, or windows not longer than the multi-token predictions.
         """
         routing = Routing(balance_weight=balance_weight, z_loss_weight=z_loss_weight, losses=[])
         self._check_type(ids_BS)
+        ids_BS = ids_BS.long()  # targets are read as such
+        ahead = len(self.predictions) if mtp_weight else 0
+        if ahead and ids_BS.shape[1] < ahead + 2:
+            raise UserError(
+                f"model: windows of {ids_BS.shape[1]} ids are too short for {ahead} multi-token predictions",
+                hint=f"at least {ahead + 2} ids, a context of {ahead + 1}; or fewer of shape.mtp_layers",
+            )
         place = self.place(ids_BS[:, :-1])
         self._check_range(ids_BS[:, -1])
         x_BSD = self.stream(ids_BS[:, :-1], place, routing)
         entropy = self._entropy(x_BSD, self.norm_D, ids_BS[:, 1:])
         total = entropy
-        if mtp_weight and len(self.predictions):
-            total = total + mtp_weight / len(self.predictions) * self._predicted(x_BSD, ids_BS, routing)
+        if ahead:
+            total = total + mtp_weight / ahead * self._predicted(x_BSD, ids_BS, routing)
         for loss in routing.losses or []:
             total = total + loss
         return total, entropy.detach()

@@ -115,6 +115,75 @@ def test_the_next_tokens_loss_is_that_of_the_logits():
         torch.testing.assert_close(total, entropy, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [SPARSE, FAMILIES["deepseek_v3"]])
+def test_the_loss_of_short_ids_is_that_of_long_ones(shape):
+    """Up to the last bit, with the targets of multi-token prediction and the gradient."""
+    model = shaken(replace(shape, mtp_layers=1))
+    found = []
+    for ids in (IDS, IDS.int()):
+        losses = model.loss(ids, 0.1, 0.1, 0.3)
+        found.append([*losses, *torch.autograd.grad(losses[0], list(model.parameters()))])
+    assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_windows_are_longer_than_the_multi_token_predictions(depth):
+    model = initialise(replace(DENSE, mtp_layers=depth), 0)
+    with pytest.raises(UserError, match=f"windows of {depth + 1} ids are too short for {depth} multi-token") as error:
+        model.loss(IDS[:, : depth + 1], mtp_weight=0.1)
+    assert f"a context of {depth + 1}" in str(error.value.hint)
+    assert model.loss(IDS[:, : depth + 2], mtp_weight=0.1)[0].isfinite()
+    assert model.loss(IDS[:, :2])[0].isfinite()
+
+
+def prediction_by_hand(module, x_BSD, next_BSD):
+    """Eq. 21 and 22 of DeepSeek-V3 in plain steps, for one head of attention and a dense layer."""
+    shape, block = module.block.attention.shape, module.block
+
+    def normed(x, weight):
+        return x / (x.square().mean(-1, keepdim=True) + shape.norm_eps).sqrt() * weight
+
+    def turned(x_SC):
+        half = shape.head_dim // 2
+        angles = torch.arange(len(x_SC)).float().unsqueeze(1) * shape.rope_theta ** -(torch.arange(half) / half)
+        first, second = x_SC[:, :half], x_SC[:, half:]
+        return torch.cat(
+            [first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()], 1
+        )
+
+    results = []
+    for x_SD, next_SD in zip(x_BSD, next_BSD, strict=True):
+        above, below = module.w_join_JD.chunk(2)
+        h_SD = normed(x_SD, module.stream_norm_D) @ below + normed(next_SD, module.embedding_norm_D) @ above
+        q, k, v = (normed(h_SD, block.attention_norm_D) @ block.attention.w_qkv_DQ).chunk(3, 1)
+        q, k = (turned(normed(y, w)) for y, w in ((q, block.attention.q_norm_C), (k, block.attention.k_norm_C)))
+        scores = (q @ k.T / shape.head_dim**0.5).masked_fill(torch.ones(len(q), len(q)).triu(1).bool(), -torch.inf)
+        h_SD = h_SD + scores.softmax(1) @ v @ block.attention.w_out_QD
+        gate, up = (normed(h_SD, block.feed_forward_norm_D) @ block.feed_forward.w_in_DH).chunk(2, 1)
+        results.append(h_SD + (gate * gate.sigmoid() * up) @ block.feed_forward.w_out_FD)
+    return torch.stack(results)
+
+
+@torch.no_grad()
+def test_multi_token_prediction_is_that_of_its_source():
+    """Both norms, the order of the halves, a whole block; then the shared table behind the module's own norm."""
+    shape = replace(DENSE, mtp_layers=2, heads=1, kv_heads=1, qk_norm="head", tied_embeddings=False)
+    model = shaken(shape)
+    stream = model.stream(IDS[:, :-1], model.place(IDS[:, :-1]), Routing())
+    expected = 0.0
+    for depth, module in enumerate(model.predictions, start=1):
+        following = model.embedding_VD[IDS[:, depth:-1]]
+        place = model.place(IDS[:, depth:-1])
+        theirs = prediction_by_hand(module, stream[:, :-1], following)
+        stream = module(stream[:, :-1], following, place, Routing())
+        torch.testing.assert_close(stream, theirs, atol=1e-5, rtol=1e-5)
+        rms = (theirs.square().mean(-1, keepdim=True) + shape.norm_eps).sqrt()
+        logits = theirs / rms * module.norm_D @ model.unembedding_VD.T
+        expected -= float(logits.log_softmax(2).gather(2, IDS[:, depth + 1 :, None]).mean()) / 2
+    total, entropy = model.loss(IDS, mtp_weight=1.0)
+    assert float(total - entropy) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_multi_token_prediction_learns_the_token_after_next(depth):
     """A text whose every second token names the one two later: the module learns it, beside the model's own loss."""
