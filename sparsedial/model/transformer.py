@@ -185,10 +185,11 @@ class Transformer(nn.Module):
         routing: Routing | None = None,
         real_BS: Tensor | None = None,
     ) -> Tensor:
-        """Logits of the next token at every position; `real_BS` is False where a token is padding.
+        """Logits of the next token at every position; `real_BS` is False, or 0, where a token is padding.
 
         Shapes: ids [B, S] to [B, S, V]
-        Raises: UserError for a sequence longer than the shape's context, or an id outside the vocabulary.
+        Raises: UserError for a sequence longer than the shape's context, an id outside the vocabulary, a cache made for
+            another model or other sequences.
         """
         place = self.place(ids_BS, cache, real_BS)
         return self.logits(self.stream(ids_BS, place, Routing() if routing is None else routing), self.norm_D)
@@ -210,11 +211,14 @@ class Transformer(nn.Module):
         start = cache.filled if cache is not None else 0
         end = start + ids_BS.shape[1]
         self._check(ids_BS, end)
-        if cache is not None and end > cache.length:
-            raise UserError(f"model: {end} positions are more than its cache of {cache.length}")
-        if real_BS is not None and real_BS.shape != ids_BS.shape:
-            raise UserError(f"model: real_BS is {list(real_BS.shape)}, the ids are {list(ids_BS.shape)}")
+        if real_BS is not None:
+            real_BS = _mask(real_BS, ids_BS)
         if cache is not None:
+            known = cache.filled and cache.shape is self.shape and cache.sequences == len(ids_BS)
+            if not known:  # the whole check takes a tenth of a small model's token
+                cache.check(self.shape, len(ids_BS), self.table_VD)
+            if end > cache.length:
+                raise UserError(f"model: {end} positions are more than its cache of {cache.length}")
             if real_BS is not None:
                 cache.real_BP[:, start:end], cache.padded = real_BS, True
             cache.filled = end
@@ -306,6 +310,19 @@ class Transformer(nn.Module):
         """The routed layers, first to last, those of multi-token prediction behind."""
         blocks = [*self.blocks, *(module.block for module in self.predictions)]
         return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
+
+
+def _mask(real_BS: Tensor, ids_BS: Tensor) -> Tensor:
+    """Which ids are real, as booleans beside the ids; also from whole numbers, as tokenizers' attention masks are.
+
+    Raises: UserError for one of another type or shape.
+    """
+    if not isinstance(real_BS, Tensor) or real_BS.is_floating_point() or real_BS.is_complex():
+        given = str(real_BS.dtype).removeprefix("torch.") if isinstance(real_BS, Tensor) else type(real_BS).__name__
+        raise UserError(f"model: real_BS is a tensor of booleans, or of 0 and 1, not {given}")
+    if real_BS.shape != ids_BS.shape:
+        raise UserError(f"model: real_BS is {list(real_BS.shape)}, the ids are {list(ids_BS.shape)}")
+    return real_BS.to(ids_BS.device, torch.bool)
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:

@@ -73,6 +73,51 @@ def test_what_is_padding_is_said_of_every_id():
         initialise(DENSE, 0)(torch.zeros(2, 4, dtype=torch.long), real_BS=torch.ones(2, 3, dtype=torch.bool))
 
 
+@pytest.mark.parametrize("cached", [False, True])
+@torch.no_grad()
+def test_padding_may_be_told_by_whole_numbers_as_an_attention_mask_is(cached):
+    model, real = shaken(SPARSE), torch.ones(2, 17, dtype=torch.bool)
+    real[1, :4] = False
+
+    def logits(real_BS):
+        cache = Cache(SPARSE, 2, 32, torch.device("cpu"), torch.float32) if cached else None
+        return model(IDS, cache=cache, real_BS=real_BS)
+
+    for dtype in (torch.int64, torch.int32, torch.uint8):
+        assert torch.equal(logits(real.to(dtype)), logits(real))
+    assert (logits(real) - model(IDS))[1].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("real", "says"), [(torch.ones(1, 2), "not float32"), ([[1, 1]], "not list")])
+def test_padding_told_by_anything_else_is_refused(real, says):
+    with pytest.raises(UserError, match=says):
+        initialise(DENSE, 0)(torch.zeros(1, 2, dtype=torch.long), real_BS=real)
+
+
+@pytest.mark.parametrize(
+    ("made_for", "says"),
+    [
+        ({"shape": DENSE}, "another shape"),
+        ({"shape": FAMILIES["deepseek_v3"]}, "another shape"),
+        ({"sequences": 1}, "for 1 sequences, the ids are of 2"),
+        ({"sequences": 3}, "for 3 sequences, the ids are of 2"),
+        ({"dtype": torch.bfloat16}, "of bfloat16 on cpu, the weights are of float32 on cpu"),
+    ],
+)
+def test_a_cache_made_for_something_else_is_refused(made_for, says):
+    fitting = {"shape": SPARSE, "sequences": 2, "length": 32, "device": torch.device("cpu"), "dtype": torch.float32}
+    with pytest.raises(UserError, match=says):
+        initialise(SPARSE, 0)(IDS, cache=Cache(**{**fitting, **made_for}))
+
+
+@torch.no_grad()
+def test_a_cache_in_use_takes_no_other_number_of_sequences():
+    model, cache = initialise(SPARSE, 0), Cache(SPARSE, 2, 32, torch.device("cpu"), torch.float32)
+    model(IDS, cache=cache)
+    with pytest.raises(UserError, match="for 2 sequences, the ids are of 1"):
+        model(IDS[:1, :1], cache=cache)
+
+
 def test_the_same_seed_gives_the_same_weights():
     for (name, first), second in zip(
         initialise(SPARSE, 3).named_parameters(), initialise(SPARSE, 3).parameters(), strict=True
