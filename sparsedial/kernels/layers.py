@@ -2,7 +2,8 @@
 arithmetic. Their readable twins are the modules of `model/transformer.py`, which call them where they can.
 
 B sequences, S positions, T tokens (B*S), D d_model, H query heads, G key-value heads, C head_dim, Q = (H + 2G)*C,
-E experts, K chosen, F width of an expert or dense layer, M of the shared experts together, V vocabulary.
+E experts, K chosen, F width of an expert or dense layer, M of the shared experts together, V vocabulary; in
+`causal_attention` V is the width of a value and U = H*V.
 """
 
 from __future__ import annotations
@@ -65,6 +66,36 @@ def attention_layer(
     Shapes: x [B, S, D], w_qkv [D, Q] (queries, keys, values), w_out [H*C, D], rotary two of [S, C] to [B, S, D]
     """
     return _Attention.apply(x_BSD, rotary, heads, eps, norm_D, w_qkv_DQ, q_norm_C, k_norm_C, w_out_QD)  # type: ignore[return-value]
+
+
+class _Causal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q_BHSC: Tensor, k_BGSC: Tensor, v_BGSV: Tensor, scale: float) -> Tensor:
+        (sequences, heads, positions, head_dim), (_, kv_heads, _, width) = q_BHSC.shape, v_BGSV.shape
+        y_BSU, normaliser_BHS = (
+            q_BHSC.new_empty(sequences, positions, heads * width),
+            q_BHSC.new_empty(q_BHSC.shape[:3]),
+        )
+        ctx.sizes = sequences, positions, heads, kv_heads, head_dim, width, scale, torch.get_num_threads()
+        native.module.causal_forward(*addresses(q_BHSC, k_BGSC, v_BGSV, y_BSU, normaliser_BHS), *ctx.sizes)
+        ctx.save_for_backward(q_BHSC, k_BGSC, v_BGSV, y_BSU, normaliser_BHS)
+        return y_BSU
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy_BSU: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        given = ctx.saved_tensors
+        results = list(map(torch.empty_like, given[:3]))
+        native.module.causal_backward(*addresses(dy_BSU.contiguous(), *given, *results), *ctx.sizes)
+        return *results, None
+
+
+def causal_attention(q_BHSC: Tensor, k_BGSC: Tensor, v_BGSV: Tensor, scale: float) -> Tensor:
+    """softmax(q k^T scale) v over the positions up to each, heads side by side; a few queries' scores exist at a time.
+
+    Shapes: q [B, H, S, C], k [B, G, S, C], v [B, G, S, V] to [B, S, H * V]
+    """
+    return _Causal.apply(q_BHSC.contiguous(), k_BGSC.contiguous(), v_BGSV.contiguous(), scale)  # type: ignore[return-value]
 
 
 class _Dense(torch.autograd.Function):
@@ -138,6 +169,8 @@ def sparse_layer(
     bias_E: Tensor | None,
     load_E: Tensor | None,
     top_k: int,
+    groups: int,
+    kept_groups: int,
     sigmoid: bool,
     normalize: bool,
     scaling: float,
@@ -145,13 +178,23 @@ def sparse_layer(
     z_loss_weight: float,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    """x + routed and shared experts of norm(x), without groups of experts; and the weighted routing losses.
+    """x + routed and shared experts of norm(x); and the weighted routing losses.
 
     `load_E` gathers how many tokens each expert got.
 
     Shapes: x [B, S, D], w_router [D, E], w_in [E, D, 2F], w_out [E, F, D], shared [D, 2M] and [M, D] to [B, S, D], []
     """
-    routing = top_k, sigmoid, normalize, float(scaling), float(balance_weight), float(z_loss_weight), eps
+    routing = (
+        top_k,
+        groups,
+        kept_groups,
+        sigmoid,
+        normalize,
+        float(scaling),
+        float(balance_weight),
+        float(z_loss_weight),
+        eps,
+    )
     weights = norm_D, w_router_DE, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD
     return _Sparse.apply(x_BSD, bias_E, load_E, routing, *weights)  # type: ignore[return-value]
 

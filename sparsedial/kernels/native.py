@@ -53,14 +53,16 @@ def kind(device: str) -> str:
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels are here and take these tensors."""
+    """Whether the compiled kernels are here and take these tensors as they lie in memory."""
+    return takes(*tensors) and all(tensor.is_contiguous() for tensor in tensors)
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether the compiled kernels are here and take these tensors once they are contiguous."""
     return (
         module is not None
         and not torch.is_autocast_enabled("cpu")
-        and all(
-            tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
-            for tensor in tensors
-        )
+        and all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors)
     )
 
 

@@ -143,8 +143,33 @@ def sparse_feed_forward(
     """Routed SwiGLU experts, dropless: every token visits the experts it chose, whatever their load.
 
     Shapes: x [T, D], w_in [E, D, 2F] (gate half first), w_out [E, F, D], chosen [T, K] integers, gates [T, K] to [T, D]
-    Raises: UserError for an unknown kernel.
+    Raises: UserError for an unknown kernel, tensors that do not fit each other, or a choice that is no expert.
     """
     if kernel not in KERNELS:
         raise UserError(f"kernel: no kernel named '{kernel}'", hint=nearest(kernel, KERNELS))
+    _check(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    if not len(x_TD):
+        return reference(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
     return KERNELS[kernel](x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+
+
+def _check(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> None:
+    """Fast kernels read by address, so that tensors which do not fit would be read beyond their ends."""
+    tensors = {"x": x_TD, "w_in": w_in_EDH, "w_out": w_out_EFD, "chosen": chosen_TK, "gates": gates_TK}
+    sizes = [list(tensor.shape) for tensor in tensors.values()]
+    fit = [len(size) for size in sizes] == [2, 3, 3, 2, 2]
+    if fit:
+        (tokens, d_model), (experts, width, _), top_k = x_TD.shape, w_out_EFD.shape, chosen_TK.shape[1]
+        routed = [tokens, top_k]
+        fit = sizes[1:] == [[experts, d_model, 2 * width], [experts, width, d_model], routed, routed]
+    if not fit:
+        given = ", ".join(f"{name} {size}" for name, size in zip(tensors, sizes, strict=True))
+        raise UserError(
+            f"kernel: sizes do not fit each other: {given}",
+            hint="x [T, D], w_in [E, D, 2F], w_out [E, F, D], chosen and gates [T, K]",
+        )
+    if chosen_TK.is_cuda or not chosen_TK.numel():
+        return  # on a GPU the numbers would have to be waited for
+    least, most = chosen_TK.aminmax()
+    if int(least) < 0 or int(most) >= len(w_in_EDH):
+        raise UserError(f"kernel: a chosen expert lies outside 0..{len(w_in_EDH) - 1}")

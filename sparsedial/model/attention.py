@@ -111,6 +111,8 @@ class Place:
 
 def attend(q_BHSC: Tensor, k_BGPC: Tensor, v_BGPV: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """Weighted values, heads side by side. Shapes: to [B, S, H * V]"""
+    if mask is None and native.takes(q_BHSC, k_BGPC, v_BGPV):
+        return layers.causal_attention(q_BHSC, k_BGPC, v_BGPV, scale)
     y_BHSV = functional.scaled_dot_product_attention(
         q_BHSC, k_BGPC, v_BGPV, attn_mask=mask, is_causal=mask is None, scale=scale,
         enable_gqa=q_BHSC.shape[1] != k_BGPC.shape[1],

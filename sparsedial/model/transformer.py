@@ -69,8 +69,7 @@ class SparseFeedForward(nn.Module):
 
     def forward(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> Tensor:
         """x + the chosen experts and the shared ones of norm(x)."""
-        plain_choice = self.shape.expert_groups == 1 and self.shape.top_p == 1
-        if self.kernel == "auto" and plain_choice and native.usable(x_BSD, norm_D):
+        if self.kernel == "auto" and self.shape.top_p == 1 and native.usable(x_BSD, norm_D):
             y_BSD, loss = self._compiled(x_BSD, norm_D, eps, routing)
         else:
             y_BSD, loss = self._plain(rms_norm(x_BSD, norm_D, eps), routing)
@@ -92,6 +91,8 @@ class SparseFeedForward(nn.Module):
             bias_E=self.bias_E,
             load_E=None if routing.losses is None else self.load_E,
             top_k=shape.top_k,
+            groups=shape.expert_groups,
+            kept_groups=shape.kept_groups,
             sigmoid=shape.gate == "sigmoid",
             normalize=shape.normalize_gates,
             scaling=shape.routed_scaling,

@@ -35,23 +35,27 @@ class Decoder:
 
         Shapes: ids [B, S] to [B, V]
         """
-        if real_BS is not None:
-            self._starts_B = real_BS.int().argmax(1).cpu()
         if self._kernel is None or ids_BS.shape[1] > 1 or real_BS is not None:
-            return self.model(ids_BS, cache=self.cache, real_BS=real_BS)[:, -1]
+            logits_BSV = self.model(ids_BS, cache=self.cache, real_BS=real_BS)
+            if real_BS is not None:
+                self._find_starts()
+            return logits_BSV[:, -1]
         self.model.place(ids_BS, self.cache)  # checks the ids and moves the cache on
         return self._kernel.step(ids_BS[:, 0].long().contiguous(), self._starts_B)
+
+    def _find_starts(self) -> None:
+        """Where each sequence's text begins; with padding elsewhere the model decodes, since the kernel knows none."""
+        real_BP = self.cache.real_BP[:, : self.cache.filled].cpu()
+        self._starts_B = real_BP.int().argmax(1)
+        if not (real_BP.sum(1) == real_BP.shape[1] - self._starts_B).all():
+            self._kernel = None
 
 
 def compiles(model: Transformer) -> bool:
     """Whether the compiled kernel decodes such a model."""
     shape = model.shape
     return (
-        native.usable(*model.parameters())
-        and not shape.latent_attention
-        and shape.expert_groups == 1
-        and shape.top_p == 1
-        and not shape.logit_cap
+        native.usable(*model.parameters()) and not shape.latent_attention and shape.top_p == 1 and not shape.logit_cap
     )
 
 
@@ -76,7 +80,8 @@ class _Kernel:
         self.outputs = addresses(self.logits_BV, self.scratch)
         self.sizes = (shape.layers, sequences, length)
         self.constants = (
-            *attention, shape.d_ff, shape.d_expert, shared, width, shape.experts, choices, shape.vocab_size,
+            *attention, shape.d_ff, shape.d_expert, shared, width, shape.experts, choices, shape.expert_groups,
+            shape.kept_groups, shape.vocab_size,
             shape.window, shape.full_layers, shape.qk_norm == "full", shape.gate == "sigmoid", shape.normalize_gates,
             float(shape.routed_scaling), shape.norm_eps, self.threads,
         )  # fmt: skip

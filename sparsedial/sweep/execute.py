@@ -24,10 +24,10 @@ from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.store import RunStore, write_atomically
 from sparsedial.text.batches import repeats, require_windows
 from sparsedial.text.prepare import Text
-from sparsedial.training.loop import Step, batch_number, restore_state, train_steps, training_state
+from sparsedial.training.loop import Step, batch_number, train_steps
 from sparsedial.training.memory import settle_memory
 from sparsedial.training.optimizer import Optimizer, make_optimizer
-from sparsedial.training.resume import forget_state, load_state, save_state
+from sparsedial.training.resume import forget_state, load_state, restore_state, save_state, training_state
 from sparsedial.training.run import Job, Outcome, Run
 from sparsedial.training.spikes import MOST_SKIPPED, SNAPSHOT_STEPS, WINDOW, is_spike
 
@@ -67,8 +67,12 @@ class _Live:
         save_state(home, key, self.model, self.optimizer, numbers)
 
     def keep(self) -> None:
-        """Remember this step, to go back to it."""
-        state = {name: tensor.clone() for name, tensor in training_state(self.model, self.optimizer).items()}
+        """Remember this step, to go back to it: in the host's memory, in the place of the state kept before."""
+        held = {} if self.kept is None else self.kept[0]
+        state = {
+            name: held[name].copy_(tensor) if name in held else tensor.to("cpu", copy=True)
+            for name, tensor in training_state(self.model, self.optimizer).items()
+        }
         self.kept = (state, copy.deepcopy(asdict(self.progress)))
 
     def go_back(self, step: Step) -> None:
@@ -180,11 +184,12 @@ def _train(
 
 
 def _undone(live: _Live, step: Step) -> bool:
-    """Whether a step was a spike, which is undone."""
+    """Whether a step was a spike, or a loss as of no learning at all, which is undone."""
     progress = live.progress
     if len(progress.skipped) >= MOST_SKIPPED:
         return False
-    if not is_spike(step.loss, step.gradient_norm, progress.losses, live.job.recipe.spike_sigmas):
+    spiked = is_spike(step.loss, step.gradient_norm, progress.losses, live.job.recipe.spike_sigmas)
+    if not spiked and _diverged(step, live.job) is None:
         return False
     live.go_back(step)
     return True

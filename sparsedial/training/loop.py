@@ -6,10 +6,8 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from sparsedial.model.router import balance_of
 from sparsedial.model.transformer import Transformer
@@ -67,15 +65,16 @@ def train_steps(
         norm = clip_gradient(parameters, recipe.clip)
         rate = recipe.rate(index)
         loss, balance = float(entropy), None
-        if math.isfinite(norm) and math.isfinite(loss):
+        finite = math.isfinite(norm) and math.isfinite(loss)
+        if finite:
             set_rate(optimizer, rate)
             optimizer.step()
             if index % max(1, recipe.steps // READINGS) == 0:
                 balance = read_balance(model)
-            for layer in model.sparse_feed_forwards:
-                layer.balance(recipe.bias_rate(index))
+        for layer in model.sparse_feed_forwards:
+            layer.balance(recipe.bias_rate(index) if finite else 0.0)  # a step that counts for nothing has no load
         yield Step(index, loss, norm, rate, time.perf_counter() - began, recipe.batch * recipe.context, balance)
-        if not (math.isfinite(norm) and math.isfinite(loss)):
+        if not finite:
             return
 
 
@@ -94,25 +93,3 @@ def read_balance(model: Transformer) -> dict[str, float] | None:
     worst = max((balance_of(layer.load_E) for layer in layers), key=lambda balance: balance["max_over_mean"])
     biases = [float(layer.bias_E.abs().max()) for layer in layers if layer.bias_E is not None]
     return {**worst, "bias_drift": max(biases, default=0.0)}
-
-
-def training_state(model: Transformer, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Weights, buffers and optimizer moments by name, as safetensors keeps them."""
-    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    for parameter, moments in optimizer.state.items():
-        for key, value in moments.items():
-            state[f"optimizer.{names[parameter]}.{key}"] = value
-    return state
-
-
-def restore_state(model: Transformer, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """The inverse of `training_state`."""
-    model.load_state_dict(
-        {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
-    )
-    for name, parameter in model.named_parameters():
-        prefix = f"optimizer.{name}."
-        moments = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        if moments:
-            optimizer.state[parameter] = {key: value.clone() for key, value in moments.items()}

@@ -1,4 +1,4 @@
-"""The state of an unfinished run on disk: whole and verified, or not there."""
+"""What the next step depends on: taken from a run and given back to it; on disk whole and verified, or not there."""
 
 from __future__ import annotations
 
@@ -9,12 +9,35 @@ from typing import Any
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.model.transformer import Transformer
 from sparsedial.store import read_json, write_atomically, write_json
-from sparsedial.training.loop import restore_state, training_state
 from sparsedial.training.optimizer import Optimizer
+
+
+def training_state(model: Transformer, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Weights, buffers and optimizer moments by name, as safetensors keeps them."""
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    for parameter, moments in optimizer.state.items():
+        for key, value in moments.items():
+            state[f"optimizer.{names[parameter]}.{key}"] = value
+    return state
+
+
+def restore_state(model: Transformer, optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """The inverse of `training_state`; a parameter without moments in it has none after."""
+    model.load_state_dict(
+        {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+    )
+    optimizer.state.clear()
+    for name, parameter in model.named_parameters():
+        prefix = f"optimizer.{name}."
+        moments = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if moments:
+            optimizer.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in moments.items()}
 
 
 def save_state(home: Path, key: str, model: Transformer, optimizer: Optimizer, progress: dict[str, Any]) -> None:

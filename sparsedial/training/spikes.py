@@ -1,4 +1,8 @@
-"""Loss spikes: seen against the losses just before, so that a run can go back and leave the batch out."""
+"""Loss spikes: seen against the losses just before, so that a run can go back and leave the batch out.
+
+Left out is the batch at which the loss rose. Where an earlier update was the cause, by too high a rate say, the next
+batch rises too, and so on: the events of a run tell, and after MOST_SKIPPED it goes on as it is.
+"""
 
 from __future__ import annotations
 

@@ -38,6 +38,9 @@ SPARSE = {
     "every expert": {**ROUTED, "top_k": 8},
     "one expert": {**ROUTED, "experts": 1, "top_k": 1},
     "odd number of experts": {**ROUTED, "experts": 19, "top_k": 3, "d_expert": 7},
+    "groups, three of four kept": {**ROUTED, "expert_groups": 4, "kept_groups": 3, "top_k": 3},
+    "groups, softmax": {**ROUTED, "gate": "softmax", "routing_bias": False, "expert_groups": 4, "kept_groups": 1},
+    "groups of one expert": {**ROUTED, "expert_groups": 8, "kept_groups": 4},
     "more experts than tokens": {**ROUTED, "experts": 70, "top_k": 2},
 }
 LENGTHS = [(1, 1), (2, 5), (3, 26), (5, 64)]  # the last is longer than a piece of rows
@@ -125,6 +128,20 @@ def test_a_sparse_layer_equals_its_module(name, lengths, threads):
     assert int(loads[0].sum()) == lengths[0] * lengths[1] * SPARSE[name]["top_k"]
 
 
+@pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
+def test_far_logits_are_routed_as_the_module_routes_them(gate):
+    """Beyond 88 a logit's exponential is no float32 any more."""
+    shape = shape_of(**{**ROUTED, "gate": gate})
+
+    def run(block: Block, x: Tensor, place: Place) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            block.feed_forward.w_router_DE[0] = torch.tensor([100.0, 5, -50, -60, 90, -100, 0, -3])
+            x[..., 0] = 1.0
+        return (block.feed_forward(x, torch.ones(10), 1e-6, Routing()),)
+
+    run_block(shape, (2, 5), 1, run)
+
+
 def place_of(shape: Shape, length: int) -> Place:
     return Place(start=0, rotary=rotary_table(shape, length), cache=None, real_BP=None)
 
@@ -178,6 +195,34 @@ def test_the_loss_of_what_is_no_number_is_none_and_a_foreign_word_is_refused():
         layers.head_loss(x, norm, table, torch.tensor([[3, 16]]), 1e-6)
     table[2, 1] = float("nan")
     assert layers.head_loss(x, norm, table, torch.tensor([[3, 4]]), 1e-6).isnan()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("lengths", [*LENGTHS, (1, 300)])  # the last is longer than a panel is deep
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "width"), [(1, 1, 1, 1), (2, 2, 24, 16), (6, 2, 5, 9), (3, 1, 40, 33)]
+)
+def test_attention_alone_equals_pytorchs(heads, kv_heads, head_dim, width, lengths, threads):
+    sequences, positions = lengths
+    sizes = {"q": (heads, head_dim), "k": (kv_heads, head_dim), "v": (kv_heads, width)}
+    make = torch.Generator().manual_seed(3)
+    leaves = {
+        name: torch.randn(sequences, count, positions, size, generator=make).requires_grad_()
+        for name, (count, size) in sizes.items()
+    }
+    before, found = torch.get_num_threads(), []
+    torch.set_num_threads(threads)
+    for attention in (layers.causal_attention, plain_attention):
+        y = attention(*leaves.values(), 0.3)
+        slopes = torch.autograd.grad((y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum(), list(leaves.values()))
+        found.append({"y": y.detach(), **dict(zip(leaves, slopes, strict=True))})
+    torch.set_num_threads(before)
+    assert_equal(*found)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+    return y.transpose(1, 2).flatten(2)
 
 
 def test_what_is_no_number_stays_in_its_future():

@@ -98,3 +98,31 @@ def test_half_precision_is_at_most_twice_as_far_from_float64_as_plain_pytorch(ke
 def test_an_unknown_kernel_is_refused_with_the_nearest():
     with pytest.raises(UserError, match="compild"):
         sparse_feed_forward(*sparse_inputs(SHAPES[0]), "compild")
+
+
+CHANGES = {
+    "an expert beyond the last": {"chosen": lambda chosen: torch.full_like(chosen, 10**6)},
+    "an expert before the first": {"chosen": lambda chosen: chosen - 10},
+    "too few gates": {"gates": lambda gates: gates[:-1]},
+    "too few choices": {"chosen": lambda chosen: chosen[:, :1]},
+    "tokens of another width": {"x": lambda x: x[:, :-1]},
+    "experts of two widths": {"w_out": lambda w_out: w_out[:, :-1]},
+    "fewer experts behind than before": {"w_out": lambda w_out: w_out[:-1]},
+    "sequences instead of tokens": {"x": lambda x: x[None]},
+}
+
+
+@pytest.mark.parametrize("kernel", ["auto", "reference", "torch_grouped"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_does_not_fit_is_refused_before_any_kernel_reads_it(change, kernel):
+    inputs = dict(zip(("x", "w_in", "w_out", "chosen", "gates"), sparse_inputs((12, 8, 4, 6, 2)), strict=True))
+    for name, changed in CHANGES[change].items():
+        inputs[name] = changed(inputs[name])
+    with pytest.raises(UserError, match=r"do not fit|lies outside 0\.\.5"):
+        sparse_feed_forward(*inputs.values(), kernel)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "compiled", "torch_grouped"])
+def test_no_tokens_give_no_rows(kernel):
+    x, w_in, w_out, chosen, gates = sparse_inputs((12, 8, 4, 6, 2))
+    assert sparse_feed_forward(x[:0], w_in, w_out, chosen[:0], gates[:0], kernel).shape == (0, 8)

@@ -39,7 +39,17 @@ def test_every_family_decodes_as_it_reads(family, threads):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("shape", [SPARSE, DENSE, GROUPED, FAMILIES["olmoe"], FAMILIES["mixtral, with a window"]])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        SPARSE,
+        DENSE,
+        GROUPED,
+        FAMILIES["olmoe"],
+        FAMILIES["mixtral, with a window"],
+        replace(SPARSE, experts=8, expert_groups=4, kept_groups=2),
+    ],
+)
 @torch.no_grad()
 def test_compiled_decoding_gives_the_models_logits(shape, threads):
     """Three sequences of other lengths, padded on their left."""
@@ -171,3 +181,27 @@ def test_a_decoder_reads_no_further_than_it_has_room():
     decoder.read(torch.zeros(1, 4, dtype=torch.long))
     with pytest.raises(UserError, match="5 positions are more than its cache of 4"):
         decoder.read(torch.zeros(1, 1, dtype=torch.long))
+
+
+PADDINGS = {
+    "left, in two parts": ([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]], 3),
+    "a whole part, left": ([[0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1]], 3),
+    "right": ([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], 6),
+    "between": ([[1, 1, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1]], 6),
+}
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@torch.no_grad()
+def test_a_decoder_reads_past_padding_wherever_it_is(padding):
+    real, part = torch.tensor(PADDINGS[padding][0]).bool(), PADDINGS[padding][1]
+    model = shaken(GROUPED)
+    ids = torch.randint(64, (2, 9), generator=torch.Generator().manual_seed(0))
+    real = torch.cat([real, torch.ones(2, 3, dtype=torch.bool)], 1)
+    decoder = Decoder(model, 2, 12)
+    for start in range(0, 6, part):
+        decoder.read(ids[:, start : start + part], real[:, start : start + part])
+    for place in range(6, 9):
+        got = decoder.read(ids[:, place : place + 1])
+        expected = model(ids[:, : place + 1], real_BS=real[:, : place + 1])[:, -1]
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)

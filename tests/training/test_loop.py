@@ -179,29 +179,43 @@ def test_a_longer_trunk_than_a_run_has_is_not_taken(small_text, tmp_path: Path):
     assert finish(execute(short, small_text, store)).record()["trunk_steps_shared"] == 0
 
 
-def test_a_loss_spike_is_undone_and_its_batch_left_out(small_text, tmp_path: Path, monkeypatch):
-    """The same run on a text whose batch 80 is poisoned ends as if that batch had not been there."""
+@pytest.mark.parametrize(
+    ("harm", "at", "back_to", "experts"),
+    [
+        ("words that do not belong together", 80, 64, 0),
+        ("words that do not belong together", 30, 0, 0),  # too early for a spike, yet worse than a uniform guess
+        ("a gradient that is no number", 50, 0, 0),
+        ("a gradient that is no number", 80, 64, 8),
+    ],
+)
+def test_a_harmful_batch_is_undone_and_left_out(small_text, tmp_path: Path, monkeypatch, harm, at, back_to, experts):
+    """The same run on a text that lacks the batch ends bit for bit as the one that had it."""
     from sparsedial.training import loop
 
-    job = job_of(small_text, steps=120, spike_sigmas=8.0)
-    clean = loop.batch
+    job = job_of(small_text, experts, steps=120, spike_sigmas=6.0)
+    clean, clip, poison = loop.batch, loop.clip_gradient, harm == "a gradient that is no number"
+    current = []
 
-    def poisoned(text, *, seed, step, batch, context):
+    def harmful(text, *, seed, step, batch, context):
+        current[:] = [step]
         ids = clean(text, seed=seed, step=step, batch=batch, context=context)
-        return np.random.default_rng(0).permuted(ids % 7 * 36) if step == 80 else ids
+        return np.random.default_rng(0).permuted(ids % 7 * 36) if step == at and not poison else ids
 
     def without(text, *, seed, step, batch, context):
-        return clean(text, seed=seed, step=step + (step >= 80), batch=batch, context=context)
+        return clean(text, seed=seed, step=step + (step >= at), batch=batch, context=context)
 
-    monkeypatch.setattr(loop, "batch", poisoned)
-    record = finish(execute(job, small_text, RunStore(tmp_path / "poisoned"))).record()
+    monkeypatch.setattr(loop, "batch", harmful)
+    if poison:
+        monkeypatch.setattr(loop, "clip_gradient", lambda *given: float("nan") if current == [at] else clip(*given))
+    record = finish(execute(job, small_text, RunStore(tmp_path / "harmed"))).record()
     monkeypatch.setattr(loop, "batch", without)
+    monkeypatch.setattr(loop, "clip_gradient", clip)
     expected = finish(execute(job, small_text, RunStore(tmp_path / "without"))).record()
     (event,) = record["events"]
-    assert (event["step"], event["batch_skipped"], event["back_to_step"]) == (80, 80, 64)
+    assert (event["step"], event["batch_skipped"], event["back_to_step"]) == (at, at, back_to)
     assert expected["events"] == []
     assert record["validation_loss"] == expected["validation_loss"]
-    lines = read_metrics(RunStore(tmp_path / "poisoned"), job.hash)
+    lines = read_metrics(RunStore(tmp_path / "harmed"), job.hash)
     assert [line["index"] for line in lines] == list(range(120))
 
 

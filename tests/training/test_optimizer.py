@@ -10,7 +10,8 @@ import torch
 from sparsedial.kernels import native
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
-from sparsedial.training.optimizer import CompiledAdamW, Muon, clip_gradient, make_optimizer, orthogonal, set_rate
+from sparsedial.training.muon import Muon, orthogonal
+from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, make_optimizer, set_rate
 from sparsedial.training.recipe import Recipe
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)

@@ -1,12 +1,10 @@
-/* The attention layer: y = x + attention(norm(x)). Twin: Block's first half in model/transformer.py.
+/* The attention layer: y = x + attention(norm(x)). Twin: GroupedAttention in model/attention.py.
  *
  * B sequences, S positions, T = B*S tokens, D d_model, H query heads, G of keys and values, N = H + G that are turned,
  * C head_dim, Q = (H + 2G)*C. Weights [in, out]. Norms of queries and keys [C] or NULL; cosine and sine [S, C]. */
+#include "attend.h"
 #include "kernels.h"
-#include "products.h"
 #include "rows.h"
-
-#define BLOCK 24 /* queries; four tiles */
 
 typedef struct {
     float *normed;     /* [T, D] */
@@ -37,35 +35,17 @@ long attention_saved(long tokens, long d, long heads, long kv_heads, long c) {
     return lay(&s, NULL, tokens, d, heads, kv_heads, c);
 }
 
-/* One head of keys and values with the query heads that share it. Scores of a block of queries are whole rows over the
- * keys before the block's end, so the softmax is the plain one. */
-static void attend(const saved_t *saved, long b, long g, long heads, long kv_heads, long s, long c, float scale,
-                   float *keys, float *values, float *scores) {
-    long turned = heads + kv_heads, group = heads / kv_heads, wide = heads * c, row_length = whole(s, LANES);
-    pack_all(saved->qk + (b * turned + heads + g) * s * c, 1, c, c, s, c, keys);
-    pack_all(saved->v + (b * kv_heads + g) * s * c, c, 1, s, c, s, values);
-    for (long h = g * group; h < (g + 1) * group; h++) {
-        const float *q = saved->qk + (b * turned + h) * s * c;
-        float *normaliser = saved->normaliser + (b * heads + h) * s;
-        for (long from = 0; from < s; from += BLOCK) {
-            long rows = at_most(BLOCK, s - from), seen = from + rows;
-            float inverse[BLOCK];
-            by_panels(q + from * c, c, 1, keys, c, scores, row_length, rows, seen, c, 0);
-            for (long i = 0; i < rows; i++) {
-                float *row = scores + i * row_length;
-                long count = from + i + 1;
-                float shift = largest(row, count) * scale;
-                float sum = exponentials(row, count, scale, shift);
-                for (long j = whole(count, LANES); j < seen; j++) row[j] = 0.0f;
-                normaliser[from + i] = shift + logf(sum);
-                inverse[i] = 1.0f / sum;
-            }
-            float *out = saved->mixed + (b * s + from) * wide + h * c;
-            by_panels(scores, row_length, 1, values, s, out, wide, rows, c, seen, 0);
-            for (long i = 0; i < rows; i++)
-                for (long j = 0; j < c; j++) out[i * wide + j] *= inverse[i];
-        }
-    }
+/* Head g of keys and values of sequence b, with its query heads. */
+static heads_t heads_of(const saved_t *saved, long bg, long heads, long kv_heads, long s, long c) {
+    long b = bg / kv_heads, g = bg % kv_heads, turned = heads + kv_heads, group = heads / kv_heads;
+    return (heads_t){
+        .group = group, .s = s, .c = c, .v = c, .scale = 1.0f / sqrtf((float)c), .wide = heads * c,
+        .q = saved->qk + (b * turned + g * group) * s * c,
+        .keys = saved->qk + (b * turned + heads + g) * s * c,
+        .values = saved->v + bg * s * c,
+        .mixed = saved->mixed + (b * s * heads + g * group) * c,
+        .normaliser = saved->normaliser + (b * heads + g * group) * s,
+    };
 }
 
 void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
@@ -97,13 +77,13 @@ void attention_forward(const float *x, const float *norm, const float *w_qkv, co
                     memcpy(at.v + ((b * kv_heads + g) * s + place) * c, in + (turned + g) * c, sizeof(float) * c);
             }
         }
-        float *keys = floats(whole(s, TILE_N) * c), *values = floats(whole(c, TILE_N) * s);
-        float *scores = floats(BLOCK * whole(s, LANES));
+        attend_scratch_t use = attend_scratch(s, c, c);
 #pragma omp for schedule(static)
-        for (long bg = 0; bg < b_count * kv_heads; bg++)
-            attend(&at, bg / kv_heads, bg % kv_heads, heads, kv_heads, s, c, 1.0f / sqrtf((float)c), keys, values,
-                   scores);
-        free(keys); free(values); free(scores);
+        for (long bg = 0; bg < b_count * kv_heads; bg++) {
+            heads_t head = heads_of(&at, bg, heads, kv_heads, s, c);
+            attend(&head, &use);
+        }
+        attend_free(&use);
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
@@ -113,48 +93,6 @@ void attention_forward(const float *x, const float *norm, const float *w_qkv, co
         }
     }
     free(in_panels); free(out_panels);
-}
-
-typedef struct {
-    float *keys, *keys_across, *values_across, *panels, *weights, *dscores;
-} scratch_t;
-
-/* Weights are made again from the normalisers. */
-static void attend_backward(const saved_t *saved, const float *dmixed, float *dqk, float *dv, long b, long g,
-                            long heads, long kv_heads, long s, long c, float scale, const scratch_t *use) {
-    long turned = heads + kv_heads, group = heads / kv_heads, wide = heads * c, row_length = whole(s, LANES);
-    const float *k = saved->qk + (b * turned + heads + g) * s * c, *v = saved->v + (b * kv_heads + g) * s * c;
-    float *dk = dqk + (b * turned + heads + g) * s * c, *dvalue = dv + (b * kv_heads + g) * s * c;
-    pack_all(k, 1, c, c, s, c, use->keys_across);
-    pack_all(v, 1, c, c, s, c, use->values_across);
-    pack_all(k, c, 1, s, c, s, use->keys);
-    memset(dk, 0, sizeof(float) * s * c);
-    memset(dvalue, 0, sizeof(float) * s * c);
-    for (long h = g * group; h < (g + 1) * group; h++) {
-        const float *q = saved->qk + (b * turned + h) * s * c;
-        const float *normaliser = saved->normaliser + (b * heads + h) * s;
-        for (long from = 0; from < s; from += BLOCK) {
-            long rows = at_most(BLOCK, s - from), seen = from + rows;
-            const float *grad = dmixed + (b * s + from) * wide + h * c;
-            const float *out = saved->mixed + (b * s + from) * wide + h * c;
-            by_panels(q + from * c, c, 1, use->keys_across, c, use->weights, row_length, rows, seen, c, 0);
-            by_panels(grad, wide, 1, use->values_across, c, use->dscores, row_length, rows, seen, c, 0);
-            for (long i = 0; i < rows; i++) {
-                float *restrict row = use->weights + i * row_length, *restrict drow = use->dscores + i * row_length;
-                long count = from + i + 1;
-                exponentials(row, count, scale, normaliser[from + i]);
-                float inner = dot(grad + i * wide, out + i * wide, c);
-                for (long j = 0; j < count; j++) drow[j] = row[j] * (drow[j] - inner) * scale;
-                for (long j = count; j < seen; j++) row[j] = drow[j] = 0.0f;
-            }
-            by_panels(use->dscores, row_length, 1, use->keys, s, dqk + ((b * turned + h) * s + from) * c, c, rows, c,
-                      seen, 0);
-            pack_all(grad, wide, 1, rows, c, BLOCK, use->panels);
-            by_panels(use->weights, 1, row_length, use->panels, BLOCK, dvalue, c, seen, c, rows, 1);
-            pack_all(q + from * c, c, 1, rows, c, BLOCK, use->panels);
-            by_panels(use->dscores, 1, row_length, use->panels, BLOCK, dk, c, seen, c, rows, 1);
-        }
-    }
 }
 
 void attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
@@ -177,20 +115,14 @@ void attention_backward(const float *dy, const float *x, const float *norm, cons
         for (long from = 0; from < tokens; from += piece)
             by_panels(dy + from * d, d, 1, out_across, d, dmixed + from * wide, wide, at_most(piece, tokens - from),
                       wide, d, 0);
-        scratch_t use = {
-            .keys = floats(whole(c, TILE_N) * s),
-            .keys_across = floats(whole(s, TILE_N) * c),
-            .values_across = floats(whole(s, TILE_N) * c),
-            .panels = floats(whole(c, TILE_N) * BLOCK),
-            .weights = floats(BLOCK * whole(s, LANES)),
-            .dscores = floats(BLOCK * whole(s, LANES)),
-        };
+        attend_scratch_t use = attend_scratch(s, c, c);
 #pragma omp for schedule(static)
-        for (long bg = 0; bg < b_count * kv_heads; bg++)
-            attend_backward(&at, dmixed, dqk, dv, bg / kv_heads, bg % kv_heads, heads, kv_heads, s, c,
-                            1.0f / sqrtf((float)c), &use);
-        free(use.keys); free(use.keys_across); free(use.values_across); free(use.panels); free(use.weights);
-        free(use.dscores);
+        for (long bg = 0; bg < b_count * kv_heads; bg++) {
+            heads_t head = heads_of(&at, bg, heads, kv_heads, s, c);
+            attend_backward(&head, dmixed + (head.mixed - at.mixed), dqk + (head.q - at.qk), dqk + (head.keys - at.qk),
+                            dv + (head.values - at.v), &use);
+        }
+        attend_free(&use);
         float *dnormed = floats(piece * d), *mine = parts + (long)thread() * own;
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {

@@ -299,10 +299,10 @@ long decode_scratch(long b, long d, long heads, long kv_heads, long c, long widt
 void decode(const int64_t *table, const float *embedding, const float *norm, const float *unembedding,
             const float *cosine, const float *sine, float *keys, float *values, const int64_t *ids,
             const int64_t *starts, float *logits, float *scratch, long layers, long b, long length, long position,
-            long d, long heads, long kv_heads, long c, long d_ff, long f, long m, long width, long e, long k, long v,
-            long window, long full_layers, int whole_norm, int sigmoid, int normalize, float scaling, float eps,
-            int threads) {
-    routing_t routing = {e, k, sigmoid, normalize, scaling, 0, 0};
+            long d, long heads, long kv_heads, long c, long d_ff, long f, long m, long width, long e, long k,
+            long groups, long kept_groups, long v, long window, long full_layers, int whole_norm, int sigmoid,
+            int normalize, float scaling, float eps, int threads) {
+    routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, scaling, 0, 0};
     sizes_t s = {b, d, heads, kv_heads, c, (heads + 2 * kv_heads) * c, e, eps};
     long rows = b * (k + 1); /* of the chosen experts, and of the shared ones or a dense layer */
     float *x = scratch, *qkv = x + b * d, *mixed = qkv + b * s.q, *h = mixed + b * heads * c, *a = h + rows * 2 * width;

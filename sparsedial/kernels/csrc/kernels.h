@@ -2,7 +2,8 @@
  * PyTorch, so any version of them will do. Each has a readable twin in Python that defines it, and tests compare values
  * and gradients by name. One call does a layer: at a study's sizes the calls take longer than their arithmetic.
  *
- * Tensors come as addresses of contiguous float32 (or int64) data; sizes are checked on the Python side. What a way back
+ * Tensors come as addresses of contiguous float32 (or int64) data; sizes are not checked here: a
+ * model's are its Shape's, and `sparse_feed_forward` checks what it is given. What a way back
  * needs lies in one piece of memory, `saved`, whose size in floats the kernel's ..._saved tells. */
 #pragma once
 #include "common.h"
@@ -17,6 +18,12 @@ void attention_backward(const float *dy, const float *x, const float *norm, cons
                         const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
                         float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
                         long b_count, long s, long d, long heads, long kv_heads, long c, int threads);
+
+void causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long b_count, long s,
+                    long heads, long kv_heads, long c, long width, float scale, int threads);
+void causal_backward(const float *dy, const float *q, const float *k, const float *v, float *y, float *normaliser,
+                     float *dq, float *dk, float *dv, long b_count, long s, long heads, long kv_heads, long c,
+                     long width, float scale, int threads);
 
 long dense_saved(long tokens, long d, long f);
 void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, float *y, float *saved,
@@ -36,12 +43,14 @@ long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, l
 void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
                     const float *w_out, const float *shared_in, const float *shared_out, float *y, float *saved,
                     float *loss, int64_t *load, long sequences, long s, long d, long f, long m, long e, long k,
-                    int sigmoid, int normalize, float scaling, float balance, float z, float eps, int threads);
+                    long groups, long kept_groups, int sigmoid, int normalize, float scaling, float balance, float z,
+                    float eps, int threads);
 void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
                      const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
                      float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
                      float *dshared_in, float *dshared_out, long sequences, long s, long d, long f, long m, long e,
-                     long k, int sigmoid, int normalize, float scaling, float balance, float z, int threads);
+                     long k, long groups, long kept_groups, int sigmoid, int normalize, float scaling, float balance,
+                     float z, int threads);
 
 int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
                  float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads);
@@ -51,9 +60,9 @@ long decode_scratch(long b, long d, long heads, long kv_heads, long c, long widt
 void decode(const int64_t *table, const float *embedding, const float *norm, const float *unembedding,
             const float *cosine, const float *sine, float *keys, float *values, const int64_t *ids,
             const int64_t *starts, float *logits, float *scratch, long layers, long b, long length, long position,
-            long d, long heads, long kv_heads, long c, long d_ff, long f, long m, long width, long e, long k, long v,
-            long window, long full_layers, int whole_norm, int sigmoid, int normalize, float scaling, float eps,
-            int threads);
+            long d, long heads, long kv_heads, long c, long d_ff, long f, long m, long width, long e, long k,
+            long groups, long kept_groups, long v, long window, long full_layers, int whole_norm, int sigmoid,
+            int normalize, float scaling, float eps, int threads);
 
 double gradient_norm(const int64_t *gradients, const int64_t *sizes, long count, int threads);
 void adamw(const int64_t *parameters, const int64_t *gradients, const int64_t *firsts, const int64_t *seconds,

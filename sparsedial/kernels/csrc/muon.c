@@ -1,4 +1,4 @@
-/* Muon over all matrices in one call, each by one thread. Twin: Muon._step_one in training/optimizer.py.
+/* Muon over all matrices in one call, each by one thread. Twin: Muon._step_one in training/muon.py.
  *
  * A matrix lies tall in scratch, X [N, M] with N >= M, so that X'X, its square and X times that all read rows. */
 #include "kernels.h"

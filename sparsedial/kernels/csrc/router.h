@@ -1,11 +1,11 @@
-/* The router on one token: scores, choice, gates, and their gradient. Twin: reference_route in model/router.py.
+/* The router on one token: scores, choice, gates, and their gradient. Twin: route in model/router.py.
  * E experts, K chosen; `sigmoid` or softmax scores. */
 #pragma once
 #include "common.h"
 #include <float.h>
 
 typedef struct {
-    long experts, top_k;
+    long experts, top_k, groups, kept_groups;
     int sigmoid, normalize;
     float scaling, balance, z;
 } routing_t;
@@ -15,12 +15,12 @@ static inline void score_row(const float *restrict logits, float *restrict score
                              const routing_t *r) {
     long e = r->experts;
     float most = largest(logits, e);
-    vec sums = splat(0.0f), all = splat(0.0f), one = vexp(splat(-most)); /* 1, in units of e^most */
+    vec sums = splat(0.0f), all = splat(0.0f);
     for (long i = 0; i < e; i += LANES) {
         long count = at_most(LANES, e - i);
         vec in = count == LANES ? load(logits + i) : load_some(logits + i, count, -INFINITY);
         vec shifted = choose(first(count), vexp(in - most), splat(0.0f));
-        vec s = r->sigmoid ? shifted / (shifted + one) : shifted;
+        vec s = r->sigmoid ? choose(first(count), 1.0f / (1.0f + vexp(-in)), splat(0.0f)) : shifted;
         sums += shifted;
         all += s;
         if (count == LANES) store(scores + i, s);
@@ -60,6 +60,27 @@ static inline void pick(float *values, int32_t *mine, long e, long top_k) {
     }
 }
 
+/* Leaves the experts of the best groups alone: by the sum of a group's two largest values with sigmoid scores, by its
+ * largest with softmax. Source: DeepSeek-V3 (arXiv 2412.19437) and V2 (arXiv 2405.04434), section 2.1 of each. */
+static inline void keep_groups(float *values, const routing_t *r) {
+    long size = r->experts / r->groups;
+    float best[r->groups];
+    for (long g = 0; g < r->groups; g++) {
+        float most = -INFINITY, next = -INFINITY;
+        for (const float *v = values + g * size; v < values + (g + 1) * size; v++) {
+            if (*v > most) { next = most; most = *v; }
+            else if (*v > next) next = *v;
+        }
+        best[g] = r->sigmoid && size > 1 ? most + next : most;
+    }
+    for (long g = 0; g < r->groups; g++) {
+        long ahead = 0;
+        for (long o = 0; o < r->groups; o++) ahead += best[o] > best[g] || (best[o] == best[g] && o < g);
+        if (ahead >= r->kept_groups)
+            for (long i = 0; i < size; i++) values[g * size + i] = -INFINITY;
+    }
+}
+
 /* From scores to the chosen experts and their gates; `picked` becomes the sum of the chosen scores, `kept` counts. */
 static inline void choose_row(const float *scores, const float *bias, int32_t *mine, float *gates, float *picked,
                               float *kept, float *values, const routing_t *r) {
@@ -68,6 +89,7 @@ static inline void choose_row(const float *scores, const float *bias, int32_t *m
     if (bias) axpy(values, bias, 1.0f, e);
     for (long i = 0; i < e; i++) values[i] = values[i] == values[i] ? values[i] : -FLT_MAX; /* or one is picked twice */
     for (long i = e; i < whole(e, LANES); i++) values[i] = -INFINITY;
+    if (r->groups > 1) keep_groups(values, r);
     pick(values, mine, e, r->top_k);
     float sum = 1e-20f;
     for (long k = 0; k < r->top_k; k++) { sum += scores[mine[k]]; kept[mine[k]] += 1.0f; }

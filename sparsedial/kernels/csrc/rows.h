@@ -1,5 +1,5 @@
-/* What is done to one row: norms, and queries and keys that are normed and turned. Twins: reference_rms_norm,
- * reference_norm_rotate. */
+/* What is done to one row: norms, and queries and keys that are normed and turned. Twins: rms_norm
+ * in model/attention.py, rotate in model/rotary.py. */
 #pragma once
 #include "common.h"
 

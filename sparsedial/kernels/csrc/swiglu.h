@@ -1,4 +1,4 @@
-/* SwiGLU on rows: h = x W_in with the gate half first, a = silu(gate) * up, y = a W_out. Twin: reference_swiglu.
+/* SwiGLU on rows: h = x W_in with the gate half first, a = silu(gate) * up, y = a W_out. Twin: sparse.swiglu.
  * D d_model, F width, H = 2F. */
 #pragma once
 #include "products.h"

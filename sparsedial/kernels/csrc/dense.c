@@ -1,0 +1,79 @@
+/* The dense feed-forward layer: y = x + swiglu(norm(x)). Twin: DenseFeedForward in model/transformer.py.
+ * T tokens, D d_model, F width. Weights [in, out], w_in with the gate half first. */
+#include "kernels.h"
+#include "rows.h"
+#include "swiglu.h"
+
+typedef struct {
+    float *normed; /* [T, D] */
+    float *rms;    /* [T] reciprocals */
+    float *h;      /* [T, 2F]; on the way back its gradient */
+} dense_t;
+
+static long lay_dense(dense_t *s, float *base, long tokens, long d, long f) {
+    long used = 0;
+    s->normed = take(&base, &used, tokens * d);
+    s->rms = take(&base, &used, tokens);
+    s->h = take(&base, &used, tokens * 2 * f);
+    return used;
+}
+
+long dense_saved(long tokens, long d, long f) {
+    dense_t s;
+    return lay_dense(&s, NULL, tokens, d, f);
+}
+
+void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, float *y, float *saved,
+                   long tokens, long d, long f, float eps, int threads) {
+    dense_t at;
+    lay_dense(&at, saved, tokens, d, f);
+    long piece = piece_rows(tokens, threads);
+    float *in_panels = panels_for(d, 2 * f), *out_panels = panels_for(f, d);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        shared_pack(w_in, 2 * f, 1, d, 2 * f, in_panels);
+        shared_pack(w_out, d, 1, f, d, out_panels);
+        float *a = floats(piece * f);
+#pragma omp for schedule(static)
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            for (long t = from; t < from + rows; t++)
+                at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
+            memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
+            swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h + from * 2 * f, a, y + from * d, rows, d, f);
+        }
+        free(a);
+    }
+    free(in_panels); free(out_panels);
+}
+
+void dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
+                    float *saved, float *dx, float *dnorm, float *dw_in, float *dw_out, long tokens, long d, long f,
+                    int threads) {
+    dense_t at;
+    lay_dense(&at, saved, tokens, d, f);
+    float *a = floats(tokens * f), *parts = calloc((size_t)threads * d, sizeof(float));
+    float *in_across = panels_for(2 * f, d), *out_across = panels_for(d, f);
+    long piece = piece_rows(tokens, threads);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        shared_pack(w_in, 1, 2 * f, 2 * f, d, in_across);
+        shared_pack(w_out, 1, d, d, f, out_across);
+        float *da = floats(piece * f), *dnormed = floats(piece * d), *mine = parts + (long)thread() * d;
+#pragma omp for schedule(static)
+        for (long from = 0; from < tokens; from += piece) {
+            long rows = at_most(piece, tokens - from);
+            swiglu_rows_backward(dy + from * d, in_across, out_across, at.h + from * 2 * f, a + from * f, da, dnormed,
+                                 rows, d, f);
+            for (long i = 0; i < rows; i++) {
+                long t = from + i;
+                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, mine, d);
+            }
+        }
+        free(da); free(dnormed);
+        shared_product(at.normed, 1, d, at.h, 2 * f, 1, dw_in, d, 2 * f, tokens, threads);
+        shared_product(a, 1, f, dy, d, 1, dw_out, f, d, tokens, threads);
+    }
+    gather_columns(dnorm, parts, threads, d, d);
+    free(a); free(parts); free(in_across); free(out_across);
+}

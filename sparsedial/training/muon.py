@@ -1,0 +1,120 @@
+"""Muon: momentum whose matrices are brought to singular values near one.
+
+M and N are the rows and columns of a matrix, E experts.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsedial.kernels import native
+from sparsedial.kernels.native import addresses
+from sparsedial.training.recipe import Recipe
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # fast, not exact: singular values end up in 0.7 to 1.2
+NEWTON_SCHULZ_STEPS = 5
+MUON_MOMENTUM = 0.95
+MUON_SCALE = 0.2  # root mean square of an update times this over the learning rate: AdamW's, so that rates carry over
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrix is brought to singular values near one; each expert's matrix by itself.
+
+    Matrices that lie side by side in one parameter (queries, keys and values; gate and up) are taken apart first.
+
+    Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); scale and weight decay, Liu et al. 2025
+    (arXiv 2502.16982)
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], recipe: Recipe) -> None:
+        super().__init__(groups, {"lr": recipe.learning_rate})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step of every parameter that has a gradient."""
+        threads = torch.get_num_threads()
+        for group in self.param_groups:
+            pairs = zip(group["params"], group["widths"], strict=True)
+            held = [(parameter, widths) for parameter, widths in pairs if parameter.grad is not None]
+            places, parallel = _places(tuple((parameter.shape, widths) for parameter, widths in held))
+            if parallel >= threads and native.usable(*(parameter for parameter, _ in held)):
+                self._step_compiled([parameter for parameter, _ in held], places, group, threads)
+            else:  # each matrix by all threads
+                for parameter, widths in held:
+                    self._step_one(parameter, widths, group)
+
+    def _step_compiled(self, held: list[Tensor], places: Tensor, group: dict[str, Any], threads: int) -> None:
+        gradients = [parameter.grad.contiguous() for parameter in held]  # pyright: ignore[reportOptionalMemberAccess]
+        momenta = [self._momentum(parameter) for parameter in held]
+        table = torch.tensor([addresses(*held), addresses(*gradients), addresses(*momenta)])
+        native.module.muon(
+            *addresses(*table, places),
+            len(places),
+            group["lr"],
+            group["weight_decay"],
+            MUON_MOMENTUM,
+            MUON_SCALE,
+            *NEWTON_SCHULZ,
+            NEWTON_SCHULZ_STEPS,
+            threads,
+        )
+
+    def _step_one(self, parameter: Tensor, widths: tuple[int, ...], group: dict[str, Any]) -> None:
+        gradient = parameter.grad
+        assert gradient is not None
+        momentum = self._momentum(parameter).lerp_(gradient, 1 - MUON_MOMENTUM)
+        ahead = gradient.lerp(momentum, MUON_MOMENTUM)  # Nesterov's
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        for part, moved in zip(ahead.split(widths, -1), parameter.split(widths, -1), strict=True):
+            scale = MUON_SCALE * math.sqrt(max(part.shape[-2:]))
+            moved.sub_(orthogonal(part), alpha=group["lr"] * scale)
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        return state["momentum"]
+
+
+@cache
+def _places(parameters: tuple[tuple[torch.Size, tuple[int, ...]], ...]) -> tuple[Tensor, float]:
+    """Where the matrices of parameters lie, the costliest first, and how many threads that one leaves work for.
+
+    A row tells a matrix's parameter, its first value there, its rows and columns, and the length of a parameter's row.
+    """
+    places: list[list[int]] = []
+    for index, (shape, widths) in enumerate(parameters):
+        rows, length = shape[-2:]
+        for expert in range(math.prod(shape[:-2])):
+            firsts = accumulate(widths, initial=expert * rows * length)
+            places += [[index, first, rows, width, length] for first, width in zip(firsts, widths, strict=False)]
+    places.sort(key=_cost, reverse=True)
+    parallel = sum(map(_cost, places)) / _cost(places[0]) if places else 0.0
+    return torch.tensor(places, dtype=torch.int64), parallel
+
+
+def _cost(place: list[int]) -> int:
+    """Multiplications of a matrix's iteration, but for a factor."""
+    rows, columns = place[2:4]
+    return rows * columns * min(rows, columns)
+
+
+def orthogonal(x_MN: Tensor) -> Tensor:
+    """A matrix with the singular vectors of `x` and singular values near one, by Newton and Schulz's iteration.
+
+    Shapes: [..., M, N] to [..., M, N]
+    """
+    wide = x_MN.mT if x_MN.shape[-2] > x_MN.shape[-1] else x_MN
+    y = wide.bfloat16() if wide.is_cuda else wide
+    y = y / (y.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        square = y @ y.mT
+        y = a * y + (b * square + c * square @ square) @ y
+    return (y.mT if wide is not x_MN else y).to(x_MN.dtype)
