@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
 from sparsedial.model.rotary import attention_scale, rotate
 from sparsedial.shape.shape import Shape
@@ -31,6 +32,7 @@ class Cache:
     """
 
     def __init__(self, shape: Shape, sequences: int, length: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.shape, self.sequences = shape, sequences
         heads = 1 if shape.latent_attention else shape.kv_heads
         widths = (
             (shape.kv_lora_rank, shape.rope_head_dim) if shape.latent_attention else (shape.head_dim, shape.head_dim)
@@ -44,6 +46,22 @@ class Cache:
         self.padded = False
         self.filled = 0
 
+    def check(self, shape: Shape, sequences: int, table_VD: Tensor) -> None:
+        """Whether it was made for a model of such a shape and embedding, and for so many sequences.
+
+        Raises: UserError where it was not.
+        """
+        part = self.parts[0]
+        if self.shape != shape:
+            raise UserError("model: its cache was made for another shape")
+        if (part.dtype, part.device) != (table_VD.dtype, table_VD.device):
+            raise UserError(
+                f"model: its cache is of {_name(part.dtype)} on {part.device},"
+                f" the weights are of {_name(table_VD.dtype)} on {table_VD.device}"
+            )
+        if self.sequences != sequences:
+            raise UserError(f"model: its cache is for {self.sequences} sequences, the ids are of {sequences}")
+
     def extend(self, layer: int, first_BGSC: Tensor, second_BGSC: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Store new positions of a layer from `start` on, and give all of them so far."""
         end = start + first_BGSC.shape[2]
@@ -56,6 +74,10 @@ class Cache:
     def shrink(self, filled: int) -> None:
         """Forget the positions from `filled` on."""
         self.filled = filled
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass
@@ -117,15 +139,14 @@ class GroupedAttention(nn.Module):
     def forward(self, x_BSD: Tensor, norm_D: Tensor, place: Place) -> Tensor:
         """x + attention(norm(x))."""
         shape = self.shape
-        window = shape.window_of(self.layer)
-        plain = place.cache is None and place.mask(x_BSD.shape[1], window, x_BSD.device) is None
+        mask = place.mask(x_BSD.shape[1], shape.window_of(self.layer), x_BSD.device)
+        plain = place.cache is None and mask is None
         if plain and shape.qk_norm != "full" and self.b_qkv_Q is None and native.usable(x_BSD, norm_D, *place.rotary):
             norms = (self.q_norm_C, self.k_norm_C) if shape.qk_norm == "head" else (None, None)
             return layers.attention_layer(
                 x_BSD, norm_D, self.w_qkv_DQ, *norms, self.w_out_QD, place.rotary, shape.heads, shape.norm_eps
             )
         q_BHSC, k_BGPC, v_BGPC = self._by_head(rms_norm(x_BSD, norm_D, shape.norm_eps), place)
-        mask = place.mask(x_BSD.shape[1], window, x_BSD.device)
         return x_BSD + attend(q_BHSC, k_BGPC, v_BGPC, mask, attention_scale(shape)) @ self.w_out_QD
 
     def _by_head(self, x_BSD: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor]:

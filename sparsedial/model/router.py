@@ -37,24 +37,33 @@ def route(
     sequences: int,
     balance_weight: float = 0.0,
     z_loss_weight: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Route every token: chosen experts, their weights, and the weighted sum of balance loss and z-loss.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Route every token: chosen experts, their weights, how often each expert was chosen, and the weighted sum of
+    balance loss and z-loss.
 
-    Shapes: logits [T, E] (fp32), bias [E] or None to chosen [T, K], gates [T, K], loss []
-    Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906)
+    A choice that top-p leaves without weight counts neither for the load nor for the balance loss: both are about the
+    experts that a token keeps, as in the paper that top-p is from.
+
+    Shapes: logits [T, E] (fp32), bias [E] or None to chosen [T, K], gates [T, K], load [E], loss []
+    Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906); top-p, Huang
+    et al. 2024 (arXiv 2403.07652)
     """
     scores_TE = torch.sigmoid(logits_TE) if shape.gate == "sigmoid" else torch.softmax(logits_TE, 1)
     chosen_TK = choose(scores_TE, bias_E, shape)
     gates_TK = scores_TE.gather(1, chosen_TK)
+    kept_TK = torch.ones_like(gates_TK)
     if shape.top_p < 1:
-        gates_TK = gates_TK * within(gates_TK, shape.top_p)
+        kept_TK = within(gates_TK, shape.top_p)
+        gates_TK = gates_TK * kept_TK
     if shape.normalize_gates:
         gates_TK = gates_TK / (gates_TK.sum(1, keepdim=True) + 1e-20)
-    share_BE = load_share(chosen_TK, shape.experts, sequences, logits_TE.dtype)
+    load_BE = loads(chosen_TK, kept_TK, shape.experts, sequences)
+    share_BE = load_BE * (shape.experts / load_BE.sum(1, keepdim=True))
     mean_BE = (scores_TE / scores_TE.sum(1, keepdim=True)).view(sequences, -1, shape.experts).mean(1)
     balance = (share_BE * mean_BE).sum(1).mean()
     z_loss = torch.logsumexp(logits_TE, 1).square().mean()
-    return chosen_TK, gates_TK * shape.routed_scaling, balance_weight * balance + z_loss_weight * z_loss
+    loss = balance_weight * balance + z_loss_weight * z_loss
+    return chosen_TK, gates_TK * shape.routed_scaling, load_BE.sum(0), loss
 
 
 def within(gates_TK: Tensor, share: float) -> Tensor:
@@ -67,12 +76,10 @@ def within(gates_TK: Tensor, share: float) -> Tensor:
     return torch.zeros_like(gates_TK).scatter_(1, order_TK, (before_TK < share).to(gates_TK.dtype))
 
 
-def load_share(chosen_TK: Tensor, experts: int, sequences: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """f_i of the balance loss: each expert's share of a sequence's choices times E; 1 when even. Shapes: to [B, E]"""
-    chosen_BR = chosen_TK.reshape(sequences, -1)
-    count_BE = torch.zeros(sequences, experts, device=chosen_TK.device, dtype=dtype)
-    count_BE.scatter_add_(1, chosen_BR, torch.ones_like(chosen_BR, dtype=dtype))
-    return count_BE * (experts / chosen_BR.shape[1])
+def loads(chosen_TK: Tensor, kept_TK: Tensor, experts: int, sequences: int) -> Tensor:
+    """How many of a sequence's kept choices went to each expert. Shapes: to [B, E]"""
+    load_BE = torch.zeros(sequences, experts, device=kept_TK.device, dtype=kept_TK.dtype)
+    return load_BE.scatter_add_(1, chosen_TK.reshape(sequences, -1), kept_TK.reshape(sequences, -1))
 
 
 def balance_of(load_E: Tensor) -> dict[str, float]:
@@ -95,4 +102,5 @@ def bias_after(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
     Source: DeepSeek-V3, section 2.1.2 (no auxiliary loss); the proportion is ours
     """
     load_E = load_E.to(bias_E.dtype)
-    return bias_E + rate * (1 - load_E / load_E.mean().clamp(min=1e-9)).clamp(-1, 1)
+    relative_E = (load_E / load_E.mean()).nan_to_num(1.0)  # 0/0 where no token came: nothing to balance
+    return bias_E + rate * (1 - relative_E).clamp(-1, 1)

@@ -105,11 +105,11 @@ class SparseFeedForward(nn.Module):
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
             logits_TE = x_TD.float() @ self.w_router_DE.float()
-        chosen_TK, gates_TK, loss = route(
+        chosen_TK, gates_TK, load_E, loss = route(
             logits_TE, self.bias_E, self.shape, len(x_BSD), routing.balance_weight, routing.z_loss_weight
         )
         if routing.losses is not None:
-            self.load_E += torch.bincount(chosen_TK.flatten(), minlength=self.shape.experts)
+            self.load_E += load_E.long()
         y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel)
         y_BSD = y_TD.view_as(x_BSD)
         if self.shared is not None:
@@ -186,10 +186,11 @@ class Transformer(nn.Module):
         routing: Routing | None = None,
         real_BS: Tensor | None = None,
     ) -> Tensor:
-        """Logits of the next token at every position; `real_BS` is False where a token is padding.
+        """Logits of the next token at every position; `real_BS` is False, or 0, where a token is padding.
 
         Shapes: ids [B, S] to [B, S, V]
-        Raises: UserError for a sequence longer than the shape's context, or an id outside the vocabulary.
+        Raises: UserError for a sequence longer than the shape's context, an id outside the vocabulary, a cache made for
+            another model or other sequences.
         """
         place = self.place(ids_BS, cache, real_BS)
         return self.logits(self.stream(ids_BS, place, Routing() if routing is None else routing), self.norm_D)
@@ -211,11 +212,14 @@ class Transformer(nn.Module):
         start = cache.filled if cache is not None else 0
         end = start + ids_BS.shape[1]
         self._check(ids_BS, end)
-        if cache is not None and end > cache.length:
-            raise UserError(f"model: {end} positions are more than its cache of {cache.length}")
-        if real_BS is not None and real_BS.shape != ids_BS.shape:
-            raise UserError(f"model: real_BS is {list(real_BS.shape)}, the ids are {list(ids_BS.shape)}")
+        if real_BS is not None:
+            real_BS = _mask(real_BS, ids_BS)
         if cache is not None:
+            known = cache.filled and cache.shape is self.shape and cache.sequences == len(ids_BS)
+            if not known:  # the whole check takes a tenth of a small model's token
+                cache.check(self.shape, len(ids_BS), self.table_VD)
+            if end > cache.length:
+                raise UserError(f"model: {end} positions are more than its cache of {cache.length}")
             if real_BS is not None:
                 cache.real_BP[:, start:end], cache.padded = real_BS, True
             cache.filled = end
@@ -263,16 +267,24 @@ class Transformer(nn.Module):
         multi-token predictions', and the cross-entropy of the next token alone.
 
         Shapes: ids [B, S+1] to two scalars, nats per token
+        Raises: UserError for ids as in a call, or windows not longer than the multi-token predictions.
         """
         routing = Routing(balance_weight=balance_weight, z_loss_weight=z_loss_weight, losses=[])
         self._check_type(ids_BS)
+        ids_BS = ids_BS.long()  # targets are read as such
+        ahead = len(self.predictions) if mtp_weight else 0
+        if ahead and ids_BS.shape[1] < ahead + 2:
+            raise UserError(
+                f"model: windows of {ids_BS.shape[1]} ids are too short for {ahead} multi-token predictions",
+                hint=f"at least {ahead + 2} ids, a context of {ahead + 1}; or fewer of shape.mtp_layers",
+            )
         place = self.place(ids_BS[:, :-1])
         self._check_range(ids_BS[:, -1])
         x_BSD = self.stream(ids_BS[:, :-1], place, routing)
         entropy = self._entropy(x_BSD, self.norm_D, ids_BS[:, 1:])
         total = entropy
-        if mtp_weight and len(self.predictions):
-            total = total + mtp_weight / len(self.predictions) * self._predicted(x_BSD, ids_BS, routing)
+        if ahead:
+            total = total + mtp_weight / ahead * self._predicted(x_BSD, ids_BS, routing)
         for loss in routing.losses or []:
             total = total + loss
         return total, entropy.detach()
@@ -299,6 +311,19 @@ class Transformer(nn.Module):
         """The routed layers, first to last, those of multi-token prediction behind."""
         blocks = [*self.blocks, *(module.block for module in self.predictions)]
         return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
+
+
+def _mask(real_BS: Tensor, ids_BS: Tensor) -> Tensor:
+    """Which ids are real, as booleans beside the ids; also from whole numbers, as tokenizers' attention masks are.
+
+    Raises: UserError for one of another type or shape.
+    """
+    if not isinstance(real_BS, Tensor) or real_BS.is_floating_point() or real_BS.is_complex():
+        given = str(real_BS.dtype).removeprefix("torch.") if isinstance(real_BS, Tensor) else type(real_BS).__name__
+        raise UserError(f"model: real_BS is a tensor of booleans, or of 0 and 1, not {given}")
+    if real_BS.shape != ids_BS.shape:
+        raise UserError(f"model: real_BS is {list(real_BS.shape)}, the ids are {list(ids_BS.shape)}")
+    return real_BS.to(ids_BS.device, torch.bool)
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:

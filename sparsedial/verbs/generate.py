@@ -26,7 +26,8 @@ class GenerateSettings:
     )
     seed: int = field(default=0, metadata={"metavar": "N", "help": "of the drawing"})
     speculate: bool = field(
-        default=False, metadata={"help": "draft by multi-token prediction: the likeliest text, in fewer passes"}
+        default=False,
+        metadata={"help": "draft by multi-token prediction: the likeliest text up to rounding, in fewer passes"},
     )
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from sparsedial.kernels import layers, native
 from sparsedial.model.attention import Place, rms_norm
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.transformer import Block, Routing, initialise
+from sparsedial.serving.decoder import compiles
 from sparsedial.shape.shape import Shape
 
 pytestmark = pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
@@ -247,3 +248,41 @@ def test_a_model_gives_the_same_without_the_compiled_kernels():
         ids = torch.randint(64, (3, 17), generator=torch.Generator().manual_seed(6))
         x = torch.zeros(1, requires_grad=True)
         assert_equal(*both(lambda model=model, ids=ids, x=x: (model.loss(ids, 0.1, 0.1)[0] + x.sum(),), model, x))
+
+
+GROUPED = {"layers": 2, "d_model": 16, "heads": 4, "kv_heads": 2, "head_dim": 4, "d_ff": 24}
+LATENT = {"kv_lora_rank": 12, "nope_head_dim": 6, "rope_head_dim": 4, "v_head_dim": 5, "head_dim": 10, "kv_heads": 4}
+COMPILED = {  # layers whose attention, attention but for its projections, and feed-forward is a call; the loss; a token
+    "grouped queries": (GROUPED, 2, 0, 2, True, True),
+    "experts": ({**GROUPED, **ROUTED, "d_ff": 0}, 2, 0, 2, True, True),
+    "latent attention": ({**GROUPED, **LATENT, "qk_norm": "none"}, 0, 2, 2, True, False),
+    "a norm over all heads": ({**GROUPED, "qk_norm": "full"}, 0, 2, 2, True, True),
+    "biases": ({**GROUPED, "attention_bias": True}, 0, 2, 2, True, True),
+    "a window in the second layer": ({**GROUPED, "window": 5, "full_layers": 1}, 1, 0, 2, True, True),
+    "groups of experts": ({**GROUPED, **ROUTED, "d_ff": 0, "expert_groups": 4, "kept_groups": 2}, 2, 0, 2, True, True),
+    "top-p": ({**GROUPED, **ROUTED, "d_ff": 0, "top_p": 0.5}, 2, 0, 0, True, False),
+    "a cap": ({**GROUPED, "logit_cap": 9.0}, 2, 0, 2, False, False),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_what_is_one_compiled_call_is_what_the_documentation_says(monkeypatch, name):
+    """docs/model.md, "How the sparse layer is computed": a shape that falls back unseen would only be slow."""
+    sizes, attentions, mixtures, feed_forwards, loss, token = COMPILED[name]
+    called = dict.fromkeys(("attention_layer", "causal_attention", "dense_layer", "sparse_layer", "head_loss"), 0)
+
+    def counted(name: str, function: Callable[..., object]) -> Callable[..., object]:
+        def call(*given, **named):
+            called[name] += 1
+            return function(*given, **named)
+
+        return call
+
+    for function in called:
+        monkeypatch.setattr(layers, function, counted(function, getattr(layers, function)))
+    model = initialise(shape_of(**sizes), 0)
+    model.loss(torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0)))
+    assert (called["attention_layer"], called["causal_attention"]) == (attentions, mixtures)
+    assert called["dense_layer"] + called["sparse_layer"] == feed_forwards
+    assert called["head_loss"] == loss
+    assert compiles(model) == token

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
-from sparsedial.model.router import balance_of, bias_after, choose, route
+from sparsedial.model.router import balance_of, bias_after, choose, route, within
 from sparsedial.shape.ladder import Ladder
 
 BASE = Ladder(vocab_size=64, context=16).shape(16, 8)
@@ -16,7 +17,7 @@ def test_the_bias_changes_the_choice_and_never_the_weight():
     logits = torch.zeros(4, 8)
     bias = torch.zeros(8)
     bias[5] = 1.0
-    chosen, gates, _ = route(logits, bias, replace(BASE, top_k=1, routed_scaling=1.0), 1)
+    chosen, gates, *_ = route(logits, bias, replace(BASE, top_k=1, routed_scaling=1.0), 1)
     assert (chosen == 5).all()
     torch.testing.assert_close(gates, torch.ones(4, 1))
 
@@ -47,4 +48,38 @@ def test_a_sequence_with_even_choices_has_the_least_balance_loss():
     shape = replace(BASE, top_k=1)
     even = torch.eye(8) * 4
     skewed = torch.eye(8)[[0] * 8] * 4
-    assert route(even, None, shape, 1, 1.0)[2] < route(skewed, None, shape, 1, 1.0)[2]
+    assert route(even, None, shape, 1, 1.0)[-1] < route(skewed, None, shape, 1, 1.0)[-1]
+
+
+def test_a_bias_stays_where_no_token_came():
+    bias = torch.tensor([0.3, -0.2, 0.0])
+    assert torch.equal(bias_after(bias, torch.zeros(3, dtype=torch.long), 0.01), bias)
+
+
+def test_every_expert_but_the_needed_ones_is_dropped_by_top_p():
+    gates = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1]])
+    assert within(gates, 0.6).tolist() == [[1, 1, 0], [0, 1, 0]]
+    assert within(gates, 0.5).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert within(gates, 1.0).tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+# Two sequences of two tokens; of three choices a token keeps what holds 0.6 of their weight.
+SHARES = torch.tensor([[8, 4, 2, 2], [8, 4, 2, 2], [2, 14, 3, 1], [2, 1, 3, 14]])
+TOP_P = replace(BASE, experts=4, top_k=3, top_p=0.6, gate="softmax", routing_bias=False, routed_scaling=1.0)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_token_gives_all_its_weight_to_the_choices_that_top_p_keeps(normalize):
+    shape = replace(TOP_P, normalize_gates=normalize)
+    chosen, gates, *_ = route(SHARES.log(), None, shape, 2)
+    kept = torch.tensor([[8, 4, 0, 0], [8, 4, 0, 0], [0, 14, 0, 0], [0, 0, 0, 14]])
+    expected = kept / (kept if normalize else SHARES).sum(1, keepdim=True)
+    torch.testing.assert_close(torch.zeros(4, 4).scatter_(1, chosen, gates), expected)
+
+
+def test_load_and_balance_loss_count_the_choices_that_top_p_keeps():
+    *_, load, loss = route(SHARES.log(), None, TOP_P, 2, balance_weight=1.0)
+    assert load.tolist() == [2, 3, 0, 1]
+    share = torch.tensor([[2, 2, 0, 0], [0, 1, 0, 1]]) * 4 / torch.tensor([[4], [2]])
+    mean = torch.tensor([[8, 4, 2, 2], [2, 7.5, 3, 7.5]]) / torch.tensor([[16], [20]])
+    torch.testing.assert_close(loss, (share * mean).sum(1).mean())

@@ -10,7 +10,7 @@ import torch
 from sparsedial.errors import UserError
 from sparsedial.model.attention import Cache
 from sparsedial.model.rotary import attention_scale, rotary_frequencies
-from sparsedial.model.transformer import initialise
+from sparsedial.model.transformer import Routing, initialise
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
 from tests.model.shapes import DENSE, FAMILIES, GROUPED, LATENT, SPARSE, V3, shaken
@@ -73,6 +73,51 @@ def test_what_is_padding_is_said_of_every_id():
         initialise(DENSE, 0)(torch.zeros(2, 4, dtype=torch.long), real_BS=torch.ones(2, 3, dtype=torch.bool))
 
 
+@pytest.mark.parametrize("cached", [False, True])
+@torch.no_grad()
+def test_padding_may_be_told_by_whole_numbers_as_an_attention_mask_is(cached):
+    model, real = shaken(SPARSE), torch.ones(2, 17, dtype=torch.bool)
+    real[1, :4] = False
+
+    def logits(real_BS):
+        cache = Cache(SPARSE, 2, 32, torch.device("cpu"), torch.float32) if cached else None
+        return model(IDS, cache=cache, real_BS=real_BS)
+
+    for dtype in (torch.int64, torch.int32, torch.uint8):
+        assert torch.equal(logits(real.to(dtype)), logits(real))
+    assert (logits(real) - model(IDS))[1].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("real", "says"), [(torch.ones(1, 2), "not float32"), ([[1, 1]], "not list")])
+def test_padding_told_by_anything_else_is_refused(real, says):
+    with pytest.raises(UserError, match=says):
+        initialise(DENSE, 0)(torch.zeros(1, 2, dtype=torch.long), real_BS=real)
+
+
+@pytest.mark.parametrize(
+    ("made_for", "says"),
+    [
+        ({"shape": DENSE}, "another shape"),
+        ({"shape": FAMILIES["deepseek_v3"]}, "another shape"),
+        ({"sequences": 1}, "for 1 sequences, the ids are of 2"),
+        ({"sequences": 3}, "for 3 sequences, the ids are of 2"),
+        ({"dtype": torch.bfloat16}, "of bfloat16 on cpu, the weights are of float32 on cpu"),
+    ],
+)
+def test_a_cache_made_for_something_else_is_refused(made_for, says):
+    fitting = {"shape": SPARSE, "sequences": 2, "length": 32, "device": torch.device("cpu"), "dtype": torch.float32}
+    with pytest.raises(UserError, match=says):
+        initialise(SPARSE, 0)(IDS, cache=Cache(**{**fitting, **made_for}))
+
+
+@torch.no_grad()
+def test_a_cache_in_use_takes_no_other_number_of_sequences():
+    model, cache = initialise(SPARSE, 0), Cache(SPARSE, 2, 32, torch.device("cpu"), torch.float32)
+    model(IDS, cache=cache)
+    with pytest.raises(UserError, match="for 2 sequences, the ids are of 1"):
+        model(IDS[:1, :1], cache=cache)
+
+
 def test_the_same_seed_gives_the_same_weights():
     for (name, first), second in zip(
         initialise(SPARSE, 3).named_parameters(), initialise(SPARSE, 3).parameters(), strict=True
@@ -115,6 +160,75 @@ def test_the_next_tokens_loss_is_that_of_the_logits():
         torch.testing.assert_close(total, entropy, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [SPARSE, FAMILIES["deepseek_v3"]])
+def test_the_loss_of_short_ids_is_that_of_long_ones(shape):
+    """Up to the last bit, with the targets of multi-token prediction and the gradient."""
+    model = shaken(replace(shape, mtp_layers=1))
+    found = []
+    for ids in (IDS, IDS.int()):
+        losses = model.loss(ids, 0.1, 0.1, 0.3)
+        found.append([*losses, *torch.autograd.grad(losses[0], list(model.parameters()))])
+    assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_windows_are_longer_than_the_multi_token_predictions(depth):
+    model = initialise(replace(DENSE, mtp_layers=depth), 0)
+    with pytest.raises(UserError, match=f"windows of {depth + 1} ids are too short for {depth} multi-token") as error:
+        model.loss(IDS[:, : depth + 1], mtp_weight=0.1)
+    assert f"a context of {depth + 1}" in str(error.value.hint)
+    assert model.loss(IDS[:, : depth + 2], mtp_weight=0.1)[0].isfinite()
+    assert model.loss(IDS[:, :2])[0].isfinite()
+
+
+def prediction_by_hand(module, x_BSD, next_BSD):
+    """Eq. 21 and 22 of DeepSeek-V3 in plain steps, for one head of attention and a dense layer."""
+    shape, block = module.block.attention.shape, module.block
+
+    def normed(x, weight):
+        return x / (x.square().mean(-1, keepdim=True) + shape.norm_eps).sqrt() * weight
+
+    def turned(x_SC):
+        half = shape.head_dim // 2
+        angles = torch.arange(len(x_SC)).float().unsqueeze(1) * shape.rope_theta ** -(torch.arange(half) / half)
+        first, second = x_SC[:, :half], x_SC[:, half:]
+        return torch.cat(
+            [first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()], 1
+        )
+
+    results = []
+    for x_SD, next_SD in zip(x_BSD, next_BSD, strict=True):
+        above, below = module.w_join_JD.chunk(2)
+        h_SD = normed(x_SD, module.stream_norm_D) @ below + normed(next_SD, module.embedding_norm_D) @ above
+        q, k, v = (normed(h_SD, block.attention_norm_D) @ block.attention.w_qkv_DQ).chunk(3, 1)
+        q, k = (turned(normed(y, w)) for y, w in ((q, block.attention.q_norm_C), (k, block.attention.k_norm_C)))
+        scores = (q @ k.T / shape.head_dim**0.5).masked_fill(torch.ones(len(q), len(q)).triu(1).bool(), -torch.inf)
+        h_SD = h_SD + scores.softmax(1) @ v @ block.attention.w_out_QD
+        gate, up = (normed(h_SD, block.feed_forward_norm_D) @ block.feed_forward.w_in_DH).chunk(2, 1)
+        results.append(h_SD + (gate * gate.sigmoid() * up) @ block.feed_forward.w_out_FD)
+    return torch.stack(results)
+
+
+@torch.no_grad()
+def test_multi_token_prediction_is_that_of_its_source():
+    """Both norms, the order of the halves, a whole block; then the shared table behind the module's own norm."""
+    shape = replace(DENSE, mtp_layers=2, heads=1, kv_heads=1, qk_norm="head", tied_embeddings=False)
+    model = shaken(shape)
+    stream = model.stream(IDS[:, :-1], model.place(IDS[:, :-1]), Routing())
+    expected = 0.0
+    for depth, module in enumerate(model.predictions, start=1):
+        following = model.embedding_VD[IDS[:, depth:-1]]
+        place = model.place(IDS[:, depth:-1])
+        theirs = prediction_by_hand(module, stream[:, :-1], following)
+        stream = module(stream[:, :-1], following, place, Routing())
+        torch.testing.assert_close(stream, theirs, atol=1e-5, rtol=1e-5)
+        rms = (theirs.square().mean(-1, keepdim=True) + shape.norm_eps).sqrt()
+        logits = theirs / rms * module.norm_D @ model.unembedding_VD.T
+        expected -= float(logits.log_softmax(2).gather(2, IDS[:, depth + 1 :, None]).mean()) / 2
+    total, entropy = model.loss(IDS, mtp_weight=1.0)
+    assert float(total - entropy) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_multi_token_prediction_learns_the_token_after_next(depth):
     """A text whose every second token names the one two later: the module learns it, beside the model's own loss."""
@@ -155,10 +269,44 @@ def test_a_cache_of_latents_is_small():
     assert sum(part.numel() for part in cache.parts) == 32 * shape.layers * (12 + 4)
 
 
-def test_every_expert_but_the_needed_ones_is_dropped_by_top_p():
-    from sparsedial.model.router import within
+@pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
+@torch.no_grad()
+def test_an_expert_that_top_p_drops_takes_no_part(gate):
+    """Neither in a layer's output, whatever it holds, nor in its load."""
+    model = shaken(replace(SPARSE, top_p=0.2, gate=gate))
+    (layer, *_), norm = model.sparse_feed_forwards, torch.ones(16)
+    x = torch.randn(1, 1, 16, generator=torch.Generator().manual_seed(3))
+    routing = Routing(losses=[])
+    before = layer(x, norm, 1e-6, routing)
+    (used,) = layer.load_E.nonzero()  # no two of 8 experts come near 0.2 together
+    others = torch.arange(8) != used
+    layer.w_out_EFD[others] = 1e9
+    assert torch.equal(layer(x, norm, 1e-6, routing), before)
+    assert int(layer.load_E[used]) == 2
 
-    gates = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1]])
-    assert within(gates, 0.6).tolist() == [[1, 1, 0], [0, 1, 0]]
-    assert within(gates, 0.5).tolist() == [[1, 0, 0], [0, 1, 0]]
-    assert within(gates, 1.0).tolist() == [[1, 1, 1], [1, 1, 1]]
+
+@pytest.mark.parametrize("autocast", [True, False])
+@torch.no_grad()
+def test_the_router_works_in_fp32_whatever_the_rest_is_in(autocast):
+    """Logits of 4 and up to 7/512 more: in bfloat16 they would all be 4."""
+    layer = initialise(SPARSE, 0).sparse_feed_forwards[0]
+    x = torch.zeros(1, 1, 16)
+    x[..., :2] = torch.tensor([1.0, 1 / 2048])
+    layer.w_router_DE.zero_()
+    layer.w_router_DE[0] = 1
+    layer.w_router_DE[1] = torch.arange(8)
+    if not autocast:
+        layer, x = layer.bfloat16(), x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        layer(x, torch.ones(16), 1e-6, Routing(losses=[]))
+    assert layer.load_E.nonzero().flatten().tolist() == list(range(8 - SPARSE.top_k, 8))
+
+
+def test_a_module_that_nothing_is_asked_of_keeps_its_routing_bias():
+    model = initialise(replace(SPARSE, mtp_layers=1), 0)
+    *used, unused = model.sparse_feed_forwards
+    model.loss(IDS)
+    for layer in model.sparse_feed_forwards:
+        layer.balance(0.01)
+    assert all(layer.bias_E.abs().max() > 0 for layer in used)
+    assert torch.equal(unused.bias_E, torch.zeros(8))

@@ -12,7 +12,6 @@ from sparsedial.kernels import native
 from sparsedial.model.transformer import initialise
 from sparsedial.serving.decoder import Decoder, compiles
 from sparsedial.serving.generation import Sampling, generate, generate_together, probabilities
-from sparsedial.serving.speculation import Drafts, speculate
 from sparsedial.shape.ladder import Ladder
 from tests.model.shapes import DENSE, FAMILIES, GROUPED, SPARSE, shaken
 
@@ -120,33 +119,6 @@ def test_sequences_go_on_together_as_each_would_alone():
     for number, prompt in enumerate(prompts):
         alone = generate(MODEL, prompt, 15, Sampling(temperature=1.0, seed=5 + number))
         assert [row[number] for row in together[:15]] == list(alone)
-
-
-@pytest.mark.parametrize("length", [10, 40])
-def test_self_speculation_gives_the_greedy_text(length):
-    """Also where drafts are right: a model and module that have learnt a text that repeats."""
-    model = initialise(replace(SPARSE, mtp_layers=1), 0)
-    ids = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8] * 4])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    for steps in (0, 60):
-        for _ in range(steps):
-            total, _ = model.loss(ids, mtp_weight=1.0)
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-        drafts = Drafts()
-        for prompt in ([1, 2, 3], [9], [4, 4]):
-            text = list(speculate(model, prompt, length, drafts=drafts))
-            assert text == list(generate(model, prompt, length, GREEDY))
-        if steps:
-            assert drafts.accepted > 0.3 * drafts.made
-        else:
-            assert drafts.accepted < drafts.made
-
-
-def test_a_model_without_a_drafting_module_is_refused():
-    with pytest.raises(UserError, match="no module to draft with"):
-        next(iter(speculate(MODEL, [1], 2)))
 
 
 @torch.no_grad()

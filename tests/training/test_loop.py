@@ -16,7 +16,8 @@ from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore, read_json
 from sparsedial.sweep.execute import execute, finish, read_metrics
-from sparsedial.training.loop import train_steps
+from sparsedial.text.batches import batch
+from sparsedial.training.loop import read_balance, train_steps
 from sparsedial.training.optimizer import make_optimizer
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
@@ -43,10 +44,12 @@ def test_a_tiny_model_learns(small_text, experts):
     assert losses[-1] < losses[0] - 1.5
 
 
-@pytest.mark.parametrize("stops", [(17,), (1, 2, 39), (5, 20)])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_text, tmp_path: Path, stops):
+@pytest.mark.parametrize(
+    ("stops", "optimizer"), [((17,), "adamw"), ((1, 2, 39), "adamw"), ((5, 20), "adamw"), ((3, 20), "muon")]
+)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_text, tmp_path: Path, stops, optimizer):
     whole, parts = RunStore(tmp_path / "whole"), RunStore(tmp_path / "parts")
-    job = job_of(small_text)
+    job = job_of(small_text, optimizer=optimizer)
     expected = finish(execute(job, small_text, whole, keep_checkpoint=True)).record()
     done = 0
     for stop in stops:  # leave the generator as a kill would: the state on disk is all that stays
@@ -133,6 +136,20 @@ def test_multi_token_prediction_weighs_less_late():
     assert (recipe.prediction_weight(0), recipe.prediction_weight(99)) == (0.3, 0.1)
 
 
+@pytest.mark.parametrize(("step", "weight"), [(0, 0.3), (26, 0.3), (27, 0.1), (39, 0.1)])
+def test_a_step_learns_from_multi_token_prediction_with_the_weight_of_its_place(small_text, step, weight):
+    """Its gradient is that of the loss with this weight, which falls after two thirds of the steps."""
+    shape = replace(LADDER.shape(12, 8), mtp_layers=1)
+    model, again = initialise(shape, 0), initialise(shape, 0)
+    taken = next(train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE, start=step))
+    ids = torch.from_numpy(batch(small_text, seed=RECIPE.seed, step=step, batch=RECIPE.batch, context=RECIPE.context))
+    total, entropy = again.loss(ids, RECIPE.balance_weight, RECIPE.z_loss_weight, weight)
+    total.backward()
+    norm = torch.cat([parameter.grad.flatten() for parameter in again.parameters()]).norm()
+    assert taken.gradient_norm == pytest.approx(float(norm), rel=1e-5)
+    assert taken.loss == float(entropy)
+
+
 @pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"schedule": "cosine"}, {"width_base": 8}])
 def test_a_tiny_model_learns_by_every_recipe(small_text, changes):
     model, recipe = initialise(LADDER.shape(16, 8), 0), replace(RECIPE, **changes)
@@ -148,6 +165,7 @@ def test_a_run_goes_on_from_the_trunk_of_a_shorter_one_bit_for_bit(small_text, t
     expected = [finish(execute(job, small_text, alone)).record() for job in (short, long)]
     records = [finish(execute(job, small_text, shared, keep_trunk=True)).record() for job in (short, long)]
     assert [record["trunk_steps_shared"] for record in records] == [0, short.recipe.trunk_steps]
+    assert records[0]["trunk"] == short.trunk
     for mine, theirs in zip(records, expected, strict=True):
         assert mine["validation_loss"] == theirs["validation_loss"]
         assert mine["hash"] == theirs["hash"]
@@ -216,7 +234,23 @@ def test_balance_is_read_along_the_run(small_text, tmp_path: Path):
     finish(execute(job, small_text, store))
     lines = read_metrics(store, job.hash)
     assert {"max_over_mean", "dead_experts", "entropy", "bias_drift"} <= set(lines[0])
+    assert lines[0]["bias_drift"] == 0
     assert lines[-1]["bias_drift"] > 0
+
+
+@pytest.mark.parametrize("worst", [0, 1])
+def test_the_balance_read_is_that_of_the_worst_router_and_the_farthest_bias(worst):
+    model = initialise(replace(LADDER.shape(12, 8), layers=2), 0)
+    layers = model.sparse_feed_forwards
+    layers[worst].load_E[:] = torch.tensor([4, 4, 0, 2, 2, 2, 1, 1])
+    layers[1 - worst].load_E[:] = 2
+    layers[1 - worst].bias_E[3] = -0.7
+    layers[worst].bias_E[5] = 0.4
+    balance = read_balance(model)
+    assert (balance["max_over_mean"], balance["dead_experts"]) == (2.0, 1)
+    assert 0 < balance["entropy"] < 1
+    assert balance["bias_drift"] == pytest.approx(0.7)
+    assert read_balance(initialise(LADDER.shape(12, 0), 0)) is None
 
 
 @pytest.mark.parametrize(

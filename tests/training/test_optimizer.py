@@ -150,3 +150,26 @@ def test_rates_of_matrices_fall_with_width_where_a_base_is_given():
     plain = make_optimizer(model, RECIPE)
     set_rate(plain, 0.01)
     assert {group["lr"] for group in plain.param_groups} == {0.01}
+
+
+def test_under_muon_rates_of_its_matrices_fall_with_the_root_of_the_width():
+    """The update's own scale falls with the other root."""
+    model = initialise(Ladder(vocab_size=64, context=16).shape(32, 8), 0)
+    optimizer = make_optimizer(model, replace(RECIPE, optimizer="muon", width_base=16))
+    set_rate(optimizer, 0.01)
+    muon, adamw = ({group["lr"] for group in part.param_groups} for part in optimizer.parts)
+    assert list(muon) == [pytest.approx(0.01 * 0.5**0.5)]
+    assert adamw == {0.005, 0.01}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_weights_decay_in_matrices_and_nowhere_else(optimizer):
+    """All that a gradient of zero leaves to do."""
+    model = initialise(Ladder(vocab_size=64, context=16).shape(16, 8), 0)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    make_optimizer(model, replace(RECIPE, optimizer=optimizer, weight_decay=0.1)).step()
+    for name, parameter in model.named_parameters():
+        kept = 1 - 0.01 * 0.1 if parameter.dim() >= 2 else 1.0
+        torch.testing.assert_close(parameter.detach(), before[name] * kept, atol=0, rtol=1e-6, msg=name)
