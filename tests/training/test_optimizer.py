@@ -149,3 +149,33 @@ def test_rates_of_matrices_fall_with_width_where_a_base_is_given():
     plain = make_optimizer(model, RECIPE)
     set_rate(plain, 0.01)
     assert {group["lr"] for group in plain.param_groups} == {0.01}
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_weight_decay_is_on_matrices_alone(name):
+    """Measured: without a gradient's pull, a step of rate r takes the share r times the decay off a weight."""
+    model = initialise(replace(Ladder(vocab_size=64, context=16).shape(16, 8), attention_bias=True), 0)
+    optimizer = make_optimizer(model, replace(RECIPE, optimizer=name, weight_decay=0.5))
+    set_rate(optimizer, 0.1)
+    before = {}
+    for leaf, parameter in model.named_parameters():
+        parameter.grad = torch.zeros_like(parameter)
+        parameter.data += 1  # biases begin at zero
+        before[leaf] = parameter.detach().clone()
+    optimizer.step()
+    for leaf, parameter in model.named_parameters():
+        kept = 0.95 if parameter.dim() >= 2 else 1.0
+        torch.testing.assert_close(
+            parameter.detach(), kept * before[leaf], msg=lambda text, leaf=leaf: f"{leaf}: {text}"
+        )
+
+
+def test_muons_rates_fall_with_the_root_of_the_width():
+    """Its own scale falls with the other root; AdamW's matrices beside it fall with the whole."""
+    model = initialise(Ladder(vocab_size=64, context=16).shape(32, 8), 0)
+    optimizer = make_optimizer(model, replace(RECIPE, optimizer="muon", width_base=8))
+    scales = {name: group["scale"] for name, p in model.named_parameters() for group in optimizer.param_groups
+              if any(p is q for q in group["params"])}  # fmt: skip
+    assert scales["blocks.0.feed_forward.w_in_EDH"] == scales["blocks.0.attention.w_qkv_DQ"] == 0.5
+    assert scales["blocks.0.feed_forward.w_router_DE"] == 0.25
+    assert scales["embedding_VD"] == scales["norm_D"] == 1.0
