@@ -21,7 +21,7 @@ from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
 from sparsedial.store import RunStore, lock, read_json, write_json
 from sparsedial.training.recipe import MOST_COUNT, Recipe
-from sparsedial.units import human_bytes, parse_count
+from sparsedial.units import human_bytes, human_count, parse_count
 from sparsedial.verbs.origin import SETTINGS
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ def _recipes(recipe: dict[str, Any], branches: tuple[float, ...]) -> list[Recipe
     steps = sorted({max(1, round(tokens / per_step)) for tokens in branches})
     if steps[-1] >= int(recipe["steps"]):
         raise UserError(
-            f"train: a branch of {steps[-1] * per_step:,} tokens is not shorter than the run of"
-            f" {int(recipe['steps']) * per_step:,}",
+            f"train: a branch of {human_count(steps[-1] * per_step)} tokens is not shorter than the run of"
+            f" {human_count(int(recipe['steps']) * per_step)}",
             hint="--tokens is the longest",
         )
     warmup = recipe.get("warmup_steps") or max(1, round(WARMUP_SHARE * steps[0]))
@@ -163,7 +163,7 @@ def _recipes(recipe: dict[str, Any], branches: tuple[float, ...]) -> list[Recipe
     if not recipes[0].trunk_steps:
         shortest = recipes[0]
         raise UserError(
-            f"train: a run of {shortest.tokens:,} tokens by schedule={shortest.schedule},"
+            f"train: a run of {human_count(shortest.tokens)} tokens by schedule={shortest.schedule},"
             f" decay_share={shortest.decay_share:g} shares no step with a longer one, so it is no branch",
             hint="--recipe.schedule wsd, with a decay_share that leaves steps before the rate falls",
         )

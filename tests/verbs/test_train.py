@@ -10,6 +10,7 @@ import pytest
 from sparsedial.cli.main import main
 from sparsedial.machine import timing
 from sparsedial.machine.timing import summarise
+from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import read_json
 from sparsedial.sweep import timed
@@ -139,3 +140,12 @@ def test_a_copy_outside_of_the_gpu_is_said_and_not_added():
     record = verb._memory(job, 1e9, 2e8, "measured")
     assert (record["memory_bytes"], record["guard_copy_bytes"]) == (1e9, 2e8)
     assert "outside of the GPU, 200 MB" in record["memory_source"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_weights_and_moments_of_a_step_are_what_a_guard_would_copy(optimizer):
+    shape = Ladder(vocab_size=64, context=8).shape(8, 0)
+    recipe = Recipe(learning_rate=1e-3, steps=5, batch=2, context=8, optimizer=optimizer)
+    weights = 4 * total_parameters(shape)
+    _, state = timed._peak_here(shape, recipe, "cpu", 1)
+    assert state == pytest.approx(3 * weights, rel=0.01) if optimizer == "adamw" else weights < state < 3 * weights
