@@ -63,9 +63,10 @@ def _cost_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             ("time", human_seconds(result["seconds"])),
             ("energy", f"{human_joules(result['joules'])}  ({result['joules_source']})"),
         ]
+    source = f"  ({result['memory_source']})" if "memory_source" in result else ""
     return [
         ("FLOPs", f"{result['flops']:.3g}"),
-        ("memory", human_bytes(result["memory_bytes"])),
+        ("memory", human_bytes(result["memory_bytes"]) + source),
         *spent,
         ("money", "unknown: no price was given"),
     ]
@@ -128,7 +129,9 @@ def fit_table(result: dict[str, Any]) -> str:
     if result["refused"]:
         return f"refused: {result['refused']}"
     share = f"{100 * result['confidence']:.0f} %"
-    rows = [("form", result["form"]), ("runs", str(result["runs"]))]
+    alone = result["independent_runs"]
+    groups = f" in {alone} groups that are independent" if alone < result["runs"] else ""
+    rows = [("form", result["form"]), ("runs", f"{result['runs']}{groups}")]
     for name, value in result["coefficients"].items():
         low, high = result["intervals"][name]
         open_ = "  not determined by these runs" if name in result["undetermined"] else ""

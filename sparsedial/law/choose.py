@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparsedial.errors import UserError
-from sparsedial.law.fit import Rows, fit, refusal
+from sparsedial.law.fit import GROUP, Rows, fit, independent, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.law import Law
 
@@ -77,12 +77,16 @@ def _splits(rows: Rows, seed: int) -> tuple[str, list[np.ndarray]]:
     budgets = np.unique(rows["flops"]) if "flops" in rows else np.empty(0)
     if len(budgets) > 2:
         return "largest budget held out", [rows["flops"] == budgets[-1]]
-    return f"{FOLDS} folds of runs", _folds(len(rows["loss"]), seed)
+    return f"{FOLDS} folds of runs", _folds(rows, seed)
 
 
-def _folds(count: int, seed: int) -> list[np.ndarray]:
+def _folds(rows: Rows, seed: int) -> list[np.ndarray]:
+    """Rows that are not independent lie in one fold: a law must not be asked about a run that it has seen a part of."""
+    count = independent(rows)
     fold = np.random.default_rng(seed).permutation(count) % FOLDS
-    return [fold == number for number in range(FOLDS)]
+    if GROUP in rows:
+        fold = fold[np.unique(rows[GROUP], return_inverse=True)[1]]
+    return [fold == number for number in range(min(FOLDS, count))]
 
 
 def _held_out_error(rows: Rows, form: str, splits: Sequence[np.ndarray], seed: int) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from sparsedial.law.law import Law
 from sparsedial.law.resample import resample
 
 LEAST_BUDGETS = 2
+LEAST_INDEPENDENT = 2
 HUBER_FLOOR = 1e-3  # in log loss
 HUBER_TUNING = 1.345  # times the robust spread: 95 % efficient on normal noise
 REWEIGHTINGS = 4
@@ -30,10 +31,11 @@ GROUP = "group"  # a column whose equal values mark runs that are not independen
 Rows = Mapping[str, np.ndarray]
 
 
-def refusal(rows: Rows, form: str) -> str | None:
+def refusal(rows: Rows, form: str, intervals: bool = False) -> str | None:
     """Why these rows cannot support a fit of the form, or None.
 
-    Too few rows for its coefficients, too few budgets, or no sparsity and budget with a size of least loss inside.
+    Too few rows for its coefficients, too few budgets, no sparsity and budget with a size of least loss inside, or,
+    where `intervals` are wanted, no two rows that are independent.
     """
     wanted = len(FORMS[form].coefficients) + 3
     if len(rows["loss"]) < wanted:
@@ -49,7 +51,17 @@ def refusal(rows: Rows, form: str) -> str | None:
             return (
                 "no interior minimum: for every budget and sparsity the best size is the smallest or the largest tried"
             )
+    if intervals and independent(rows) < LEAST_INDEPENDENT:
+        return (
+            f"all {len(rows['loss'])} runs share one trunk, so none is independent of another and no interval can be"
+            " given: add runs of other trunks, or ask for none (--bootstrap 0)"
+        )
     return None
+
+
+def independent(rows: Rows) -> int:
+    """How many rows, or groups of rows where some are not independent, the table holds."""
+    return len(np.unique(rows[GROUP])) if GROUP in rows else len(rows["loss"])
 
 
 def _has_interior_minimum(rows: Rows) -> bool:
@@ -80,14 +92,14 @@ def fit(
     """Fit a form to runs, with intervals from refits to resampled residuals.
 
     `rows` maps column names to equally long arrays: `loss` and the form's variables; `flops` marks budgets, `group`
-    runs that are not independent. `huber` is
-    the log loss from which on a residual counts less; by default it follows the runs' own spread.
+    runs that are not independent. `huber` is the log loss from which on a residual counts less; by default it follows
+    the runs' own spread.
 
     Raises: UserError for an unknown form, or rows that cannot support it (`refusal` gives the reason).
     """
     if form not in FORMS:
         raise UserError(f"fit: no form named '{form}'", hint=nearest(form, FORMS) or "`fit --list-forms` names them")
-    reason = refusal(rows, form)
+    reason = refusal(rows, form, intervals=bootstrap > 0)
     if reason is not None:
         raise UserError(f"fit: {reason}")
     problem = _Problem(FORMS[form], rows, dict(pin or {}))

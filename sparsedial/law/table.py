@@ -14,6 +14,10 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.store import read_json
 
 MOST_RUNS = 20_000
+TRUNK = "trunk"  # the column that names what branches of one run share
+RUN_FILES = ("runs/*/run.json", "*/run.json")  # in the folder of `train`, or in that of its runs
+RUN_FIELDS = ("hash", "trunk", "tokens", "flops", "total_parameters", "active_parameters", "seconds")
+NEEDED = (*RUN_FIELDS, "status", "validation_loss", "sparsity", "text_digest")
 COMPARE: dict[type, Callable[..., Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -38,8 +42,9 @@ def read_table(
     """A table under our names: the columns that `columns` maps, and every other column of numbers under its own.
 
     `columns` names the table's own columns, or arithmetic over them (`params_b * 1e9`); `where` picks rows first;
-    `group` names a column, of words or numbers, that becomes the numbered column `group`. A
-    study (its folder or `study.json`) gives its finished cells.
+    `group` names a column, of words or numbers, that becomes the numbered column `group`: rows that share an entry are
+    not independent, a row without one is; left out, it is `trunk` where there is one. A study (its folder or
+    `study.json`) gives its finished cells, a folder of runs its finished runs.
 
     Raises: UserError for a missing or unreadable file, no rows or too many, or a mapped column that is missing or holds
     anything but numbers in the rows that are left.
@@ -59,16 +64,24 @@ def read_table(
     numbers = {name: values for name, values in table.items() if _all_numbers(values)}
     found = {name: values for name, values in numbers.items() if name not in columns.values()}
     found |= {ours: _mapped(path, table, numbers, ours, theirs) for ours, theirs in columns.items()}
-    if group is not None:
-        if group not in table:
-            raise UserError(f"{path}: no column '{group}' to group by", hint=nearest(group, table))
-        found["group"] = np.unique(table[group], return_inverse=True)[1].astype(float)
-        if not found["group"].any():
-            raise UserError(
-                f"{path}: every run has the same '{group}', so none is independent of another",
-                hint="leave --group out, or name a column that tells trunks apart",
-            )
+    if group is not None and group not in table:
+        raise UserError(f"{path}: no column '{group}' to group by", hint=nearest(group, table))
+    if group is not None or TRUNK in table:
+        found["group"] = _numbered(table[group or TRUNK])
+    if group is not None and not found["group"].any():
+        raise UserError(
+            f"{path}: every run has the same '{group}', so none is independent of another",
+            hint="leave --group out, or name a column that tells trunks apart",
+        )
     return found
+
+
+def _numbered(entries: np.ndarray) -> np.ndarray:
+    """A number for each entry, equal ones alike; every missing one has a number of its own."""
+    missing = np.isnan(entries) if entries.dtype == float else entries == ""
+    numbers = np.unique(entries, return_inverse=True)[1]
+    numbers[missing] = len(entries) + np.arange(missing.sum())
+    return np.unique(numbers, return_inverse=True)[1].astype(float)
 
 
 def _all_numbers(values: np.ndarray) -> bool:
@@ -94,10 +107,10 @@ def _mapped(
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """Every column as floats, with NaN where an entry is missing, or as words."""
+    """Every column as floats, with NaN where an entry is missing, or as words, with an empty one there."""
     import polars
 
-    if path.is_dir():
+    if (path / "study.json").exists():
         path = path / "study.json"
     readers = {
         ".csv": lambda: polars.read_csv(path, infer_schema_length=None),
@@ -108,13 +121,16 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         raise UserError(f"{path}: no such file")
     try:
-        if path.name == "study.json":
+        if path.is_dir():
+            frame = polars.DataFrame(_run_rows(path), infer_schema_length=None)
+        elif path.name == "study.json":
             frame = polars.DataFrame(_study_rows(path), infer_schema_length=None)
         elif (kind := path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix) in readers:
             frame = readers[kind]()
         else:
             raise UserError(
-                f"{path}: unknown kind of table", hint="a study's folder, .csv, .jsonl (also .gz) or .parquet"
+                f"{path}: unknown kind of table",
+                hint="the folder of a study or of runs, .csv, .jsonl (also .gz) or .parquet",
             )
     except polars.exceptions.NoDataError:
         return {}
@@ -130,7 +146,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 def _values(column: Any) -> np.ndarray:
     if column.dtype.is_numeric():
         return column.cast(float).fill_null(float("nan")).to_numpy()
-    return np.array([str(value) for value in column])
+    return np.array(["" if value is None else str(value) for value in column])
 
 
 def _study_rows(path: Path) -> list[dict[str, Any]]:
@@ -143,10 +159,43 @@ def _study_rows(path: Path) -> list[dict[str, Any]]:
         {
             **{name: row[name] for name in names},
             "flops": row["budget_flops"],
-            "experts": 1 / (1 - row["sparsity"]),  # as laws count them: how many times those that a token visits
+            "experts": _experts(row["sparsity"]),
         }
         for row in cells
     ]
+
+
+def _run_rows(folder: Path) -> list[dict[str, Any]]:
+    """The finished runs of a folder; their loss is that on the validation split, as a study's.
+
+    Raises: UserError where there are none, for a damaged or foreign record, or runs on several texts.
+    """
+    files = sorted(file for pattern in RUN_FILES for file in folder.glob(pattern))
+    if not files:
+        raise UserError(f"{folder}: holds no study and no runs", hint="`study` and `train` leave such folders")
+    rows, texts = [], set()
+    for file in files:
+        record = read_json(file)
+        lacking = [name for name in NEEDED if name not in record]
+        if lacking:
+            raise UserError(f"{file}: no run of this version: it lacks {lacking[0]}")
+        if record["status"] != "finished":
+            continue
+        texts.add(record["text_digest"])
+        sparsity = record["sparsity"]["experts"]
+        row = {**{name: record[name] for name in RUN_FIELDS}, "loss": record["validation_loss"]}
+        rows.append({**row, "sparsity": sparsity, "experts": _experts(sparsity)})
+    if len(texts) > 1:
+        raise UserError(
+            f"{folder}: its runs learned from {len(texts)} texts, whose losses do not compare",
+            hint="keep the runs on each text in a folder of their own",
+        )
+    return rows
+
+
+def _experts(sparsity: float) -> float:
+    """Experts as laws count them: how many times those that a token visits."""
+    return 1 / (1 - sparsity)
 
 
 def matching(table: Mapping[str, np.ndarray], expression: str) -> np.ndarray:

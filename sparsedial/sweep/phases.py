@@ -21,7 +21,7 @@ from sparsedial.sweep.grid import LEAST_STEPS, Cell, Layout, cell_seconds, next_
 from sparsedial.sweep.rates import RateModel, Scan, fit_rates, next_rate, start_rates
 from sparsedial.sweep.workers import Listener, Task, run_tasks
 from sparsedial.text.prepare import Text
-from sparsedial.training.recipe import Recipe
+from sparsedial.training.recipe import Dtype, Recipe
 from sparsedial.training.run import Job
 
 MOST_THREADS = 16  # for each core
@@ -58,7 +58,7 @@ class Setup:
     threads: int
     kernels: str
     device: str
-    dtype: str
+    dtype: Dtype
     evaluation_tokens: int
     listener: Listener
     clock: Clock

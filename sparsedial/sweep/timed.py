@@ -1,62 +1,88 @@
-"""A training step to be timed, or its memory measured: the study's own, on random ids."""
+"""A training step to be timed, or its memory measured, on random ids: a study's own, or that of any recipe."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import torch
 
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.memory import STEPS
-from sparsedial.model.transformer import initialise
+from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.shape.shape import Shape
+from sparsedial.training.loop import training_state
 from sparsedial.training.memory import settle_memory
-from sparsedial.training.optimizer import clip_gradient, make_optimizer
-from sparsedial.training.recipe import OptimizerName, Recipe
+from sparsedial.training.optimizer import Optimizer, clip_gradient, make_optimizer
+from sparsedial.training.recipe import Recipe
+
+HARMLESS_RATE = 1e-3  # a rate does not change the time, but a wild one could end in NaN
 
 
-def make_step(
-    shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, optimizer: OptimizerName = "adamw"
-) -> Callable[[], None]:
-    """One whole training step, forward to optimizer, that waits for its own work."""
+def make_step(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> Callable[[], None]:
+    """One whole training step of a study, forward to optimizer, that waits for its own work."""
+    return step_by(shape, _study_recipe(batch, context, device), device, threads)
+
+
+def peak_bytes(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> float:
+    """The most memory that ten training steps of a study hold, as `peak_by` measures it."""
+    return peak_by(shape, _study_recipe(batch, context, device), device, threads)[0]
+
+
+def _study_recipe(batch: int, context: int, device: str) -> Recipe:
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    return Recipe(learning_rate=HARMLESS_RATE, steps=STEPS, batch=batch, context=context, dtype=dtype)
+
+
+def step_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> Callable[[], None]:
+    """One whole training step by a recipe, its dtype and its multi-token prediction included."""
+    return _step(*_begin(shape, recipe, device, threads), recipe, device)
+
+
+def peak_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:
+    """The most memory that ten steps hold, in a process of their own, and what of it are weights and moments.
+
+    Units: bytes; on a GPU, of the GPU
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+        return alone.submit(_peak_here, shape, recipe, device, threads).result()
+
+
+def _peak_here(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:
+    model, optimizer = _begin(shape, recipe, device, threads)
+    step = _step(model, optimizer, recipe, device)
+    for _ in range(STEPS):
+        step()
+    peak = torch.cuda.max_memory_reserved() if device == "cuda" else peak_process_bytes()
+    return float(peak), float(sum(tensor.nbytes for tensor in training_state(model, optimizer).values()))
+
+
+def _begin(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[Transformer, Optimizer]:
     settle_memory()
     torch.set_num_threads(threads)
-    dtype = "bfloat16" if device == "cuda" else "float32"
-    recipe = Recipe(learning_rate=1e-3, steps=10, batch=batch, context=context, dtype=dtype, optimizer=optimizer)
     model = initialise(shape, 0).to(device)
-    moving = make_optimizer(model, recipe)
+    return model, make_optimizer(model, replace(recipe, learning_rate=HARMLESS_RATE))
+
+
+def _step(model: Transformer, optimizer: Optimizer, recipe: Recipe, device: str) -> Callable[[], None]:
     generator = torch.Generator().manual_seed(0)
-    ids_BS1 = torch.randint(shape.vocab_size, (batch, context + 1), generator=generator).to(device)
+    ids_BS1 = torch.randint(model.shape.vocab_size, (recipe.batch, recipe.context + 1), generator=generator).to(device)
     parameters = list(model.parameters())
+    prediction_weight = max(recipe.mtp_weight, recipe.mtp_late_weight)  # what it weighs costs nothing, but 0 is free
 
     def step() -> None:
         for parameter in parameters:
             parameter.grad = None
-        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
-            total, _ = model.loss(ids_BS1, recipe.balance_weight, recipe.z_loss_weight)
+        with torch.autocast(device, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
+            total, _ = model.loss(ids_BS1, recipe.balance_weight, recipe.z_loss_weight, prediction_weight)
         total.backward()
         clip_gradient(parameters, recipe.clip)  # reads a number back, and so waits for the device
-        moving.step()
+        optimizer.step()
         for layer in model.sparse_feed_forwards:
             layer.balance(recipe.balance_rate)
         if device == "cuda":
             torch.cuda.synchronize()
 
     return step
-
-
-def peak_bytes(
-    shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, optimizer: OptimizerName = "adamw"
-) -> float:
-    """The most memory that ten training steps hold, in a process of their own; on a GPU, of the GPU."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
-        return alone.submit(_peak_here, shape, batch, context, device, threads, optimizer).result()
-
-
-def _peak_here(shape: Shape, batch: int, context: int, device: str, threads: int, optimizer: OptimizerName) -> float:
-    step = make_step(shape, batch, context, device, threads, optimizer)
-    for _ in range(STEPS):
-        step()
-    return float(torch.cuda.max_memory_reserved() if device == "cuda" else peak_process_bytes())

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sparsedial.errors import UserError
 
 RECIPE_VERSION = 5  # rises when the same recipe would give other numbers
 FROZEN_SHARE = 0.05  # of a run, at its end: the routing bias stays put
 LATE_SHARE = 0.67  # of a run, after which multi-token prediction weighs less: 10 of DeepSeek-V3's 14.8 T tokens
-MOST = 2**31  # steps, sequences or positions
+MOST_COUNT = 2**31  # of steps, sequences or positions
+MOST_SIZE = 1e9  # of a rate, a weight or a threshold
+MOST = {"seed": 2**62 - 1, **dict.fromkeys(("beta1", "beta2", "warmup_share", "decay_share"), 1)}  # of these instead
 OptimizerName = Literal["adamw", "muon"]
+Schedule = Literal["wsd", "cosine"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,7 @@ class Recipe:
     batch: int  # sequences per step
     context: int  # tokens per sequence
     optimizer: OptimizerName = "adamw"
-    schedule: Literal["wsd", "cosine"] = "wsd"
+    schedule: Schedule = "wsd"
     weight_decay: float = 0.1  # on matrices only
     beta1: float = 0.9
     beta2: float = 0.95
@@ -45,39 +49,33 @@ class Recipe:
     mtp_weight: float = 0.3  # of multi-token prediction, where the shape has modules for it
     mtp_late_weight: float = 0.1  # and after two thirds of the run; source: DeepSeek-V3, section 4.2
     spike_sigmas: float = 0.0  # above 0: a loss so far above the last ones is undone and its batch skipped
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     seed: int = 0  # of weights and of the order of windows
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "steps", "batch", "context", "clip"):
             if not getattr(self, name) > 0:
                 raise UserError(f"recipe: {name}={getattr(self, name)} is not positive")
-        for name in ("steps", "batch", "context", "learning_rate"):
-            if getattr(self, name) > MOST:
-                raise UserError(f"recipe: {name}={getattr(self, name):.3g} is more than any run has")
-        if self.seed >= 2**62:
-            raise UserError(f"recipe: seed={self.seed} is above {2**62 - 1}")
+        for name, known in (("dtype", Dtype), ("optimizer", OptimizerName), ("schedule", Schedule)):
+            first, second = get_args(known)
+            if getattr(self, name) not in (first, second):
+                raise UserError(f"recipe: {name}={getattr(self, name)} is neither {first} nor {second}")
+        for name, value in vars(self).items():
+            if not isinstance(value, str):
+                _check_size(name, value)
         for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"recipe: {name}={getattr(self, name)} lies outside 0..1")
-        for name in (
-            "width_base", "warmup_steps", "spike_sigmas", "mtp_weight", "mtp_late_weight", "seed", "weight_decay",
-            "epsilon",
-        ):  # fmt: skip
-            if not getattr(self, name) >= 0:
-                raise UserError(f"recipe: {name}={getattr(self, name)} is below 0")
-        for name, known in (
-            ("dtype", ("float32", "bfloat16")),
-            ("optimizer", ("adamw", "muon")),
-            ("schedule", ("wsd", "cosine")),
-        ):
-            if getattr(self, name) not in known:
-                raise UserError(f"recipe: {name}={getattr(self, name)} is neither {known[0]} nor {known[1]}")
+            if getattr(self, name) == 1:
+                raise UserError(f"recipe: {name}=1 is an average of nothing", hint="below 1")
         if self.warmup_steps >= self.steps:
             raise UserError(f"recipe: warmup_steps={self.warmup_steps} are not below steps={self.steps}")
-        if self.warmup_share + self.decay_share > 1 or min(self.warmup_share, self.decay_share) < 0:
+        if self.warmup_share + self.decay_share > 1:
             raise UserError(
                 f"recipe: warmup_share={self.warmup_share}, decay_share={self.decay_share} do not fit in 0..1"
+            )
+        if self.schedule == "cosine" and self.warmup >= self.steps:
+            raise UserError(
+                f"recipe: warmup_share={self.warmup_share} leaves a cosine no step to fall in",
+                hint="a share below 1, or schedule wsd",
             )
 
     @property
@@ -85,13 +83,18 @@ class Recipe:
         """Tokens that the run learns from."""
         return self.steps * self.batch * self.context
 
+    @property
+    def warmup(self) -> float:
+        """Steps over which the learning rate rises."""
+        return self.warmup_steps or self.warmup_share * self.steps
+
     def rate(self, step: int) -> float:
         """Learning rate of a step: a linear rise, then a stable stretch and a linear fall to zero, or half a cosine.
 
         Source: Hu et al. 2024 (arXiv 2404.06395); its linear decay, Hägele et al. 2024 (arXiv 2405.18392); the cosine
         to a tenth, Hoffmann et al. 2022 (arXiv 2203.15556)
         """
-        warmup = self.warmup_steps or self.warmup_share * self.steps
+        warmup = self.warmup
         rise = (step + 1) / warmup if warmup else 1.0
         if self.schedule == "cosine":
             done = max(0.0, step + 1 - warmup) / (self.steps - warmup)
@@ -118,3 +121,12 @@ class Recipe:
         Source: DeepSeek-V3 (arXiv 2412.19437), section 4.2: 0 for the last 3 % of the tokens
         """
         return self.balance_rate if step < (1 - FROZEN_SHARE) * self.steps else 0.0
+
+
+def _check_size(name: str, value: float) -> None:
+    """Raises: UserError for a number below 0, one beyond any run's, or none at all."""
+    most = MOST.get(name, MOST_COUNT if isinstance(value, int) else MOST_SIZE)
+    if not value >= 0:
+        raise UserError(f"recipe: {name}={value} is not a number from 0 on")
+    if value > most:
+        raise UserError(f"recipe: {name}={value:.3g} is more than any run has", hint=f"at most {most:.3g}")

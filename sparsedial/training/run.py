@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sparsedial.errors import UserError
 from sparsedial.shape.counts import active_parameters, sparsity_of, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
 from sparsedial.store import digest
@@ -13,7 +14,10 @@ from sparsedial.training.recipe import RECIPE_VERSION, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The inputs of a run; nothing else changes its losses."""
+    """The inputs of a run; nothing else changes its losses.
+
+    Raises: UserError where shape and recipe do not go together.
+    """
 
     shape: Shape
     recipe: Recipe
@@ -22,6 +26,19 @@ class Job:
     device: str = "cpu"  # kind of device
     threads: int = 1
     kernels: str = "torch"  # or "compiled", where they round otherwise
+
+    def __post_init__(self) -> None:
+        if self.recipe.context <= self.shape.mtp_layers:
+            raise UserError(
+                f"run: context={self.recipe.context} is not longer than the {self.shape.mtp_layers} multi-token"
+                " predictions (mtp_layers)",
+                hint=f"a context of {self.shape.mtp_layers + 1} or more, or fewer mtp_layers",
+            )
+        if self.recipe.context > self.shape.context:
+            raise UserError(
+                f"run: context={self.recipe.context} is more than the {self.shape.context} positions of the shape",
+                hint="--shape.context is the most that a model is meant for",
+            )
 
     @property
     def hash(self) -> str:

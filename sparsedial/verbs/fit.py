@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.choose import compare, held_out_check, select
-from sparsedial.law.fit import Rows, refusal
+from sparsedial.law.fit import Rows, independent, refusal
 from sparsedial.law.fit import fit as fit_law
 from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
@@ -49,7 +49,12 @@ class FitSettings:
     """Which table, which form, and what is held out."""
 
     table: Path | None = field(
-        default=None, metadata={"positional": True, "nargs": "?", "help": "a study's folder, .csv, .jsonl or .parquet"}
+        default=None,
+        metadata={
+            "positional": True,
+            "nargs": "?",
+            "help": "the folder of a study or of runs, .csv, .jsonl or .parquet",
+        },
     )
     form: tuple[str, ...] = field(
         default=("chinchilla_sparsity",),
@@ -69,7 +74,10 @@ class FitSettings:
     )
     group: str | None = field(
         default=None,
-        metadata={"metavar": "COLUMN", "help": "runs that share a value are not independent, like branches of a trunk"},
+        metadata={
+            "metavar": "COLUMN",
+            "help": "runs that share a value are not independent [trunk, where there is one]",
+        },
     )
     pin: dict[str, float] = field(
         default_factory=dict,
@@ -104,7 +112,7 @@ def fit(settings: FitSettings) -> dict[str, Any]:
     if settings.list_forms:
         return {"forms": {name: {"says": form.says, "source": form.source} for name, form in FORMS.items()}}
     if settings.table is None:
-        raise UserError("fit: no table", hint="name a study's folder, a .csv, .jsonl or .parquet")
+        raise UserError("fit: no table", hint="name the folder of a study or of runs, a .csv, .jsonl or .parquet")
     for form in settings.form:
         if form not in FORMS:
             raise UserError(
@@ -117,7 +125,8 @@ def fit(settings: FitSettings) -> dict[str, Any]:
         if settings.pin:
             raise UserError("fit: --pin goes with one form", hint=f"--form {settings.form[0]}")
         form, compared = compare(rows, settings.form, settings.seed, None if settings.hold_out is None else held)
-    reason = "none of the forms can be fitted" if form is None else refusal(rows, form)
+    wanted = settings.bootstrap > 0
+    reason = "none of the forms can be fitted" if form is None else refusal(rows, form, intervals=wanted)
     if form is None or reason is not None:
         return _record(None, rows, None, reason, compared)
     law = fit_law(
@@ -246,6 +255,7 @@ def _record(
         "intervals": law.intervals if law else {},
         "confidence": law.confidence if law else None,
         "runs": len(rows["loss"]),
+        "independent_runs": independent(rows),
         "rmse_log_loss": law.rmse_log_loss if law else None,
         "held_out": held_out,
         "undetermined": list(law.undetermined) if law else [],

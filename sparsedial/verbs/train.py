@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,8 @@ from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
 from sparsedial.store import RunStore, lock, read_json, write_json
-from sparsedial.training.recipe import Recipe
-from sparsedial.units import human_bytes, parse_count
+from sparsedial.training.recipe import MOST_COUNT, Recipe
+from sparsedial.units import human_bytes, human_count, parse_count
 from sparsedial.verbs.origin import SETTINGS
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class TrainSettings:
         metadata={
             "parse": lambda text: tuple(parse_count(item, "--branches") for item in str(text).split(",")),
             "metavar": "N,…",
-            "help": "shorter runs, in tokens, that share this one's beginning",
+            "help": "shorter runs, in tokens, that share this one's beginning (by schedule wsd)",
         },
     )
     shape: dict[str, Any] = field(
@@ -103,21 +103,24 @@ def train(settings: TrainSettings) -> dict[str, Any]:
 
     shape_values, recipe_values = _described(settings)
     device = pick_device(settings.device)
+    recipe_values.setdefault("dtype", "bfloat16" if device == "cuda" else "float32")
+    drafts = [  # what can be wrong without a text is found before it is read
+        Job(
+            shape=fill(Shape, {"vocab_size": 1, **shape_values}, "shape"),
+            recipe=recipe,
+            text_digest="",
+            tokenizer="",
+            device=device,
+            threads=pick_threads(settings.threads),
+            kernels=native.kind(device),
+        )
+        for recipe in _recipes(recipe_values, settings.branches)
+    ]
     with lock(settings.out):
         text = prepare(settings.text, tokenizer=settings.tokenizer, folder=settings.out / "text")
         shape = _with_vocabulary(shape_values, text)
-        recipe_values.setdefault("dtype", "bfloat16" if device == "cuda" else "float32")
         jobs = [
-            Job(
-                shape=shape,
-                recipe=fill(Recipe, values, "recipe"),
-                text_digest=text.digest,
-                tokenizer=text.tokenizer.digest,
-                device=device,
-                threads=pick_threads(settings.threads),
-                kernels=native.kind(device),
-            )
-            for values in _lengths(recipe_values, settings.branches)
+            replace(draft, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for draft in drafts
         ]
         if settings.dry_run:
             return _costs(jobs[-1])
@@ -142,20 +145,29 @@ def _keep_settings(settings: TrainSettings, jobs: Sequence[Job]) -> None:
     )
 
 
-def _lengths(recipe: dict[str, Any], branches: tuple[float, ...]) -> list[dict[str, Any]]:
+def _recipes(recipe: dict[str, Any], branches: tuple[float, ...]) -> list[Recipe]:
     """The recipes of all runs, shortest first; one warm-up for all, so that they begin alike."""
     if not branches:
-        return [recipe]
+        return [fill(Recipe, recipe, "recipe")]
     per_step = int(recipe["batch"]) * int(recipe["context"])
     steps = sorted({max(1, round(tokens / per_step)) for tokens in branches})
     if steps[-1] >= int(recipe["steps"]):
         raise UserError(
-            f"train: a branch of {steps[-1] * per_step:,} tokens is not shorter than the run of"
-            f" {int(recipe['steps']) * per_step:,}",
+            f"train: a branch of {human_count(steps[-1] * per_step)} tokens is not shorter than the run of"
+            f" {human_count(int(recipe['steps']) * per_step)}",
             hint="--tokens is the longest",
         )
     warmup = recipe.get("warmup_steps") or max(1, round(WARMUP_SHARE * steps[0]))
-    return [{**recipe, "steps": count, "warmup_steps": warmup} for count in (*steps, recipe["steps"])]
+    lengths = [{**recipe, "steps": count, "warmup_steps": warmup} for count in (*steps, recipe["steps"])]
+    recipes = [fill(Recipe, values, "recipe") for values in lengths]
+    if not recipes[0].trunk_steps:
+        shortest = recipes[0]
+        raise UserError(
+            f"train: a run of {human_count(shortest.tokens)} tokens by schedule={shortest.schedule},"
+            f" decay_share={shortest.decay_share:g} shares no step with a longer one, so it is no branch",
+            hint="--recipe.schedule wsd, with a decay_share that leaves steps before the rate falls",
+        )
+    return recipes
 
 
 def _described(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -175,8 +187,8 @@ def _described(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]
     recipe |= settings.recipe
     recipe.setdefault("context", values.get("context"))
     for name in ("batch", "context"):
-        if recipe[name] is not None and recipe[name] < 1:
-            raise UserError(f"recipe: {name}={recipe[name]} is not positive")
+        if recipe[name] is not None and not 1 <= recipe[name] <= MOST_COUNT:
+            raise UserError(f"recipe: {name}={recipe[name]:.3g} lies outside 1..{MOST_COUNT}")
     if settings.tokens is not None:
         if "steps" in settings.recipe:
             raise UserError("train: --tokens and --recipe.steps contradict each other", hint="give one of them")
@@ -221,7 +233,8 @@ def _with_vocabulary(values: dict[str, Any], text: Text) -> Shape:
 def _costs(job: Job) -> dict[str, Any]:
     """What a run would cost: counted, and measured over a few steps of the model itself where this machine holds it."""
     shape, recipe = job.shape, job.recipe
-    parts = step_bytes(shape, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
+    layers = shape.layers + shape.mtp_layers  # a module of multi-token prediction holds what a layer does
+    parts = step_bytes(replace(shape, layers=layers), recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
     held = device_bytes(job.device)
     counted = {
         "dry_run": True,
@@ -237,8 +250,7 @@ def _costs(job: Job) -> dict[str, Any]:
         reason = f"not measured: a step takes more than the {human_bytes(held)} that this machine has"
         return {
             **counted,
-            "memory_bytes": float(parts.total),
-            "memory_source": "counted part by part",
+            **_memory(job, float(parts.total), float(parts.weights + parts.moments), "counted part by part"),
             **dict.fromkeys(("seconds", "joules", "joules_source")),
             "seconds_reason": reason,
             "joules_reason": reason,
@@ -249,20 +261,38 @@ def _costs(job: Job) -> dict[str, Any]:
 def _measured(job: Job) -> dict[str, Any]:
     """Seconds, joules and peak memory of a few steps, the first two for all steps of the run."""
     from sparsedial.machine.timing import measure_in_turn
-    from sparsedial.sweep.timed import make_step, peak_bytes
+    from sparsedial.sweep.timed import peak_by, step_by
 
-    shape, recipe = job.shape, job.recipe
-    asked = recipe.batch, recipe.context, job.device, job.threads, recipe.optimizer
-    step = make_step(shape, *asked)
-    timing = measure_in_turn({"step": step}, rounds=2, round_seconds=1.0)["step"]
+    asked = job.shape, job.recipe, job.device, job.threads
+    timing = measure_in_turn({"step": step_by(*asked)}, rounds=2, round_seconds=1.0)["step"]
     power = meter(job.device, job.threads)
-    seconds = timing.median_seconds * recipe.steps
+    seconds = timing.median_seconds * job.recipe.steps
     return {
-        "memory_bytes": peak_bytes(shape, *asked),
-        "memory_source": "measured: ten steps of this model in a process of their own",
+        **_memory(job, *peak_by(*asked), "measured: ten steps of this model in a process of their own"),
         "seconds": seconds,
         "joules": seconds * power.watts,
         "joules_source": power.source,
+    }
+
+
+def _memory(job: Job, step_bytes: float, state_bytes: float, source: str) -> dict[str, Any]:
+    """What a step holds and, beside it, the copy of weights and moments that a guarded run goes back to at a spike.
+
+    The copy lies in the machine's own memory, which on a CPU is where the step is.
+    """
+    if not job.recipe.spike_sigmas:
+        return {"memory_bytes": step_bytes, "guard_copy_bytes": 0.0, "memory_source": source}
+    copy = f"{human_bytes(state_bytes)} for the spike guard's copy of weights and moments"
+    if job.device == "cpu":
+        return {
+            "memory_bytes": step_bytes + state_bytes,
+            "guard_copy_bytes": state_bytes,
+            "memory_source": f"{source}, and {copy}",
+        }
+    return {
+        "memory_bytes": step_bytes,
+        "guard_copy_bytes": state_bytes,
+        "memory_source": f"{source}; besides, outside of the GPU, {copy}",
     }
 
 

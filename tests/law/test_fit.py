@@ -7,7 +7,7 @@ import pytest
 
 from sparsedial.errors import UserError
 from sparsedial.law.choose import PROVEN, choose, compare, held_out_check, select
-from sparsedial.law.fit import fit
+from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.resample import stiffness
 
@@ -186,3 +186,30 @@ def test_runs_of_one_group_count_as_one_in_the_intervals():
     once, together, apart = widths
     assert together == pytest.approx(once, rel=0.2)
     assert apart < 0.65 * once
+
+
+def branches(copies: int = 6, spread: float = 0.02) -> dict[str, np.ndarray]:
+    """Six sizes, each one trunk with as many branches, whose runs all have the error of their trunk."""
+    random = np.random.default_rng(0)
+    trunk = np.repeat(np.arange(6), copies)
+    size, tokens = 1e6 * 2.0**trunk, 2e7 * 2.0 ** np.tile(np.arange(copies), 6)
+    common, own = random.normal(0, spread, 6)[trunk], random.normal(0, 1e-3, len(trunk))
+    loss = (1.8 + 400 / size**0.34 + 1500 / tokens**0.36) * np.exp(common + own)
+    return {"total_parameters": size, "tokens": tokens, "loss": loss, "group": trunk.astype(float)}
+
+
+def test_branches_of_one_trunk_are_held_out_together():
+    """One branch tells the error of the others, so a form would seem to predict better than it does."""
+    rows = branches()
+    apart = {name: values for name, values in rows.items() if name != "group"}
+    errors = [compare(table, ["chinchilla"])[1]["forms"]["chinchilla"]["rms_log_error"] for table in (rows, apart)]
+    assert errors[0] > 1.3 * errors[1]
+
+
+def test_branches_of_a_single_trunk_give_a_law_but_no_interval():
+    rows, _ = table("chinchilla")
+    rows = {**rows, "group": np.zeros(len(rows["loss"]))}
+    assert "share one trunk" in str(refusal(rows, "chinchilla", intervals=True))
+    with pytest.raises(UserError, match="share one trunk"):
+        fit(rows, "chinchilla", bootstrap=10)
+    assert fit(rows, "chinchilla", bootstrap=0).runs == len(rows["loss"])

@@ -1,5 +1,6 @@
 """Tables of runs, and the expressions that pick rows."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from sparsedial.errors import UserError
 from sparsedial.law.table import matching, read_table
+from sparsedial.store import write_json
 
 TABLE = {"flops": np.array([1e11, 1e12, 1e12]), "sparsity": np.array([0.0, 0.0, 0.75])}
 
@@ -103,3 +105,62 @@ def test_a_tower_of_powers_is_a_number_too_large_and_takes_no_time(tmp_path: Pat
     (tmp_path / "a.csv").write_text("x\n1\n")
     with pytest.raises(UserError, match="something else than numbers"):
         read_table(tmp_path / "a.csv", {"loss": "2**2**100000"})
+
+
+def test_runs_of_one_trunk_are_grouped_and_a_run_without_one_stands_alone(tmp_path: Path):
+    rows = [
+        {"loss": 2.0, "hash": str(place), "trunk": trunk} for place, trunk in enumerate(["b", None, "a", "b", None])
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    groups = read_table(tmp_path / "a.jsonl", {})["group"].tolist()
+    assert groups[0] == groups[3]
+    assert len(set(groups)) == 4
+    assert len(set(read_table(tmp_path / "a.jsonl", {}, group="hash")["group"].tolist())) == 5
+    numbered = "loss,trunk\n2,7\n2,\n2,8\n2,7\n2,\n"
+    (tmp_path / "a.csv").write_text(numbered)
+    assert len(set(read_table(tmp_path / "a.csv", {})["group"].tolist())) == 4
+    (tmp_path / "b.csv").write_text("loss\n2\n1\n")
+    assert "group" not in read_table(tmp_path / "b.csv", {})
+
+
+RUN = {
+    "hash": "0", "trunk": None, "tokens": 100, "flops": 6e5, "total_parameters": 1000, "active_parameters": 500,
+    "seconds": 1.0, "status": "finished", "validation_loss": 2.0, "sparsity": {"experts": 0.75}, "text_digest": "t",
+}  # fmt: skip
+
+
+def runs_folder(folder: Path, *changes: dict) -> Path:
+    """A folder as `train` leaves it, of runs that differ from RUN as told."""
+    for place, change in enumerate(changes):
+        write_json(folder / "runs" / str(place) / "run.json", {**RUN, **change})
+    return folder
+
+
+def test_a_folder_of_runs_gives_its_finished_ones(tmp_path: Path):
+    changes = {"trunk": "a"}, {"trunk": "a", "tokens": 200}, {"status": "diverged", "validation_loss": None}
+    folder = runs_folder(tmp_path, *changes)
+    table = read_table(folder, {})
+    assert table["tokens"].tolist() == [100, 200]
+    assert table["loss"].tolist() == [2.0, 2.0]
+    assert table["experts"].tolist() == [4.0, 4.0]  # times those that a token visits
+    assert table["group"].tolist() == [0, 0]
+    assert read_table(folder / "runs", {})["tokens"].tolist() == [100, 200]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ([], "holds no study and no runs"),
+        ([{"status": "diverged"}], "holds no runs"),
+        ([{}, {"text_digest": "other"}], "2 texts"),
+    ],
+)
+def test_a_folder_without_runs_that_compare_is_refused(tmp_path: Path, changes, says):
+    with pytest.raises(UserError, match=says):
+        read_table(runs_folder(tmp_path, *changes), {})
+
+
+def test_a_record_of_something_else_is_no_run(tmp_path: Path):
+    write_json(tmp_path / "runs" / "0" / "run.json", {"status": "finished"})
+    with pytest.raises(UserError, match="it lacks hash"):
+        read_table(tmp_path, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 
@@ -132,8 +132,9 @@ def test_the_cosine_falls_to_a_tenth():
 
 
 def test_multi_token_prediction_weighs_less_late():
+    """From two thirds of the run on, as DeepSeek-V3's."""
     recipe = replace(RECIPE, steps=100)
-    assert (recipe.prediction_weight(0), recipe.prediction_weight(99)) == (0.3, 0.1)
+    assert [recipe.prediction_weight(step) for step in (0, 66, 67, 99)] == [0.3, 0.3, 0.1, 0.1]
 
 
 @pytest.mark.parametrize(("step", "weight"), [(0, 0.3), (26, 0.3), (27, 0.1), (39, 0.1)])
@@ -169,7 +170,13 @@ def test_a_run_goes_on_from_the_trunk_of_a_shorter_one_bit_for_bit(small_text, t
     for mine, theirs in zip(records, expected, strict=True):
         assert mine["validation_loss"] == theirs["validation_loss"]
         assert mine["hash"] == theirs["hash"]
-        assert mine["trunk"] == records[0]["trunk"]
+        assert mine["trunk"] == short.trunk
+
+
+@pytest.mark.parametrize("changes", [{"warmup_steps": 0}, {"schedule": "cosine"}, {"decay_share": 0.95}])
+def test_a_run_that_shares_no_step_with_longer_ones_records_no_trunk(small_text, tmp_path: Path, changes):
+    job = job_of(small_text, **{"steps": 10, "warmup_steps": 2, "warmup_share": 0.0, **changes})
+    assert finish(execute(job, small_text, RunStore(tmp_path))).record()["trunk"] is None
 
 
 def test_a_longer_trunk_than_a_run_has_is_not_taken(small_text, tmp_path: Path):
@@ -268,8 +275,34 @@ def test_the_balance_read_is_that_of_the_worst_router_and_the_farthest_bias(wors
         {"beta1": 1.5},
         {"seed": -1},
         {"seed": 2**63},
+        {"schedule": "cosine", "warmup_share": 1, "decay_share": 0},
     ],
 )
 def test_impossible_recipes_are_refused(changes):
     with pytest.raises(UserError, match="recipe"):
         replace(RECIPE, **changes)
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, 1e99])
+@pytest.mark.parametrize("name", [field.name for field in fields(Recipe) if field.type in ("float", "int")])
+def test_no_number_of_a_recipe_is_negative_infinite_or_none(name, value):
+    with pytest.raises(UserError, match=f"recipe: {name}="):
+        replace(RECIPE, **{name: value})
+
+
+@pytest.mark.parametrize("changes", [{"decay_share": 0, "warmup_share": 1}, {"warmup_steps": 39}, {"seed": 2**62 - 1}])
+def test_recipes_on_the_bounds_have_a_rate_at_every_step(changes):
+    for schedule in ("wsd", "cosine") if "warmup_share" not in changes else ("wsd",):
+        recipe = replace(RECIPE, schedule=schedule, **changes)
+        assert all(0 < recipe.rate(step) <= recipe.learning_rate for step in range(recipe.steps))
+
+
+@pytest.mark.parametrize(
+    ("shape", "context", "says"),
+    [({"mtp_layers": 2}, 2, "2 multi-token predictions"), ({}, 33, "more than the 32 positions")],
+)
+def test_a_context_that_does_not_fit_the_shape_is_refused(shape, context, says):
+    job = Job(shape=LADDER.shape(12, 0), recipe=RECIPE, text_digest="", tokenizer="")
+    with pytest.raises(UserError, match=says):
+        replace(job, shape=replace(job.shape, **shape), recipe=replace(RECIPE, context=context))
+    replace(job, shape=replace(job.shape, mtp_layers=2), recipe=replace(RECIPE, context=3))

@@ -10,7 +10,7 @@ import polars
 import pytest
 
 from sparsedial.cli.main import main
-from tests.law.test_fit import table
+from tests.law.test_fit import branches, table
 
 GOOD = {name: values.tolist() for name, values in table("chinchilla")[0].items()}
 
@@ -106,3 +106,38 @@ def test_forms_are_compared_by_what_they_predict_and_the_simplest_near_the_best_
 def test_runs_without_shared_experts_can_be_fitted_by_a_form_of_their_share(tmp_path, capsys):
     assert main(["fit", write(tmp_path), "--form", "zhao", "--bootstrap", "0"]) == 0
     assert "zhao" in capsys.readouterr().out
+
+
+def intervals(capsys, *words: str) -> tuple[dict[str, list[float]], int]:
+    assert main(["fit", *words, "--form", "chinchilla", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    return result["intervals"], result["independent_runs"]
+
+
+def test_a_table_with_trunks_counts_their_branches_as_one_unless_told_otherwise(tmp_path, capsys):
+    rows = {name: values.tolist() for name, values in branches().items()}
+    trunks = [f"trunk {number:g}" for number in rows.pop("group")]
+    hashes = [str(place) for place in range(len(trunks))]
+    polars.DataFrame({**rows, "trunk": trunks, "hash": hashes}).write_csv(tmp_path / "runs.csv")
+    polars.DataFrame(rows).write_csv(tmp_path / "plain.csv")
+    file = str(tmp_path / "runs.csv")
+    grouped, apart = intervals(capsys, file), intervals(capsys, file, "--group", "hash")
+    assert grouped == intervals(capsys, file, "--group", "trunk")
+    assert apart == intervals(capsys, str(tmp_path / "plain.csv"))
+    assert (grouped[1], apart[1]) == (6, 36)
+    widths = [high - low for low, high in (grouped[0]["alpha"], apart[0]["alpha"])]
+    assert widths[0] > 1.5 * widths[1]
+
+
+def test_the_table_says_how_many_groups_are_independent(tmp_path, capsys):
+    trunks = [str(place % 10) for place in range(len(GOOD["loss"]))]
+    assert main(["fit", write(tmp_path, trunk=trunks), "--form", "chinchilla", "--bootstrap", "5"]) == 0
+    assert f"{len(trunks)} in 10 groups that are independent" in capsys.readouterr().out
+
+
+def test_branches_of_one_trunk_alone_are_refused_with_the_reason_which_is_a_result(tmp_path, capsys):
+    file = write(tmp_path, trunk=["a"] * len(GOOD["loss"]))
+    assert main(["fit", file, "--form", "chinchilla"]) == 0
+    assert "share one trunk" in capsys.readouterr().out
+    assert main(["fit", file, "--form", "chinchilla", "--bootstrap", "0"]) == 0
+    assert "alpha" in capsys.readouterr().out

@@ -1,62 +1,151 @@
-"""`train` leaves a folder that other tools open, and `generate` goes on from it."""
+"""`train` from the command line: what it leaves, what it would cost, and what it refuses before a text is read."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import torch
 
-import sparsedial
 from sparsedial.cli.main import main
-from sparsedial.text.tokenizer import load_tokenizer
-from tests.model.shapes import SPARSE
+from sparsedial.machine import timing
+from sparsedial.machine.timing import summarise
+from sparsedial.shape.counts import total_parameters
+from sparsedial.shape.ladder import Ladder
+from sparsedial.store import read_json
+from sparsedial.sweep import timed
+from sparsedial.training.recipe import Recipe
+from sparsedial.verbs import train as verb
 
-PROMPT = "the expert loss of a token, näher 東京"
-
-
-@pytest.fixture(scope="module", params=["bytes", "bpe:300"])
-def folder(request, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run of a few steps leaves: experts, multi-token prediction, the vocabulary of the tokenizer."""
-    shape = asdict(replace(SPARSE, mtp_layers=1))
-    del shape["vocab_size"]
-    record = sparsedial.train(
-        text=(str(corpus / "00.txt"), str(corpus / "01.txt"), str(corpus / "02.txt")),
-        tokenizer=request.param,
-        shape=shape,
-        recipe={"steps": 3, "batch": 2, "learning_rate": 0.01},
-        device="cpu",
-        threads=1,
-        out=tmp_path_factory.mktemp("train"),
-    )
-    return Path(record["checkpoint"])
+TINY = (
+    "--shape.layers 1 --shape.heads 1 --shape.kv_heads 1 --shape.head_dim 8 --shape.d_ff 16 --shape.context 16"
+    " --recipe.learning_rate 0.01 --recipe.batch 4 --threads 1"
+)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-@torch.no_grad()
-def test_transformers_opens_what_train_left(folder: Path):
-    """The same ids from its tokenizer, the same logits from its model."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    theirs, ours = AutoTokenizer.from_pretrained(folder), load_tokenizer(folder)
-    ids = ours.encode(PROMPT.encode()).tolist()
-    assert theirs(PROMPT).input_ids == ids
-    assert theirs.decode(ids) == ours.decode(ids) == PROMPT
-    assert theirs.eos_token_id == ours.end_token
-    given = torch.tensor([ids[:32]])
-    logits = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()(given).logits
-    torch.testing.assert_close(sparsedial.load(folder)(given), logits, atol=1e-5, rtol=1e-5)
+def words(text: Path | str, out: Path, *more: str, width: int = 8) -> list[str]:
+    return ["train", *TINY.split(), f"--shape.d_model={width}", "--text", str(text), "--out", str(out), *more]
 
 
-def test_the_command_drafts_and_says_what_became_of_the_drafts(folder: Path, capsys):
-    said, words = [], ["generate", str(folder), "the loss", "--tokens", "12", "--temperature", "0", "--json"]
-    for flags in ([], ["--speculate"]):
-        assert main([*words, *flags]) == 0
-        said.append(json.loads(capsys.readouterr().out))
-    plain, drafted = said
-    assert plain["drafts"] is None
-    made, accepted = drafted["drafts"].values()
-    assert made + accepted in (11, 12)  # a pass gives a token and, where the draft was right, that; the first is free
-    assert (drafted["text"], drafted["tokens"]) == (plain["text"], plain["tokens"])
+def test_branches_of_one_run_are_marked_and_a_fit_of_their_folder_counts_them_as_one(corpus, tmp_path, capsys):
+    for width in (8, 16):
+        given = words(corpus, tmp_path, "--tokens", "4k", "--branches", "640,1280,2k", "--json", width=width)
+        assert main(given) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert len(result["branches"]) == 3
+        assert result["trunk"] is not None
+        assert {branch["trunk"] for branch in result["branches"]} == {result["trunk"]}
+        shared = [run["trunk_steps_shared"] for run in (*result["branches"], result)]
+        assert shared == [0, 6, 13, 20]  # two thirds of each shorter run
+        assert len({run["hash"] for run in (*result["branches"], result)}) == 4
+    kept = [read_json(file) for file in tmp_path.glob("runs/*/run.json")]
+    assert len({run["trunk"] for run in kept}) == 2
+    assert main(["fit", str(tmp_path), "--form", "chinchilla", "--bootstrap", "5", "--json"]) == 0
+    law = json.loads(capsys.readouterr().out)
+    assert (law["runs"], law["independent_runs"]) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says", "hint"),
+    [
+        (["--branches", "1k", "--recipe.schedule", "cosine"], "shares no step with a longer one", "schedule wsd"),
+        (["--branches", "1k", "--recipe.decay_share", "1", "--recipe.warmup_share", "0"], "shares no step", "decay"),
+        (["--branches", "4k"], "not shorter than the run", "--tokens"),
+        (["--recipe.context", "1", "--shape.mtp_layers", "1"], "not longer than the 1 multi-token", "2 or more"),
+        (["--recipe.context", "32"], "more than the 16 positions", "--shape.context"),
+        (["--recipe.batch", "1e200", "--recipe.context", "1e200"], "batch=1e+200 lies outside", ""),
+        (["--recipe.clip", "inf"], "clip=inf is more than any run has", "at most"),
+        (["--recipe.dtype", "int8"], "'int8' is not one of float32, bfloat16", ""),
+        (
+            ["--recipe.schedule", "cosine", "--recipe.warmup_share", "1", "--recipe.decay_share", "0"],
+            "leaves a cosine no step to fall in",
+            "wsd",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_text_is_read(tmp_path, capsys, flags, says, hint):
+    assert main(words("/nowhere", tmp_path / "out", "--tokens", "4k", *flags)) == 2
+    said = capsys.readouterr().err
+    assert says in said.splitlines()[0]
+    assert hint in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[Recipe]:
+    """No step is timed: each takes 10 ms and 1 GB, of which 0.2 GB are weights and moments; the recipes asked for."""
+    asked: list[Recipe] = []
+    monkeypatch.setattr(timed, "step_by", lambda shape, recipe, *_: asked.append(recipe))
+    monkeypatch.setattr(timed, "peak_by", lambda *_: (1e9, 2e8))
+    monkeypatch.setattr(timing, "measure_in_turn", lambda calls, **_: {name: summarise([0.01]) for name in calls})
+    return asked
+
+
+def test_a_dry_run_counts_the_spike_guards_copy_and_times_the_recipe_of_the_run(corpus, tmp_path, capsys, measured):
+    given = words(corpus, tmp_path, "--tokens", "6400", "--recipe.dtype", "bfloat16", "--dry-run")
+    assert main([*given, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["seconds"] == pytest.approx(1.0)  # of 100 steps
+    assert (result["memory_bytes"], result["guard_copy_bytes"]) == (1.2e9, 2e8)
+    assert main([*given, "--recipe.spike_sigmas", "0", "--json"]) == 0
+    unguarded = json.loads(capsys.readouterr().out)
+    assert (unguarded["memory_bytes"], unguarded["guard_copy_bytes"]) == (1e9, 0)
+    assert main(given) == 0
+    assert "1.2 GB  (measured" in (said := capsys.readouterr().out)
+    assert "200 MB for the spike guard's copy" in said
+    assert {(recipe.dtype, recipe.batch, recipe.steps) for recipe in measured} == {("bfloat16", 4, 100)}
+
+
+def test_what_no_machine_holds_is_counted_with_the_guards_copy_and_multi_token_prediction(
+    corpus, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(verb, "device_bytes", lambda device: 1.0)
+    results = []
+    for flags in ([], ["--recipe.spike_sigmas", "0"], ["--shape.mtp_layers", "1"]):
+        assert main(words(corpus, tmp_path, "--tokens", "4k", "--dry-run", "--json", *flags)) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    guarded, plain, predicting = results
+    parts = guarded["memory_parts"]
+    copy = parts["weights_bytes"] + parts["moments_bytes"]
+    assert guarded["guard_copy_bytes"] == copy
+    assert guarded["memory_bytes"] - plain["memory_bytes"] == pytest.approx(copy)
+    assert "spike guard" in guarded["memory_source"]
+    assert predicting["memory_parts"]["weights_bytes"] > parts["weights_bytes"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_timed_step_is_that_of_the_recipe(monkeypatch, dtype):
+    import torch
+
+    from sparsedial.model.transformer import Transformer
+
+    seen, loss = [], Transformer.loss
+
+    def watched(model, ids_BS, *weights):
+        seen.append((tuple(ids_BS.shape), weights, torch.is_autocast_enabled("cpu")))
+        return loss(model, ids_BS, *weights)
+
+    monkeypatch.setattr(Transformer, "loss", watched)
+    recipe = Recipe(learning_rate=1e6, steps=5, batch=2, context=8, dtype=dtype, mtp_weight=0.25, z_loss_weight=0.5)
+    timed.step_by(Ladder(vocab_size=64, context=8).shape(8, 4), recipe, "cpu", 1)()
+    assert seen == [((2, 9), (recipe.balance_weight, 0.5, 0.25), dtype == "bfloat16")]
+
+
+def test_a_copy_outside_of_the_gpu_is_said_and_not_added():
+    from sparsedial.training.run import Job
+
+    recipe = Recipe(learning_rate=1e-3, steps=5, batch=2, context=8, spike_sigmas=6)
+    job = Job(shape=Ladder(vocab_size=64, context=8).shape(8, 4), recipe=recipe, text_digest="", tokenizer="",
+              device="cuda")  # fmt: skip
+    record = verb._memory(job, 1e9, 2e8, "measured")
+    assert (record["memory_bytes"], record["guard_copy_bytes"]) == (1e9, 2e8)
+    assert "outside of the GPU, 200 MB" in record["memory_source"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_weights_and_moments_of_a_step_are_what_a_guard_would_copy(optimizer):
+    shape = Ladder(vocab_size=64, context=8).shape(8, 0)
+    recipe = Recipe(learning_rate=1e-3, steps=5, batch=2, context=8, optimizer=optimizer)
+    weights = 4 * total_parameters(shape)
+    _, state = timed._peak_here(shape, recipe, "cpu", 1)
+    assert state == pytest.approx(3 * weights, rel=0.01) if optimizer == "adamw" else weights < state < 3 * weights
