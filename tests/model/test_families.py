@@ -208,7 +208,7 @@ def test_a_written_config_reads_back_as_the_same_shape(family):
         ("llama", {"num_hidden_layers": 10**9}, "num_hidden_layers"),
         ("llama", {"tie_word_embeddings": "no"}, "tie_word_embeddings"),
         ("llama", {"rms_norm_eps": "x"}, "rms_norm_eps"),
-        ("llama", {"rope_theta": 0}, "rope_theta"),
+        ("llama", {"rope_parameters": {"rope_theta": 0}}, "rope_theta"),
         ("llama", {"rope_scaling": "yarn"}, "rope_scaling"),
         ("llama", {"rope_parameters": [1]}, "rope_parameters"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": "x"}}, "beta_fast"),
