@@ -162,7 +162,7 @@ def fused_parts(model: Transformer, family: str) -> dict[str, tuple[Part, frozen
     gate, up, down = EXPERT_NAMES.get(family, ("gate_proj", "up_proj", "down_proj"))
     ours, experts = MLP.get(family, "mlp"), range(model.shape.experts)
     for layer, block in enumerate([*model.blocks, *(module.block for module in model.predictions)]):
-        feed_forward = block.feed_forward
+        feed_forward = block.feed_forward  # type: ignore[union-attr]
         if not isinstance(feed_forward, SparseFeedForward):
             continue
         single = [f"model.layers.{layer}.{ours}.experts.{expert}" for expert in experts]

@@ -122,6 +122,15 @@ def test_files_of_other_content_are_said(tmp_path: Path, file, content, says):
         load(tmp_path / "c")
 
 
+def test_more_modules_of_multi_token_prediction_than_the_files_hold_are_said(tmp_path: Path):
+    save_checkpoint(shaken(replace(DENSE, mtp_layers=1)), tmp_path / "c")
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    path = tmp_path / "c" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_nextn_predict_layers": 300}))
+    with pytest.raises(UserError, match="describes"):
+        load(tmp_path / "c")
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
