@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from sparsedial.errors import UserError
-from sparsedial.model.published import Part, fused_parts, parts_of, same_meaning
+from sparsedial.model.published import Part, fused_parts, parts_of, repeated_names, same_meaning
+from sparsedial.model.stored import SCALE, TYPES, Stored, dequantised, faults_of, stored_in
 from sparsedial.model.transformer import Transformer
 from sparsedial.shape.config import OWN, fitting_family, own_config, read_config, write_config
 from sparsedial.shape.counts import total_parameters
@@ -30,8 +29,6 @@ from sparsedial.units import human_count
 SUMMARY = "sparsedial.json"  # digests of the other files; a folder made by others has none
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4e9
-SCALE = "_scale_inv"  # behind the name of a weight in 8 bits: the factor of each block of it
-PASSED_OVER = ("rotary_emb.inv_freq", ".embed_tokens.weight", ".shared_head.head.weight", "lm_head.weight")
 
 
 def save_checkpoint(
@@ -102,33 +99,34 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     Experts may lie one by one or fused in one tensor a layer; weights in blocks of 8 bits are brought to `dtype`.
     Modules of multi-token prediction that the configuration promises and the files lack are left out.
 
-    Raises: UserError for damaged files, another family, values that are not finite, or a list of missing, unexpected,
-    wrongly shaped tensors.
+    Raises: UserError for damaged files, another family, values that are not finite in `dtype`, or a list of missing,
+    unexpected, wrongly shaped tensors.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise UserError(f"model: {dtype} is no type of floating-point weights", hint="torch.float32 or torch.bfloat16")
+    if dtype not in TYPES.values() or dtype.itemsize == 1:
+        raise UserError(
+            f"model: {dtype} is no type of floating-point weights to compute with",
+            hint="torch.float32 or torch.bfloat16",
+        )
     _verify(folder)
     shape, files = read_config(folder), _files(folder)
     config = json.loads((folder / "config.json").read_text())
-    found = {name: (file, size) for file in files for name, size in _sizes(file).items()}
+    found = {name: tensor for file in files for name, tensor in stored_in(file).items()}
     if shape.mtp_layers and not any(name.startswith(f"model.layers.{shape.layers}.") for name in found):
         shape = replace(shape, mtp_layers=0)
     _check_size(folder, shape, found)
     model = empty_model(shape, dtype)
-    family = fitting_family(shape) or OWN
-    targets = _targets(folder, model, family, config.get("rope_interleave", True), found)
+    targets = _targets(folder, model, config, found)
     with torch.no_grad():
-        for file in files:
-            here = {name: part for name, part in targets.items() if found[name][0] == file}
-            _fill(file, here, {name: place for name, (place, _) in found.items()}, _block(config))
+        _fill(targets, found, _block(config))
     return model.eval()
 
 
-def _check_size(folder: Path, shape: Shape, found: Mapping[str, tuple[Path, tuple[int, ...]]]) -> None:
+def _check_size(folder: Path, shape: Shape, found: Mapping[str, Stored]) -> None:
     """Raises: UserError, before memory is asked for, where the configuration speaks of a far larger model."""
-    counted, held = total_parameters(shape), sum(math.prod(size) for _, size in found.values())
+    counted = total_parameters(shape, with_mtp=True)
+    held = sum(math.prod(tensor.size) for tensor in found.values())
     if counted > 2 * held:
         raise UserError(
             f"{folder}: its config.json describes {human_count(counted)} parameters, its files hold"
@@ -138,13 +136,21 @@ def _check_size(folder: Path, shape: Shape, found: Mapping[str, tuple[Path, tupl
 
 
 def empty_model(shape: Shape, dtype: torch.dtype) -> Transformer:
-    """A model whose weights are not set yet."""
+    """A model whose weights are not set yet.
+
+    The routing bias is never narrower than float32, as in `transformers`: at 8, as in released models, bfloat16 would
+    round away the differences by which it balances.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        return Transformer(shape)
+        model = Transformer(shape)
     finally:
         torch.set_default_dtype(before)
+    for layer in model.sparse_feed_forwards:
+        if layer.bias_E is not None:
+            layer.bias_E = layer.bias_E.to(torch.promote_types(dtype, torch.float32))
+    return model
 
 
 def _verify(folder: Path) -> None:
@@ -165,7 +171,9 @@ def _verify(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of weights, those of the index where there is one."""
+    """The files of weights: the one of the usual name, as `transformers` does, before those of the index."""
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
     if (folder / INDEX).exists():
         try:
             names = sorted({str(name) for name in json.loads((folder / INDEX).read_text())["weight_map"].values()})
@@ -183,41 +191,19 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _sizes(file: Path) -> dict[str, tuple[int, ...]]:
-    with _opened(file) as handle:
-        return {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118  # no dict
-
-
-class _opened:
-    """A safetensors file, its faults as UserErrors."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __enter__(self) -> Any:
-        try:
-            self.handle = safe_open(self.file, "pt")
-            return self.handle.__enter__()
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{self.file}: not readable as safetensors ({error})") from error
-
-    def __exit__(self, *reason: Any) -> None:
-        self.handle.__exit__(*reason)
-
-
-def _targets(
-    folder: Path, model: Transformer, family: str, paired: bool, found: Mapping[str, tuple[Path, tuple[int, ...]]]
-) -> dict[str, Part]:
+def _targets(folder: Path, model: Transformer, config: Mapping[str, Any], found: dict[str, Stored]) -> dict[str, Part]:
     """Where each tensor of the files goes.
 
-    Raises: UserError with the list of missing, unexpected and wrongly shaped ones.
+    Raises: UserError with the list of missing, unexpected, wrongly shaped and unreadable ones.
     """
+    family, block = fitting_family(model.shape) or OWN, _block(config)
+    paired = config["model_type"] == "deepseek_v2" or config.get("rope_interleave", True)
     parts, fused = parts_of(model, family, paired), fused_parts(model, family)
-    renamed = same_meaning(found, family)
+    renamed, repeated = same_meaning(found, family), repeated_names(model.shape)
     targets: dict[str, Part] = {}
     covered: set[str] = set()
     faults: list[str] = []
-    for name, (_, size) in found.items():
+    for name, tensor in found.items():
         ours = name if name in parts else renamed.get(name, name)
         if ours in parts:
             targets[name] = parts[ours]
@@ -225,10 +211,12 @@ def _targets(
         elif name in fused:
             targets[name], names = fused[name]
             covered |= names
-        elif not name.endswith((*PASSED_OVER, SCALE)):
+        elif not (name in repeated or (name.endswith(SCALE) and name.removesuffix(SCALE) in found)):
             faults.append(f"unexpected {name}")
-        if name in targets and targets[name].size != size:
-            faults.append(f"{name} is {list(size)} instead of {list(targets[name].size)}")
+        if name in targets and targets[name].size != tensor.size:
+            faults.append(f"{name} is {list(tensor.size)} instead of {list(targets[name].size)}")
+        elif name in targets:
+            faults += faults_of(name, found, block)
     faults = [f"missing {name}" for name in parts if name not in covered] + faults
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
@@ -236,39 +224,24 @@ def _targets(
     return targets
 
 
-def _fill(file: Path, targets: Mapping[str, Part], places: Mapping[str, Path], block: tuple[int, int]) -> None:
-    with _opened(file) as handle:
-        for name, part in targets.items():
-            tensor = handle.get_tensor(name)
-            if tensor.dtype.itemsize == 1:
-                if name + SCALE not in places:
-                    raise UserError(f"{file}: {name} is {tensor.dtype} without its scales {name + SCALE}")
-                with _opened(places[name + SCALE]) as other:
-                    tensor = dequantised(tensor, other.get_tensor(name + SCALE), block)
-            if not tensor.is_floating_point():
-                raise UserError(f"{file}: {name} is {tensor.dtype}, no type of floating-point weights")
-            if not bool(torch.isfinite(tensor).all()):
-                raise UserError(f"{file}: {name} holds values that are not finite")
-            part.fill(tensor)
+def _fill(targets: Mapping[str, Part], found: Mapping[str, Stored], block: tuple[int, int]) -> None:
+    """Every tensor in its place, in the order of the files; each takes over the memory of the one before."""
+    memory = torch.empty(max(found[name].nbytes for name in targets), dtype=torch.uint8)
+    for name in sorted(targets, key=lambda name: (found[name].file, found[name].start)):
+        tensor, dtype = found[name].read(memory), targets[name].view.dtype
+        if found[name].in_blocks:
+            tensor = dequantised(tensor, found[name + SCALE].read(), block, dtype)
+        extremes = torch.stack(tensor.aminmax())  # NaN where any value is
+        if not bool(extremes.to(dtype).isfinite().all()):
+            raise UserError(f"{found[name].file}: {name} holds values that are not finite in {dtype}")
+        targets[name].fill(tensor)
 
 
 def _block(config: Mapping[str, Any]) -> tuple[int, int]:
     try:
         rows, columns = (config.get("quantization_config") or {}).get("weight_block_size") or (128, 128)
+        if min(rows, columns) < 1:
+            raise ValueError("no rows or no columns")
         return int(rows), int(columns)
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"config: quantization_config={config['quantization_config']!r} names no blocks") from error
-
-
-def dequantised(weight_ON: Tensor, scale: Tensor, block: tuple[int, int]) -> Tensor:
-    """A weight in 8 bits times its blocks' factors, in float32; a block of rows at a time.
-
-    Shapes: [O, N] and [O / rows, N / columns] rounded up, to [O, N]
-    Source: DeepSeek-V3 (arXiv 2412.19437), section 3.3
-    """
-    rows, columns = block
-    result_ON = torch.empty(weight_ON.shape)
-    for place, start in enumerate(range(0, len(weight_ON), rows)):
-        factors_N = scale[place].float().repeat_interleave(columns)[: weight_ON.shape[1]]
-        torch.mul(weight_ON[start : start + rows].float(), factors_N, out=result_ON[start : start + rows])
-    return result_ON

@@ -51,10 +51,10 @@ class Part:
     def take(self) -> Tensor:
         """The published tensor, in memory of its own."""
         if not self.turned:
-            return self.view.contiguous().clone() if self.view.is_contiguous() else self.view.contiguous()
+            return self.view.clone(memory_format=torch.contiguous_format)
         ours = self.view.unflatten(0, (-1, self.head))
         pairs = self._halves(ours).flatten(1, 2)
-        return torch.cat([ours[:, : self.head - self.turned], pairs], 1).flatten(0, 1).contiguous()
+        return torch.cat([ours[:, : self.head - self.turned], pairs], 1).flatten(0, 1)
 
     def _halves(self, ours: Tensor) -> Tensor:
         """Turned channels as [heads, pair, 2, …]."""
@@ -159,19 +159,32 @@ def _sparse(feed_forward: SparseFeedForward, prefix: str, family: str) -> dict[s
 def fused_parts(model: Transformer, family: str) -> dict[str, tuple[Part, frozenset[str]]]:
     """The experts of a layer in one tensor, as `transformers` 5 holds them: the part, and the names it stands for."""
     found = {}
-    for layer, block in enumerate(model.blocks):
-        if not isinstance(block.feed_forward, SparseFeedForward):
+    gate, up, down = EXPERT_NAMES.get(family, ("gate_proj", "up_proj", "down_proj"))
+    ours, experts = MLP.get(family, "mlp"), range(model.shape.experts)
+    for layer, block in enumerate([*model.blocks, *(module.block for module in model.predictions)]):
+        feed_forward = block.feed_forward  # type: ignore[union-attr]
+        if not isinstance(feed_forward, SparseFeedForward):
             continue
-        for mlp in {"mlp", MLP.get(family, "mlp")}:
+        single = [f"model.layers.{layer}.{ours}.experts.{expert}" for expert in experts]
+        ins = frozenset(f"{prefix}.{part}.weight" for prefix in single for part in (gate, up))
+        outs = frozenset(f"{prefix}.{down}.weight" for prefix in single)
+        w_in_EHD, w_out_EDF = (w.detach().transpose(1, 2) for w in (feed_forward.w_in_EDH, feed_forward.w_out_EFD))
+        for mlp in {"mlp", ours}:
             prefix = f"model.layers.{layer}.{mlp}.experts"
-            names = set(_sparse(block.feed_forward, f"model.layers.{layer}.{MLP.get(family, 'mlp')}", family))
-            _, _, down = EXPERT_NAMES.get(family, ("", "", "down_proj"))
-            outs = frozenset(name for name in names if ".experts." in name and name.endswith(f".{down}.weight"))
-            ins = frozenset(name for name in names if ".experts." in name) - outs
-            w_in_EDH, w_out_EFD = block.feed_forward.w_in_EDH.detach(), block.feed_forward.w_out_EFD.detach()
-            found[f"{prefix}.gate_up_proj"] = (Part(w_in_EDH.transpose(1, 2)), ins)
-            found[f"{prefix}.down_proj"] = (Part(w_out_EFD.transpose(1, 2)), outs)
+            found[f"{prefix}.gate_up_proj"] = (Part(w_in_EHD), ins)
+            found[f"{prefix}.down_proj"] = (Part(w_out_EDF), outs)
     return found
+
+
+def repeated_names(shape: Shape) -> set[str]:
+    """Tensors that hold nothing of their own: tables that the model or its multi-token prediction shares, and rotary
+    frequencies, which older files store and the shape gives."""
+    layers = [f"model.layers.{layer}" for layer in range(shape.layers + shape.mtp_layers)]
+    frequencies = [f"{prefix}.rotary_emb.inv_freq" for prefix in ("model", *(f"{at}.self_attn" for at in layers))]
+    shared = [
+        f"{at}.{table}" for at in layers[shape.layers :] for table in ("embed_tokens.weight", "shared_head.head.weight")
+    ]
+    return {*frequencies, *shared, *(["lm_head.weight"] if shape.tied_embeddings else [])}
 
 
 def same_meaning(names: Mapping[str, object], family: str) -> dict[str, str]:

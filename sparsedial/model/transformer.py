@@ -238,8 +238,10 @@ class Transformer(nn.Module):
         if end > self.shape.context:
             raise UserError(f"model: {end} positions are more than its context of {self.shape.context}")
         if end > len(self.cosine_SC):
-            tables = rotary_table(self.shape, self.shape.context, self.cosine_SC.device)
-            self.cosine_SC, self.sine_SC = (table.to(self.cosine_SC.dtype) for table in tables)
+            length = min(self.shape.context, max(end, 2 * len(self.cosine_SC)))
+            with torch.inference_mode(False):  # a step of training may follow, whose backward keeps the table
+                tables = rotary_table(self.shape, length, self.cosine_SC.device)
+                self.cosine_SC, self.sine_SC = (table.to(self.cosine_SC.dtype) for table in tables)
         if ids_BS.numel() == 0:
             raise UserError("model: no token ids were given")
         if ids_BS.device != self.embedding_VD.device:

@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.settings import fill
+from sparsedial.shape.defaults import DEFAULTS
 from sparsedial.shape.shape import RopeScaling, Shape
 
 # Fields that change the model, and the only values of them that we build.
@@ -47,22 +48,24 @@ def _common(config: Mapping[str, Any]) -> dict[str, Any]:
         "d_ff": _whole(config, "intermediate_size"),
         "vocab_size": _whole(config, "vocab_size"),
         "context": _whole(config, "max_position_embeddings"),
-        "tied_embeddings": _truth(config, "tie_word_embeddings", False),
-        "norm_eps": _positive(config, "rms_norm_eps", 1e-6),
-        "rope_theta": _positive(config, "rope_theta", _positive(rope, "rope_theta", 10_000.0)),
+        "tied_embeddings": _truth(config, "tie_word_embeddings"),
+        "norm_eps": _positive(config, "rms_norm_eps"),
+        "rope_theta": _positive(config if rope.get("rope_theta") is None else rope, "rope_theta"),
         "rope_scaling": _scaling(config, rope),
+        "mtp_layers": _whole(config, "num_nextn_predict_layers", 0),
     }
 
 
-def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config says of rotary positions, under the old name or the new one."""
-    said: dict[str, Any] = {}
-    for name in ("rope_scaling", "rope_parameters"):
-        value = config.get(name) or {}
-        if not isinstance(value, Mapping):
-            raise UserError(f"config: {name}={value!r} is no table of names and values")
-        said |= value
-    return said
+def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the config says of rotary positions: under the old name, as `transformers` has it, before the new one."""
+    name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+    rope = config.get(name) or {}
+    if not isinstance(rope, Mapping):
+        raise UserError(f"config: {name}={rope!r} is no table of names and values")
+    kinds = [key for key, value in rope.items() if isinstance(value, Mapping)]
+    if kinds:
+        raise UserError(f"config: {name} by layer type ({', '.join(map(str, kinds))}) is not supported")
+    return rope
 
 
 def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> RopeScaling | None:
@@ -71,15 +74,26 @@ def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> RopeScaling 
         return None
     if not isinstance(kind, str) or kind not in ("yarn", "llama3", "linear"):
         raise UserError(f"config: rope_type={kind!r} is not supported", hint="default, linear, llama3 or yarn")
-    first = rope.get("original_max_position_embeddings") or config.get("max_position_embeddings")
-    optional = {ours: rope[theirs] for ours, theirs in ROPE_NAMES.items() if rope.get(theirs) is not None}
-    for name, value in optional.items():
-        if not isinstance(value, bool if name == "truncate" else int | float):
-            raise UserError(f"config: rope_scaling's {ROPE_NAMES[name]}={value!r} is not readable for {kind}")
-    try:
-        return RopeScaling(kind=kind, factor=float(rope["factor"]), original_context=int(first or 0), **optional)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"config: rope_scaling={dict(rope)} is not readable for {kind}") from error
+    first = "original_max_position_embeddings"
+    values: dict[str, Any] = {
+        "factor": rope.get("factor"),
+        "original_context": config.get(first) or rope.get(first) or config.get("max_position_embeddings"),
+        **{ours: rope[theirs] for ours, theirs in ROPE_NAMES.items() if _states(rope, theirs)},
+    }
+    for name, value in values.items():
+        if not (isinstance(value, bool) if name == "truncate" else _is_number(value)):
+            raise UserError(f"config: rope_scaling's {ROPE_NAMES.get(name, name)}={value!r} is not readable for {kind}")
+    return RopeScaling(kind=kind, **{**values, "original_context": int(values["original_context"])})  # type: ignore
+
+
+def _states(rope: Mapping[str, Any], name: str) -> bool:
+    """Whether a table of rotary positions sets a value of its own; YaRN's borders take 0 for their default."""
+    value = rope.get(name)
+    return value is not None and not (name in ("beta_fast", "beta_slow") and value == 0)
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 ROPE_NAMES = {
@@ -98,8 +112,9 @@ def _written_rope(shape: Shape) -> dict[str, Any]:
     scaling = shape.rope_scaling
     if scaling is None:
         return {"rope_type": "default", "rope_theta": shape.rope_theta}
-    names = {"yarn": list(ROPE_NAMES)[:6], "llama3": list(ROPE_NAMES)[6:], "linear": []}[scaling.kind]
-    values = {ROPE_NAMES[name]: getattr(scaling, name) for name in names}
+    names = {"yarn": list(ROPE_NAMES)[:4], "llama3": list(ROPE_NAMES)[6:], "linear": []}[scaling.kind]
+    # Latent attention reads the scales of the logits beside a stretch of any kind.
+    values = {ROPE_NAMES[name]: getattr(scaling, name) for name in (*names, "mscale", "mscale_all_dim")}
     return {
         "rope_type": scaling.kind,
         "rope_theta": shape.rope_theta,
@@ -109,24 +124,18 @@ def _written_rope(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _window(config: Mapping[str, Any]) -> dict[str, int]:
-    """A sliding window in every layer."""
-    if config.get("use_sliding_window") is False:
-        return {}
-    return {"window": _whole(config, "sliding_window", 0)}
-
-
 def _window_from(config: Mapping[str, Any]) -> dict[str, int]:
     """Qwen3's: a sliding window where it is switched on, from the layer `max_window_layers` on."""
     kinds, layers = config.get("layer_types"), _whole(config, "num_hidden_layers")
     if not config.get("use_sliding_window"):
         return {}
-    full = min(_whole(config, "max_window_layers", 28), layers)
+    full = min(_whole(config, "max_window_layers"), layers)
     if kinds is not None:
         full = kinds.index("sliding_attention") if "sliding_attention" in kinds else layers
         if kinds != ["full_attention"] * full + ["sliding_attention"] * (layers - full):
             raise UserError("config: layer_types mixes full and sliding attention in an order that is not supported")
-    return {"window": _whole(config, "sliding_window"), "full_layers": full} if full < layers else {}
+    window = _whole(config, "sliding_window", 0)
+    return {"window": window, "full_layers": full} if window and full < layers else {}
 
 
 def _whole(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
@@ -140,28 +149,29 @@ def _whole(config: Mapping[str, Any], name: str, default: int | None = None) -> 
     return value
 
 
-def _positive(config: Mapping[str, Any], name: str, default: float) -> float:
+def _positive(config: Mapping[str, Any], name: str) -> float:
     value = config.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not _is_number(value) or value <= 0:
         raise UserError(f"config: {name}={value!r} is not a number above 0")
     return float(value)
 
 
-def _truth(config: Mapping[str, Any], name: str, default: bool) -> bool:
+def _truth(config: Mapping[str, Any], name: str) -> bool:
+    """A switch; null is off."""
     value = config.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | None):
         raise UserError(f"config: {name}={value!r} is neither true nor false")
-    return value
+    return bool(value)
 
 
-def _experts(config: Mapping[str, Any]) -> int:
-    """The number of routed experts, under any of the names that releases of `transformers` give it."""
-    names = [name for name in ("n_routed_experts", "num_experts", "num_local_experts") if config.get(name) is not None]
-    return _whole(config, names[0] if names else "num_experts")
+def _whole_config(config: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """A configuration with the fields that it leaves out, each under the one name that is read here."""
+    names = {"num_mtp_layers": "num_nextn_predict_layers"}
+    counted = FAMILIES[family].experts
+    if counted:
+        names |= dict.fromkeys(EXPERT_COUNTS, counted)
+    renamed = {names[name]: value for name, value in config.items() if name in names and value is not None}
+    return {**DEFAULTS[family], **renamed, **config}
 
 
 def _llama(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,8 +184,8 @@ def _qwen3(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mixtral(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **_window(config),
-        "experts": _experts(config),
+        "window": _whole(config, "sliding_window", 0),
+        "experts": _whole(config, "num_local_experts"),
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "intermediate_size"),
         "d_ff": 0,
@@ -184,28 +194,28 @@ def _mixtral(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _olmoe(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "experts": _experts(config),
+        "experts": _whole(config, "num_experts"),
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "intermediate_size"),
         "d_ff": 0,
-        "normalize_gates": _truth(config, "norm_topk_prob", False),
+        "normalize_gates": _truth(config, "norm_topk_prob"),
         "qk_norm": "full",
     }
 
 
 def _qwen3_moe(config: Mapping[str, Any]) -> dict[str, Any]:
-    only, step = config.get("mlp_only_layers") or [], _whole(config, "decoder_sparse_step", 1)
+    only, step = config.get("mlp_only_layers") or [], _whole(config, "decoder_sparse_step")
     if step < 1:
         raise UserError(f"config: decoder_sparse_step={step} is below 1")
     if not isinstance(only, list):
         raise UserError(f"config: mlp_only_layers={only!r} is no list of layers")
     return {
-        "experts": _experts(config),
+        "experts": _whole(config, "num_experts"),
         "top_k": _whole(config, "num_experts_per_tok"),
         "d_expert": _whole(config, "moe_intermediate_size"),
-        "normalize_gates": _truth(config, "norm_topk_prob", False),
+        "normalize_gates": _truth(config, "norm_topk_prob"),
         "qk_norm": "head",
-        **_window(config if config.get("use_sliding_window") else {}),
+        "window": _whole(config, "sliding_window", 0) if config.get("use_sliding_window") else 0,
         **_dense_where(config, lambda layer: layer not in only and (layer + 1) % step == 0),
     }
 
@@ -223,22 +233,25 @@ def _dense_where(config: Mapping[str, Any], sparse: Callable[[int], bool]) -> di
 def _routed_like_v3(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "dense_layers": _whole(config, "first_k_dense_replace", 0),
-        "experts": _experts(config),
+        "experts": _whole(config, "n_routed_experts"),
         "top_k": _whole(config, "num_experts_per_tok"),
         "shared_experts": _whole(config, "n_shared_experts", 0),
         "d_expert": _whole(config, "moe_intermediate_size"),
         "gate": "sigmoid",
-        "normalize_gates": _truth(config, "norm_topk_prob", True),
-        "routed_scaling": _positive(config, "routed_scaling_factor", 1.0),
+        "normalize_gates": _truth(config, "norm_topk_prob"),
+        "routed_scaling": _positive(config, "routed_scaling_factor"),
         "routing_bias": True,
         "expert_groups": _whole(config, "n_group", 1),
         "kept_groups": _whole(config, "topk_group", 1),
-        "mtp_layers": _whole(config, "num_nextn_predict_layers", 0),
     }
 
 
 def _glm4_moe(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {**_routed_like_v3(config), "qk_norm": "head" if config.get("use_qk_norm") else "none"}
+    return {
+        **_routed_like_v3(config),
+        "qk_norm": "head" if config.get("use_qk_norm") else "none",
+        "attention_bias": _truth(config, "attention_bias"),
+    }
 
 
 def _latent(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,7 +267,7 @@ def _latent(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deepseek_v2(config: Mapping[str, Any]) -> dict[str, Any]:
-    grouped = config.get("topk_method", "greedy") == "group_limited_greedy"
+    grouped = config.get("topk_method") == "group_limited_greedy"
     return {
         **_routed_like_v3(config),
         **_latent(config),
@@ -263,7 +276,6 @@ def _deepseek_v2(config: Mapping[str, Any]) -> dict[str, Any]:
         "normalize_gates": False,
         "expert_groups": _whole(config, "n_group", 1) if grouped else 1,
         "kept_groups": _whole(config, "topk_group", 1) if grouped else 1,
-        "mtp_layers": 0,
     }
 
 
@@ -288,7 +300,7 @@ FAMILIES = {
         architecture="Glm4MoeForCausalLM",
         experts="n_routed_experts",
         read=_glm4_moe,
-        plain={**WHOLE, "partial_rotary_factor": (1.0,)},
+        plain={**WHOLE, "attention_bias": (None, False, True), "partial_rotary_factor": (1.0,)},
     ),
     "deepseek_v2": Family(
         architecture="DeepseekV2ForCausalLM",
@@ -315,6 +327,9 @@ FAMILIES = {
     ),
 }
 ALIASES = {"kimi_k2": "deepseek_v3"}
+EXPERT_COUNTS = ("n_routed_experts", "num_experts", "num_local_experts")  # by which release of `transformers` wrote it
+# Biases on query, key and value alone, as in our attention; the others have one on the output too, or none.
+BIASED = ("glm4_moe",)
 OWN = "sparsedial"  # the model type of shapes that no family fits: read here alone
 
 
@@ -339,13 +354,11 @@ def read_config(source: Path | Mapping[str, Any]) -> Shape:
             f"{place}: model_type '{kind}' is not supported",
             hint=nearest(kind, FAMILIES) or f"supported are {', '.join([*FAMILIES, *ALIASES])}",
         )
-    family = FAMILIES[name]
-    rope = _rope(config)
+    family, config = FAMILIES[name], _whole_config(config, name)
+    stated = {**config, **_rope(config)}
     for field, allowed in family.plain.items():
-        stated = [values[field] for values in (config, rope) if field in values] or [None]
-        for value in stated:
-            if value not in allowed:
-                raise UserError(f"{place}: {field}={value!r} is not supported for {kind}")
+        if stated.get(field) not in allowed:
+            raise UserError(f"{place}: {field}={stated[field]!r} is not supported for {kind}")
     if _whole(config, "num_hidden_layers") > MOST_LAYERS:
         raise UserError(f"{place}: num_hidden_layers={config['num_hidden_layers']} is more than {MOST_LAYERS:,}")
     kinds = config.get("layer_types") or []
@@ -374,7 +387,8 @@ def fitting_family(shape: Shape) -> str | None:
     """The model type whose class computes exactly this shape, or None."""
     if shape.logit_cap or shape.top_p < 1:
         return None
-    return next((name for name, rule in RULES.items() if rule(shape)), None)
+    fitting = (name for name, rule in RULES.items() if rule(shape))
+    return next((name for name in fitting if not shape.attention_bias or name in BIASED), None)
 
 
 def family_of(shape: Shape) -> str:
@@ -392,7 +406,9 @@ def family_of(shape: Shape) -> str:
         )
     raise UserError(
         f"shape: no published family has gate={shape.gate}, shared_experts={shape.shared_experts},"
-        f" dense_layers={shape.dense_layers}, window={shape.window}, qk_norm={shape.qk_norm} together"
+        f" dense_layers={shape.dense_layers}, window={shape.window}, qk_norm={shape.qk_norm},"
+        f" attention_bias={shape.attention_bias}, head_dim={shape.head_dim} for heads={shape.heads} of"
+        f" d_model={shape.d_model} together"
     )
 
 
@@ -409,6 +425,11 @@ def _plain_softmax(shape: Shape) -> bool:
     )
 
 
+def _divided(shape: Shape) -> bool:
+    """What `transformers` asks of some families, whatever their head_dim."""
+    return shape.d_model % shape.heads == 0
+
+
 RULES: dict[str, Callable[[Shape], bool]] = {
     "deepseek_v3": lambda s: (
         s.latent_attention and s.gate == "sigmoid" and s.routing_bias and s.shared_experts > 0 and not s.dense_places
@@ -420,9 +441,12 @@ RULES: dict[str, Callable[[Shape], bool]] = {
         and not s.normalize_gates
         and s.shared_experts > 0
         and not s.dense_places
+        and _divided(s)
     ),
     "qwen3": lambda s: not s.experts and not s.latent_attention and s.qk_norm == "head",
-    "llama": lambda s: not s.experts and not s.latent_attention and s.qk_norm == "none" and not s.window,
+    "llama": lambda s: (
+        not s.experts and not s.latent_attention and s.qk_norm == "none" and not s.window and _divided(s)
+    ),
     "glm4_moe": lambda s: (
         s.experts > 0
         and not s.latent_attention
@@ -433,7 +457,12 @@ RULES: dict[str, Callable[[Shape], bool]] = {
         and not s.dense_places
     ),
     "qwen3_moe": lambda s: _plain_softmax(s) and s.qk_norm == "head" and not s.full_layers,
-    "olmoe": lambda s: _plain_softmax(s) and s.qk_norm == "full" and not (s.window or s.dense_feed_forwards),
+    "olmoe": lambda s: (
+        _plain_softmax(s)
+        and s.qk_norm == "full"
+        and not (s.window or s.dense_feed_forwards)
+        and s.heads * s.head_dim == s.d_model
+    ),
     "mixtral": lambda s: (
         _plain_softmax(s)
         and s.qk_norm == "none"
@@ -475,6 +504,8 @@ def write_config(shape: Shape, *, dtype: str = "float32", end_token: int | None 
         config["head_dim"] = shape.head_dim
     if shape.rope_scaling is not None:  # the name that older releases of `transformers` and llama.cpp read
         config["rope_scaling"] = {**config["rope_parameters"], "type": shape.rope_scaling.kind}
+    if shape.mtp_layers or "num_nextn_predict_layers" in DEFAULTS[name]:
+        config["num_nextn_predict_layers"] = shape.mtp_layers
     return {**config, **_window_fields(shape, name), **_sparse_fields(shape, name)}
 
 
@@ -528,6 +559,4 @@ def _sparse_fields(shape: Shape, family: str) -> dict[str, Any]:
         }
     if family == "deepseek_v2":
         fields["topk_method"] = "group_limited_greedy" if shape.expert_groups > 1 else "greedy"
-    else:
-        fields["num_nextn_predict_layers"] = shape.mtp_layers
     return fields

@@ -85,8 +85,7 @@ def attention_parameters(shape: Shape) -> int:
         )
         latent = d_model * (shape.kv_lora_rank + shape.rope_head_dim) + shape.kv_lora_rank
         keys_values = shape.kv_lora_rank * heads * (shape.nope_head_dim + shape.v_head_dim)
-        biases = (shape.q_lora_rank + shape.kv_lora_rank + shape.rope_head_dim + d_model) if shape.attention_bias else 0
-        return queries + latent + keys_values + heads * shape.v_head_dim * d_model + biases
+        return queries + latent + keys_values + heads * shape.v_head_dim * d_model
     projected = (heads + 2 * shape.kv_heads) * shape.head_dim
     norms = {
         "none": 0,
@@ -136,8 +135,7 @@ def flops_by_part(shape: Shape, context: int, with_mtp: bool = False) -> dict[st
     if shape.latent_attention:
         score_dim = shape.heads * (shape.nope_head_dim + shape.rope_head_dim + shape.v_head_dim)
         norms = shape.q_lora_rank + shape.kv_lora_rank
-        biases = (shape.q_lora_rank + shape.kv_lora_rank + shape.rope_head_dim + d_model) if shape.attention_bias else 0
-        projections = attention_parameters(shape) - norms - biases
+        projections = attention_parameters(shape) - norms
     else:
         score_dim = 2 * shape.heads * shape.head_dim
         projections = d_model * (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim

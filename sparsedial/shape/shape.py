@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -30,11 +31,18 @@ class RopeScaling:
     high_frequency_factor: float = 4.0  # llama3: those with more stay as they are
 
     def __post_init__(self) -> None:
-        if self.factor < 1 or self.original_context < 1:
+        if not 1 <= self.factor < math.inf or self.original_context < 1:
             raise UserError(
                 f"shape: rope_scaling factor={self.factor:g}, original_context={self.original_context}"
                 " stretch no context"
             )
+        for name in ("beta_fast", "beta_slow", "attention_factor", "low_frequency_factor", "high_frequency_factor"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"shape: rope_scaling {name}={value:g} is not a number above 0")
+        for name in ("mscale", "mscale_all_dim"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"shape: rope_scaling {name}={getattr(self, name):g} is not a number from 0 on")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +103,8 @@ class Shape:
             raise UserError(f"shape: kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if self.head_dim % 2 and not self.latent_attention:
             raise UserError(f"shape: head_dim={self.head_dim} is odd", hint="rotary positions turn pairs of channels")
-        if self.window < 0 or not 0 <= self.full_layers <= self.layers or self.logit_cap < 0:
+        self._check_numbers()
+        if self.window < 0 or not 0 <= self.full_layers <= self.layers or not 0 <= self.logit_cap < math.inf:
             raise UserError(
                 f"shape: window={self.window}, full_layers={self.full_layers}, logit_cap={self.logit_cap:g} do not fit"
                 f" {self.layers} layers"
@@ -109,6 +118,16 @@ class Shape:
         if self.d_ff < 1 and self.dense_feed_forwards:
             raise UserError(f"shape: d_ff={self.d_ff} is below 1, and the model has dense layers")
 
+    def _check_numbers(self) -> None:
+        for name in ("mtp_layers", "kv_lora_rank", "q_lora_rank", "nope_head_dim", "rope_head_dim", "norm_eps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"shape: {name}={getattr(self, name):g} is not a number from 0 on")
+        for name in ("rope_theta", "routed_scaling"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"shape: {name}={getattr(self, name):g} is not a number above 0")
+        if self.rope_scaling is not None and self.rope_scaling.kind == "yarn" and self.rope_theta <= 1:
+            raise UserError(f"shape: rope_theta={self.rope_theta:g} leaves YaRN no slower channels", hint="10000, say")
+
     def _check_latent(self) -> None:
         if self.rope_head_dim % 2 or self.head_dim != self.nope_head_dim + self.rope_head_dim or self.v_head_dim < 1:
             raise UserError(
@@ -116,8 +135,8 @@ class Shape:
                 f" v_head_dim={self.v_head_dim} do not make heads of head_dim={self.head_dim}",
                 hint="head_dim = nope_head_dim + rope_head_dim, which is even",
             )
-        if self.kv_heads != self.heads or self.qk_norm != "none" or self.window:
-            raise UserError("shape: latent attention has no grouped queries (kv_heads), qk_norm or window")
+        if self.kv_heads != self.heads or self.qk_norm != "none" or self.window or self.attention_bias:
+            raise UserError("shape: latent attention has no grouped queries (kv_heads), qk_norm, window or bias")
 
     def _check_experts(self) -> None:
         if not 1 <= self.top_k <= self.experts:
@@ -134,7 +153,8 @@ class Shape:
             raise UserError(f"shape: dense_places={places} are not rising layers from dense_layers on")
         if not 0 < self.top_p <= 1:
             raise UserError(f"shape: top_p={self.top_p:g} lies outside 0..1")
-        if self.experts % self.expert_groups or not 1 <= self.kept_groups <= self.expert_groups:
+        groups = self.expert_groups
+        if groups < 1 or self.experts % groups or not 1 <= self.kept_groups <= groups:
             raise UserError(
                 f"shape: expert_groups={self.expert_groups}, kept_groups={self.kept_groups}"
                 f" do not fit experts={self.experts}"

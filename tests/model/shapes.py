@@ -36,24 +36,36 @@ FAMILIES = {
     "qwen3, YaRN": Shape(
         **SMALL, d_ff=40, qk_norm="head", rope_scaling=RopeScaling(kind="yarn", factor=4.0, original_context=8)
     ),
+    "qwen3, YaRN between whole channels": Shape(
+        **{**SMALL, "head_dim": 8}, d_ff=40, qk_norm="head",
+        rope_scaling=RopeScaling(
+            kind="yarn", factor=4.0, original_context=64, beta_fast=8.0, truncate=False, attention_factor=1.7
+        ),
+    ),
     "mixtral": Shape(**SMALL, **EXPERTS),
     "mixtral, with a window": Shape(**SMALL, **EXPERTS, window=6),
     "olmoe": Shape(**SMALL, **EXPERTS, qk_norm="full", normalize_gates=False),
     "qwen3_moe": Shape(**SMALL, **EXPERTS, qk_norm="head"),
+    "qwen3_moe, with a window": Shape(**SMALL, **EXPERTS, qk_norm="head", window=6),
     "qwen3_moe, some layers dense": Shape(
         **{**SMALL, "layers": 4, **EXPERTS, "d_ff": 24}, qk_norm="head", dense_layers=1, dense_places=(2,)
     ),
     "glm4_moe": SPARSE,
+    "glm4_moe, with biases": replace(SPARSE, attention_bias=True),
     "glm4_moe, first layer dense": replace(SPARSE, dense_layers=1, d_ff=24, layers=3),
     "deepseek_v2, queries as they are": Shape(**LATENT, normalize_gates=False),
     "deepseek_v2, groups and scaling": Shape(
         **LATENT, q_lora_rank=9, normalize_gates=False, expert_groups=4, kept_groups=2, routed_scaling=16.0
     ),
+    "deepseek_v2, stretched evenly": Shape(
+        **LATENT, normalize_gates=False,
+        rope_scaling=RopeScaling(kind="linear", factor=4.0, original_context=8, mscale_all_dim=0.7),
+    ),
     "deepseek_v3": Shape(**LATENT, **V3, q_lora_rank=9),
     "deepseek_v3, groups and YaRN": Shape(
         **LATENT, **V3, q_lora_rank=9, expert_groups=4, kept_groups=2, rope_scaling=YARN
     ),
-}
+}  # fmt: skip
 
 
 def shaken(shape: Shape) -> Transformer:

@@ -77,8 +77,19 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, value):
         load(tmp_path / "c")
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool])
-def test_weights_of_no_floating_point_type_are_refused_by_name(tmp_path: Path, dtype):
+@pytest.mark.parametrize(("value", "dtype"), [(1e6, torch.float16), (-7e4, torch.float16), (3.4e38, torch.bfloat16)])
+def test_a_type_too_narrow_for_a_weight_is_refused_by_name(tmp_path: Path, value, dtype):
+    model = shaken(DENSE)
+    with torch.no_grad():
+        model.norm_D[0] = value
+    save_checkpoint(model, tmp_path / "c")
+    with pytest.raises(UserError, match=f"model.norm.weight holds values that are not finite in {dtype}"):
+        load(tmp_path / "c", dtype)
+    assert torch.equal(load(tmp_path / "c").norm_D, model.norm_D)
+
+
+@pytest.mark.parametrize(("dtype", "named"), [(torch.int32, "I32"), (torch.complex64, "C64"), (torch.bool, "BOOL")])
+def test_weights_of_no_floating_point_type_are_refused_by_name(tmp_path: Path, dtype, named):
     from safetensors.torch import load_file, save_file
 
     save_checkpoint(shaken(DENSE), tmp_path / "c")
@@ -86,7 +97,7 @@ def test_weights_of_no_floating_point_type_are_refused_by_name(tmp_path: Path, d
     tensors = load_file(tmp_path / "c" / "model.safetensors")
     tensors["model.norm.weight"] = tensors["model.norm.weight"].to(dtype)
     save_file(tensors, tmp_path / "c" / "model.safetensors")
-    with pytest.raises(UserError, match=f"model.norm.weight is {dtype}"):
+    with pytest.raises(UserError, match=f"model.norm.weight is {named}"):
         load(tmp_path / "c")
 
 
@@ -99,9 +110,6 @@ def test_weights_of_no_floating_point_type_are_refused_by_name(tmp_path: Path, d
         ("config.json", {"num_hidden_layers": 9_999}, "describes"),
         ("config.json", {"quantization_config": [1]}, "quantization_config"),
         ("model.safetensors", "", "not readable as safetensors"),
-        ("model.safetensors.index.json", "[]", "not readable as an index"),
-        ("model.safetensors.index.json", '{"weight_map": {"a": 5}}', "names 5, which is not there"),
-        ("model.safetensors.index.json", '{"weight_map": {"a": "/etc/passwd"}}', "not there"),
     ],
 )
 def test_files_of_other_content_are_said(tmp_path: Path, file, content, says):
@@ -114,6 +122,76 @@ def test_files_of_other_content_are_said(tmp_path: Path, file, content, says):
         load(tmp_path / "c")
 
 
+def test_more_modules_of_multi_token_prediction_than_the_files_hold_are_said(tmp_path: Path):
+    save_checkpoint(shaken(replace(DENSE, mtp_layers=1)), tmp_path / "c")
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    path = tmp_path / "c" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_nextn_predict_layers": 300}))
+    with pytest.raises(UserError, match="describes"):
+        load(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[]", "not readable as an index"),
+        ('{"weight_map": {"a": 5}}', "names 5, which is not there"),
+        ('{"weight_map": {"a": "/etc/passwd"}}', "not there"),
+    ],
+)
+def test_an_index_of_other_content_is_said(tmp_path: Path, content, says):
+    save_checkpoint(shaken(DENSE), tmp_path / "c", shard_bytes=5_000)
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    (tmp_path / "c" / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(UserError, match=says):
+        load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("beside", ["adapter_model.safetensors", "model.safetensors.index.json"])
+@torch.no_grad()
+def test_the_file_of_the_usual_name_is_read_alone(tmp_path: Path, beside):
+    """As `transformers` does."""
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    model = shaken(DENSE)
+    save_checkpoint(model, tmp_path / "c")
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    save_file({"x": torch.zeros(1)}, tmp_path / "c" / "adapter_model.safetensors")
+    if beside.endswith(".json"):
+        (tmp_path / "c" / beside).write_text('{"metadata": {}, "weight_map": {"x": "adapter_model.safetensors"}}')
+    assert torch.equal(load(tmp_path / "c")(IDS), model(IDS))
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "c", dtype=torch.float32).eval()
+    torch.testing.assert_close(theirs(IDS).logits, model(IDS), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "passes"),
+    [
+        (replace(DENSE, tied_embeddings=True), "lm_head.weight", True),
+        (replace(DENSE, tied_embeddings=True), "other.lm_head.weight", False),
+        (DENSE, "model.layers.0.self_attn.rotary_emb.inv_freq", True),
+        (DENSE, "model.layers.0.rotary_emb.inv_freq", False),
+        (DENSE, "model.layers.0.embed_tokens.weight", False),
+        (replace(DENSE, mtp_layers=1), f"model.layers.{DENSE.layers}.embed_tokens.weight", True),
+        (replace(DENSE, mtp_layers=1), f"model.layers.{DENSE.layers}.shared_head.head.weight", True),
+        (replace(DENSE, mtp_layers=1), f"model.layers.{DENSE.layers - 1}.shared_head.head.weight", False),
+    ],
+)
+def test_only_what_holds_nothing_of_its_own_is_passed_over(tmp_path: Path, shape, name, passes):
+    from safetensors.torch import load_file, save_file
+
+    save_checkpoint(shaken(shape), tmp_path / "c")
+    (tmp_path / "c" / "sparsedial.json").unlink()
+    tensors = load_file(tmp_path / "c" / "model.safetensors")
+    save_file({**tensors, name: torch.zeros(1)}, tmp_path / "c" / "model.safetensors")
+    if passes:
+        load(tmp_path / "c")
+    else:
+        with pytest.raises(UserError, match=f"unexpected {name}"):
+            load(tmp_path / "c")
+
+
 @pytest.mark.parametrize("record", [{"a": 1}, {"files_sha256": {"../../etc/passwd": "x"}}, {"files_sha256": [1]}])
 def test_a_summary_without_digests_of_its_own_folder_is_refused(tmp_path: Path, record):
     save_checkpoint(shaken(DENSE), tmp_path / "c")
@@ -122,7 +200,7 @@ def test_a_summary_without_digests_of_its_own_folder_is_refused(tmp_path: Path, 
         load(tmp_path / "c")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", torch.int8, None])
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.int8, torch.float8_e4m3fn, None])
 def test_a_type_that_weights_cannot_have_is_refused(tmp_path: Path, dtype):
     save_checkpoint(shaken(DENSE), tmp_path / "c")
     with pytest.raises(UserError, match="no type of floating-point weights"):
@@ -170,28 +248,39 @@ def test_a_shape_of_no_family_is_read_here_and_refused_elsewhere(tmp_path: Path)
         AutoConfig.from_pretrained(tmp_path / "c")
 
 
-def test_reading_takes_no_more_memory_than_the_model_and_its_largest_tensor(tmp_path: Path):
-    """In a process of its own: what it takes above what it had with everything imported."""
-    shape = replace(SPARSE, d_model=256, heads=4, kv_heads=4, head_dim=64, d_expert=512, experts=32, vocab_size=30_000)
-    save_checkpoint(shaken(shape), tmp_path / "c", shard_bytes=30e6)
-    code = """
+MEASURE = """
 import sys
 from pathlib import Path
+import torch
 from sparsedial.model.checkpoint import load
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-load(Path(sys.argv[2]))
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-before = peak()
-model = load(Path(sys.argv[1]))
-sizes = [tensor.nbytes for tensor in model.state_dict().values()]
-print(peak() - before, sum(sizes), max(sizes))
+load(Path(sys.argv[1]))
+for folder, dtype in zip(sys.argv[2::2], sys.argv[3::2]):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = peak()
+    model = load(Path(folder), getattr(torch, dtype))
+    sizes = [tensor.nbytes for tensor in model.state_dict().values()]
+    print(peak() - before, sum(sizes), max(sizes))
+    del model
 """
+
+
+def test_reading_takes_no_more_memory_than_the_model_and_its_largest_tensor(tmp_path: Path):
+    """In a process of its own, above what it had with everything imported: one file and shards, in 32 and 16 bits."""
+    sizes = {"d_model": 256, "heads": 4, "kv_heads": 4, "head_dim": 64, "d_expert": 128, "experts": 32}
+    shape = replace(SPARSE, **sizes, vocab_size=30_000, tied_embeddings=False)
     save_checkpoint(shaken(DENSE), tmp_path / "warm")
+    model = shaken(shape)
+    save_checkpoint(model, tmp_path / "whole")
+    save_checkpoint(model, tmp_path / "shards", shard_bytes=20e6)
+    save_checkpoint(model.to(torch.bfloat16), tmp_path / "half")
+    asked = [("whole", "float32"), ("shards", "float32"), ("half", "bfloat16")]
+    words = [word for folder, dtype in asked for word in (str(tmp_path / folder), dtype)]
     answer = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "c"), str(tmp_path / "warm")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    taken, model, largest = map(int, answer.stdout.split())
-    assert taken < model + largest
+        [sys.executable, "-c", MEASURE, str(tmp_path / "warm"), *words], capture_output=True, text=True, check=True
+    )
+    for case, line in zip(asked, answer.stdout.splitlines(), strict=True):
+        taken, whole, largest = map(int, line.split())
+        assert taken < whole + largest + 4e6, case  # 4 MB for Python's own objects; a tensor too many is 31

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from sparsedial.errors import UserError
+from sparsedial.kernels import native
+from sparsedial.model import transformer
 from sparsedial.model.attention import Cache
-from sparsedial.model.rotary import attention_scale, rotary_frequencies
+from sparsedial.model.rotary import attention_scale, rotary_frequencies, rotary_table
 from sparsedial.model.transformer import Routing, initialise
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
@@ -261,6 +263,28 @@ def test_latent_attention_scales_with_its_stretch():
     shape = FAMILIES["deepseek_v3, groups and YaRN"]
     assert attention_scale(replace(shape, rope_scaling=None)) == pytest.approx(10**-0.5)
     assert attention_scale(shape) == pytest.approx(10**-0.5 * (0.1 * 0.7 * 1.3862944 + 1) ** 2)
+
+
+@torch.no_grad()
+def test_a_rotary_table_grows_with_what_is_asked_of_it():
+    model = initialise(replace(DENSE, context=1_000_000), 0)
+    before = len(model.cosine_SC)
+    model(torch.zeros(1, before + 1, dtype=torch.long))
+    assert len(model.cosine_SC) == 2 * before
+    expected = rotary_table(model.shape, 2 * before)
+    assert torch.equal(model.cosine_SC, expected[0])
+    assert torch.equal(model.sine_SC, expected[1])
+
+
+def test_a_step_of_training_follows_one_of_inference(monkeypatch):
+    monkeypatch.setattr(transformer, "READY_POSITIONS", 8)
+    for kernels in (native.module, None):
+        monkeypatch.setattr(native, "module", kernels)
+        model = initialise(DENSE, 0)
+        with torch.inference_mode():
+            model(IDS)
+        model.loss(IDS)[0].backward()
+        assert model.embedding_VD.grad is not None
 
 
 def test_a_cache_of_latents_is_small():

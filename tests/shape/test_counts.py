@@ -88,8 +88,7 @@ def test_another_family_is_refused_by_name(shared_data: Path, folder):
 
 @pytest.mark.parametrize("name", [*PUBLISHED])
 def test_a_written_config_reads_back_as_the_same_shape(name):
-    shape = PUBLISHED[name]
-    assert read_config(write_config(shape)) == replace(shape, mtp_layers=read_config(write_config(shape)).mtp_layers)
+    assert read_config(write_config(PUBLISHED[name])) == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("shape", [SPARSE, Ladder(vocab_size=64, context=16).shape(16, 0)])
