@@ -13,10 +13,10 @@ from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.memory import STEPS
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.shape.shape import Shape
-from sparsedial.training.loop import training_state
 from sparsedial.training.memory import settle_memory
 from sparsedial.training.optimizer import Optimizer, clip_gradient, make_optimizer
 from sparsedial.training.recipe import Recipe
+from sparsedial.training.resume import training_state
 
 HARMLESS_RATE = 1e-3  # a rate does not change the time, but a wild one could end in NaN
 

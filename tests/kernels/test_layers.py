@@ -255,7 +255,7 @@ LATENT = {"kv_lora_rank": 12, "nope_head_dim": 6, "rope_head_dim": 4, "v_head_di
 COMPILED = {  # layers whose attention, attention but for its projections, and feed-forward is a call; the loss; a token
     "grouped queries": (GROUPED, 2, 0, 2, True, True),
     "experts": ({**GROUPED, **ROUTED, "d_ff": 0}, 2, 0, 2, True, True),
-    "latent attention": ({**GROUPED, **LATENT, "qk_norm": "none"}, 0, 2, 2, True, False),
+    "latent attention": ({**GROUPED, **LATENT, "qk_norm": "none"}, 0, 2, 2, True, True),
     "a norm over all heads": ({**GROUPED, "qk_norm": "full"}, 0, 2, 2, True, True),
     "biases": ({**GROUPED, "attention_bias": True}, 0, 2, 2, True, True),
     "a window in the second layer": ({**GROUPED, "window": 5, "full_layers": 1}, 1, 0, 2, True, True),
