@@ -139,6 +139,20 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a living process holds a folder's `lock`."""
+    try:
+        handle = open(folder / ".lock")  # noqa: SIM115
+    except OSError:
+        return False
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class RunStore:
     """A folder of runs, one sub-folder each, named by the hash of the run's inputs."""
 

@@ -74,6 +74,20 @@ def human_seconds(value: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def spelled_seconds(value: float) -> str:
+    """Seconds as `parse_seconds` reads them: `45s`, `10m`, `1.5h` or `2d`."""
+    for letter, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if value >= size and float(f"{value / size:.4g}") * size == value:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.10g}s"
+
+
+def spelled_at_least(value: float) -> str:
+    """The next whole minutes, hours from two on, or days from two on, as `parse_seconds` reads them."""
+    letter, size = next((letter, size) for letter, size in (("d", 86400), ("h", 3600), ("m", 0.0)) if value >= 2 * size)
+    return f"{math.ceil(value / (size or 60))}{letter}"
+
+
 def human_bytes(value: float) -> str:
     """Decimal units, as disks and GPU makers count: `1.34 GB`."""
     for power, prefix in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):

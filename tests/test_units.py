@@ -11,6 +11,8 @@ from sparsedial.units import (
     parse_bytes,
     parse_count,
     parse_seconds,
+    spelled_at_least,
+    spelled_seconds,
 )
 
 
@@ -36,6 +38,17 @@ def test_what_is_no_positive_number_is_refused_with_an_example(text):
         parse_seconds(text, "--time")
     assert "--time" in error.value.problem
     assert "like" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize("text", ["45s", "3m", "10m", "1.5h", "2d", "1e+99d", "0.25s", "100s", "61s"])
+def test_seconds_are_spelled_as_they_are_read(text):
+    assert parse_seconds(spelled_seconds(parse_seconds(text))) == parse_seconds(text)
+    assert len(spelled_seconds(parse_seconds(text))) <= len(text)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(61, "2m"), (7199, "120m"), (7201, "3h"), (87_297 * 60, "61d")])
+def test_a_least_time_is_rounded_up_in_a_unit_that_reads_well(seconds, text):
+    assert spelled_at_least(seconds) == text
 
 
 def test_figures_are_written_with_their_units():

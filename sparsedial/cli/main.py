@@ -13,6 +13,7 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.verbs import VERBS
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+GOES_ON = ("study", "train")  # commands that keep what they did when they are stopped
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"hint: {error.hint}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("stopped; the same command again goes on from here", file=sys.stderr)
+        kept = "the same command again goes on from what was kept" if words[0] in GOES_ON else "nothing was kept"
+        print(f"stopped; {kept}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output left (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

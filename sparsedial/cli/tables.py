@@ -59,8 +59,9 @@ def _cost_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     if result["seconds"] is None:
         spent = [("time, energy", result["seconds_reason"])]
     else:
+        low, high = (human_seconds(result.get(name, result["seconds"])) for name in ("seconds_low", "seconds_high"))
         spent = [
-            ("time", human_seconds(result["seconds"])),
+            ("time", low if low == high else f"{low} to {high}"),
             ("energy", f"{human_joules(result['joules'])}  ({result['joules_source']})"),
         ]
     source = f"  ({result['memory_source']})" if "memory_source" in result else ""
@@ -86,20 +87,35 @@ def study_table(result: dict[str, Any]) -> str:
             ]
         )
     if "runs_finished" in result:
-        elapsed = result["elapsed_seconds"]
-        return _lines(
-            [
-                ("study", result["out"]),
-                ("status", result["status"]),
-                ("runs", f"{result['runs_finished']} finished; {result['cells_planned']} cells are planned"),
-                ("time so far", human_seconds(elapsed) if elapsed else "not known"),
-                ("report", result["report"] or "not yet"),
-            ]
-        )
+        return _lines(_status_rows(result))
     from sparsedial.showing.words import verdict_sentence
 
     rows = [(f"at equal {currency}", verdict_sentence(result, currency)) for currency in ("flops", "seconds", "joules")]
     return _lines([*rows, *_law_rows(result), ("report", result["report"]), ("next", result["next"])])
+
+
+def _status_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    status, elapsed = result["status"], result["elapsed_seconds"]
+    if result["phase"]:
+        status += f" in the phase '{result['phase']}'"
+    if result["status"] == "stopped":
+        status += f"; last written {human_seconds(round(result['written_seconds_ago']) or 1)} ago"
+    rows = [
+        (
+            f"  {phase['name']}",
+            human_seconds(phase["seconds"]) + (f", {runs} runs" if (runs := phase.get("runs")) else ""),
+        )
+        for phase in result["phases"]
+    ]
+    diverged = f", {result['cells_diverged']} diverged" if result["cells_diverged"] else ""
+    return [
+        ("study", result["out"]),
+        ("status", status),
+        ("cells", f"{result['cells_finished']} finished{diverged}; {result['cells_planned']} were planned"),
+        *rows,
+        ("time so far", human_seconds(elapsed) if elapsed else "not known"),
+        ("report", result["report"] or "not yet"),
+    ]
 
 
 def _law_rows(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -146,13 +146,15 @@ def measure_profile(
     meter: Meter,
     memory: Memory | None = None,
     rounds: int = 3,
+    told: Callable[[int, int], None] = lambda done, of: None,
 ) -> Profile:
     """Time a training step of each shape in turn and fit the model.
 
-    `make_step` builds a step for a shape, a batch and a context; what it builds waits for its own work.
+    `make_step` builds a step for a shape, a batch and a context; what it builds waits for its own work. `told` hears
+    how far the timing is.
     """
     calls = {shape: make_step(shape, batch, context) for shape in dict.fromkeys(shapes)}
-    timings = measure_in_turn(calls, rounds=rounds, round_seconds=budget_seconds / (rounds * len(calls)))
+    timings = measure_in_turn(calls, rounds=rounds, round_seconds=budget_seconds / (rounds * len(calls)), told=told)
     rows = tuple(_row(shape, timing, batch, context) for shape, timing in timings.items())
     coefficients, errors = fit_steps([row["features"] for row in rows], [row["median_seconds"] for row in rows])
     return Profile(

@@ -33,16 +33,22 @@ def summarise(seconds: list[float]) -> Timing:
 
 
 def measure_in_turn(
-    calls: Mapping[Name, Callable[[], None]], *, rounds: int, round_seconds: float, warmup: int = 2
+    calls: Mapping[Name, Callable[[], None]],
+    *,
+    rounds: int,
+    round_seconds: float,
+    warmup: int = 2,
+    told: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[Name, Timing]:
     """Time every call in each round, one after the other, so that what the machine does meanwhile falls on all alike.
 
     Each call must wait for its own work (synchronise a device) before it returns. In a round a call repeats for about
-    `round_seconds`, at least once.
+    `round_seconds`, at least once. `told` hears, between the calls, how many turns of how many are done.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
-        for name, call in calls.items():
+        for place, (name, call) in enumerate(calls.items()):
+            told(number * len(calls) + place, rounds * len(calls))
             for _ in range(warmup if number == 0 else 1):
                 call()
             end = time.perf_counter() + round_seconds

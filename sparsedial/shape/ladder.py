@@ -53,8 +53,11 @@ def sparse_twin(dense: Shape, experts: int, top_k: int, shared_experts: int) -> 
     Raises: UserError where top_k + shared_experts does not divide d_ff.
     """
     active = top_k + shared_experts
-    if dense.d_ff % active:
-        raise UserError(f"ladder: d_ff={dense.d_ff} does not split into {active} experts")
+    if active < 1 or dense.d_ff % active:
+        raise UserError(
+            f"ladder: d_ff={dense.d_ff} does not split into top_k={top_k} and shared_experts={shared_experts}",
+            hint="together 1, 2, 3, 4, 6 or 12 split it at every width",
+        )
     return replace(
         dense,
         d_ff=0,

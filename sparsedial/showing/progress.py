@@ -90,6 +90,10 @@ class Progress:
         self._ended += 1
         self.note(text)
 
+    def forget(self, id: str) -> None:
+        """A cell is shown no more, and no word is said of it."""
+        self._cells.pop(id, None)
+
     def total(self, done_seconds: float, total_seconds: float) -> None:
         """How much of the whole is done, in seconds of expected work."""
         self._done_seconds, self._total_seconds = done_seconds, total_seconds
@@ -139,7 +143,8 @@ class Progress:
 
     def _line(self) -> str:
         running = [" ".join([cell.label, *_facts(cell)]) for cell in self._cells.values()]
-        return " · ".join(["[" + ", ".join(part.strip() for part in self._whole()) + "]", *running])
+        whole = ", ".join(part.strip() for part in self._whole())
+        return " · ".join([*([f"[{whole}]"] if whole else []), *running])
 
     def _picture(self) -> Group:
         cells = Table.grid(padding=(0, 2), expand=True)
@@ -157,7 +162,9 @@ class Progress:
 
 def _left(seconds: float) -> str:
     whole = round(seconds)
-    return f"{human_seconds(whole)} left" if whole > 0 else f"{human_seconds(-whole)} longer than expected"
+    if whole < 0:
+        return f"{human_seconds(-whole)} longer than expected"
+    return f"{human_seconds(whole) if whole else '0 s'} left"
 
 
 def _columns(cell: _Cell) -> list[str]:

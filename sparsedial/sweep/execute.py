@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -69,11 +70,23 @@ class _Live:
     def keep(self) -> None:
         """Remember this step, to go back to it: in the host's memory, in the place of the state kept before."""
         held = {} if self.kept is None else self.kept[0]
+        self.kept = None  # an interruption here leaves no half of one state in another
         state = {
             name: held[name].copy_(tensor) if name in held else tensor.to("cpu", copy=True)
             for name, tensor in training_state(self.model, self.optimizer).items()
         }
         self.kept = (state, copy.deepcopy(asdict(self.progress)))
+
+    def leave(self, between_steps: bool) -> None:
+        """Save the newest state that the run can go on from: the kept one, or the model's own after a whole step."""
+        if self.kept is not None:
+            restore_state(self.model, self.optimizer, self.kept[0])
+            self.progress = _Progress(**self.kept[1])
+        elif self.job.recipe.spike_sigmas > 0 or not between_steps:
+            return
+        if self.progress.next_step:
+            with contextlib.suppress(UserError):  # what was saved before is still there
+                self.save(self.store.unfinished(self.job.hash), self.job.hash)
 
     def go_back(self, step: Step) -> None:
         """Undo the steps since the kept one and leave the batch of `step` out."""
@@ -108,6 +121,7 @@ def execute(
     """Yield a run's steps and return the Run, written to the store last of all.
 
     An unfinished state of the same job is taken up: on a CPU the result equals the uninterrupted run's bit for bit.
+    One is saved now and then, and when the generator is closed or Ctrl-C comes.
     So is the trunk that a shorter run of the same kind left (`keep_trunk`).
 
     Raises: UserError where the text is too small for a batch, or the folder cannot be written.
@@ -117,15 +131,18 @@ def execute(
     settle_memory()
     live = _begin(job, store)
     energy, busy = meter(job.device, job.threads), BusyWatch()
-    reason = yield from _train(live, text, energy, keep_trunk, save_seconds)
-    began = time.perf_counter()
     scores = {}
-    if reason is None:
-        for split in splits:
+    try:
+        reason = yield from _train(live, text, energy, keep_trunk, save_seconds)
+        began = time.perf_counter()
+        for split in splits if reason is None else ():
             scores[split] = evaluate_text(
                 live.model, text, split, context=recipe.context, max_tokens=evaluation_tokens, dtype=recipe.dtype
             )
             yield Step(recipe.steps - 1, scores[split].loss, 0.0, 0.0, 0.0, 0)
+    except (KeyboardInterrupt, GeneratorExit) as stop:  # a generator is closed where it has yielded: after a step
+        live.leave(between_steps=isinstance(stop, GeneratorExit))
+        raise
     outcome = _outcome(live, text, reason, scores, energy, alone, time.perf_counter() - began, busy.share())
     run = Run(job=job, outcome=outcome)
     _keep(run, live, text, keep_checkpoint and reason is None)

@@ -19,6 +19,7 @@ from sparsedial.sweep.grid import Cell, cell_seconds
 from sparsedial.sweep.phases import Setup
 from sparsedial.sweep.rates import RateModel, Scan
 from sparsedial.sweep.rivals import families, ranked
+from sparsedial.sweep.study import cells_summary
 from sparsedial.sweep.tables import cells_table, law_curves, rates_record
 
 
@@ -69,11 +70,7 @@ class Findings:
         """The findings as `study.json` holds them."""
         layout, done = setup.layout, self.done
         return {
-            "cells": {
-                "planned": len(layout.cells),
-                "finished": sum(record["status"] == "finished" for record in done.values()),
-                "diverged": sum(record["status"] == "diverged" for record in done.values()),
-            },
+            "cells": cells_summary(len(layout.cells), done),
             "budgets_flops": list(layout.budgets),
             "sparsities": [1 - layout.ladder.top_k / count if count else 0.0 for count in layout.experts],
             "text": setup.text.summary(),

@@ -12,7 +12,7 @@ from sparsedial.machine.profile import Profile
 from sparsedial.shape.counts import total_parameters, training_flops_per_token
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
-from sparsedial.units import human_seconds
+from sparsedial.units import human_seconds, spelled_at_least
 
 LEAST_STEPS, LAW_STEPS = 300, 400  # of a cell; where four budgets carry a law: of short runs the seed decides
 START_RUNGS = 3
@@ -21,6 +21,7 @@ EXTENSION_SHARE = 0.15  # of the laid cells' time, set aside for following open 
 BESIDE_FACTOR = 1.05  # a cell beside another runs about this much longer than alone
 FIRST_WIDTH, FIRST_BUDGET = 20.0, 6e10  # where the search for the best dense width starts: built-in text, this ladder
 WIDTH_EXPONENT = 0.25  # width of the best dense model against budget; active size goes with its square
+TOP_BUDGETS = tuple(10 ** (exponent / 10) for exponent in range(96, 180))  # FLOPs that a study's largest may have
 MOST_REPEATS = 3  # of a cell, with seeds of its own, where cells are cheap
 SPARSE_NARROWER = 0.04  # each doubling of experts/top_k starts this share (in log2 width) lower
 
@@ -63,6 +64,11 @@ class Layout:
         if len(self.budgets) < 3:
             return self.cell_seeds
         return max(self.cell_seeds, min(MOST_REPEATS, round((self.budgets[-2] / budget_flops) ** 0.5)))
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of all runs of the laid cells."""
+        return sum(cell.budget_flops * self.repeats(cell.budget_flops) for cell in self.cells)
 
     def shape(self, cell: Cell) -> Shape:
         """The model of a cell."""
@@ -157,31 +163,39 @@ def predict_phases(layout: Layout, profile: Profile, workers: int, scan_points: 
     per_run = 0.15  # start, evaluation and record of one run, beside its training
     beside = BESIDE_FACTOR if workers > 1 else 1.0
 
-    def spread(seconds: list[float]) -> float:
-        return beside * max(sum(seconds) / workers + max(seconds) / 2, max(seconds)) if seconds else 0.0
+    def spread(runs: list[tuple[float, int]]) -> float:
+        """Of runs that are done so many times each."""
+        if not runs:
+            return 0.0
+        longest = max(seconds for seconds, _ in runs)
+        return beside * max(sum(seconds * times for seconds, times in runs) / workers + longest / 2, longest)
 
     corners = scan_corners(layout)
-    scans = [cell_seconds(layout, profile, cell) + per_run for cell in corners for _ in range(scan_points)]
-    low = [
-        cell_seconds(layout, profile, c) + per_run
-        for c in layout.cells
-        if c.budget_flops < layout.budgets[-1]
-        for _ in range(layout.repeats(c.budget_flops))
-    ]
-    top = [cell_seconds(layout, profile, c) + per_run for c in layout.cells if c.budget_flops == layout.budgets[-1]]
-    dense = median(cell_seconds(layout, profile, c) for c in layout.cells if not c.experts and c in _top(layout))
-    sparse = median(cell_seconds(layout, profile, c) for c in layout.cells if c.experts and c in _top(layout))
+    scans = [(cell_seconds(layout, profile, cell) + per_run, scan_points) for cell in corners]
+    below, top = (
+        [
+            (cell_seconds(layout, profile, cell) + per_run, layout.repeats(cell.budget_flops))
+            for cell in layout.cells
+            if (cell.budget_flops == layout.budgets[-1]) == largest
+        ]
+        for largest in (False, True)
+    )
+    dense, sparse = (
+        median(cell_seconds(layout, profile, cell) for cell in top_cells(layout) if (cell.experts > 0) == is_sparse)
+        for is_sparse in (False, True)
+    )
     timed = (2 * layout.seeds + 3) * dense + 20.0  # all cost what the dense one costs; one round twice, a timing trial
-    equal_flops = [sparse] * layout.seeds  # the dense runs are most often the timed ones
+    equal_flops = [(sparse, layout.seeds)]  # the dense runs are most often the timed ones
     return {
         "learning_rates": spread(scans),
-        "grid": (1 + EXTENSION_SHARE) * (spread(low) + spread(top)),
+        "grid": (1 + EXTENSION_SHARE) * (spread(below) + spread(top)),
         "verdict": timed + spread(equal_flops),
     }
 
 
-def _top(layout: Layout) -> set[Cell]:
-    return {cell for cell in layout.cells if cell.budget_flops == layout.budgets[-1]}
+def top_cells(layout: Layout) -> list[Cell]:
+    """The laid cells of the largest budget."""
+    return [cell for cell in layout.cells if cell.budget_flops == layout.budgets[-1]]
 
 
 def scan_corners(layout: Layout) -> tuple[Cell, ...]:
@@ -211,38 +225,44 @@ def fit_to_time(
         if layout is not None:
             return layout
         least = min(least, wanted)
+    if math.isinf(least):
+        raise _no_layout(drafts[0])
     raise UserError(
         f"study: {human_seconds(seconds)} for training are too short for a grid on this machine",
-        hint=f"the least is --time {math.ceil((least + beside_seconds) / 60)}m here",
+        hint=f"the least is --time {spelled_at_least(least + beside_seconds)} here",
+    )
+
+
+def smallest(drafts: Sequence[Layout]) -> Layout:
+    """The layout of the fewest FLOPs in any draft's ratios, however long it takes: it needs no profile.
+
+    Raises: UserError where no budget lays a grid.
+    """
+    first = [next((got for top in TOP_BUDGETS if (got := _laid(draft, top)) is not None), None) for draft in drafts]
+    laid = [layout for layout in first if layout is not None]
+    if not laid:
+        raise _no_layout(drafts[0])
+    return min(laid, key=lambda layout: layout.flops)
+
+
+def _no_layout(draft: Layout) -> UserError:
+    return UserError(
+        f"study: no budget up to {TOP_BUDGETS[-1]:.0e} FLOPs lays three sizes with {max(draft.experts)} experts and"
+        f" {draft.least_steps} steps each at a context of {draft.ladder.context}",
+        hint="give a shorter --context, fewer experts, or a larger --max-total-parameters",
     )
 
 
 def _largest(
     draft: Layout, profile: Profile, seconds: float, workers: int, scan_points: int
 ) -> tuple[Layout | None, float]:
-    """The largest layout in the draft's ratios that fits, or None, and the seconds of the smallest.
-
-    The batch starts at the draft's and halves until the lowest budget allows its three sizes.
-    """
-
-    def sized(top_budget: float, batch: int) -> Layout | None:
-        scale = top_budget / draft.budgets[-1]
-        layout = replace(draft, batch=batch, budgets=tuple(round_budget(scale * budget) for budget in draft.budgets))
-        try:
-            layout = replace(layout, cells=lay(layout))
-        except UserError:
-            return None
-        centre_is_inside = all(_expected_inside(layout, experts) for experts in layout.experts)
-        if not centre_is_inside:
-            return None
-        return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, scan_points))
-
+    """The largest layout in the draft's ratios that fits, or None, and the seconds of the smallest."""
     least, best = math.inf, None
-    for exponent in range(96, 180):
-        top_budget = 10 ** (exponent / 10)
-        layout = next((got for batch in batches(draft.batch) if (got := sized(top_budget, batch)) is not None), None)
+    for top_budget in TOP_BUDGETS:
+        layout = _laid(draft, top_budget)
         if layout is None:
             continue
+        layout = replace(layout, predicted_seconds=predict_phases(layout, profile, workers, scan_points))
         wanted = sum(layout.predicted_seconds.values())
         least = min(least, wanted)
         if wanted > seconds:
@@ -251,6 +271,24 @@ def _largest(
             continue
         best = layout
     return best, least
+
+
+def _laid(draft: Layout, top_budget: float) -> Layout | None:
+    """A draft laid with its budgets scaled, or None where they are too small.
+
+    The batch starts at the draft's and halves until the lowest budget allows its three sizes.
+    """
+    scale = top_budget / draft.budgets[-1]
+    budgets = tuple(round_budget(scale * budget) for budget in draft.budgets)
+    for batch in batches(draft.batch):
+        layout = replace(draft, batch=batch, budgets=budgets)
+        try:
+            layout = replace(layout, cells=lay(layout))
+        except UserError:
+            continue
+        if all(_expected_inside(layout, experts) for experts in layout.experts):
+            return layout
+    return None
 
 
 def batches(most: int) -> list[int]:

@@ -23,6 +23,7 @@ from sparsedial.sweep.workers import Listener, Task, run_tasks
 from sparsedial.text.prepare import Text
 from sparsedial.training.recipe import Dtype, Recipe
 from sparsedial.training.run import Job
+from sparsedial.units import human_count
 
 MOST_THREADS = 16  # for each core
 REPEAT_SEED = 1001  # above the study's own and on, for further runs of a cell; the verdict's start at 1 above
@@ -128,10 +129,10 @@ def pick_threads(wanted: int | None) -> int:
     return wanted or cores
 
 
-def cell_label(cell: Cell, what: str = "") -> str:
-    """`dense 48 at 2e+11` or `32 experts 48 at 2e+11`, for progress lines."""
-    family = f"{cell.experts} experts" if cell.experts else "dense"
-    return f"{family}, width {cell.d_model}, {cell.budget_flops:.2g} FLOPs{what}"
+def run_label(d_model: int, experts: int, size: str, what: str = "") -> str:
+    """`dense, width 48, 2e+11 FLOPs, seed 1` or `32 experts, width 48, 1.2M tokens`, for progress lines."""
+    family = f"{experts} experts" if experts else "dense"
+    return f"{family}, width {d_model}, {size}{what}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,8 @@ def scan_rates(setup: Setup) -> tuple[tuple[Scan, ...], RateModel]:
 
     def task(corner: _Corner, rate: float) -> Task:
         job = setup.job(setup.layout.shape(corner.cell), corner.steps, setup.layout.batch, rate, setup.seed)
-        label = cell_label(corner.cell, f", learning rate {rate:.3g}")
+        size = f"{human_count(job.recipe.tokens)} tokens"  # a corner may have fewer than its budget buys
+        label = run_label(corner.cell.d_model, corner.cell.experts, size, f", learning rate {rate:.3g}")
         return Task(job=job, label=label, evaluation_tokens=setup.evaluation_tokens, tag=(corner, rate))
 
     def follow(done: Task, record: dict[str, Any]) -> list[Task]:
@@ -190,6 +192,14 @@ def _corners(layout: Layout) -> list[_Corner]:
     return sorted(corners, key=lambda corner: -corner.cell.experts)  # the slow ones first
 
 
+def scan_seconds(layout: Layout, profile: Profile) -> float:
+    """Seconds of one learning rate at every corner, one after the other."""
+    return sum(
+        corner.steps * profile.step_seconds(layout.shape(corner.cell), layout.batch, layout.ladder.context).value
+        for corner in _corners(layout)
+    )
+
+
 def _scan(layout: Layout, corner: _Corner, points: dict[float, float | None]) -> Scan:
     shape = layout.shape(corner.cell)
     return Scan(
@@ -211,11 +221,12 @@ def train_grid(setup: Setup, rates: RateModel, budgets: Sequence[float], done: d
     def tasks(cell: Cell) -> list[Task]:
         shape, repeats = layout.shape(cell), layout.repeats(cell.budget_flops)
         rate, first_repeat = rates.rate(shape, layout.tokens(cell)), setup.seed + REPEAT_SEED
+        label = run_label(cell.d_model, cell.experts, f"{cell.budget_flops:.2g} FLOPs")
         waiting[cell.experts, cell.budget_flops] += repeats
         return [
             Task(
                 job=setup.job(shape, layout.steps(cell), layout.batch, rate, seed),
-                label=cell_label(cell, f", seed {seed}" if repeats > 1 else ""),
+                label=label + (f", seed {seed}" if repeats > 1 else ""),
                 evaluation_tokens=setup.evaluation_tokens,
                 tag=cell,
             )

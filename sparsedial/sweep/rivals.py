@@ -13,10 +13,11 @@ from sparsedial.law.law import Law
 from sparsedial.planning.search import Answer, rank
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.grid import LEAST_STEPS, RUNGS, Cell, Layout, open_side
-from sparsedial.sweep.phases import Setup, line_losses
+from sparsedial.sweep.phases import Setup, line_losses, run_label
 from sparsedial.sweep.rates import RateModel
 from sparsedial.sweep.verdict import COST_TOLERANCE, decide, undecided
 from sparsedial.sweep.workers import Task, run_in_turn
+from sparsedial.units import human_count
 
 TEST_TOKENS = 1 << 20  # of the test split, evenly spread, in a verdict run; all where the split is smaller
 TRIAL_SECONDS, TRIAL_SHARE = 2.5, 0.1  # of each candidate's timing trial, at most; and of the run it stands for
@@ -121,14 +122,15 @@ def open_sides(layout: Layout, done: dict[Cell, dict[str, Any]], rivals: dict[st
     return sides
 
 
-def verdict_task(setup: Setup, rates: RateModel, rival: Rival, seed: int, alone: bool) -> Task:
+def verdict_task(setup: Setup, rates: RateModel, rival: Rival, seed: int, alone: bool, again: bool = False) -> Task:
     """One run of a rival with a seed that the grid did not use, scored on test text."""
-    rate = rates.rate(rival.shape, rival.tokens(setup.layout.ladder.context))
+    tokens = rival.tokens(setup.layout.ladder.context)
+    rate = rates.rate(rival.shape, tokens)
     job = setup.job(rival.shape, rival.steps, rival.batch, rate, setup.seed + seed)
-    experts = f"{rival.shape.experts} experts" if rival.shape.experts else "dense"
+    what = f", seed {seed}" + (", timed" if alone else "") + (" again" if again else "")
     return Task(
         job=job,
-        label=f"{experts}, width {rival.shape.d_model}, seed {seed}" + (", timed" if alone else ""),
+        label=run_label(rival.shape.d_model, rival.shape.experts, f"{human_count(tokens)} tokens", what),
         splits=("validation", "test"),
         evaluation_tokens=TEST_TOKENS,
         alone=alone,
@@ -246,7 +248,7 @@ def equal_seconds(
     adjusted = replace(plan, dense=_adjust(plan.dense, plan, first), sparse=_adjust(plan.sparse, plan, first))
     if adjusted != plan:
         plan = adjusted
-        first = _timed_round(setup, rates, plan, 1)
+        first = _timed_round(setup, rates, plan, 1, again=True)
     rounds = [first] + [_timed_round(setup, rates, plan, seed) for seed in _seeds(seeds)[1:]]
     records = {rival.family: [done[rival] for done in rounds] for rival in (plan.dense, plan.sparse)}
     share = first[plan.dense_flops]["seconds"] / first[plan.dense]["seconds"]
@@ -260,10 +262,12 @@ def _adjust(rival: Rival, plan: SecondsPlan, first: dict[Rival, dict[str, Any]])
     return replace(rival, steps=max(LEAST_STEPS, round(rival.steps / ratio)))
 
 
-def _timed_round(setup: Setup, rates: RateModel, plan: SecondsPlan, seed: int) -> dict[Rival, dict[str, Any]]:
+def _timed_round(
+    setup: Setup, rates: RateModel, plan: SecondsPlan, seed: int, again: bool = False
+) -> dict[Rival, dict[str, Any]]:
     """Both rivals with one seed, in turn; under the first seed the run that sets the budget beside them."""
     rivals = list(dict.fromkeys([plan.dense, plan.sparse] + ([plan.dense_flops] if seed == 1 else [])))
-    group = tuple(verdict_task(setup, rates, rival, seed, True) for rival in rivals)
+    group = tuple(verdict_task(setup, rates, rival, seed, True, again) for rival in rivals)
     done = run_in_turn(group, store=setup.store, text_folder=setup.text.folder, listener=setup.listener)
     return {rival: done[task.job.hash] for rival, task in zip(rivals, group, strict=True)}
 

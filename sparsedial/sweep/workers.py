@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +21,7 @@ from sparsedial.training.run import Job
 
 PROGRESS_SECONDS = 0.5  # between two messages of a worker
 TURN_SECONDS = 1.0  # timed runs that share the machine change places this often
+LEAVE_SECONDS = 5.0  # that a stopped worker has to end its step and save its run's state
 MOST_TRIES = 3  # a worker that dies takes its run back to the queue
 
 
@@ -140,11 +143,10 @@ def _pool(workers: int, text_folder: Path, runs_folder: Path) -> Iterator[list[_
         yield pool
     finally:
         for worker in pool:
-            worker.pipe.close()  # an idle worker reads the end of its pipe and leaves
-            if worker.group:
-                worker.process.terminate()
+            worker.pipe.close()  # an idle worker leaves at once, a busy one at its next message, its state saved
+        end = time.monotonic() + LEAVE_SECONDS
         for worker in pool:
-            worker.process.join(5)
+            worker.process.join(max(0.0, end - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
 
@@ -153,9 +155,23 @@ def _start(text_folder: Path, runs_folder: Path) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, text_folder, runs_folder, os.getpid()), daemon=True)
-    process.start()
+    with held_back(signal.SIGINT):
+        process.start()
     theirs.close()
     return _Worker(process=process, pipe=ours)
+
+
+@contextlib.contextmanager
+def held_back(number: signal.Signals) -> Iterator[None]:
+    """A signal reaches this process after the block, and never one that is started in it: Ctrl-C is the parent's, who
+    ends its workers, and a child that is still importing would print where it was.
+    """
+    resource_tracker.ensure_running()  # lets signals in again when it starts, so it starts before
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _hand_out(pool: list[_Worker], queue: deque[tuple[Task, ...]], text_folder: Path, runs_folder: Path) -> None:
@@ -225,27 +241,24 @@ def _replace(
 
 def _work(pipe: Connection, text_folder: Path, runs_folder: Path, parent: int) -> None:
     """A worker's life: take a group, train it, send its records; leave when the parent is gone."""
-    import signal
-
     import torch
 
     from sparsedial.text.prepare import open_text
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, who ends its workers
     torch.set_num_interop_threads(1)
     text = open_text(text_folder)
     store = RunStore(runs_folder)
     while True:
         try:
             group = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         try:
             torch.set_num_threads(group[0].job.threads)
             pipe.send(("done", 0, _train(group, text, store, pipe, parent)))
         except UserError as error:
             pipe.send(("error", 0, {"problem": error.problem, "hint": error.hint}))
-        except BrokenPipeError:
+        except ConnectionError:  # nobody listens any more
             return
         except Exception:  # sent whole to the parent, which raises it
             import traceback
@@ -270,13 +283,16 @@ def _train(group: tuple[Task, ...], text: Any, store: RunStore, pipe: Connection
     ]
     done = [False] * len(group)
     spent = [0.0] * len(group)
-    while not all(done):
-        for place, run in enumerate(steps):
-            if not done[place]:
-                limit = TURN_SECONDS if len(group) > 1 else None
-                began = time.monotonic()
-                done[place] = _turn(run, place, pipe, parent, spent[place], limit)
-                spent[place] += time.monotonic() - began
+    with contextlib.ExitStack() as open_runs:
+        for run in steps:
+            open_runs.callback(run.close)  # one that is left saves its state
+        while not all(done):
+            for place, run in enumerate(steps):
+                if not done[place]:
+                    limit = TURN_SECONDS if len(group) > 1 else None
+                    began = time.monotonic()
+                    done[place] = _turn(run, place, pipe, parent, spent[place], limit)
+                    spent[place] += time.monotonic() - began
     return [store.read(task.job.hash) for task in group]
 
 

@@ -196,7 +196,8 @@ def _read(corpus: Corpus, *, uncut: bool = False, cut: Mapping[str, int] | None 
     reading = Reading(corpus=corpus, cut=cut or {}, entries=tuple(entries), digest=together.hexdigest())
     if not uncut and reading.bytes < LEAST_BYTES:
         raise UserError(
-            f"text: {reading.bytes} bytes are too few to train on and to hold some out", hint=f"at least {LEAST_BYTES}"
+            f"{', '.join(corpus.sources)}: {reading.bytes} bytes are too few to train on and to hold some out",
+            hint=f"at least {LEAST_BYTES}",
         )
     if cut is None and not uncut and not reading.grouped and (found := cuts(entries)):
         return _read(corpus, cut=found)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparsedial.showing.progress import Progress
-from sparsedial.sweep.phases import Clock
+from sparsedial.sweep.study import Diary
 from sparsedial.sweep.workers import Task
 
 
@@ -17,17 +17,23 @@ class StudyListener:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._planned = 0.0
-        self._clock: Clock | None = None
+        self._diary: Diary | None = None
         self._watts = 0.0
 
-    def plan(self, planned_seconds: float, clock: Clock, watts: float) -> None:
-        """What the whole is predicted to take from now on."""
-        self._planned = clock.elapsed + planned_seconds
-        self._clock, self._watts = clock, watts
+    def plan(self, whole_seconds: float, diary: Diary, watts: float) -> None:
+        """What the whole is expected to take, all its starts together, and who writes down what it took."""
+        self._planned, self._diary, self._watts = whole_seconds, diary, watts
 
     def note(self, text: str) -> None:
         """A line of its own."""
         self._progress.note(text)
+
+    def measuring(self, done: int, of: int) -> None:
+        """The machine is being timed, in so many turns."""
+        if done < of - 1:
+            self._progress.cell("machine", "timing steps", done, of)
+        else:
+            self._progress.forget("machine")
 
     def cell(self, task: Task, message: dict[str, Any]) -> None:
         """A running task moved."""
@@ -46,6 +52,8 @@ class StudyListener:
 
     def done(self, task: Task, record: dict[str, Any]) -> None:
         """A task ended."""
+        if self._diary is not None:
+            self._diary.ran()
         loss = record["test_loss"] if record["test_loss"] is not None else record["validation_loss"]
         if record["status"] == "diverged":
             text = f"{task.label}: diverged, {record['reason']}"
@@ -57,8 +65,9 @@ class StudyListener:
         self._total()
 
     def _total(self) -> None:
-        if self._clock is not None:
-            self._progress.total(self._clock.elapsed, max(self._planned, self._clock.elapsed))
+        if self._diary is not None:
+            self._diary.beat()
+            self._progress.total(self._diary.clock.elapsed, self._planned)
 
 
 @contextlib.contextmanager

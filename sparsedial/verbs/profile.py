@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from sparsedial.machine.memory import measure_memory, step_bytes
 from sparsedial.machine.profile import VALUE_BYTES, measure_profile
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
+from sparsedial.showing.progress import Progress
 from sparsedial.store import check_writable, write_json
-from sparsedial.units import human_bytes, parse_seconds
+from sparsedial.units import human_bytes, human_seconds, parse_seconds
 
 EXPERTS = (0, 8, 64)  # of the shapes that are timed: dense, and towards both ends of the dial
 MEMORY_EXPERTS = (0, 64)  # of those whose memory is measured, with a batch and a quarter of it
@@ -29,7 +31,7 @@ class ProfileSettings:
         metadata={
             "parse": lambda text: parse_seconds(text, "--time"),
             "metavar": "T",
-            "help": "seconds to time steps; measuring memory takes about as long again",
+            "help": "to time steps, a few of each shape at least; measuring memory before takes half a minute or more",
         },
     )
     device: str = field(default="auto", metadata={"metavar": "cpu|cuda", "help": "where to train"})
@@ -67,26 +69,33 @@ def profile(settings: ProfileSettings) -> dict[str, Any]:
     widths = sorted(set(settings.widths))
     check_writable(settings.out)
     _check_memory(ladder.shape(widths[-1], max(EXPERTS)), settings, device, VALUE_BYTES[dtype])
-    memory = measure_memory(
-        lambda shape, batch, context: peak_bytes(shape, batch, context, device, threads),
-        [ladder.shape(width, experts) for width in sorted({widths[0], *widths[-2:]}) for experts in MEMORY_EXPERTS],
-        sorted({max(1, settings.batch // 4), settings.batch}),
-        settings.context,
-        VALUE_BYTES[dtype],
-    )
-    measured = measure_profile(
-        lambda shape, batch, context: make_step(shape, batch, context, device, threads),
-        [ladder.shape(width, experts) for width in widths for experts in EXPERTS],
-        batch=settings.batch,
-        context=settings.context,
-        budget_seconds=settings.time,
-        machine=describe(),
-        device=device,
-        threads=threads,
-        dtype=dtype,
-        meter=meter(device, threads),
-        memory=memory,
-    )
+    held = [ladder.shape(width, experts) for width in sorted({widths[0], *widths[-2:]}) for experts in MEMORY_EXPERTS]
+    batches = sorted({max(1, settings.batch // 4), settings.batch})
+    number = itertools.count()
+    with Progress() as progress:
+
+        def peak(shape: Shape, batch: int, context: int) -> float:
+            progress.cell("memory", "measuring memory", next(number), len(held) * len(batches))
+            return peak_bytes(shape, batch, context, device, threads)
+
+        progress.note(f"measuring memory: {len(held) * len(batches)} runs of ten steps")
+        memory = measure_memory(peak, held, batches, settings.context, VALUE_BYTES[dtype])
+        progress.forget("memory")
+        progress.note(f"timing steps: {human_seconds(settings.time)} or more")
+        measured = measure_profile(
+            lambda shape, batch, context: make_step(shape, batch, context, device, threads),
+            [ladder.shape(width, experts) for width in widths for experts in EXPERTS],
+            batch=settings.batch,
+            context=settings.context,
+            budget_seconds=settings.time,
+            machine=describe(),
+            device=device,
+            threads=threads,
+            dtype=dtype,
+            meter=meter(device, threads),
+            memory=memory,
+            told=lambda done, of: progress.cell("timing", "timing steps", done, of),
+        )
     write_json(settings.out, measured.record())
     return {**measured.record(), "out": str(settings.out)}
 

@@ -6,7 +6,6 @@ import contextlib
 import math
 import shlex
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,18 @@ from sparsedial.machine.profile import Profile, measure_profile
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
+from sparsedial.sweep.expect import expected_seconds, scoring_seconds
 from sparsedial.sweep.findings import Findings
-from sparsedial.sweep.grid import Cell, Layout, fit_to_time, lay, predict_phases
+from sparsedial.sweep.grid import (
+    RUNGS,
+    START_RUNGS,
+    Cell,
+    Layout,
+    fit_to_time,
+    lay,
+    predict_phases,
+    smallest,
+)
 from sparsedial.sweep.phases import Clock, Setup, law_rows, pick_device, scan_rates, train_grid
 from sparsedial.sweep.rates import RateModel, Scan
 from sparsedial.sweep.rivals import (
@@ -36,11 +45,19 @@ from sparsedial.sweep.rivals import (
     open_sides,
     plan_seconds,
 )
-from sparsedial.sweep.study import StudyFile, layout_from, layout_record, status
+from sparsedial.sweep.study import Diary, StudyFile, layout_from, layout_record, status
 from sparsedial.sweep.tables import rates_record, verdict_runs
 from sparsedial.sweep.verdict import undecided
 from sparsedial.text.prepare import Text, prepare
-from sparsedial.units import human_seconds, parse_bytes, parse_count, parse_seconds
+from sparsedial.units import (
+    human_bytes,
+    human_count,
+    human_seconds,
+    parse_bytes,
+    parse_count,
+    parse_seconds,
+    spelled_at_least,
+)
 from sparsedial.verbs.listening import listening
 
 # Budgets by the time there is, from this many seconds on; the largest is held out, so it is far from the next.
@@ -52,11 +69,15 @@ BUDGET_RATIOS: dict[float, tuple[tuple[float, ...], ...]] = {
 }
 LONG_SECONDS = max(BUDGET_RATIOS)
 PLANNED_SHARE = 0.82  # of the time that the layout may be predicted to take; the rest: wider brackets, a busy machine
+GRACE_SHARE = 0.08  # of the time, by which the last runs of a verdict are planned to overrun it
+OVERRUN_SHARE = 0.1  # by which the whole command may
 REPORT_SECONDS = 15.0
 LEAST_SEEDS, MOST_SEEDS = 3, 5
 PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
 PROFILE_FLOPS_PER_SECOND = 2e10  # about what one core trains with: the profile takes as long as a largest cell
+FASTEST_FLOPS_PER_SECOND = 1e11  # that no core trains such models with: a grid that asks for more is refused unmeasured
 PROFILE_WIDTHS = (16, 32, 64)  # and 128 in a long study
+PROCESS_BYTES, PARAMETER_BYTES = 0.4e9, 20  # of a worker, and of each parameter that it trains
 SCAN_POINTS = 4  # expected of a scan, on average
 DESIGN = ("sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "device")
 EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18  # validation tokens that score a cell
@@ -157,6 +178,10 @@ class StudySettings:
             )
         if self.cell_seeds < 1:
             raise UserError(f"study: --cell-seeds {self.cell_seeds} trains no cell")
+        if self.top_k < 1:
+            raise UserError(f"study: --top-k {self.top_k} visits no expert", hint="from 1 on")
+        if self.shared_experts < 0:
+            raise UserError(f"study: --shared-experts {self.shared_experts} is less than none", hint="from 0 on")
 
     @property
     def limit_seconds(self) -> float:
@@ -213,13 +238,16 @@ def study(settings: StudySettings) -> dict[str, Any]:
         listener.note("reading the text")
         text = prepare(settings.text, tokenizer=settings.tokenizer, folder=settings.out / "text")
         setup = _set_up(settings, file, text, clock, listener)
+        low, high = _expected_seconds(settings, setup, file)
         if settings.dry_run:
-            return _dry_run(setup)
+            return _dry_run(setup, low, high)
+        diary = Diary(file, clock)
+        listener.plan((low + high) / 2, diary, setup.profile.watts)
         try:
-            _run(settings, setup, file)
+            _run(settings, setup, file, diary)
         finally:
             with contextlib.suppress(UserError):
-                file.keep(elapsed_seconds=clock.elapsed)
+                diary.write()
         return result_of(file.record)
 
 
@@ -262,25 +290,25 @@ def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, 
     workers = settings.workers or (1 if device == "cuda" else usable_cores())
     if frozen is None:
         draft = _draft(settings, text)
-        if settings.time is not None or not settings.budgets:
-            _refuse_short_time(settings.limit_seconds)
+        _refuse_early(settings, draft, device, workers)
         listener.note("measuring this machine")
-        profile = _measure(settings, draft, device)
+        profile = _measure(settings, draft, device, listener)
         layout = _lay(settings, draft, profile, workers, clock)
-        write_json(settings.out / "profile.json", profile.record())
         frozen = {
             "inputs": inputs,
             "layout": layout_record(layout),
             "profile_digest": digest(profile.record()),
             "evaluation_tokens": _evaluation_tokens(layout),
+            "set_up_seconds": clock.elapsed,
         }
-        file.keep(frozen=frozen, elapsed_seconds=clock.elapsed)
+        if not settings.dry_run:  # which binds no folder, and whose seconds are no study's
+            write_json(settings.out / "profile.json", profile.record())
+            file.keep(frozen=frozen)
     else:
         layout = layout_from(frozen["layout"])
         profile = Profile.from_record(read_json(settings.out / "profile.json"))
     if device == "cpu" and native.module is None:
         listener.note("no compiled kernels (no C compiler at the install): steps take longer than they need")
-    listener.plan(sum(layout.predicted_seconds.values()), clock, profile.watts)
     _warn_of_repeats(layout, text, listener)
     return Setup(
         layout=layout,
@@ -300,11 +328,53 @@ def _set_up(settings: StudySettings, file: StudyFile, text: Text, clock: Clock, 
     )
 
 
-def _refuse_short_time(seconds: float) -> None:
-    if seconds < 60:
+def _refuse_early(settings: StudySettings, draft: Layout, device: str, workers: int) -> None:
+    """Refuse what no measuring of the machine would allow.
+
+    Raises: UserError for a time, a bound on parameters or a memory that is too small, or a context too long.
+    """
+    if settings.limit_seconds < 60:
         raise UserError(
-            f"study: {human_seconds(seconds)} are too short for any grid", hint="the least is about --time 3m"
+            f"study: {human_seconds(settings.limit_seconds)} are too short for any grid",
+            hint="the least is about --time 3m",
         )
+    _refuse_few_parameters(settings, draft, workers)
+    if settings.budgets:
+        _lay_budgets(settings, draft)
+        return
+    least = smallest(_drafts(settings, draft))
+    flops = least.flops + 3 * least.seeds * least.budgets[-1]
+    if device == "cpu" and flops > FASTEST_FLOPS_PER_SECOND * workers * settings.limit_seconds:
+        usual = spelled_at_least(flops / (PROFILE_FLOPS_PER_SECOND * workers))
+        raise UserError(
+            f"study: {human_seconds(settings.limit_seconds)} are too short for a grid of {flops:.1e} FLOPs, the least"
+            " with these settings",
+            hint=f"it takes about {usual} at a core's usual speed; a shorter --context or fewer seeds need less",
+        )
+
+
+def _refuse_few_parameters(settings: StudySettings, draft: Layout, workers: int) -> None:
+    """Raises: UserError where the three smallest sizes of the sparsest level are above the bound."""
+    experts = max(draft.experts)
+    least = total_parameters(draft.ladder.shape(sorted(RUNGS)[START_RUNGS - 1], experts))
+    bound = draft.max_total_parameters
+    if bound is None or bound >= least:
+        return
+    if settings.max_total_parameters is None or bound < settings.max_total_parameters:
+        asked = f"--memory {human_bytes(settings.memory or 0.0)}"
+        wanted = human_bytes(_rounded_up((workers + 1) * (PROCESS_BYTES + PARAMETER_BYTES * least)))
+    else:
+        asked = f"--max-total-parameters {human_count(settings.max_total_parameters)}"
+        wanted = human_count(_rounded_up(least))
+    raise UserError(
+        f"study: {asked} holds no three sizes with {experts} experts", hint=f"the least is {wanted}, or fewer experts"
+    )
+
+
+def _rounded_up(value: float) -> float:
+    """To three digits, as units are written: what an error names as the least must be enough."""
+    digit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / digit) * digit
 
 
 def _warn_of_repeats(layout: Layout, text: Text, listener: Any) -> None:
@@ -333,21 +403,16 @@ def _draft(settings: StudySettings, text: Text) -> Layout:
 
 
 def _parameter_bound(settings: StudySettings) -> float | None:
-    """The stated bound, and what the stated memory allows: 16 bytes a parameter in each worker besides 0.4 GB."""
+    """The stated bound, and what the stated memory allows each worker, and the command itself, besides its process."""
     bounds = [settings.max_total_parameters] if settings.max_total_parameters else []
     if settings.memory:
         workers = settings.workers or usable_cores()
-        left = settings.memory / (workers + 1) - 0.4e9
-        if left <= 0:
-            raise UserError(
-                f"study: --memory {settings.memory:.3g} bytes do not hold {workers} workers of 0.4 GB",
-                hint="give more, or fewer --workers",
-            )
-        bounds.append(left / 20)
+        left = settings.memory / (workers + 1) - PROCESS_BYTES
+        bounds.append(max(left, 0.0) / PARAMETER_BYTES)
     return min(bounds) if bounds else None
 
 
-def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
+def _measure(settings: StudySettings, draft: Layout, device: str, listener: Any) -> Profile:
     """Time training steps of shapes that span the grid, on one thread, with nothing else of ours running."""
     from sparsedial.sweep.timed import make_step
 
@@ -373,25 +438,34 @@ def _measure(settings: StudySettings, draft: Layout, device: str) -> Profile:
         threads=1,
         dtype="bfloat16" if device == "cuda" else "float32",
         meter=meter(device, 1),
+        told=listener.measuring,
     )
 
 
 def _lay(settings: StudySettings, draft: Layout, profile: Profile, workers: int, clock: Clock) -> Layout:
     if settings.budgets:
-        layout = next(
-            (
-                laid
-                for batch in (settings.batch, 8, 4)
-                if batch <= settings.batch and (laid := _try_lay(replace(draft, batch=batch)))
-            ),
-            None,
-        ) or replace(draft, batch=4, cells=lay(replace(draft, batch=4)))
+        layout = _lay_budgets(settings, draft)
         return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, SCAN_POINTS))
-    options = next(ratios for seconds, ratios in reversed(BUDGET_RATIOS.items()) if settings.limit_seconds >= seconds)
-    drafts = [replace(draft, budgets=tuple(1e9 * ratio for ratio in ratios)) for ratios in options]
     left = clock.remaining - REPORT_SECONDS
     seconds = PLANNED_SHARE * left
+    drafts = _drafts(settings, draft)
     return fit_to_time(drafts, profile, seconds, workers, SCAN_POINTS, settings.limit_seconds - seconds)
+
+
+def _drafts(settings: StudySettings, draft: Layout) -> list[Layout]:
+    """The draft with each of the budgets' ratios that its time is worth."""
+    options = next(ratios for seconds, ratios in reversed(BUDGET_RATIOS.items()) if settings.limit_seconds >= seconds)
+    return [replace(draft, budgets=tuple(1e9 * ratio for ratio in ratios)) for ratios in options]
+
+
+def _lay_budgets(settings: StudySettings, draft: Layout) -> Layout:
+    """Stated budgets laid with the largest batch that lets them have their sizes.
+
+    Raises: UserError where none does.
+    """
+    batches = [replace(draft, batch=batch) for batch in (settings.batch, 8, 4) if batch <= settings.batch]
+    laid = next((got for option in batches if (got := _try_lay(option))), None)
+    return laid or replace(draft, batch=4, cells=lay(replace(draft, batch=4)))
 
 
 def _try_lay(draft: Layout) -> Layout | None:
@@ -407,9 +481,33 @@ def _evaluation_tokens(layout: Layout) -> int:
     return int(min(max(EVALUATION_LEAST, least // 4), EVALUATION_MOST))
 
 
-def _dry_run(setup: Setup) -> dict[str, Any]:
+def _expected_seconds(settings: StudySettings, setup: Setup, file: StudyFile) -> tuple[float, float]:
+    """Seconds of the whole command: with the seeds that are certain, and with all that it may find time for."""
+    layout, limit = setup.layout, settings.limit_seconds
+    frozen = file.record["frozen"]
+    beside = REPORT_SECONDS + (frozen.get("set_up_seconds", 0.0) if frozen else setup.clock.elapsed)
+    low, high = (
+        expected_seconds(
+            layout,
+            setup.profile,
+            setup.workers,
+            seeds,
+            scan_points=SCAN_POINTS,
+            evaluation_tokens=setup.evaluation_tokens,
+            test_tokens=_test_tokens(setup),
+        )
+        for seeds in (layout.seeds, _most_seeds(settings, layout.seeds))
+    )
+    return min(beside + low[0], limit), min(beside + high[1], (1 + OVERRUN_SHARE) * limit)
+
+
+def _most_seeds(settings: StudySettings, laid: int) -> int:
+    return laid if settings.budgets or settings.seeds is not None else max(laid, MOST_SEEDS)
+
+
+def _dry_run(setup: Setup, low: float, high: float) -> dict[str, Any]:
     layout, profile = setup.layout, setup.profile
-    seconds = sum(layout.predicted_seconds.values())
+    seconds = (low + high) / 2
     memory_bytes = max(
         profile.memory_bytes(layout.shape(cell), layout.batch, layout.ladder.context) for cell in layout.cells
     )
@@ -418,37 +516,40 @@ def _dry_run(setup: Setup) -> dict[str, Any]:
         "cells": len(layout.cells),
         "largest_total_parameters": max(total_parameters(layout.shape(cell)) for cell in layout.cells),
         "budgets_flops": list(layout.budgets),
-        "flops": sum(cell.budget_flops * layout.repeats(cell.budget_flops) for cell in layout.cells),
+        "flops": layout.flops,
         "seconds": seconds,
+        "seconds_low": low,
+        "seconds_high": high,
         "joules": seconds * profile.watts * setup.workers,
         "joules_source": profile.watts_source,
-        "memory_bytes": setup.workers * (0.4e9 + memory_bytes),
+        "memory_bytes": setup.workers * (PROCESS_BYTES + memory_bytes),
         "dollars": None,
         "dollars_reason": "no price was given",
     }
 
 
-def _run(settings: StudySettings, setup: Setup, file: StudyFile) -> None:
+def _run(settings: StudySettings, setup: Setup, file: StudyFile, diary: Diary) -> None:
     """Learning rates, the lower budgets, the prediction, the largest budget, the verdict, the report."""
-    layout, phases = setup.layout, []
-    scans, rates = file.rates() or _scan(setup, file, phases)
+    layout = setup.layout
     done: dict[Cell, dict[str, Any]] = {}
-    with _phase(setup, phases, "grid below the largest budget"):
-        train_grid(setup, rates, layout.budgets[:-1], done)
+    diary.cells = done
+    scans, rates = file.rates() or _scan(setup, file, diary)
+    _enter(setup, diary, "grid below the largest budget")
+    train_grid(setup, rates, layout.budgets[:-1], done)
     low = law_rows(layout, done)
     form, comparison = choose(low, settings.form)
     below = fit(low, form) if form and refusal(low, form) is None else None
     if below is not None and file.record.get("prediction") is None:
         file.keep(prediction=_prediction(layout, below, comparison))
-    with _phase(setup, phases, "largest budget"):
-        train_grid(setup, rates, layout.budgets[-1:], done)
+    _enter(setup, diary, "largest budget")
+    train_grid(setup, rates, layout.budgets[-1:], done)
     rows = law_rows(layout, done)
     law, refused = _refit(rows, form, comparison)
     held_out = _held_out(layout, done, rows, below)
     if law is not None:
         law = replace(law, held_out=held_out)
-    with _phase(setup, phases, "verdict"):
-        verdicts = _verdicts(settings, setup, file, rates, law, done)
+    _enter(setup, diary, "verdict")
+    verdicts = _verdicts(settings, setup, file, rates, law, done)
     findings = Findings(
         scans=scans,
         rates=rates,
@@ -460,21 +561,19 @@ def _run(settings: StudySettings, setup: Setup, file: StudyFile) -> None:
         held_out=held_out,
         verdicts=verdicts,
     )
-    _finish(settings, setup, file, findings, phases)
+    _enter(setup, diary, "report")
+    _finish(settings, setup, file, findings)
 
 
-@contextlib.contextmanager
-def _phase(setup: Setup, phases: list[dict[str, Any]], name: str) -> Iterator[None]:
-    setup.listener.note(name)  # type: ignore[attr-defined]
-    began = time.monotonic()
-    yield
-    phases.append({"name": name, "seconds": time.monotonic() - began})
+def _enter(setup: Setup, diary: Diary, phase: str) -> None:
+    setup.listener.note(phase)  # type: ignore[attr-defined]
+    diary.enter(phase)
 
 
-def _scan(setup: Setup, file: StudyFile, phases: list[dict[str, Any]]) -> tuple[tuple[Scan, ...], RateModel]:
-    with _phase(setup, phases, "learning rates"):
-        scans, rates = scan_rates(setup)
-    file.keep(learning_rates=rates_record(scans, rates), elapsed_seconds=setup.clock.elapsed)
+def _scan(setup: Setup, file: StudyFile, diary: Diary) -> tuple[tuple[Scan, ...], RateModel]:
+    _enter(setup, diary, "learning rates")
+    scans, rates = scan_rates(setup)
+    file.keep(learning_rates=rates_record(scans, rates))
     return scans, rates
 
 
@@ -524,11 +623,11 @@ def _affordable_seeds(settings: StudySettings, setup: Setup, budget_seconds: flo
     """
     if settings.seeds is not None or math.isinf(setup.clock.remaining):
         return dict.fromkeys(("flops", "seconds"), setup.layout.seeds)
-    scored = _scoring_seconds(setup)
+    scored = scoring_seconds(setup.layout, setup.profile, _test_tokens(setup) + setup.evaluation_tokens)
     beside = (2.4 * budget_seconds + 2 * scored) / setup.workers  # a pair of runs at equal FLOPs
     one = 2 * (budget_seconds + scored) + beside  # and one alone and in turn
     left = setup.clock.remaining - REPORT_SECONDS
-    grace = 0.08 * setup.clock.limit_seconds
+    grace = GRACE_SHARE * setup.clock.limit_seconds
     timed = left - 4 * (budget_seconds + scored)  # the first round has a third run, and may be done again
     if LEAST_SEEDS * one <= timed + grace:
         return dict.fromkeys(("flops", "seconds"), int(min(MOST_SEEDS, max(LEAST_SEEDS, timed // one))))
@@ -537,13 +636,8 @@ def _affordable_seeds(settings: StudySettings, setup: Setup, budget_seconds: flo
     return {"flops": 0, "seconds": 0}
 
 
-def _scoring_seconds(setup: Setup) -> float:
-    """Seconds to score a verdict's run on validation and test text: a forward pass is a third of a training step."""
-    layout, profile = setup.layout, setup.profile
-    top = [cell for cell in layout.cells if cell.budget_flops == layout.budgets[-1]]
-    step = max(profile.step_seconds(layout.shape(cell), layout.batch, layout.ladder.context).value for cell in top)
-    tokens = min(TEST_TOKENS, setup.text.test_tokens) + setup.evaluation_tokens
-    return tokens / layout.tokens_per_step * step / 3
+def _test_tokens(setup: Setup) -> int:
+    return min(TEST_TOKENS, setup.text.test_tokens)
 
 
 def _verdicts(
@@ -562,7 +656,7 @@ def _verdicts(
     seeds = file.record.get("verdict_seeds")
     if seeds is None:
         seeds = _affordable_seeds(settings, setup, plan.budget_seconds)
-        file.keep(verdict_seeds=seeds, elapsed_seconds=setup.clock.elapsed)
+        file.keep(verdict_seeds=seeds)
     late = f"the time ran out before {LEAST_SEEDS} seeds of each family could be trained"
     records: dict[str, dict[str, list[dict[str, Any]]]] = {}
     verdicts = {"flops": undecided("flops", late, budget), "seconds": undecided("seconds", late, None)}
@@ -582,9 +676,7 @@ def _verdicts(
     return {**verdicts, "joules": joules, "runs": verdict_runs(setup.store, records)}
 
 
-def _finish(
-    settings: StudySettings, setup: Setup, file: StudyFile, findings: Findings, phases: list[dict[str, Any]]
-) -> None:
+def _finish(settings: StudySettings, setup: Setup, file: StudyFile, findings: Findings) -> None:
     out = settings.out
     if findings.law is not None:
         write_json(out / "law.json", findings.law.record())
@@ -596,13 +688,11 @@ def _finish(
         **findings.record(setup, plan),
         versions=_versions(),
         next=_next(settings, plan),
-        phases=phases,
         wall_seconds=setup.clock.elapsed,
         report=str(out / "report.html"),
     )
     from sparsedial.showing.report import write_report
 
-    setup.listener.note("writing the report")  # type: ignore[attr-defined]
     write_report(file.record, out)
     file.keep(wall_seconds=setup.clock.elapsed)
 

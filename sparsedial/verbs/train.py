@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -323,7 +324,8 @@ def _train(jobs: Sequence[Job], text: Text, out: Path) -> dict[str, Any]:
                     keep_checkpoint=True,
                     keep_trunk=len(jobs) > 1,
                 )
-                record = _drive(steps, job, progress)
+                with contextlib.closing(steps):  # Ctrl-C between two steps: their state is saved before the lock goes
+                    record = _drive(steps, job, progress)
             for event in record["events"]:
                 progress.note(_event_words(event))
             records.append(record)

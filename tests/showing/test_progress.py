@@ -43,6 +43,26 @@ def test_work_that_takes_longer_than_expected_says_so() -> None:
     assert "[100%, 20 s longer than expected]" in stream.getvalue()
 
 
+def test_the_last_half_second_is_neither_left_over_nor_too_long() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream, clock=clock) as progress:
+        progress.total(200.2, 200)
+        clock.now = PLAIN_SECONDS
+        progress.cell("a", "dense, width 48", 1, 9)
+    assert "[100%, 0 s left]" in stream.getvalue()
+
+
+def test_a_line_without_any_whole_has_no_empty_brackets() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream, clock=clock) as progress:
+        clock.now = PLAIN_SECONDS
+        progress.cell("a", "timing steps", 1, 9)
+        progress.forget("a")
+        clock.now *= 2
+        progress.cell("b", "dense", 1, 9)
+    assert stream.getvalue().splitlines() == ["timing steps step 1/9", "dense step 1/9"]
+
+
 def test_a_cell_that_ended_leaves_its_text_and_its_line() -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(stream, clock=clock) as progress:

@@ -10,7 +10,18 @@ import pytest
 from sparsedial.errors import UserError
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
-from sparsedial.sweep.grid import LEAST_STEPS, RUNGS, Cell, Layout, fit_to_time, lay, next_cell, open_side
+from sparsedial.sweep.grid import (
+    LEAST_STEPS,
+    RUNGS,
+    Cell,
+    Layout,
+    fit_to_time,
+    lay,
+    next_cell,
+    open_side,
+    predict_phases,
+    smallest,
+)
 from sparsedial.sweep.study import layout_from, layout_record
 from tests.machine.test_profile import profile_of
 
@@ -92,6 +103,29 @@ def test_the_least_time_that_an_error_names_is_enough():
     assert error.value.hint is not None
     minutes = float(error.value.hint.split("--time ")[1].split("m")[0])
     fitted(60 * minutes - 30)
+
+
+def test_no_layout_at_all_is_said_as_such():
+    with pytest.raises(UserError, match="lays three sizes with 32 experts"):
+        fit_to_time([replace(DRAFT, max_total_parameters=20e3)], PROFILE, 1500, 2, 4, 30)
+    with pytest.raises(UserError, match="context of 100000000"):
+        smallest([replace(DRAFT, ladder=Ladder(vocab_size=256, context=10**8))])
+
+
+def test_the_smallest_layout_is_the_one_below_which_nothing_can_be_laid():
+    drafts = [replace(DRAFT, batch=16, budgets=ratios) for ratios in ((1e9, 3e9), (1e9, 2e9))]
+    least = smallest(drafts)
+    assert least.cells == lay(least)
+    assert least.flops < fitted(1500, ((1.0, 3.0), (1.0, 2.0))).flops
+    with pytest.raises(UserError):
+        lay(replace(least, budgets=tuple(0.7 * budget for budget in least.budgets)))
+
+
+def test_many_seeds_of_a_cell_take_their_time_at_every_budget():
+    one, many = (
+        predict_phases(replace(fitted(1500), cell_seeds=seeds), PROFILE, 2, 4)["grid"] for seeds in (1, 1_000_000)
+    )
+    assert many > 5e5 * one
 
 
 def test_fewer_budgets_are_laid_before_a_short_time_is_refused():

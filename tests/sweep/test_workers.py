@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.store import RunStore
-from sparsedial.sweep.workers import Task, run_in_turn, run_tasks
+from sparsedial.store import RunStore, read_json
+from sparsedial.sweep.workers import Task, held_back, run_in_turn, run_tasks
 from tests.training.test_loop import job_of
 
 
@@ -70,6 +72,34 @@ def test_a_killed_worker_gives_its_run_back_and_the_result_is_the_same(small_tex
     again = run([task], small_text, RunStore(tmp_path / "b"), Notes(kill_once))
     assert killed
     assert again[task.job.hash]["validation_loss"] == expected[task.job.hash]["validation_loss"]
+
+
+def test_an_interrupted_run_is_left_in_a_state_to_go_on_from(small_text, tmp_path: Path):
+    (task,) = tasks_of(small_text, [1], steps=100_000)
+    store = RunStore(tmp_path)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run([task], small_text, store, Notes(interrupt))
+    assert read_json(store.unfinished(task.job.hash) / "state.json")["next_step"] > 1
+
+
+def test_a_child_that_is_started_while_a_signal_is_held_back_never_gets_it():
+    caught = []
+    before = signal.signal(signal.SIGINT, lambda *_: caught.append("parent"))
+    try:
+        with held_back(signal.SIGINT):
+            child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not caught
+        assert caught == ["parent"]
+        child.send_signal(signal.SIGINT)
+        child.communicate(b"\n")
+        assert child.returncode == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_bad_input_in_a_worker_is_raised_in_the_study(small_text, tmp_path: Path):

@@ -44,10 +44,18 @@ def test_a_tiny_model_learns(small_text, experts):
     assert losses[-1] < losses[0] - 1.5
 
 
+@pytest.fixture
+def killed(monkeypatch) -> None:
+    """A run that is left saves nothing more, as one that was killed."""
+    monkeypatch.setattr("sparsedial.sweep.execute._Live.leave", lambda *_, **__: None)
+
+
 @pytest.mark.parametrize(
     ("stops", "optimizer"), [((17,), "adamw"), ((1, 2, 39), "adamw"), ((5, 20), "adamw"), ((3, 20), "muon")]
 )
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_text, tmp_path: Path, stops, optimizer):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    small_text, tmp_path: Path, killed, stops, optimizer
+):
     whole, parts = RunStore(tmp_path / "whole"), RunStore(tmp_path / "parts")
     job = job_of(small_text, optimizer=optimizer)
     expected = finish(execute(job, small_text, whole, keep_checkpoint=True)).record()
@@ -63,6 +71,42 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_text, tmp_p
     assert series[0] == series[1]
     weights = [(store.path(job.hash) / "checkpoint" / "model.safetensors").read_bytes() for store in (whole, parts)]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(("stop", "saved"), [(17, 17), (41, 40)])  # in the middle, and while it is scored
+def test_a_run_that_is_closed_goes_on_from_its_last_step(small_text, tmp_path: Path, stop, saved):
+    job = job_of(small_text)
+    expected = finish(execute(job, small_text, RunStore(tmp_path / "whole"))).record()
+    parts = RunStore(tmp_path / "parts")
+    steps = execute(job, small_text, parts)
+    list(islice(steps, stop))
+    steps.close()
+    assert read_json(parts.unfinished(job.hash) / "state.json")["next_step"] == saved
+    again = execute(job, small_text, parts)
+    assert next(again).index == min(saved, 39)
+    assert finish(again).record()["validation_loss"] == expected["validation_loss"]
+
+
+@pytest.mark.parametrize(("sigmas", "saved"), [(8.0, 64), (0.0, None)])  # in a step, only a kept state is whole
+def test_ctrl_c_in_a_step_leaves_a_whole_state_or_none(small_text, tmp_path: Path, monkeypatch, sigmas, saved):
+    from sparsedial.training import loop
+
+    job, store, clip = job_of(small_text, steps=90, spike_sigmas=sigmas), RunStore(tmp_path), loop.clip_gradient
+    calls = []
+
+    def stopped(*given):
+        calls.append(given)
+        if len(calls) == 81:
+            raise KeyboardInterrupt
+        return clip(*given)
+
+    expected = finish(execute(job, small_text, RunStore(tmp_path / "whole"))).record()
+    monkeypatch.setattr(loop, "clip_gradient", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        finish(execute(job, small_text, store))
+    state = store.unfinished(job.hash) / "state.json"
+    assert (read_json(state)["next_step"] if state.exists() else None) == saved
+    assert finish(execute(job, small_text, store)).record()["validation_loss"] == expected["validation_loss"]
 
 
 def test_a_damaged_state_starts_the_run_anew(small_text, tmp_path: Path):
@@ -226,7 +270,7 @@ def test_a_harmful_batch_is_undone_and_left_out(small_text, tmp_path: Path, monk
     assert [line["index"] for line in lines] == list(range(120))
 
 
-def test_a_guarded_run_that_was_left_ends_as_the_whole_one(small_text, tmp_path: Path):
+def test_a_guarded_run_that_was_left_ends_as_the_whole_one(small_text, tmp_path: Path, killed):
     job = job_of(small_text, steps=150, spike_sigmas=8.0)
     whole, parts = RunStore(tmp_path / "whole"), RunStore(tmp_path / "parts")
     expected = finish(execute(job, small_text, whole)).record()

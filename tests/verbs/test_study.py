@@ -121,7 +121,7 @@ def test_another_study_in_the_same_folder_is_refused(finished, corpus: Path, cap
     other = [*SIZES]
     other[other.index("--seeds") + 1] = "3"
     assert main(["study", str(corpus), *other, "--out", str(out)]) == 2
-    assert "seeds=2, not 3" in capsys.readouterr().err
+    assert "--seeds 2, and this command has --seeds 3" in capsys.readouterr().err
 
 
 def test_more_workers_than_cores_are_refused(corpus: Path, tmp_path: Path, capsys):

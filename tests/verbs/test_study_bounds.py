@@ -1,0 +1,70 @@
+"""What a study refuses in one clear line before it measures, and a dry run that leaves its folder free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparsedial.cli.main import main
+from sparsedial.verbs import study as verb
+from tests.sweep.test_grid import PROFILE
+
+
+@pytest.fixture(scope="module")
+def out(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose text is ready."""
+    from sparsedial.text.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("study")
+    prepare([str(corpus)], tokenizer="bytes", folder=folder / "text")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def profiled(monkeypatch) -> None:
+    """No test measures the machine."""
+    monkeypatch.setattr(verb, "_measure", lambda *_: PROFILE)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--max-total-parameters", "20k", "--time", "3m"], ["20k holds no three sizes", "least is 127k"]),
+        (["--max-total-parameters", "10"], ["least is 127k"]),
+        (["--memory", "800.1MB", "--workers", "1"], ["--memory 800 MB holds no", "least is 806 MB"]),
+        (["--memory", "1MB", "--workers", "1"], ["least is 806 MB"]),
+        (["--top-k", "-1"], ["--top-k -1 visits no expert"]),
+        (["--top-k", "0"], ["--top-k 0 visits no expert"]),
+        (["--shared-experts", "-2"], ["--shared-experts -2"]),
+        (["--top-k", "4"], ["does not split into top_k=4 and shared_experts=1", "1, 2, 3, 4, 6 or 12"]),
+        (["--context", "4096", "--time", "3m"], ["3 min 00 s are too short", "shorter --context"]),
+        (["--context", "100000000"], ["context of 100000000"]),
+        (["--context", "100000000", "--budgets", "1e11,3e11"], ["allow only 0 sizes", "shorter --context"]),
+        (["--cell-seeds", "1000000"], ["too short", "fewer seeds"]),
+        (["--seeds", "1000000"], ["too short", "fewer seeds"]),
+        (["--time", "59s"], ["59 s are too short for any grid"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_before_measuring(corpus, out, monkeypatch, capsys, words, says):
+    monkeypatch.setattr(verb, "_measure", lambda *_: pytest.fail("it measured"))
+    workers = [] if "--workers" in words else ["--workers", "1"]
+    assert main(["study", str(corpus), *words, *workers, "--device", "cpu", "--out", str(out), "--dry-run"]) == 2
+    told = capsys.readouterr().err
+    assert all(part in told for part in says), told
+    assert len([line for line in told.splitlines() if line.startswith(("error: ", "hint: "))]) <= 2
+
+
+@pytest.mark.parametrize("words", [["--max-total-parameters", "127k"], ["--memory", "806MB", "--workers", "1"]])
+def test_the_least_that_an_error_names_is_enough(corpus, out, words):
+    assert main(["study", str(corpus), *words, "--time", "1d", "--device", "cpu", "--out", str(out), "--dry-run"]) == 0
+
+
+def test_a_dry_run_binds_no_folder_and_says_from_when_to_when(corpus, out, capsys):
+    for minutes in ("60m", "90m"):
+        words = ["study", str(corpus), "--time", minutes, "--device", "cpu", "--out", str(out), "--dry-run"]
+        assert main(words) == 0
+        assert " to " in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("time"))
+    assert main(["study", "--status", "--out", str(out)]) == 2
+    assert "holds no study" in capsys.readouterr().err
+    assert not (out / "profile.json").exists()
