@@ -86,7 +86,8 @@ def decide(
     than the budget or the loser as much less, fewer than two seeds finished, or the gap's interval holds 0; also where
     the loser's size was the last candidate (`edges` by family): the winner's may be, since a better one would only win
     by more. A cost up to 10 % off is weighed where a law says what cost is worth (`worth` by family: nats for each
-    e-fold): the verdict stands if the interval excludes 0 with all that the misses can explain taken off.
+    e-fold): the verdict stands if the interval excludes 0 with all that the misses can explain taken off. The reason
+    names all that stands in the way, whatever else does.
     """
     finished = [[run for run in runs if run["status"] == "finished"] for runs in (dense, sparse)]
     if min(map(len, finished)) < 2:
@@ -106,6 +107,7 @@ def decide(
     spread = f"{abs(gap['mean']):.4f} nats per token ({interval})"
     if winner == "undecided":
         reason = f"the interval of the gap holds 0: {better} is ahead by {spread}"
+        reason += f"; besides, {'; '.join(reasons)}" if reasons else ""
     elif reasons:
         winner, reason = "undecided", f"{better} is ahead by {spread}, but " + "; ".join(reasons)
     else:
@@ -138,7 +140,13 @@ def _cost_misses(
 
 
 def _miss_words(misses: Mapping[str, float]) -> list[str]:
-    return [f"the {name} runs cost {excess:+.1%} of the budget" for name, excess in misses.items()]
+    return [f"the {name} runs cost {_off_words(excess)}" for name, excess in misses.items()]
+
+
+def _off_words(excess: float) -> str:
+    if math.isnan(excess):
+        return "an amount that is not known"
+    return f"{100 * abs(excess):.3g} % {'more' if excess > 0 else 'less'} than the budget"
 
 
 def _worth_of(misses: Mapping[str, float], worth: Mapping[str, float] | None) -> float | None:
