@@ -82,6 +82,15 @@ def human_bytes(value: float) -> str:
     return f"{value:.0f} B"
 
 
+def human_cost(currency: str, value: float) -> str:
+    """A budget in its currency: `1e18 FLOPs`, `7.0 days`, `4.1 kJ`, `$2,500`."""
+    if currency == "flops":
+        return f"{value:.3g} FLOPs".replace("e+", "e")
+    if currency == "dollars":
+        return f"${value:,.0f}" if value >= 100 else f"${value:.3g}"
+    return {"seconds": human_seconds, "joules": human_joules}[currency](value)
+
+
 def human_joules(value: float) -> str:
     """`12.3 J`, `4.5 kJ`, `3.2 MJ` or `1.5 kWh` from a kilowatt-hour on."""
     if value >= 3.6e6:

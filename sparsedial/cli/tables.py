@@ -216,6 +216,7 @@ def plan_table(result: dict[str, Any]) -> str:
     """The answer, its rival, its bounds, and what other laws say."""
     shape, costs, loss = result["shape"], result["costs"], result["predicted_loss"]
     from sparsedial.showing.dial_words import loss_words, shape_line
+    from sparsedial.showing.words import crossing_words
 
     rows = [
         ("shape", shape_line(shape)),
@@ -250,7 +251,7 @@ def plan_table(result: dict[str, Any]) -> str:
     rows.append(
         (
             "crossover",
-            f"sparse wins from {cross['value']:.3g} {cross['currency']} on" if cross else result["crossover_reason"],
+            f"sparse beats dense {crossing_words(cross)}" if cross else result["crossover_reason"],
         )
     )
     band = result["near_optimal"]

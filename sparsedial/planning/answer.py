@@ -13,6 +13,7 @@ from sparsedial.law.literature import LING, PUBLISHED, Published
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs, serving_bytes
 from sparsedial.planning.crossing import around, race
+from sparsedial.planning.fitted import beyond
 from sparsedial.planning.planner import MOST_TOKENS, Search, least_tokens, search
 from sparsedial.shape.counts import active_parameters, sparsity_of, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
@@ -67,7 +68,7 @@ def answer(
         "near_optimal": _band(found, near),
         "tokens_per_total_parameter": tokens / total_parameters(shape),
         "other_laws": _others(name, shapes, shape, flops, budget, constraints, costs) if others else [],
-        "warnings": _warnings(law, speaks, shape, tokens, costs, constraints),
+        "warnings": warnings(law, speaks, shape, tokens, costs, constraints),
         "candidates": len(shapes),
         "recipe": recipe(shape, tokens, costs.context),
         "recipe_source": "Ling 2025 (arXiv 2507.17702), fitted on 3e17 to 3e20 FLOPs: a start for a scan",
@@ -282,23 +283,11 @@ def _others(
     return rows
 
 
-def _warnings(
+def warnings(
     law: Law, speaks: Published | None, shape: Shape, tokens: float, costs: Costs, constraints: Constraints
 ) -> list[str]:
-    values = {
-        **law.as_form.count(shape),
-        "tokens": tokens,
-        "flops": training_flops_per_token(shape, costs.context) * tokens,
-    }
-    lines = [
-        f"{name} is {factor:.3g} times outside the range that the law was fitted on"
-        for name, factor in law.outside({key: float(value) for key, value in values.items()}).items()
-    ]
-    fitted = law.fitted_range.get("sparsity")
-    if fitted and shape.sparsity > fitted[1] + 1e-9:
-        lines.append(
-            f"sparsity {shape.sparsity:.4g} lies beyond {fitted[1]:.4g}, the sparsest that the law was fitted on"
-        )
+    """What to mind about an answer: how far the law reaches, where it misleads, too few tokens, repeated data."""
+    lines = beyond(law, shape, tokens, costs.context)
     if speaks is not None:
         lines.append(f"{speaks.name}: {speaks.misleads}")
     per_parameter = tokens / total_parameters(shape)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.units import human_joules, human_seconds
+from sparsedial.units import human_cost
 
 CONFIDENCE = 0.95
 COST_TOLERANCE = 0.03
@@ -43,15 +43,6 @@ def welch_gap(dense: Sequence[float], sparse: Sequence[float], confidence: float
     )
     half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
     return {"mean": gap, "low": gap - half, "high": gap + half}
-
-
-def budget_words(currency: str, value: float) -> str:
-    """A budget in words: `2e+12 FLOPs`, `3 min 20 s`, `4.1 kJ`."""
-    return {
-        "flops": lambda: f"{value:.3g} FLOPs",
-        "seconds": lambda: human_seconds(value),
-        "joules": lambda: human_joules(value),
-    }[currency]()
 
 
 def undecided(currency: str, reason: str, budget: float | None = None, basis: str = "measured") -> dict[str, Any]:
@@ -111,7 +102,7 @@ def decide(
     elif reasons:
         winner, reason = "undecided", f"{better} is ahead by {spread}, but " + "; ".join(reasons)
     else:
-        reason = f"{winner} is better by {spread} at {budget_words(currency, budget)}"
+        reason = f"{winner} is better by {spread} at {human_cost(currency, budget)}"
     return {
         "winner": winner,
         "reason": reason,

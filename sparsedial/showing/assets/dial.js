@@ -75,6 +75,7 @@ function turn() {
   by("dial").setAttribute("aria-valuetext", `${words.sparsity}, loss ${words.loss}`);
   for (const name of ["loss", "gap", "parameters", "active", "tokens", "time", "energy", "money", "memory", "serving", "shape"])
     by(name).textContent = words[name];
+  by("minds").replaceChildren(...row.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: `Mind: ${text}.`.replace("..", ".") })));
   by("sparsest").textContent = shown.positions.at(-1).words.sparsity;
   const values = { ...state(), position: row.sparsity };
   history.replaceState(null, "", `?${new URLSearchParams(values)}`);
