@@ -130,9 +130,14 @@ def fit_table(result: dict[str, Any]) -> str:
     share = f"{100 * result['confidence']:.0f} %"
     rows = [("form", result["form"]), ("runs", str(result["runs"]))]
     for name, value in result["coefficients"].items():
+        if result["intervals"][name] is None:
+            rows.append((name, f"{value:.4g}"))
+            continue
         low, high = result["intervals"][name]
         open_ = "  not determined by these runs" if name in result["undetermined"] else ""
         rows.append((name, f"{value:.4g}  ({share}: {low:.4g} to {high:.4g}){open_}"))
+    if result["intervals_reason"]:
+        rows.append(("no intervals", result["intervals_reason"]))
     rows.append(("spread", f"{_percent(result['rmse_log_loss'])} of the loss"))
     held = result["held_out"]
     if held:

@@ -134,7 +134,9 @@ def predicted(law: Law, shape: Shape, tokens: float, loss: float) -> dict[str, A
             "low": None,
             "high": None,
             "interval_basis": None,
-            "interval_reason": "the law was published without errors of its coefficients, so none are invented",
+            "interval_reason": "the law was fitted without samples (--bootstrap 0), so how sure it is is not known"
+            if law.source == "ours"
+            else "the law was published without errors of its coefficients, so none are invented",
         }
     low, high = law.interval(**law.variables(shape, tokens))
     return {"mean": loss, "low": float(low[0]), "high": float(high[0]), "interval_basis": "bootstrap"}

@@ -148,8 +148,16 @@ def test_a_law_that_a_plain_guess_beats_is_called_beaten(changed: dict[str, Any]
 def test_the_lead_that_shrinks_is_said_to_shrink(changed: dict[str, Any]) -> None:
     assert "shrinks" in words(drawn("advantage", changed))
     for row in changed["cells_table"]:
-        row["loss"] = 2.0 - (0.02 * math.log10(row["budget_flops"] / 1e10) if row["experts"] else 0)
+        row["loss"] = 2.0 - (0.05 * math.log10(row["budget_flops"] / 1e10) if row["experts"] else 0)
     assert "grows" in words(drawn("advantage", changed))
+
+
+def test_a_lead_that_moves_by_less_than_its_error_is_not_said_to_grow(changed: dict[str, Any]) -> None:
+    for row in changed["cells_table"]:
+        row["loss"] = 2.0 - (0.004 * math.log10(row["budget_flops"] / 1e10) if row["experts"] else 0)
+    said = words(drawn("advantage", changed))
+    assert "changes by less than its error" in said
+    assert "grows" not in said
 
 
 def test_the_lower_edge_is_below_every_point_and_convex() -> None:
