@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
 Rows = Sequence[tuple[str, str]]
+NOTABLE = 0.02  # of the tokens asked for: a larger difference is said
 
 
 def _lines(rows: Rows) -> str:
@@ -167,7 +169,7 @@ def profile_table(result: dict[str, Any]) -> str:
             ),
             ("power", f"{result['watts']:.3g} W: {result['watts_source']}"),
             ("written", result["out"]),
-            ("next", f"sparsedial plan --seconds 10d --device {result['out']}"),
+            ("next", f"sparsedial plan --seconds 10d --device {shlex.quote(result['out'])}"),
         ]
     )
 
@@ -178,18 +180,30 @@ def train_table(result: dict[str, Any]) -> str:
         parameters = (
             f"{human_count(result['total_parameters'])} total, {human_count(result['active_parameters'])} active"
         )
-        return _lines([("parameters", parameters), ("tokens", human_count(result["tokens"])), *_cost_rows(result)])
+        return _lines([("parameters", parameters), ("tokens", _learnt(result)), *_cost_rows(result)])
     rows = [("status", result["status"] + (f": {result['reason']}" if result["reason"] else ""))]
     if result["test_loss"] is not None:
         rows.append(
             ("test loss", f"{result['test_loss']:.4f} nats per token, {result['test_bits_per_byte']:.4f} bits per byte")
         )
-    rows.append(("tokens", f"{human_count(result['tokens'])} in {human_seconds(result['seconds'])}"))
+    rows.append(("tokens", f"{_learnt(result)} in {human_seconds(result['seconds'])}"))
     for branch in result["branches"]:
         rows.append((f"branch of {human_count(branch['tokens'])} tokens", _branch_words(branch)))
     if result["checkpoint"]:
         rows.append(("checkpoint", result["checkpoint"]))
     return _lines(rows)
+
+
+def _learnt(result: dict[str, Any]) -> str:
+    """Tokens of a run: those that it came to where it diverged, and those that were asked for where steps are large."""
+    tokens, recipe = result["tokens"], result.get("recipe", {})
+    if result.get("status") == "diverged":
+        done = result["steps_done"] * recipe["batch"] * recipe["context"]
+        return f"{human_count(done)} of {human_count(tokens)}"
+    asked = result["tokens_asked"]
+    if asked is None or abs(tokens / asked - 1) < NOTABLE:
+        return human_count(tokens)
+    return f"{human_count(tokens)} ({human_count(asked)} were asked for: a run is a whole number of steps)"
 
 
 def _branch_words(branch: dict[str, Any]) -> str:

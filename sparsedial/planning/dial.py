@@ -47,7 +47,7 @@ def positions(
                 "predicted_loss": predicted(law, shape, tokens, float(found.loss[place])),
                 "costs": costs_of(shape, tokens, costs, constraints),
                 "binding_constraints": found.binding(place) + on_edges(shapes, place, found) if place == best else [],
-                "warnings": warnings(law, speaks, shape, tokens, costs, constraints),
+                "warnings": warnings(law, speaks, shape, tokens, costs, constraints, found.spent(place, budget)),
             }
         )
     dense = next((place for place, row in enumerate(rows) if not row["shape"]["experts"]), None)

@@ -148,8 +148,5 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def race_words(answer: dict[str, Any]) -> dict[str, Any]:
     """The crossover in words, and what its axis counts."""
     cross = answer["crossover"]
-    if cross is None:
-        words = answer["crossover_reason"]
-    else:
-        words = f"Sparse beats dense {crossing_words(cross)}."
+    words = answer["crossover_reason"] if cross is None else f"Sparse beats dense {crossing_words(cross)}."
     return {**answer, "words": words[0].upper() + words[1:], "axis": AXES.get(answer.get("currency", ""), "budget")}

@@ -19,6 +19,7 @@ from sparsedial.law.law import Law
 from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import describe, usable_cores
 from sparsedial.machine.profile import Profile, measure_profile
+from sparsedial.settings import file_names
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
@@ -40,7 +41,7 @@ from sparsedial.sweep.study import StudyFile, layout_from, layout_record, status
 from sparsedial.sweep.tables import rates_record, verdict_runs
 from sparsedial.sweep.verdict import undecided
 from sparsedial.text.prepare import Text, prepare
-from sparsedial.units import human_seconds, parse_bytes, parse_count, parse_seconds
+from sparsedial.units import human_seconds, parse_bytes, parse_count, parse_counts, parse_seconds
 from sparsedial.verbs.listening import listening
 
 # Budgets by the time there is, from this many seconds on; the largest is held out, so it is far from the next.
@@ -62,17 +63,18 @@ DESIGN = ("sparsities", "top_k", "shared_experts", "tokenizer", "context", "batc
 EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18  # validation tokens that score a cell
 
 
-def _counts(text: Any) -> tuple[float, ...]:
-    items = text.split(",") if isinstance(text, str) else text if isinstance(text, list | tuple) else [text]
-    return tuple(parse_count(item, "--budgets") for item in items)
-
-
 @dataclass(frozen=True, kw_only=True)
 class StudySettings:
     """What a study is asked for."""
 
     text: tuple[str, ...] = field(
-        default=(), metadata={"positional": True, "nargs": "*", "help": "files or folders [Python's standard library]"}
+        default=(),
+        metadata={
+            "parse": file_names,
+            "positional": True,
+            "nargs": "*",
+            "help": "files or folders [Python's standard library]",
+        },
     )
     time: float | None = field(
         default=None,
@@ -84,7 +86,11 @@ class StudySettings:
     )
     budgets: tuple[float, ...] = field(
         default=(),
-        metadata={"parse": _counts, "metavar": "C,C,…", "help": "training FLOPs of the budgets, instead of --time"},
+        metadata={
+            "parse": lambda text: parse_counts(text, "--budgets"),
+            "metavar": "C,C,…",
+            "help": "training FLOPs of the budgets, instead of --time",
+        },
     )
     sparsities: tuple[float, ...] = field(
         default=(0.0, 0.75, 0.875, 0.9375), metadata={"metavar": "S,…", "help": "1 - top_k/experts; 0 is dense"}
@@ -176,7 +182,9 @@ class StudySettings:
         counts = []
         for sparsity in self.sparsities:
             if not 0 <= sparsity < 1:
-                raise UserError(f"study: sparsity {sparsity:g} lies outside 0..1", hint="it is 1 - top_k/experts")
+                raise UserError(
+                    f"study: sparsity {sparsity:g} is not from 0 up to below 1", hint="it is 1 - top_k/experts"
+                )
             exact = self.top_k / (1 - sparsity) if sparsity else 0.0
             if abs(exact - round(exact)) > 1e-6 * max(exact, 1):
                 lower = max(self.top_k + 1, math.floor(exact))
