@@ -102,7 +102,7 @@ def human_percent(share: float) -> str:
 def human_cost(currency: str, value: float) -> str:
     """A budget in its currency: `1e18 FLOPs`, `7.0 days`, `4.1 kJ`, `$2,500`."""
     if currency == "flops":
-        return f"{value:.3g} FLOPs".replace("e+", "e")
+        return f"{value:.3g} FLOPs".replace("e+0", "e").replace("e+", "e")
     if currency == "dollars":
         return f"${value:,.0f}" if value >= 100 else f"${value:.3g}"
     return {"seconds": human_seconds, "joules": human_joules}[currency](value)

@@ -49,6 +49,7 @@ def test_figures_are_written_with_their_units():
     assert human_bytes(2.25e18) == "2.25 EB"
     assert human_seconds(1e9) == "31.7 years"
     assert human_joules(7.2e9) == "2 MWh"
+    assert human_cost("flops", 3.2e9) == "3.2e9 FLOPs"
     assert [human_cost(*cost) for cost in (("flops", 1e18), ("seconds", 6e5), ("dollars", 2.5), ("dollars", 4e6))] == [
         "1e18 FLOPs",
         "6.9 days",

@@ -160,6 +160,25 @@ def test_a_lead_that_moves_by_less_than_its_error_is_not_said_to_grow(changed: d
     assert "grows" not in said
 
 
+def test_names_stand_where_no_line_and_no_dot_is(study: dict[str, Any]) -> None:
+    for name in ("expert_load", "training_curves"):
+        figure = drawn(name, study)
+        figure.draw(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+        for axes in figure.axes:
+            furthest = max(
+                float(axes.transData.transform((max(np.asarray(line.get_xdata(), dtype=float)), 1))[0])
+                for line in axes.get_lines()
+                if line.get_transform() == axes.transData
+            )
+            assert all(text.get_window_extent().x0 >= furthest for text in axes.texts)
+
+
+def test_the_name_of_a_lower_edge_stands_at_its_end(study: dict[str, Any]) -> None:
+    (axes,) = drawn("seconds", study).axes
+    ends = {tuple(line.get_xydata()[-1]) for line in axes.get_lines() if len(line.get_xdata()) > 2}  # type: ignore[arg-type]
+    assert {text.xy for text in axes.texts if text.get_text() in ("dense", "sparse")} <= ends  # type: ignore[attr-defined]
+
+
 def test_the_lower_edge_is_below_every_point_and_convex() -> None:
     noise = np.random.default_rng(3)
     points = [
