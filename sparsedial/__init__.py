@@ -6,12 +6,13 @@ Every verb of the command line is a function here (`sparsedial.study(...)`, `spa
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 __version__ = "0.1.0"
 
 
-def load(folder: str) -> Any:
+def load(folder: str | os.PathLike[str]) -> Any:
     """Read a checkpoint folder into a model whose call on token ids gives logits.
 
     Shapes: ids [B, S] to logits [B, S, V]
@@ -19,8 +20,11 @@ def load(folder: str) -> Any:
     """
     from pathlib import Path
 
+    from sparsedial.errors import UserError
     from sparsedial.model.checkpoint import load as load_checkpoint
 
+    if not isinstance(folder, str | os.PathLike):
+        raise UserError(f"load: {folder!r} is no folder", hint="name the folder of a checkpoint")
     return load_checkpoint(Path(folder))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import tomllib
 import types
 import typing
@@ -30,7 +31,7 @@ def fill(cls: type[T], values: Mapping[str, Any], place: str) -> T:
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if field.init and required and field.name not in values:
-            raise UserError(f"{place}: '{field.name}' is missing")
+            raise UserError(f"{place}: '{field.name}' is missing", hint=field.metadata.get("example"))
     return cls(**converted)
 
 
@@ -98,11 +99,27 @@ def _as_scalar(hint: Any, value: Any, where: str) -> Any:
         return int(number)
     if hint is Path and not str(value).strip():
         raise UserError(f"{where}: an empty name is no file and no folder")
-    if hint in (str, Path):
-        return hint(str(value))
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if hint is str and isinstance(value, str | int | float | Path) and not isinstance(value, bool):
+        return str(value)
     if isinstance(hint, type) and isinstance(value, hint):
         return value
     raise UserError(f"{where}: cannot use {value!r} here")
+
+
+def file_names(value: Any) -> tuple[str, ...]:
+    """Names of files or folders: `a,b`, or one whose own name has a comma where there is such; a list, or a Path.
+
+    Raises: UserError for an empty name.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(name for item in value for name in file_names(str(item)))
+    whole = str(value)
+    names = (whole,) if os.path.exists(whole) else tuple(whole.split(","))
+    if not all(name.strip() for name in names):
+        raise UserError("text: an entry is empty", hint="write it like a,b")
+    return names
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
@@ -118,6 +135,9 @@ def read_settings_file(path: Path) -> dict[str, Any]:
             values = yaml.safe_load(text)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}: not readable as settings ({error.problem}{line})") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable as settings ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):

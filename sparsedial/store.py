@@ -53,7 +53,7 @@ def _reported(path: Path, partial: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise UserError(
-            f"cannot write {path}: {error.strerror}", hint="choose another folder with --out, or free some space"
+            f"cannot write {path}: {error.strerror}", hint="name another place (--out, --export), or free some space"
         ) from error
 
 

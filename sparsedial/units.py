@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 from sparsedial.errors import UserError
 
@@ -19,6 +20,8 @@ JOULE_UNITS = {
     "": 1, "j": 1, "kj": 1e3, "mj": 1e6, "gj": 1e9, "wh": 3600, "kwh": 3.6e6, "mwh": 3.6e9, "gwh": 3.6e12,
 }  # fmt: skip
 
+YEAR = 365.25 * 86400  # seconds
+
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -32,9 +35,15 @@ def _parse(text: str | float, units: dict[str, float], name: str, example: str) 
     return value
 
 
-def parse_count(text: str | float, name: str = "number") -> float:
+def parse_count(text: str | float, name: str = "number", example: str = "1e18, 131B or 40k") -> float:
     """A positive count such as `1e18`, `3e9`, `131B` or `40k`."""
-    return _parse(text, COUNT_UNITS, name, "1e18, 131B or 40k")
+    return _parse(text, COUNT_UNITS, name, example)
+
+
+def parse_counts(value: Any, name: str = "numbers") -> tuple[float, ...]:
+    """Positive counts from `20k,50k`, a list or a single number."""
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    return tuple(parse_count(item, name) for item in items)
 
 
 def parse_seconds(text: str | float, name: str = "time") -> float:
@@ -61,11 +70,14 @@ def human_count(value: float) -> str:
 
 
 def human_seconds(value: float) -> str:
-    """`4.2 ms`, `12.3 s`, `4 min 05 s`, `2 h 10 min` or `12.5 days`."""
+    """`4.2 ms`, `12.3 s`, `4 min 05 s`, `2 h 10 min`, `12.5 days` or `3.1 years`."""
     if value < 1:
         return f"{value * 1e3:.3g} ms"
     if value < 100:
         return f"{value:.3g} s"
+    if value >= 2 * YEAR:
+        years = value / YEAR
+        return f"{years:.1f} years" if years < 1000 else f"{years:.3g} years"
     if value >= 48 * 3600:
         return f"{value / 86400:.1f} days"
     whole = round(value)
@@ -90,14 +102,29 @@ def spelled_at_least(value: float) -> str:
 
 def human_bytes(value: float) -> str:
     """Decimal units, as disks and GPU makers count: `1.34 GB`."""
-    for power, prefix in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+    for power, prefix in ((6, "EB"), (5, "PB"), (4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
         if abs(value) >= 1000**power:
             return f"{value / 1000**power:.3g} {prefix}"
     return f"{value:.0f} B"
 
 
+def human_percent(share: float) -> str:
+    """A share in percent with two significant digits: `4.2 %`."""
+    return f"{100 * share:.2g} %"
+
+
+def human_cost(currency: str, value: float) -> str:
+    """A budget in its currency: `1e18 FLOPs`, `7.0 days`, `4.1 kJ`, `$2,500`."""
+    if currency == "flops":
+        return f"{value:.3g} FLOPs".replace("e+0", "e").replace("e+", "e")
+    if currency == "dollars":
+        return f"${value:,.0f}" if value >= 100 else f"${value:.3g}"
+    return {"seconds": human_seconds, "joules": human_joules}[currency](value)
+
+
 def human_joules(value: float) -> str:
-    """`12.3 J`, `4.5 kJ`, `3.2 MJ` or `1.5 kWh` from a kilowatt-hour on."""
-    if value >= 3.6e6:
-        return f"{value / 3.6e6:.3g} kWh"
+    """`12.3 J`, `4.5 kJ`, and from a kilowatt-hour on `1.5 kWh`, `700 MWh` or more."""
+    for size, unit in ((3.6e15, "TWh"), (3.6e12, "GWh"), (3.6e9, "MWh"), (3.6e6, "kWh")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
     return f"{value:.3g} J" if value < 1e3 else f"{value / 1e3:.3g} kJ"

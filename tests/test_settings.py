@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.settings import fill, read_settings_file
+from sparsedial.settings import file_names, fill, read_settings_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,15 @@ def test_values_are_converted_to_the_types_of_their_fields():
 def test_a_wrong_setting_is_named(values, says):
     with pytest.raises(UserError, match=says):
         fill(Outer, values, "job")
+
+
+def test_a_file_whose_name_has_a_comma_is_one_text_and_other_names_are_split(tmp_path: Path):
+    whole = tmp_path / "a,b.txt"
+    assert file_names(str(whole)) == (f"{tmp_path}/a", "b.txt")
+    whole.write_text("x")
+    assert file_names(str(whole)) == (str(whole),)
+    assert file_names([whole, "c,d"]) == (str(whole), "c", "d")
+    assert file_names(whole) == (str(whole),)
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.yaml", "time: 30m\n"), ("a.toml", 'time = "30m"\n')])

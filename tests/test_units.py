@@ -5,11 +5,13 @@ import pytest
 from sparsedial.errors import UserError
 from sparsedial.units import (
     human_bytes,
+    human_cost,
     human_count,
     human_joules,
     human_seconds,
     parse_bytes,
     parse_count,
+    parse_counts,
     parse_seconds,
     spelled_at_least,
     spelled_seconds,
@@ -57,3 +59,18 @@ def test_figures_are_written_with_their_units():
     assert human_seconds(0.0042) == "4.2 ms"
     assert human_bytes(1.34e12) == "1.34 TB"
     assert human_joules(4500) == "4.5 kJ"
+    assert human_bytes(2.25e18) == "2.25 EB"
+    assert human_seconds(1e9) == "31.7 years"
+    assert human_joules(7.2e9) == "2 MWh"
+    assert human_cost("flops", 3.2e9) == "3.2e9 FLOPs"
+    assert [human_cost(*cost) for cost in (("flops", 1e18), ("seconds", 6e5), ("dollars", 2.5), ("dollars", 4e6))] == [
+        "1e18 FLOPs",
+        "6.9 days",
+        "$2.5",
+        "$4,000,000",
+    ]
+
+
+def test_counts_are_read_from_words_lists_and_single_numbers():
+    assert parse_counts("20k,50k") == parse_counts([20_000, "50k"]) == parse_counts((2e4, 5e4)) == (2e4, 5e4)
+    assert parse_counts(2e4) == (2e4,)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsedial.errors import UserError, nearest
-from sparsedial.settings import fill, read_settings_file
+from sparsedial.settings import convert, fill, read_settings_file
 from sparsedial.verbs import Verb
 
 SETTINGS_FILES = (".yaml", ".yml", ".toml")  # a word that ends so is a file of settings, as after --config
@@ -45,6 +45,8 @@ def read_arguments(verb: Verb, words: list[str]) -> Request:
         word = queue.pop(0)
         if word == "--json":
             as_json = True
+        elif word.startswith("--json="):
+            raise UserError(f"{verb.name}: --json takes no value")
         elif word == "--":
             loose += queue
             queue = []
@@ -66,13 +68,28 @@ def read_arguments(verb: Verb, words: list[str]) -> Request:
             raise UserError(
                 f"{verb.name}: no setting named '{word}'", hint=f"`sparsedial {verb.name} --help` lists them"
             )
-        elif word.endswith(SETTINGS_FILES) and file is None:
+        elif word.endswith(SETTINGS_FILES) and file is None and not _takes_any_words(positional, len(loose)):
             file = word
         else:
             loose.append(word)
     _place(loose, positional, values, verb.name)
-    from_file = read_settings_file(Path(file)) if file else {}
+    from_file = _from_file(cls, file) if file else {}
     return Request(verb=verb.name, settings=fill(cls, {**from_file, **values}, verb.name), json=as_json)
+
+
+def _takes_any_words(positional: list[dataclasses.Field[Any]], place: int) -> bool:
+    """Whether the next argument is a text that may look like anything, a file's name included."""
+    return place < len(positional) and positional[place].metadata.get("any_words", False)
+
+
+def _from_file(cls: type, file: str) -> dict[str, Any]:
+    """What a settings file gives, what it leaves empty left out.
+
+    Raises: UserError that names the file, for a setting that is unknown or does not fit.
+    """
+    values = {name: value for name, value in read_settings_file(Path(file)).items() if value is not None}
+    convert(cls, values, file)
+    return values
 
 
 def flag(field: dataclasses.Field[Any]) -> str:

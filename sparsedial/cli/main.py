@@ -19,7 +19,8 @@ GOES_ON = ("study", "train")  # commands that keep what they did when they are s
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the result on standard output, everything else on standard error.
 
-    Returns 0 done, 2 bad input, 130 after Ctrl-C; our own bugs keep their traceback, which Python answers with 1.
+    Returns 0 done, 1 where a training diverged, 2 bad input, 130 after Ctrl-C; our own bugs keep their traceback, which
+    Python answers with 1.
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -53,8 +54,9 @@ def _run(words: list[str]) -> int:
     if request.help is not None:
         print(request.help)
         return DONE
-    _print(request, VERBS[words[0]].function(request.settings))
-    return DONE
+    result = VERBS[words[0]].function(request.settings)
+    _print(request, result)
+    return FAILED if result.get("status") == "diverged" else DONE
 
 
 def _print(request: Request, result: dict[str, Any]) -> None:

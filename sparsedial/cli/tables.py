@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
 Rows = Sequence[tuple[str, str]]
+NOTABLE = 0.02  # of the tokens asked for: a larger difference is said
 
 
 def _lines(rows: Rows) -> str:
@@ -149,9 +151,14 @@ def fit_table(result: dict[str, Any]) -> str:
     groups = f" in {alone} groups that are independent" if alone < result["runs"] else ""
     rows = [("form", result["form"]), ("runs", f"{result['runs']}{groups}")]
     for name, value in result["coefficients"].items():
+        if result["intervals"][name] is None:
+            rows.append((name, f"{value:.4g}"))
+            continue
         low, high = result["intervals"][name]
         open_ = "  not determined by these runs" if name in result["undetermined"] else ""
         rows.append((name, f"{value:.4g}  ({share}: {low:.4g} to {high:.4g}){open_}"))
+    if result["intervals_reason"]:
+        rows.append(("no intervals", result["intervals_reason"]))
     rows.append(("spread", f"{_percent(result['rmse_log_loss'])} of the loss"))
     held = result["held_out"]
     if held:
@@ -181,7 +188,7 @@ def profile_table(result: dict[str, Any]) -> str:
             ),
             ("power", f"{result['watts']:.3g} W: {result['watts_source']}"),
             ("written", result["out"]),
-            ("next", f"sparsedial plan --seconds 10d --device {result['out']}"),
+            ("next", f"sparsedial plan --seconds 10d --device {shlex.quote(result['out'])}"),
         ]
     )
 
@@ -192,18 +199,30 @@ def train_table(result: dict[str, Any]) -> str:
         parameters = (
             f"{human_count(result['total_parameters'])} total, {human_count(result['active_parameters'])} active"
         )
-        return _lines([("parameters", parameters), ("tokens", human_count(result["tokens"])), *_cost_rows(result)])
+        return _lines([("parameters", parameters), ("tokens", _learnt(result)), *_cost_rows(result)])
     rows = [("status", result["status"] + (f": {result['reason']}" if result["reason"] else ""))]
     if result["test_loss"] is not None:
         rows.append(
             ("test loss", f"{result['test_loss']:.4f} nats per token, {result['test_bits_per_byte']:.4f} bits per byte")
         )
-    rows.append(("tokens", f"{human_count(result['tokens'])} in {human_seconds(result['seconds'])}"))
+    rows.append(("tokens", f"{_learnt(result)} in {human_seconds(result['seconds'])}"))
     for branch in result["branches"]:
         rows.append((f"branch of {human_count(branch['tokens'])} tokens", _branch_words(branch)))
     if result["checkpoint"]:
         rows.append(("checkpoint", result["checkpoint"]))
     return _lines(rows)
+
+
+def _learnt(result: dict[str, Any]) -> str:
+    """Tokens of a run: those that it came to where it diverged, and those that were asked for where steps are large."""
+    tokens, recipe = result["tokens"], result.get("recipe", {})
+    if result.get("status") == "diverged":
+        done = result["steps_done"] * recipe["batch"] * recipe["context"]
+        return f"{human_count(done)} of {human_count(tokens)}"
+    asked = result["tokens_asked"]
+    if asked is None or abs(tokens / asked - 1) < NOTABLE:
+        return human_count(tokens)
+    return f"{human_count(tokens)} ({human_count(asked)} were asked for: a run is a whole number of steps)"
 
 
 def _branch_words(branch: dict[str, Any]) -> str:
@@ -235,6 +254,7 @@ def plan_table(result: dict[str, Any]) -> str:
     """The answer, its rival, its bounds, and what other laws say."""
     shape, costs, loss = result["shape"], result["costs"], result["predicted_loss"]
     from sparsedial.showing.dial_words import loss_words, shape_line
+    from sparsedial.showing.words import crossing_words
 
     rows = [
         ("shape", shape_line(shape)),
@@ -269,7 +289,7 @@ def plan_table(result: dict[str, Any]) -> str:
     rows.append(
         (
             "crossover",
-            f"sparse wins from {cross['value']:.3g} {cross['currency']} on" if cross else result["crossover_reason"],
+            f"sparse beats dense {crossing_words(cross)}" if cross else result["crossover_reason"],
         )
     )
     band = result["near_optimal"]

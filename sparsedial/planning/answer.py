@@ -13,13 +13,16 @@ from sparsedial.law.literature import LING, PUBLISHED, Published
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs, serving_bytes
 from sparsedial.planning.crossing import around, race
+from sparsedial.planning.fitted import beyond
 from sparsedial.planning.planner import MOST_TOKENS, Search, least_tokens, search
 from sparsedial.shape.counts import active_parameters, sparsity_of, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
-from sparsedial.units import human_count
+from sparsedial.units import human_cost, human_count, human_percent
 
 MOST_FLOPS = 1e32  # a million times the largest run known
+FEWEST_TOKENS = 0.1  # per total parameter, below which no training known to us lies
+MOSTLY_SPENT = 0.5  # of a budget, where data bound a plan
 REASONING_TOKENS = 20  # per total parameter; source: Nakamura et al. 2025, second-hand
 
 
@@ -67,7 +70,7 @@ def answer(
         "near_optimal": _band(found, near),
         "tokens_per_total_parameter": tokens / total_parameters(shape),
         "other_laws": _others(name, shapes, shape, flops, budget, constraints, costs) if others else [],
-        "warnings": _warnings(law, speaks, shape, tokens, costs, constraints),
+        "warnings": warnings(law, speaks, shape, tokens, costs, constraints, found.spent(best, budget)),
         "candidates": len(shapes),
         "recipe": recipe(shape, tokens, costs.context),
         "recipe_source": "Ling 2025 (arXiv 2507.17702), fitted on 3e17 to 3e20 FLOPs: a start for a scan",
@@ -77,7 +80,7 @@ def answer(
 def check_reach(budget: Budget, flops: float) -> None:
     """Raises: UserError where a budget buys more FLOPs than any training will ever spend."""
     if flops > MOST_FLOPS:
-        amount = f"{budget.value:g} {budget.currency}" if budget.value else f"a loss of {budget.target_loss:g}"
+        amount = human_cost(budget.currency, budget.value) if budget.value else f"a loss of {budget.target_loss:g}"
         raise UserError(
             f"plan: {amount} is no training budget: the best model would take {flops:.2g} FLOPs",
             hint="the largest runs known spend about 1e26",
@@ -95,14 +98,15 @@ def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str 
             )
         if budget.target_loss is not None:
             return f"plan: no shape reaches a loss of {budget.target_loss:g} by this law", "give a higher one"
+        assert budget.value is not None
+        amount = human_cost(budget.currency, budget.value)
         if (found.tokens < 0).all():
             return (
-                f"plan: --inference-tokens alone cost any shape more than the budget of {budget.value:.3g}"
-                f" {budget.currency}",
+                f"plan: --inference-tokens alone cost any shape more than the budget of {amount}",
                 "give a larger budget, or fewer of them",
             )
         return (
-            f"plan: {budget.value:.3g} {budget.currency} train no shape for {words}",
+            f"plan: {amount} train no shape for {words}",
             "give a larger budget",
         )
     alone = {name: int((mask & reachable).sum()) for name, mask in found.kept.items()}
@@ -113,7 +117,7 @@ def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str 
         known = " and ".join(f"{value:g}" for value in near)
         return f"plan: no shape respects {tight}", f"this law and the search know {known}"
     if alone[tight] == 0:
-        return f"plan: no shape respects {tight}", "loosen it"
+        return f"plan: no shape respects {tight}", _least_of(found.shapes.pick(reachable), tight) or "loosen it"
     pairs = [
         (one, other)
         for one in found.kept
@@ -125,6 +129,13 @@ def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str 
     return f"plan: no shape respects all of {', '.join(found.kept)}", "loosen one of them"
 
 
+def _least_of(shapes: Shapes, tight: str) -> str | None:
+    """The least that a bound on parameters would have to allow; None for other bounds."""
+    name = tight.partition("=")[0]
+    count = {"max_total_parameters": total_parameters, "max_active_parameters": active_parameters}.get(name)
+    return count and f"the smallest that was considered has {human_count(float(np.min(count(shapes))))}"  # type: ignore[arg-type]
+
+
 def predicted(law: Law, shape: Shape, tokens: float, loss: float) -> dict[str, Any]:
     """A loss with its interval, where the law has one."""
     if not law.samples:
@@ -133,7 +144,9 @@ def predicted(law: Law, shape: Shape, tokens: float, loss: float) -> dict[str, A
             "low": None,
             "high": None,
             "interval_basis": None,
-            "interval_reason": "the law was published without errors of its coefficients, so none are invented",
+            "interval_reason": "the law was fitted without samples (--bootstrap 0), so how sure it is is not known"
+            if law.source == "ours"
+            else "the law was published without errors of its coefficients, so none are invented",
         }
     low, high = law.interval(**law.variables(shape, tokens))
     return {"mean": loss, "low": float(low[0]), "high": float(high[0]), "interval_basis": "bootstrap"}
@@ -282,33 +295,36 @@ def _others(
     return rows
 
 
-def _warnings(
-    law: Law, speaks: Published | None, shape: Shape, tokens: float, costs: Costs, constraints: Constraints
+def warnings(
+    law: Law,
+    speaks: Published | None,
+    shape: Shape,
+    tokens: float,
+    costs: Costs,
+    constraints: Constraints,
+    spent: float = 1.0,
 ) -> list[str]:
-    values = {
-        **law.as_form.count(shape),
-        "tokens": tokens,
-        "flops": training_flops_per_token(shape, costs.context) * tokens,
-    }
-    lines = [
-        f"{name} is {factor:.3g} times outside the range that the law was fitted on"
-        for name, factor in law.outside({key: float(value) for key, value in values.items()}).items()
-    ]
-    fitted = law.fitted_range.get("sparsity")
-    if fitted and shape.sparsity > fitted[1] + 1e-9:
-        lines.append(
-            f"sparsity {shape.sparsity:.4g} lies beyond {fitted[1]:.4g}, the sparsest that the law was fitted on"
-        )
+    """What to mind about an answer: how far the law reaches, where it misleads, too few tokens, repeated data.
+
+    `spent` is the share of the budget that the training takes.
+    """
+    lines = beyond(law, shape, tokens, costs.context)
     if speaks is not None:
         lines.append(f"{speaks.name}: {speaks.misleads}")
     per_parameter = tokens / total_parameters(shape)
     if per_parameter < REASONING_TOKENS:
+        few = "" if per_parameter >= FEWEST_TOKENS else "far fewer than any model is trained with; "
         lines.append(
-            f"{per_parameter:.3g} tokens per total parameter: reasoning tasks want about {REASONING_TOKENS}"
+            f"{per_parameter:.3g} tokens per total parameter: {few}reasoning tasks want about {REASONING_TOKENS}"
             " (Nakamura et al. 2025, second-hand), knowledge tasks less"
         )
     if constraints.data_tokens is not None and tokens > constraints.data_tokens:
         lines.append(f"the data are read {tokens / constraints.data_tokens:.2g} times; repeats are discounted")
+    if constraints.data_tokens is not None and spent < MOSTLY_SPENT:
+        lines.append(
+            f"the data end long before the budget: they take {human_percent(spent)} of it, so size is all that is left"
+            " to buy; find more data, or plan with a smaller budget"
+        )
     return lines
 
 

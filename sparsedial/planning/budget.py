@@ -42,7 +42,8 @@ class Constraints:
     def __post_init__(self) -> None:
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise UserError(
-                f"plan: --sparsity {self.sparsity:g} lies outside 0..1", hint="0 is dense, 0.75 one expert in four"
+                f"plan: --sparsity {self.sparsity:g} is not from 0 up to below 1",
+                hint="0 is dense, 0.75 one expert in four",
             )
         if self.data_tokens is not None and self.data_tokens * self.max_repeats < self.least_tokens:
             raise UserError(

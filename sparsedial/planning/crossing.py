@@ -11,8 +11,10 @@ from sparsedial.law.law import Law
 from sparsedial.law.literature import Published
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
-from sparsedial.planning.planner import search
+from sparsedial.planning.fitted import beyond, states_sizes
+from sparsedial.planning.planner import Search, search
 from sparsedial.shape.shapes import Shapes
+from sparsedial.units import human_cost
 
 DECADES, POINTS = 3, 25  # around a budget
 MOST_SAMPLED = 100_000  # shapes times bootstrap samples: beyond, the interval would take seconds
@@ -37,7 +39,8 @@ def race(
 
     The crossover is the budget from which on the best sparse shape is predicted to beat the best dense one. Its
     interval comes from those of the law's bootstrap samples that cross there; a law without samples, or a search too
-    wide for them, has none.
+    wide for them, has none. It lies within the fitted range where both shapes that meet there do; null where the law
+    states no sizes of its runs.
     """
     sampled = bool(law.samples) and len(shapes) * len(law.samples) <= MOST_SAMPLED
     bounds = constraints or Constraints()
@@ -49,7 +52,10 @@ def race(
     )
     known = np.isfinite(sides[:, :, 0]).all(axis=1)
     places, gaps = np.asarray(budgets)[known], sides[known, 0] - sides[known, 1]
-    cross, why = _judge(law, currency, places, gaps)
+    cross, why = _judge(law, currency, places, gaps, f"widths {min(shapes.d_model)} to {max(shapes.d_model)}")
+    if cross is not None:
+        at = search(law, shapes, Budget(currency=currency, value=cross["value"]), bounds, costs, speaks)
+        cross["within_fitted_range"] = _within(law, at, costs.context)
     return {
         "currency": currency,
         "budgets": places.tolist(),
@@ -60,25 +66,36 @@ def race(
     }
 
 
-def _judge(law: Law, currency: str, places: np.ndarray, gaps: np.ndarray) -> tuple[dict[str, Any] | None, str | None]:
+def _judge(
+    law: Law, currency: str, places: np.ndarray, gaps: np.ndarray, widths: str
+) -> tuple[dict[str, Any] | None, str | None]:
     if not len(places):
         return None, "this law does not speak of dense and sparse models both, or no budget affords them"
+    first, last = (human_cost(currency, places[end]) for end in (0, -1))
     value = first_crossing(places, gaps[:, 0])
     if value is None:
-        return None, f"dense is predicted to win at the largest budget looked at, {places[-1]:.3g} {currency}"
+        return None, f"dense is predicted to win at the largest budget looked at, {last}, among {widths}"
     if value <= places[0]:
-        return None, f"sparse is predicted to win at every budget from {places[0]:.3g} to {places[-1]:.3g} {currency}"
+        return None, f"sparse is predicted to win at every budget from {first} to {last}, among {widths}"
     found = [cross for column in gaps[:, 1:].T if (cross := first_crossing(places, column)) is not None]
     tail = (1 - law.confidence) / 2
     low, high = np.quantile(found, [tail, 1 - tail]) if found else (None, None)
-    fitted = law.fitted_range.get(currency)
     return {
         "currency": currency,
         "value": value,
         "low": None if low is None else float(low),
         "high": None if high is None else float(high),
-        "within_fitted_range": bool(fitted is None or fitted[0] <= value <= fitted[1]),
+        "searched": f"{widths}, {first} to {last}",
     }, None
+
+
+def _within(law: Law, at: Search, context: int) -> bool | None:
+    """Whether the law was fitted on models like the best of each family; None where it does not say on which."""
+    if not states_sizes(law):
+        return None
+    dense = at.shapes.experts == 0
+    best = [place for side in (dense, ~dense) if (place := at.best(side)) is not None]
+    return not any(beyond(law, at.shapes[place], float(at.tokens[place]), context) for place in best)
 
 
 def _sides(

@@ -10,7 +10,7 @@ import numpy as np
 from sparsedial.errors import UserError
 from sparsedial.law.law import Law
 from sparsedial.law.literature import Published
-from sparsedial.planning.answer import check_reach, costs_of, nothing_fits, on_edges, predicted
+from sparsedial.planning.answer import check_reach, costs_of, nothing_fits, on_edges, predicted, warnings
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.planner import least_tokens, search
@@ -47,6 +47,7 @@ def positions(
                 "predicted_loss": predicted(law, shape, tokens, float(found.loss[place])),
                 "costs": costs_of(shape, tokens, costs, constraints),
                 "binding_constraints": found.binding(place) + on_edges(shapes, place, found) if place == best else [],
+                "warnings": warnings(law, speaks, shape, tokens, costs, constraints, found.spent(place, budget)),
             }
         )
     dense = next((place for place, row in enumerate(rows) if not row["shape"]["experts"]), None)

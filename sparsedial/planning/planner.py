@@ -56,6 +56,10 @@ class Search:
                 names.append(name)
         return names + [name for name, cut in self.capped.items() if cut[best]]
 
+    def spent(self, place: int, budget: Budget) -> float:
+        """The share of the budget that a candidate's training takes; all of it with a target loss."""
+        return 1.0 if budget.value is None else float(self.cost[place] / budget.value)
+
     def near(self, best: int) -> np.ndarray:
         """Allowed candidates within 0.5 % of the best."""
         return self.allowed & (self.goal <= self.goal[best] * (1 + NEAR_OPTIMAL))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sparsedial.errors import UserError, nearest
+from sparsedial.errors import UserError
 from sparsedial.shape.shape import Shape
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
@@ -39,7 +39,7 @@ def count(shape: Shape, context: int | None = None, dtype: str = "bfloat16", wit
     Raises: UserError for an unknown dtype, or a context outside 1..the shape's own.
     """
     if dtype not in DTYPE_BYTES:
-        raise UserError(f"count: no dtype named '{dtype}'", hint=nearest(dtype, DTYPE_BYTES))
+        raise UserError(f"count: no dtype named '{dtype}'", hint=f"one of {', '.join(DTYPE_BYTES)}")
     context = min(shape.context, DEFAULT_CONTEXT) if context is None else context
     if not 1 <= context <= shape.context:
         raise UserError(f"count: context={context} lies outside 1..{shape.context}, the most positions of this model")

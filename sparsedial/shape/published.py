@@ -113,7 +113,11 @@ def find_shape(word: str) -> tuple[str, Shape]:
 def _read(path: Path) -> Shape:
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
     if isinstance(values, dict) and "model_type" not in values and "d_model" in values:
         plain = {key: value for key, value in values.items() if key not in ("schema_version", DIGEST_KEY)}

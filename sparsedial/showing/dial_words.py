@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from sparsedial.showing.words import power_of_ten, signed
+from sparsedial.showing.words import crossing_words, signed
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
 AXES = {
@@ -148,21 +148,5 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def race_words(answer: dict[str, Any]) -> dict[str, Any]:
     """The crossover in words, and what its axis counts."""
     cross = answer["crossover"]
-    if cross is None:
-        words = answer["crossover_reason"]
-    else:
-        ends = [amount(cross["currency"], cross[end]) for end in ("low", "high") if cross[end] is not None]
-        interval = f" ({' to '.join(ends)})" if ends else ""
-        outside = "" if cross["within_fitted_range"] else ", outside the range that the law was fitted on"
-        words = f"Sparse begins to win at {amount(cross['currency'], cross['value'])}{interval}{outside}."
+    words = answer["crossover_reason"] if cross is None else f"Sparse beats dense {crossing_words(cross)}."
     return {**answer, "words": words[0].upper() + words[1:], "axis": AXES.get(answer.get("currency", ""), "budget")}
-
-
-def amount(currency: str, value: float) -> str:
-    """A budget in words."""
-    return {
-        "flops": lambda: f"{power_of_ten(value)} FLOPs",
-        "seconds": lambda: human_seconds(value),
-        "joules": lambda: human_joules(value),
-        "dollars": lambda: f"${value:,.0f}",
-    }[currency]()

@@ -172,10 +172,8 @@ def advantage(study: Row) -> Figure | None:
         return None
     first, last = pairs[0][1], pairs[-1][1]
     spread = seed_spread(study)
-    moved = "grows" if last > first + 0.005 else "shrinks" if last < first - 0.005 else "stays about the same"
     figure, (axes,) = canvas(
-        f"From the smallest budget to the largest, the lead of sparse {moved}:"
-        f" {signed(first)} to {signed(last)} nats per token",
+        f"From the smallest budget to the largest, the lead of sparse {_moved(first, last, spread)}",
         "Loss of the best dense cell minus that of the best sparse one, at equal FLOPs; below zero dense is better."
         + ("" if spread is None else " Bars: two standard deviations between seeds"),
         plot_inches=3.0,
@@ -204,6 +202,17 @@ def advantage(study: Row) -> Figure | None:
     log_axis(axes, "training FLOPs", power_of_ten)
     end_labels(axes, labels)
     return figure
+
+
+def _moved(first: float, last: float, spread: float | None) -> str:
+    """What became of a lead, by its error: each of the two is a difference of two cells, so four seeds' spreads."""
+    span = f"{signed(first)} to {signed(last)} nats per token"
+    if spread is None:
+        return f"goes from {span}; the error is not known"
+    error = 2 * math.sqrt(4) * spread  # two standard deviations
+    if abs(last - first) <= error:
+        return f"changes by less than its error of ±\N{NO-BREAK SPACE}{error:.3f}: {span}"
+    return f"{'grows' if last > first else 'shrinks'}: {span}"
 
 
 def _law_advantages(study: Row) -> list[tuple[float, float]]:

@@ -26,8 +26,10 @@ th{color:var(--muted);font-weight:500}
 th:first-child,td:first-child,.words td,.words th{text-align:left}
 .words td+td{white-space:normal;overflow-wrap:anywhere}
 p{overflow-wrap:anywhere}
-pre{background:var(--rule);padding:.8rem 1rem;border-radius:.4rem;overflow-x:auto;font-size:.9rem}
+pre{background:var(--rule);padding:.8rem 1rem;border-radius:.4rem;font-size:.9rem;white-space:pre-wrap;
+overflow-wrap:anywhere}
 summary{cursor:pointer;color:var(--muted)}
+@media (max-width:44rem){figure svg{min-width:0}}
 @media print{
 main{padding:0;max-width:none}
 body{font-size:11pt}

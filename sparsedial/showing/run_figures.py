@@ -83,12 +83,11 @@ def _against_cost(study: Row, currency: str, label: str) -> Figure | None:
     loss_axis(axes, LOSS)
     spell = {"seconds": human_seconds, "joules": lambda value: cost("joules", value)}[currency]
     log_axis(axes, label, spell)
-    edge = axes.get_xlim()[1]
-    end_labels(axes, [(edge, height, name, colour) for height, name, colour in labels])
+    end_labels(axes, labels)
     return figure
 
 
-def _dots_and_edges(study: Row, axes: Axes, cells: Sequence[Row], currency: str) -> list[tuple[float, str, str]]:
+def _dots_and_edges(study: Row, axes: Axes, cells: Sequence[Row], currency: str) -> list[tuple[float, float, str, str]]:
     """Draw both families; where each one's edge ends, its name and its colour."""
     colours = sparsity_colours(experts_tried(study))
     labels = []
@@ -100,7 +99,7 @@ def _dots_and_edges(study: Row, axes: Axes, cells: Sequence[Row], currency: str)
         edge = lower_edge([(row[currency], row["loss"]) for row in own])
         if edge:
             axes.plot(*zip(*edge, strict=True), color=colour)
-            labels.append((edge[-1][1], name, colour))
+            labels.append((*edge[-1], name, colour))
     return labels
 
 
@@ -171,7 +170,10 @@ def training_curves(study: Row) -> Figure | None:
             {"flops": "FLOPs spent", "seconds": "seconds spent", "joules": "joules spent"}[name],
             {"flops": power_of_ten}.get(name, lambda value: f"{value:g}"),
         )
-        end_labels(axes, [(*end, sparsity_name(experts), colours[experts]) for experts, end in ends.items()])
+        right = max(spent for spent, _ in ends.values())  # where no other line goes on
+        end_labels(
+            axes, [(right, loss, sparsity_name(experts), colours[experts]) for experts, (_, loss) in ends.items()]
+        )
     return figure
 
 
@@ -240,6 +242,7 @@ def expert_load(study: Row) -> Figure | None:
         + (". Crosses: cells with an unused expert" if dead else ""),
         plot_inches=2.6,
         foot=0.42,
+        right=1.1,
     )
     colours = sparsity_colours(experts_tried(study))
     axes.axhline(1, color=INK, linewidth=1)
@@ -254,12 +257,14 @@ def expert_load(study: Row) -> Figure | None:
     axes.tick_params(length=0)
     axes.annotate(
         "perfectly even",
-        (0.005, 1),
+        (1, 1),
         xycoords=axes.get_yaxis_transform(),
-        xytext=(0, 3),
+        xytext=(5, 0),
         textcoords="offset points",
         color=MUTED,
         fontsize=9,
+        va="center",
+        annotation_clip=False,
     )
     axes.set_ylabel("busiest expert's load")
     return figure

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
+from sparsedial.units import human_bytes, human_cost, human_count
 
 Row = Mapping[str, Any]
 
@@ -27,8 +27,7 @@ def cost(currency: str, value: float | None) -> str:
     """A cost with its unit, or a dash where it is not known."""
     if value is None:
         return "–"
-    spell = {"flops": lambda flops: f"{power_of_ten(flops)} FLOPs", "seconds": human_seconds, "joules": human_joules}
-    return spell[currency](value)
+    return f"{power_of_ten(value)} FLOPs" if currency == "flops" else human_cost(currency, value)
 
 
 def percent(share: float, digits: int = 2) -> str:
@@ -232,16 +231,22 @@ def crossover_sentence(study: Row) -> str:
         reason = study.get("crossover_reason")
         why = f": {reason}" if reason else " inside what the study can predict"
         return f"No budget was found at which the better family changes{why}."
+    return f"By the law sparse beats dense {crossing_words(found)}."
+
+
+def crossing_words(found: Row) -> str:
+    """From which budget on, with its interval, how far the law reaches, and what was searched."""
     currency = found["currency"]
     interval = ""
     if found["low"] is not None and found["high"] is not None:
         interval = f" (interval {cost(currency, found['low'])} to {cost(currency, found['high'])})"
-    where = (
-        "inside the budgets that were trained"
-        if found["within_fitted_range"]
-        else "outside the budgets that were trained, so an extrapolation"
-    )
-    return f"By the law sparse beats dense from {cost(currency, found['value'])} on{interval}, {where}."
+    where = {
+        True: "inside the range that the law was fitted on",
+        False: "outside the range that the law was fitted on, so an extrapolation",
+        None: "and on what range the law was fitted is not known",
+    }[found["within_fitted_range"]]
+    searched = f"; searched: {found['searched']}" if found.get("searched") else ""
+    return f"from {cost(currency, found['value'])} on{interval}, {where}{searched}"
 
 
 def law_sentence(study: Row) -> str:

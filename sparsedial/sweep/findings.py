@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from sparsedial.law.law import Law
-from sparsedial.planning.budget import Constraints
+from sparsedial.planning.candidates import rungs
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.crossing import POINTS, race
 from sparsedial.planning.search import Answer, binding_constraints, near_optimal, plan_record
-from sparsedial.shape.shape import Shape
-from sparsedial.shape.shapes import Shapes
 from sparsedial.sweep.grid import Cell, cell_seconds
 from sparsedial.sweep.phases import Setup
 from sparsedial.sweep.rates import RateModel, Scan
@@ -59,7 +57,7 @@ class Findings:
             profile=setup.profile,
             batch=batch,
             context=layout.ladder.context,
-            cross=_crossover(setup, law, shapes),
+            cross=_crossover(setup, law),
             bounds=binding_constraints(best.shape, everything),
             band=near_optimal(_best_by_sparsity(answers)),
             recipe=asdict(setup.job(best.shape, best.steps, batch, rate, setup.seed).recipe),
@@ -131,16 +129,19 @@ def _best_by_sparsity(answers: list[Answer]) -> list[Answer]:
     return sorted(seen.values(), key=lambda answer: answer.predicted["mean"])
 
 
-def _crossover(setup: Setup, law: Law, shapes: dict[str, list[Shape]]) -> tuple[dict[str, Any] | None, str | None]:
-    """Where sparse begins to win in seconds, looked for a factor of ten around the studied budgets."""
+def _crossover(setup: Setup, law: Law) -> tuple[dict[str, Any] | None, str | None]:
+    """Where sparse begins to win in seconds, looked for a factor of ten around the studied budgets.
+
+    Among the same shapes as `plan --law` on the study: with the trained widths alone a larger budget would overtrain
+    the widest dense one, and sparse would seem to win.
+    """
     layout, profile = setup.layout, setup.profile
     costs = [cell_seconds(layout, profile, cell) for cell in layout.cells]
     found = race(
         law,
-        Shapes.of(shapes["dense"] + shapes["sparse"]),
+        rungs(layout.ladder, layout.experts),
         currency="seconds",
         budgets=np.geomspace(min(costs) / 10, max(costs) * 10, POINTS),
         costs=Costs(machine=profile, batch=layout.batch, context=layout.ladder.context),
-        constraints=Constraints(least_tokens=1.0),
     )
     return found["crossover"], found["crossover_reason"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.units import human_joules, human_seconds
+from sparsedial.units import human_cost
 
 CONFIDENCE = 0.95
 COST_TOLERANCE = 0.03
@@ -45,15 +45,6 @@ def welch_gap(dense: Sequence[float], sparse: Sequence[float], confidence: float
     return {"mean": gap, "low": gap - half, "high": gap + half}
 
 
-def budget_words(currency: str, value: float) -> str:
-    """A budget in words: `2e+12 FLOPs`, `3 min 20 s`, `4.1 kJ`."""
-    return {
-        "flops": lambda: f"{value:.3g} FLOPs",
-        "seconds": lambda: human_seconds(value),
-        "joules": lambda: human_joules(value),
-    }[currency]()
-
-
 def undecided(currency: str, reason: str, budget: float | None = None, basis: str = "measured") -> dict[str, Any]:
     """A verdict that could not be reached, with the reason."""
     return {
@@ -86,7 +77,8 @@ def decide(
     than the budget or the loser as much less, fewer than two seeds finished, or the gap's interval holds 0; also where
     the loser's size was the last candidate (`edges` by family): the winner's may be, since a better one would only win
     by more. A cost up to 10 % off is weighed where a law says what cost is worth (`worth` by family: nats for each
-    e-fold): the verdict stands if the interval excludes 0 with all that the misses can explain taken off.
+    e-fold): the verdict stands if the interval excludes 0 with all that the misses can explain taken off. The reason
+    names all that stands in the way, whatever else does.
     """
     finished = [[run for run in runs if run["status"] == "finished"] for runs in (dense, sparse)]
     if min(map(len, finished)) < 2:
@@ -106,10 +98,11 @@ def decide(
     spread = f"{abs(gap['mean']):.4f} nats per token ({interval})"
     if winner == "undecided":
         reason = f"the interval of the gap holds 0: {better} is ahead by {spread}"
+        reason += f"; besides, {'; '.join(reasons)}" if reasons else ""
     elif reasons:
         winner, reason = "undecided", f"{better} is ahead by {spread}, but " + "; ".join(reasons)
     else:
-        reason = f"{winner} is better by {spread} at {budget_words(currency, budget)}"
+        reason = f"{winner} is better by {spread} at {human_cost(currency, budget)}"
     return {
         "winner": winner,
         "reason": reason,
@@ -138,7 +131,13 @@ def _cost_misses(
 
 
 def _miss_words(misses: Mapping[str, float]) -> list[str]:
-    return [f"the {name} runs cost {excess:+.1%} of the budget" for name, excess in misses.items()]
+    return [f"the {name} runs cost {_off_words(excess)}" for name, excess in misses.items()]
+
+
+def _off_words(excess: float) -> str:
+    if math.isnan(excess):
+        return "an amount that is not known"
+    return f"{100 * abs(excess):.3g} % {'more' if excess > 0 else 'less'} than the budget"
 
 
 def _worth_of(misses: Mapping[str, float], worth: Mapping[str, float] | None) -> float | None:

@@ -54,7 +54,7 @@ def _windows_per_epoch(tokens: int, batch: int, context: int) -> int:
     if windows < batch:
         raise UserError(
             f"text: {tokens} train tokens are less than one batch of {batch} windows of {context} tokens",
-            hint="give more text, or a shorter --context",
+            hint="give more text, or a shorter context (of `train` --recipe.context)",
         )
     return windows
 
@@ -138,7 +138,7 @@ def _scored_starts(text: Text, split: str, context: int, max_tokens: int | None)
     if count < 1:
         raise UserError(
             f"text: {len(text.tokens(split))} {split} tokens are less than one window of {context}",
-            hint="give more text, or a shorter --context",
+            hint="give more text, or a shorter context (of `train` --recipe.context)",
         )
     kept = count if max_tokens is None else min(count, max(1, max_tokens // context))
     return np.arange(kept, dtype=np.int64) * count // kept * context

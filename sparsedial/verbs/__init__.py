@@ -60,14 +60,15 @@ VERBS = {
 def python_function(verb: Verb) -> Callable[..., dict[str, Any]]:
     """The verb as a Python function: positional and keyword arguments as on the command line.
 
-    Values may be text with units (`time="30m"`) or plain numbers.
+    Values may be text with units (`time="30m"`) or plain numbers; None is as if a setting were not given.
     """
     fields = [field for field in dataclasses.fields(verb.settings_class) if field.init]
     places = [field for field in fields if field.metadata.get("positional")]
 
     def call(*positional: Any, **settings: Any) -> dict[str, Any]:
         if positional and places and places[0].metadata.get("nargs") in ("*", "+"):
-            positional = (positional,)
+            listed = len(positional) == 1 and (positional[0] is None or isinstance(positional[0], list | tuple))
+            positional = positional if listed else (positional,)
         if len(positional) > len(places):
             raise UserError(
                 f"{verb.name}: {positional[len(places)]!r} is one argument too many",
@@ -77,11 +78,20 @@ def python_function(verb: Verb) -> Callable[..., dict[str, Any]]:
             if field.name in settings:
                 raise UserError(f"{verb.name}: {field.name} is given twice")
             settings[field.name] = value
-        return verb.function(fill(verb.settings_class, settings, verb.name))
+        given = {name: value for name, value in settings.items() if value is not None}
+        return verb.function(fill(verb.settings_class, given, verb.name))
 
     call.__name__ = call.__qualname__ = verb.name
     call.__doc__ = verb.function.__doc__
     call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for field in fields]
+        [_parameter(field, field in places) for field in [*places, *(field for field in fields if field not in places)]]
     )
     return call
+
+
+def _parameter(field: dataclasses.Field[Any], place: bool) -> inspect.Parameter:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if place else inspect.Parameter.KEYWORD_ONLY
+    default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    return inspect.Parameter(field.name, kind, default=default)

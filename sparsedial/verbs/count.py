@@ -13,7 +13,13 @@ from sparsedial.shape.published import find_shape
 class CountSettings:
     """What is counted, and at which context and precision."""
 
-    shape: str = field(metadata={"positional": True, "help": "a config.json, a shape.json, or a published name"})
+    shape: str = field(
+        metadata={
+            "positional": True,
+            "help": "a config.json, a shape.json, or a published name",
+            "example": "like `sparsedial count deepseek-v3`, or the path of a config.json",
+        }
+    )
     context: int | None = field(
         default=None, metadata={"metavar": "N", "help": "tokens of attention [the model's own, at most 4096]"}
     )

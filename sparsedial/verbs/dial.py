@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from sparsedial.law.literature import PUBLISHED, Published
 from sparsedial.machine.devices import DEVICES
 from sparsedial.planning.crossing import around, race
 from sparsedial.planning.dial import positions
+from sparsedial.planning.fitted import inside_flops
 from sparsedial.settings import fill
 from sparsedial.showing.dial_words import race_words, with_words
 from sparsedial.verbs.origin import law_behind
@@ -72,6 +74,13 @@ def _asked_for(word: str) -> tuple[str, dict[str, str] | None]:
     return law_behind(path) if checkpoint else (word, None)
 
 
+def _first_state(law: Law, study: bool) -> dict[str, str]:
+    """Where the page opens: at a budget that the law was fitted on, of a study the largest."""
+    if study:
+        return {"flops": f"{inside_flops(law, math.inf):.6g}"}
+    return {**DEFAULT_STATE, "flops": f"{inside_flops(law, float(DEFAULT_STATE['flops'])):.6g}"}
+
+
 def questions(law_name: str, begin: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What the page may ask, by name; each takes the address bar's state, which reads like `plan`'s flags."""
     asked = Questions(law_name, begin)
@@ -87,14 +96,15 @@ class Questions:
 
     def start(self, state: Mapping[str, str]) -> dict[str, Any]:
         """What the page needs to know before it asks: laws and devices to choose from, and where to begin."""
-        study = self._laws[self.law_name][2] is not None
+        law, _, folder = self._laws[self.law_name]
+        study = folder is not None
         others = [] if study else [name for name in PUBLISHED if name != self.law_name]
         return {
             "law": self.law_name,
             "laws": [self.law_name, *others],
             "devices": list(DEVICES),
             "study": study,
-            "state": self.begin or ({"seconds": "10m"} if study else DEFAULT_STATE),
+            "state": self.begin or _first_state(law, study),
         }
 
     def dial(self, state: Mapping[str, str]) -> dict[str, Any]:

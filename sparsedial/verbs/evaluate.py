@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from sparsedial.errors import UserError
+from sparsedial.settings import file_names
+from sparsedial.verbs.origin import require_checkpoint
+
+EXAMPLE = "like `sparsedial evaluate runs/train/checkpoint --text FILE`"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
     """Which checkpoint, and on what."""
 
-    checkpoint: Path = field(metadata={"positional": True, "help": "a checkpoint folder"})
-    text: tuple[str, ...] = field(metadata={"metavar": "FILE,…", "help": "files or folders, all of which is scored"})
+    checkpoint: Path = field(metadata={"positional": True, "help": "a checkpoint folder", "example": EXAMPLE})
+    text: tuple[str, ...] = field(
+        metadata={
+            "parse": file_names,
+            "metavar": "FILE,…",
+            "help": "files or folders, all of which is scored",
+            "example": EXAMPLE,
+        }
+    )
     context: int | None = field(default=None, metadata={"metavar": "N", "help": "tokens of a window [the model's own]"})
 
 
@@ -29,6 +40,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     from sparsedial.text.prepare import prepare
     from sparsedial.text.tokenizer import load_tokenizer
 
+    require_checkpoint(settings.checkpoint)
     model = load(settings.checkpoint)
     context = model.shape.context if settings.context is None else settings.context
     if not 1 <= context <= model.shape.context:

@@ -249,16 +249,18 @@ def _record(
     refused: str | None,
     compared: dict[str, Any] | None,
 ) -> dict[str, Any]:
+    sampled = law is None or len(law.samples) > 1  # a single one spans nothing
     return {
         "form": law.form if law else None,
         "coefficients": law.coefficients if law else {},
-        "intervals": law.intervals if law else {},
+        "intervals": {} if law is None else law.intervals if sampled else dict.fromkeys(law.coefficients),
+        "intervals_reason": None if sampled else "too few samples (--bootstrap) to say how sure the coefficients are",
         "confidence": law.confidence if law else None,
         "runs": len(rows["loss"]),
         "independent_runs": independent(rows),
         "rmse_log_loss": law.rmse_log_loss if law else None,
         "held_out": held_out,
-        "undetermined": list(law.undetermined) if law else [],
+        "undetermined": (list(law.undetermined) if law else []) if sampled else None,
         "refused": refused,
         "compared": compared,
     }

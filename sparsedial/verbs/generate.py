@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sparsedial.errors import UserError
+from sparsedial.verbs.origin import require_checkpoint
 
+EXAMPLE = "like `sparsedial generate runs/train/checkpoint 'Once upon a time'`"
 MOST_TOKENS = 1_000_000_000
 
 
@@ -16,8 +18,10 @@ MOST_TOKENS = 1_000_000_000
 class GenerateSettings:
     """Which checkpoint, what it continues, and how tokens are drawn."""
 
-    checkpoint: Path = field(metadata={"positional": True, "help": "a checkpoint folder"})
-    prompt: str = field(metadata={"positional": True, "help": "the text to continue"})
+    checkpoint: Path = field(metadata={"positional": True, "help": "a checkpoint folder", "example": EXAMPLE})
+    prompt: str = field(
+        metadata={"positional": True, "any_words": True, "help": "the text to continue", "example": EXAMPLE}
+    )
     tokens: int = field(default=200, metadata={"metavar": "N", "help": "most new tokens"})
     temperature: float = field(default=0.8, metadata={"metavar": "T", "help": "0 takes the likeliest token"})
     top_k: int | None = field(default=None, metadata={"metavar": "K", "help": "draw from the K likeliest tokens"})
@@ -54,6 +58,7 @@ def generate(settings: GenerateSettings) -> dict[str, Any]:
     sampling = Sampling(
         temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed
     )
+    require_checkpoint(settings.checkpoint)
     model = load(settings.checkpoint)
     tokenizer = load_tokenizer(settings.checkpoint)
     try:

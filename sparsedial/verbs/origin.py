@@ -12,6 +12,13 @@ from sparsedial.store import read_json
 SETTINGS = "settings.json"  # which `train` leaves beside its runs
 
 
+def require_checkpoint(folder: Path) -> None:
+    """Raises: UserError where a folder holds a checkpoint rather than being one."""
+    inner = folder / "checkpoint"
+    if not (folder / "config.json").exists() and (inner / "config.json").exists():
+        raise UserError(f"{folder}: no checkpoint, but the folder of a run", hint=f"its checkpoint is {inner}")
+
+
 def law_behind(checkpoint: Path) -> tuple[str, dict[str, str]]:
     """The law behind a checkpoint that `study` or `train` left, and where it stands on that law's dial.
 

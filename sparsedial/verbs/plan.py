@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,23 +35,31 @@ COUNTS = {"max_experts": 0} | dict.fromkeys(  # the least of each
 DEFAULT_CONTEXT, DEFAULT_VOCABULARY = 2048, 50_432  # what Abnar et al. 2025 trained with
 
 
-def _amount(name: str, help_text: str, metavar: str, parse: Callable[[Any, str], float] = parse_count) -> Any:
+def _amount(
+    name: str, help_text: str, metavar: str, parse: Callable[[Any, str], float] | None = None, example: str = ""
+) -> Any:
     flag = "--" + name.replace("_", "-")
-    return field(
-        default=None, metadata={"parse": lambda text: parse(text, flag), "metavar": metavar, "help": help_text}
-    )
+
+    def read(text: Any) -> float:
+        return parse(text, flag) if parse else parse_count(text, flag, example)
+
+    return field(default=None, metadata={"parse": read, "metavar": metavar, "help": help_text})
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
     """A budget in one currency, a law, a machine, and bounds."""
 
-    flops: float | None = _amount("flops", "training FLOPs, like 1e21", "C")
+    flops: float | None = _amount("flops", "training FLOPs, like 1e21", "C", example="1e21")
     seconds: float | None = _amount("seconds", "wall-clock time on the machine, like 10d", "T", parse_seconds)
-    gpu_hours: float | None = _amount("gpu_hours", "device-hours, all devices together", "H")
+    gpu_hours: float | None = _amount(
+        "gpu_hours", "device-hours, all devices together", "H", example="500, without a unit"
+    )
     joules: float | None = _amount("joules", "energy, like 2.5kWh", "J", parse_joules)
-    dollars: float | None = _amount("dollars", "money, with --price", "$")
-    target_loss: float | None = _amount("target_loss", "the cheapest model with this loss, nats per token", "L")
+    dollars: float | None = _amount("dollars", "money, with --price", "$", example="2500 or 40k")
+    target_loss: float | None = _amount(
+        "target_loss", "the cheapest model with this loss, nats per token", "L", example="2.1"
+    )
     law: str = field(
         default=DEFAULT_LAW,
         metadata={"metavar": "NAME|FILE", "help": "a published law, a law.json, or a study's folder"},
@@ -59,9 +68,9 @@ class PlanSettings:
         default=None, metadata={"metavar": "NAME|FILE", "help": "like h100, or a profile.json [a study's own]"}
     )
     devices: int = field(default=1, metadata={"metavar": "N", "help": "how many of them"})
-    price: float | None = _amount("price", "dollars for one device-hour", "$")
-    max_total_parameters: float | None = _amount("max_total_parameters", "like 30B", "N")
-    max_active_parameters: float | None = _amount("max_active_parameters", "that one token uses", "N")
+    price: float | None = _amount("price", "dollars for one device-hour", "$", example="2.5")
+    max_total_parameters: float | None = _amount("max_total_parameters", "like 30B", "N", example="30B")
+    max_active_parameters: float | None = _amount("max_active_parameters", "that one token uses", "N", example="3B")
     max_experts: int | None = field(default=None, metadata={"metavar": "E", "help": "routed experts of a layer"})
     top_k: int | None = field(default=None, metadata={"metavar": "K", "help": "routed experts that a token visits"})
     sparsity: float | None = field(
@@ -71,10 +80,12 @@ class PlanSettings:
     serving_memory: float | None = _amount("serving_memory", "for weights and cache when serving", "M", parse_bytes)
     serving_context: int = field(default=8192, metadata={"metavar": "N", "help": "positions in the cache when serving"})
     serving_sequences: int = field(default=1, metadata={"metavar": "N", "help": "sequences served at once"})
-    decode_speed: float | None = _amount("decode_speed", "least tokens per second of one sequence", "R")
-    data_tokens: float | None = _amount("data_tokens", "unique tokens there are", "D")
+    decode_speed: float | None = _amount("decode_speed", "least tokens per second of one sequence", "R", example="50")
+    data_tokens: float | None = _amount("data_tokens", "unique tokens there are", "D", example="100B")
     max_repeats: float = field(default=4.0, metadata={"metavar": "R", "help": "how often they may be read"})
-    inference_tokens: float | None = _amount("inference_tokens", "over the model's life, paid from the budget", "D")
+    inference_tokens: float | None = _amount(
+        "inference_tokens", "over the model's life, paid from the budget", "D", example="1T"
+    )
     context: int | None = field(default=None, metadata={"metavar": "N", "help": "tokens of a training window [2048]"})
     vocab_size: int | None = field(default=None, metadata={"metavar": "V", "help": "of the tokenizer [50432]"})
     out: Path | None = field(default=None, metadata={"metavar": "FILE", "help": "write the plan there too"})
@@ -157,7 +168,7 @@ def _export(record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     own = {
         "trainer": "sparsedial",
         "file": str(folder / "plan.json"),
-        "command": f"sparsedial train {folder} --text TEXT",
+        "command": shlex.join(["sparsedial", "train", str(folder), "--text", "TEXT"]),
         "written_for": f"sparsedial {__version__}",
         "not_expressed": [],
     }

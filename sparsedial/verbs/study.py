@@ -18,6 +18,7 @@ from sparsedial.law.law import Law
 from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import describe, usable_cores
 from sparsedial.machine.profile import Profile, measure_profile
+from sparsedial.settings import file_names
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
@@ -55,6 +56,7 @@ from sparsedial.units import (
     human_seconds,
     parse_bytes,
     parse_count,
+    parse_counts,
     parse_seconds,
     spelled_at_least,
 )
@@ -83,17 +85,18 @@ DESIGN = ("sparsities", "top_k", "shared_experts", "tokenizer", "context", "batc
 EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18  # validation tokens that score a cell
 
 
-def _counts(text: Any) -> tuple[float, ...]:
-    items = text.split(",") if isinstance(text, str) else text if isinstance(text, list | tuple) else [text]
-    return tuple(parse_count(item, "--budgets") for item in items)
-
-
 @dataclass(frozen=True, kw_only=True)
 class StudySettings:
     """What a study is asked for."""
 
     text: tuple[str, ...] = field(
-        default=(), metadata={"positional": True, "nargs": "*", "help": "files or folders [Python's standard library]"}
+        default=(),
+        metadata={
+            "parse": file_names,
+            "positional": True,
+            "nargs": "*",
+            "help": "files or folders [Python's standard library]",
+        },
     )
     time: float | None = field(
         default=None,
@@ -105,7 +108,11 @@ class StudySettings:
     )
     budgets: tuple[float, ...] = field(
         default=(),
-        metadata={"parse": _counts, "metavar": "C,C,…", "help": "training FLOPs of the budgets, instead of --time"},
+        metadata={
+            "parse": lambda text: parse_counts(text, "--budgets"),
+            "metavar": "C,C,…",
+            "help": "training FLOPs of the budgets, instead of --time",
+        },
     )
     sparsities: tuple[float, ...] = field(
         default=(0.0, 0.75, 0.875, 0.9375), metadata={"metavar": "S,…", "help": "1 - top_k/experts; 0 is dense"}
@@ -201,7 +208,9 @@ class StudySettings:
         counts = []
         for sparsity in self.sparsities:
             if not 0 <= sparsity < 1:
-                raise UserError(f"study: sparsity {sparsity:g} lies outside 0..1", hint="it is 1 - top_k/experts")
+                raise UserError(
+                    f"study: sparsity {sparsity:g} is not from 0 up to below 1", hint="it is 1 - top_k/experts"
+                )
             exact = self.top_k / (1 - sparsity) if sparsity else 0.0
             if abs(exact - round(exact)) > 1e-6 * max(exact, 1):
                 lower = max(self.top_k + 1, math.floor(exact))

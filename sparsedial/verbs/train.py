@@ -15,14 +15,14 @@ from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import device_bytes
 from sparsedial.machine.memory import step_bytes
 from sparsedial.machine.profile import VALUE_BYTES
-from sparsedial.settings import convert, fill
+from sparsedial.settings import convert, file_names, fill
 from sparsedial.shape.config import fitting_family
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
 from sparsedial.store import RunStore, lock, read_json, write_json
 from sparsedial.training.recipe import MOST_COUNT, Recipe
-from sparsedial.units import human_bytes, human_count, parse_count
+from sparsedial.units import human_bytes, human_count, parse_count, parse_counts
 from sparsedial.verbs.origin import SETTINGS
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class TrainSettings:
         },
     )
     text: tuple[str, ...] = field(
-        default=(), metadata={"metavar": "FILE,…", "help": "files or folders [Python's standard library]"}
+        default=(),
+        metadata={"parse": file_names, "metavar": "FILE,…", "help": "files or folders [Python's standard library]"},
     )
     tokens: float | None = field(
         default=None,
@@ -68,7 +69,7 @@ class TrainSettings:
     branches: tuple[float, ...] = field(
         default=(),
         metadata={
-            "parse": lambda text: tuple(parse_count(item, "--branches") for item in str(text).split(",")),
+            "parse": lambda text: parse_counts(text, "--branches"),
             "metavar": "N,…",
             "help": "shorter runs, in tokens, that share this one's beginning (by schedule wsd)",
         },
@@ -124,9 +125,9 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             replace(draft, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for draft in drafts
         ]
         if settings.dry_run:
-            return _costs(jobs[-1])
+            return {**_costs(jobs[-1]), "tokens_asked": settings.tokens}
         _keep_settings(settings, jobs)
-        return _train(jobs, text, settings.out)
+        return {**_train(jobs, text, settings.out), "tokens_asked": settings.tokens}
 
 
 def _keep_settings(settings: TrainSettings, jobs: Sequence[Job]) -> None:

@@ -25,9 +25,12 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
     ("words", "says", "hint"),
     [
         (["stdy"], "no command named 'stdy'", "did you mean 'study'?"),
-        (["count"], "'shape' is missing", None),
+        (["count"], "'shape' is missing", "sparsedial count deepseek-v3"),
         (["count", "deepsek-v3"], "no published model named", "deepseek-v3"),
-        (["count", "nowhere/config.json"], "not readable", None),
+        (["count", "nowhere/config.json"], "nowhere/config.json: no such file", None),
+        (["count", "qwen3-8b", "--json=1"], "--json takes no value", None),
+        (["count", "qwen3-8b", "--dtype", "int8"], "no dtype named 'int8'", "float32"),
+        (["count", "qwen3-8b", "--dtype", "int8"], "no dtype named 'int8'", "bfloat16"),
         (["count", "qwen3-8b", "--contxt", "5"], "no setting named 'contxt'", "--context"),
         (["count", "qwen3-8b", "--context", "many"], "not a number", None),
         (["count", "qwen3-8b", "two"], "one argument too many", None),
@@ -37,7 +40,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["study", "--time", "5s"], "too short", "--time"),
         (["study", "--time", "10m", "--budgets", "1e11,2e11"], "contradict", None),
         (["study", "--budgets", "2e11,1e11"], "rising", None),
-        (["study", "--sparsities", "0,1.5"], "outside 0..1", None),
+        (["study", "--sparsities", "0,1.5"], "not from 0 up to below 1", None),
         (["study", "--sparsities", "0,0.7"], "needs 6.667 experts", None),
         (["study", "--sparsities", "0.5,0.75"], "wants 0 (dense)", None),
         (["study", "--seeds", "1"], "no interval", None),
@@ -53,6 +56,9 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["plan", "--flops", "-1e20"], "not a positive number", None),
         (["plan", "--flops", "1e40"], "no training budget", "1e26"),
         (["plan", "--flops", "1e20", "--joules", "5"], "contradict each other", None),
+        (["plan", "--gpu-hours", "10h"], "--gpu-hours: cannot read '10h'", "500, without a unit"),
+        (["plan", "--flops", "1e20", "--price", "0"], "not a positive number", "2.5"),
+        (["plan", "--flops", "1e20", "--export", "/proc/nowhere"], "cannot write", "--export"),
         (["plan", "--dollars", "100", "--device", "h100"], "need a price", "--price"),
         (["plan", "--seconds", "1d"], "need a machine", "--device"),
         (["plan", "--flops", "1e20", "--device", "h10"], "no device named 'h10'", "h100"),
@@ -60,7 +66,11 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["plan", "--flops", "1e20", "--law", "ling"], "ratio of compute", None),
         (["plan", "--flops", "1e20", "--law", "/nowhere/law.json"], "no such file", None),
         (["plan", "--flops", "1e20", "--top-k", "9", "--max-experts", "4"], "contradict", None),
-        (["plan", "--flops", "1e20", "--max-total-parameters", "1k"], "no shape respects", None),
+        (
+            ["plan", "--flops", "1e20", "--max-total-parameters", "1k"],
+            "no shape respects",
+            "the smallest that was considered",
+        ),
         (["plan", "--flops", "1e20", "--devices", "0"], "below 1", None),
         (["plan", "--flops", "1e20", "--devices", "nan"], "not a number", None),
         (["plan", "--flops", "1e20", "--devices", "1e30"], "above", None),
@@ -69,7 +79,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["plan", "--flops", "1e20", "--top-k", "-1"], "--top-k -1 is below 1", None),
         (["plan", "--flops", "1e20", "--top-k", "300"], "needs 600 experts", "--max-experts"),
         (["plan", "--flops", "1e20", "--max-repeats", "nan"], "not a number", None),
-        (["plan", "--flops", "1e20", "--sparsity", "1"], "outside 0..1", "dense"),
+        (["plan", "--flops", "1e20", "--sparsity", "1"], "not from 0 up to below 1", "dense"),
         (["plan", "--flops", "1e20", "--sparsity", "0.3"], "no shape respects sparsity", "0.5"),
         (["plan", "--flops", "1e20", "--data-tokens", "1"], "--max-repeats", "more tokens"),
         (["plan", "--flops", "1e20", "--inference-tokens", "1e30"], "--inference-tokens alone", "larger budget"),
@@ -86,6 +96,11 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["train", "qwen3-8b", "--tokens", "1k", "--recipe.steps", "5"], "contradict", "one of them"),
         (["train", "qwen3-8b", "--tokens", "1k", "--shape.vocab_size", "x"], "'x' is not a number", None),
         (["evaluate", "/nowhere", "--text", ""], "an entry is empty", None),
+        (["evaluate"], "'checkpoint' is missing", "like `sparsedial evaluate"),
+        (["evaluate", "/nowhere"], "'text' is missing", "--text FILE"),
+        (["generate"], "'checkpoint' is missing", "like `sparsedial generate"),
+        (["generate", "/nowhere"], "'prompt' is missing", "like `sparsedial generate"),
+        (["generate", "/nowhere", "notes.toml"], "/nowhere: no such folder", None),
         (["generate", "/nowhere", "x", "--tokens", "0"], "--tokens 0 lies outside", None),
         (["generate", "/nowhere", "x", "--temperature", "nan"], "not a number", None),
         (["evaluate", "/nowhere", "--text", "x"], "no such folder", None),
@@ -152,6 +167,11 @@ def test_the_python_function_equals_the_command(capsys):
         ("plan", (1e20,), {}, "1e.20 is one argument too many"),
         ("count", ("qwen3-8b",), {"shape": "olmoe-1b-7b"}, "shape is given twice"),
         ("study", ("/nowhere/a", "/nowhere/b"), {"dry_run": True}, "/nowhere/a"),
+        ("study", (["/nowhere/a", "/nowhere/b"],), {"dry_run": True}, "/nowhere/a: no such file"),
+        ("evaluate", ("/nowhere",), {"text": Path("/nowhere/a")}, "/nowhere: no such folder"),
+        ("generate", ("/nowhere", None), {}, "'prompt' is missing"),
+        ("plan", (), {"flops": 1e20, "out": 3}, "out: cannot use 3 here"),
+        ("count", ("qwen3-8b",), {"dtype": ["a"]}, "cannot use .'a'. here"),
     ],
 )
 def test_arguments_of_a_python_function_go_where_the_commands_go(tmp_path, verb, positional, named, says):
@@ -162,10 +182,92 @@ def test_arguments_of_a_python_function_go_where_the_commands_go(tmp_path, verb,
         getattr(sparsedial, verb)(*positional, **named)
 
 
+def test_none_is_as_if_a_setting_were_not_given():
+    import sparsedial
+
+    assert sparsedial.count("olmoe-1b-7b", dtype=None, context=None) == sparsedial.count("olmoe-1b-7b")
+    with pytest.raises(UserError, match="no table"):
+        sparsedial.fit(form=None)
+
+
+def test_load_of_what_is_no_folder_is_said():
+    import sparsedial
+
+    with pytest.raises(UserError, match="None is no folder"):
+        sparsedial.load(None)  # type: ignore[arg-type]
+
+
+def test_the_signature_of_a_python_function_tells_places_and_defaults():
+    import inspect
+
+    import sparsedial
+
+    parameters = inspect.signature(sparsedial.generate).parameters
+    assert [name for name, p in parameters.items() if p.default is p.empty] == ["checkpoint", "prompt"]
+    assert parameters["tokens"].default == 200
+    assert parameters["tokens"].kind is inspect.Parameter.KEYWORD_ONLY
+    for verb in VERBS:
+        assert inspect.signature(getattr(sparsedial, verb)).parameters
+
+
 def test_a_settings_file_fills_and_flags_override(capsys, tmp_path: Path):
     (tmp_path / "job.yaml").write_text("shape: olmoe-1b-7b\ncontext: 128\ndtype: float32\n")
     _, out, _ = run(capsys, "count", str(tmp_path / "job.yaml"), "--context", "64", "--json")
     assert (json.loads(out)["context_tokens"], json.loads(out)["dtype"]) == (64, "float32")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tim: 3m", "{file}: no setting named 'tim'"),
+        ("context: many", "{file}: context: 'many' is not a number"),
+        ("context: [", "{file}: not readable as settings (expected the node content"),
+    ],
+)
+def test_what_is_wrong_in_a_settings_file_is_said_with_the_files_name(capsys, tmp_path: Path, text, says):
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+    status, _, err = run(capsys, "count", "qwen3-8b", str(file))
+    assert status == 2
+    assert says.format(file=file) in err
+    assert "<unicode string>" not in err
+
+
+def test_what_a_settings_file_leaves_empty_keeps_its_default(capsys, tmp_path: Path):
+    (tmp_path / "job.yaml").write_text("shape: olmoe-1b-7b\ncontext:\ndtype: null\n")
+    _, out, _ = run(capsys, "count", str(tmp_path / "job.yaml"), "--json")
+    assert json.loads(out)["dtype"] == "bfloat16"
+
+
+def test_a_folder_that_holds_a_checkpoint_says_so(capsys, tmp_path: Path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "config.json").write_text("{}")
+    for words in (["evaluate", str(tmp_path), "--text", "x"], ["generate", str(tmp_path), "x"]):
+        status, _, err = run(capsys, *words)
+        assert status == 2
+        assert f"hint: its checkpoint is {tmp_path / 'checkpoint'}" in err
+
+
+DIVERGED = {
+    "status": "diverged", "reason": "the loss is no number", "test_loss": None, "tokens": 30_000, "steps_done": 3,
+    "recipe": {"batch": 4, "context": 10}, "seconds": 0.02, "branches": [], "checkpoint": None, "tokens_asked": 3e4,
+}  # fmt: skip
+
+
+def test_a_training_that_diverged_ends_with_status_1_and_tells_the_tokens_it_came_to(capsys, monkeypatch):
+    from sparsedial.verbs import train
+
+    monkeypatch.setattr(train, "train", lambda settings: DIVERGED)
+    status, out, _ = run(capsys, "train", "qwen3-8b")
+    assert status == 1
+    assert "120 of 30k in 20 ms" in out
+
+
+def test_tokens_that_became_more_by_whole_steps_are_said():
+    shown = TABLES["train"](
+        {**DIVERGED, "status": "finished", "reason": None, "tokens": 2_620_000, "tokens_asked": 1e6}
+    )
+    assert "2.62M (1M were asked for: a run is a whole number of steps)" in shown
 
 
 def test_planning_commands_load_no_torch_and_answer_at_once():

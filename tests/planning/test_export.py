@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import shlex
 import sys
 import typing
 from collections.abc import Mapping
@@ -300,6 +301,16 @@ def test_an_export_says_how_it_is_used_for_which_version_and_what_it_lacks(name,
     assert str(tmp_path) in record["command"]
     assert record["trainer"] in record["written_for"]
     assert record["not_expressed"]
+
+
+def test_a_command_to_copy_is_one_for_a_folder_with_a_space(tmp_path: Path):
+    folder = tmp_path / "ex p"
+    plan = sparsedial.plan(flops=1e12, context=32, vocab_size=300, export=folder)
+    commands = {item["trainer"]: item["command"] for item in plan["exported"]}
+    assert shlex.split(commands["sparsedial"])[2] == str(folder)
+    assert f"PYTHONPATH='{folder}'" in commands["torchtitan"]
+    assert f"$(cat '{folder}'/megatron.args)" in commands["Megatron-LM"]
+    assert f"from_pretrained('{folder}')" in commands["transformers"]
 
 
 def test_our_own_train_follows_the_exported_plan(tmp_path: Path, corpus: Path):

@@ -121,6 +121,13 @@ def test_a_dense_law_answers_dense():
     assert 10 < plan["tokens"] / plan["total_parameters"] < 40  # Chinchilla's twenty
 
 
+def test_data_that_end_long_before_the_budget_are_said():
+    lines = planned(1e21, data_tokens=1e6)["warnings"]
+    assert any("the data end long before the budget" in line for line in lines)
+    assert any("far fewer than any model is trained with" in line for line in lines)
+    assert not any("long before" in line for line in planned(1e21, data_tokens=1e12)["warnings"])
+
+
 def test_an_answer_outside_the_fitted_range_says_by_how_much():
     assert any("times outside" in line for line in planned(1e25)["warnings"])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,28 @@ def test_sparse_begins_to_win_in_seconds_where_its_overhead_is_paid_back():
     assert found is not None
     assert 0.1 < found["value"] < 1e5
     assert found["low"] <= found["value"] <= found["high"]
+
+
+@pytest.mark.parametrize(
+    ("fitted", "within"),
+    [
+        ({"flops": [1.0, 1e30]}, True),
+        ({"flops": [1.0, 1e30], "tokens": [1.0, 10.0]}, False),
+        ({"flops": [1.0, 1e3]}, False),
+        ({}, None),
+    ],
+)
+def test_a_crossover_in_seconds_is_inside_the_range_only_where_its_models_are(fitted, within):
+    found, _ = cross(replace(law_with(0.12), fitted_range=fitted))
+    assert found is not None
+    assert found["within_fitted_range"] is within
+
+
+def test_a_crossover_says_what_was_searched():
+    found, _ = cross(law_with(0.12))
+    assert found is not None
+    assert found["searched"] == "widths 16 to 96, 100 ms to 27 h 46 min"
+    assert "among widths 16 to 96" in str(cross(law_with(-0.2))[1])
 
 
 def test_there_is_no_crossover_where_sparsity_does_not_help():

@@ -12,10 +12,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from sparsedial.cli.main import main
+from sparsedial.law import published
+from sparsedial.store import write_json
 from sparsedial.verbs.dial import questions
 
 fastapi_client = pytest.importorskip("fastapi.testclient")
@@ -53,6 +56,23 @@ def test_the_command_that_the_page_shows_gives_what_it_shows(client, capsys):
         words = shlex.split(answer["command"].replace("SPARSITY", str(row["sparsity"])))
         assert main([*words[1:], "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["shape"] == row["shape"]
+
+
+def test_the_page_minds_what_the_plan_minds(client, capsys):
+    far = {**STATE, "flops": "1e24"}
+    answer = client.get("/api/dial", params=far).json()
+    assert main(["plan", *(f"--{key.replace('_', '-')}={value}" for key, value in far.items()), "--json"]) == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert any("times outside" in line for line in warnings)
+    assert answer["positions"][answer["best"]]["warnings"] == warnings
+
+
+def test_the_page_opens_at_a_budget_that_the_law_was_fitted_on(tmp_path):
+    law = replace(published("abnar"), fitted_range={"flops": [1e17, 4e18]})
+    write_json(tmp_path / "law.json", law.record())
+    assert float(questions(str(tmp_path))["start"]({})["state"]["flops"]) == 4e18
+    write_json(tmp_path / "study.json", {})
+    assert questions(str(tmp_path))["start"]({})["state"] == {"flops": "4e+18"}
 
 
 def test_the_table_as_csv_holds_every_position(client):

@@ -148,8 +148,35 @@ def test_a_law_that_a_plain_guess_beats_is_called_beaten(changed: dict[str, Any]
 def test_the_lead_that_shrinks_is_said_to_shrink(changed: dict[str, Any]) -> None:
     assert "shrinks" in words(drawn("advantage", changed))
     for row in changed["cells_table"]:
-        row["loss"] = 2.0 - (0.02 * math.log10(row["budget_flops"] / 1e10) if row["experts"] else 0)
+        row["loss"] = 2.0 - (0.05 * math.log10(row["budget_flops"] / 1e10) if row["experts"] else 0)
     assert "grows" in words(drawn("advantage", changed))
+
+
+def test_a_lead_that_moves_by_less_than_its_error_is_not_said_to_grow(changed: dict[str, Any]) -> None:
+    for row in changed["cells_table"]:
+        row["loss"] = 2.0 - (0.004 * math.log10(row["budget_flops"] / 1e10) if row["experts"] else 0)
+    said = words(drawn("advantage", changed))
+    assert "changes by less than its error" in said
+    assert "grows" not in said
+
+
+def test_names_stand_where_no_line_and_no_dot_is(study: dict[str, Any]) -> None:
+    for name in ("expert_load", "training_curves"):
+        figure = drawn(name, study)
+        figure.draw(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+        for axes in figure.axes:
+            furthest = max(
+                float(axes.transData.transform((max(np.asarray(line.get_xdata(), dtype=float)), 1))[0])
+                for line in axes.get_lines()
+                if line.get_transform() == axes.transData
+            )
+            assert all(text.get_window_extent().x0 >= furthest for text in axes.texts)
+
+
+def test_the_name_of_a_lower_edge_stands_at_its_end(study: dict[str, Any]) -> None:
+    (axes,) = drawn("seconds", study).axes
+    ends = {tuple(line.get_xydata()[-1]) for line in axes.get_lines() if len(line.get_xdata()) > 2}  # type: ignore[arg-type]
+    assert {text.xy for text in axes.texts if text.get_text() in ("dense", "sparse")} <= ends  # type: ignore[attr-defined]
 
 
 def test_the_lower_edge_is_below_every_point_and_convex() -> None:

@@ -53,9 +53,7 @@ def killed(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("stops", "optimizer"), [((17,), "adamw"), ((1, 2, 39), "adamw"), ((5, 20), "adamw"), ((3, 20), "muon")]
 )
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    small_text, tmp_path: Path, killed, stops, optimizer
-):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_text, tmp_path: Path, killed, stops, optimizer):
     whole, parts = RunStore(tmp_path / "whole"), RunStore(tmp_path / "parts")
     job = job_of(small_text, optimizer=optimizer)
     expected = finish(execute(job, small_text, whole, keep_checkpoint=True)).record()

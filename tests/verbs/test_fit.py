@@ -67,6 +67,18 @@ def test_what_is_wrong_is_said_with_the_way_out(tmp_path, capsys, changes, flags
     assert hint in out.err
 
 
+def test_without_samples_no_interval_is_printed_and_no_coefficient_called_determined(tmp_path, capsys):
+    words = ["fit", write(tmp_path), "--form", "chinchilla", "--bootstrap", "0"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "no intervals" in said
+    assert " to " not in said.split("spread")[0].replace("to say", "")
+    assert main([*words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["intervals"].values()) == {None}
+    assert result["undetermined"] is None
+
+
 def test_three_rows_are_refused_with_the_reason_which_is_a_result(tmp_path, capsys):
     polars.DataFrame(GOOD).head(3).write_csv(tmp_path / "few.csv")
     assert main(["fit", str(tmp_path / "few.csv"), "--form", "chinchilla"]) == 0

@@ -52,6 +52,7 @@ def test_the_table_names_the_file_and_the_next_command(measured, capsys):
     from sparsedial.cli.tables import profile_table
 
     said = profile_table({**read_json(measured), "out": str(measured)})
+    assert "--device 'a b.json'" in profile_table({**read_json(measured), "out": "a b.json"})
     assert f"sparsedial plan --seconds 10d --device {measured}" in said
 
 

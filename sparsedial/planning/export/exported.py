@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +42,14 @@ class Exported:
         return {
             "trainer": self.trainer,
             "file": str(folder / self.file),
-            "command": self.command.replace("FOLDER", str(folder.resolve())),
+            "command": self._command(str(folder.resolve())),
             "written_for": self.written_for,
             "not_expressed": list(self.not_expressed),
         }
+
+    def _command(self, folder: str) -> str:
+        """The command to copy: in Python's quotes where it stands in them, else in the shell's where it needs any."""
+        return self.command.replace("'FOLDER'", repr(folder)).replace("FOLDER", shlex.quote(folder))
 
 
 def require_exportable(shape: Shape, recipe: Mapping[str, Any], trainer: str) -> None:

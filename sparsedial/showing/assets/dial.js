@@ -75,6 +75,7 @@ function turn() {
   by("dial").setAttribute("aria-valuetext", `${words.sparsity}, loss ${words.loss}`);
   for (const name of ["loss", "gap", "parameters", "active", "tokens", "time", "energy", "money", "memory", "serving", "shape"])
     by(name).textContent = words[name];
+  by("minds").replaceChildren(...row.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: `Mind: ${text}.`.replace("..", ".") })));
   by("sparsest").textContent = shown.positions.at(-1).words.sparsity;
   const values = { ...state(), position: row.sparsity };
   history.replaceState(null, "", `?${new URLSearchParams(values)}`);
@@ -110,7 +111,7 @@ function drawDial(place) {
   if (shown.dense !== null) {
     const dense = losses[shown.dense];
     plan.shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: dense, y1: dense, line: { color: colour("dense"), dash: "dot", width: 2 } }];
-    plan.annotations = [{ xref: "paper", x: 1, xanchor: "right", y: dense, yanchor: "bottom", text: "best dense model", showarrow: false, font: { color: colour("dense") } }];
+    plan.annotations = [{ xref: "paper", x: 1, xanchor: "right", y: dense, yanchor: losses.at(-1) > dense ? "top" : "bottom", text: "best dense model", showarrow: false, bgcolor: colour("paper"), font: { color: colour("dense") } }];
   }
   Plotly.react("by-sparsity", traces, plan, { displayModeBar: false, responsive: true });
   by("by-sparsity").setAttribute("aria-label", shown.words);
@@ -125,10 +126,10 @@ async function crossing(values, mine) {
   const plan = layout(answer.axis, "loss, nats per token");
   plan.xaxis.type = "log";
   plan.xaxis.exponentformat = "power";
-  plan.annotations = answer.budgets.length ? [
-    { x: 1, xref: "paper", xanchor: "right", y: answer.dense_loss.at(-1), yanchor: "bottom", text: "dense", showarrow: false, font: { color: colour("dense") } },
-    { x: 1, xref: "paper", xanchor: "right", y: answer.sparse_loss.at(-1), yanchor: "top", text: "sparse", showarrow: false, font: { color: colour("sparse") } },
-  ] : [];
+  plan.margin.r = 60; // the names stand beside the ends of their lines
+  const higher = answer.budgets.length && answer.dense_loss.at(-1) > answer.sparse_loss.at(-1) ? "dense" : "sparse";
+  const end = (y, name) => ({ x: 1, xref: "paper", xanchor: "left", y: y.at(-1), yanchor: name === higher ? "bottom" : "top", text: name, showarrow: false, font: { color: colour(name) } });
+  plan.annotations = answer.budgets.length ? [end(answer.dense_loss, "dense"), end(answer.sparse_loss, "sparse")] : [];
   plan.shapes = [];
   if (answer.crossover) plan.shapes.push({ type: "line", yref: "paper", y0: 0, y1: 1, x0: answer.crossover.value, x1: answer.crossover.value, line: { color: colour("muted"), dash: "dot" } });
   Plotly.react("by-budget", [line(answer.dense_loss ?? [], "dense"), line(answer.sparse_loss ?? [], "sparse")], plan, { displayModeBar: false, responsive: true });
