@@ -103,7 +103,7 @@ class _Live:
         }
         skipped, events = [*self.progress.skipped, batch], [*self.progress.events, event]
         self.progress = _Progress(**{**copy.deepcopy(numbers), "skipped": skipped, "events": events})
-        self.kept = (state, {**numbers, "skipped": skipped, "events": events})
+        self.kept = (state, {**numbers, "skipped": skipped, "events": events})  # left now, the run forgets neither
 
 
 def execute(

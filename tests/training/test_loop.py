@@ -268,6 +268,25 @@ def test_a_harmful_batch_is_undone_and_left_out(small_text, tmp_path: Path, monk
     assert [line["index"] for line in lines] == list(range(120))
 
 
+def test_a_run_left_after_a_rollback_knows_what_it_skipped(small_text, tmp_path: Path, monkeypatch):
+    from sparsedial.training import loop
+
+    job, clip, calls = job_of(small_text, steps=120, spike_sigmas=6.0), loop.clip_gradient, []
+
+    def broken_once(*given):
+        calls.append(1)
+        return float("nan") if len(calls) == 71 else clip(*given)
+
+    monkeypatch.setattr(loop, "clip_gradient", broken_once)
+    store = RunStore(tmp_path)
+    run = execute(job, small_text, store)
+    list(islice(run, 75))  # beyond the rollback of step 70 to 64, before the next state is kept
+    run.close()
+    progress = read_json(store.unfinished(job.hash) / "state.json")["progress"]
+    assert (progress["next_step"], progress["skipped"]) == (64, [70])
+    assert [event["step"] for event in progress["events"]] == [70]
+
+
 def test_a_guarded_run_that_was_left_ends_as_the_whole_one(small_text, tmp_path: Path, killed):
     job = job_of(small_text, steps=150, spike_sigmas=8.0)
     whole, parts = RunStore(tmp_path / "whole"), RunStore(tmp_path / "parts")
