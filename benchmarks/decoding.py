@@ -1,8 +1,9 @@
 """Greedy decoding on the CPU beside its peers in one run: `python -m benchmarks.decoding --llama-python PYTHON`.
 
-Two sparse models with random weights, fp32, one sequence and eight together, on two threads and on one: ours;
+Sparse models with random weights, fp32, one sequence and eight together, on two threads and on one: ours;
 `transformers` in the fastest of its expert modes; llama.cpp on the same weights in F32, in a process of its own whose
-PYTHON has `gguf`, `llama-cpp-python` and `safetensors` (without the flag its rows are left out). All three are clocked
+PYTHON has `gguf`, `llama-cpp-python` and `safetensors` (without the flag, and for DeepSeek-V3's architecture, which
+`benchmarks/gguf.py` does not write, its rows are left out). All three are clocked
 alike: from the first new token, which reading the prompt gives, to the last. Runs are taken in turn.
 Writes benchmarks/records/decoding.json. B sequences, S positions, E experts, D d_model, K chosen, V vocabulary.
 """
@@ -30,6 +31,7 @@ from sparsedial.machine.hardware import BusyWatch, describe
 from sparsedial.machine.timing import Timing, measure_in_turn, summarise
 from sparsedial.model.attention import rms_norm
 from sparsedial.model.checkpoint import save_checkpoint
+from sparsedial.model.router import choose
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.serving.generation import Sampling, generate_together
 from sparsedial.shape.counts import active_parameters, cached_values_per_token, total_parameters
@@ -45,7 +47,13 @@ COMMON: dict[str, Any] = {
 SHAPES = {
     "28M": Shape(d_model=256, heads=4, kv_heads=4, d_expert=64, **COMMON),
     "99M": Shape(d_model=512, heads=8, kv_heads=8, d_expert=112, **COMMON),
-}
+    "27M as DeepSeek-V3": Shape(
+        layers=8, d_model=256, heads=4, kv_heads=4, head_dim=96, d_ff=448, vocab_size=4096, context=CONTEXT,
+        dense_layers=1, experts=64, top_k=6, d_expert=64, shared_experts=1, gate="sigmoid", routing_bias=True,
+        routed_scaling=2.5, expert_groups=8, kept_groups=4, kv_lora_rank=128, nope_head_dim=64, rope_head_dim=32,
+        v_head_dim=64,
+    ),
+}  # fmt: skip
 BATCHES, THREADS = (1, 8), (2, 1)
 MODES = ("eager", "grouped_mm", "batched_mm")  # of experts in `transformers`
 TRIAL_TOKENS = 9
@@ -167,7 +175,9 @@ def visited_experts(model: Transformer, ids_BS: Tensor) -> float:
 
     def look(layer: Any, inputs: tuple[Any, ...]) -> None:
         x_BSD, norm_D, eps = inputs[:3]
-        chosen_BSK = (rms_norm(x_BSD, norm_D, eps) @ layer.w_router_DE).topk(layer.shape.top_k).indices
+        logits_TE = (rms_norm(x_BSD, norm_D, eps) @ layer.w_router_DE).flatten(0, 1)
+        scores_TE = logits_TE.sigmoid() if layer.shape.gate == "sigmoid" else logits_TE
+        chosen_BSK = choose(scores_TE, layer.bias_E, layer.shape).unflatten(0, ids_BS.shape)
         counts.extend(len(chosen_BSK[:, place].unique()) for place in range(PROMPT, ids_BS.shape[1]))
 
     handles = [layer.register_forward_pre_hook(look) for layer in model.sparse_feed_forwards]
@@ -236,7 +246,7 @@ class Bench:
         self.shape, self.model = shape, loud_model(shape)
         save_checkpoint(self.model, folder)
         self.theirs = hugging_face(folder)
-        self.llama = Llama(llama_python, folder) if llama_python else None
+        self.llama = Llama(llama_python, folder) if llama_python and not shape.latent_attention else None
 
     def close(self) -> None:
         """End llama.cpp's process."""
@@ -360,7 +370,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, shape in shapes.items():
             bench = Bench(shape, Path(folder) / name, options.llama_python)
-            record["llama_cpp"] = bench.llama.about if bench.llama else None
+            record["llama_cpp"] = bench.llama.about if bench.llama else record["llama_cpp"]
             groups = []
             for threads in all_threads:
                 for batch in BATCHES:

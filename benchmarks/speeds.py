@@ -53,6 +53,18 @@ def _steps(record: dict[str, Any]) -> list[Row]:
             (what, "fastest dense model, same active size", _slower(group["tax"]), "≤ 1.15"),
             (what, "`transformers` in its leanest mode", memory, "≤ 1"),
         ]
+    deepseek = record["deepseek"]
+    what, mode = f"step: {deepseek['what']}", deepseek["best_mode_of_transformers"].split()[1]
+    speed = _faster(deepseek["speed_against_transformers"])
+    rows += [
+        (what, f"`transformers` DeepSeek-V3, {mode}", speed, "–"),
+        (
+            what,
+            "`transformers` in its leanest mode",
+            f"{deepseek['memory_over_leanest_peer']:.2f} of its memory",
+            "≤ 1",
+        ),
+    ]
     for group in record["tiny"]:
         what = f"step: {group['what']}"
         rows.append((f"{what}, dense", "plain eager GPT", _faster(group["dense_against_plain_gpt"]), "≥ 1.5"))

@@ -105,6 +105,27 @@ def sparse_against_hugging_face(d_model: int, d_expert: int) -> dict[str, Any]:
     }
 
 
+def deepseek_against_hugging_face() -> dict[str, Any]:
+    """All that DeepSeek-V3 does, at a small size, beside Hugging Face's DeepSeek-V3 in its modes."""
+    shape = Shape(
+        layers=4, d_model=256, heads=8, kv_heads=8, head_dim=48, vocab_size=256, context=256, d_ff=448, dense_layers=1,
+        experts=64, top_k=6, d_expert=64, shared_experts=1, gate="sigmoid", routing_bias=True, routed_scaling=2.5,
+        expert_groups=8, kept_groups=4, kv_lora_rank=128, q_lora_rank=192, nope_head_dim=32, rope_head_dim=16,
+        v_head_dim=32,
+    )  # fmt: skip
+    modes = {f"transformers {mode}": partial(hugging_face_step, shape, mode, 16, 256) for mode in EXPERT_MODES}
+    makes = {"sparsedial": partial(make_step, shape, 16, 256, threads=2), **modes}
+    what = "DeepSeek-V3's parts (latent attention, 64 experts in 8 groups, top-6, 1 shared), d_model 256, 4 layers"
+    record, timings, peaks = group(what, {name: (shape, make) for name, make in makes.items()}, 16, 256, 2)
+    best = fastest(timings, *modes)
+    return {
+        **record,
+        "best_mode_of_transformers": best,
+        "speed_against_transformers": ratio(timings, "sparsedial", best),
+        "memory_over_leanest_peer": peaks["sparsedial"] / min(peaks[name] for name in modes),
+    }
+
+
 def tiny(d_model: int) -> dict[str, Any]:
     """The study's own sizes: dense beside a plain GPT, sparse beside a loop over experts, and the tax."""
     ladder = Ladder(vocab_size=256, context=128)
@@ -154,6 +175,7 @@ def main() -> None:
         "transformers": version("transformers"),
         "dense": shown(dense_against_plain_gpt()),
         "sparse": [shown(sparse_against_hugging_face(*sizes)) for sizes in ((256, 64), (512, 128))],
+        "deepseek": shown(deepseek_against_hugging_face()),
         "tiny": [shown(tiny(d_model)) for d_model in (16, 32, 48, 64)],
     }
     record["machine_busy"] = busy.share()
