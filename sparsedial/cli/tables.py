@@ -131,8 +131,8 @@ def _law_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     if law["refused"]:
         return [*rows, ("law", f"refused: {law['refused']}")]
     held = law["held_out"]
-    if held:
-        rows.append(("law", f"{law['form']}; held-out budget predicted within {_errors(held)}"))
+    checked = f"held-out budget predicted within {_errors(held)}" if held else "not checked: no budget was held out"
+    rows.append(("law", f"{law['form']}; {checked}"))
     band = result["near_optimal"]["sparsity"]
     if band:
         rows.append(("near-optimal", f"sparsity {_sparsities(band)} (within 0.5 % of the best predicted loss)"))

@@ -5,6 +5,9 @@ B sequences, S positions, V vocabulary, L layers.
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -42,7 +45,17 @@ class Decoder:
                 self._find_starts()
             return logits_BSV[:, -1]
         self.model.place(ids_BS, self.cache)  # checks the ids and moves the cache on
-        return self._kernel.step(ids_BS[:, 0].long().contiguous(), self._starts_B)
+        return self._kernel.step(ids_BS[:, 0].tolist(), self._starts_B)
+
+    def step(self, ids: Sequence[int]) -> Tensor:
+        """Read one new token of every sequence; gives what `read` gives, and takes as few calls of PyTorch as it can:
+        between two passes over a model's weights their code has left the cache.
+        """
+        kernel = self._kernel
+        if kernel is None or not kernel.has_room() or not kernel.knows(ids):
+            return self.read(torch.tensor([[token] for token in ids], device=self.model.embedding_VD.device))
+        self.cache.filled += 1
+        return kernel.step(ids, self._starts_B)
 
     def _find_starts(self) -> None:
         """Where each sequence's text begins; with padding elsewhere the model decodes, since the kernel knows none."""
@@ -80,15 +93,26 @@ class _Kernel:
         self.weights = addresses(self.table, model.embedding_VD, model.norm_D, model.table_VD)
         self.kept = addresses(*cache.parts)
         self.rest = addresses(self.logits_BV, self.scratch, self.sizes)
+        self.ids = (ctypes.c_int64 * sequences)()
         self.constants = float(shape.routed_scaling), shape.norm_eps, attention_scale(shape), self.threads
 
-    def step(self, ids_B: Tensor, starts_B: Tensor) -> Tensor:
+    def has_room(self) -> bool:
+        """Whether the cache and the rotary table that the model has now reach one position further."""
+        return self.cache.filled < min(self.cache.length, len(self.model.cosine_SC))
+
+    def knows(self, ids: Sequence[int]) -> bool:
+        """Whether these are ids of the vocabulary, one for each sequence."""
+        return len(ids) == len(self.ids) and min(ids) >= 0 and max(ids) < self.model.shape.vocab_size
+
+    def step(self, ids: Sequence[int], starts_B: Tensor) -> Tensor:
         """Logits behind one new token of every sequence, always in the same place."""
-        position = self.cache.filled - 1
-        turned = addresses(self.model.cosine_SC[position], self.model.sine_SC[position])
+        position, width = self.cache.filled - 1, self.model.cosine_SC.shape[1]
+        turned = [table.data_ptr() + 4 * width * position for table in (self.model.cosine_SC, self.model.sine_SC)]
+        self.ids[:] = ids
         native.module.decode(
-            *self.weights, *turned, *self.kept, *addresses(ids_B, starts_B), *self.rest, position, *self.constants
-        )
+            *self.weights, *turned, *self.kept, ctypes.addressof(self.ids), *addresses(starts_B), *self.rest, position,
+            *self.constants,
+        )  # fmt: skip
         return self.logits_BV
 
 

@@ -97,7 +97,7 @@ def generate_together(
     if not all(prompts) or not prompts:
         raise UserError("generate: the prompt holds no token", hint="give at least one character")
     draws = [torch.Generator().manual_seed(sampling.seed + number) for number in range(len(prompts))]
-    context, device = model.shape.context, model.embedding_VD.device
+    context = model.shape.context
     room = min(context, max(map(len, prompts)) + tokens)
     ids = [list(prompt) for prompt in prompts]
     ended = [False] * len(prompts)
@@ -114,7 +114,7 @@ def generate_together(
         if decoder.cache.filled == context:
             decoder, logits_BV = _read_again(model, ids, max(1, context // 2), context)
         else:
-            logits_BV = decoder.read(torch.tensor([row[-1] for row in ids], device=device).unsqueeze(1))
+            logits_BV = decoder.step([row[-1] for row in ids])
 
 
 def _read_again(model: Transformer, ids: Sequence[Sequence[int]], most: int, room: int) -> tuple[Decoder, Tensor]:

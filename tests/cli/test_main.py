@@ -283,3 +283,16 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path):
     command = f"{sys.executable} -m sparsedial.cli.main --help | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert "Traceback" not in done.stderr
+
+
+def test_a_law_that_no_budget_checked_is_said_to_be_unchecked():
+    from sparsedial.cli.tables import _law_rows
+
+    result = {
+        "law": {"refused": None, "form": "chinchilla", "held_out": None},
+        "cells": {"finished": 8, "diverged": 0},
+        "wall_seconds": 60.0,
+        "near_optimal": {"sparsity": None},
+        "binding_constraints": [],
+    }
+    assert ("law", "chinchilla; not checked: no budget was held out") in _law_rows(result)

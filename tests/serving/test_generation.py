@@ -179,6 +179,23 @@ def test_an_empty_prompt_is_refused():
         next(iter(generate(MODEL, [], 5, GREEDY)))
 
 
+@torch.no_grad()
+def test_a_decoder_steps_as_it_reads_and_refuses_alike():
+    model = initialise(replace(SPARSE, context=5000), 0).eval()
+    reading, stepping = Decoder(model, 2, 4100), Decoder(model, 2, 4100)
+    for decoder in (reading, stepping):
+        decoder.read(torch.ones(2, 4095, dtype=torch.long))
+    for token in range(4):  # beyond the rotary table that a new model holds
+        expected = reading.read(torch.full((2, 1), token)).clone()
+        torch.testing.assert_close(stepping.step([token, token]), expected, atol=0, rtol=0)
+    for ids, says in (([1, 64], "outside 0..63"), ([-1, 1], "outside 0..63"), ([1], "sequence")):
+        with pytest.raises(UserError, match=says):
+            stepping.step(ids)
+    stepping.step([1, 1])
+    with pytest.raises(UserError, match="4101 positions are more than its cache"):
+        stepping.step([1, 1])
+
+
 def test_a_decoder_reads_no_further_than_it_has_room():
     decoder = Decoder(initialise(DENSE, 0), 1, 4)
     decoder.read(torch.zeros(1, 4, dtype=torch.long))
