@@ -108,6 +108,11 @@ def human_bytes(value: float) -> str:
     return f"{value:.0f} B"
 
 
+def dtype_name(dtype: object) -> str:
+    """`float32` from PyTorch's `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
 def human_percent(share: float) -> str:
     """A share in percent with two significant digits: `4.2 %`."""
     return f"{100 * share:.2g} %"

@@ -26,8 +26,8 @@ class Tiles:
 
 ROW_KERNELS = ("up", "down", "down_backward", "up_backward")  # all by the same blocks of rows
 ROW_TILES = tuple(
-    Tiles(rows, columns, depth, warps, stages)
-    for rows, columns, depth, warps, stages in (
+    Tiles(*sizes)
+    for sizes in (
         (64, 64, 32, 4, 3),
         (64, 64, 64, 4, 4),
         (64, 128, 32, 4, 3),
@@ -42,8 +42,8 @@ ROW_TILES = tuple(
 )
 # Rows are read by an index that is read first: of five stages two lie between reading and multiplying, of three one.
 OUTER_TILES = tuple(
-    Tiles(rows, columns, depth, warps, stages)
-    for rows, columns, depth, warps, stages in (
+    Tiles(*sizes)
+    for sizes in (
         (64, 64, 32, 4, 3),
         (64, 64, 64, 4, 5),
         (128, 128, 32, 8, 5),

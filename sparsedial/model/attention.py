@@ -16,6 +16,7 @@ from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
 from sparsedial.model.rotary import attention_scale, rotate
 from sparsedial.shape.shape import Shape
+from sparsedial.units import dtype_name
 
 LATENT_EPS = 1e-6  # of the norms inside latent attention, whatever the model's own; as in DeepSeek's code
 
@@ -56,8 +57,8 @@ class Cache:
             raise UserError("model: its cache was made for another shape")
         if (part.dtype, part.device) != (table_VD.dtype, table_VD.device):
             raise UserError(
-                f"model: its cache is of {_name(part.dtype)} on {part.device},"
-                f" the weights are of {_name(table_VD.dtype)} on {table_VD.device}"
+                f"model: its cache is of {dtype_name(part.dtype)} on {part.device},"
+                f" the weights are of {dtype_name(table_VD.dtype)} on {table_VD.device}"
             )
         if self.sequences != sequences:
             raise UserError(f"model: its cache is for {self.sequences} sequences, the ids are of {sequences}")
@@ -74,10 +75,6 @@ class Cache:
     def shrink(self, filled: int) -> None:
         """Forget the positions from `filled` on."""
         self.filled = filled
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 @dataclass

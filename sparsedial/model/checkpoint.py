@@ -24,7 +24,7 @@ from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
 from sparsedial.store import read_json, write_atomically, write_json
 from sparsedial.text.tokenizer import Tokenizer
-from sparsedial.units import human_count
+from sparsedial.units import dtype_name, human_count
 
 SUMMARY = "sparsedial.json"  # digests of the other files; a folder made by others has none
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -44,7 +44,7 @@ def save_checkpoint(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     family = fitting_family(model.shape)
-    dtype = str(model.embedding_VD.dtype).removeprefix("torch.")
+    dtype = dtype_name(model.embedding_VD.dtype)
     end_token = tokenizer.end_token if tokenizer else None
     config = (write_config if family else own_config)(model.shape, dtype=dtype, end_token=end_token)
     write_atomically(partial / "config.json", (json.dumps(config, indent=1) + "\n").encode())

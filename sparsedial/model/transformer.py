@@ -21,6 +21,7 @@ from sparsedial.model.attention import Cache, Place, make_attention, rms_norm
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.router import bias_after, route
 from sparsedial.shape.shape import Shape
+from sparsedial.units import dtype_name
 
 READY_POSITIONS = 4096  # of the rotary table that a new model holds; longer inputs extend it
 
@@ -253,7 +254,7 @@ class Transformer(nn.Module):
             given = f"of {ids_BS.dim()} dimensions" if isinstance(ids_BS, Tensor) else f"a {type(ids_BS).__name__}"
             raise UserError(f"model: token ids are a tensor [sequences, positions], not {given}")
         if ids_BS.dtype not in (torch.int64, torch.int32):
-            raise UserError(f"model: token ids are int64 or int32, not {str(ids_BS.dtype).removeprefix('torch.')}")
+            raise UserError(f"model: token ids are int64 or int32, not {dtype_name(ids_BS.dtype)}")
 
     def _check_range(self, ids: Tensor) -> None:
         if ids.is_cuda:
@@ -321,7 +322,7 @@ def _mask(real_BS: Tensor, ids_BS: Tensor) -> Tensor:
     Raises: UserError for one of another type or shape.
     """
     if not isinstance(real_BS, Tensor) or real_BS.is_floating_point() or real_BS.is_complex():
-        given = str(real_BS.dtype).removeprefix("torch.") if isinstance(real_BS, Tensor) else type(real_BS).__name__
+        given = dtype_name(real_BS.dtype) if isinstance(real_BS, Tensor) else type(real_BS).__name__
         raise UserError(f"model: real_BS is a tensor of booleans, or of 0 and 1, not {given}")
     if real_BS.shape != ids_BS.shape:
         raise UserError(f"model: real_BS is {list(real_BS.shape)}, the ids are {list(ids_BS.shape)}")

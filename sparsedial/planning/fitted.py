@@ -20,9 +20,7 @@ def beyond(law: Law, shape: Shape, tokens: float, context: int) -> list[str]:
         "flops": training_flops_per_token(shape, context) * tokens,
     }
     lines = [
-        f"{NAMES.get(name, name)} are {factor:,.3g} times outside the range that the law was fitted on"
-        if factor < 1000
-        else f"{NAMES.get(name, name)} are {factor:,.0f} times outside the range that the law was fitted on"
+        f"{NAMES.get(name, name)} are {_times(factor)} times outside the range that the law was fitted on"
         for name, factor in law.outside({key: float(value) for key, value in values.items()}).items()
     ]
     fitted = law.fitted_range.get("sparsity")
@@ -31,6 +29,10 @@ def beyond(law: Law, shape: Shape, tokens: float, context: int) -> list[str]:
             f"sparsity {shape.sparsity:.4g} lies beyond {fitted[1]:.4g}, the sparsest that the law was fitted on"
         )
     return lines
+
+
+def _times(factor: float) -> str:
+    return f"{factor:,.3g}" if factor < 1000 else f"{factor:,.0f}"
 
 
 def states_sizes(law: Law) -> bool:

@@ -9,6 +9,9 @@ from sparsedial.sweep.rates import MOST_POINTS
 
 START_SECONDS = 2.5  # of workers, each time: they import PyTorch
 STARTS = 6  # of workers: rates, both parts of the grid, timing trials, a first round done again, equal FLOPs
+PAIR_BESIDE = (
+    2.4  # seconds of a pair at equal FLOPs beside others, in runs of the dense one alone: the sparse is slower
+)
 
 
 def expected_seconds(
@@ -29,7 +32,7 @@ def expected_seconds(
     planned = layout.predicted_seconds
     runs = sum(layout.repeats(cell.budget_flops) for cell in layout.cells)
     dense = max(cell_seconds(layout, profile, cell) for cell in top_cells(layout) if not cell.experts)
-    seed = (2 + 2.4 / workers) * dense  # two runs in turn, and two beside others, the sparse one slower
+    seed = (2 + PAIR_BESIDE / workers) * dense  # and two alone and in turn
     scored = runs * scoring_seconds(layout, profile, evaluation_tokens) / workers
     scored += seeds * (2 + 2 / workers) * scoring_seconds(layout, profile, evaluation_tokens + test_tokens)
     scans = scan_seconds(layout, profile) / workers

@@ -22,7 +22,7 @@ from sparsedial.settings import file_names
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore, digest, lock, read_json, write_json
-from sparsedial.sweep.expect import expected_seconds, scoring_seconds
+from sparsedial.sweep.expect import PAIR_BESIDE, expected_seconds, scoring_seconds
 from sparsedial.sweep.findings import Findings
 from sparsedial.sweep.grid import (
     RUNGS,
@@ -633,7 +633,7 @@ def _affordable_seeds(settings: StudySettings, setup: Setup, budget_seconds: flo
     if settings.seeds is not None or math.isinf(setup.clock.remaining):
         return dict.fromkeys(("flops", "seconds"), setup.layout.seeds)
     scored = scoring_seconds(setup.layout, setup.profile, _test_tokens(setup) + setup.evaluation_tokens)
-    beside = (2.4 * budget_seconds + 2 * scored) / setup.workers  # a pair of runs at equal FLOPs
+    beside = (PAIR_BESIDE * budget_seconds + 2 * scored) / setup.workers  # a pair of runs at equal FLOPs
     one = 2 * (budget_seconds + scored) + beside  # and one alone and in turn
     left = setup.clock.remaining - REPORT_SECONDS
     grace = GRACE_SHARE * setup.clock.limit_seconds

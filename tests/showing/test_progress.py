@@ -34,22 +34,17 @@ def test_away_from_a_terminal_lines_are_plain_and_few() -> None:
     assert "2 min 50 s left" in lines[1]
 
 
-def test_work_that_takes_longer_than_expected_says_so() -> None:
+@pytest.mark.parametrize(
+    ("elapsed", "expected", "says"),
+    [(200, 180, "[100%, 20 s longer than expected]"), (200.2, 200, "[100%, 0 s left]")],
+)
+def test_work_says_when_it_takes_longer_than_expected_by_more_than_half_a_second(elapsed, expected, says) -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(stream, clock=clock) as progress:
-        progress.total(200, 180)
+        progress.total(elapsed, expected)
         clock.now = PLAIN_SECONDS
         progress.cell("a", "dense, width 48", 1, 9)
-    assert "[100%, 20 s longer than expected]" in stream.getvalue()
-
-
-def test_the_last_half_second_is_neither_left_over_nor_too_long() -> None:
-    stream, clock = io.StringIO(), Clock()
-    with Progress(stream, clock=clock) as progress:
-        progress.total(200.2, 200)
-        clock.now = PLAIN_SECONDS
-        progress.cell("a", "dense, width 48", 1, 9)
-    assert "[100%, 0 s left]" in stream.getvalue()
+    assert says in stream.getvalue()
 
 
 def test_a_line_without_any_whole_has_no_empty_brackets() -> None:
