@@ -8,6 +8,7 @@ from sparsedial.units import (
     human_cost,
     human_count,
     human_joules,
+    human_percent,
     human_seconds,
     parse_bytes,
     parse_count,
@@ -57,6 +58,8 @@ def test_figures_are_written_with_their_units():
     assert human_count(671_026_404_352) == "671B"
     assert human_seconds(245) == "4 min 05 s"
     assert human_seconds(0.0042) == "4.2 ms"
+    assert human_percent(0.0417) == "4.2 %"
+    assert human_percent(2e-6) == "0.0002 %"
     assert human_bytes(1.34e12) == "1.34 TB"
     assert human_joules(4500) == "4.5 kJ"
     assert human_bytes(2.25e18) == "2.25 EB"
