@@ -177,7 +177,7 @@ def visited_experts(model: Transformer, ids_BS: Tensor) -> float:
         x_BSD, norm_D, eps = inputs[:3]
         logits_TE = (rms_norm(x_BSD, norm_D, eps) @ layer.w_router_DE).flatten(0, 1)
         scores_TE = logits_TE.sigmoid() if layer.shape.gate == "sigmoid" else logits_TE
-        chosen_BSK = choose(scores_TE, layer.bias_E, layer.shape).unflatten(0, ids_BS.shape)
+        chosen_BSK = choose(scores_TE, layer.bias_E, layer.shape, layer.sizes.top_k).unflatten(0, ids_BS.shape)
         counts.extend(len(chosen_BSK[:, place].unique()) for place in range(PROMPT, ids_BS.shape[1]))
 
     handles = [layer.register_forward_pre_hook(look) for layer in model.sparse_feed_forwards]

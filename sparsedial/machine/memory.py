@@ -66,11 +66,8 @@ def step_bytes(shape: Any, batch: int, context: int, value_bytes: int = 4) -> St
 
 def kept_values(shape: Any) -> Any:
     """Numbers per token that all layers keep for the backward pass: their inputs, normed and projected."""
-    return (
-        shape.layers * _attention_values(shape)
-        + shape.dense_feed_forwards * (2 * shape.d_model + 2 * shape.d_ff)
-        + shape.sparse_layers * _sparse_values(shape)
-    )
+    feed_forwards = sum(count * _feed_forward_values(shape, layer) for layer, count in shape.kinds)
+    return shape.layers * _attention_values(shape) + feed_forwards
 
 
 def _attention_values(shape: Any) -> Any:
@@ -82,10 +79,10 @@ def _attention_values(shape: Any) -> Any:
     return 2 * shape.d_model + (3 * shape.heads + 4 * shape.kv_heads) * shape.head_dim
 
 
-def _sparse_values(shape: Any) -> Any:
-    """Of one layer: input, normed, router, and the gate and up halves of routed and shared experts."""
-    experts = 2 * (shape.top_k + shape.shared_experts) * shape.d_expert
-    return 2 * shape.d_model + 2 * shape.experts + 4 * shape.top_k + experts
+def _feed_forward_values(shape: Any, layer: Any) -> Any:
+    """Of one layer: input, normed, router, and the gate and up halves of dense, routed and shared products."""
+    routed = 2 * (layer.top_k + shape.shared_experts) * layer.d_expert
+    return 2 * shape.d_model + 2 * layer.experts + 4 * layer.top_k + routed + 2 * layer.d_ff
 
 
 def _transient_values(shape: Any) -> Any:
@@ -134,7 +131,7 @@ def measure_memory(
             parts = step_bytes(shape, batch, context, value_bytes)
             rows.append(
                 {
-                    "shape": asdict(shape),
+                    "shape": shape.record(),
                     "batch": batch,
                     "context": context,
                     "state_bytes": float(parts.state),

@@ -120,14 +120,14 @@ def features(shape: Any, batch: int, context: int) -> dict[str, Any]:
         "step": 1.0,
         "layers": 1.0 * shape.layers,
         "sparse_layers": 1.0 * shape.sparse_layers,
-        "experts": 1.0 * shape.sparse_layers * shape.experts,
+        "experts": 1.0 * shape.all_experts,
         "dense_flops": 3.0 * tokens * sum(parts[name] for name in dense),
         "expert_flops": 3.0 * tokens * parts["routed_experts"],
         "attention_scores": 1.0 * shape.layers * shape.heads * batch * context**2,
         "stream": 1.0 * tokens * shape.d_model * shape.layers,
         "logits": 1.0 * tokens * shape.vocab_size,
-        "routed_rows": 1.0 * tokens * shape.top_k * shape.d_model * shape.sparse_layers,
-        "router_scores": 1.0 * tokens * shape.experts * shape.sparse_layers,
+        "routed_rows": 1.0 * tokens * shape.d_model * shape.all_choices,
+        "router_scores": 1.0 * tokens * shape.all_experts,
         "parameters": 1.0 * total_parameters(shape),
     }
 
@@ -178,7 +178,7 @@ def measure_profile(
 
 def _row(shape: Shape, timing: Timing, batch: int, context: int) -> dict[str, Any]:
     return {
-        "shape": asdict(shape),
+        "shape": shape.record(),
         "d_model": shape.d_model,
         "experts": shape.experts,
         "features": features(shape, batch, context),

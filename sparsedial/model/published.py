@@ -160,11 +160,12 @@ def fused_parts(model: Transformer, family: str) -> dict[str, tuple[Part, frozen
     """The experts of a layer in one tensor, as `transformers` 5 holds them: the part, and the names it stands for."""
     found = {}
     gate, up, down = EXPERT_NAMES.get(family, ("gate_proj", "up_proj", "down_proj"))
-    ours, experts = MLP.get(family, "mlp"), range(model.shape.experts)
+    ours = MLP.get(family, "mlp")
     for layer, block in enumerate([*model.blocks, *(module.block for module in model.predictions)]):
         feed_forward = block.feed_forward  # type: ignore[union-attr]
         if not isinstance(feed_forward, SparseFeedForward):
             continue
+        experts = range(len(feed_forward.w_in_EDH))
         single = [f"model.layers.{layer}.{ours}.experts.{expert}" for expert in experts]
         ins = frozenset(f"{prefix}.{part}.weight" for prefix in single for part in (gate, up))
         outs = frozenset(f"{prefix}.{down}.weight" for prefix in single)

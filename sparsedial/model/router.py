@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsedial.shape.shape import Shape
 
 
-def choose(scores_TE: Tensor, bias_E: Tensor | None, shape: Shape) -> Tensor:
+def choose(scores_TE: Tensor, bias_E: Tensor | None, shape: Shape, top_k: int) -> Tensor:
     """The top_k experts of each token by score plus bias, inside the kept groups.
 
     A group's score is the sum of its two largest (sigmoid gates, DeepSeek-V3) or its largest (softmax, DeepSeek-V2).
@@ -27,13 +27,14 @@ def choose(scores_TE: Tensor, bias_E: Tensor | None, shape: Shape) -> Tensor:
         kept = group_scores.topk(shape.kept_groups, dim=1).indices
         mask = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, kept, False)
         choice_TE = grouped.masked_fill(mask.unsqueeze(2), float("-inf")).view_as(choice_TE)
-    return choice_TE.topk(shape.top_k, dim=1).indices
+    return choice_TE.topk(top_k, dim=1).indices
 
 
 def route(
     logits_TE: Tensor,
     bias_E: Tensor | None,
     shape: Shape,
+    top_k: int,
     sequences: int,
     balance_weight: float = 0.0,
     z_loss_weight: float = 0.0,
@@ -48,8 +49,9 @@ def route(
     Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906); top-p, Huang
     et al. 2024 (arXiv 2403.07652)
     """
+    experts = logits_TE.shape[1]
     scores_TE = torch.sigmoid(logits_TE) if shape.gate == "sigmoid" else torch.softmax(logits_TE, 1)
-    chosen_TK = choose(scores_TE, bias_E, shape)
+    chosen_TK = choose(scores_TE, bias_E, shape, top_k)
     gates_TK = scores_TE.gather(1, chosen_TK)
     kept_TK = torch.ones_like(gates_TK)
     if shape.top_p < 1:
@@ -57,9 +59,9 @@ def route(
         gates_TK = gates_TK * kept_TK
     if shape.normalize_gates:
         gates_TK = gates_TK / (gates_TK.sum(1, keepdim=True) + 1e-20)
-    load_BE = loads(chosen_TK, kept_TK, shape.experts, sequences)
-    share_BE = load_BE * (shape.experts / load_BE.sum(1, keepdim=True))
-    mean_BE = (scores_TE / scores_TE.sum(1, keepdim=True)).view(sequences, -1, shape.experts).mean(1)
+    load_BE = loads(chosen_TK, kept_TK, experts, sequences)
+    share_BE = load_BE * (experts / load_BE.sum(1, keepdim=True))
+    mean_BE = (scores_TE / scores_TE.sum(1, keepdim=True)).view(sequences, -1, experts).mean(1)
     balance = (share_BE * mean_BE).sum(1).mean()
     z_loss = torch.logsumexp(logits_TE, 1).square().mean()
     loss = balance_weight * balance + z_loss_weight * z_loss

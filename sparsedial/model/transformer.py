@@ -20,7 +20,7 @@ from sparsedial.kernels.sparse import sparse_feed_forward, swiglu
 from sparsedial.model.attention import Cache, Place, make_attention, rms_norm
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.router import bias_after, route
-from sparsedial.shape.shape import Shape
+from sparsedial.shape.shape import Layer, Shape
 from sparsedial.units import dtype_name
 
 READY_POSITIONS = 4096  # of the rotary table that a new model holds; longer inputs extend it
@@ -56,17 +56,16 @@ class SparseFeedForward(nn.Module):
     bias_E: Tensor | None
     load_E: Tensor
 
-    def __init__(self, shape: Shape, kernel: str = "auto") -> None:
+    def __init__(self, shape: Shape, sizes: Layer, kernel: str = "auto") -> None:
         super().__init__()
-        self.shape, self.kernel = shape, kernel
-        self.w_router_DE = nn.Parameter(torch.empty(shape.d_model, shape.experts))
-        self.w_in_EDH = nn.Parameter(torch.empty(shape.experts, shape.d_model, 2 * shape.d_expert))
-        self.w_out_EFD = nn.Parameter(torch.empty(shape.experts, shape.d_expert, shape.d_model))
-        self.shared = (
-            DenseFeedForward(shape.d_model, shape.shared_experts * shape.d_expert) if shape.shared_experts else None
-        )
-        self.register_buffer("bias_E", torch.zeros(shape.experts) if shape.routing_bias else None)
-        self.register_buffer("load_E", torch.zeros(shape.experts, dtype=torch.long), persistent=False)
+        self.shape, self.sizes, self.kernel = shape, sizes, kernel
+        experts, d_model, width = sizes.experts, shape.d_model, sizes.d_expert
+        self.w_router_DE = nn.Parameter(torch.empty(d_model, experts))
+        self.w_in_EDH = nn.Parameter(torch.empty(experts, d_model, 2 * width))
+        self.w_out_EFD = nn.Parameter(torch.empty(experts, width, d_model))
+        self.shared = DenseFeedForward(d_model, shape.shared_experts * width) if shape.shared_experts else None
+        self.register_buffer("bias_E", torch.zeros(experts) if shape.routing_bias else None)
+        self.register_buffer("load_E", torch.zeros(experts, dtype=torch.long), persistent=False)
 
     def forward(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> Tensor:
         """x + the chosen experts and the shared ones of norm(x)."""
@@ -91,7 +90,7 @@ class SparseFeedForward(nn.Module):
             None if shared is None else shared.w_out_FD,
             bias_E=self.bias_E,
             load_E=None if routing.losses is None else self.load_E,
-            top_k=shape.top_k,
+            top_k=self.sizes.top_k,
             groups=shape.expert_groups,
             kept_groups=shape.kept_groups,
             sigmoid=shape.gate == "sigmoid",
@@ -106,8 +105,9 @@ class SparseFeedForward(nn.Module):
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
             logits_TE = x_TD.float() @ self.w_router_DE.float()
+        weights = routing.balance_weight, routing.z_loss_weight
         chosen_TK, gates_TK, load_E, loss = route(
-            logits_TE, self.bias_E, self.shape, len(x_BSD), routing.balance_weight, routing.z_loss_weight
+            logits_TE, self.bias_E, self.shape, self.sizes.top_k, len(x_BSD), *weights
         )
         if routing.losses is not None:
             self.load_E += load_E.long()
@@ -128,13 +128,16 @@ class SparseFeedForward(nn.Module):
 class Block(nn.Module):
     """Attention, then feed-forward, each on the normed stream and added to it."""
 
-    def __init__(self, shape: Shape, layer: int, sparse: bool) -> None:
+    def __init__(self, shape: Shape, number: int) -> None:
         super().__init__()
         self.eps = shape.norm_eps
         self.attention_norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.feed_forward_norm_D = nn.Parameter(torch.ones(shape.d_model))
-        self.attention = make_attention(shape, layer)
-        self.feed_forward = SparseFeedForward(shape) if sparse else DenseFeedForward(shape.d_model, shape.d_ff)
+        self.attention = make_attention(shape, number)
+        layer = shape.layer(number)
+        self.feed_forward = (
+            SparseFeedForward(shape, layer) if layer.is_sparse else DenseFeedForward(shape.d_model, layer.d_ff)
+        )
 
     def forward(self, x_BSD: Tensor, place: Place, routing: Routing) -> Tensor:
         x_BSD = self.attention(x_BSD, self.attention_norm_D, place)
@@ -148,13 +151,13 @@ class Prediction(nn.Module):
     Source: DeepSeek-V3 (arXiv 2412.19437), section 2.2
     """
 
-    def __init__(self, shape: Shape, layer: int) -> None:
+    def __init__(self, shape: Shape, number: int) -> None:
         super().__init__()
         self.eps = shape.norm_eps
         self.embedding_norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.stream_norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.w_join_JD = nn.Parameter(torch.empty(2 * shape.d_model, shape.d_model))  # the embedding's half first
-        self.block = Block(shape, layer, shape.experts > 0)
+        self.block = Block(shape, number)
         self.norm_D = nn.Parameter(torch.ones(shape.d_model))
 
     def forward(self, x_BSD: Tensor, next_BSD: Tensor, place: Place, routing: Routing) -> Tensor:
@@ -170,7 +173,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.shape = shape
         self.embedding_VD = nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
-        self.blocks = nn.ModuleList(Block(shape, layer, shape.is_sparse(layer)) for layer in range(shape.layers))
+        self.blocks = nn.ModuleList(Block(shape, number) for number in range(shape.layers))
         self.norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.unembedding_VD = (
             None if shape.tied_embeddings else nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,7 @@ def answer(
         "budget": {"currency": budget.currency, "value": budget.value, "target_loss": budget.target_loss},
         "law": name,
         "law_source": law.source,
-        "shape": asdict(shape),
+        "shape": shape.record(),
         "tokens": tokens,
         "total_parameters": total_parameters(shape),
         "active_parameters": active_parameters(shape),
@@ -186,7 +185,7 @@ def costs_of(shape: Shape, tokens: float, costs: Costs, constraints: Constraints
 def _rival(law: Law, found: Search, place: int) -> dict[str, Any]:
     shape, tokens = found.shapes[place], round(float(found.tokens[place]))
     return {
-        "shape": asdict(shape),
+        "shape": shape.record(),
         "tokens": tokens,
         "total_parameters": total_parameters(shape),
         "cost": float(found.cost[place]),

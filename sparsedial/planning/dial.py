@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ def positions(
         rows.append(
             {
                 "sparsity": shape.sparsity,
-                "shape": asdict(shape),
+                "shape": shape.record(),
                 "tokens": tokens,
                 "total_parameters": total_parameters(shape),
                 "active_parameters": active_parameters(shape),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def plan_record(
     return {
         "budget": {"currency": currency, "value": budget},
         "law": law.form,
-        "shape": asdict(shape),
+        "shape": shape.record(),
         "tokens": answer.tokens,
         "total_parameters": total_parameters(shape),
         "active_parameters": active_parameters(shape),
@@ -123,7 +123,7 @@ def plan_record(
         },
         "dense_rival": None
         if rival is None
-        else {"shape": asdict(rival.shape), "tokens": rival.tokens, "predicted_loss": rival.predicted},
+        else {"shape": rival.shape.record(), "tokens": rival.tokens, "predicted_loss": rival.predicted},
         "crossover": cross[0],
         "crossover_reason": cross[1],
         "binding_constraints": list(bounds),

@@ -67,7 +67,9 @@ class Decoder:
 
 def compiles(model: Transformer) -> bool:
     """Whether the compiled kernel decodes such a model."""
-    return native.usable(*model.parameters()) and model.shape.top_p == 1 and not model.shape.logit_cap
+    shape = model.shape
+    plain = shape.top_p == 1 and not shape.logit_cap and not shape.own_layers
+    return native.usable(*model.parameters()) and plain
 
 
 class _Kernel:

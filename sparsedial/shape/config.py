@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -385,7 +385,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 def fitting_family(shape: Shape) -> str | None:
     """The model type whose class computes exactly this shape, or None."""
-    if shape.logit_cap or shape.top_p < 1:
+    if shape.logit_cap or shape.top_p < 1 or shape.own_layers:
         return None
     fitting = (name for name, rule in RULES.items() if rule(shape))
     return next((name for name in fitting if not shape.attention_bias or name in BIASED), None)
@@ -404,6 +404,8 @@ def family_of(shape: Shape) -> str:
             f"shape: no published family has logit_cap={shape.logit_cap:g} with top_p={shape.top_p:g}",
             hint="0 and 1 are what they have",
         )
+    if shape.own_layers:
+        raise UserError("shape: no published family has layers that differ (own_layers)")
     raise UserError(
         f"shape: no published family has gate={shape.gate}, shared_experts={shape.shared_experts},"
         f" dense_layers={shape.dense_layers}, window={shape.window}, qk_norm={shape.qk_norm},"
@@ -511,7 +513,7 @@ def write_config(shape: Shape, *, dtype: str = "float32", end_token: int | None 
 
 def own_config(shape: Shape, *, dtype: str = "float32", end_token: int | None = None) -> dict[str, Any]:
     """The `config.json` of a checkpoint that Sparsedial alone reads, for shapes that no family fits."""
-    return {"model_type": OWN, "torch_dtype": dtype, "eos_token_id": end_token, "shape": asdict(shape)}
+    return {"model_type": OWN, "torch_dtype": dtype, "eos_token_id": end_token, "shape": shape.record()}
 
 
 def _window_fields(shape: Shape, family: str) -> dict[str, Any]:

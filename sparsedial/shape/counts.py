@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sparsedial.errors import UserError
-from sparsedial.shape.shape import Shape
+from sparsedial.shape.shape import Layer, Shape
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
 DEFAULT_CONTEXT = 4096
@@ -96,34 +97,33 @@ def attention_parameters(shape: Shape) -> int:
     return d_model * projected + heads * shape.head_dim * d_model + norms + bias
 
 
-def _sparse_feed_forward(shape: Shape, experts: int) -> int:
-    expert = 3 * shape.d_model * shape.d_expert
-    return (experts + shape.shared_experts) * expert + shape.d_model * shape.experts
+def _feed_forward(shape: Shape, layer: Layer, experts: int) -> int:
+    """Parameters of one feed-forward part with so many of its routed experts: what it has not is 0 wide."""
+    expert, dense = 3 * shape.d_model * layer.d_expert, 3 * shape.d_model * layer.d_ff
+    return dense + (experts + shape.shared_experts) * expert + shape.d_model * layer.experts
 
 
-def _block(shape: Shape, sparse: bool, experts: int) -> int:
-    feed_forward = _sparse_feed_forward(shape, experts) if sparse else 3 * shape.d_model * shape.d_ff
-    return attention_parameters(shape) + feed_forward + 2 * shape.d_model
-
-
-def _parameters(shape: Shape, experts: int, with_mtp: bool) -> int:
-    blocks = shape.sparse_layers * _block(shape, True, experts) + shape.dense_feed_forwards * _block(shape, False, 0)
+def _parameters(shape: Shape, which: str, with_mtp: bool) -> int:
+    """All parameters, of the routed experts all (`experts`) or those that a token visits (`top_k`)."""
+    block = attention_parameters(shape) + 2 * shape.d_model
+    blocks = sum(count * (block + _feed_forward(shape, layer, getattr(layer, which))) for layer, count in shape.kinds)
     tables = shape.vocab_size * shape.d_model * (1 if shape.tied_embeddings else 2)
     modules = 0
     if with_mtp:  # each: a projection of two streams into one, two norms before it, a block, a norm after it
-        module = 2 * shape.d_model**2 + 3 * shape.d_model + _block(shape, shape.experts > 0, experts)
-        modules = shape.mtp_layers * module
+        layer = shape.layer(shape.layers)
+        joining = 2 * shape.d_model**2 + 3 * shape.d_model
+        modules = shape.mtp_layers * (joining + block + _feed_forward(shape, layer, getattr(layer, which)))
     return blocks + tables + shape.d_model + modules
 
 
 def total_parameters(shape: Shape, with_mtp: bool = False) -> int:
     """Every stored parameter once, tied embeddings once, buffers not."""
-    return _parameters(shape, shape.experts, with_mtp)
+    return _parameters(shape, "experts", with_mtp)
 
 
 def active_parameters(shape: Shape, with_mtp: bool = False) -> int:
     """Everything that one token uses, router and norms included, both embedding tables when untied."""
-    return _parameters(shape, shape.top_k, with_mtp)
+    return _parameters(shape, "top_k", with_mtp)
 
 
 def flops_by_part(shape: Shape, context: int, with_mtp: bool = False) -> dict[str, int]:
@@ -139,24 +139,35 @@ def flops_by_part(shape: Shape, context: int, with_mtp: bool = False) -> dict[st
     else:
         score_dim = 2 * shape.heads * shape.head_dim
         projections = d_model * (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim
-    expert = 3 * d_model * shape.d_expert
     unembedding = 2 * d_model * shape.vocab_size
+    parts = {
+        "attention_projections": 2 * shape.layers * projections,
+        "attention_scores": 2 * shape.layers * context * score_dim,
+        **_summed([(_feed_forward_flops(shape, layer), count) for layer, count in shape.kinds]),
+        "unembedding": unembedding,
+    }
     module = 0
     if with_mtp and shape.mtp_layers:
         joining = 2 * 2 * d_model * d_model
-        visited = 2 * d_model * shape.experts + 2 * (shape.top_k + shape.shared_experts) * expert
-        feed_forward = visited if shape.experts else 2 * 3 * d_model * shape.d_ff
+        feed_forward = sum(_feed_forward_flops(shape, shape.layer(shape.layers)).values())
         module = joining + 2 * projections + 2 * context * score_dim + feed_forward + unembedding
+    return {**parts, "mtp": shape.mtp_layers * module}
+
+
+def _feed_forward_flops(shape: Shape, layer: Layer) -> dict[str, int]:
+    """Forward FLOPs per token of one feed-forward part."""
+    expert = 2 * 3 * shape.d_model * layer.d_expert
     return {
-        "attention_projections": 2 * shape.layers * projections,
-        "attention_scores": 2 * shape.layers * context * score_dim,
-        "router": 2 * shape.sparse_layers * d_model * shape.experts,
-        "routed_experts": 2 * shape.sparse_layers * shape.top_k * expert,
-        "shared_experts": 2 * shape.sparse_layers * shape.shared_experts * expert,
-        "dense_feed_forward": 2 * shape.dense_feed_forwards * 3 * d_model * shape.d_ff,
-        "unembedding": unembedding,
-        "mtp": shape.mtp_layers * module,
+        "router": 2 * shape.d_model * layer.experts,
+        "routed_experts": layer.top_k * expert,
+        "shared_experts": shape.shared_experts * expert,
+        "dense_feed_forward": 2 * 3 * shape.d_model * layer.d_ff,
     }
+
+
+def _summed(parts: Sequence[tuple[dict[str, int], int]]) -> dict[str, int]:
+    """Tables of the same names, each taken so many times."""
+    return {name: sum(count * table[name] for table, count in parts) for name in parts[0][0]}
 
 
 def forward_flops_per_token(shape: Shape, context: int, with_mtp: bool = False) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from sparsedial.errors import UserError
 
@@ -43,6 +44,21 @@ class RopeScaling:
         for name in ("mscale", "mscale_all_dim"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"shape: rope_scaling {name}={getattr(self, name):g} is not a number from 0 on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """The feed-forward part of one layer: dense, or routed where it has experts."""
+
+    d_ff: int = 0  # width of a dense layer
+    experts: int = 0  # routed experts
+    top_k: int = 0  # routed experts that one token visits
+    d_expert: int = 0  # width of one expert
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether tokens are routed."""
+        return self.experts > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +107,7 @@ class Shape:
     rope_head_dim: int = 0
     v_head_dim: int = 0
     mtp_layers: int = 0  # multi-token-prediction modules
+    own_layers: tuple[Layer, ...] = ()  # every layer's own sizes where layers differ; see `with_layers`
 
     def __post_init__(self) -> None:
         for name in ("layers", "d_model", "heads", "kv_heads", "head_dim", "vocab_size", "context"):
@@ -99,6 +116,8 @@ class Shape:
         if isinstance(self.rope_scaling, Mapping):  # from a record
             object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
         object.__setattr__(self, "dense_places", tuple(self.dense_places))
+        if self.own_layers:
+            self._read_own_layers()
         if self.heads % self.kv_heads:
             raise UserError(f"shape: kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if self.head_dim % 2 and not self.latent_attention:
@@ -115,8 +134,28 @@ class Shape:
             self._check_experts()
         elif self.top_k or self.shared_experts or self.d_expert or self.dense_layers or self.dense_places:
             raise UserError("shape: a dense model (experts=0) has no top_k, shared_experts, d_expert or dense_layers")
-        if self.d_ff < 1 and self.dense_feed_forwards:
+        if self.d_ff < 1 and self.dense_feed_forwards and not self.own_layers:
             raise UserError(f"shape: d_ff={self.d_ff} is below 1, and the model has dense layers")
+
+    def _read_own_layers(self) -> None:
+        """From a record or as they are; the sizes of the whole shape are then the largest of its layers."""
+        layers = tuple(Layer(**layer) if isinstance(layer, Mapping) else layer for layer in self.own_layers)
+        object.__setattr__(self, "own_layers", layers)
+        largest = _largest(layers)
+        stated = {name: getattr(self, name) for name in largest}
+        if len(layers) != self.layers or stated != largest or self.dense_layers or self.dense_places:
+            raise UserError(
+                f"shape: own_layers describes {len(layers)} layers of at most {largest}, the shape {self.layers} of"
+                f" {stated}",
+                hint="leave dense_layers and dense_places out; own_layers says which layers are dense",
+            )
+        for number, layer in enumerate(layers):
+            if layer.is_sparse and not (1 <= layer.top_k <= layer.experts and layer.d_expert > 0 and not layer.d_ff):
+                raise UserError(f"shape: layer {number} is no sparse layer: {layer}")
+            if not layer.is_sparse and (layer.d_ff < 1 or layer.top_k or layer.d_expert):
+                raise UserError(f"shape: layer {number} is no dense layer: {layer}")
+            if layer.is_sparse:
+                self._check_groups(layer)
 
     def _check_numbers(self) -> None:
         for name in ("mtp_layers", "kv_lora_rank", "q_lora_rank", "nope_head_dim", "rope_head_dim", "norm_eps"):
@@ -153,28 +192,62 @@ class Shape:
             raise UserError(f"shape: dense_places={places} are not rising layers from dense_layers on")
         if not 0 < self.top_p <= 1:
             raise UserError(f"shape: top_p={self.top_p:g} lies outside 0..1")
+        if not self.own_layers:
+            self._check_groups(self._sparse_layer)
+
+    def _check_groups(self, layer: Layer) -> None:
         groups = self.expert_groups
-        if groups < 1 or self.experts % groups or not 1 <= self.kept_groups <= groups:
+        if groups < 1 or layer.experts % groups or not 1 <= self.kept_groups <= groups:
             raise UserError(
                 f"shape: expert_groups={self.expert_groups}, kept_groups={self.kept_groups}"
-                f" do not fit experts={self.experts}"
+                f" do not fit experts={layer.experts}"
             )
-        if self.top_k > self.experts // self.expert_groups * self.kept_groups:
-            raise UserError(f"shape: top_k={self.top_k} is more than the kept groups hold")
+        if layer.top_k > layer.experts // groups * self.kept_groups:
+            raise UserError(f"shape: top_k={layer.top_k} is more than the kept groups hold")
 
     @property
     def latent_attention(self) -> bool:
         """Whether keys and values are compressed (multi-head latent attention)."""
         return self.kv_lora_rank > 0
 
+    def layer(self, number: int) -> Layer:
+        """The feed-forward part of a layer, counted from 0; behind the last layer, that of multi-token prediction."""
+        if self.own_layers and number < self.layers:
+            return self.own_layers[number]
+        dense = number < self.dense_layers or number in self.dense_places
+        return Layer(d_ff=self.d_ff) if dense or not self.experts else self._sparse_layer
+
+    @property
+    def _sparse_layer(self) -> Layer:
+        return Layer(experts=self.experts, top_k=self.top_k, d_expert=self.d_expert)
+
+    @property
+    def kinds(self) -> tuple[tuple[Layer, int], ...]:
+        """Each different feed-forward part and how many layers have it: what counts are summed over."""
+        if self.own_layers:
+            return tuple(Counter(self.own_layers).items())
+        dense = self.dense_layers + len(self.dense_places) if self.experts else self.layers
+        kinds = ((self._sparse_layer, self.layers - dense), (Layer(d_ff=self.d_ff), dense))
+        return tuple((layer, count) for layer, count in kinds if count)
+
     @property
     def sparse_layers(self) -> int:
         """Layers whose feed-forward part is routed."""
-        return self.layers - self.dense_layers - len(self.dense_places) if self.experts else 0
+        return sum(count for layer, count in self.kinds if layer.is_sparse)
 
     def is_sparse(self, layer: int) -> bool:
         """Whether a layer's feed-forward part is routed."""
-        return self.experts > 0 and layer >= self.dense_layers and layer not in self.dense_places
+        return self.layer(layer).is_sparse
+
+    @property
+    def all_experts(self) -> int:
+        """Routed experts of all layers together."""
+        return sum(count * layer.experts for layer, count in self.kinds)
+
+    @property
+    def all_choices(self) -> int:
+        """Routed experts that one token visits in all layers together."""
+        return sum(count * layer.top_k for layer, count in self.kinds)
 
     def window_of(self, layer: int) -> int:
         """Positions that a query of a layer sees at most; 0 is all."""
@@ -192,21 +265,57 @@ class Shape:
 
     @property
     def sparsity(self) -> float:
-        """Expert sparsity 1 - top_k/experts; 0 for dense.
+        """Expert sparsity 1 - top_k/experts over the sparse layers; 0 for dense.
 
         Source: Abnar et al. 2025 (arXiv 2501.12370), section 2
         """
-        return 1 - self.top_k / self.experts if self.experts else 0.0
+        return 1 - self.all_choices / self.all_experts if self.all_experts else 0.0
 
     @property
     def experts_per_choice(self) -> float:
-        """experts/top_k, how many times as many routed experts a layer holds as one token visits; 1 for dense."""
-        return self.experts / self.top_k if self.experts else 1.0
+        """experts/top_k, how many times as many routed experts there are as one token visits; 1 for dense."""
+        return self.all_experts / self.all_choices if self.all_experts else 1.0
 
     @property
     def activation_ratio(self) -> float:
-        """(top_k + shared) / (experts + shared); 1 for dense.
+        """(top_k + shared) / (experts + shared) over the sparse layers; 1 for dense.
 
         Source: Ling 2025 (arXiv 2507.17702)
         """
-        return (self.top_k + self.shared_experts) / (self.experts + self.shared_experts) if self.experts else 1.0
+        shared = self.shared_experts * self.sparse_layers
+        return (self.all_choices + shared) / (self.all_experts + shared) if self.all_experts else 1.0
+
+    def record(self) -> dict[str, Any]:
+        """The shape as its JSON holds it; a shape whose layers are alike says nothing of single layers."""
+        values = asdict(self)
+        if not self.own_layers:
+            del values["own_layers"]
+        return values
+
+
+def _largest(layers: Sequence[Layer]) -> dict[str, int]:
+    return {
+        name: max((getattr(layer, name) for layer in layers), default=0)
+        for name in ("d_ff", "experts", "top_k", "d_expert")
+    }
+
+
+def with_layers(shape: Shape, layers: Sequence[Layer]) -> Shape:
+    """The same model with other feed-forward parts, one for each of its layers, however many.
+
+    Layers that `experts`, `dense_layers` and their like can describe are written so: equal shapes then compare equal.
+
+    Raises: UserError for layers that no model can have.
+    """
+    bare = {"layers": len(layers), "dense_layers": 0, "dense_places": (), "own_layers": ()}
+    sizes = _largest(layers)
+    if not sizes["experts"]:
+        bare |= {"shared_experts": 0}
+    dense = [number for number, layer in enumerate(layers) if not layer.is_sparse]
+    leading = next((number for number, layer in enumerate(layers) if layer.is_sparse), len(layers))
+    plain = {**bare, **sizes}
+    if sizes["experts"]:
+        plain |= {"dense_layers": leading, "dense_places": tuple(number for number in dense if number >= leading)}
+    if len({layer for layer in layers if layer.is_sparse}) <= 1 and len({layers[number] for number in dense}) <= 1:
+        return replace(shape, **plain)
+    return replace(shape, **{**bare, **sizes, "own_layers": tuple(layers)})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.shape.shape import Shape
+from sparsedial.shape.shape import Layer, Shape
 
 SIZES = ("layers", "d_model", "heads", "kv_heads", "head_dim", "d_ff", "experts", "top_k", "shared_experts", "d_expert")
 ROUTED = (
@@ -30,6 +30,8 @@ class Shapes:
     @staticmethod
     def of(shapes: Sequence[Shape]) -> Shapes:
         """Given shapes as columns; they share what the sparsest of them has beside its sizes."""
+        if any(shape.own_layers for shape in shapes):
+            raise ValueError("layers that differ are no columns")
         sparsest = max(shapes, key=lambda shape: shape.experts)
         return Shapes(
             columns={name: np.array([getattr(shape, name) for shape in shapes], dtype=np.int64) for name in SIZES},
@@ -68,9 +70,20 @@ class Shapes:
         return np.where(self.experts > 0, self.layers - self.dense_layers - len(self.dense_places), 0)
 
     @property
-    def dense_feed_forwards(self) -> np.ndarray:
-        """Layers whose feed-forward part is dense."""
-        return self.layers - self.sparse_layers
+    def kinds(self) -> tuple[tuple[Layer, np.ndarray], ...]:
+        """The routed and the dense feed-forward part, as columns, and how many layers have each."""
+        sparse = Layer(experts=self.experts, top_k=self.top_k, d_expert=self.d_expert)
+        return (sparse, self.sparse_layers), (Layer(d_ff=self.d_ff), self.layers - self.sparse_layers)
+
+    @property
+    def all_experts(self) -> np.ndarray:
+        """Routed experts of all layers together."""
+        return self.sparse_layers * self.experts
+
+    @property
+    def all_choices(self) -> np.ndarray:
+        """Routed experts that one token visits in all layers together."""
+        return self.sparse_layers * self.top_k
 
     @property
     def latent_attention(self) -> bool:

@@ -43,7 +43,10 @@ class Job:
     @property
     def hash(self) -> str:
         """The run's name: equal inputs, equal name; no paths, times or hosts."""
-        return digest({"recipe_version": RECIPE_VERSION, **asdict(self)})
+        return digest({"recipe_version": RECIPE_VERSION, **self._inputs()})
+
+    def _inputs(self) -> dict[str, Any]:
+        return {**asdict(self), "shape": self.shape.record()}
 
     @property
     def trunk(self) -> str:
@@ -52,7 +55,7 @@ class Job:
         Those with a trunk (`trunk_steps` above 0) are the same run up to the shortest one's: no interval may count
         them as independent.
         """
-        values = asdict(self)
+        values = self._inputs()
         return digest({"recipe_version": RECIPE_VERSION, **values, "recipe": {**values["recipe"], "steps": None}})
 
     @property
@@ -101,7 +104,7 @@ class Run:
         return {
             "hash": self.job.hash,
             "trunk": self.job.trunk if recipe.trunk_steps else None,
-            "shape": asdict(shape),
+            "shape": shape.record(),
             "recipe": asdict(recipe),
             "recipe_version": RECIPE_VERSION,
             "text_digest": self.job.text_digest,

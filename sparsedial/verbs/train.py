@@ -140,7 +140,7 @@ def _keep_settings(settings: TrainSettings, jobs: Sequence[Job]) -> None:
             "model": settings.model,
             "text": [str(Path(path).resolve()) for path in settings.text],
             "tokenizer": settings.tokenizer,
-            "shape": asdict(jobs[-1].shape),
+            "shape": jobs[-1].shape.record(),
             "recipe": asdict(jobs[-1].recipe),
             "runs": [job.hash for job in jobs],
         },
@@ -178,7 +178,7 @@ def _described(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]
     recipe: dict[str, Any] = dict(RUN_DEFAULTS)
     if settings.model is not None:
         plan = _plan(settings.model)
-        base = plan["shape"] if plan else asdict(find_shape(settings.model)[1])
+        base = plan["shape"] if plan else find_shape(settings.model)[1].record()
         recipe |= convert(Recipe, plan["recipe"], settings.model) if plan else {}
     recipe["spike_sigmas"] = SPIKE_SIGMAS
     values = {**base, **settings.shape}

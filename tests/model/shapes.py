@@ -8,7 +8,7 @@ import torch
 
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.shape.ladder import Ladder
-from sparsedial.shape.shape import RopeScaling, Shape
+from sparsedial.shape.shape import Layer, RopeScaling, Shape, with_layers
 
 SPARSE = Ladder(vocab_size=64, context=32).shape(16, 8)
 DENSE = Ladder(vocab_size=64, context=32).shape(16, 0)
@@ -66,6 +66,17 @@ FAMILIES = {
         **LATENT, **V3, q_lora_rank=9, expert_groups=4, kept_groups=2, rope_scaling=YARN
     ),
 }  # fmt: skip
+
+
+UNEQUAL = with_layers(
+    SPARSE,
+    [
+        Layer(d_ff=20),
+        Layer(experts=8, top_k=2, d_expert=16),
+        Layer(experts=6, top_k=3, d_expert=8),
+        Layer(experts=3, top_k=1, d_expert=16),
+    ],
+)
 
 
 def shaken(shape: Shape) -> Transformer:

@@ -15,7 +15,7 @@ from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.shape.config import read_config
 from sparsedial.store import write_json
-from tests.model.shapes import DENSE, SPARSE, shaken
+from tests.model.shapes import DENSE, SPARSE, UNEQUAL, shaken
 
 IDS = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
 
@@ -235,11 +235,11 @@ def test_an_index_names_files_of_its_own_folder_alone(tmp_path: Path):
         load(tmp_path / "c")
 
 
+@pytest.mark.parametrize("shape", [replace(SPARSE, logit_cap=20.0, top_p=0.7), UNEQUAL])
 @torch.no_grad()
-def test_a_shape_of_no_family_is_read_here_and_refused_elsewhere(tmp_path: Path):
+def test_a_shape_of_no_family_is_read_here_and_refused_elsewhere(tmp_path: Path, shape):
     from transformers import AutoConfig
 
-    shape = replace(SPARSE, logit_cap=20.0, top_p=0.7)
     model = shaken(shape)
     save_checkpoint(model, tmp_path / "c")
     assert read_config(tmp_path / "c") == shape

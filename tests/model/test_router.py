@@ -17,14 +17,14 @@ def test_the_bias_changes_the_choice_and_never_the_weight():
     logits = torch.zeros(4, 8)
     bias = torch.zeros(8)
     bias[5] = 1.0
-    chosen, gates, *_ = route(logits, bias, replace(BASE, top_k=1, routed_scaling=1.0), 1)
+    chosen, gates, *_ = route(logits, bias, replace(BASE, routed_scaling=1.0), 1, 1)
     assert (chosen == 5).all()
     torch.testing.assert_close(gates, torch.ones(4, 1))
 
 
 def test_a_token_chooses_inside_its_kept_groups():
     shape = replace(BASE, expert_groups=4, kept_groups=1, top_k=2)
-    chosen = choose(torch.rand(64, 8), None, shape)
+    chosen = choose(torch.rand(64, 8), None, shape, shape.top_k)
     assert (chosen[:, 0] // 2 == chosen[:, 1] // 2).all()
 
 
@@ -33,7 +33,7 @@ def test_balancing_evens_out_a_skewed_router():
     skew = torch.linspace(0, 2, 8)
     bias = torch.zeros(8)
     for _ in range(400):
-        chosen = choose(torch.sigmoid(torch.randn(256, 8, generator=make) + skew), bias, BASE)
+        chosen = choose(torch.sigmoid(torch.randn(256, 8, generator=make) + skew), bias, BASE, BASE.top_k)
         bias = bias_after(bias, torch.bincount(chosen.flatten(), minlength=8), 0.01)
     assert balance_of(torch.bincount(chosen.flatten(), minlength=8))["max_over_mean"] < 1.3
 
@@ -48,7 +48,7 @@ def test_a_sequence_with_even_choices_has_the_least_balance_loss():
     shape = replace(BASE, top_k=1)
     even = torch.eye(8) * 4
     skewed = torch.eye(8)[[0] * 8] * 4
-    assert route(even, None, shape, 1, 1.0)[-1] < route(skewed, None, shape, 1, 1.0)[-1]
+    assert route(even, None, shape, shape.top_k, 1, 1.0)[-1] < route(skewed, None, shape, shape.top_k, 1, 1.0)[-1]
 
 
 def test_a_bias_stays_where_no_token_came():
@@ -71,14 +71,14 @@ TOP_P = replace(BASE, experts=4, top_k=3, top_p=0.6, gate="softmax", routing_bia
 @pytest.mark.parametrize("normalize", [True, False])
 def test_a_token_gives_all_its_weight_to_the_choices_that_top_p_keeps(normalize):
     shape = replace(TOP_P, normalize_gates=normalize)
-    chosen, gates, *_ = route(SHARES.log(), None, shape, 2)
+    chosen, gates, *_ = route(SHARES.log(), None, shape, shape.top_k, 2)
     kept = torch.tensor([[8, 4, 0, 0], [8, 4, 0, 0], [0, 14, 0, 0], [0, 0, 0, 14]])
     expected = kept / (kept if normalize else SHARES).sum(1, keepdim=True)
     torch.testing.assert_close(torch.zeros(4, 4).scatter_(1, chosen, gates), expected)
 
 
 def test_load_and_balance_loss_count_the_choices_that_top_p_keeps():
-    *_, load, loss = route(SHARES.log(), None, TOP_P, 2, balance_weight=1.0)
+    *_, load, loss = route(SHARES.log(), None, TOP_P, TOP_P.top_k, 2, balance_weight=1.0)
     assert load.tolist() == [2, 3, 0, 1]
     share = torch.tensor([[2, 2, 0, 0], [0, 1, 0, 1]]) * 4 / torch.tensor([[4], [2]])
     mean = torch.tensor([[8, 4, 2, 2], [2, 7.5, 3, 7.5]]) / torch.tensor([[16], [20]])

@@ -15,9 +15,9 @@ from sparsedial.model.rotary import attention_scale, rotary_frequencies, rotary_
 from sparsedial.model.transformer import Routing, initialise
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
-from tests.model.shapes import DENSE, FAMILIES, GROUPED, LATENT, SPARSE, V3, shaken
+from tests.model.shapes import DENSE, FAMILIES, GROUPED, LATENT, SPARSE, UNEQUAL, V3, shaken
 
-SHAPES = [SPARSE, DENSE, GROUPED, *(FAMILIES[name] for name in FAMILIES if "," in name)]
+SHAPES = [SPARSE, DENSE, GROUPED, UNEQUAL, *(FAMILIES[name] for name in FAMILIES if "," in name)]
 IDS = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
 
 
@@ -30,6 +30,11 @@ def test_a_position_sees_nothing_after_it(shape):
     torch.testing.assert_close(model(changed)[:, :9], model(IDS)[:, :9], atol=1e-6, rtol=1e-5)
 
 
+def test_layers_that_differ_hold_the_parameters_that_are_counted():
+    model = initialise(UNEQUAL, 0)
+    assert sum(parameter.numel() for parameter in model.parameters()) == total_parameters(UNEQUAL)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("pieces", [[1] * 17, [5, 12], [16, 1]])
 @torch.no_grad()
@@ -37,7 +42,8 @@ def test_logits_with_a_cache_equal_those_without(shape, pieces):
     model = shaken(shape)
     cache = Cache(shape, 2, 32, torch.device("cpu"), torch.float32)
     parts = [model(part, cache=cache) for part in IDS.split(pieces, 1)]
-    torch.testing.assert_close(torch.cat(parts, 1), model(IDS), atol=1e-5, rtol=1e-5)
+    # Queries brought to the latent round otherwise than keys made from it: up to 1.07e-5 on one of our processors.
+    torch.testing.assert_close(torch.cat(parts, 1), model(IDS), atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

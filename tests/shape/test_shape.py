@@ -1,10 +1,13 @@
 """Shapes that no model can have are refused in one line."""
 
+from dataclasses import replace
+
 import pytest
 
 from sparsedial.errors import UserError
+from sparsedial.shape.counts import active_parameters, flops_by_part, total_parameters
 from sparsedial.shape.ladder import Ladder
-from sparsedial.shape.shape import RopeScaling, Shape
+from sparsedial.shape.shape import Layer, RopeScaling, Shape, with_layers
 
 GOOD = {
     "layers": 2,
@@ -79,3 +82,55 @@ def test_every_rung_splits_into_whole_experts():
 def test_a_width_that_is_no_rung_is_refused():
     with pytest.raises(UserError, match="d_model=10"):
         Ladder(vocab_size=256, context=64).shape(10, 0)
+
+
+ROUTED = Layer(experts=8, top_k=2, d_expert=8)
+WIDER = Layer(experts=4, top_k=1, d_expert=16)
+
+
+def test_layers_that_are_alike_are_written_as_before():
+    shape = replace(Shape(**SPARSE), layers=4, d_ff=24, dense_layers=1, dense_places=(2,))
+    layers = [shape.layer(number) for number in range(4)]
+    assert [layer.is_sparse for layer in layers] == [False, True, False, True]
+    assert with_layers(shape, layers) == shape
+    assert "own_layers" not in shape.record()
+
+
+def test_layers_that_differ_come_back_from_their_record():
+    shape = with_layers(Shape(**SPARSE), [Layer(d_ff=20), ROUTED, WIDER])
+    assert (shape.layers, shape.experts, shape.top_k, shape.d_expert, shape.d_ff) == (3, 8, 2, 16, 20)
+    assert [shape.layer(number) for number in range(3)] == [Layer(d_ff=20), ROUTED, WIDER]
+    assert Shape(**shape.record()) == shape
+
+
+def test_counts_sum_over_layers_that_differ():
+    base = replace(Shape(**SPARSE), shared_experts=1)
+    mixed = with_layers(base, [ROUTED, WIDER, WIDER])
+    alone = [with_layers(base, [layer]) for layer in (ROUTED, WIDER, WIDER)]
+    beside = total_parameters(base) - 2 * (total_parameters(with_layers(base, [ROUTED] * 3)) - total_parameters(base))
+    for count in (total_parameters, active_parameters):
+        assert count(mixed) - beside == sum(count(shape) - beside for shape in alone)
+    parts = flops_by_part(mixed, 16)
+    for name in ("router", "routed_experts", "shared_experts", "attention_scores"):
+        assert parts[name] == sum(flops_by_part(shape, 16)[name] for shape in alone)
+    assert mixed.sparsity == 1 - (2 + 1 + 1) / (8 + 4 + 4)
+    assert mixed.activation_ratio == (2 + 1 + 1 + 3) / (8 + 4 + 4 + 3)
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        (Layer(experts=4, top_k=5, d_expert=8), "layer 1 is no sparse layer"),
+        (Layer(experts=4, top_k=1), "layer 1 is no sparse layer"),
+        (Layer(), "d_ff=0 is below 1"),
+        (Layer(experts=3, top_k=1, d_expert=8), "do not fit experts=3"),
+    ],
+)
+def test_an_impossible_layer_is_named(layer, says):
+    with pytest.raises(UserError, match=says):
+        with_layers(Shape(**{**SPARSE, "expert_groups": 2, "kept_groups": 2}), [ROUTED, layer])
+
+
+def test_sizes_that_contradict_their_layers_are_refused():
+    with pytest.raises(UserError, match="own_layers describes 2 layers"):
+        replace(with_layers(Shape(**SPARSE), [ROUTED, WIDER]), experts=16)

@@ -17,6 +17,7 @@ from sparsedial.shape.counts import (
     training_flops_per_token,
 )
 from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.shape import Layer, with_layers
 from sparsedial.shape.shapes import Shapes
 
 SHAPES = candidates(vocab_size=1000, context=128)
@@ -72,3 +73,9 @@ def test_given_shapes_come_back_from_their_columns():
     columns = Shapes.of(shapes)
     assert [columns[place] for place in range(len(columns))] == shapes
     assert len(columns.pick(columns.experts == 8)) == 3
+
+
+def test_layers_that_differ_are_no_columns():
+    shape = Ladder(vocab_size=256, context=64).shape(16, 8)
+    with pytest.raises(ValueError, match="no columns"):
+        Shapes.of([with_layers(shape, [Layer(d_ff=32), Layer(d_ff=16)])])
