@@ -1,0 +1,83 @@
+"""A family of Hugging Face: one model type, and how its files say what a Shape says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sparsedial.shape.hugging_face.core import read_core, written_core
+from sparsedial.shape.hugging_face.limits import Limit
+from sparsedial.shape.hugging_face.rope import rope_table
+from sparsedial.shape.hugging_face.routing import EXPERT_COUNTS
+from sparsedial.shape.hugging_face.values import Config, Fields
+from sparsedial.shape.hugging_face.window import check_layer_types
+from sparsedial.shape.rules import Rule
+from sparsedial.shape.shape import Shape
+
+MOST_LAYERS = 10_000
+MODULES = "num_nextn_predict_layers"  # of multi-token prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One model type: its fields in and out, what it cannot express, and its names of tensors."""
+
+    model_type: str
+    aliases: tuple[str, ...] = ()  # other model types of the same class
+    architecture: str  # the class in `transformers`
+    defaults: Fields  # what a config.json means by leaving a field out, as in `transformers` 5
+    only: Mapping[str, tuple[Any, ...]]  # fields that change the model, and the only values that we build
+    experts: str = ""  # its name for the number of routed experts
+    read: Callable[[Config], Fields]  # fields of a Shape beside those of every family
+    written: Callable[[Shape], Fields]  # fields of a config.json beside those of every family
+    limits: tuple[Limit, ...]  # what it cannot express
+    tensors: tuple[Rule, ...]  # its names; the first rule that holds a part alone is how it is written
+
+    def shape(self, config: Config) -> Shape:
+        """The Shape that a configuration of this family describes.
+
+        Raises: UserError, by the name of the field.
+        """
+        config = config.with_defaults(self.defaults, self._synonyms)
+        stated = {**config.values, **rope_table(config)}
+        for field, allowed in self.only.items():
+            if stated.get(field) not in allowed:
+                raise config.error(f"{field}={stated.get(field)!r} is not supported for {config.get('model_type')}")
+        if config.whole("num_hidden_layers") > MOST_LAYERS:
+            raise config.error(f"num_hidden_layers={config.get('num_hidden_layers')} is more than {MOST_LAYERS:,}")
+        check_layer_types(config)
+        values = {**read_core(config), **self.read(config)}
+        if values.get("experts") and not (values.get("dense_layers") or values.get("dense_places")):
+            values["d_ff"] = 0  # stated, but no layer has it
+        return Shape(**values)
+
+    @property
+    def _synonyms(self) -> dict[str, str]:
+        counts = dict.fromkeys(EXPERT_COUNTS, self.experts) if self.experts else {}
+        return {"num_mtp_layers": MODULES, **counts}
+
+    def config(self, shape: Shape, dtype: str, end_token: int | None) -> Fields:
+        """The `config.json` of a Shape that it can express."""
+        modules = {MODULES: shape.mtp_layers} if shape.mtp_layers or MODULES in self.defaults else {}
+        return {
+            "architectures": [self.architecture],
+            "model_type": self.model_type,
+            **written_core(shape, dtype, end_token),
+            **modules,
+            **self.written(shape),
+        }
+
+    def lacks(self, shape: Shape) -> list[Limit]:
+        """What of a Shape it cannot express; nothing where it fits."""
+        return [limit for limit in self.limits if not limit.allows(shape)]
+
+    def rules(self, config: Config) -> tuple[Rule, ...]:
+        """Its tensors as one configuration has them."""
+        return switched(self.tensors, config)
+
+
+def switched(rules: tuple[Rule, ...], config: Config) -> tuple[Rule, ...]:
+    """Rules whose layout a configuration may switch off, as it says."""
+    off = {rule.switch for rule in rules if rule.switch in config.values and not config.get(rule.switch)}
+    return tuple(replace(rule, layout="plain") if rule.switch in off else rule for rule in rules)

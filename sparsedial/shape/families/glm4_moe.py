@@ -1,0 +1,68 @@
+"""GLM-4-MoE: DeepSeek-V3's router on grouped queries, with norms on each head or none and biases or none."""
+
+from __future__ import annotations
+
+from sparsedial.shape.families.family import Family
+from sparsedial.shape.hugging_face import core, limits, names
+from sparsedial.shape.hugging_face.routing import read_like_v3, written_like_v3
+from sparsedial.shape.hugging_face.values import Config, Fields
+from sparsedial.shape.shape import Shape
+
+
+def _read(config: Config) -> Fields:
+    return {
+        **read_like_v3(config),
+        "qk_norm": "head" if config.get("use_qk_norm") else "none",
+        "attention_bias": config.truth("attention_bias"),
+    }
+
+
+def _written(shape: Shape) -> Fields:
+    return {**written_like_v3(shape), "use_qk_norm": shape.qk_norm == "head", "partial_rotary_factor": 1.0}
+
+
+GLM4_MOE = Family(
+    model_type="glm4_moe",
+    architecture="Glm4MoeForCausalLM",
+    defaults={
+        **core.DEFAULTS,
+        "vocab_size": 151_552,
+        "hidden_size": 4096,
+        "intermediate_size": 10_944,
+        "num_hidden_layers": 46,
+        "num_attention_heads": 96,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131_072,
+        "rms_norm_eps": 1e-5,
+        "partial_rotary_factor": 0.5,
+        "moe_intermediate_size": 1408,
+        "num_experts_per_tok": 8,
+        "n_shared_experts": 1,
+        "n_routed_experts": 128,
+        "routed_scaling_factor": 1.0,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "norm_topk_prob": True,
+        "use_qk_norm": False,
+        "num_nextn_predict_layers": 1,
+    },
+    only={**core.ONLY_WHOLE, "attention_bias": (None, False, True), "partial_rotary_factor": (1.0,)},
+    experts="n_routed_experts",
+    read=_read,
+    written=_written,
+    limits=(
+        *limits.SPARSE,
+        limits.GROUPED,
+        *limits.SIGMOID_ROUTER,
+        limits.LEADING,
+        limits.only("qk_norm", "head", "none", reason="it norms each head's queries and keys or none"),
+        limits.NO_WINDOW,
+    ),
+    tensors=(
+        *names.TRUNK,
+        *(*names.PROJECTIONS, *names.BIASES, *names.NORMS),
+        *(*names.DENSE, *names.experts("mlp"), *names.BIAS, *names.SHARED),
+        *names.PREDICTION,
+    ),
+)

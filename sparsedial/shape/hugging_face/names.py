@@ -1,0 +1,89 @@
+"""Names of tensors that many families share: ours to theirs, with {layer} and {expert}."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sparsedial.shape.rules import Layout, Rule
+from sparsedial.shape.shape import Shape
+
+LAYER = "model.layers.{layer}."
+
+
+def named(names: Mapping[str, str], prefix: str = "", layout: Layout = "plain", switch: str = "") -> tuple[Rule, ...]:
+    """One rule for each part of ours: another name, nothing more."""
+    return tuple(
+        Rule(theirs=f"{prefix}{theirs}", ours=(ours,), layout=layout, switch=switch) for ours, theirs in names.items()
+    )
+
+
+TRUNK = (
+    *named({"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight", "unembedding": "lm_head.weight"}),
+    *named({"attention_norm": "input_layernorm.weight", "feed_forward_norm": "post_attention_layernorm.weight"}, LAYER),
+)
+PREDICTION = named(  # as DeepSeek names it; `transformers` passes it over
+    {
+        "embedding_norm": "enorm.weight",
+        "stream_norm": "hnorm.weight",
+        "join": "eh_proj.weight",
+        "prediction_norm": "shared_head.norm.weight",
+    },
+    LAYER,
+)
+PROJECTIONS = named(
+    {f"attention.{ours}": f"self_attn.{ours[0]}_proj.weight" for ours in ("query", "key", "value", "output")}, LAYER
+)
+BIASES = named(
+    {f"attention.{ours}_bias": f"self_attn.{ours[0]}_proj.bias" for ours in ("query", "key", "value")}, LAYER
+)
+NORMS = named({f"attention.{ours}_norm": f"self_attn.{ours[0]}_norm.weight" for ours in ("query", "key")}, LAYER)
+DENSE = named({f"feed_forward.{ours}": f"mlp.{ours}_proj.weight" for ours in ("gate", "up", "down")}, LAYER)
+SHARED = named({f"shared.{ours}": f"mlp.shared_experts.{ours}_proj.weight" for ours in ("gate", "up", "down")}, LAYER)
+BIAS = named({"routing_bias": "mlp.gate.e_score_correction_bias"}, LAYER)
+
+
+def experts(module: str, gate: str = "gate_proj", up: str = "up_proj", down: str = "down_proj") -> tuple[Rule, ...]:
+    """Router and experts one by one; read too: a layer's experts in two tensors, as `transformers` 5 holds them."""
+    prefix = f"{LAYER}{module}."
+    alone = {
+        f"experts.{ours}": f"experts.{{expert}}.{theirs}.weight"
+        for ours, theirs in {"gate": gate, "up": up, "down": down}.items()
+    }
+    return (
+        *named({"router": "gate.weight", **alone}, prefix),
+        Rule(theirs=f"{prefix}experts.gate_up_proj", ours=("experts.gate", "experts.up"), stacked=True),
+        Rule(theirs=f"{prefix}experts.down_proj", ours=("experts.down",), stacked=True),
+    )
+
+
+def latent_attention(switch: str = "") -> tuple[Rule, ...]:
+    """DeepSeek's attention; channels that are turned lie in pairs, unless the field `switch` of a config says no."""
+    plain = {
+        "attention.latent_norm": "self_attn.kv_a_layernorm.weight",
+        "attention.latent_up": "self_attn.kv_b_proj.weight",
+        "attention.output": "self_attn.o_proj.weight",
+        "attention.query_down": "self_attn.q_a_proj.weight",
+        "attention.query_down_norm": "self_attn.q_a_layernorm.weight",
+    }
+    turned = {
+        "attention.latent": "self_attn.kv_a_proj_with_mqa.weight",
+        "attention.query": "self_attn.q_proj.weight",
+        "attention.query_up": "self_attn.q_b_proj.weight",
+    }
+    return (*named(plain, LAYER), *named(turned, LAYER, "pairs", switch))
+
+
+_EITHER = (*TRUNK, *DENSE, *experts("mlp"), *BIAS, *SHARED, *PREDICTION)
+OWN_GROUPED = (*_EITHER, *PROJECTIONS, *BIASES, *NORMS)  # of shapes that no family fits
+OWN_LATENT = (*_EITHER, *latent_attention("rope_interleave"))
+
+
+def repeated_names(shape: Shape) -> set[str]:
+    """Tensors that hold nothing of their own: tables that the model or its multi-token prediction shares, and rotary
+    frequencies, which older files store and the shape gives."""
+    layers = [f"model.layers.{layer}" for layer in range(shape.layers + shape.mtp_layers)]
+    frequencies = [f"{prefix}.rotary_emb.inv_freq" for prefix in ("model", *(f"{at}.self_attn" for at in layers))]
+    shared = [
+        f"{at}.{table}" for at in layers[shape.layers :] for table in ("embed_tokens.weight", "shared_head.head.weight")
+    ]
+    return {*frequencies, *shared, *(["lm_head.weight"] if shape.tied_embeddings else [])}

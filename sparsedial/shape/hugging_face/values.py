@@ -1,0 +1,84 @@
+"""The values of a `config.json`, each read as what it must be, or refused by its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
+
+from sparsedial.errors import UserError
+
+Fields = dict[str, Any]  # of a Shape or of a config.json, by name
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The content of a `config.json`, and where it is from."""
+
+    values: Mapping[str, Any]
+    place: str = "config"
+
+    def get(self, name: str) -> Any:
+        """A value as it stands; None where it is left out or null."""
+        return self.values.get(name)
+
+    def with_defaults(self, defaults: Mapping[str, Any], synonyms: Mapping[str, str]) -> Config:
+        """With the fields that it leaves out, and those that stand under another name."""
+        renamed = {
+            synonyms[name]: value for name, value in self.values.items() if name in synonyms and value is not None
+        }
+        return replace(self, values={**defaults, **renamed, **self.values})
+
+    def error(self, problem: str, hint: str | None = None) -> UserError:
+        """What is wrong with it, and where it lies."""
+        return UserError(f"{self.place}: {problem}", hint=hint)
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        """A whole number from 0 on; null is the default.
+
+        Raises: UserError for anything else, or null without a default.
+        """
+        value = self.get(name)
+        if value is None:
+            if default is None:
+                raise self.error(f"'{name}' is missing")
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self.error(f"{name}={value!r} is not a whole number from 0 on")
+        return value
+
+    def positive(self, name: str) -> float:
+        """A number above 0.
+
+        Raises: UserError for anything else.
+        """
+        value = self.get(name)
+        if not is_number(value) or value <= 0:
+            raise self.error(f"{name}={value!r} is not a number above 0")
+        return float(value)
+
+    def truth(self, name: str) -> bool:
+        """A switch; null is off.
+
+        Raises: UserError for anything else.
+        """
+        value = self.get(name)
+        if not isinstance(value, bool | None):
+            raise self.error(f"{name}={value!r} is neither true nor false")
+        return bool(value)
+
+    def listed(self, name: str) -> list[Any]:
+        """A list; null is an empty one.
+
+        Raises: UserError for anything else.
+        """
+        value = self.get(name) or []
+        if not isinstance(value, list):
+            raise self.error(f"{name}={value!r} is no list")
+        return value
