@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: where each lies, read one at a time, brought back from blocks of 8 bits.
+"""Tensors in safetensors files: where each lies, whole or in parts, and brought back from blocks of 8 bits.
 
 Files are read, not mapped: pages of a mapped file count as the process's memory for as long as it is open.
 """
@@ -6,23 +6,28 @@ Files are read, not mapped: pages of a mapped file count as the process's memory
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sparsedial.errors import UserError
+from sparsedial.shape.tensors import Size
 
-TYPES = {
+TYPES = {  # in the order in which safetensors lays them out
     "F64": torch.float64,
     "F32": torch.float32,
-    "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F8_E8M0": torch.float8_e8m0fnu,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
-    "F8_E8M0": torch.float8_e8m0fnu,
 }
 SCALE = "_scale_inv"  # behind the name of a weight in 8 bits: the factor of each block of it
 
@@ -31,10 +36,11 @@ SCALE = "_scale_inv"  # behind the name of a weight in 8 bits: the factor of eac
 class Stored:
     """One tensor of a file."""
 
+    name: str
     file: Path
     start: int  # of its bytes in the file
     nbytes: int
-    size: tuple[int, ...]
+    size: Size
     kind: str  # its type as the file names it
 
     @property
@@ -42,17 +48,34 @@ class Stored:
         """Whether its values are in 8 bits, to be multiplied by the factors of their blocks."""
         return self.kind.startswith("F8_")
 
-    def read(self, memory: Tensor | None = None) -> Tensor:
-        """Its values, in `memory` where some is given: bytes, enough of them, which the next reading overwrites.
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its values."""
+        return TYPES[self.kind]
 
-        Raises: UserError where the file has become shorter.
+    def cut(self, rows: tuple[int, int], number: int | None = None) -> Stored:
+        """Some rows of it, or of one of a stack, as the range of the file's bytes that holds them."""
+        start, size = self.start, self.size
+        if number is not None:
+            start, size = start + number * (self.nbytes // size[0]), size[1:]
+        row_bytes = math.prod(size[1:]) * self.dtype.itemsize
+        count = rows[1] - rows[0]
+        return replace(self, start=start + rows[0] * row_bytes, nbytes=count * row_bytes, size=(count, *size[1:]))
+
+    def read(self) -> Tensor:
+        """Its values.
+
+        Raises: UserError where the file has become shorter, or is gone.
         """
-        data = (torch.empty(self.nbytes, dtype=torch.uint8) if memory is None else memory)[: self.nbytes]
-        with open(self.file, "rb") as file:
-            file.seek(self.start)
-            if file.readinto(data.numpy()) != self.nbytes:  # type: ignore[arg-type]
-                raise UserError(f"{self.file}: cut short while it was read")
-        return data.view(TYPES[self.kind]).view(self.size)
+        data = torch.empty(self.nbytes, dtype=torch.uint8)
+        try:
+            with open(self.file, "rb") as file:
+                file.seek(self.start)
+                if file.readinto(data.numpy()) != self.nbytes:  # type: ignore[arg-type]
+                    raise UserError(f"{self.file}: cut short while it was read")
+        except OSError as error:
+            raise UserError(f"{self.file}: not readable any more ({error.strerror or error})") from error
+        return data.view(self.dtype).view(self.size)
 
 
 def stored_in(file: Path) -> dict[str, Stored]:
@@ -69,43 +92,73 @@ def stored_in(file: Path) -> dict[str, Stored]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file}: not readable as safetensors ({error})") from error
     header.pop("__metadata__", None)
-    return {name: _entry(file, 8 + length, values) for name, values in header.items()}
+    return {name: _entry(name, file, 8 + length, values) for name, values in header.items()}
 
 
-def _entry(file: Path, first: int, values: dict) -> Stored:
+def _entry(name: str, file: Path, first: int, values: Mapping[str, Any]) -> Stored:
     start, end = values["data_offsets"]
-    return Stored(file, first + start, end - start, tuple(values["shape"]), values["dtype"])
+    return Stored(name, file, first + start, end - start, tuple(values["shape"]), values["dtype"])
 
 
-def faults_of(name: str, found: dict[str, Stored], block: tuple[int, int]) -> list[str]:
-    """Why a weight cannot be read as it lies in its file."""
-    weight, scale = found[name], found.get(name + SCALE)
+def faults_of(weight: Stored, scale: Stored | None, block: tuple[int, int]) -> list[str]:
+    """Why a weight cannot be read as it lies in its file, its factors beside it where there are some."""
     if weight.kind not in TYPES:
-        return [f"{name} is {weight.kind}, no type of floating-point weights"]
-    if not weight.in_blocks:
-        return [] if scale is None else [f"{name} is {weight.kind} and has scales {name + SCALE}"]
+        return [f"{weight.name} is {weight.kind}, no type of floating-point weights"]
     if scale is None:
-        return [f"{name} is {weight.kind} without its scales {name + SCALE}"]
+        return [f"{weight.name} is {weight.kind} without its scales {weight.name}{SCALE}"] if weight.in_blocks else []
+    if not weight.in_blocks:
+        return [f"{weight.name} is {weight.kind} and has scales {scale.name}"]
     if scale.kind not in TYPES:
-        return [f"{name + SCALE} is {scale.kind}, no type of floating-point factors"]
+        return [f"{scale.name} is {scale.kind}, no type of floating-point factors"]
     if len(weight.size) < 2:
-        return [f"{name} is {weight.kind} without the two axes of a block"]
+        return [f"{weight.name} is {weight.kind} without the two axes of a block"]
     *others, rows, columns = weight.size
     expected = [*others, -(-rows // block[0]), -(-columns // block[1])]
-    return [] if list(scale.size) == expected else [f"{name + SCALE} is {list(scale.size)} instead of {expected}"]
+    return [] if list(scale.size) == expected else [f"{scale.name} is {list(scale.size)} instead of {expected}"]
 
 
-def dequantised(weight: Tensor, scale: Tensor, block: tuple[int, int], dtype: torch.dtype) -> Tensor:
+@dataclass(frozen=True)
+class InBlocks:
+    """A weight in 8 bits with the factors of its blocks, brought back to `dtype`."""
+
+    weight: Stored
+    factors: Stored
+    block: tuple[int, int]  # rows and columns
+    dtype: torch.dtype
+    first: int = 0  # of its rows in their block
+
+    @property
+    def size(self) -> Size:
+        """Of the weight."""
+        return self.weight.size
+
+    def cut(self, rows: tuple[int, int], number: int | None = None) -> InBlocks:
+        """Some rows of it, or of one of a stack, and the factors of the blocks that hold them."""
+        height, start = self.block[0], self.first + rows[0]
+        blocks = start // height, -(-(self.first + rows[1]) // height)
+        weight, factors = self.weight.cut(rows, number), self.factors.cut(blocks, number)
+        return replace(self, weight=weight, factors=factors, first=start % height)
+
+    def read(self) -> Tensor:
+        """Its values."""
+        return dequantised(self.weight.read(), self.factors.read(), self.block, self.dtype, self.first)
+
+
+def dequantised(
+    weight_ON: Tensor, factors_RC: Tensor, block: tuple[int, int], dtype: torch.dtype, first: int = 0
+) -> Tensor:
     """A weight in 8 bits times its blocks' factors, multiplied in float32; a block of rows at a time.
 
-    Shapes: [..., O, N] and [..., O / rows, N / columns] rounded up, to [..., O, N]
+    Its first row is the one of number `first` in its block.
+
+    Shapes: [O, N] and [O / rows, N / columns] rounded up, to [O, N]
     Source: DeepSeek-V3 (arXiv 2412.19437), section 3.3
     """
     rows, columns = block
-    result = torch.empty(weight.shape, dtype=dtype)
-    matrices = (tensor.view(-1, *tensor.shape[-2:]) for tensor in (weight, scale, result))
-    for weight_ON, scale_RC, result_ON in zip(*matrices, strict=True):
-        factors_RN = scale_RC.float().repeat_interleave(columns, 1)[:, : weight_ON.shape[1]]
-        for start, factors_N in zip(range(0, len(weight_ON), rows), factors_RN, strict=True):
-            torch.mul(weight_ON[start : start + rows].float(), factors_N, out=result_ON[start : start + rows])
-    return result
+    outs, ins = weight_ON.shape
+    result_ON = torch.empty(outs, ins, dtype=dtype)
+    factors_RN = factors_RC.float().repeat_interleave(columns, 1)[:, :ins]
+    edges = pairwise([0, *range(rows - first, outs, rows), outs])
+    for factors_N, (start, end) in zip(factors_RN, edges, strict=True):
+        torch.mul(weight_ON[start:end].float(), factors_N, out=result_ON[start:end])
+    return result_ON

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,41 +244,3 @@ def test_a_shape_of_no_family_is_read_here_and_refused_elsewhere(tmp_path: Path,
     assert torch.equal(load(tmp_path / "c")(IDS), model(IDS))
     with pytest.raises(ValueError, match="sparsedial"):
         AutoConfig.from_pretrained(tmp_path / "c")
-
-
-MEASURE = """
-import sys
-from pathlib import Path
-import torch
-from sparsedial.model.checkpoint import load
-def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-load(Path(sys.argv[1]))
-for folder, dtype in zip(sys.argv[2::2], sys.argv[3::2]):
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = peak()
-    model = load(Path(folder), getattr(torch, dtype))
-    sizes = [tensor.nbytes for tensor in model.state_dict().values()]
-    print(peak() - before, sum(sizes), max(sizes))
-    del model
-"""
-
-
-def test_reading_takes_no_more_memory_than_the_model_and_its_largest_tensor(tmp_path: Path):
-    """In a process of its own, above what it had with everything imported: one file and shards, in 32 and 16 bits."""
-    sizes = {"d_model": 256, "heads": 4, "kv_heads": 4, "head_dim": 64, "d_expert": 128, "experts": 32}
-    shape = replace(SPARSE, **sizes, vocab_size=30_000, tied_embeddings=False)
-    save_checkpoint(shaken(DENSE), tmp_path / "warm")
-    model = shaken(shape)
-    save_checkpoint(model, tmp_path / "whole")
-    save_checkpoint(model, tmp_path / "shards", shard_bytes=20e6)
-    save_checkpoint(model.to(torch.bfloat16), tmp_path / "half")
-    asked = [("whole", "float32"), ("shards", "float32"), ("half", "bfloat16")]
-    words = [word for folder, dtype in asked for word in (str(tmp_path / folder), dtype)]
-    answer = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path / "warm"), *words], capture_output=True, text=True, check=True
-    )
-    for case, line in zip(asked, answer.stdout.splitlines(), strict=True):
-        taken, whole, largest = map(int, line.split())
-        assert taken < whole + largest + 4e6, case  # 4 MB for Python's own objects; a tensor too many is 31

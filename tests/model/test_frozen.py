@@ -17,8 +17,7 @@ import pytest
 import torch
 
 from sparsedial.model.checkpoint import empty_model, save_checkpoint
-from sparsedial.model.published import parts_of
-from sparsedial.shape.config import OWN, fitting_family
+from sparsedial.model.weights import views_of
 from sparsedial.shape.shape import Shape
 from tests.model.shapes import FAMILIES, SPARSE, UNEQUAL
 
@@ -36,9 +35,9 @@ SHAPES: dict[str, Shape] = {
 def written(shape: Shape, folder: Path, dtype: torch.dtype = torch.float32, shard_bytes: float = 4e9) -> dict[str, str]:
     """Digests of a folder whose weights count upwards, so that no number depends on a generator."""
     model, start = empty_model(shape, dtype), 0
-    for part in parts_of(model, fitting_family(shape) or OWN).values():
-        values = torch.arange(start, start + part.view.numel()) % 251
-        part.view.copy_((values / 64).view(part.view.shape))
+    for view in views_of(model).values():
+        values = torch.arange(start, start + view.numel()) % 251
+        view.copy_((values / 64).view(view.shape))
         start += 7
     save_checkpoint(model, folder, shard_bytes=shard_bytes)
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in sorted(folder.iterdir())}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load, save_checkpoint
+from sparsedial.model.stored import InBlocks, dequantised, stored_in
 from sparsedial.shape.shape import Shape
 from tests.model.shapes import FAMILIES, LATENT, SMALL, V3, shaken
 
@@ -158,3 +159,31 @@ def test_blocks_of_no_size_are_refused(tmp_path: Path, size):
     in_eight_bits(WIDE, tmp_path / "c", 128, {"weight_block_size": size})
     with pytest.raises(UserError, match="names no blocks"):
         load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("rows", [(0, 7), (0, 3), (2, 5), (6, 7), (3, 3)])
+def test_rows_are_read_alone_of_a_matrix_and_of_one_of_a_stack(tmp_path: Path, rows):
+    values = torch.arange(3 * 7 * 5.0).view(3, 7, 5)
+    save_file({"one": values[2].clone(), "stack": values}, tmp_path / "x.safetensors")
+    stored = stored_in(tmp_path / "x.safetensors")
+    cut = slice(*rows)
+    assert torch.equal(stored["one"].cut(rows).read(), values[2, cut])
+    for number in range(3):
+        assert torch.equal(stored["stack"].cut(rows, number).read(), values[number, cut])
+
+
+@pytest.mark.parametrize("rows", [(0, 13), (0, 6), (3, 11), (4, 8), (5, 6), (12, 13)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_in_blocks_are_those_of_the_whole_wherever_a_block_begins(tmp_path: Path, rows, dtype):
+    make = torch.Generator().manual_seed(0)
+    low = torch.randn(2, 13, 10, generator=make).to(torch.float8_e4m3fn)
+    factors = torch.rand(2, 4, 3, generator=make)
+    save_file({"w": low, "w_scale_inv": factors}, tmp_path / "x.safetensors")
+    stored = stored_in(tmp_path / "x.safetensors")
+    weight = InBlocks(stored["w"], stored["w_scale_inv"], (4, 4), dtype)
+    for number in range(2):
+        whole = dequantised(low[number], factors[number], (4, 4), dtype)
+        part = weight.cut(rows, number)
+        assert torch.equal(part.read(), whole[slice(*rows)])
+        first = slice(1, rows[1] - rows[0])
+        assert torch.equal(part.cut((1, rows[1] - rows[0])).read(), whole[slice(*rows)][first])

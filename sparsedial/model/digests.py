@@ -1,0 +1,39 @@
+"""The digests of a checkpoint folder's files: written beside them, and held against them before they are read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sparsedial.errors import UserError
+from sparsedial.store import read_json, write_json
+
+SUMMARY = "sparsedial.json"  # a folder made by others has none
+
+
+def write_digests(folder: Path) -> None:
+    """Write the digest of every file that is there."""
+    write_json(folder / SUMMARY, {"files_sha256": {path.name: _sha256(path) for path in sorted(folder.iterdir())}})
+
+
+def verify(folder: Path) -> None:
+    """Raises: UserError where a file is missing, cut short or edited since its digest was written."""
+    if not (folder / SUMMARY).exists():
+        return
+    digests = read_json(folder / SUMMARY).get("files_sha256")
+    if not isinstance(digests, dict) or any(Path(name).name != name for name in digests):
+        raise UserError(f"{folder / SUMMARY}: holds no digests of this folder's files")
+    for name, sha256 in digests.items():
+        try:
+            found = _sha256(folder / name)
+        except OSError as error:
+            raise UserError(f"{folder / name}: missing or unreadable", hint="the checkpoint is not whole") from error
+        if found != sha256:
+            raise UserError(
+                f"{folder / name}: its content does not match its digest", hint="it was cut short or edited"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

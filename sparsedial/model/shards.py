@@ -1,0 +1,124 @@
+"""Files of weights: one, or several with their index; found in a folder, and written into one.
+
+They are laid out from names and sizes alone and filled tensor by tensor, in any order. safetensors itself writes a file
+from all its tensors at once, which would hold a whole file in memory; the bytes are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sparsedial.errors import UserError
+from sparsedial.model.stored import TYPES
+from sparsedial.model.stream import NamedTensor
+from sparsedial.store import write_atomically
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 4e9
+KINDS = {dtype: kind for kind, dtype in TYPES.items()}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of weights: the one of the usual name, as `transformers` does, before those of the index.
+
+    Raises: UserError where there is none, or the index is none or names a file that is not there.
+    """
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).exists():
+        return _indexed_files(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(
+            f"{folder}: no safetensors file", hint="weights are read from safetensors only, never from pickles"
+        )
+    return files
+
+
+def _indexed_files(folder: Path) -> list[Path]:
+    try:
+        names = sorted({str(name) for name in json.loads((folder / INDEX).read_text())["weight_map"].values()})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{folder / INDEX}: not readable as an index of weights ({error})") from error
+    lacking = [name for name in names if Path(name).name != name or not (folder / name).exists()]
+    if lacking:
+        raise UserError(f"{folder}: its index names {', '.join(lacking[:3])}, which is not there")
+    return [folder / name for name in names]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of weights before they are in it."""
+
+    name: str
+    header: bytes
+    starts: Mapping[str, int]  # where the bytes of each tensor begin
+
+
+def write_weights(tensors: Mapping[str, NamedTensor], order: Iterable[str], folder: Path, shard_bytes: float) -> None:
+    """Tensors by the names that they have in files, divided into files as they stand, fetched in another order.
+
+    Raises: OSError where they cannot be written; ValueError where values are not as they were announced.
+    """
+    files = _divided(tensors, shard_bytes)
+    for file in files:
+        (folder / file.name).write_bytes(file.header)
+    homes = {name: file for file in files for name in file.starts}
+    for name in order:
+        _write(tensors[name], folder / homes[name].name, homes[name].starts[name])
+    for file in files:
+        with open(folder / file.name, "rb") as written:
+            os.fsync(written.fileno())
+    if len(files) > 1:
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        index = {"metadata": {"total_size": total}, "weight_map": {name: homes[name].name for name in tensors}}
+        write_atomically(folder / INDEX, (json.dumps(index, indent=1) + "\n").encode())
+
+
+def _divided(tensors: Mapping[str, NamedTensor], shard_bytes: float) -> list[File]:
+    """One file, or several of about `shard_bytes`."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += tensor.nbytes
+    count = len(shards)
+    files = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    files = [WEIGHTS] if count == 1 else files
+    return [_laid_out(file, names, tensors) for file, names in zip(files, shards, strict=True)]
+
+
+def _laid_out(file: str, names: Sequence[str], tensors: Mapping[str, NamedTensor]) -> File:
+    """A file's header, which the library would write for these tensors: by type, then by name."""
+    kinds = list(TYPES)
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    starts: dict[str, int] = {}
+    end = 0
+    for name in sorted(names, key=lambda name: (kinds.index(KINDS[tensors[name].dtype]), name)):
+        tensor, starts[name] = tensors[name], end
+        end += tensor.nbytes
+        offsets = [starts[name], end]
+        entries[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.size), "data_offsets": offsets}
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    return File(file, header, {name: len(header) + start for name, start in starts.items()})
+
+
+def _write(tensor: NamedTensor, path: Path, start: int) -> None:
+    values = tensor.values()
+    if (tuple(values.shape), values.dtype) != (tensor.size, tensor.dtype):
+        raise ValueError(f"{tensor.name} is {list(values.shape)} of {values.dtype}, announced as {tensor}")
+    data = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    with open(path, "r+b") as file:
+        file.seek(start)
+        file.write(data)  # type: ignore[arg-type]

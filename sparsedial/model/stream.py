@@ -1,0 +1,37 @@
+"""A checkpoint as a stream: the tensors of a model by their canonical names, each fetched when it is asked for.
+
+Reading a folder gives such a stream, a model gives one, and writing a folder takes one. What lies between is a function
+from stream to stream: it leaves tensors out, names others anew and changes values, with one tensor in memory at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from sparsedial.shape.tensors import Name, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedTensor:
+    """One tensor of a model: what it is and where it lies, without its values."""
+
+    name: Name
+    size: Size
+    dtype: torch.dtype
+    origin: str  # where it lies, for messages
+    values: Callable[[], Tensor] = field(repr=False, compare=False)  # may share memory with their origin
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return math.prod(self.size) * self.dtype.itemsize
+
+    def mapped(self, function: Callable[[Tensor], Tensor], size: Size | None = None) -> NamedTensor:
+        """The same tensor after a function of its values, which changes its size to `size`."""
+        values = self.values
+        return replace(self, size=self.size if size is None else size, values=lambda: function(values()))

@@ -1,0 +1,87 @@
+"""A checkpoint folder written from a Shape and a stream of its tensors, without a built model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from sparsedial.errors import UserError
+from sparsedial.model.digests import write_digests
+from sparsedial.model.layouts import as_written
+from sparsedial.model.shards import SHARD_BYTES, write_weights
+from sparsedial.model.stream import NamedTensor
+from sparsedial.shape.config import fitting_family, own_config, tensor_rules, write_config
+from sparsedial.shape.hugging_face.values import Config
+from sparsedial.shape.rules import Written, written_tensors
+from sparsedial.shape.shape import Shape
+from sparsedial.shape.tensors import Name, tensor_sizes
+from sparsedial.store import write_atomically
+from sparsedial.text.tokenizer import Tokenizer
+from sparsedial.units import dtype_name
+
+
+def write_checkpoint(
+    folder: Path,
+    shape: Shape,
+    tensors: Iterable[NamedTensor],
+    tokenizer: Tokenizer | None = None,
+    shard_bytes: float = SHARD_BYTES,
+) -> None:
+    """Write a folder that `transformers` loads as it is: configuration, weights, tokenizer, digests.
+
+    Values are fetched one by one, in the order of the stream. The folder appears under its name only when it is whole.
+    A shape that no published family fits makes a folder that only Sparsedial reads; others refuse its model type.
+
+    Raises: UserError where the folder cannot be written, ValueError for a stream of another shape's tensors.
+    """
+    stream = list(tensors)
+    _check(stream, shape)
+    dtype = next(dtype_name(tensor.dtype) for tensor in stream if tensor.name == Name("embedding"))
+    end_token = tokenizer.end_token if tokenizer else None
+    config = (write_config if fitting_family(shape) else own_config)(shape, dtype=dtype, end_token=end_token)
+    wanted = written_tensors(tensor_rules(Config(config), shape), shape)
+    named = {wanted[tensor.name].theirs: _laid_out(tensor, wanted[tensor.name], shape) for tensor in stream}
+    with _whole(folder) as partial:
+        write_atomically(partial / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+        in_files = {written.theirs: named[written.theirs] for written in (wanted[name] for name in tensor_sizes(shape))}
+        write_weights(in_files, named, partial, shard_bytes)
+        if tokenizer is not None:
+            tokenizer.save(partial)
+        write_digests(partial)
+
+
+def _check(stream: Sequence[NamedTensor], shape: Shape) -> None:
+    given, wanted = {tensor.name: tensor.size for tensor in stream}, tensor_sizes(shape)
+    if given != wanted or len(given) != len(stream):
+        different = [str(name) for name in {**wanted, **given} if given.get(name) != wanted.get(name)]
+        raise ValueError(f"the stream is not of this shape: {', '.join(different[:5]) or 'a tensor comes twice'}")
+
+
+def _laid_out(tensor: NamedTensor, written: Written, shape: Shape) -> NamedTensor:
+    """A tensor as files hold it."""
+    return tensor.mapped(lambda values: as_written(values, written.layout, tensor.name, shape))
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside that takes the name when all is in it, and is gone where something fails.
+
+    Raises: UserError where it cannot be written.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror or error}", hint="choose another folder, or free some space"
+        ) from error
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
