@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sparsedial.errors import UserError
@@ -37,27 +37,32 @@ def write_checkpoint(
 
     Raises: UserError where the folder cannot be written, ValueError for a stream of another shape's tensors.
     """
-    stream = list(tensors)
-    _check(stream, shape)
-    dtype = next(dtype_name(tensor.dtype) for tensor in stream if tensor.name == Name("embedding"))
+    stream = _by_name(tensors, shape)
+    dtype = dtype_name(stream[Name("embedding")].dtype)
     end_token = tokenizer.end_token if tokenizer else None
     config = (write_config if fitting_family(shape) else own_config)(shape, dtype=dtype, end_token=end_token)
-    wanted = written_tensors(tensor_rules(Config(config), shape), shape)
-    named = {wanted[tensor.name].theirs: _laid_out(tensor, wanted[tensor.name], shape) for tensor in stream}
+    written = written_tensors(tensor_rules(Config(config), shape), shape)
+    in_files = {written[name].theirs: _laid_out(stream[name], written[name], shape) for name in tensor_sizes(shape)}
     with _whole(folder) as partial:
         write_atomically(partial / "config.json", (json.dumps(config, indent=1) + "\n").encode())
-        in_files = {written.theirs: named[written.theirs] for written in (wanted[name] for name in tensor_sizes(shape))}
-        write_weights(in_files, named, partial, shard_bytes)
+        write_weights(in_files, [written[name].theirs for name in stream], partial, shard_bytes)
         if tokenizer is not None:
             tokenizer.save(partial)
         write_digests(partial)
 
 
-def _check(stream: Sequence[NamedTensor], shape: Shape) -> None:
-    given, wanted = {tensor.name: tensor.size for tensor in stream}, tensor_sizes(shape)
-    if given != wanted or len(given) != len(stream):
-        different = [str(name) for name in {**wanted, **given} if given.get(name) != wanted.get(name)]
+def _by_name(tensors: Iterable[NamedTensor], shape: Shape) -> dict[Name, NamedTensor]:
+    """A stream by its names, in its order.
+
+    Raises: ValueError where it is not that of a Shape.
+    """
+    given, wanted = list(tensors), tensor_sizes(shape)
+    stream = {tensor.name: tensor for tensor in given}
+    sizes = {name: tensor.size for name, tensor in stream.items()}
+    different = [str(name) for name in {**wanted, **sizes} if sizes.get(name) != wanted.get(name)]
+    if different or len(given) != len(wanted):
         raise ValueError(f"the stream is not of this shape: {', '.join(different[:5]) or 'a tensor comes twice'}")
+    return stream
 
 
 def _laid_out(tensor: NamedTensor, written: Written, shape: Shape) -> NamedTensor:
@@ -76,12 +81,11 @@ def _whole(folder: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
     except OSError as error:
         raise UserError(
             f"cannot write {folder}: {error.strerror or error}", hint="choose another folder, or free some space"
         ) from error
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
