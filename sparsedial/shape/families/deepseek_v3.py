@@ -56,7 +56,7 @@ DEEPSEEK_V3 = Family(
     limits=(*limits.SPARSE, limits.LATENT, *limits.SIGMOID_ROUTER, limits.SHARED, limits.LEADING),
     tensors=(
         *(*names.TRUNK, *names.latent_attention("rope_interleave")),
-        *(*names.DENSE, *names.experts("mlp"), *names.BIAS, *names.SHARED),
+        *(*names.DENSE, *names.experts("mlp"), *names.ROUTING_BIAS, *names.SHARED),
         *names.PREDICTION,
     ),
 )

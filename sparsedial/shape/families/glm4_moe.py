@@ -62,7 +62,7 @@ GLM4_MOE = Family(
     tensors=(
         *names.TRUNK,
         *(*names.PROJECTIONS, *names.BIASES, *names.NORMS),
-        *(*names.DENSE, *names.experts("mlp"), *names.BIAS, *names.SHARED),
+        *(*names.DENSE, *names.experts("mlp"), *names.ROUTING_BIAS, *names.SHARED),
         *names.PREDICTION,
     ),
 )

@@ -31,15 +31,28 @@ PREDICTION = named(  # as DeepSeek names it; `transformers` passes it over
     LAYER,
 )
 PROJECTIONS = named(
-    {f"attention.{ours}": f"self_attn.{ours[0]}_proj.weight" for ours in ("query", "key", "value", "output")}, LAYER
+    {
+        "attention.query": "self_attn.q_proj.weight",
+        "attention.key": "self_attn.k_proj.weight",
+        "attention.value": "self_attn.v_proj.weight",
+        "attention.output": "self_attn.o_proj.weight",
+    },
+    LAYER,
 )
 BIASES = named(
-    {f"attention.{ours}_bias": f"self_attn.{ours[0]}_proj.bias" for ours in ("query", "key", "value")}, LAYER
+    {
+        "attention.query_bias": "self_attn.q_proj.bias",
+        "attention.key_bias": "self_attn.k_proj.bias",
+        "attention.value_bias": "self_attn.v_proj.bias",
+    },
+    LAYER,
 )
-NORMS = named({f"attention.{ours}_norm": f"self_attn.{ours[0]}_norm.weight" for ours in ("query", "key")}, LAYER)
+NORMS = named(
+    {"attention.query_norm": "self_attn.q_norm.weight", "attention.key_norm": "self_attn.k_norm.weight"}, LAYER
+)
 DENSE = named({f"feed_forward.{ours}": f"mlp.{ours}_proj.weight" for ours in ("gate", "up", "down")}, LAYER)
 SHARED = named({f"shared.{ours}": f"mlp.shared_experts.{ours}_proj.weight" for ours in ("gate", "up", "down")}, LAYER)
-BIAS = named({"routing_bias": "mlp.gate.e_score_correction_bias"}, LAYER)
+ROUTING_BIAS = named({"routing_bias": "mlp.gate.e_score_correction_bias"}, LAYER)
 
 
 def experts(module: str, gate: str = "gate_proj", up: str = "up_proj", down: str = "down_proj") -> tuple[Rule, ...]:
@@ -73,7 +86,7 @@ def latent_attention(switch: str = "") -> tuple[Rule, ...]:
     return (*named(plain, LAYER), *named(turned, LAYER, "pairs", switch))
 
 
-_EITHER = (*TRUNK, *DENSE, *experts("mlp"), *BIAS, *SHARED, *PREDICTION)
+_EITHER = (*TRUNK, *DENSE, *experts("mlp"), *ROUTING_BIAS, *SHARED, *PREDICTION)
 OWN_GROUPED = (*_EITHER, *PROJECTIONS, *BIASES, *NORMS)  # of shapes that no family fits
 OWN_LATENT = (*_EITHER, *latent_attention("rope_interleave"))
 
