@@ -2,7 +2,9 @@
 
 import os
 import sys
+import zlib
 from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -10,10 +12,13 @@ from setuptools import Extension, setup
 SUMS = "-fno-math-errno -fassociative-math -fno-signed-zeros -fno-trapping-math -freciprocal-math -ffp-contract=fast"
 MACHINE = os.environ.get("SPARSEDIAL_MARCH", "native")  # for a wheel that other machines get: x86-64-v3, say
 
+CHECKSUM = zlib.crc32(Path("sparsedial/kernels/csrc/kernels.h").read_bytes())  # held against it when it is loaded
+
 KERNELS = Extension(
     "sparsedial.kernels._native",
     sorted(glob("sparsedial/kernels/csrc/*.c")),
     depends=sorted(glob("sparsedial/kernels/csrc/*.h")),
+    define_macros=[("HEADER_CHECKSUM", f"{CHECKSUM}u")],
     # -fopenmp is not handed to the linker: the functions it calls are those of PyTorch's own OpenMP
     extra_compile_args=["-O3", *SUMS.split(), f"-march={MACHINE}", "-fopenmp", "-fvisibility=hidden"],
     optional=True,

@@ -67,11 +67,11 @@ class _Compiled(torch.autograd.Function):
         ctx: Any, x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor
     ) -> Tensor:
         (tokens, top_k), (experts, width, d_model) = chosen_TK.shape, w_out_EFD.shape
-        saved = x_TD.new_empty(native.module.experts_saved(tokens, width, experts, top_k))
-        y_TD = torch.empty_like(x_TD)
-        ctx.sizes = tokens, d_model, width, experts, top_k, torch.get_num_threads()
+        saved = x_TD.new_empty(native.module.experts_saved(tokens=tokens, f=width, e=experts, k=top_k))
+        y_TD, threads = torch.empty_like(x_TD), torch.get_num_threads()
+        ctx.sizes = {"tokens": tokens, "d": d_model, "f": width, "e": experts, "k": top_k, "threads": threads}
         native.module.experts_forward(
-            *native.addresses(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, y_TD, saved), *ctx.sizes
+            x=x_TD, w_in=w_in_EDH, w_out=w_out_EFD, chosen=chosen_TK, gates=gates_TK, y=y_TD, saved=saved, **ctx.sizes
         )
         ctx.save_for_backward(x_TD, w_in_EDH, w_out_EFD, gates_TK, saved)
         return y_TD
@@ -81,8 +81,10 @@ class _Compiled(torch.autograd.Function):
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x_TD, w_in_EDH, w_out_EFD, gates_TK, saved = ctx.saved_tensors
         dx_TD, dw_in_EDH, dw_out_EFD, dgates_TK = map(torch.empty_like, (x_TD, w_in_EDH, w_out_EFD, gates_TK))
-        given = native.addresses(dy_TD.contiguous(), x_TD, w_in_EDH, w_out_EFD, gates_TK, saved)
-        native.module.experts_backward(*given, *native.addresses(dx_TD, dw_in_EDH, dw_out_EFD, dgates_TK), *ctx.sizes)
+        native.module.experts_backward(
+            dy=dy_TD.contiguous(), x=x_TD, w_in=w_in_EDH, w_out=w_out_EFD, gates=gates_TK, saved=saved, dx=dx_TD,
+            dw_in=dw_in_EDH, dw_out=dw_out_EFD, dgates=dgates_TK, **ctx.sizes,
+        )  # fmt: skip
         increment_version(saved)  # it holds gradients now: a second backward pass is an error
         return dx_TD, dw_in_EDH, dw_out_EFD, None, dgates_TK
 

@@ -5,19 +5,17 @@ B sequences, S positions, V vocabulary, L layers.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparsedial.kernels import native
-from sparsedial.kernels.native import addresses
+from sparsedial.kernels.bridge import array
 from sparsedial.model.attention import Cache
 from sparsedial.model.rotary import attention_scale
 from sparsedial.model.transformer import Block, SparseFeedForward, Transformer
-
-LATENT = "w_query_down_DA", "query_norm_A", "w_query_AQ", "w_latent_DR", "latent_norm_R", "w_up_RQ"
 
 
 class Decoder:
@@ -77,26 +75,45 @@ class _Kernel:
 
     def __init__(self, model: Transformer, cache: Cache) -> None:
         shape = model.shape
-        self.model, self.cache = model, cache
-        self.table = torch.tensor([_row(block) for block in model.blocks], dtype=torch.long)  # type: ignore[arg-type]
-        shared, sequences = shape.shared_experts * shape.d_expert, len(cache.real_BP)
-        width = max(shape.d_ff, shape.d_expert, shared)
-        sizes = (
-            shape.layers, sequences, cache.length, shape.d_model, shape.heads, shape.kv_heads, shape.head_dim,
-            shape.d_ff, shape.d_expert, shared, width, shape.experts, max(shape.top_k, 1), shape.expert_groups,
-            shape.kept_groups, shape.vocab_size, shape.window, shape.full_layers, shape.qk_norm == "full",
-            shape.gate == "sigmoid", shape.normalize_gates, shape.kv_lora_rank, shape.q_lora_rank,
-            shape.nope_head_dim, shape.rope_head_dim, shape.v_head_dim,
-        )  # fmt: skip
-        self.sizes = torch.tensor(sizes, dtype=torch.long)
+        self.model, self.cache, sequences = model, cache, len(cache.real_BP)
+        self.layers = array([_layer(block) for block in model.blocks])  # type: ignore[arg-type]
+        shared = shape.shared_experts * shape.d_expert
+        self.sizes = native.module.decode_sizes(
+            layers=shape.layers,
+            sequences=sequences,
+            length=cache.length,
+            d=shape.d_model,
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            c=shape.head_dim,
+            d_ff=shape.d_ff,
+            f=shape.d_expert,
+            m=shared,
+            width=max(shape.d_ff, shape.d_expert, shared),
+            e=shape.experts,
+            k=max(shape.top_k, 1),
+            groups=shape.expert_groups,
+            kept_groups=shape.kept_groups,
+            words=shape.vocab_size,
+            window=shape.window,
+            full_layers=shape.full_layers,
+            whole_norm=shape.qk_norm == "full",
+            sigmoid=shape.gate == "sigmoid",
+            normalize=shape.normalize_gates,
+            rank=shape.kv_lora_rank,
+            query_rank=shape.q_lora_rank,
+            unturned=shape.nope_head_dim,
+            turned=shape.rope_head_dim,
+            v=shape.v_head_dim,
+            scaling=shape.routed_scaling,
+            eps=shape.norm_eps,
+            scale=attention_scale(shape),
+        )
         self.threads = torch.get_num_threads()
-        self.scratch = torch.empty(native.module.decode_scratch(*addresses(self.sizes), self.threads))
+        self.scratch = torch.empty(native.module.decode_scratch(sizes=self.sizes, threads=self.threads))
         self.logits_BV = torch.empty(sequences, shape.vocab_size)
-        self.weights = addresses(self.table, model.embedding_VD, model.norm_D, model.table_VD)
-        self.kept = addresses(*cache.parts)
-        self.rest = addresses(self.logits_BV, self.scratch, self.sizes)
-        self.ids = (ctypes.c_int64 * sequences)()
-        self.constants = float(shape.routed_scaling), shape.norm_eps, attention_scale(shape), self.threads
+        self.ids_B = torch.zeros(sequences, dtype=torch.long)
+        self.ids = self.ids_B.numpy()  # writing to a tensor takes several calls of PyTorch
 
     def has_room(self) -> bool:
         """Whether the cache and the rotary table that the model has now reach one position further."""
@@ -104,35 +121,45 @@ class _Kernel:
 
     def knows(self, ids: Sequence[int]) -> bool:
         """Whether these are ids of the vocabulary, one for each sequence."""
-        return len(ids) == len(self.ids) and min(ids) >= 0 and max(ids) < self.model.shape.vocab_size
+        return len(ids) == len(self.ids_B) and min(ids) >= 0 and max(ids) < self.model.shape.vocab_size
 
     def step(self, ids: Sequence[int], starts_B: Tensor) -> Tensor:
         """Logits behind one new token of every sequence, always in the same place."""
-        position, width = self.cache.filled - 1, self.model.cosine_SC.shape[1]
-        turned = [table.data_ptr() + 4 * width * position for table in (self.model.cosine_SC, self.model.sine_SC)]
+        model, position = self.model, self.cache.filled - 1
+        keys, values = self.cache.parts
         self.ids[:] = ids
         native.module.decode(
-            *self.weights, *turned, *self.kept, ctypes.addressof(self.ids), *addresses(starts_B), *self.rest, position,
-            *self.constants,
+            sizes=self.sizes, layers=self.layers, embedding=model.embedding_VD, norm=model.norm_D,
+            unembedding=model.table_VD, cosine=model.cosine_SC, sine=model.sine_SC, keys=keys, values=values,
+            ids=self.ids_B, starts=starts_B, logits=self.logits_BV, scratch=self.scratch, position=position,
+            threads=self.threads,
         )  # fmt: skip
         return self.logits_BV
 
 
-def _row(block: Block) -> list[int]:
-    """A layer's weights by address, in the order of the kernel's table; 0 where it has none."""
+def _layer(block: Block) -> Any:
+    """A layer's weights as the kernel takes them."""
     attention, feed_forward = block.attention, block.feed_forward
-    shared = getattr(feed_forward, "shared", None)
     sparse = isinstance(feed_forward, SparseFeedForward)
-    weights = [
-        block.attention_norm_D,
-        *(getattr(attention, name, None) for name in ("w_qkv_DQ", "b_qkv_Q", "q_norm_C", "k_norm_C", "w_out_QD")),
-        block.feed_forward_norm_D,
-        feed_forward.w_router_DE if sparse else None,
-        feed_forward.bias_E if sparse else None,
-        feed_forward.w_in_EDH if sparse else feed_forward.w_in_DH,
-        feed_forward.w_out_EFD if sparse else feed_forward.w_out_FD,
-        None if shared is None else shared.w_in_DH,
-        None if shared is None else shared.w_out_FD,
-        *(getattr(attention, name, None) for name in LATENT),
-    ]
-    return [address or 0 for address in addresses(*weights)]
+    shared = feed_forward.shared if sparse else None
+    return native.module.decode_layer(
+        attention_norm=block.attention_norm_D,
+        w_qkv=getattr(attention, "w_qkv_DQ", None),
+        b_qkv=getattr(attention, "b_qkv_Q", None),
+        q_norm=getattr(attention, "q_norm_C", None),
+        k_norm=getattr(attention, "k_norm_C", None),
+        w_out=attention.w_out_QD,
+        query_down=getattr(attention, "w_query_down_DA", None),
+        query_norm=getattr(attention, "query_norm_A", None),
+        query=getattr(attention, "w_query_AQ", None),
+        latent=getattr(attention, "w_latent_DR", None),
+        latent_norm=getattr(attention, "latent_norm_R", None),
+        up=getattr(attention, "w_up_RQ", None),
+        feed_forward_norm=block.feed_forward_norm_D,
+        router=feed_forward.w_router_DE if sparse else None,
+        bias=feed_forward.bias_E if sparse else None,
+        w_in=feed_forward.w_in_EDH if sparse else feed_forward.w_in_DH,
+        w_down=feed_forward.w_out_EFD if sparse else feed_forward.w_out_FD,
+        shared_in=None if shared is None else shared.w_in_DH,
+        shared_down=None if shared is None else shared.w_out_FD,
+    )

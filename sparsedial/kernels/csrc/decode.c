@@ -1,6 +1,6 @@
 /* One token of every sequence through the whole model. Twin: Transformer.forward with a cache.
  *
- * What costs is reading weights, so each is read once in the order in which it lies, by rows. The threads share the
+ * What costs is reading layer, so each is read once in the order in which it lies, by rows. The threads share the
  * matrices of attention by columns and meet after each. The pairs of feed-forward matrices that a step needs (the
  * experts visited and the shared ones, or a dense layer) stand in line; every thread takes an equal piece of that,
  * sums its own outputs, and meets the others once.
@@ -13,16 +13,8 @@
 #include "rows.h"
 #include "swiglu.h"
 
-/* A layer's weights by address, in the order of the table's columns; 0 where it has none. */
-enum { ATTENTION_NORM, W_QKV, B_QKV, Q_NORM, K_NORM, W_OUT, FEED_FORWARD_NORM, ROUTER, BIAS, W_IN, W_DOWN, SHARED_IN,
-       SHARED_DOWN, QUERY_DOWN, QUERY_NORM, QUERY, LATENT, LATENT_NORM, UP, FIELDS };
-#define WEIGHT(field) ((const float *)(intptr_t)weights[field])
-
-/* A model's and its cache's sizes, in the order in which serving/decoder.py gives them. */
-typedef struct {
-    int64_t layers, b, length, d, heads, kv_heads, c, d_ff, f, m, width, e, k, groups, kept_groups, words, window,
-        full_layers, whole_norm, sigmoid, normalize, rank, query_rank, unturned, turned, v;
-} sizes_t;
+typedef struct decode_sizes sizes_t;
+typedef struct decode_layer layer_t;
 
 #define LATENT_EPS 1e-6f /* as model/attention.py */
 #define AT_ONCE 16  /* rows of a matrix that are multiplied while as many are fetched; measured: 8 and 32 are slower */
@@ -160,7 +152,7 @@ static void attend_one(const float *q, const float *keys, const float *values, l
 
 /* What a layer's attention reads and writes; all threads share it. */
 typedef struct {
-    const float *cosine, *sine;
+    const float *cosine, *sine; /* of the new position */
     float *keys, *values; /* this layer's part of the cache */
     const int64_t *starts;
     long position, seen; /* the new one, and the first that a window leaves */
@@ -193,9 +185,9 @@ static void turn(const float *in, const float *norm, float whole_rms, const floa
 }
 
 /* The new position's key and value of one head to the cache, and its query heads' mixtures of values. */
-static void one_head(const sizes_t *s, const step_t *at, const int64_t *weights, long row, long g, float *scores) {
+static void one_head(const sizes_t *s, const step_t *at, const layer_t *layer, long row, long g, float *scores) {
     long c = s->c, group = s->heads / s->kv_heads, wide = s->heads * c, narrow = s->kv_heads * c;
-    const float *q = at->q + row * query_floats(s), *q_norm = WEIGHT(Q_NORM), *k_norm = WEIGHT(K_NORM);
+    const float *q = at->q + row * query_floats(s), *q_norm = layer->q_norm, *k_norm = layer->k_norm;
     float *keys = at->keys + (row * s->kv_heads + g) * s->length * c;
     float *values = at->values + (row * s->kv_heads + g) * s->length * c, q_rms = 0, k_rms = 0, turned[c];
     int whole_norm = s->whole_norm;
@@ -214,18 +206,18 @@ static void one_head(const sizes_t *s, const step_t *at, const int64_t *weights,
 }
 
 /* By all threads: from the normed stream to the heads' mixtures. `w_out` is what is read next. */
-static void grouped_attention(const sizes_t *s, const step_t *at, const int64_t *weights, const float *normed,
+static void grouped_attention(const sizes_t *s, const step_t *at, const layer_t *layer, const float *normed,
                               float *scores, const piece_t *w_out) {
     long q = query_floats(s);
     range_t columns = mine(q, at->threads);
-    stream(normed, s->d, at->q, q, s->b, (piece_t){WEIGHT(W_QKV), q, {0, s->d}, columns}, 0, w_out);
-    if (WEIGHT(B_QKV))
-        for (long row = 0; row < s->b; row++)
-            axpy(at->q + row * q + columns.from, WEIGHT(B_QKV) + columns.from, 1.0f, columns.to - columns.from);
+    stream(normed, s->d, at->q, q, s->sequences, (piece_t){layer->w_qkv, q, {0, s->d}, columns}, 0, w_out);
+    if (layer->b_qkv)
+        for (long row = 0; row < s->sequences; row++)
+            axpy(at->q + row * q + columns.from, layer->b_qkv + columns.from, 1.0f, columns.to - columns.from);
 #pragma omp barrier
 #pragma omp for schedule(static)
-    for (long bg = 0; bg < s->b * s->kv_heads; bg++)
-        one_head(s, at, weights, bg / s->kv_heads, bg % s->kv_heads, scores);
+    for (long bg = 0; bg < s->sequences * s->kv_heads; bg++)
+        one_head(s, at, layer, bg / s->kv_heads, bg % s->kv_heads, scores);
 }
 
 /* One head's query brought to the latent, its mixture of the cached latents, and that as the head's value. The cache
@@ -249,40 +241,40 @@ static void latent_head(const sizes_t *s, const step_t *at, const float *up, con
 }
 
 /* As grouped_attention; `own` is scratch of [B, A] and what a head takes. Source: DeepSeek-V2, section 2.1 */
-static void latent_attention(const sizes_t *s, const step_t *at, const int64_t *weights, const float *normed,
+static void latent_attention(const sizes_t *s, const step_t *at, const layer_t *layer, const float *normed,
                              float *scores, float *own, const piece_t *w_out) {
     long a = s->query_rank, r = s->rank, w = s->turned, all = s->heads * s->c, line = query_floats(s);
-    piece_t query = {WEIGHT(QUERY), all, {0, a ? a : s->d}, mine(all, at->threads)};
+    piece_t query = {layer->query, all, {0, a ? a : s->d}, mine(all, at->threads)};
     const float *in = normed;
-    stream(normed, s->d, at->q + a, line, s->b, (piece_t){WEIGHT(LATENT), r + w, {0, s->d}, mine(r + w, at->threads)}, 0,
+    stream(normed, s->d, at->q + a, line, s->sequences, (piece_t){layer->latent, r + w, {0, s->d}, mine(r + w, at->threads)}, 0,
            &query);
     if (a) {
-        stream(normed, s->d, at->q, line, s->b, (piece_t){WEIGHT(QUERY_DOWN), a, {0, s->d}, mine(a, at->threads)}, 0,
+        stream(normed, s->d, at->q, line, s->sequences, (piece_t){layer->query_down, a, {0, s->d}, mine(a, at->threads)}, 0,
                &query);
 #pragma omp barrier
-        for (long row = 0; row < s->b; row++)
-            norm_row(at->q + row * line, WEIGHT(QUERY_NORM), own + row * a, a, LATENT_EPS);
+        for (long row = 0; row < s->sequences; row++)
+            norm_row(at->q + row * line, layer->query_norm, own + row * a, a, LATENT_EPS);
         in = own;
     }
-    stream(in, a ? a : s->d, at->q + a + r + w, line, s->b, query, 0, w_out);
+    stream(in, a ? a : s->d, at->q + a + r + w, line, s->sequences, query, 0, w_out);
 #pragma omp barrier
 #pragma omp for schedule(static)
-    for (long row = 0; row < s->b; row++) {
+    for (long row = 0; row < s->sequences; row++) {
         const float *latent = at->q + row * line + a;
-        norm_row(latent, WEIGHT(LATENT_NORM), at->keys + (row * s->length + at->position) * r, r, LATENT_EPS);
+        norm_row(latent, layer->latent_norm, at->keys + (row * s->length + at->position) * r, r, LATENT_EPS);
         turn_row(latent + r, NULL, at->cosine, at->sine, at->values + (row * s->length + at->position) * w, w, 0);
     }
 #pragma omp for schedule(static)
-    for (long bh = 0; bh < s->b * s->heads; bh++) {
+    for (long bh = 0; bh < s->sequences * s->heads; bh++) {
         long row = bh / s->heads, h = bh % s->heads;
-        latent_head(s, at, WEIGHT(UP), at->q + row * line + a + r + w + h * s->c, row, h, scores, own + s->b * a);
+        latent_head(s, at, layer->up, at->q + row * line + a + r + w + h * s->c, row, h, scores, own + s->sequences * a);
     }
 }
 
 /* What a layer reads first of all. */
-static piece_t first_read(const sizes_t *s, const int64_t *weights, int threads) {
+static piece_t first_read(const sizes_t *s, const layer_t *layer, int threads) {
     long n = s->rank ? s->rank + s->turned : query_floats(s);
-    return (piece_t){s->rank ? WEIGHT(LATENT) : WEIGHT(W_QKV), n, {0, s->d}, mine(n, threads)};
+    return (piece_t){s->rank ? layer->latent : layer->w_qkv, n, {0, s->d}, mine(n, threads)};
 }
 
 /* A row of one layer's experts: of which sequence, to which expert, with which gate. */
@@ -358,12 +350,12 @@ static void through_pair(const pair_t *pair, range_t part, const visit_t *visits
 
 /* Floats of scratch that all threads share, and that each has for itself. */
 static long shared_floats(const sizes_t *s) {
-    return s->b * (s->d + query_floats(s) + mixed_floats(s) + 3 * (s->k + 1) * s->width);
+    return s->sequences * (s->d + query_floats(s) + mixed_floats(s) + 3 * (s->k + 1) * s->width);
 }
 
 static long own_floats(const sizes_t *s) {
-    long latent = s->b * s->query_rank + 2 * s->rank + s->turned;
-    return whole(s->b * (4 * s->d + whole(s->e, LANES)) + whole(s->length, LANES) + latent, 16);
+    long latent = s->sequences * s->query_rank + 2 * s->rank + s->turned;
+    return whole(s->sequences * (4 * s->d + whole(s->e, LANES)) + whole(s->length, LANES) + latent, 16);
 }
 
 /* Four words' logits of one sequence or two: as many sums at once, since each waits for its own last product. */
@@ -387,22 +379,22 @@ static inline __attribute__((always_inline)) void four_dots(const float *x, cons
         }
 }
 
-long decode_scratch(const int64_t *sizes, int threads) {
-    const sizes_t *s = (const sizes_t *)sizes;
-    return shared_floats(s) + threads * own_floats(s) + 16;
+long decode_scratch(const struct decode_sizes *sizes, int threads) {
+    return shared_floats(sizes) + threads * own_floats(sizes) + 16;
 }
 
-/* `table` [layers, FIELDS]; `sizes` as sizes_t, with `width` the largest of F and M and `k` at least 1. The cache [L, B,
- * G, length, C], twice, or latents [L, B, length, R] and turned keys [L, B, length, W], takes the new position; `starts`
- * [B] are the first positions that are not padding; logits [B, words]. */
-void decode(const int64_t *table, const float *embedding, const float *norm, const float *unembedding,
-            const float *cosine, const float *sine, float *keys, float *values, const int64_t *ids,
-            const int64_t *starts, float *logits, float *scratch, const int64_t *sizes, long position, float scaling,
-            float eps, float scale, int threads) {
-    const sizes_t *s = (const sizes_t *)sizes;
-    long b = s->b, d = s->d, k = s->k, f = s->f, words = s->words, wide = mixed_floats(s);
-    long kept = s->b * (s->rank ? 1 : s->kv_heads) * s->length; /* positions of a layer, of all heads */
-    routing_t routing = {s->e, k, s->groups, s->kept_groups, s->sigmoid, s->normalize, scaling, 0, 0};
+/* `sizes` with `width` the largest of F and M and `k` at least 1. The cache [L, B, G, length, C], twice, or latents
+ * [L, B, length, R] and turned keys [L, B, length, W], takes the new position; `starts` [B] are the first positions that
+ * are not padding; logits [B, words]. */
+void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const float *embedding,
+            const float *norm, const float *unembedding, const float *cosine, const float *sine, float *keys,
+            float *values, const int64_t *ids, const int64_t *starts, float *logits, float *scratch, long position,
+            int threads) {
+    const sizes_t *s = sizes;
+    long b = s->sequences, d = s->d, k = s->k, f = s->f, words = s->words, wide = mixed_floats(s);
+    long turned = s->rank ? s->turned : s->c;
+    long kept = s->sequences * (s->rank ? 1 : s->kv_heads) * s->length; /* positions of a layer, of all heads */
+    routing_t routing = {s->e, k, s->groups, s->kept_groups, s->sigmoid, s->normalize, s->scaling, 0, 0};
     long rows = b * (k + 1); /* of the chosen experts, and of the shared ones or a dense layer */
     float *x = scratch, *q = x + b * d, *mixed = q + b * query_floats(s), *h = mixed + b * wide;
     float *a = h + rows * 2 * s->width;
@@ -416,40 +408,40 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
         visit_t visits[rows];
         pair_t pairs[rows];
         range_t columns = mine(d, threads);
-        for (long layer = 0; layer < s->layers; layer++) {
-            const int64_t *weights = table + layer * FIELDS;
+        for (long number = 0; number < s->layers; number++) {
+            const layer_t *layer = layers + number;
             step_t at = {
-                .cosine = cosine, .sine = sine, .starts = starts, .position = position,
-                .keys = keys + layer * kept * (s->rank ? s->rank : s->c),
-                .values = values + layer * kept * (s->rank ? s->turned : s->c),
-                .seen = s->window && layer >= s->full_layers ? position + 1 - s->window : 0,
-                .x = x, .q = q, .mixed = mixed, .eps = eps, .scale = scale, .threads = threads,
+                .cosine = cosine + position * turned, .sine = sine + position * turned, .starts = starts, .position = position,
+                .keys = keys + number * kept * (s->rank ? s->rank : s->c),
+                .values = values + number * kept * (s->rank ? s->turned : s->c),
+                .seen = s->window && number >= s->full_layers ? position + 1 - s->window : 0,
+                .x = x, .q = q, .mixed = mixed, .eps = s->eps, .scale = s->scale, .threads = threads,
             };
-            piece_t w_out = {WEIGHT(W_OUT), d, {0, wide}, columns};
-            for (long row = 0; row < b; row++) norm_row(x + row * d, WEIGHT(ATTENTION_NORM), normed + row * d, d, eps);
-            if (s->rank) latent_attention(s, &at, weights, normed, scores, latent, &w_out);
-            else grouped_attention(s, &at, weights, normed, scores, &w_out);
+            piece_t w_out = {layer->w_out, d, {0, wide}, columns};
+            for (long row = 0; row < b; row++) norm_row(x + row * d, layer->attention_norm, normed + row * d, d, s->eps);
+            if (s->rank) latent_attention(s, &at, layer, normed, scores, latent, &w_out);
+            else grouped_attention(s, &at, layer, normed, scores, &w_out);
             stream(mixed, wide, x, d, b, w_out, 1, NULL);
 #pragma omp barrier
             for (long row = 0; row < b; row++)
-                norm_row(x + row * d, WEIGHT(FEED_FORWARD_NORM), normed + row * d, d, eps);
+                norm_row(x + row * d, layer->feed_forward_norm, normed + row * d, d, s->eps);
             long used = 0, count = 0, total = 0;
-            if (WEIGHT(ROUTER)) {
-                route_all(normed, WEIGHT(ROUTER), WEIGHT(BIAS), routed, visits, b, d, &routing);
+            if (layer->router) {
+                route_all(normed, layer->router, layer->bias, routed, visits, b, d, &routing);
                 for (; used < b * k; used++) {
                     long expert = visits[used].expert;
                     if (!used || expert != visits[used - 1].expert)
-                        pairs[count++] = (pair_t){WEIGHT(W_IN) + expert * d * 2 * f, WEIGHT(W_DOWN) + expert * f * d, f,
+                        pairs[count++] = (pair_t){layer->w_in + expert * d * 2 * f, layer->w_down + expert * f * d, f,
                                                   used, 0};
                     pairs[count - 1].count++;
                 }
-                if (s->m) pairs[count++] = (pair_t){WEIGHT(SHARED_IN), WEIGHT(SHARED_DOWN), s->m, used, b};
+                if (s->m) pairs[count++] = (pair_t){layer->shared_in, layer->shared_down, s->m, used, b};
             } else {
-                pairs[count++] = (pair_t){WEIGHT(W_IN), WEIGHT(W_DOWN), s->d_ff, used, b};
+                pairs[count++] = (pair_t){layer->w_in, layer->w_down, s->d_ff, used, b};
             }
             for (long row = 0; row < b; row++) visits[used + row] = (visit_t){row, 0, 1.0f};
             for (long i = 0; i < count; i++) total += pairs[i].width * cost_of_column(&pairs[i]);
-            piece_t following = layer + 1 < s->layers ? first_read(s, weights + FIELDS, threads) : (piece_t){0};
+            piece_t following = number + 1 < s->layers ? first_read(s, layer + 1, threads) : (piece_t){0};
             long from = total * thread() / threads, to = total * (thread() + 1) / threads;
             memset(sums, 0, sizeof(float) * b * d);
             for (const pair_t *pair = pairs; pair < pairs + count; pair++) {
@@ -469,7 +461,7 @@ void decode(const int64_t *table, const float *embedding, const float *norm, con
                          columns.to - columns.from);
 #pragma omp barrier
         }
-        for (long row = 0; row < b; row++) norm_row(x + row * d, norm, normed + row * d, d, eps);
+        for (long row = 0; row < b; row++) norm_row(x + row * d, norm, normed + row * d, d, s->eps);
 #pragma omp for schedule(static)
         for (long word = 0; word < words / 4; word++)
             for (long row = 0; row < b; row += 2) {
