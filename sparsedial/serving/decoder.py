@@ -66,7 +66,7 @@ class Decoder:
 def compiles(model: Transformer) -> bool:
     """Whether the compiled kernel decodes such a model."""
     shape = model.shape
-    plain = shape.top_p == 1 and not shape.logit_cap and not shape.own_layers
+    plain = shape.top_p == 1 and not shape.logit_cap
     return native.usable(*model.parameters()) and plain
 
 
@@ -76,8 +76,7 @@ class _Kernel:
     def __init__(self, model: Transformer, cache: Cache) -> None:
         shape = model.shape
         self.model, self.cache, sequences = model, cache, len(cache.real_BP)
-        self.layers = array([_layer(block) for block in model.blocks])  # type: ignore[arg-type]
-        shared = shape.shared_experts * shape.d_expert
+        self.layers = array([_layer(block, shape.window_of(number)) for number, block in enumerate(model.blocks)])  # type: ignore[arg-type]
         self.sizes = native.module.decode_sizes(
             layers=shape.layers,
             sequences=sequences,
@@ -86,20 +85,12 @@ class _Kernel:
             heads=shape.heads,
             kv_heads=shape.kv_heads,
             c=shape.head_dim,
-            d_ff=shape.d_ff,
-            f=shape.d_expert,
-            m=shared,
-            width=max(shape.d_ff, shape.d_expert, shared),
-            e=shape.experts,
-            k=max(shape.top_k, 1),
-            groups=shape.expert_groups,
-            kept_groups=shape.kept_groups,
             words=shape.vocab_size,
-            window=shape.window,
-            full_layers=shape.full_layers,
             whole_norm=shape.qk_norm == "full",
             sigmoid=shape.gate == "sigmoid",
             normalize=shape.normalize_gates,
+            groups=shape.expert_groups,
+            kept_groups=shape.kept_groups,
             rank=shape.kv_lora_rank,
             query_rank=shape.q_lora_rank,
             unturned=shape.nope_head_dim,
@@ -110,7 +101,9 @@ class _Kernel:
             scale=attention_scale(shape),
         )
         self.threads = torch.get_num_threads()
-        self.scratch = torch.empty(native.module.decode_scratch(sizes=self.sizes, threads=self.threads))
+        self.scratch = torch.empty(
+            native.module.decode_scratch(sizes=self.sizes, layers=self.layers, threads=self.threads)
+        )
         self.logits_BV = torch.empty(sequences, shape.vocab_size)
         self.ids_B = torch.zeros(sequences, dtype=torch.long)
         self.ids = self.ids_B.numpy()  # writing to a tensor takes several calls of PyTorch
@@ -137,8 +130,8 @@ class _Kernel:
         return self.logits_BV
 
 
-def _layer(block: Block) -> Any:
-    """A layer's weights as the kernel takes them."""
+def _layer(block: Block, window: int) -> Any:
+    """A layer's weights and sizes as the kernel takes them."""
     attention, feed_forward = block.attention, block.feed_forward
     sparse = isinstance(feed_forward, SparseFeedForward)
     shared = feed_forward.shared if sparse else None
@@ -162,4 +155,9 @@ def _layer(block: Block) -> Any:
         w_down=feed_forward.w_out_EFD if sparse else feed_forward.w_out_FD,
         shared_in=None if shared is None else shared.w_in_DH,
         shared_down=None if shared is None else shared.w_out_FD,
+        window=window,
+        width=feed_forward.sizes.d_expert if sparse else len(feed_forward.w_out_FD),
+        shared_width=0 if shared is None else len(shared.w_out_FD),
+        experts=feed_forward.sizes.experts if sparse else 0,
+        top_k=feed_forward.sizes.top_k if sparse else 0,
     )

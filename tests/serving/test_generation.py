@@ -13,10 +13,15 @@ from sparsedial.model.transformer import initialise
 from sparsedial.serving.decoder import Decoder, compiles
 from sparsedial.serving.generation import Sampling, generate, generate_together, probabilities
 from sparsedial.shape.ladder import Ladder
-from tests.model.shapes import DENSE, FAMILIES, GROUPED, SPARSE, shaken
+from sparsedial.shape.shape import Layer, with_layers
+from tests.model.shapes import DENSE, FAMILIES, GROUPED, SPARSE, UNEQUAL, shaken
 
 MODEL = initialise(Ladder(vocab_size=64, context=24).shape(16, 8), 0).eval()
 GREEDY = Sampling(temperature=0.0)
+UNEQUAL_LATENT = with_layers(
+    FAMILIES["deepseek_v3, groups and YaRN"],
+    [Layer(experts=4, top_k=2, d_expert=30), Layer(d_ff=5), Layer(experts=16, top_k=5, d_expert=3)],
+)
 
 
 def greedy_by_hand(model, ids: list[int], count: int) -> list[int]:
@@ -45,6 +50,8 @@ def test_every_family_decodes_as_it_reads(family, threads):
         SPARSE,
         DENSE,
         GROUPED,
+        UNEQUAL,
+        UNEQUAL_LATENT,
         FAMILIES["olmoe"],
         FAMILIES["mixtral, with a window"],
         replace(SPARSE, experts=8, expert_groups=4, kept_groups=2),

@@ -55,22 +55,25 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
 int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
                  float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads);
 
+/* A model's sizes, those of its layers apart, and its cache's. */
 struct decode_sizes {
-    int64_t layers, sequences, length; /* of the cache */
-    int64_t d, heads, kv_heads, c, d_ff, f, m, width, e, k, groups, kept_groups, words, window, full_layers;
-    int64_t whole_norm, sigmoid, normalize;            /* 0 or 1 */
-    int64_t rank, query_rank, unturned, turned, v;     /* of latent attention; 0 without */
+    int64_t layers, sequences, length;             /* `length` positions of the cache */
+    int64_t d, heads, kv_heads, c, words;
+    int64_t whole_norm, sigmoid, normalize;        /* 0 or 1 */
+    int64_t groups, kept_groups;                   /* of experts */
+    int64_t rank, query_rank, unturned, turned, v; /* of latent attention; 0 without */
     float scaling, eps, scale;
 };
 
-/* A layer's weights; NULL where it has none. */
+/* A layer's weights and sizes; NULL or 0 where it has none. */
 struct decode_layer {
     const float *attention_norm, *w_qkv, *b_qkv, *q_norm, *k_norm, *w_out;
     const float *query_down, *query_norm, *query, *latent, *latent_norm, *up; /* of latent attention */
     const float *feed_forward_norm, *router, *bias, *w_in, *w_down, *shared_in, *shared_down;
+    int64_t window, width, shared_width, experts, top_k; /* widths of an expert or dense layer, of all shared experts */
 };
 
-long decode_scratch(const struct decode_sizes *sizes, int threads);
+long decode_scratch(const struct decode_sizes *sizes, const struct decode_layer *layers, int threads);
 void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const float *embedding,
             const float *norm, const float *unembedding, const float *cosine, const float *sine, float *keys,
             float *values, const int64_t *ids, const int64_t *starts, float *logits, float *scratch, long position,
