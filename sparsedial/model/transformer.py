@@ -8,6 +8,7 @@ Weights multiply from the right (x @ w), so their names read as their axes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,8 @@ from torch.nn import functional
 from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
 from sparsedial.kernels.sparse import sparse_feed_forward, swiglu
-from sparsedial.model.attention import Cache, Place, make_attention, rms_norm
+from sparsedial.model.attention import make_attention, rms_norm
+from sparsedial.model.cache import Cache, Place
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.router import bias_after, route
 from sparsedial.shape.shape import Layer, Shape
@@ -188,15 +190,20 @@ class Transformer(nn.Module):
         ids_BS: Tensor,
         cache: Cache | None = None,
         routing: Routing | None = None,
-        real_BS: Tensor | None = None,
+        *,
+        slots: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> Tensor:
-        """Logits of the next token at every position; `real_BS` is False, or 0, where a token is padding.
+        """Logits of the next token at every position.
+
+        With a cache the ids go on with the sequences in these slots, where they are as many as `lengths` says and the
+        rest of a row is padding.
 
         Shapes: ids [B, S] to [B, S, V]
         Raises: UserError for a sequence longer than the shape's context, an id outside the vocabulary, a cache made for
-            another model or other sequences.
+            another model, slots or lengths that fit neither it nor the ids.
         """
-        place = self.place(ids_BS, cache, real_BS)
+        place = self.place(ids_BS, cache, slots, lengths)
         return self.logits(self.stream(ids_BS, place, Routing() if routing is None else routing), self.norm_D)
 
     def logits(self, x_BSD: Tensor, norm_D: Tensor) -> Tensor:
@@ -210,26 +217,46 @@ class Transformer(nn.Module):
         """What un-embeds: the embedding itself where they are tied."""
         return self.embedding_VD if self.unembedding_VD is None else self.unembedding_VD
 
-    def place(self, ids_BS: Tensor, cache: Cache | None = None, real_BS: Tensor | None = None) -> Place:
-        """Where new ids stand, after a check of them; they take their place in the cache."""
-        self._check_type(ids_BS)
-        start = cache.filled if cache is not None else 0
-        end = start + ids_BS.shape[1]
-        self._check(ids_BS, end)
-        if real_BS is not None:
-            real_BS = _mask(real_BS, ids_BS)
-        if cache is not None:
-            known = cache.filled and cache.shape is self.shape and cache.sequences == len(ids_BS)
-            if not known:  # the whole check takes a tenth of a small model's token
-                cache.check(self.shape, len(ids_BS), self.table_VD)
-            if end > cache.length:
-                raise UserError(f"model: {end} positions are more than its cache of {cache.length}")
-            if real_BS is not None:
-                cache.real_BP[:, start:end], cache.padded = real_BS, True
-            cache.filled = end
-            real_BS = cache.real_BP if cache.padded else None
-        rotary = (self.cosine_SC[start:end], self.sine_SC[start:end])
-        return Place(start=start, rotary=rotary, cache=cache, real_BP=real_BS)
+    def place(
+        self,
+        ids_BS: Tensor,
+        cache: Cache | None = None,
+        slots: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> Place:
+        """Where new ids stand, after a check of them; they fill the cache's slots further."""
+        self._check(ids_BS)
+        if cache is None:
+            if slots is not None or lengths is not None:
+                raise UserError("model: slots and lengths are a cache's, and there is none")
+            end = ids_BS.shape[1]
+            return Place(rotary=self._rotary(0, end), end=end)
+        if not any(cache.filled) or cache.shape is not self.shape:  # the check takes a tenth of a small model's token
+            cache.check(self.shape, self.table_VD)
+        rows = cache.rows(len(ids_BS), ids_BS.shape[1], slots, lengths)
+        start, end = rows.start, rows.end
+        rotary = self._rotary(start, end)
+        cache.fill(rows)
+        if rows.alike:
+            return Place(rotary=rotary, end=end, start=start, cache=cache, first_slot=rows.slots[0])
+        apart = rows.apart(ids_BS.device)
+        if start:
+            rotary = self.cosine_SC[apart.positions_BS].unsqueeze(1), self.sine_SC[apart.positions_BS].unsqueeze(1)
+        return Place(rotary=rotary, end=end, start=start, cache=cache, apart=apart)
+
+    def _rotary(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of these positions; the table grows where it must.
+
+        Raises: UserError where they are more than the shape's context.
+        """
+        if end > self.shape.context:
+            raise UserError(f"model: {end} positions are more than its context of {self.shape.context}")
+        if end > len(self.cosine_SC):
+            length = min(self.shape.context, max(end, 2 * len(self.cosine_SC)))
+            with torch.inference_mode(False):  # a step of training may follow, whose backward keeps the table
+                tables = rotary_table(self.shape, length, self.cosine_SC.device)
+                self.cosine_SC, self.sine_SC = (table.to(self.cosine_SC.dtype) for table in tables)
+        return self.cosine_SC[start:end], self.sine_SC[start:end]
 
     def stream(self, ids_BS: Tensor, place: Place, routing: Routing) -> Tensor:
         """The residual stream after the last layer. Shapes: ids [B, S] to [B, S, D]"""
@@ -238,14 +265,8 @@ class Transformer(nn.Module):
             x_BSD = block(x_BSD, place, routing)
         return x_BSD
 
-    def _check(self, ids_BS: Tensor, end: int) -> None:
-        if end > self.shape.context:
-            raise UserError(f"model: {end} positions are more than its context of {self.shape.context}")
-        if end > len(self.cosine_SC):
-            length = min(self.shape.context, max(end, 2 * len(self.cosine_SC)))
-            with torch.inference_mode(False):  # a step of training may follow, whose backward keeps the table
-                tables = rotary_table(self.shape, length, self.cosine_SC.device)
-                self.cosine_SC, self.sine_SC = (table.to(self.cosine_SC.dtype) for table in tables)
+    def _check(self, ids_BS: Tensor) -> None:
+        self._check_type(ids_BS)
         if ids_BS.numel() == 0:
             raise UserError("model: no token ids were given")
         if ids_BS.device != self.embedding_VD.device:
@@ -317,19 +338,6 @@ class Transformer(nn.Module):
         """The routed layers, first to last, those of multi-token prediction behind."""
         blocks = [*self.blocks, *(module.block for module in self.predictions)]
         return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
-
-
-def _mask(real_BS: Tensor, ids_BS: Tensor) -> Tensor:
-    """Which ids are real, as booleans beside the ids; also from whole numbers, as tokenizers' attention masks are.
-
-    Raises: UserError for one of another type or shape.
-    """
-    if not isinstance(real_BS, Tensor) or real_BS.is_floating_point() or real_BS.is_complex():
-        given = dtype_name(real_BS.dtype) if isinstance(real_BS, Tensor) else type(real_BS).__name__
-        raise UserError(f"model: real_BS is a tensor of booleans, or of 0 and 1, not {given}")
-    if real_BS.shape != ids_BS.shape:
-        raise UserError(f"model: real_BS is {list(real_BS.shape)}, the ids are {list(ids_BS.shape)}")
-    return real_BS.to(ids_BS.device, torch.bool)
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.kernels import layers, native
-from sparsedial.model.attention import Place, rms_norm
+from sparsedial.model.attention import rms_norm
+from sparsedial.model.cache import Place
+from sparsedial.model.decoder import compiles
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.transformer import Block, Routing, initialise
-from sparsedial.serving.decoder import compiles
 from sparsedial.shape.shape import Shape
 
 pytestmark = pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
@@ -143,7 +144,7 @@ def test_far_logits_are_routed_as_the_module_routes_them(gate):
 
 
 def place_of(shape: Shape, length: int) -> Place:
-    return Place(start=0, rotary=rotary_table(shape, length), cache=None, real_BP=None)
+    return Place(rotary=rotary_table(shape, length), end=length)
 
 
 def run_block(shape: Shape, lengths: tuple[int, int], threads: int, run: Callable[..., tuple[Tensor, ...]]) -> None:

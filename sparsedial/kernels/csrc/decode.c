@@ -1,8 +1,8 @@
-/* One token of every sequence through the whole model. Twin: Transformer.forward with a cache.
+/* One new token of each of some sequences through the whole model. Twin: Transformer.forward with a cache.
  *
  * What costs is reading weights, so each is read once in the order in which it lies, by rows. The threads share the
  * matrices of attention by columns and meet after each; of a feed-forward part each takes an equal piece, and they meet
- * once. B sequences, D d_model, V words. */
+ * once. B rows, each of another sequence, D d_model, V words. */
 #include "decode_attention.h"
 #include "decode_feed_forward.h"
 #include "kernels.h"
@@ -16,7 +16,7 @@ static most_t most_of(const sizes_t *s, const layer_t *layers) {
     most_t most = {0, 0};
     for (const layer_t *layer = layers; layer < layers + s->layers; layer++) {
         long width = layer->width > layer->shared_width ? layer->width : layer->shared_width;
-        long rows_floats = s->sequences * (layer->top_k + 1) * width;
+        long rows_floats = s->slots * (layer->top_k + 1) * width;
         if (layer->experts > most.experts) most.experts = layer->experts;
         if (rows_floats > most.rows_floats) most.rows_floats = rows_floats;
     }
@@ -24,7 +24,7 @@ static most_t most_of(const sizes_t *s, const layer_t *layers) {
 }
 
 static long lay_own(own_t *own, float *base, const sizes_t *s, const most_t *most) {
-    long used = 0, b = s->sequences;
+    long used = 0, b = s->slots;
     own->sums = take(&base, &used, b * s->d);
     own->normed = take(&base, &used, b * s->d);
     own->some = take(&base, &used, 2 * b * s->d);
@@ -36,7 +36,7 @@ static long lay_own(own_t *own, float *base, const sizes_t *s, const most_t *mos
 }
 
 static long lay_step(step_t *at, float *base, const sizes_t *s, const most_t *most, int threads) {
-    long used = 0, b = s->sequences;
+    long used = 0, b = s->slots;
     own_t own;
     at->x = take(&base, &used, b * s->d);
     at->q = take(&base, &used, b * query_floats(s));
@@ -92,30 +92,28 @@ static void unembed(const float *normed, const float *unembedding, float *logits
             logits[row * words + word] = dot(normed + row * d, unembedding + word * d, d);
 }
 
-/* The cache [L, B, G, length, C], twice, or latents [L, B, length, R] and turned keys [L, B, length, W], takes the new
- * position; `starts` [B] are the first positions that are not padding; logits [B, words]. */
-void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const float *embedding,
-            const float *norm, const float *unembedding, const float *cosine, const float *sine, float *keys,
-            float *values, const int64_t *ids, const int64_t *starts, float *logits, float *scratch, long position,
-            int threads) {
+/* The cache [L, slots, G, length, C], twice, or latents [L, slots, length, R] and turned keys [L, slots, length, W],
+ * takes the new positions. Cosines and sines of all positions [length, C or W]. Logits [B, words]. */
+void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const struct decode_row *rows,
+            long count, const float *embedding, const float *norm, const float *unembedding, const float *cosine,
+            const float *sine, float *keys, float *values, float *logits, float *scratch, int threads) {
     const sizes_t *s = sizes;
-    long b = s->sequences, d = s->d, turned = position * (s->rank ? s->turned : s->c);
+    long d = s->d;
     most_t most = most_of(s, layers);
-    step_t at = {.sizes = s, .cosine = cosine + turned, .sine = sine + turned, .starts = starts, .position = position,
-                 .threads = threads};
+    step_t at = {.sizes = s, .rows = rows, .count = count, .cosine = cosine, .sine = sine, .threads = threads};
     lay_step(&at, scratch, s, &most, threads);
-    for (long row = 0; row < b; row++) memcpy(at.x + row * d, embedding + ids[row] * d, sizeof(float) * d);
+    for (long row = 0; row < count; row++) memcpy(at.x + row * d, embedding + rows[row].token * d, sizeof(float) * d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         own_t own;
         lay_own(&own, at.owned + thread() * at.own_floats, s, &most);
         for (long number = 0; number < s->layers; number++) {
             const layer_t *layer = layers + number;
-            kept_t cache = kept_of(&at, layer, number, keys, values);
+            kept_t cache = kept_of(s, number, keys, values);
             attention(&at, layer, &cache, &own);
             feed_forward(&at, layer, &own, number + 1 < s->layers ? first_read(s, layer + 1, threads) : (piece_t){0});
         }
-        for (long row = 0; row < b; row++) norm_row(at.x + row * d, norm, own.normed + row * d, d, s->eps);
-        unembed(own.normed, unembedding, logits, b, d, s->words);
+        for (long row = 0; row < count; row++) norm_row(at.x + row * d, norm, own.normed + row * d, d, s->eps);
+        unembed(own.normed, unembedding, logits, count, d, s->words);
     }
 }

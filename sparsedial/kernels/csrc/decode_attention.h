@@ -1,7 +1,7 @@
-/* Attention of one new position of every sequence, its key and value going to the cache. To be called by every thread of
- * a parallel region. Twins: GroupedAttention and LatentAttention in model/attention.py.
+/* Attention of one new position of some sequences, whose keys and values go to the cache. To be called by every thread
+ * of a parallel region. Twins: GroupedAttention and LatentAttention in model/attention.py.
  *
- * B sequences, D d_model, H query heads, G of keys and values, C head_dim, Q = (H + 2G)*C, P cached positions; of latent
+ * B rows, each of another sequence, D d_model, H query heads, G of keys and values, C head_dim, Q = (H + 2G)*C, P cached positions; of latent
  * attention R rank of the latent, A of the query, U unturned and W turned channels of a query head, V of a value. */
 #pragma once
 #include "kernels.h"
@@ -32,9 +32,9 @@ static void attend_one(const float *q, const float *keys, const float *values, l
 /* A step of decoding, which all threads share. */
 typedef struct {
     const sizes_t *sizes;
-    const float *cosine, *sine; /* of the new position */
-    const int64_t *starts;
-    long position;
+    const struct decode_row *rows;
+    long count; /* of rows: B */
+    const float *cosine, *sine;
     int threads;
     float *x, *q, *mixed; /* [B, D] stream, [B, query_floats], [B, H, C or V] */
     float *h, *a;         /* of the feed-forward rows */
@@ -50,8 +50,8 @@ typedef struct {
     float *queries, *head;       /* [B, A], [2R + W]; of latent attention */
 } own_t;
 
-/* A layer's part of the cache, and the first position that its window leaves. */
-typedef struct { float *keys, *values; long seen; } kept_t;
+/* A layer's part of the cache: keys and values [slots, G, length, C], or latents and turned keys, where G is 1. */
+typedef struct { float *keys, *values; } kept_t;
 
 static long query_floats(const sizes_t *s) {
     return s->rank ? s->query_rank + s->rank + s->turned + s->heads * s->c : (s->heads + 2 * s->kv_heads) * s->c;
@@ -59,16 +59,17 @@ static long query_floats(const sizes_t *s) {
 
 static long mixed_floats(const sizes_t *s) { return s->heads * (s->rank ? s->v : s->c); }
 
-static long first_seen(const step_t *at, const kept_t *cache, long row) {
-    return at->starts[row] > cache->seen ? at->starts[row] : cache->seen;
+/* Channels of a head that are turned by the position. */
+static long turned_channels(const sizes_t *s) { return s->rank ? s->turned : s->c; }
+
+static kept_t kept_of(const sizes_t *s, long number, float *keys, float *values) {
+    long positions = number * s->slots * (s->rank ? 1 : s->kv_heads) * s->length;
+    return (kept_t){keys + positions * (s->rank ? s->rank : s->c), values + positions * turned_channels(s)};
 }
 
-static kept_t kept_of(const step_t *at, const layer_t *layer, long number, float *keys, float *values) {
-    const sizes_t *s = at->sizes;
-    long positions = number * s->sequences * (s->rank ? 1 : s->kv_heads) * s->length;
-    long seen = layer->window && at->position >= layer->window ? at->position + 1 - layer->window : 0;
-    return (kept_t){keys + positions * (s->rank ? s->rank : s->c), values + positions * (s->rank ? s->turned : s->c),
-                    seen};
+/* The first position that the layer's window leaves to a row. */
+static long first_seen(const layer_t *layer, const struct decode_row *row) {
+    return layer->window && row->position >= layer->window ? row->position + 1 - layer->window : 0;
 }
 
 /* A head normed and turned; with `whole_rms` above 0 normed by that, as OLMoE norms all heads together. */
@@ -83,25 +84,32 @@ static void turn(const float *in, const float *norm, float whole_rms, const floa
     turn_row(normed, NULL, cosine, sine, out, c, eps);
 }
 
-/* The new position's key and value of one head to the cache, and its query heads' mixtures of values. */
-static void one_head(const step_t *at, const layer_t *layer, const kept_t *cache, long row, long g, float *scores) {
+/* Where the keys or values of row and head `bg` lie. */
+static float *head_of(float *part, const step_t *at, long bg) {
     const sizes_t *s = at->sizes;
+    return part + (at->rows[bg / s->kv_heads].slot * s->kv_heads + bg % s->kv_heads) * s->length * s->c;
+}
+
+/* The new position's key and value of head g of a row go to the cache, then come its query heads' mixtures of values. */
+static void one_head(const step_t *at, const layer_t *layer, const kept_t *cache, long bg, float *scores) {
+    const sizes_t *s = at->sizes;
+    long row = bg / s->kv_heads, g = bg % s->kv_heads, position = at->rows[row].position;
     long c = s->c, group = s->heads / s->kv_heads, wide = s->heads * c, narrow = s->kv_heads * c;
     const float *q = at->q + row * query_floats(s), *q_norm = layer->q_norm, *k_norm = layer->k_norm;
-    float *keys = cache->keys + (row * s->kv_heads + g) * s->length * c;
-    float *values = cache->values + (row * s->kv_heads + g) * s->length * c, q_rms = 0, k_rms = 0, turned[c];
+    const float *cosine = at->cosine + position * c, *sine = at->sine + position * c;
+    const float *next = head_of(cache->keys, at, at_most(at->count * s->kv_heads - 1, bg + at->threads));
+    float *keys = head_of(cache->keys, at, bg), *values = head_of(cache->values, at, bg), q_rms = 0, k_rms = 0, turned[c];
     int whole_norm = s->whole_norm;
     if (whole_norm) {
         q_rms = 1.0f / sqrtf(dot(q, q, wide) / (float)wide + s->eps);
         k_rms = 1.0f / sqrtf(dot(q + wide, q + wide, narrow) / (float)narrow + s->eps);
     }
-    turn(q + wide + g * c, whole_norm ? k_norm + g * c : k_norm, k_rms, at->cosine, at->sine, keys + at->position * c, c,
-         s->eps);
-    memcpy(values + at->position * c, q + wide + narrow + g * c, sizeof(float) * c);
+    turn(q + wide + g * c, whole_norm ? k_norm + g * c : k_norm, k_rms, cosine, sine, keys + position * c, c, s->eps);
+    memcpy(values + position * c, q + wide + narrow + g * c, sizeof(float) * c);
     for (long h = g * group; h < (g + 1) * group; h++) {
-        turn(q + h * c, whole_norm ? q_norm + h * c : q_norm, q_rms, at->cosine, at->sine, turned, c, s->eps);
-        attend_one(turned, keys, values, first_seen(at, cache, row), at->position + 1, c, s->scale, scores,
-                   at->mixed + row * wide + h * c, keys + s->length * c);
+        turn(q + h * c, whole_norm ? q_norm + h * c : q_norm, q_rms, cosine, sine, turned, c, s->eps);
+        attend_one(turned, keys, values, first_seen(layer, at->rows + row), position + 1, c, s->scale, scores,
+                   at->mixed + row * wide + h * c, next);
     }
 }
 
@@ -111,29 +119,29 @@ static void grouped_attention(const step_t *at, const layer_t *layer, const kept
     const sizes_t *s = at->sizes;
     long q = query_floats(s);
     range_t columns = mine(q, at->threads);
-    stream(own->normed, s->d, at->q, q, s->sequences, (piece_t){layer->w_qkv, q, {0, s->d}, columns}, 0, w_out);
+    stream(own->normed, s->d, at->q, q, at->count, (piece_t){layer->w_qkv, q, {0, s->d}, columns}, 0, w_out);
     if (layer->b_qkv)
-        for (long row = 0; row < s->sequences; row++)
+        for (long row = 0; row < at->count; row++)
             axpy(at->q + row * q + columns.from, layer->b_qkv + columns.from, 1.0f, columns.to - columns.from);
 #pragma omp barrier
-#pragma omp for schedule(static)
-    for (long bg = 0; bg < s->sequences * s->kv_heads; bg++)
-        one_head(at, layer, cache, bg / s->kv_heads, bg % s->kv_heads, own->scores);
+#pragma omp for schedule(static, 1) /* a long sequence's heads are everybody's */
+    for (long bg = 0; bg < at->count * s->kv_heads; bg++) one_head(at, layer, cache, bg, own->scores);
 }
 
 /* One head's query brought to the latent, its mixture of the cached latents, and that as the head's value. The cache
  * holds latents [P, R] as keys and the turned keys [P, W] that all heads share as values. */
-static void latent_head(const step_t *at, const kept_t *cache, const float *up, const float *q, long row, long h,
+static void latent_head(const step_t *at, const layer_t *layer, const kept_t *cache, const float *q, long row, long h,
                         const own_t *own) {
     const sizes_t *s = at->sizes;
-    long r = s->rank, u = s->unturned, w = s->turned, line = s->heads * (u + s->v), from = first_seen(at, cache, row);
-    const float *latents = cache->keys + row * s->length * r, *keys = cache->values + row * s->length * w;
-    const float *mine = up + h * (u + s->v);
+    long r = s->rank, u = s->unturned, w = s->turned, line = s->heads * (u + s->v);
+    long slot = at->rows[row].slot, position = at->rows[row].position, from = first_seen(layer, at->rows + row);
+    const float *latents = cache->keys + slot * s->length * r, *keys = cache->values + slot * s->length * w;
+    const float *mine = layer->up + h * (u + s->v);
     float *query = own->head, *mix = query + r, *turned = mix + r, *y = at->mixed + (row * s->heads + h) * s->v;
     float *scores = own->scores;
     for (long i = 0; i < r; i++) query[i] = dot(q, mine + i * line, u);
-    turn_row(q + u, NULL, at->cosine, at->sine, turned, w, 0);
-    long count = at->position + 1 - from;
+    turn_row(q + u, NULL, at->cosine + position * w, at->sine + position * w, turned, w, 0);
+    long count = position + 1 - from;
     for (long p = 0; p < count; p++)
         scores[p] = dot(query, latents + (from + p) * r, r) + dot(turned, keys + (from + p) * w, w);
     float sum = exponentials(scores, count, s->scale, largest(scores, count) * s->scale);
@@ -147,7 +155,7 @@ static void latent_head(const step_t *at, const kept_t *cache, const float *up, 
 static void latent_attention(const step_t *at, const layer_t *layer, const kept_t *cache, const own_t *own,
                              const piece_t *w_out) {
     const sizes_t *s = at->sizes;
-    long b = s->sequences, a = s->query_rank, r = s->rank, w = s->turned, all = s->heads * s->c, line = query_floats(s);
+    long b = at->count, a = s->query_rank, r = s->rank, w = s->turned, all = s->heads * s->c, line = query_floats(s);
     piece_t query = {layer->query, all, {0, a ? a : s->d}, mine(all, at->threads)};
     piece_t latent = {layer->latent, r + w, {0, s->d}, mine(r + w, at->threads)};
     stream(own->normed, s->d, at->q + a, line, b, latent, 0, &query);
@@ -163,14 +171,14 @@ static void latent_attention(const step_t *at, const layer_t *layer, const kept_
 #pragma omp for schedule(static)
     for (long row = 0; row < b; row++) {
         const float *made = at->q + row * line + a;
-        long place = row * s->length + at->position;
+        long position = at->rows[row].position, place = at->rows[row].slot * s->length + position;
         norm_row(made, layer->latent_norm, cache->keys + place * r, r, LATENT_EPS);
-        turn_row(made + r, NULL, at->cosine, at->sine, cache->values + place * w, w, 0);
+        turn_row(made + r, NULL, at->cosine + position * w, at->sine + position * w, cache->values + place * w, w, 0);
     }
-#pragma omp for schedule(static)
+#pragma omp for schedule(static, 1)
     for (long bh = 0; bh < b * s->heads; bh++) {
         long row = bh / s->heads, h = bh % s->heads;
-        latent_head(at, cache, layer->up, at->q + row * line + a + r + w + h * s->c, row, h, own);
+        latent_head(at, layer, cache, at->q + row * line + a + r + w + h * s->c, row, h, own);
     }
 }
 
@@ -185,10 +193,10 @@ static void attention(const step_t *at, const layer_t *layer, const kept_t *cach
     const sizes_t *s = at->sizes;
     long d = s->d, wide = mixed_floats(s);
     piece_t w_out = {layer->w_out, d, {0, wide}, mine(d, at->threads)};
-    for (long row = 0; row < s->sequences; row++)
+    for (long row = 0; row < at->count; row++)
         norm_row(at->x + row * d, layer->attention_norm, own->normed + row * d, d, s->eps);
     if (s->rank) latent_attention(at, layer, cache, own, &w_out);
     else grouped_attention(at, layer, cache, own, &w_out);
-    stream(at->mixed, wide, at->x, d, s->sequences, w_out, 1, NULL);
+    stream(at->mixed, wide, at->x, d, at->count, w_out, 1, NULL);
 #pragma omp barrier
 }

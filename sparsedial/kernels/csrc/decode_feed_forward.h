@@ -1,9 +1,9 @@
-/* The feed-forward part of one new position of every sequence. To be called by every thread of a parallel region.
+/* The feed-forward part of one new position of some sequences. To be called by every thread of a parallel region.
  * Twins: DenseFeedForward and SparseFeedForward in model/transformer.py.
  *
  * The pairs of matrices that a layer needs (the experts visited and the shared ones, or a dense layer) stand in line;
  * every thread takes an equal piece of that and sums its own outputs.
- * B sequences, D d_model, E experts, K chosen, F width of an expert or dense layer, M of the shared experts. */
+ * B rows, each of another sequence, D d_model, E experts, K chosen, F width of an expert or dense layer, M of the shared experts. */
 #pragma once
 #include "decode_attention.h"
 #include "router.h"
@@ -84,7 +84,7 @@ static void through_pair(const pair_t *pair, range_t part, const visit_t *visits
 /* The pairs of matrices that a layer's rows need, and those rows in `visits`; gives how many pairs. */
 static long line_up(const step_t *at, const layer_t *layer, const own_t *own, visit_t *visits, pair_t *pairs) {
     const sizes_t *s = at->sizes;
-    long b = s->sequences, d = s->d, f = layer->width, used = 0, count = 0;
+    long b = at->count, d = s->d, f = layer->width, used = 0, count = 0;
     if (layer->router) {
         routing_t routing = {layer->experts, layer->top_k, s->groups, s->kept_groups, s->sigmoid, s->normalize,
                              s->scaling, 0, 0};
@@ -109,7 +109,7 @@ static void add_sums(const step_t *at) {
     long d = at->sizes->d;
     range_t columns = mine(d, at->threads);
     for (int t = 0; t < at->threads; t++)
-        for (long row = 0; row < at->sizes->sequences; row++) {
+        for (long row = 0; row < at->count; row++) {
             long from = row * d + columns.from;
             axpy(at->x + from, at->owned + t * at->own_floats + from, 1.0f, columns.to - columns.from);
         }
@@ -118,7 +118,7 @@ static void add_sums(const step_t *at) {
 /* The stream plus a layer's feed-forward part. `following` is what is read next. */
 static void feed_forward(const step_t *at, const layer_t *layer, const own_t *own, piece_t following) {
     const sizes_t *s = at->sizes;
-    long b = s->sequences, d = s->d, wide = layer->width > layer->shared_width ? layer->width : layer->shared_width;
+    long b = at->count, d = s->d, wide = layer->width > layer->shared_width ? layer->width : layer->shared_width;
     long rows = b * (layer->top_k + 1); /* of the chosen experts, and of the shared ones or a dense layer */
     visit_t visits[rows];
     pair_t pairs[rows];

@@ -57,7 +57,7 @@ int head_forward(const float *x, const float *norm, const float *table, const in
 
 /* A model's sizes, those of its layers apart, and its cache's. */
 struct decode_sizes {
-    int64_t layers, sequences, length;             /* `length` positions of the cache */
+    int64_t layers, slots, length;                 /* of the cache: sequences, and positions of each */
     int64_t d, heads, kv_heads, c, words;
     int64_t whole_norm, sigmoid, normalize;        /* 0 or 1 */
     int64_t groups, kept_groups;                   /* of experts */
@@ -73,11 +73,15 @@ struct decode_layer {
     int64_t window, width, shared_width, experts, top_k; /* widths of an expert or dense layer, of all shared experts */
 };
 
+/* A sequence's new token, its slot in the cache, and its position there. */
+struct decode_row {
+    int64_t token, slot, position;
+};
+
 long decode_scratch(const struct decode_sizes *sizes, const struct decode_layer *layers, int threads);
-void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const float *embedding,
-            const float *norm, const float *unembedding, const float *cosine, const float *sine, float *keys,
-            float *values, const int64_t *ids, const int64_t *starts, float *logits, float *scratch, long position,
-            int threads);
+void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const struct decode_row *rows,
+            long count, const float *embedding, const float *norm, const float *unembedding, const float *cosine,
+            const float *sine, float *keys, float *values, float *logits, float *scratch, int threads);
 
 double gradient_norm(const float *const *gradients, const int64_t *sizes, long count, int threads);
 void adamw(float *const *parameters, const float *const *gradients, float *const *firsts, float *const *seconds,
