@@ -149,6 +149,7 @@ class _Sparse(torch.autograd.Function):
         x_BSD: Tensor,
         bias_E: Tensor | None,
         load_E: Tensor | None,
+        top_k_T: Tensor | None,
         routing: dict[str, float],
         eps: float,
         *weights: Any,
@@ -163,8 +164,8 @@ class _Sparse(torch.autograd.Function):
         ctx.sizes = {"sequences": sequences, "s": positions, **widths, **routing, "threads": threads}
         native.module.sparse_forward(
             x=x_BSD, norm=norm_D, w_router=w_router_DE, bias=bias_E, w_in=w_in_EDH, w_out=w_out_EFD,
-            shared_in=shared_in_DM, shared_out=shared_out_MD, y=y_BSD, saved=saved, loss=loss, load=load_E, eps=eps,
-            **ctx.sizes,
+            shared_in=shared_in_DM, shared_out=shared_out_MD, top_k=top_k_T, y=y_BSD, saved=saved, loss=loss,
+            load=load_E, eps=eps, **ctx.sizes,
         )  # fmt: skip
         ctx.save_for_backward(x_BSD, *weights, saved)
         return y_BSD, loss
@@ -182,7 +183,7 @@ class _Sparse(torch.autograd.Function):
             **ctx.sizes,
         )  # fmt: skip
         increment_version(saved)
-        return dx, None, None, None, None, dnorm, dw_router, dw_in, dw_out, dshared_in, dshared_out
+        return dx, None, None, None, None, None, dnorm, dw_router, dw_in, dw_out, dshared_in, dshared_out
 
 
 def sparse_layer(
@@ -196,6 +197,7 @@ def sparse_layer(
     *,
     bias_E: Tensor | None,
     load_E: Tensor | None,
+    top_k_T: Tensor | None,
     top_k: int,
     groups: int,
     kept_groups: int,
@@ -208,7 +210,7 @@ def sparse_layer(
 ) -> tuple[Tensor, Tensor]:
     """x + routed and shared experts of norm(x); and the weighted routing losses.
 
-    `load_E` gathers how many tokens each expert got.
+    `load_E` gathers how many tokens each expert got; a token visits `top_k_T` experts where that is given.
 
     Shapes: x [B, S, D], w_router [D, E], w_in [E, D, 2F], w_out [E, F, D], shared [D, 2M] and [M, D] to [B, S, D], []
     """
@@ -217,7 +219,7 @@ def sparse_layer(
         "scaling": scaling, "balance": balance_weight, "z": z_loss_weight,
     }  # fmt: skip
     weights = norm_D, w_router_DE, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD
-    return _Sparse.apply(x_BSD, bias_E, load_E, routing, eps, *weights)  # type: ignore[return-value]
+    return _Sparse.apply(x_BSD, bias_E, load_E, top_k_T, routing, eps, *weights)  # type: ignore[return-value]
 
 
 class _Head(torch.autograd.Function):

@@ -16,7 +16,7 @@ from sparsedial.kernels import native
 from sparsedial.kernels.bridge import array
 from sparsedial.model.cache import Cache
 from sparsedial.model.rotary import attention_scale
-from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer
+from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer, check_top_k
 
 TOKENS_AT_ONCE = 4096  # that are read in one call, so that what it holds of them stays small
 LEAST_FULL = 0.75  # of the longest row's length that others have which are read with it
@@ -32,8 +32,12 @@ class Decoder:
         self._kernel = _Kernel(model, self.cache) if compiles(model) else None
 
     @torch.no_grad()
-    def read(self, ids: Sequence[Sequence[int]], slots: Sequence[int] | None = None) -> Tensor:
+    def read(
+        self, ids: Sequence[Sequence[int]], slots: Sequence[int] | None = None, top_k_LB: Tensor | None = None
+    ) -> Tensor:
         """Read on in these slots, or in all of them; gives the logits behind the last id of each.
+
+        `top_k_LB` is how many experts each row's tokens visit in each layer, where they do not visit all they may.
 
         Shapes: to [B, V]
         """
@@ -41,17 +45,18 @@ class Decoder:
         slots = self.cache.rows(len(ids), max(lengths, default=0), slots, lengths).slots  # all fit before one is read
         logits_BV = self.model.table_VD.new_empty(len(ids), self.model.shape.vocab_size)
         for rows in alike(lengths, TOKENS_AT_ONCE):
-            logits_BV[rows] = self._read([ids[row] for row in rows], [slots[row] for row in rows])
+            of_rows = None if top_k_LB is None else top_k_LB[:, rows]
+            logits_BV[rows] = self._read([ids[row] for row in rows], [slots[row] for row in rows], of_rows)
         return logits_BV
 
-    def _read(self, ids: Sequence[Sequence[int]], slots: Sequence[int]) -> Tensor:
+    def _read(self, ids: Sequence[Sequence[int]], slots: Sequence[int], top_k_LB: Tensor | None) -> Tensor:
         model, lengths = self.model, [len(row) for row in ids]
         ids_BS = padded(ids, model.embedding_VD.device)
-        x_BSD = model.stream(ids_BS, model.place(ids_BS, self.cache, slots, lengths), Routing())
+        x_BSD = model.stream(ids_BS, model.place(ids_BS, self.cache, slots, lengths), Routing(top_k_LB=top_k_LB))
         last_B1D = x_BSD[range(len(ids)), [length - 1 for length in lengths]].unsqueeze(1)
         return model.logits(last_B1D, model.norm_D).squeeze(1)
 
-    def step(self, ids: Sequence[int], slots: Sequence[int] | None = None) -> Tensor:
+    def step(self, ids: Sequence[int], slots: Sequence[int] | None = None, top_k_LB: Tensor | None = None) -> Tensor:
         """Read one id in each of these slots; gives what `read` gives, which the next step may overwrite.
 
         It takes as few calls of PyTorch as it can: between two passes over a model's weights their code has left the
@@ -59,8 +64,11 @@ class Decoder:
         """
         slots = range(self.cache.slots) if slots is None else slots
         if self._kernel is None or not self._kernel.takes(ids, slots):
-            return self.read([[token] for token in ids], slots)
-        return self._kernel.step(ids, slots)
+            return self.read([[token] for token in ids], slots, top_k_LB)
+        if top_k_LB is not None:
+            check_top_k(top_k_LB, self.model.shape, len(ids))
+            top_k_LB = top_k_LB.contiguous()
+        return self._kernel.step(ids, slots, top_k_LB)
 
 
 def alike(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
@@ -136,7 +144,7 @@ class _Kernel:
             return False
         return max([cache.filled[slot] for slot in slots]) < min(cache.length, len(self.model.cosine_SC))
 
-    def step(self, ids: Sequence[int], slots: Sequence[int]) -> Tensor:
+    def step(self, ids: Sequence[int], slots: Sequence[int], top_k_LB: Tensor | None) -> Tensor:
         """Logits behind one new id in each of these slots, always in the same place."""
         filled, model, count = self.cache.filled, self.model, len(ids)
         for row, token, slot in zip(self.each_row, ids, slots, strict=False):  # fewer than there are slots
@@ -144,7 +152,7 @@ class _Kernel:
             filled[slot] += 1
         keys, values = self.cache.parts
         native.module.decode(
-            sizes=self.sizes, layers=self.layers, rows=self.rows, count=count, cosine=model.cosine_SC,
+            sizes=self.sizes, layers=self.layers, rows=self.rows, top_k=top_k_LB, count=count, cosine=model.cosine_SC,
             sine=model.sine_SC, keys=keys, values=values, logits=self.logits_BV, scratch=self.scratch,
             threads=self.threads, **self.tables,
         )  # fmt: skip

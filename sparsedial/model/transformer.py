@@ -22,7 +22,7 @@ from sparsedial.model.attention import make_attention, rms_norm
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.router import bias_after, route
-from sparsedial.shape.shape import Layer, Shape
+from sparsedial.shape.shape import Shape
 from sparsedial.units import dtype_name
 
 READY_POSITIONS = 4096  # of the rotary table that a new model holds; longer inputs extend it
@@ -35,6 +35,11 @@ class Routing:
     balance_weight: float = 0.0
     z_loss_weight: float = 0.0
     losses: list[Tensor] | None = None  # filled while training
+    top_k_LB: Tensor | None = None  # experts that a sequence's tokens visit in each layer; None: as many as they choose
+
+    def top_k_T(self, layer: int, positions: int) -> Tensor | None:
+        """The experts that each token of a layer visits."""
+        return None if self.top_k_LB is None else self.top_k_LB[layer].repeat_interleave(positions)
 
 
 class DenseFeedForward(nn.Module):
@@ -58,9 +63,10 @@ class SparseFeedForward(nn.Module):
     bias_E: Tensor | None
     load_E: Tensor
 
-    def __init__(self, shape: Shape, sizes: Layer, kernel: str = "auto") -> None:
+    def __init__(self, shape: Shape, layer: int, kernel: str = "auto") -> None:
         super().__init__()
-        self.shape, self.sizes, self.kernel = shape, sizes, kernel
+        self.shape, self.layer, self.kernel = shape, layer, kernel
+        self.sizes = sizes = shape.layer(layer)
         experts, d_model, width = sizes.experts, shape.d_model, sizes.d_expert
         self.w_router_DE = nn.Parameter(torch.empty(d_model, experts))
         self.w_in_EDH = nn.Parameter(torch.empty(experts, d_model, 2 * width))
@@ -92,6 +98,7 @@ class SparseFeedForward(nn.Module):
             None if shared is None else shared.w_out_FD,
             bias_E=self.bias_E,
             load_E=None if routing.losses is None else self.load_E,
+            top_k_T=routing.top_k_T(self.layer, x_BSD.shape[1]),
             top_k=self.sizes.top_k,
             groups=shape.expert_groups,
             kept_groups=shape.kept_groups,
@@ -107,13 +114,20 @@ class SparseFeedForward(nn.Module):
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
             logits_TE = x_TD.float() @ self.w_router_DE.float()
-        weights = routing.balance_weight, routing.z_loss_weight
+        top_k_T = routing.top_k_T(self.layer, x_BSD.shape[1])
         chosen_TK, gates_TK, load_E, loss = route(
-            logits_TE, self.bias_E, self.shape, self.sizes.top_k, len(x_BSD), *weights
+            logits_TE,
+            self.bias_E,
+            self.shape,
+            self.sizes.top_k,
+            len(x_BSD),
+            routing.balance_weight,
+            routing.z_loss_weight,
+            top_k_T,
         )
         if routing.losses is not None:
             self.load_E += load_E.long()
-        y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel)
+        y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel, top_k_T)
         y_BSD = y_TD.view_as(x_BSD)
         if self.shared is not None:
             y_BSD = y_BSD + swiglu(x_BSD, self.shared.w_in_DH, self.shared.w_out_FD)
@@ -136,9 +150,9 @@ class Block(nn.Module):
         self.attention_norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.feed_forward_norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.attention = make_attention(shape, number)
-        layer = shape.layer(number)
+        sparse = shape.is_sparse(number)
         self.feed_forward = (
-            SparseFeedForward(shape, layer) if layer.is_sparse else DenseFeedForward(shape.d_model, layer.d_ff)
+            SparseFeedForward(shape, number) if sparse else DenseFeedForward(shape.d_model, shape.layer(number).d_ff)
         )
 
     def forward(self, x_BSD: Tensor, place: Place, routing: Routing) -> Tensor:
@@ -260,6 +274,8 @@ class Transformer(nn.Module):
 
     def stream(self, ids_BS: Tensor, place: Place, routing: Routing) -> Tensor:
         """The residual stream after the last layer. Shapes: ids [B, S] to [B, S, D]"""
+        if routing.top_k_LB is not None:
+            check_top_k(routing.top_k_LB, self.shape, len(ids_BS))
         x_BSD = functional.embedding(ids_BS, self.embedding_VD)
         for block in self.blocks:
             x_BSD = block(x_BSD, place, routing)
@@ -338,6 +354,22 @@ class Transformer(nn.Module):
         """The routed layers, first to last, those of multi-token prediction behind."""
         blocks = [*self.blocks, *(module.block for module in self.predictions)]
         return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
+
+
+def check_top_k(top_k_LB: Tensor, shape: Shape, sequences: int) -> None:
+    """Whether these are numbers of experts, one for each layer (multi-token prediction's may be missing) and sequence.
+
+    Raises: UserError where they are not.
+    """
+    layers = range(shape.layers, shape.layers + shape.mtp_layers + 1)
+    fits = top_k_LB.dim() == 2 and len(top_k_LB) in layers and top_k_LB.shape[1] == sequences
+    if not fits or top_k_LB.dtype != torch.int64:
+        raise UserError(
+            f"model: top_k_LB is {list(top_k_LB.shape)} of {dtype_name(top_k_LB.dtype)}, not int64 for each of"
+            f" {shape.layers} layers and {sequences} sequences"
+        )
+    if not top_k_LB.is_cuda and int(top_k_LB.min()) < 1:  # on a GPU the number would have to be waited for
+        raise UserError(f"model: a token visits at least one expert, not {int(top_k_LB.min())}")
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:

@@ -98,6 +98,17 @@ def test_padding_fills_no_slot():
     assert cache.filled == [7, 2]
 
 
+@torch.no_grad()
+def test_a_row_at_the_end_of_the_context_may_be_padded_beyond_it():
+    model, cache = shaken(SPARSE), Cache(SPARSE, 2, 32, CPU, torch.float32)
+    ids = torch.randint(64, (2, 32), generator=torch.Generator().manual_seed(0))
+    model(ids[:, :31], cache, lengths=[31, 4])
+    rest = torch.stack([ids[0, 31:].expand(5), ids[1, 4:9]])
+    logits = model(rest, cache, lengths=[1, 5])
+    torch.testing.assert_close(logits[0, 0], model(ids[:1])[0, -1], atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(logits[1], model(ids[1:, :9])[0, 4:], atol=2e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsedial.errors import UserError
 from sparsedial.kernels import native
 from sparsedial.model.decoder import Decoder, alike, compiles
-from sparsedial.model.transformer import initialise
+from sparsedial.model.transformer import Routing, initialise
 from sparsedial.shape.shape import Layer, with_layers
 from tests.model.shapes import DENSE, FAMILIES, GROUPED, SPARSE, UNEQUAL, shaken
 from tests.model.test_cache import play
@@ -94,6 +94,26 @@ def test_a_sequence_that_is_no_number_harms_no_other(threads):
     torch.set_num_threads(before)
     assert got[1].isnan().all()
     torch.testing.assert_close(got[::2], model(ids[::2])[:, -1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", [replace(SPARSE, top_k=4), UNEQUAL, FAMILIES["deepseek_v3, groups and YaRN"]])
+@torch.no_grad()
+def test_every_row_visits_its_own_number_of_experts(shape, threads):
+    """Requests of several settings share a step, and each gets what it would get alone."""
+    model, before = shaken(shape), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    top_k_LB = torch.tensor([[1, 4, 2, 3], [2, 4, 1, 1]]).repeat(2, 1)[: shape.layers]
+    ids = torch.randint(64, (4, 9), generator=torch.Generator().manual_seed(0))
+    decoder = Decoder(model, 5, 16)
+    decoder.read([row[: 5 - slot] for slot, row in enumerate(ids.tolist())], [4, 2, 1, 0], top_k_LB)
+    for step in range(4):
+        got = decoder.step([row[5 - slot + step] for slot, row in enumerate(ids.tolist())], [4, 2, 1, 0], top_k_LB)
+        for row in range(4):
+            alone = Routing(top_k_LB=top_k_LB[:, row : row + 1])
+            expected = model(ids[row : row + 1, : 6 - row + step], routing=alone)[0, -1]
+            torch.testing.assert_close(got[row], expected, atol=2e-5, rtol=1e-5)
+    torch.set_num_threads(before)
 
 
 @torch.no_grad()

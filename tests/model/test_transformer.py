@@ -263,6 +263,56 @@ def test_the_router_works_in_fp32_whatever_the_rest_is_in(autocast):
     assert layer.load_E.nonzero().flatten().tolist() == list(range(8 - SPARSE.top_k, 8))
 
 
+TURNED = {
+    "sigmoid": SPARSE,
+    "groups": FAMILIES["deepseek_v2, groups and scaling"],
+    "not normalised": FAMILIES["olmoe"],
+    "top-p": replace(SPARSE, top_p=0.7),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+@torch.no_grad()
+def test_every_sequence_of_a_batch_visits_its_own_number_of_experts(name):
+    """Each gets what it gets alone from a model of the same weights with that top-k."""
+    shape = replace(TURNED[name], top_k=3)
+    model = shaken(shape)
+    ids, top_k = IDS[[0, 1, 0]], torch.tensor([1, 3, 2])
+    logits = model(ids, routing=Routing(top_k_LB=top_k.expand(shape.layers, -1)))
+    for row, k in enumerate(top_k.tolist()):
+        smaller = initialise(replace(shape, top_k=k), 0).eval()
+        smaller.load_state_dict(model.state_dict())
+        torch.testing.assert_close(logits[row], smaller(ids[row : row + 1])[0], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_every_layer_may_visit_its_own_number_of_experts():
+    model = shaken(UNEQUAL)
+    k = [1, 2, 3, 9]  # a dense layer; fewer than its own; all; more than it has
+    smaller = replace(UNEQUAL, top_k=3, own_layers=(*UNEQUAL.own_layers[:3], replace(UNEQUAL.own_layers[3], top_k=1)))
+    other = initialise(smaller, 0).eval()
+    other.load_state_dict(model.state_dict())
+    logits = model(IDS, routing=Routing(top_k_LB=torch.tensor(k)[:, None].expand(-1, 2)))
+    torch.testing.assert_close(logits, other(IDS))
+    fewer = model(IDS, routing=Routing(top_k_LB=torch.tensor([1, 1, 3, 1])[:, None].expand(-1, 2)))
+    assert (fewer - logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("top_k", "says"),
+    [
+        (torch.ones(2, 3, dtype=torch.long), "not int64 for each of 2 layers and 2 sequences"),
+        (torch.ones(1, 2, dtype=torch.long), "not int64 for each"),
+        (torch.ones(2, dtype=torch.long), "not int64 for each"),
+        (torch.ones(2, 2), "of float32, not int64"),
+        (torch.zeros(2, 2, dtype=torch.long), "at least one expert, not 0"),
+    ],
+)
+def test_numbers_of_experts_that_fit_no_model_are_refused(top_k, says):
+    with pytest.raises(UserError, match=says):
+        initialise(replace(SPARSE, layers=2), 0)(IDS, routing=Routing(top_k_LB=top_k))
+
+
 def test_a_module_that_nothing_is_asked_of_keeps_its_routing_bias():
     model = initialise(replace(SPARSE, mtp_layers=1), 0)
     *used, unused = model.sparse_feed_forwards

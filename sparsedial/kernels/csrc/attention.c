@@ -49,8 +49,8 @@ static heads_t heads_of(const saved_t *saved, long bg, long heads, long kv_heads
 }
 
 void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
-                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved, long sequences,
-                       long s, long d, long heads, long kv_heads, long c, float eps, int threads) {
+                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved,
+                       long sequences, long s, long d, long heads, long kv_heads, long c, float eps, int threads) {
     long tokens = sequences * s, turned = heads + kv_heads, q = (turned + kv_heads) * c;
     saved_t at;
     lay(&at, saved, tokens, d, heads, kv_heads, c);

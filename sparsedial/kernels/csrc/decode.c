@@ -93,10 +93,12 @@ static void unembed(const float *normed, const float *unembedding, float *logits
 }
 
 /* The cache [L, slots, G, length, C], twice, or latents [L, slots, length, R] and turned keys [L, slots, length, W],
- * takes the new positions. Cosines and sines of all positions [length, C or W]. Logits [B, words]. */
+ * takes the new positions. `top_k` [L, B]: how many experts a row visits, at most the layer's own, which it visits where
+ * `top_k` is NULL. Cosines and sines of all positions [length, C or W]. Logits [B, words]. */
 void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const struct decode_row *rows,
-            long count, const float *embedding, const float *norm, const float *unembedding, const float *cosine,
-            const float *sine, float *keys, float *values, float *logits, float *scratch, int threads) {
+            const int64_t *top_k, long count, const float *embedding, const float *norm, const float *unembedding,
+            const float *cosine, const float *sine, float *keys, float *values, float *logits, float *scratch,
+            int threads) {
     const sizes_t *s = sizes;
     long d = s->d;
     most_t most = most_of(s, layers);
@@ -111,7 +113,9 @@ void decode(const struct decode_sizes *sizes, const struct decode_layer *layers,
             const layer_t *layer = layers + number;
             kept_t cache = kept_of(s, number, keys, values);
             attention(&at, layer, &cache, &own);
-            feed_forward(&at, layer, &own, number + 1 < s->layers ? first_read(s, layer + 1, threads) : (piece_t){0});
+            const int64_t *own_k = top_k ? top_k + number * count : NULL;
+            piece_t following = number + 1 < s->layers ? first_read(s, layer + 1, threads) : (piece_t){0};
+            feed_forward(&at, layer, own_k, &own, following);
         }
         for (long row = 0; row < count; row++) norm_row(at.x + row * d, norm, own.normed + row * d, d, s->eps);
         unembed(own.normed, unembedding, logits, count, d, s->words);

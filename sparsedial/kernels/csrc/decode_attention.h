@@ -1,8 +1,9 @@
 /* Attention of one new position of some sequences, whose keys and values go to the cache. To be called by every thread
  * of a parallel region. Twins: GroupedAttention and LatentAttention in model/attention.py.
  *
- * B rows, each of another sequence, D d_model, H query heads, G of keys and values, C head_dim, Q = (H + 2G)*C, P cached positions; of latent
- * attention R rank of the latent, A of the query, U unturned and W turned channels of a query head, V of a value. */
+ * B rows, each of another sequence, D d_model, H query heads, G of keys and values, C head_dim, Q = (H + 2G)*C, P cached
+ * positions; of latent attention R rank of the latent, A of the query, U unturned and W turned channels of a query head,
+ * V of a value. */
 #pragma once
 #include "kernels.h"
 #include "rows.h"
@@ -98,7 +99,8 @@ static void one_head(const step_t *at, const layer_t *layer, const kept_t *cache
     const float *q = at->q + row * query_floats(s), *q_norm = layer->q_norm, *k_norm = layer->k_norm;
     const float *cosine = at->cosine + position * c, *sine = at->sine + position * c;
     const float *next = head_of(cache->keys, at, at_most(at->count * s->kv_heads - 1, bg + at->threads));
-    float *keys = head_of(cache->keys, at, bg), *values = head_of(cache->values, at, bg), q_rms = 0, k_rms = 0, turned[c];
+    float *keys = head_of(cache->keys, at, bg), *values = head_of(cache->values, at, bg);
+    float q_rms = 0, k_rms = 0, turned[c];
     int whole_norm = s->whole_norm;
     if (whole_norm) {
         q_rms = 1.0f / sqrtf(dot(q, q, wide) / (float)wide + s->eps);

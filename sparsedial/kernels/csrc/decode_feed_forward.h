@@ -3,7 +3,7 @@
  *
  * The pairs of matrices that a layer needs (the experts visited and the shared ones, or a dense layer) stand in line;
  * every thread takes an equal piece of that and sums its own outputs.
- * B rows, each of another sequence, D d_model, E experts, K chosen, F width of an expert or dense layer, M of the shared experts. */
+ * B rows, each of another sequence, D d_model, E experts, K chosen, F width of an expert or dense layer. */
 #pragma once
 #include "decode_attention.h"
 #include "router.h"
@@ -12,9 +12,10 @@
 /* A row of one layer's experts: of which sequence, to which expert, with which gate. */
 typedef struct { long sequence, expert; float gate; } visit_t;
 
-/* Every sequence's choices, sorted by expert so that each expert is read once; gives how many they are. */
+/* Every sequence's choices, sorted by expert so that each expert is read once; gives how many they are. `top_k` [B] or
+ * NULL, as in decode. */
 static long route_all(const float *normed, const float *router, const float *bias, float *logits, visit_t *visits,
-                      long b, long d, const routing_t *r) {
+                      const int64_t *top_k, long b, long d, const routing_t *r) {
     long e = r->experts, wide = whole(e, LANES), k = r->top_k, count = 0;
     float scores[wide], values[wide], kept[wide], gates[k], normaliser, total, picked;
     int32_t chosen[k];
@@ -22,8 +23,9 @@ static long route_all(const float *normed, const float *router, const float *bia
     stream(normed, d, logits, wide, b, (piece_t){router, e, {0, d}, {0, e}}, 0, NULL);
     for (long row = 0; row < b; row++) {
         score_row(logits + row * wide, scores, &normaliser, &total, r);
-        choose_row(scores, bias, chosen, gates, &picked, kept, values, r);
-        for (long i = 0; i < k; i++) {
+        long own = top_k ? at_most(k, top_k[row]) : k;
+        choose_row(scores, bias, chosen, gates, &picked, kept, values, own, r);
+        for (long i = 0; i < own; i++) {
             long at = count++;
             for (; at > 0 && visits[at - 1].expert > chosen[i]; at--) visits[at] = visits[at - 1];
             visits[at] = (visit_t){row, chosen[i], gates[i]};
@@ -82,13 +84,14 @@ static void through_pair(const pair_t *pair, range_t part, const visit_t *visits
 }
 
 /* The pairs of matrices that a layer's rows need, and those rows in `visits`; gives how many pairs. */
-static long line_up(const step_t *at, const layer_t *layer, const own_t *own, visit_t *visits, pair_t *pairs) {
+static long line_up(const step_t *at, const layer_t *layer, const int64_t *top_k, const own_t *own, visit_t *visits,
+                    pair_t *pairs) {
     const sizes_t *s = at->sizes;
     long b = at->count, d = s->d, f = layer->width, used = 0, count = 0;
     if (layer->router) {
         routing_t routing = {layer->experts, layer->top_k, s->groups, s->kept_groups, s->sigmoid, s->normalize,
                              s->scaling, 0, 0};
-        long routed = route_all(own->normed, layer->router, layer->bias, own->logits, visits, b, d, &routing);
+        long routed = route_all(own->normed, layer->router, layer->bias, own->logits, visits, top_k, b, d, &routing);
         for (; used < routed; used++) {
             long expert = visits[used].expert;
             if (!used || expert != visits[used - 1].expert)
@@ -116,7 +119,8 @@ static void add_sums(const step_t *at) {
 }
 
 /* The stream plus a layer's feed-forward part. `following` is what is read next. */
-static void feed_forward(const step_t *at, const layer_t *layer, const own_t *own, piece_t following) {
+static void feed_forward(const step_t *at, const layer_t *layer, const int64_t *top_k, const own_t *own,
+                         piece_t following) {
     const sizes_t *s = at->sizes;
     long b = at->count, d = s->d, wide = layer->width > layer->shared_width ? layer->width : layer->shared_width;
     long rows = b * (layer->top_k + 1); /* of the chosen experts, and of the shared ones or a dense layer */
@@ -124,7 +128,7 @@ static void feed_forward(const step_t *at, const layer_t *layer, const own_t *ow
     pair_t pairs[rows];
     for (long row = 0; row < b; row++)
         norm_row(at->x + row * d, layer->feed_forward_norm, own->normed + row * d, d, s->eps);
-    long count = line_up(at, layer, own, visits, pairs), total = 0;
+    long count = line_up(at, layer, top_k, own, visits, pairs), total = 0;
     for (long i = 0; i < count; i++) total += pairs[i].width * cost_of_column(&pairs[i]);
     long from = total * thread() / at->threads, to = total * (thread() + 1) / at->threads;
     memset(own->sums, 0, sizeof(float) * b * d);

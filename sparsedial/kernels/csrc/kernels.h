@@ -12,8 +12,8 @@
 
 long attention_saved(long tokens, long d, long heads, long kv_heads, long c);
 void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
-                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved, long sequences,
-                       long s, long d, long heads, long kv_heads, long c, float eps, int threads);
+                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved,
+                       long sequences, long s, long d, long heads, long kv_heads, long c, float eps, int threads);
 void attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
                         const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
                         float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
@@ -34,17 +34,18 @@ void dense_backward(const float *dy, const float *x, const float *norm, const fl
 
 long experts_saved(long tokens, long f, long e, long k);
 void experts_forward(const float *x, const float *w_in, const float *w_out, const int64_t *chosen, const float *gates,
-                     float *y, float *saved, long tokens, long d, long f, long e, long k, int threads);
+                     const int64_t *top_k, float *y, float *saved, long tokens, long d, long f, long e, long k,
+                     int threads);
 void experts_backward(const float *dy, const float *x, const float *w_in, const float *w_out, const float *gates,
                       float *saved, float *dx, float *dw_in, float *dw_out, float *dgates, long tokens, long d, long f,
                       long e, long k, int threads);
 
 long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, long k);
 void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
-                    const float *w_out, const float *shared_in, const float *shared_out, float *y, float *saved,
-                    float *loss, int64_t *load, long sequences, long s, long d, long f, long m, long e, long k,
-                    long groups, long kept_groups, int sigmoid, int normalize, float scaling, float balance, float z,
-                    float eps, int threads);
+                    const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
+                    float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
+                    long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, float scaling,
+                    float balance, float z, float eps, int threads);
 void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
                      const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
                      float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
@@ -80,8 +81,9 @@ struct decode_row {
 
 long decode_scratch(const struct decode_sizes *sizes, const struct decode_layer *layers, int threads);
 void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const struct decode_row *rows,
-            long count, const float *embedding, const float *norm, const float *unembedding, const float *cosine,
-            const float *sine, float *keys, float *values, float *logits, float *scratch, int threads);
+            const int64_t *top_k, long count, const float *embedding, const float *norm, const float *unembedding,
+            const float *cosine, const float *sine, float *keys, float *values, float *logits, float *scratch,
+            int threads);
 
 double gradient_norm(const float *const *gradients, const int64_t *sizes, long count, int threads);
 void adamw(float *const *parameters, const float *const *gradients, float *const *firsts, float *const *seconds,

@@ -1,5 +1,5 @@
-/* Products of a few rows with matrices that come from memory. To be called by every thread of a parallel region, each with
- * its own piece. What costs is reading weights, so they are read once, by rows, in the order in which they lie. */
+/* Products of a few rows with matrices that come from memory. To be called by every thread of a parallel region, each
+ * with its own piece. What costs is reading weights: they are read once, by rows, in the order in which they lie. */
 #pragma once
 #include "products.h"
 
