@@ -16,7 +16,11 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
 from sparsedial.kernels import native
-from sparsedial.kernels.native import addresses
+
+
+def _like(*tensors: Tensor | None) -> list[Tensor]:
+    """Room for the gradient of each tensor; None, a null pointer, where there is none."""
+    return [None if tensor is None else torch.empty_like(tensor) for tensor in tensors]  # type: ignore[misc]
 
 
 class _Attention(torch.autograd.Function):
@@ -25,29 +29,32 @@ class _Attention(torch.autograd.Function):
         ctx: Any, x_BSD: Tensor, rotary: tuple[Tensor, Tensor], heads: int, eps: float, *weights: Any
     ) -> Tensor:
         norm_D, w_qkv_DQ, q_norm_C, k_norm_C, w_out_QD = weights
+        (cosine_SC, sine_SC), threads = rotary, torch.get_num_threads()
         (sequences, positions, d_model), head_dim = x_BSD.shape, w_out_QD.shape[0] // heads
         kv_heads = (w_qkv_DQ.shape[1] // head_dim - heads) // 2
-        sizes = d_model, heads, kv_heads, head_dim
-        saved = x_BSD.new_empty(native.module.attention_saved(sequences * positions, *sizes))
-        y_BSD, threads = torch.empty_like(x_BSD), torch.get_num_threads()
-        given = (x_BSD, norm_D, w_qkv_DQ, q_norm_C, k_norm_C, *rotary, w_out_QD)
-        native.module.attention_forward(*addresses(*given, y_BSD, saved), sequences, positions, *sizes, eps, threads)
-        ctx.save_for_backward(*given, saved)
-        ctx.sizes = (sequences, positions, *sizes, threads)
+        widths = {"d": d_model, "heads": heads, "kv_heads": kv_heads, "c": head_dim}
+        saved = x_BSD.new_empty(native.module.attention_saved(tokens=sequences * positions, **widths))
+        ctx.sizes = {"sequences": sequences, "s": positions, **widths, "threads": threads}
+        y_BSD = torch.empty_like(x_BSD)
+        native.module.attention_forward(
+            x=x_BSD, norm=norm_D, w_qkv=w_qkv_DQ, q_norm=q_norm_C, k_norm=k_norm_C, cosine=cosine_SC, sine=sine_SC,
+            w_out=w_out_QD, y=y_BSD, saved=saved, eps=eps, **ctx.sizes,
+        )  # fmt: skip
+        ctx.save_for_backward(x_BSD, norm_D, w_qkv_DQ, q_norm_C, k_norm_C, cosine_SC, sine_SC, w_out_QD, saved)
         return y_BSD
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_BSD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        *given, saved = ctx.saved_tensors
-        x_BSD, norm_D, w_qkv_DQ, q_norm_C, k_norm_C, _, _, w_out_QD = given
-        results = [
-            None if tensor is None else torch.empty_like(tensor)
-            for tensor in (x_BSD, norm_D, w_qkv_DQ, q_norm_C, k_norm_C, w_out_QD)
-        ]
-        native.module.attention_backward(*addresses(dy_BSD.contiguous(), *given, saved, *results), *ctx.sizes)
+        x_BSD, norm_D, w_qkv_DQ, q_norm_C, k_norm_C, cosine_SC, sine_SC, w_out_QD, saved = ctx.saved_tensors
+        dx, dnorm, dw_qkv, dq_norm, dk_norm, dw_out = _like(x_BSD, norm_D, w_qkv_DQ, q_norm_C, k_norm_C, w_out_QD)
+        native.module.attention_backward(
+            dy=dy_BSD.contiguous(), x=x_BSD, norm=norm_D, w_qkv=w_qkv_DQ, q_norm=q_norm_C, k_norm=k_norm_C,
+            cosine=cosine_SC, sine=sine_SC, w_out=w_out_QD, saved=saved, dx=dx, dnorm=dnorm, dw_qkv=dw_qkv,
+            dq_norm=dq_norm, dk_norm=dk_norm, dw_out=dw_out, **ctx.sizes,
+        )  # fmt: skip
         increment_version(saved)
-        return results[0], None, None, None, *results[1:]
+        return dx, None, None, None, dnorm, dw_qkv, dq_norm, dk_norm, dw_out
 
 
 def attention_layer(
@@ -74,20 +81,26 @@ class _Causal(torch.autograd.Function):
         (sequences, heads, positions, head_dim), (_, kv_heads, _, width) = q_BHSC.shape, v_BGSV.shape
         y_BSU, normaliser_BHS = (
             q_BHSC.new_empty(sequences, positions, heads * width),
-            q_BHSC.new_empty(q_BHSC.shape[:3]),
+            q_BHSC.new_empty(sequences, heads, positions),
         )
-        ctx.sizes = sequences, positions, heads, kv_heads, head_dim, width, scale, torch.get_num_threads()
-        native.module.causal_forward(*addresses(q_BHSC, k_BGSC, v_BGSV, y_BSU, normaliser_BHS), *ctx.sizes)
+        ctx.sizes = {
+            "sequences": sequences, "s": positions, "heads": heads, "kv_heads": kv_heads, "c": head_dim, "width": width,
+            "scale": scale, "threads": torch.get_num_threads(),
+        }  # fmt: skip
+        native.module.causal_forward(q=q_BHSC, k=k_BGSC, v=v_BGSV, y=y_BSU, normaliser=normaliser_BHS, **ctx.sizes)
         ctx.save_for_backward(q_BHSC, k_BGSC, v_BGSV, y_BSU, normaliser_BHS)
         return y_BSU
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_BSU: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        given = ctx.saved_tensors
-        results = list(map(torch.empty_like, given[:3]))
-        native.module.causal_backward(*addresses(dy_BSU.contiguous(), *given, *results), *ctx.sizes)
-        return *results, None
+        q_BHSC, k_BGSC, v_BGSV, y_BSU, normaliser_BHS = ctx.saved_tensors
+        dq, dk, dv = _like(q_BHSC, k_BGSC, v_BGSV)
+        native.module.causal_backward(
+            dy=dy_BSU.contiguous(), q=q_BHSC, k=k_BGSC, v=v_BGSV, y=y_BSU, normaliser=normaliser_BHS, dq=dq, dk=dk,
+            dv=dv, **ctx.sizes,
+        )  # fmt: skip
+        return dq, dk, dv, None
 
 
 def causal_attention(q_BHSC: Tensor, k_BGSC: Tensor, v_BGSV: Tensor, scale: float) -> Tensor:
@@ -102,22 +115,26 @@ class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BSD: Tensor, norm_D: Tensor, w_in_DH: Tensor, w_out_FD: Tensor, eps: float) -> Tensor:
         width, d_model = w_out_FD.shape
-        sizes = x_BSD.numel() // d_model, d_model, width
-        saved, y_BSD = x_BSD.new_empty(native.module.dense_saved(*sizes)), torch.empty_like(x_BSD)
-        given, threads = (x_BSD, norm_D, w_in_DH, w_out_FD), torch.get_num_threads()
-        native.module.dense_forward(*addresses(*given, y_BSD, saved), *sizes, eps, threads)
-        ctx.save_for_backward(*given, saved)
-        ctx.sizes = (*sizes, threads)
+        sizes, threads = {"tokens": x_BSD.numel() // d_model, "d": d_model, "f": width}, torch.get_num_threads()
+        saved, y_BSD = x_BSD.new_empty(native.module.dense_saved(**sizes)), torch.empty_like(x_BSD)
+        native.module.dense_forward(
+            x=x_BSD, norm=norm_D, w_in=w_in_DH, w_out=w_out_FD, y=y_BSD, saved=saved, eps=eps, threads=threads, **sizes
+        )
+        ctx.save_for_backward(x_BSD, norm_D, w_in_DH, w_out_FD, saved)
+        ctx.sizes = {**sizes, "threads": threads}
         return y_BSD
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_BSD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        *given, saved = ctx.saved_tensors
-        results = list(map(torch.empty_like, given))
-        native.module.dense_backward(*addresses(dy_BSD.contiguous(), *given, saved, *results), *ctx.sizes)
+        x_BSD, norm_D, w_in_DH, w_out_FD, saved = ctx.saved_tensors
+        dx, dnorm, dw_in, dw_out = _like(x_BSD, norm_D, w_in_DH, w_out_FD)
+        native.module.dense_backward(
+            dy=dy_BSD.contiguous(), x=x_BSD, norm=norm_D, w_in=w_in_DH, w_out=w_out_FD, saved=saved, dx=dx,
+            dnorm=dnorm, dw_in=dw_in, dw_out=dw_out, **ctx.sizes,
+        )  # fmt: skip
         increment_version(saved)
-        return *results, None
+        return dx, dnorm, dw_in, dw_out, None
 
 
 def dense_layer(x_BSD: Tensor, norm_D: Tensor, w_in_DH: Tensor, w_out_FD: Tensor, eps: float) -> Tensor:
@@ -128,33 +145,45 @@ def dense_layer(x_BSD: Tensor, norm_D: Tensor, w_in_DH: Tensor, w_out_FD: Tensor
 class _Sparse(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_BSD: Tensor, bias_E: Tensor | None, load_E: Tensor | None, routing: tuple[Any, ...], *weights: Any
+        ctx: Any,
+        x_BSD: Tensor,
+        bias_E: Tensor | None,
+        load_E: Tensor | None,
+        top_k_T: Tensor | None,
+        routing: dict[str, float],
+        eps: float,
+        *weights: Any,
     ) -> tuple[Tensor, Tensor]:
         norm_D, w_router_DE, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD = weights
         (sequences, positions, d_model), (experts, width, _) = x_BSD.shape, w_out_EFD.shape
-        shared = 0 if shared_out_MD is None else len(shared_out_MD)
-        top_k, *choice, eps = routing
-        saved = x_BSD.new_empty(
-            native.module.sparse_saved(sequences, sequences * positions, d_model, width, shared, experts, top_k)
-        )
-        y_BSD, loss, threads = torch.empty_like(x_BSD), x_BSD.new_empty(()), torch.get_num_threads()
-        sizes = (sequences, positions, d_model, width, shared, experts, top_k, *choice)
+        shared, threads = 0 if shared_out_MD is None else len(shared_out_MD), torch.get_num_threads()
+        widths = {"d": d_model, "f": width, "m": shared, "e": experts, "k": routing["k"]}
+        tokens = sequences * positions
+        saved = x_BSD.new_empty(native.module.sparse_saved(sequences=sequences, tokens=tokens, **widths))
+        y_BSD, loss = torch.empty_like(x_BSD), x_BSD.new_empty(())
+        ctx.sizes = {"sequences": sequences, "s": positions, **widths, **routing, "threads": threads}
         native.module.sparse_forward(
-            *addresses(x_BSD, norm_D, w_router_DE, bias_E, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD),
-            *addresses(y_BSD, saved, loss, load_E), *sizes, eps, threads,
+            x=x_BSD, norm=norm_D, w_router=w_router_DE, bias=bias_E, w_in=w_in_EDH, w_out=w_out_EFD,
+            shared_in=shared_in_DM, shared_out=shared_out_MD, top_k=top_k_T, y=y_BSD, saved=saved, loss=loss,
+            load=load_E, eps=eps, **ctx.sizes,
         )  # fmt: skip
         ctx.save_for_backward(x_BSD, *weights, saved)
-        ctx.sizes = (*sizes, threads)
         return y_BSD, loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_BSD: Tensor, dloss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         *given, saved = ctx.saved_tensors
-        results = [None if tensor is None else torch.empty_like(tensor) for tensor in given]
-        native.module.sparse_backward(*addresses(dy_BSD.contiguous(), dloss, *given, saved, *results), *ctx.sizes)
+        x_BSD, norm_D, w_router_DE, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD = given
+        dx, dnorm, dw_router, dw_in, dw_out, dshared_in, dshared_out = _like(*given)
+        native.module.sparse_backward(
+            dy=dy_BSD.contiguous(), dloss=dloss, x=x_BSD, norm=norm_D, w_router=w_router_DE, w_in=w_in_EDH,
+            w_out=w_out_EFD, shared_in=shared_in_DM, shared_out=shared_out_MD, saved=saved, dx=dx, dnorm=dnorm,
+            dw_router=dw_router, dw_in=dw_in, dw_out=dw_out, dshared_in=dshared_in, dshared_out=dshared_out,
+            **ctx.sizes,
+        )  # fmt: skip
         increment_version(saved)
-        return results[0], None, None, None, *results[1:]
+        return dx, None, None, None, None, None, dnorm, dw_router, dw_in, dw_out, dshared_in, dshared_out
 
 
 def sparse_layer(
@@ -168,6 +197,7 @@ def sparse_layer(
     *,
     bias_E: Tensor | None,
     load_E: Tensor | None,
+    top_k_T: Tensor | None,
     top_k: int,
     groups: int,
     kept_groups: int,
@@ -180,23 +210,16 @@ def sparse_layer(
 ) -> tuple[Tensor, Tensor]:
     """x + routed and shared experts of norm(x); and the weighted routing losses.
 
-    `load_E` gathers how many tokens each expert got.
+    `load_E` gathers how many tokens each expert got; a token visits `top_k_T` experts where that is given.
 
     Shapes: x [B, S, D], w_router [D, E], w_in [E, D, 2F], w_out [E, F, D], shared [D, 2M] and [M, D] to [B, S, D], []
     """
-    routing = (
-        top_k,
-        groups,
-        kept_groups,
-        sigmoid,
-        normalize,
-        float(scaling),
-        float(balance_weight),
-        float(z_loss_weight),
-        eps,
-    )
+    routing = {
+        "k": top_k, "groups": groups, "kept_groups": kept_groups, "sigmoid": sigmoid, "normalize": normalize,
+        "scaling": scaling, "balance": balance_weight, "z": z_loss_weight,
+    }  # fmt: skip
     weights = norm_D, w_router_DE, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD
-    return _Sparse.apply(x_BSD, bias_E, load_E, routing, *weights)  # type: ignore[return-value]
+    return _Sparse.apply(x_BSD, bias_E, load_E, top_k_T, routing, eps, *weights)  # type: ignore[return-value]
 
 
 class _Head(torch.autograd.Function):
@@ -204,16 +227,15 @@ class _Head(torch.autograd.Function):
     def forward(
         ctx: Any, x_BSD: Tensor, norm_D: Tensor, table_VD: Tensor, target_BS: Tensor, eps: float, learning: bool
     ) -> Tensor:
-        given = x_BSD, norm_D, table_VD
-        results = [torch.empty_like(tensor) if learning else None for tensor in given]
-        loss = x_BSD.new_empty(())
+        dx, dnorm, dtable = _like(x_BSD, norm_D, table_VD) if learning else (None, None, None)
+        loss, (words, d_model) = x_BSD.new_empty(()), table_VD.shape
         status = native.module.head_forward(
-            *addresses(*given, target_BS, loss, *results),
-            target_BS.numel(), *reversed(table_VD.shape), eps, torch.get_num_threads(),
+            x=x_BSD, norm=norm_D, table=table_VD, target=target_BS, loss=loss, dx=dx, dnorm=dnorm, dtable=dtable,
+            tokens=target_BS.numel(), d=d_model, v=words, eps=eps, threads=torch.get_num_threads(),
         )  # fmt: skip
         if status:
             raise IndexError(f"a target lies outside 0..{len(table_VD) - 1}")
-        ctx.results = results  # the gradient is as cheap to have now as the loss alone
+        ctx.results = dx, dnorm, dtable  # the gradient is as cheap to have now as the loss alone
         return loss
 
     @staticmethod

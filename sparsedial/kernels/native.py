@@ -1,47 +1,53 @@
-"""The compiled kernels, where this install has them: plain C, called by address; `csrc/kernels.h` lists them."""
+"""The compiled kernels, where this install has them: plain C, called by name; `csrc/kernels.h` lists them."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.machinery
-import re
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sparsedial.errors import UserError
+from sparsedial.kernels.bridge import bind, read_header
+
 HERE = Path(__file__).parent
-TYPES: dict[str, Any] = {
-    "void": None,
-    "long": ctypes.c_long,
-    "int": ctypes.c_int,
-    "float": ctypes.c_float,
-    "double": ctypes.c_double,
-}
-FUNCTION = re.compile(r"^(\w+) (\w+)\(([^)]*)\);", re.M)
+HEADER = HERE / "csrc" / "kernels.h"
 
 
 def _load() -> Any:
-    """The library with every function's types as the header declares them, or None where it was not built.
+    """The kernels of the library that SPARSEDIAL_NATIVE names, or else of the installed one; None where there is none.
 
-    It has no OpenMP of its own: PyTorch's, loaded with PyTorch, serves both, so their threads do not fight for cores.
+    The library has no OpenMP of its own: PyTorch's, loaded with PyTorch, serves both, so their threads do not fight for
+    cores.
+
+    Raises: UserError for a library that was built from another header, or a named one that cannot be loaded.
     """
+    named = os.environ.get("SPARSEDIAL_NATIVE")
     built = [HERE / f"_native{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
-    found = next((path for path in built if path.exists()), None)
+    found = named or next((path for path in built if path.exists()), None)
     if found is None:
         return None
     try:
         library = ctypes.CDLL(str(found))
-    except OSError:  # built for another machine
-        return None
-    for result, name, arguments in FUNCTION.findall((HERE / "csrc" / "kernels.h").read_text()):
-        function = getattr(library, name)
-        function.restype = TYPES[result]
-        function.argtypes = [
-            ctypes.c_void_p if "*" in argument else TYPES[argument.split()[0]] for argument in arguments.split(",")
-        ]
-    return library
+    except OSError as error:
+        if named:
+            raise UserError(f"kernels: SPARSEDIAL_NATIVE={named} cannot be loaded ({error})") from error
+        return None  # built for another machine
+    header = HEADER.read_bytes()
+    if _checksum(library) != zlib.crc32(header):
+        raise UserError(f"kernels: {found} was built from another {HEADER.name}", hint="install the package again")
+    return bind(library, read_header(header.decode()))
+
+
+def _checksum(library: Any) -> int | None:
+    """Of the header that a library was built from; None for a library that does not tell."""
+    tell = getattr(library, "header_checksum", None)
+    return None if tell is None else tell() & 0xFFFFFFFF
 
 
 module: Any = _load()
@@ -64,8 +70,3 @@ def takes(*tensors: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors)
     )
-
-
-def addresses(*tensors: Tensor | None) -> list[int | None]:
-    """Where the values of tensors lie; None, a null pointer, for one that is not there."""
-    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]

@@ -1,5 +1,6 @@
 """The sparse feed-forward layer: rows go to their experts and come back weighted.
 
+A token visits all K experts that it chose, or, where a kernel is told `top_k_T`, so many of them from the first on.
 T tokens, K chosen experts, R = T*K routed rows, E experts, D d_model, F d_expert, H = 2F (gate half first, then up).
 """
 
@@ -29,12 +30,26 @@ def activate(h_TH: Tensor) -> Tensor:
     return functional.silu(gate_TF) * up_TF
 
 
-def reference(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
-    """The readable twin that defines the layer: y_t = sum_k gates[t, k] * expert[chosen[t, k]](x_t).
+def visited(top_k_T: Tensor, top_k: int) -> Tensor:
+    """Which of its choices a token visits. Shapes: to [T, K] of bool"""
+    return torch.arange(top_k, device=top_k_T.device) < top_k_T.unsqueeze(1)
+
+
+def reference(
+    x_TD: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    chosen_TK: Tensor,
+    gates_TK: Tensor,
+    top_k_T: Tensor | None = None,
+) -> Tensor:
+    """The readable twin that defines the layer: y_t = sum_k gates[t, k] * expert[chosen[t, k]](x_t), k < top_k[t].
 
     PyTorch's FLOP counter sees all of it.
     """
     y_TD = torch.zeros_like(x_TD)
+    if top_k_T is not None:
+        chosen_TK = chosen_TK.masked_fill(~visited(top_k_T, chosen_TK.shape[1]), len(w_in_EDH))  # no expert
     for expert, (w_in_DH, w_out_FD) in enumerate(zip(w_in_EDH.unbind(0), w_out_EFD.unbind(0), strict=True)):
         token_n, choice_n = (chosen_TK == expert).nonzero(as_tuple=True)
         y_nD = swiglu(x_TD[token_n], w_in_DH, w_out_FD)
@@ -42,17 +57,30 @@ def reference(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tens
     return y_TD
 
 
-def torch_grouped(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+def torch_grouped(
+    x_TD: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    chosen_TK: Tensor,
+    gates_TK: Tensor,
+    top_k_T: Tensor | None = None,
+) -> Tensor:
     """PyTorch's grouped products between a sort and its inverse; the reference where those do not take the sizes."""
     if not (_grouped_fits(w_in_EDH) and _grouped_fits(w_out_EFD)):
-        return reference(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
-    tokens, top_k = chosen_TK.shape
-    chosen_R = chosen_TK.reshape(-1)
+        return reference(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
+    (tokens, top_k), experts = chosen_TK.shape, len(w_in_EDH)
+    idle_TK = None if top_k_T is None else ~visited(top_k_T, top_k)
+    chosen_R = (chosen_TK if idle_TK is None else chosen_TK.masked_fill(idle_TK, experts)).reshape(-1)
     order_R = torch.argsort(chosen_R, stable=True)
-    ends_E = torch.bincount(chosen_R, minlength=w_in_EDH.shape[0]).cumsum(0).to(torch.int32)
-    h_RH = functional.grouped_mm(x_TD[order_R // top_k], w_in_EDH, offs=ends_E)
+    ends_E = torch.bincount(chosen_R, minlength=experts)[:experts].cumsum(0).to(torch.int32)
+    x_RD = x_TD[order_R // top_k]
+    if idle_TK is not None:  # products leave the rows behind the last expert's as they find the memory, gradients too
+        x_RD = x_RD.masked_fill((chosen_R[order_R] == experts).unsqueeze(1), 0)
+    h_RH = functional.grouped_mm(x_RD, w_in_EDH, offs=ends_E)
     y_RD = functional.grouped_mm(activate(h_RH), w_out_EFD, offs=ends_E)
     y_TKD = y_RD[torch.argsort(order_R)].view(tokens, top_k, -1)
+    if idle_TK is not None:
+        y_TKD = y_TKD.masked_fill(idle_TK.unsqueeze(2), 0)
     return (y_TKD * gates_TK.unsqueeze(2).to(y_TKD.dtype)).sum(1)
 
 
@@ -64,15 +92,22 @@ def _grouped_fits(w_EAB: Tensor) -> bool:
 class _Compiled(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor
+        ctx: Any,
+        x_TD: Tensor,
+        w_in_EDH: Tensor,
+        w_out_EFD: Tensor,
+        chosen_TK: Tensor,
+        gates_TK: Tensor,
+        top_k_T: Tensor | None,
     ) -> Tensor:
         (tokens, top_k), (experts, width, d_model) = chosen_TK.shape, w_out_EFD.shape
-        saved = x_TD.new_empty(native.module.experts_saved(tokens, width, experts, top_k))
-        y_TD = torch.empty_like(x_TD)
-        ctx.sizes = tokens, d_model, width, experts, top_k, torch.get_num_threads()
+        saved = x_TD.new_empty(native.module.experts_saved(tokens=tokens, f=width, e=experts, k=top_k))
+        y_TD, threads = torch.empty_like(x_TD), torch.get_num_threads()
+        ctx.sizes = {"tokens": tokens, "d": d_model, "f": width, "e": experts, "k": top_k, "threads": threads}
         native.module.experts_forward(
-            *native.addresses(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, y_TD, saved), *ctx.sizes
-        )
+            x=x_TD, w_in=w_in_EDH, w_out=w_out_EFD, chosen=chosen_TK, gates=gates_TK, top_k=top_k_T, y=y_TD,
+            saved=saved, **ctx.sizes,
+        )  # fmt: skip
         ctx.save_for_backward(x_TD, w_in_EDH, w_out_EFD, gates_TK, saved)
         return y_TD
 
@@ -81,23 +116,40 @@ class _Compiled(torch.autograd.Function):
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x_TD, w_in_EDH, w_out_EFD, gates_TK, saved = ctx.saved_tensors
         dx_TD, dw_in_EDH, dw_out_EFD, dgates_TK = map(torch.empty_like, (x_TD, w_in_EDH, w_out_EFD, gates_TK))
-        given = native.addresses(dy_TD.contiguous(), x_TD, w_in_EDH, w_out_EFD, gates_TK, saved)
-        native.module.experts_backward(*given, *native.addresses(dx_TD, dw_in_EDH, dw_out_EFD, dgates_TK), *ctx.sizes)
+        native.module.experts_backward(
+            dy=dy_TD.contiguous(), x=x_TD, w_in=w_in_EDH, w_out=w_out_EFD, gates=gates_TK, saved=saved, dx=dx_TD,
+            dw_in=dw_in_EDH, dw_out=dw_out_EFD, dgates=dgates_TK, **ctx.sizes,
+        )  # fmt: skip
         increment_version(saved)  # it holds gradients now: a second backward pass is an error
-        return dx_TD, dw_in_EDH, dw_out_EFD, None, dgates_TK
+        return dx_TD, dw_in_EDH, dw_out_EFD, None, dgates_TK, None
 
 
-def compiled(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+def compiled(
+    x_TD: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    chosen_TK: Tensor,
+    gates_TK: Tensor,
+    top_k_T: Tensor | None = None,
+) -> Tensor:
     """Rows sorted by expert and one compiled pass over the experts; `torch_grouped` where it is not installed, or for
     another dtype or device.
     """
     tensors = [tensor.contiguous() for tensor in (x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK)]
     if not native.usable(*tensors[:3], tensors[4]):
-        return torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
-    return _Compiled.apply(*tensors)  # type: ignore[return-value]
+        return torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
+    top_k_T = None if top_k_T is None else top_k_T.long().contiguous()
+    return _Compiled.apply(*tensors, top_k_T)  # type: ignore[return-value]
 
 
-def triton(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+def triton(
+    x_TD: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    chosen_TK: Tensor,
+    gates_TK: Tensor,
+    top_k_T: Tensor | None = None,
+) -> Tensor:
     """Fused Triton kernels, on a GPU.
 
     Raises: UserError where Triton is not installed.
@@ -106,21 +158,28 @@ def triton(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor,
         from sparsedial.kernels.triton_sparse import triton_fused
     except ModuleNotFoundError as error:
         raise UserError("kernel: Triton is not installed", hint="PyTorch's builds for GPUs bring it along") from error
-    return triton_fused(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    return triton_fused(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
 
 
-def fastest(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+def fastest(
+    x_TD: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    chosen_TK: Tensor,
+    gates_TK: Tensor,
+    top_k_T: Tensor | None = None,
+) -> Tensor:
     """On a CPU the compiled pass; on a GPU whichever of PyTorch's grouped products and Triton was measured faster there
     at these sizes.
     """
     if not x_TD.is_cuda:
-        return compiled(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+        return compiled(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
     try:
         from sparsedial.kernels.triton_sparse import wins
     except ModuleNotFoundError:
-        return torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+        return torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
     kernel = triton if wins(x_TD, w_in_EDH, w_out_EFD, chosen_TK) else torch_grouped
-    return kernel(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    return kernel(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
 
 
 KERNELS: dict[str, Callable[..., Tensor]] = {
@@ -139,18 +198,24 @@ def sparse_feed_forward(
     chosen_TK: Tensor,
     gates_TK: Tensor,
     kernel: str = "auto",
+    top_k_T: Tensor | None = None,
 ) -> Tensor:
     """Routed SwiGLU experts, dropless: every token visits the experts it chose, whatever their load.
 
-    Shapes: x [T, D], w_in [E, D, 2F] (gate half first), w_out [E, F, D], chosen [T, K] integers, gates [T, K] to [T, D]
+    With `top_k_T` a token visits so many of its choices, from the first on; the others cost nothing.
+
+    Shapes: x [T, D], w_in [E, D, 2F] (gate half first), w_out [E, F, D], chosen [T, K] integers, gates [T, K], top_k
+        [T] integers to [T, D]
     Raises: UserError for an unknown kernel, tensors that do not fit each other, or a choice that is no expert.
     """
     if kernel not in KERNELS:
         raise UserError(f"kernel: no kernel named '{kernel}'", hint=nearest(kernel, KERNELS))
     _check(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    if top_k_T is not None and (top_k_T.shape != x_TD.shape[:1] or top_k_T.is_floating_point()):
+        raise UserError(f"kernel: top_k {list(top_k_T.shape)} is not an integer for each of {len(x_TD)} tokens")
     if not len(x_TD):
         return reference(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
-    return KERNELS[kernel](x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
+    return KERNELS[kernel](x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
 
 
 def _check(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> None:

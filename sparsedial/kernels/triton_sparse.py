@@ -23,12 +23,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sparsedial.kernels import triton_tiles
-from sparsedial.kernels.sparse import torch_grouped
+from sparsedial.kernels.sparse import torch_grouped, visited
 from sparsedial.kernels.triton_tiles import Choice, Tiles, Tuned
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-
-
 GROUP = 8  # blocks of rows that take the same columns one after the other
 SMALL_FLOPS = 1e10  # of a layer, forward and backward, below which launches take longer than arithmetic
 
@@ -43,12 +41,14 @@ class Plan:
     ends_E: Tensor  # int32, where each expert's places end
 
 
-def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int) -> Plan:
-    """Sort rows by expert and cut them into blocks, without waiting for the device."""
+def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor | None = None) -> Plan:
+    """Sort rows by expert, those of none behind all, and cut them into blocks, without waiting for the device."""
+    if top_k_T is not None:
+        chosen_TK = chosen_TK.masked_fill(~visited(top_k_T, chosen_TK.shape[1]), experts)
     chosen_R = chosen_TK.reshape(-1)
     rows = chosen_R.numel()
     order_P = torch.argsort(chosen_R, stable=True).to(torch.int32)
-    sizes_E = torch.bincount(chosen_R, minlength=experts)
+    sizes_E = torch.bincount(chosen_R, minlength=experts)[:experts]
     ends_E = sizes_E.cumsum(0)
     blocks_E = (sizes_E + block_rows - 1) // block_rows
     block_ends_E = blocks_E.cumsum(0)
@@ -252,13 +252,14 @@ class _Fused(torch.autograd.Function):
         w_out_EFD: Tensor,
         chosen_TK: Tensor,
         gates_TK: Tensor,
+        top_k_T: Tensor | None,
         tiles: Choice,
     ) -> Tensor:
         (tokens, top_k), (experts, width, d_model) = chosen_TK.shape, w_out_EFD.shape
-        rows = tokens * top_k
-        plan = plan_rows(chosen_TK, experts, tiles["up"].rows)
+        rows, ctx.all_visited = tokens * top_k, top_k_T is None
+        plan = plan_rows(chosen_TK, experts, tiles["up"].rows, top_k_T)
         h_PH, a_PF = x_TD.new_empty(rows, 2 * width), x_TD.new_empty(rows, width)
-        y_RD = x_TD.new_empty(rows, d_model)
+        y_RD = _by_row(x_TD, rows, d_model, ctx.all_visited)
         index = plan.row_of_place_P, plan.start_of_block_B, plan.expert_of_block_B, plan.ends_E
         with _on(x_TD):
             _launch(
@@ -283,8 +284,8 @@ class _Fused(torch.autograd.Function):
         dy_TD, rows, blocks = dy_TD.contiguous(), tokens * top_k, len(expert_of_block_B)
         parts = _blocks(width, tiles["down_backward"].columns)
         dh_PH, a_PF = torch.empty_like(h_PH), h_PH.new_empty(rows, width)
-        dgate_parts = torch.empty(rows, parts, device=dy_TD.device)
-        dx_RD = dy_TD.new_empty(rows, d_model)
+        dgate_parts = _by_row(dy_TD, rows, parts, ctx.all_visited, torch.float32)
+        dx_RD = _by_row(dy_TD, rows, d_model, ctx.all_visited)
         dw_in_EDH, dw_out_EFD = torch.empty_like(w_in_EDH), torch.empty_like(w_out_EFD)
         with _on(x_TD):
             _launch(
@@ -301,7 +302,12 @@ class _Fused(torch.autograd.Function):
             ):
                 _launch_outer(left, right, dw, by_token, row_of_place_P, ends_E, top_k, tiles["outer"])
         dgates_TK = dgate_parts.sum(1).view(tokens, top_k).to(gates_TK.dtype)
-        return dx_RD.view(tokens, top_k, d_model).sum(1), dw_in_EDH, dw_out_EFD, None, dgates_TK, None
+        return dx_RD.view(tokens, top_k, d_model).sum(1), dw_in_EDH, dw_out_EFD, None, dgates_TK, None, None
+
+
+def _by_row(like: Tensor, rows: int, columns: int, all_visited: bool, dtype: torch.dtype | None = None) -> Tensor:
+    """Room for what the kernels give by row; zeros where they leave some out."""
+    return (like.new_empty if all_visited else like.new_zeros)(rows, columns, dtype=dtype)
 
 
 def _blocks(size: int, of: int) -> int:
@@ -340,12 +346,19 @@ def _launch_outer(
     _run(_outer_kernel, grid, tiles, left, right, dw, row_of_place_P, ends_E, top_k, left_size, right_size, **sides)
 
 
-def triton_fused(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> Tensor:
+def triton_fused(
+    x_TD: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    chosen_TK: Tensor,
+    gates_TK: Tensor,
+    top_k_T: Tensor | None = None,
+) -> Tensor:
     """The sparse layer; equals `sparse.reference`."""
     x_TD = x_TD.contiguous()
     w_in_EDH, w_out_EFD = w_in_EDH.to(x_TD.dtype).contiguous(), w_out_EFD.to(x_TD.dtype).contiguous()
     tiles = _tuned(x_TD, w_in_EDH, w_out_EFD, chosen_TK).tiles
-    return _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK.contiguous(), tiles)  # type: ignore[return-value]
+    return _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK.contiguous(), top_k_T, tiles)  # type: ignore[return-value]
 
 
 def wins(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> bool:
@@ -379,7 +392,7 @@ def _tune(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) 
             return float("inf")
 
     def fused(tiles: Choice) -> float:
-        return milliseconds(lambda: _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK, tiles))  # type: ignore[return-value]
+        return milliseconds(lambda: _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK, None, tiles))  # type: ignore[return-value]
 
     flops = 3 * 2 * 3 * w_out_EFD[0].numel() * chosen_TK.numel()
     best = triton_tiles.alike(Tiles()) if flops < SMALL_FLOPS else triton_tiles.choose(fused)

@@ -1,4 +1,4 @@
-"""Attention: grouped queries (Llama, Qwen3, OLMoE, Mixtral) or multi-head latent attention (DeepSeek), with a cache.
+"""Attention: grouped queries (Llama, Qwen3, OLMoE, Mixtral) or multi-head latent attention (DeepSeek).
 
 B sequences, S new positions, P all positions so far, D d_model, H query heads, G key-value heads, C head_dim,
 Q = (H + 2G)*C, U unturned and V value channels of a latent head, R rank of the latent, W turned channels.
@@ -6,17 +6,14 @@ Q = (H + 2G)*C, U unturned and V value channels of a latent head, R rank of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
+from sparsedial.model.cache import Place
 from sparsedial.model.rotary import attention_scale, rotate
 from sparsedial.shape.shape import Shape
-from sparsedial.units import dtype_name
 
 LATENT_EPS = 1e-6  # of the norms inside latent attention, whatever the model's own; as in DeepSeek's code
 
@@ -24,86 +21,6 @@ LATENT_EPS = 1e-6  # of the norms inside latent attention, whatever the model's 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) * weight over the last axis. Source: Zhang and Sennrich 2019 (arXiv 1910.07467)"""
     return functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
-
-
-class Cache:
-    """What later positions need of earlier ones: keys and values, or the latent and its turned key, in each layer.
-
-    Shapes: two of [L, B, G, length, channels]; for latent attention G is 1
-    """
-
-    def __init__(self, shape: Shape, sequences: int, length: int, device: torch.device, dtype: torch.dtype) -> None:
-        self.shape, self.sequences = shape, sequences
-        heads = 1 if shape.latent_attention else shape.kv_heads
-        widths = (
-            (shape.kv_lora_rank, shape.rope_head_dim) if shape.latent_attention else (shape.head_dim, shape.head_dim)
-        )
-        self.parts = [
-            torch.zeros(shape.layers + shape.mtp_layers, sequences, heads, length, width, device=device, dtype=dtype)
-            for width in widths
-        ]
-        self.length = length
-        self.real_BP = torch.ones(sequences, length, dtype=torch.bool, device=device)  # False where a token is padding
-        self.padded = False
-        self.filled = 0
-
-    def check(self, shape: Shape, sequences: int, table_VD: Tensor) -> None:
-        """Whether it was made for a model of such a shape and embedding, and for so many sequences.
-
-        Raises: UserError where it was not.
-        """
-        part = self.parts[0]
-        if self.shape != shape:
-            raise UserError("model: its cache was made for another shape")
-        if (part.dtype, part.device) != (table_VD.dtype, table_VD.device):
-            raise UserError(
-                f"model: its cache is of {dtype_name(part.dtype)} on {part.device},"
-                f" the weights are of {dtype_name(table_VD.dtype)} on {table_VD.device}"
-            )
-        if self.sequences != sequences:
-            raise UserError(f"model: its cache is for {self.sequences} sequences, the ids are of {sequences}")
-
-    def extend(self, layer: int, first_BGSC: Tensor, second_BGSC: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Store new positions of a layer from `start` on, and give all of them so far."""
-        end = start + first_BGSC.shape[2]
-        whole = []
-        for part, new in zip(self.parts, (first_BGSC, second_BGSC), strict=True):
-            part[layer, :, :, start:end] = new
-            whole.append(part[layer, :, :, :end])
-        return whole[0], whole[1]
-
-    def shrink(self, filled: int) -> None:
-        """Forget the positions from `filled` on."""
-        self.filled = filled
-
-
-@dataclass
-class Place:
-    """Where in their sequences the positions of a call stand."""
-
-    start: int  # of the first new one; the same in every sequence
-    rotary: tuple[Tensor, Tensor]  # of the new ones
-    cache: Cache | None
-    real_BP: Tensor | None  # False where a position is padding; None where none is
-
-    def mask(self, new: int, window: int, device: torch.device) -> Tensor | None:
-        """Which positions each new one sees; None where it sees just those before it and starts at the first.
-
-        A padded position sees itself, so that no row is empty. Shapes: [B or 1, 1, S, P] of bool
-        """
-        seen = self.start + new
-        plain = self.start == 0 and self.real_BP is None and not 0 < window < seen
-        if plain:
-            return None
-        rows_S1 = torch.arange(self.start, seen, device=device).unsqueeze(1)
-        columns_P = torch.arange(seen, device=device)
-        mask = columns_P <= rows_S1
-        if window:
-            mask &= columns_P > rows_S1 - window
-        mask = mask.unsqueeze(0)
-        if self.real_BP is not None:
-            mask = (mask & self.real_BP[:, None, :seen]) | (columns_P == rows_S1)
-        return mask.unsqueeze(1)
 
 
 def attend(q_BHSC: Tensor, k_BGPC: Tensor, v_BGPV: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -163,9 +80,7 @@ class GroupedAttention(nn.Module):
             q_BHSC = rms_norm(q_BHSC, self.q_norm_C, shape.norm_eps)
             k_BGSC = rms_norm(k_BGSC, self.k_norm_C, shape.norm_eps)
         q_BHSC, k_BGSC = rotate(q_BHSC, *place.rotary), rotate(k_BGSC, *place.rotary)
-        if place.cache is not None:
-            k_BGSC, v_BGSC = place.cache.extend(self.layer, k_BGSC, v_BGSC, place.start)
-        return q_BHSC, k_BGSC, v_BGSC
+        return q_BHSC, *place.extend(self.layer, k_BGSC, v_BGSC)
 
 
 class LatentAttention(nn.Module):
@@ -203,11 +118,10 @@ class LatentAttention(nn.Module):
         latent_BSR, k_BSW = (normed_BSD @ self.w_latent_DR).split([shape.kv_lora_rank, shape.rope_head_dim], 2)
         latent_B1SR = rms_norm(latent_BSR, self.latent_norm_R, LATENT_EPS).unsqueeze(1)
         q_BHSW, k_B1SW = rotate(q_BHSW, *place.rotary), rotate(k_BSW.unsqueeze(1), *place.rotary)
-        if place.cache is not None:
-            latent_B1SR, k_B1SW = place.cache.extend(self.layer, latent_B1SR, k_B1SW, place.start)
+        latent_B1PR, k_B1PW = place.extend(self.layer, latent_B1SR, k_B1SW)
         mask = place.mask(x_BSD.shape[1], 0, x_BSD.device)
         mix = self._in_the_latent if place.start else self._by_head
-        return x_BSD + mix(q_BHSU, q_BHSW, latent_B1SR, k_B1SW, mask) @ self.w_out_QD
+        return x_BSD + mix(q_BHSU, q_BHSW, latent_B1PR, k_B1PW, mask) @ self.w_out_QD
 
     def _by_head(
         self, q_BHSU: Tensor, q_BHSW: Tensor, latent_B1PR: Tensor, k_B1PW: Tensor, mask: Tensor | None

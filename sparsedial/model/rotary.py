@@ -92,6 +92,6 @@ def attention_scale(shape: Shape) -> float:
 
 
 def rotate(x_BNSC: Tensor, cosine_SC: Tensor, sine_SC: Tensor) -> Tensor:
-    """Turn pairs of channels (c, c + C/2) by their position's angle."""
+    """Turn pairs of channels (c, c + C/2) by their position's angle; the angles may be each sequence's own."""
     cosine_SC, sine_SC = cosine_SC.to(x_BNSC.dtype), sine_SC.to(x_BNSC.dtype)
     return x_BNSC * cosine_SC + x_BNSC.roll(x_BNSC.shape[-1] // 2, -1) * sine_SC

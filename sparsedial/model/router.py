@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparsedial.kernels.sparse import visited
 from sparsedial.shape.shape import Shape
 
 
 def choose(scores_TE: Tensor, bias_E: Tensor | None, shape: Shape, top_k: int) -> Tensor:
-    """The top_k experts of each token by score plus bias, inside the kept groups.
+    """The top_k experts of each token by score plus bias, inside the kept groups, the best first.
 
     A group's score is the sum of its two largest (sigmoid gates, DeepSeek-V3) or its largest (softmax, DeepSeek-V2).
 
@@ -38,14 +39,16 @@ def route(
     sequences: int,
     balance_weight: float = 0.0,
     z_loss_weight: float = 0.0,
+    top_k_T: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Route every token: chosen experts, their weights, how often each expert was chosen, and the weighted sum of
     balance loss and z-loss.
 
-    A choice that top-p leaves without weight counts neither for the load nor for the balance loss: both are about the
-    experts that a token keeps, as in the paper that top-p is from.
+    Of its choices, best first, a token visits `top_k_T` where that is given; those behind have no weight. A choice that
+    is not visited, or that top-p leaves without weight, counts neither for the load nor for the balance loss: both are
+    about the experts that a token keeps, as in the paper that top-p is from.
 
-    Shapes: logits [T, E] (fp32), bias [E] or None to chosen [T, K], gates [T, K], load [E], loss []
+    Shapes: logits [T, E] (fp32), bias [E] or None, top_k [T] to chosen [T, K], gates [T, K], load [E], loss []
     Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906); top-p, Huang
     et al. 2024 (arXiv 2403.07652)
     """
@@ -54,8 +57,11 @@ def route(
     chosen_TK = choose(scores_TE, bias_E, shape, top_k)
     gates_TK = scores_TE.gather(1, chosen_TK)
     kept_TK = torch.ones_like(gates_TK)
+    if top_k_T is not None:
+        kept_TK = visited(top_k_T, top_k).to(gates_TK.dtype)
+        gates_TK = gates_TK * kept_TK
     if shape.top_p < 1:
-        kept_TK = within(gates_TK, shape.top_p)
+        kept_TK = kept_TK * within(gates_TK, shape.top_p)
         gates_TK = gates_TK * kept_TK
     if shape.normalize_gates:
         gates_TK = gates_TK / (gates_TK.sum(1, keepdim=True) + 1e-20)

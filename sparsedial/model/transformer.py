@@ -8,6 +8,7 @@ Weights multiply from the right (x @ w), so their names read as their axes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +18,11 @@ from torch.nn import functional
 from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
 from sparsedial.kernels.sparse import sparse_feed_forward, swiglu
-from sparsedial.model.attention import Cache, Place, make_attention, rms_norm
+from sparsedial.model.attention import make_attention, rms_norm
+from sparsedial.model.cache import Cache, Place
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.router import bias_after, route
-from sparsedial.shape.shape import Layer, Shape
+from sparsedial.shape.shape import Shape
 from sparsedial.units import dtype_name
 
 READY_POSITIONS = 4096  # of the rotary table that a new model holds; longer inputs extend it
@@ -33,6 +35,11 @@ class Routing:
     balance_weight: float = 0.0
     z_loss_weight: float = 0.0
     losses: list[Tensor] | None = None  # filled while training
+    top_k_LB: Tensor | None = None  # experts that a sequence's tokens visit in each layer; None: as many as they choose
+
+    def top_k_T(self, layer: int, positions: int) -> Tensor | None:
+        """The experts that each token of a layer visits."""
+        return None if self.top_k_LB is None else self.top_k_LB[layer].repeat_interleave(positions)
 
 
 class DenseFeedForward(nn.Module):
@@ -56,9 +63,10 @@ class SparseFeedForward(nn.Module):
     bias_E: Tensor | None
     load_E: Tensor
 
-    def __init__(self, shape: Shape, sizes: Layer, kernel: str = "auto") -> None:
+    def __init__(self, shape: Shape, layer: int, kernel: str = "auto") -> None:
         super().__init__()
-        self.shape, self.sizes, self.kernel = shape, sizes, kernel
+        self.shape, self.layer, self.kernel = shape, layer, kernel
+        self.sizes = sizes = shape.layer(layer)
         experts, d_model, width = sizes.experts, shape.d_model, sizes.d_expert
         self.w_router_DE = nn.Parameter(torch.empty(d_model, experts))
         self.w_in_EDH = nn.Parameter(torch.empty(experts, d_model, 2 * width))
@@ -90,6 +98,7 @@ class SparseFeedForward(nn.Module):
             None if shared is None else shared.w_out_FD,
             bias_E=self.bias_E,
             load_E=None if routing.losses is None else self.load_E,
+            top_k_T=routing.top_k_T(self.layer, x_BSD.shape[1]),
             top_k=self.sizes.top_k,
             groups=shape.expert_groups,
             kept_groups=shape.kept_groups,
@@ -105,13 +114,20 @@ class SparseFeedForward(nn.Module):
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
             logits_TE = x_TD.float() @ self.w_router_DE.float()
-        weights = routing.balance_weight, routing.z_loss_weight
+        top_k_T = routing.top_k_T(self.layer, x_BSD.shape[1])
         chosen_TK, gates_TK, load_E, loss = route(
-            logits_TE, self.bias_E, self.shape, self.sizes.top_k, len(x_BSD), *weights
+            logits_TE,
+            self.bias_E,
+            self.shape,
+            self.sizes.top_k,
+            len(x_BSD),
+            routing.balance_weight,
+            routing.z_loss_weight,
+            top_k_T,
         )
         if routing.losses is not None:
             self.load_E += load_E.long()
-        y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel)
+        y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel, top_k_T)
         y_BSD = y_TD.view_as(x_BSD)
         if self.shared is not None:
             y_BSD = y_BSD + swiglu(x_BSD, self.shared.w_in_DH, self.shared.w_out_FD)
@@ -134,9 +150,9 @@ class Block(nn.Module):
         self.attention_norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.feed_forward_norm_D = nn.Parameter(torch.ones(shape.d_model))
         self.attention = make_attention(shape, number)
-        layer = shape.layer(number)
+        sparse = shape.is_sparse(number)
         self.feed_forward = (
-            SparseFeedForward(shape, layer) if layer.is_sparse else DenseFeedForward(shape.d_model, layer.d_ff)
+            SparseFeedForward(shape, number) if sparse else DenseFeedForward(shape.d_model, shape.layer(number).d_ff)
         )
 
     def forward(self, x_BSD: Tensor, place: Place, routing: Routing) -> Tensor:
@@ -188,15 +204,20 @@ class Transformer(nn.Module):
         ids_BS: Tensor,
         cache: Cache | None = None,
         routing: Routing | None = None,
-        real_BS: Tensor | None = None,
+        *,
+        slots: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> Tensor:
-        """Logits of the next token at every position; `real_BS` is False, or 0, where a token is padding.
+        """Logits of the next token at every position.
+
+        With a cache the ids go on with the sequences in these slots, where they are as many as `lengths` says and the
+        rest of a row is padding.
 
         Shapes: ids [B, S] to [B, S, V]
         Raises: UserError for a sequence longer than the shape's context, an id outside the vocabulary, a cache made for
-            another model or other sequences.
+            another model, slots or lengths that fit neither it nor the ids.
         """
-        place = self.place(ids_BS, cache, real_BS)
+        place = self.place(ids_BS, cache, slots, lengths)
         return self.logits(self.stream(ids_BS, place, Routing() if routing is None else routing), self.norm_D)
 
     def logits(self, x_BSD: Tensor, norm_D: Tensor) -> Tensor:
@@ -210,35 +231,38 @@ class Transformer(nn.Module):
         """What un-embeds: the embedding itself where they are tied."""
         return self.embedding_VD if self.unembedding_VD is None else self.unembedding_VD
 
-    def place(self, ids_BS: Tensor, cache: Cache | None = None, real_BS: Tensor | None = None) -> Place:
-        """Where new ids stand, after a check of them; they take their place in the cache."""
-        self._check_type(ids_BS)
-        start = cache.filled if cache is not None else 0
-        end = start + ids_BS.shape[1]
-        self._check(ids_BS, end)
-        if real_BS is not None:
-            real_BS = _mask(real_BS, ids_BS)
-        if cache is not None:
-            known = cache.filled and cache.shape is self.shape and cache.sequences == len(ids_BS)
-            if not known:  # the whole check takes a tenth of a small model's token
-                cache.check(self.shape, len(ids_BS), self.table_VD)
-            if end > cache.length:
-                raise UserError(f"model: {end} positions are more than its cache of {cache.length}")
-            if real_BS is not None:
-                cache.real_BP[:, start:end], cache.padded = real_BS, True
-            cache.filled = end
-            real_BS = cache.real_BP if cache.padded else None
-        rotary = (self.cosine_SC[start:end], self.sine_SC[start:end])
-        return Place(start=start, rotary=rotary, cache=cache, real_BP=real_BS)
+    def place(
+        self,
+        ids_BS: Tensor,
+        cache: Cache | None = None,
+        slots: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> Place:
+        """Where new ids stand, after a check of them; they fill the cache's slots further."""
+        self._check(ids_BS)
+        if cache is None:
+            if slots is not None or lengths is not None:
+                raise UserError("model: slots and lengths are a cache's, and there is none")
+            end = ids_BS.shape[1]
+            return Place(rotary=self._rotary(0, end), end=end)
+        if not any(cache.filled) or cache.shape is not self.shape:  # the check takes a tenth of a small model's token
+            cache.check(self.shape, self.table_VD)
+        rows = cache.rows(len(ids_BS), ids_BS.shape[1], slots, lengths)
+        start, end = rows.start, rows.end
+        rotary = self._rotary(start, end)
+        cache.fill(rows)
+        if rows.alike:
+            return Place(rotary=rotary, end=end, start=start, cache=cache, first_slot=rows.slots[0])
+        apart = rows.apart(ids_BS.device)
+        if start:
+            rotary = self.cosine_SC[apart.positions_BS].unsqueeze(1), self.sine_SC[apart.positions_BS].unsqueeze(1)
+        return Place(rotary=rotary, end=end, start=start, cache=cache, apart=apart)
 
-    def stream(self, ids_BS: Tensor, place: Place, routing: Routing) -> Tensor:
-        """The residual stream after the last layer. Shapes: ids [B, S] to [B, S, D]"""
-        x_BSD = functional.embedding(ids_BS, self.embedding_VD)
-        for block in self.blocks:
-            x_BSD = block(x_BSD, place, routing)
-        return x_BSD
+    def _rotary(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of these positions; the table grows where it must.
 
-    def _check(self, ids_BS: Tensor, end: int) -> None:
+        Raises: UserError where they are more than the shape's context.
+        """
         if end > self.shape.context:
             raise UserError(f"model: {end} positions are more than its context of {self.shape.context}")
         if end > len(self.cosine_SC):
@@ -246,6 +270,19 @@ class Transformer(nn.Module):
             with torch.inference_mode(False):  # a step of training may follow, whose backward keeps the table
                 tables = rotary_table(self.shape, length, self.cosine_SC.device)
                 self.cosine_SC, self.sine_SC = (table.to(self.cosine_SC.dtype) for table in tables)
+        return self.cosine_SC[start:end], self.sine_SC[start:end]
+
+    def stream(self, ids_BS: Tensor, place: Place, routing: Routing) -> Tensor:
+        """The residual stream after the last layer. Shapes: ids [B, S] to [B, S, D]"""
+        if routing.top_k_LB is not None:
+            check_top_k(routing.top_k_LB, self.shape, len(ids_BS))
+        x_BSD = functional.embedding(ids_BS, self.embedding_VD)
+        for block in self.blocks:
+            x_BSD = block(x_BSD, place, routing)
+        return x_BSD
+
+    def _check(self, ids_BS: Tensor) -> None:
+        self._check_type(ids_BS)
         if ids_BS.numel() == 0:
             raise UserError("model: no token ids were given")
         if ids_BS.device != self.embedding_VD.device:
@@ -319,17 +356,20 @@ class Transformer(nn.Module):
         return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
 
 
-def _mask(real_BS: Tensor, ids_BS: Tensor) -> Tensor:
-    """Which ids are real, as booleans beside the ids; also from whole numbers, as tokenizers' attention masks are.
+def check_top_k(top_k_LB: Tensor, shape: Shape, sequences: int) -> None:
+    """Whether these are numbers of experts, one for each layer (multi-token prediction's may be missing) and sequence.
 
-    Raises: UserError for one of another type or shape.
+    Raises: UserError where they are not.
     """
-    if not isinstance(real_BS, Tensor) or real_BS.is_floating_point() or real_BS.is_complex():
-        given = dtype_name(real_BS.dtype) if isinstance(real_BS, Tensor) else type(real_BS).__name__
-        raise UserError(f"model: real_BS is a tensor of booleans, or of 0 and 1, not {given}")
-    if real_BS.shape != ids_BS.shape:
-        raise UserError(f"model: real_BS is {list(real_BS.shape)}, the ids are {list(ids_BS.shape)}")
-    return real_BS.to(ids_BS.device, torch.bool)
+    layers = range(shape.layers, shape.layers + shape.mtp_layers + 1)
+    fits = top_k_LB.dim() == 2 and len(top_k_LB) in layers and top_k_LB.shape[1] == sequences
+    if not fits or top_k_LB.dtype != torch.int64:
+        raise UserError(
+            f"model: top_k_LB is {list(top_k_LB.shape)} of {dtype_name(top_k_LB.dtype)}, not int64 for each of"
+            f" {shape.layers} layers and {sequences} sequences"
+        )
+    if not top_k_LB.is_cuda and int(top_k_LB.min()) < 1:  # on a GPU the number would have to be waited for
+        raise UserError(f"model: a token visits at least one expert, not {int(top_k_LB.min())}")
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:

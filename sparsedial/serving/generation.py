@@ -1,7 +1,4 @@
-"""Text out: one token after another from a model, with a cache.
-
-B sequences, S positions, V vocabulary.
-"""
+"""Text out: tokens drawn one after another from what a model gives. B sequences, V vocabulary."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
+from sparsedial.model.greedy import go_on, likeliest
 from sparsedial.model.transformer import Transformer
-from sparsedial.serving.decoder import Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +60,7 @@ def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
 def draw(logits_BV: Tensor, sampling: Sampling, draws: Sequence[torch.Generator]) -> list[int]:
     """The next token of every sequence, each drawn by its own generator."""
     if sampling.temperature == 0:
-        if logits_BV.device.type == "cpu":
-            return logits_BV.float().numpy().argmax(1).tolist()  # PyTorch's takes five times as long there
-        return logits_BV.argmax(1).tolist()
+        return likeliest(logits_BV)
     shares_BV = [probabilities(logits_V, sampling) for logits_V in logits_BV.float().cpu()]
     return [int(torch.multinomial(row, 1, generator=own)) for row, own in zip(shares_BV, draws, strict=True)]
 
@@ -94,38 +89,9 @@ def generate_together(
 
     Raises: UserError for an empty prompt, or an id outside the vocabulary.
     """
-    if not all(prompts) or not prompts:
-        raise UserError("generate: the prompt holds no token", hint="give at least one character")
     draws = [torch.Generator().manual_seed(sampling.seed + number) for number in range(len(prompts))]
-    context = model.shape.context
-    room = min(context, max(map(len, prompts)) + tokens)
-    ids = [list(prompt) for prompt in prompts]
-    ended = [False] * len(prompts)
-    decoder, logits_BV = _read_again(model, ids, context, room)
-    for _ in range(tokens):
-        drawn: list[int | None] = []
-        for number, token in enumerate(draw(logits_BV, sampling, draws)):
-            ended[number] |= token == end_token
-            drawn.append(None if ended[number] else token)
-            ids[number].append(token)
-        yield drawn
-        if all(ended):
-            return
-        if decoder.cache.filled == context:
-            decoder, logits_BV = _read_again(model, ids, max(1, context // 2), context)
-        else:
-            logits_BV = decoder.step([row[-1] for row in ids])
 
+    def pick(logits_BV: Tensor, numbers: Sequence[int]) -> list[int]:
+        return draw(logits_BV, sampling, [draws[number] for number in numbers])
 
-def _read_again(model: Transformer, ids: Sequence[Sequence[int]], most: int, room: int) -> tuple[Decoder, Tensor]:
-    """A decoder with room for so many positions that has read the last `most` ids of every sequence.
-
-    The shorter ones are padded on their left.
-    """
-    device = model.embedding_VD.device
-    last = [row[-most:] for row in ids]
-    length = max(map(len, last))
-    ids_BS = torch.tensor([[row[0]] * (length - len(row)) + list(row) for row in last], device=device)
-    real_BS = torch.tensor([[False] * (length - len(row)) + [True] * len(row) for row in last], device=device)
-    decoder = Decoder(model, len(ids), room)
-    return decoder, decoder.read(ids_BS, None if bool(real_BS.all()) else real_BS)
+    return go_on(model, prompts, tokens, pick, end_token)

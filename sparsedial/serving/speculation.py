@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.errors import UserError
-from sparsedial.model.attention import Cache, Place
+from sparsedial.model.cache import Cache, Place
 from sparsedial.model.transformer import Prediction, Routing, Transformer
 from sparsedial.serving.generation import Sampling, generate
 
@@ -61,7 +61,7 @@ def speculate(
         ids.append(token)
         if len(ids) == last:
             return
-        if run.cache.filled + 2 > model.shape.context:
+        if run.filled + 2 > model.shape.context:
             yield from generate(model, ids, last - len(ids), GREEDY, end_token)
             return
         draft = run.draft(stream_BSD, token)
@@ -76,7 +76,7 @@ def speculate(
             run.known.append(draft)
             token = best[1]
         else:
-            run.cache.shrink(run.cache.filled - 1)
+            run.cache.shrink(0, run.filled - 1)
             stream_BSD = stream_BSD[:, :1]
             token = best[0]
 
@@ -93,10 +93,15 @@ class _Run:
         self.known: list[int] = []  # tokens after those whose stream the module has read
         self.drafted = 0  # positions that the module has read
 
+    @property
+    def filled(self) -> int:
+        """Positions that the model has read."""
+        return self.cache.filled[0]
+
     def read(self, ids: Sequence[int]) -> tuple[Tensor, list[int]]:
         """The stream at new tokens, and the likeliest token after each."""
         ids_BS = torch.tensor([list(ids)], device=self.model.embedding_VD.device)
-        if not self.cache.filled:
+        if not self.filled:
             self.known = list(ids[1:])
         stream_BSD = self.model.stream(ids_BS, self.model.place(ids_BS, self.cache), Routing())
         return stream_BSD, self.model.logits(stream_BSD, self.model.norm_D)[0].argmax(1).tolist()
@@ -110,7 +115,7 @@ class _Run:
         assert len(following) == count
         next_BS = torch.tensor([following], device=stream_BSD.device)
         rotary = (model.cosine_SC[start:end], model.sine_SC[start:end])
-        place = Place(start=start, rotary=rotary, cache=self.cache, real_BP=None)
+        place = Place(rotary=rotary, end=end, start=start, cache=self.cache)
         x_BSD = self.module(stream_BSD, functional.embedding(next_BS, model.embedding_VD), place, Routing())
         self.drafted = end
         return int(model.logits(x_BSD[:, -1:], self.module.norm_D).argmax())

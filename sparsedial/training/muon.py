@@ -6,6 +6,7 @@ M and N are the rows and columns of a matrix, E experts.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import accumulate
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparsedial.kernels import native
-from sparsedial.kernels.native import addresses
+from sparsedial.kernels.bridge import array
 from sparsedial.training.recipe import Recipe
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # fast, not exact: singular values end up in 0.7 to 1.2
@@ -42,27 +43,30 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             pairs = zip(group["params"], group["widths"], strict=True)
             held = [(parameter, widths) for parameter, widths in pairs if parameter.grad is not None]
-            places, parallel = _places(tuple((parameter.shape, widths) for parameter, widths in held))
-            if parallel >= threads and native.usable(*(parameter for parameter, _ in held)):
-                self._step_compiled([parameter for parameter, _ in held], places, group, threads)
+            sizes = tuple((parameter.shape, widths) for parameter, widths in held)
+            if _parallel(sizes) >= threads and native.usable(*(parameter for parameter, _ in held)):
+                self._step_compiled([parameter for parameter, _ in held], _table(sizes), group, threads)
             else:  # each matrix by all threads
                 for parameter, widths in held:
                     self._step_one(parameter, widths, group)
 
-    def _step_compiled(self, held: list[Tensor], places: Tensor, group: dict[str, Any], threads: int) -> None:
-        gradients = [parameter.grad.contiguous() for parameter in held]  # pyright: ignore[reportOptionalMemberAccess]
-        momenta = [self._momentum(parameter) for parameter in held]
-        table = torch.tensor([addresses(*held), addresses(*gradients), addresses(*momenta)])
+    def _step_compiled(self, held: list[Tensor], places: Any, group: dict[str, Any], threads: int) -> None:
+        first, third, fifth = NEWTON_SCHULZ
         native.module.muon(
-            *addresses(*table, places),
-            len(places),
-            group["lr"],
-            group["weight_decay"],
-            MUON_MOMENTUM,
-            MUON_SCALE,
-            *NEWTON_SCHULZ,
-            NEWTON_SCHULZ_STEPS,
-            threads,
+            parameters=held,
+            gradients=[parameter.grad.contiguous() for parameter in held],  # pyright: ignore[reportOptionalMemberAccess]
+            momenta=[self._momentum(parameter) for parameter in held],
+            places=places,
+            count=len(places),
+            rate=group["lr"],
+            decay=group["weight_decay"],
+            momentum=MUON_MOMENTUM,
+            scale=MUON_SCALE,
+            first=first,
+            third=third,
+            fifth=fifth,
+            iterations=NEWTON_SCHULZ_STEPS,
+            threads=threads,
         )
 
     def _step_one(self, parameter: Tensor, widths: tuple[int, ...], group: dict[str, Any]) -> None:
@@ -82,27 +86,48 @@ class Muon(torch.optim.Optimizer):
         return state["momentum"]
 
 
-@cache
-def _places(parameters: tuple[tuple[torch.Size, tuple[int, ...]], ...]) -> tuple[Tensor, float]:
-    """Where the matrices of parameters lie, the costliest first, and how many threads that one leaves work for.
+@dataclass(frozen=True)
+class Place:
+    """Where a matrix lies: from the value `first` of a parameter on, rows of `width` values, `length` apart."""
 
-    A row tells a matrix's parameter, its first value there, its rows and columns, and the length of a parameter's row.
-    """
-    places: list[list[int]] = []
+    parameter: int
+    first: int
+    height: int
+    width: int
+    length: int
+
+    @property
+    def cost(self) -> int:
+        """Multiplications of the matrix's iteration, but for a factor."""
+        return self.height * self.width * min(self.height, self.width)
+
+
+Sizes = tuple[tuple[torch.Size, tuple[int, ...]], ...]  # each parameter's, and the columns of its matrices
+
+
+@cache
+def _places(parameters: Sizes) -> list[Place]:
+    """Where the matrices of parameters lie, the costliest first."""
+    places = []
     for index, (shape, widths) in enumerate(parameters):
         rows, length = shape[-2:]
         for expert in range(math.prod(shape[:-2])):
             firsts = accumulate(widths, initial=expert * rows * length)
-            places += [[index, first, rows, width, length] for first, width in zip(firsts, widths, strict=False)]
-    places.sort(key=_cost, reverse=True)
-    parallel = sum(map(_cost, places)) / _cost(places[0]) if places else 0.0
-    return torch.tensor(places, dtype=torch.int64), parallel
+            places += [Place(index, first, rows, width, length) for first, width in zip(firsts, widths, strict=False)]
+    return sorted(places, key=lambda place: place.cost, reverse=True)
 
 
-def _cost(place: list[int]) -> int:
-    """Multiplications of a matrix's iteration, but for a factor."""
-    rows, columns = place[2:4]
-    return rows * columns * min(rows, columns)
+@cache
+def _parallel(parameters: Sizes) -> float:
+    """How many threads the costliest matrix leaves work for."""
+    costs = [place.cost for place in _places(parameters)]
+    return sum(costs) / costs[0] if costs else 0.0
+
+
+@cache
+def _table(parameters: Sizes) -> Any:
+    """The places as the kernel takes them."""
+    return array([native.module.muon_place(**asdict(place)) for place in _places(parameters)])
 
 
 def orthogonal(x_MN: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sparsedial.kernels import native
-from sparsedial.kernels.native import addresses
 from sparsedial.model.transformer import Transformer
 from sparsedial.training.muon import Muon
 from sparsedial.training.recipe import Recipe
@@ -40,26 +39,21 @@ class CompiledAdamW(torch.optim.Optimizer):
             torch._foreach_add_([state["step"] for state in states], 1)  # pyright: ignore[reportPrivateImportUsage]
             steps = float(states[0]["step"])
             gradients = [parameter.grad.contiguous() for parameter in held]  # pyright: ignore[reportOptionalMemberAccess]
-            table = torch.tensor(
-                [
-                    addresses(*held),
-                    addresses(*gradients),
-                    addresses(*(state["exp_avg"] for state in states)),
-                    addresses(*(state["exp_avg_sq"] for state in states)),
-                    [parameter.numel() for parameter in held],
-                ]
-            )
             native.module.adamw(
-                *addresses(*table),
-                len(held),
-                group["lr"],
-                group["beta1"],
-                group["beta2"],
-                group["eps"],
-                group["weight_decay"],
-                1 - group["beta1"] ** steps,
-                1 - group["beta2"] ** steps,
-                torch.get_num_threads(),
+                parameters=held,
+                gradients=gradients,
+                firsts=[state["exp_avg"] for state in states],
+                seconds=[state["exp_avg_sq"] for state in states],
+                sizes=torch.tensor([parameter.numel() for parameter in held]),
+                count=len(held),
+                rate=group["lr"],
+                beta1=group["beta1"],
+                beta2=group["beta2"],
+                epsilon=group["eps"],
+                decay=group["weight_decay"],
+                correction1=1 - group["beta1"] ** steps,
+                correction2=1 - group["beta2"] ** steps,
+                threads=torch.get_num_threads(),
             )
 
     def _state(self, parameter: Tensor) -> dict[str, Tensor]:
@@ -175,8 +169,10 @@ def clip_gradient(parameters: list[torch.nn.Parameter], largest: float) -> float
     """Scale the whole gradient down to a norm of at most `largest`; gives the norm before."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if native.usable(*gradients):
-        table = torch.tensor([addresses(*gradients), [gradient.numel() for gradient in gradients]])
-        norm = native.module.gradient_norm(*addresses(*table), len(gradients), torch.get_num_threads())
+        sizes = torch.tensor([gradient.numel() for gradient in gradients])
+        norm = native.module.gradient_norm(
+            gradients=gradients, sizes=sizes, count=len(gradients), threads=torch.get_num_threads()
+        )
     else:
         norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ does
         norm = float(torch.linalg.vector_norm(torch.stack(norms)))

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.kernels import layers, native
-from sparsedial.model.attention import Place, rms_norm
+from sparsedial.model.attention import rms_norm
+from sparsedial.model.cache import Place
+from sparsedial.model.decoder import compiles
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.transformer import Block, Routing, initialise
-from sparsedial.serving.decoder import compiles
 from sparsedial.shape.shape import Shape
 
 pytestmark = pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
@@ -128,6 +129,23 @@ def test_a_sparse_layer_equals_its_module(name, lengths, threads):
     assert int(loads[0].sum()) == lengths[0] * lengths[1] * SPARSE[name]["top_k"]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", SPARSE)
+def test_a_sparse_layer_whose_sequences_visit_other_numbers_of_experts_equals_its_module(name, threads):
+    loads, top_k = [], torch.tensor([[2, 1, 70, 3, 1]])
+
+    def run(block: Block, x: Tensor, place: Place) -> tuple[Tensor, ...]:
+        routing = Routing(balance_weight=0.3, z_loss_weight=0.2, losses=[], top_k_LB=top_k)
+        y = block.feed_forward(x, block.feed_forward_norm_D, 1e-6, routing)
+        loads.append(block.feed_forward.load_E.clone())
+        block.feed_forward.load_E.zero_()
+        return y, routing.losses[0]
+
+    run_block(shape_of(**SPARSE[name]), (5, 64), threads, run)
+    assert torch.equal(loads[0], loads[1])
+    assert int(loads[0].sum()) == 64 * int(top_k.clamp(max=SPARSE[name]["top_k"]).sum())
+
+
 @pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
 def test_far_logits_are_routed_as_the_module_routes_them(gate):
     """Beyond 88 a logit's exponential is no float32 any more."""
@@ -143,7 +161,7 @@ def test_far_logits_are_routed_as_the_module_routes_them(gate):
 
 
 def place_of(shape: Shape, length: int) -> Place:
-    return Place(start=0, rotary=rotary_table(shape, length), cache=None, real_BP=None)
+    return Place(rotary=rotary_table(shape, length), end=length)
 
 
 def run_block(shape: Shape, lengths: tuple[int, int], threads: int, run: Callable[..., tuple[Tensor, ...]]) -> None:

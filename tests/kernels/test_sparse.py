@@ -44,10 +44,19 @@ def sparse_inputs(shape, dtype=torch.float32, skip_first: bool = False):
     return x, w_in, w_out, chosen, gates
 
 
-def run(kernel: str, x: Tensor, w_in: Tensor, w_out: Tensor, chosen: Tensor, gates: Tensor) -> dict[str, Tensor]:
+def some_of(chosen: Tensor) -> Tensor:
+    """How many of its choices each token visits: some none, some all."""
+    top_k = torch.randint(chosen.shape[1] + 1, (len(chosen),), generator=torch.Generator().manual_seed(1))
+    top_k[::5], top_k[1::5] = chosen.shape[1], 0
+    return top_k
+
+
+def run(
+    kernel: str, x: Tensor, w_in: Tensor, w_out: Tensor, chosen: Tensor, gates: Tensor, top_k: Tensor | None = None
+) -> dict[str, Tensor]:
     """What a kernel gives, with the gradients of all that learns."""
     return gradients(
-        lambda x, w_in, w_out, gates: sparse_feed_forward(x, w_in, w_out, chosen, gates, kernel),
+        lambda x, w_in, w_out, gates: sparse_feed_forward(x, w_in, w_out, chosen, gates, kernel, top_k),
         ["x_TD", "w_in_EDH", "w_out_EFD", "gates_TK"],
         [x, w_in, w_out, gates],
     )
@@ -59,6 +68,43 @@ def run(kernel: str, x: Tensor, w_in: Tensor, w_out: Tensor, chosen: Tensor, gat
 def test_a_sparse_kernel_equals_the_reference(kernel, shape, skip_first):
     inputs = sparse_inputs(shape, skip_first=skip_first)
     assert_equal(run(kernel, *inputs), run("reference", *inputs), 2e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_token_may_visit_fewer_experts_than_it_chose(shape):
+    """The reference gives each token what it gives it alone with that many choices."""
+    x, w_in, w_out, chosen, gates = sparse_inputs(shape)
+    top_k = some_of(chosen)
+    together = sparse_feed_forward(x, w_in, w_out, chosen, gates, "reference", top_k)
+    for t, k in enumerate(top_k.tolist()):
+        row = slice(t, t + 1)
+        alone = sparse_feed_forward(x[row], w_in, w_out, chosen[row, :k], gates[row, :k], "reference")
+        torch.testing.assert_close(together[row], alone)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name not in ("reference", "triton")])
+def test_a_kernel_leaves_out_what_a_token_does_not_visit(kernel, shape):
+    inputs = sparse_inputs(shape)
+    top_k = some_of(inputs[3])
+    assert_equal(run(kernel, *inputs, top_k), run("reference", *inputs, top_k), 2e-5)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "compiled", "torch_grouped"])
+def test_an_expert_that_no_token_visits_is_not_read(kernel):
+    """Whatever it holds, neither output nor gradients see it."""
+    x, w_in, w_out, _, gates = sparse_inputs((40, 8, 4, 5, 3))
+    chosen = torch.tensor([0, 1, 4]).expand(40, -1).contiguous()
+    w_in[4], w_out[4] = float("nan"), float("nan")
+    found = run(kernel, x, w_in, w_out, chosen, gates, torch.arange(40) % 3)
+    assert all(values.isfinite().all() for values in found.values())
+    assert not found["gates_TK"][:, 2].any()
+
+
+@pytest.mark.parametrize("top_k", [torch.ones(3, dtype=torch.long), torch.ones(12)])
+def test_a_number_of_experts_that_fits_no_token_is_refused(top_k):
+    with pytest.raises(UserError, match="not an integer for each of 12 tokens"):
+        sparse_feed_forward(*sparse_inputs((12, 8, 4, 6, 2)), "auto", top_k)
 
 
 @pytest.mark.parametrize("kernel", ["compiled", "torch_grouped"])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sparsedial.kernels import triton_tiles
-from tests.kernels.test_sparse import SHAPES, assert_equal, gradients, sparse_inputs
+from tests.kernels.test_sparse import SHAPES, assert_equal, gradients, some_of, sparse_inputs
 
 triton_sparse = pytest.importorskip("sparsedial.kernels.triton_sparse", reason="installed without Triton")
 
@@ -23,14 +23,16 @@ MORE = [(50, 24, 20, 5, 3)]  # several blocks of rows and of columns, none of th
 H100_SHARED_BYTES = 232448  # that a block may ask for. Source: CUDA C++ programming guide, compute capability 9.0
 
 
-def both(shape, dtype=torch.float32, device="cpu", skip_first=False):
+def both(shape, dtype=torch.float32, device="cpu", skip_first=False, some=False):
     from sparsedial.kernels.sparse import reference
 
     x, w_in, w_out, chosen, gates = (tensor.to(device) for tensor in sparse_inputs(shape, dtype, skip_first))
 
+    top_k = some_of(chosen.cpu()).to(device) if some else None
+
     def run(function):
         return gradients(
-            lambda x, w_in, w_out, gates: function(x, w_in, w_out, chosen, gates), NAMES, [x, w_in, w_out, gates]
+            lambda x, w_in, w_out, gates: function(x, w_in, w_out, chosen, gates, top_k), NAMES, [x, w_in, w_out, gates]
         )
 
     return run(triton_sparse.triton_fused), run(reference)
@@ -41,6 +43,12 @@ def both(shape, dtype=torch.float32, device="cpu", skip_first=False):
 @pytest.mark.parametrize("shape", [*SHAPES, *MORE])
 def test_the_kernels_equal_the_reference_in_the_interpreter(shape, skip_first):
     assert_equal(*both(shape, skip_first=skip_first), 2e-5)
+
+
+@pytest.mark.skipif(GPU, reason="on a GPU the kernels run themselves")
+@pytest.mark.parametrize("shape", [*SHAPES, *MORE])
+def test_the_kernels_leave_out_what_a_token_does_not_visit_in_the_interpreter(shape):
+    assert_equal(*both(shape, some=True), 2e-5)
 
 
 @pytest.mark.skipif(GPU, reason="on a GPU the kernels run themselves")

@@ -63,6 +63,43 @@ def test_every_expert_but_the_needed_ones_is_dropped_by_top_p():
     assert within(gates, 1.0).tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
+ROUTERS = {
+    "sigmoid, normalised": {},
+    "softmax": {"gate": "softmax", "routing_bias": False, "normalize_gates": False, "routed_scaling": 2.0},
+    "groups": {"expert_groups": 4, "kept_groups": 2},
+    "top-p": {"top_p": 0.6},
+}
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_a_token_that_visits_fewer_experts_is_routed_as_by_a_smaller_top_k(name):
+    """The same choices in the same order, weights that sum to the same, nothing for the rest."""
+    shape = replace(BASE, experts=8, top_k=4, **ROUTERS[name])
+    make = torch.Generator().manual_seed(0)
+    logits, bias, top_k = (
+        torch.randn(12, 8, generator=make),
+        torch.randn(8, generator=make) / 9,
+        torch.arange(12) % 4 + 1,
+    )
+    chosen, gates, load, _ = route(logits, bias, shape, 4, 1, top_k_T=top_k)
+    loads = torch.zeros(8)
+    for t, k in enumerate(top_k.tolist()):
+        alone, weights, load_alone, _ = route(logits[t : t + 1], bias, shape, k, 1)
+        assert torch.equal(chosen[t, :k], alone[0])
+        torch.testing.assert_close(gates[t, :k], weights[0])
+        assert not gates[t, k:].any()
+        loads += load_alone
+    assert torch.equal(load, loads)
+
+
+def test_the_balance_loss_is_of_the_experts_that_are_visited():
+    logits = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    shape = replace(BASE, top_k=3)
+    _, _, _, alone = route(logits, None, shape, 2, 1, balance_weight=1.0)
+    _, _, _, among = route(logits, None, shape, 3, 1, balance_weight=1.0, top_k_T=torch.full((6,), 2))
+    torch.testing.assert_close(among, alone)
+
+
 # Two sequences of two tokens; of three choices a token keeps what holds 0.6 of their weight.
 SHARES = torch.tensor([[8, 4, 2, 2], [8, 4, 2, 2], [2, 14, 3, 1], [2, 1, 3, 14]])
 TOP_P = replace(BASE, experts=4, top_k=3, top_p=0.6, gate="softmax", routing_bias=False, routed_scaling=1.0)

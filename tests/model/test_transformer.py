@@ -10,12 +10,10 @@ import torch
 from sparsedial.errors import UserError
 from sparsedial.kernels import native
 from sparsedial.model import transformer
-from sparsedial.model.attention import Cache
 from sparsedial.model.rotary import attention_scale, rotary_frequencies, rotary_table
 from sparsedial.model.transformer import Routing, initialise
 from sparsedial.shape.counts import total_parameters
-from sparsedial.shape.shape import Shape
-from tests.model.shapes import DENSE, FAMILIES, GROUPED, LATENT, SPARSE, UNEQUAL, V3, shaken
+from tests.model.shapes import DENSE, FAMILIES, GROUPED, SPARSE, UNEQUAL, shaken
 
 SHAPES = [SPARSE, DENSE, GROUPED, UNEQUAL, *(FAMILIES[name] for name in FAMILIES if "," in name)]
 IDS = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
@@ -33,17 +31,6 @@ def test_a_position_sees_nothing_after_it(shape):
 def test_layers_that_differ_hold_the_parameters_that_are_counted():
     model = initialise(UNEQUAL, 0)
     assert sum(parameter.numel() for parameter in model.parameters()) == total_parameters(UNEQUAL)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("pieces", [[1] * 17, [5, 12], [16, 1]])
-@torch.no_grad()
-def test_logits_with_a_cache_equal_those_without(shape, pieces):
-    model = shaken(shape)
-    cache = Cache(shape, 2, 32, torch.device("cpu"), torch.float32)
-    parts = [model(part, cache=cache) for part in IDS.split(pieces, 1)]
-    # Queries brought to the latent round otherwise than keys made from it: up to 1.07e-5 on one of our processors.
-    torch.testing.assert_close(torch.cat(parts, 1), model(IDS), atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -74,56 +61,6 @@ def test_bad_ids_are_refused_in_one_line(ids, says):
 def test_a_last_target_outside_the_vocabulary_is_refused(target):
     with pytest.raises(UserError, match=r"outside 0..63"):
         initialise(DENSE, 0).loss(torch.tensor([[1, 2, target]]))
-
-
-def test_what_is_padding_is_said_of_every_id():
-    with pytest.raises(UserError, match="real_BS"):
-        initialise(DENSE, 0)(torch.zeros(2, 4, dtype=torch.long), real_BS=torch.ones(2, 3, dtype=torch.bool))
-
-
-@pytest.mark.parametrize("cached", [False, True])
-@torch.no_grad()
-def test_padding_may_be_told_by_whole_numbers_as_an_attention_mask_is(cached):
-    model, real = shaken(SPARSE), torch.ones(2, 17, dtype=torch.bool)
-    real[1, :4] = False
-
-    def logits(real_BS):
-        cache = Cache(SPARSE, 2, 32, torch.device("cpu"), torch.float32) if cached else None
-        return model(IDS, cache=cache, real_BS=real_BS)
-
-    for dtype in (torch.int64, torch.int32, torch.uint8):
-        assert torch.equal(logits(real.to(dtype)), logits(real))
-    assert (logits(real) - model(IDS))[1].abs().max() > 1e-3
-
-
-@pytest.mark.parametrize(("real", "says"), [(torch.ones(1, 2), "not float32"), ([[1, 1]], "not list")])
-def test_padding_told_by_anything_else_is_refused(real, says):
-    with pytest.raises(UserError, match=says):
-        initialise(DENSE, 0)(torch.zeros(1, 2, dtype=torch.long), real_BS=real)
-
-
-@pytest.mark.parametrize(
-    ("made_for", "says"),
-    [
-        ({"shape": DENSE}, "another shape"),
-        ({"shape": FAMILIES["deepseek_v3"]}, "another shape"),
-        ({"sequences": 1}, "for 1 sequences, the ids are of 2"),
-        ({"sequences": 3}, "for 3 sequences, the ids are of 2"),
-        ({"dtype": torch.bfloat16}, "of bfloat16 on cpu, the weights are of float32 on cpu"),
-    ],
-)
-def test_a_cache_made_for_something_else_is_refused(made_for, says):
-    fitting = {"shape": SPARSE, "sequences": 2, "length": 32, "device": torch.device("cpu"), "dtype": torch.float32}
-    with pytest.raises(UserError, match=says):
-        initialise(SPARSE, 0)(IDS, cache=Cache(**{**fitting, **made_for}))
-
-
-@torch.no_grad()
-def test_a_cache_in_use_takes_no_other_number_of_sequences():
-    model, cache = initialise(SPARSE, 0), Cache(SPARSE, 2, 32, torch.device("cpu"), torch.float32)
-    model(IDS, cache=cache)
-    with pytest.raises(UserError, match="for 2 sequences, the ids are of 1"):
-        model(IDS[:1, :1], cache=cache)
 
 
 def test_the_same_seed_gives_the_same_weights():
@@ -293,12 +230,6 @@ def test_a_step_of_training_follows_one_of_inference(monkeypatch):
         assert model.embedding_VD.grad is not None
 
 
-def test_a_cache_of_latents_is_small():
-    shape = Shape(**LATENT, **V3)
-    cache = Cache(shape, 1, 32, torch.device("cpu"), torch.float32)
-    assert sum(part.numel() for part in cache.parts) == 32 * shape.layers * (12 + 4)
-
-
 @pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
 @torch.no_grad()
 def test_an_expert_that_top_p_drops_takes_no_part(gate):
@@ -330,6 +261,56 @@ def test_the_router_works_in_fp32_whatever_the_rest_is_in(autocast):
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         layer(x, torch.ones(16), 1e-6, Routing(losses=[]))
     assert layer.load_E.nonzero().flatten().tolist() == list(range(8 - SPARSE.top_k, 8))
+
+
+TURNED = {
+    "sigmoid": SPARSE,
+    "groups": FAMILIES["deepseek_v2, groups and scaling"],
+    "not normalised": FAMILIES["olmoe"],
+    "top-p": replace(SPARSE, top_p=0.7),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+@torch.no_grad()
+def test_every_sequence_of_a_batch_visits_its_own_number_of_experts(name):
+    """Each gets what it gets alone from a model of the same weights with that top-k."""
+    shape = replace(TURNED[name], top_k=3)
+    model = shaken(shape)
+    ids, top_k = IDS[[0, 1, 0]], torch.tensor([1, 3, 2])
+    logits = model(ids, routing=Routing(top_k_LB=top_k.expand(shape.layers, -1)))
+    for row, k in enumerate(top_k.tolist()):
+        smaller = initialise(replace(shape, top_k=k), 0).eval()
+        smaller.load_state_dict(model.state_dict())
+        torch.testing.assert_close(logits[row], smaller(ids[row : row + 1])[0], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_every_layer_may_visit_its_own_number_of_experts():
+    model = shaken(UNEQUAL)
+    k = [1, 2, 3, 9]  # a dense layer; fewer than its own; all; more than it has
+    smaller = replace(UNEQUAL, top_k=3, own_layers=(*UNEQUAL.own_layers[:3], replace(UNEQUAL.own_layers[3], top_k=1)))
+    other = initialise(smaller, 0).eval()
+    other.load_state_dict(model.state_dict())
+    logits = model(IDS, routing=Routing(top_k_LB=torch.tensor(k)[:, None].expand(-1, 2)))
+    torch.testing.assert_close(logits, other(IDS))
+    fewer = model(IDS, routing=Routing(top_k_LB=torch.tensor([1, 1, 3, 1])[:, None].expand(-1, 2)))
+    assert (fewer - logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("top_k", "says"),
+    [
+        (torch.ones(2, 3, dtype=torch.long), "not int64 for each of 2 layers and 2 sequences"),
+        (torch.ones(1, 2, dtype=torch.long), "not int64 for each"),
+        (torch.ones(2, dtype=torch.long), "not int64 for each"),
+        (torch.ones(2, 2), "of float32, not int64"),
+        (torch.zeros(2, 2, dtype=torch.long), "at least one expert, not 0"),
+    ],
+)
+def test_numbers_of_experts_that_fit_no_model_are_refused(top_k, says):
+    with pytest.raises(UserError, match=says):
+        initialise(replace(SPARSE, layers=2), 0)(IDS, routing=Routing(top_k_LB=top_k))
 
 
 def test_a_module_that_nothing_is_asked_of_keeps_its_routing_bias():

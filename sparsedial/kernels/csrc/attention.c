@@ -49,9 +49,9 @@ static heads_t heads_of(const saved_t *saved, long bg, long heads, long kv_heads
 }
 
 void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
-                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved, long b_count,
-                       long s, long d, long heads, long kv_heads, long c, float eps, int threads) {
-    long tokens = b_count * s, turned = heads + kv_heads, q = (turned + kv_heads) * c;
+                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved,
+                       long sequences, long s, long d, long heads, long kv_heads, long c, float eps, int threads) {
+    long tokens = sequences * s, turned = heads + kv_heads, q = (turned + kv_heads) * c;
     saved_t at;
     lay(&at, saved, tokens, d, heads, kv_heads, c);
     long piece = piece_rows(tokens, threads);
@@ -79,7 +79,7 @@ void attention_forward(const float *x, const float *norm, const float *w_qkv, co
         }
         attend_scratch_t use = attend_scratch(s, c, c);
 #pragma omp for schedule(static)
-        for (long bg = 0; bg < b_count * kv_heads; bg++) {
+        for (long bg = 0; bg < sequences * kv_heads; bg++) {
             heads_t head = heads_of(&at, bg, heads, kv_heads, s, c);
             attend(&head, &use);
         }
@@ -98,8 +98,8 @@ void attention_forward(const float *x, const float *norm, const float *w_qkv, co
 void attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
                         const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
                         float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
-                        long b_count, long s, long d, long heads, long kv_heads, long c, int threads) {
-    long tokens = b_count * s, turned = heads + kv_heads, q = (turned + kv_heads) * c, wide = heads * c;
+                        long sequences, long s, long d, long heads, long kv_heads, long c, int threads) {
+    long tokens = sequences * s, turned = heads + kv_heads, q = (turned + kv_heads) * c, wide = heads * c;
     long own = d + 2 * c; /* gradients of norms that each thread gathers */
     saved_t at;
     lay(&at, saved, tokens, d, heads, kv_heads, c);
@@ -117,7 +117,7 @@ void attention_backward(const float *dy, const float *x, const float *norm, cons
                       wide, d, 0);
         attend_scratch_t use = attend_scratch(s, c, c);
 #pragma omp for schedule(static)
-        for (long bg = 0; bg < b_count * kv_heads; bg++) {
+        for (long bg = 0; bg < sequences * kv_heads; bg++) {
             heads_t head = heads_of(&at, bg, heads, kv_heads, s, c);
             attend_backward(&head, dmixed + (head.mixed - at.mixed), dqk + (head.q - at.qk), dqk + (head.keys - at.qk),
                             dv + (head.values - at.v), &use);

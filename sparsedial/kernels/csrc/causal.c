@@ -18,13 +18,13 @@ static heads_t heads_of(const float *q, const float *k, const float *v, float *y
 }
 
 /* q [B, H, S, C], k [B, G, S, C], v [B, G, S, V] to y [B, S, H, V]; `normaliser` [B, H, S] is kept for the way back. */
-void causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long b_count, long s,
+void causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long sequences, long s,
                     long heads, long kv_heads, long c, long width, float scale, int threads) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         attend_scratch_t use = attend_scratch(s, c, width);
 #pragma omp for schedule(static)
-        for (long bg = 0; bg < b_count * kv_heads; bg++) {
+        for (long bg = 0; bg < sequences * kv_heads; bg++) {
             heads_t at = heads_of(q, k, v, y, normaliser, bg, s, heads, kv_heads, c, width, scale);
             attend(&at, &use);
         }
@@ -33,13 +33,13 @@ void causal_forward(const float *q, const float *k, const float *v, float *y, fl
 }
 
 void causal_backward(const float *dy, const float *q, const float *k, const float *v, float *y, float *normaliser,
-                     float *dq, float *dk, float *dv, long b_count, long s, long heads, long kv_heads, long c,
+                     float *dq, float *dk, float *dv, long sequences, long s, long heads, long kv_heads, long c,
                      long width, float scale, int threads) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         attend_scratch_t use = attend_scratch(s, c, width);
 #pragma omp for schedule(static)
-        for (long bg = 0; bg < b_count * kv_heads; bg++) {
+        for (long bg = 0; bg < sequences * kv_heads; bg++) {
             heads_t at = heads_of(q, k, v, y, normaliser, bg, s, heads, kv_heads, c, width, scale);
             attend_backward(&at, dy + (at.mixed - y), dq + (at.q - q), dk + (at.keys - k), dv + (at.values - v), &use);
         }

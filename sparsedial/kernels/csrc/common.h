@@ -141,10 +141,27 @@ static inline long whole(long size, long unit) { return (size + unit - 1) / unit
 /* On a cache line, with room for a last whole vector. */
 static inline float *floats(long count) { return aligned_alloc(64, sizeof(float) * whole(count + LANES, 16)); }
 
-/* The next `count` floats of a piece of memory, from a cache line on; `base` counts alone where it is NULL. */
+/* With the address sanitizer a gap that nobody may touch lies behind each part of a piece of memory. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define GAP 16
+#define ALLOW(from, count) ASAN_UNPOISON_MEMORY_REGION(from, sizeof(float) * (count))
+#define FORBID(from, count) ASAN_POISON_MEMORY_REGION(from, sizeof(float) * (count))
+#else
+#define GAP 0
+#define ALLOW(from, count)
+#define FORBID(from, count)
+#endif
+
+/* The next `count` floats of a piece of memory, from a cache line on; counts alone where `base` is NULL. */
 static inline float *take(float **base, long *used, long count) {
     float *here = *base ? *base + *used : NULL;
-    *used += whole(count, 16);
+    long room = whole(count, 16);
+    *used += room + GAP;
+    if (here) {
+        ALLOW(here, room); /* a gap may have lain here when the memory was cut otherwise */
+        FORBID(here + room, GAP);
+    }
     return here;
 }
 

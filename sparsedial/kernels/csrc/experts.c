@@ -7,11 +7,14 @@ long experts_saved(long tokens, long f, long e, long k) {
     return lay_experts(&s, NULL, tokens, f, e, k);
 }
 
+/* `top_k` [T]: how many of its choices a token visits, from the first on; NULL where each visits all. */
 void experts_forward(const float *x, const float *w_in, const float *w_out, const int64_t *chosen, const float *gates,
-                     float *y, float *saved, long tokens, long d, long f, long e, long k, int threads) {
+                     const int64_t *top_k, float *y, float *saved, long tokens, long d, long f, long e, long k,
+                     int threads) {
     experts_t at;
     lay_experts(&at, saved, tokens, f, e, k);
-    for (long row = 0; row < tokens * k; row++) at.chosen[row] = (int32_t)chosen[row];
+    for (long row = 0; row < tokens * k; row++)
+        at.chosen[row] = top_k && row % k >= top_k[row / k] ? NO_EXPERT : (int32_t)chosen[row];
     sort_rows(&at, tokens * k, e);
     float *y_rows = floats(tokens * k * d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -39,6 +42,8 @@ void experts_backward(const float *dy, const float *x, const float *w_in, const 
         for (long t = 0; t < tokens; t++) {
             memset(dx + t * d, 0, sizeof(float) * d);
             combine(&at, dx_rows, NULL, dx + t * d, t, d, k);
+            for (long row = t * k; row < (t + 1) * k; row++)
+                if (at.chosen[row] == NO_EXPERT) dgates[row] = 0.0f;
         }
     }
     free(dx_rows);

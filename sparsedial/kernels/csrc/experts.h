@@ -1,10 +1,11 @@
 /* Routed rows through their experts, in the order of experts. To be called inside a parallel region.
  * T tokens, D d_model, F width, E experts, K chosen, R = T*K routed rows. Weights [in, out], the gate half first. */
 #pragma once
+#include "router.h"
 #include "swiglu.h"
 
 typedef struct {
-    int32_t *chosen; /* [T, K] */
+    int32_t *chosen; /* [T, K]; NO_EXPERT where a token visits fewer */
     int32_t *order;  /* [R] the row at a place; row r is choice r % K of token r / K */
     int32_t *place;  /* [R] the place of a row */
     int32_t *ends;   /* [E] where an expert's places end */
@@ -21,13 +22,15 @@ static inline long lay_experts(experts_t *s, float *base, long tokens, long f, l
     return used;
 }
 
-/* Rows grouped by expert, by a stable counting sort. */
+/* Rows grouped by expert, by a stable counting sort; a row without an expert has no place. */
 static inline void sort_rows(const experts_t *s, long rows, long e) {
     memset(s->ends, 0, sizeof(int32_t) * e);
-    for (long r = 0; r < rows; r++) s->ends[s->chosen[r]]++;
+    for (long r = 0; r < rows; r++)
+        if (s->chosen[r] != NO_EXPERT) s->ends[s->chosen[r]]++;
     int32_t total = 0;
     for (long i = 0; i < e; i++) { int32_t count = s->ends[i]; s->ends[i] = total; total += count; }
     for (long r = 0; r < rows; r++) {
+        if (s->chosen[r] == NO_EXPERT) continue;
         int32_t at = s->ends[s->chosen[r]]++;
         s->order[at] = (int32_t)r;
         s->place[r] = at;
@@ -62,7 +65,8 @@ static inline void through_experts(const experts_t *s, const float *x, const flo
 /* y += the sum of one token's experts' outputs, each times its gate where there are gates. */
 static inline void combine(const experts_t *s, const float *y_rows, const float *gates, float *y, long token, long d,
                            long k) {
-    for (long row = token * k; row < (token + 1) * k; row++)
+    long first = token * k, visits = visits_of(s->chosen + first, k);
+    for (long row = first; row < first + visits; row++)
         axpy(y, y_rows + s->place[row] * d, gates ? gates[row] : 1.0f, d);
 }
 

@@ -12,17 +12,17 @@
 
 long attention_saved(long tokens, long d, long heads, long kv_heads, long c);
 void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
-                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved, long b_count,
-                       long s, long d, long heads, long kv_heads, long c, float eps, int threads);
+                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved,
+                       long sequences, long s, long d, long heads, long kv_heads, long c, float eps, int threads);
 void attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
                         const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
                         float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
-                        long b_count, long s, long d, long heads, long kv_heads, long c, int threads);
+                        long sequences, long s, long d, long heads, long kv_heads, long c, int threads);
 
-void causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long b_count, long s,
+void causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long sequences, long s,
                     long heads, long kv_heads, long c, long width, float scale, int threads);
 void causal_backward(const float *dy, const float *q, const float *k, const float *v, float *y, float *normaliser,
-                     float *dq, float *dk, float *dv, long b_count, long s, long heads, long kv_heads, long c,
+                     float *dq, float *dk, float *dv, long sequences, long s, long heads, long kv_heads, long c,
                      long width, float scale, int threads);
 
 long dense_saved(long tokens, long d, long f);
@@ -34,17 +34,18 @@ void dense_backward(const float *dy, const float *x, const float *norm, const fl
 
 long experts_saved(long tokens, long f, long e, long k);
 void experts_forward(const float *x, const float *w_in, const float *w_out, const int64_t *chosen, const float *gates,
-                     float *y, float *saved, long tokens, long d, long f, long e, long k, int threads);
+                     const int64_t *top_k, float *y, float *saved, long tokens, long d, long f, long e, long k,
+                     int threads);
 void experts_backward(const float *dy, const float *x, const float *w_in, const float *w_out, const float *gates,
                       float *saved, float *dx, float *dw_in, float *dw_out, float *dgates, long tokens, long d, long f,
                       long e, long k, int threads);
 
 long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, long k);
 void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
-                    const float *w_out, const float *shared_in, const float *shared_out, float *y, float *saved,
-                    float *loss, int64_t *load, long sequences, long s, long d, long f, long m, long e, long k,
-                    long groups, long kept_groups, int sigmoid, int normalize, float scaling, float balance, float z,
-                    float eps, int threads);
+                    const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
+                    float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
+                    long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, float scaling,
+                    float balance, float z, float eps, int threads);
 void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
                      const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
                      float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
@@ -55,18 +56,50 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
 int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
                  float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads);
 
-long decode_scratch(const int64_t *sizes, int threads);
-void decode(const int64_t *table, const float *embedding, const float *norm, const float *unembedding,
-            const float *cosine, const float *sine, float *keys, float *values, const int64_t *ids,
-            const int64_t *starts, float *logits, float *scratch, const int64_t *sizes, long position, float scaling,
-            float eps, float scale, int threads);
+/* A model's sizes, those of its layers apart, and its cache's. */
+struct decode_sizes {
+    int64_t layers, slots, length;                 /* of the cache: sequences, and positions of each */
+    int64_t d, heads, kv_heads, c, words;
+    int64_t whole_norm, sigmoid, normalize;        /* 0 or 1 */
+    int64_t groups, kept_groups;                   /* of experts */
+    int64_t rank, query_rank, unturned, turned, v; /* of latent attention; 0 without */
+    float scaling, eps, scale;
+};
 
-double gradient_norm(const int64_t *gradients, const int64_t *sizes, long count, int threads);
-void adamw(const int64_t *parameters, const int64_t *gradients, const int64_t *firsts, const int64_t *seconds,
+/* A layer's weights and sizes; NULL or 0 where it has none. */
+struct decode_layer {
+    const float *attention_norm, *w_qkv, *b_qkv, *q_norm, *k_norm, *w_out;
+    const float *query_down, *query_norm, *query, *latent, *latent_norm, *up; /* of latent attention */
+    const float *feed_forward_norm, *router, *bias, *w_in, *w_down, *shared_in, *shared_down;
+    int64_t window, width, shared_width, experts, top_k; /* widths of an expert or dense layer, of all shared experts */
+};
+
+/* A sequence's new token, its slot in the cache, and its position there. */
+struct decode_row {
+    int64_t token, slot, position;
+};
+
+long decode_scratch(const struct decode_sizes *sizes, const struct decode_layer *layers, int threads);
+void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const struct decode_row *rows,
+            const int64_t *top_k, long count, const float *embedding, const float *norm, const float *unembedding,
+            const float *cosine, const float *sine, float *keys, float *values, float *logits, float *scratch,
+            int threads);
+
+double gradient_norm(const float *const *gradients, const int64_t *sizes, long count, int threads);
+void adamw(float *const *parameters, const float *const *gradients, float *const *firsts, float *const *seconds,
            const int64_t *sizes, long count, float rate, float beta1, float beta2, float epsilon, float decay,
            float correction1, float correction2, int threads);
-void muon(const int64_t *parameters, const int64_t *gradients, const int64_t *momenta, const int64_t *places,
-          long count, float rate, float decay, float momentum, float scale, float first, float third, float fifth,
-          int iterations, int threads);
+
+/* Where a matrix lies: from the value `first` of a parameter on, rows of `width` values, `length` apart. */
+struct muon_place {
+    int64_t parameter, first, height, width, length;
+};
+
+void muon(float *const *parameters, const float *const *gradients, float *const *momenta,
+          const struct muon_place *places, long count, float rate, float decay, float momentum, float scale,
+          float first, float third, float fifth, int iterations, int threads);
+
+/* CRC-32 of this file as it was when the library was built. */
+int header_checksum(void);
 
 #pragma GCC visibility pop

@@ -4,15 +4,12 @@
 #include "kernels.h"
 #include "products.h"
 
-/* Where a matrix lies: rows of WIDTH values, LENGTH apart. */
-enum { PARAMETER, FIRST, HEIGHT, WIDTH, LENGTH, PLACE };
-
 typedef struct { long n, m, row; float *x, *other, *square, *polynomial; } tall_t;
 
-static long lay_tall(tall_t *t, float *base, const int64_t *place) {
+static long lay_tall(tall_t *t, float *base, const struct muon_place *place) {
     long used = 0;
-    t->m = at_most(place[HEIGHT], place[WIDTH]);
-    t->n = place[HEIGHT] + place[WIDTH] - t->m;
+    t->m = at_most(place->height, place->width);
+    t->n = place->height + place->width - t->m;
     t->row = whole(t->m, LANES);
     t->x = take(&base, &used, t->n * t->row);
     t->other = take(&base, &used, t->n * t->row);
@@ -54,15 +51,15 @@ static void orthogonalise(tall_t *t, float first, float third, float fifth, int 
     }
 }
 
-/* One step of `count` matrices by their places in the parameters [count, PLACE]; an update's root mean square is about
+/* One step of `count` matrices by their places in the parameters; an update's root mean square is about
  * rate * scale. */
-void muon(const int64_t *parameters, const int64_t *gradients, const int64_t *momenta, const int64_t *places,
-          long count, float rate, float decay, float momentum, float scale, float first, float third, float fifth,
-          int iterations, int threads) {
+void muon(float *const *parameters, const float *const *gradients, float *const *momenta,
+          const struct muon_place *places, long count, float rate, float decay, float momentum, float scale,
+          float first, float third, float fifth, int iterations, int threads) {
     tall_t t;
     long most = 0;
     for (long i = 0; i < count; i++) {
-        long used = lay_tall(&t, NULL, places + i * PLACE);
+        long used = lay_tall(&t, NULL, places + i);
         most = used > most ? used : most;
     }
 #pragma omp parallel num_threads(threads) if (threads > 1) private(t)
@@ -70,11 +67,11 @@ void muon(const int64_t *parameters, const int64_t *gradients, const int64_t *mo
         float *scratch = floats(most);
 #pragma omp for schedule(dynamic)
         for (long i = 0; i < count; i++) {
-            const int64_t *place = places + i * PLACE;
-            long height = place[HEIGHT], width = place[WIDTH], length = place[LENGTH];
-            float *p = (float *)(intptr_t)parameters[place[PARAMETER]] + place[FIRST];
-            float *held = (float *)(intptr_t)momenta[place[PARAMETER]] + place[FIRST];
-            const float *g = (const float *)(intptr_t)gradients[place[PARAMETER]] + place[FIRST];
+            const struct muon_place *place = places + i;
+            long height = place->height, width = place->width, length = place->length;
+            float *p = parameters[place->parameter] + place->first;
+            float *held = momenta[place->parameter] + place->first;
+            const float *g = gradients[place->parameter] + place->first;
             lay_tall(&t, scratch, place);
             long down = height >= width ? t.row : 1, across = height >= width ? 1 : t.row;
             for (long row = 0; row < height; row++)

@@ -4,6 +4,8 @@
 #include "common.h"
 #include <float.h>
 
+#define NO_EXPERT (-1) /* the choices behind those that a token visits */
+
 typedef struct {
     long experts, top_k, groups, kept_groups;
     int sigmoid, normalize;
@@ -81,21 +83,29 @@ static inline void keep_groups(float *values, const routing_t *r) {
     }
 }
 
-/* From scores to the chosen experts and their gates; `picked` becomes the sum of the chosen scores, `kept` counts. */
+/* From scores to the `k` best experts and their gates; `picked` becomes the sum of the chosen scores, `kept` counts.
+ * The other places of a token that visits fewer than top_k hold no expert. */
 static inline void choose_row(const float *scores, const float *bias, int32_t *mine, float *gates, float *picked,
-                              float *kept, float *values, const routing_t *r) {
+                              float *kept, float *values, long k, const routing_t *r) {
     long e = r->experts;
     memcpy(values, scores, sizeof(float) * e);
     if (bias) axpy(values, bias, 1.0f, e);
     for (long i = 0; i < e; i++) values[i] = values[i] == values[i] ? values[i] : -FLT_MAX; /* or one is picked twice */
     for (long i = e; i < whole(e, LANES); i++) values[i] = -INFINITY;
     if (r->groups > 1) keep_groups(values, r);
-    pick(values, mine, e, r->top_k);
+    pick(values, mine, e, k);
     float sum = 1e-20f;
-    for (long k = 0; k < r->top_k; k++) { sum += scores[mine[k]]; kept[mine[k]] += 1.0f; }
+    for (long i = 0; i < k; i++) { sum += scores[mine[i]]; kept[mine[i]] += 1.0f; }
     *picked = sum;
     float weight = r->normalize ? r->scaling / sum : r->scaling;
-    for (long k = 0; k < r->top_k; k++) gates[k] = scores[mine[k]] * weight;
+    for (long i = 0; i < k; i++) gates[i] = scores[mine[i]] * weight;
+    for (long i = k; i < r->top_k; i++) { mine[i] = NO_EXPERT; gates[i] = 0.0f; }
+}
+
+/* How many of its choices a token visits. */
+static inline long visits_of(const int32_t *mine, long top_k) {
+    while (top_k > 0 && mine[top_k - 1] == NO_EXPERT) top_k--;
+    return top_k;
 }
 
 /* dlogits of one token of T. `kept` are its sequence's f_i; the losses' weights come times their own gradient. */
@@ -107,9 +117,10 @@ static inline void route_row_backward(const float *dgates, const float *restrict
     float inverse = balance / (float)tokens / total, inner = dot(scores, kept, e) / total;
     for (long i = 0; i < e; i++) dlogits[i] = (kept[i] - inner) * inverse;
     float together = 0;
+    long visits = visits_of(mine, r->top_k);
     if (r->normalize)
-        for (long k = 0; k < r->top_k; k++) together += dgates[k] * gates[k];
-    for (long k = 0; k < r->top_k; k++) {
+        for (long k = 0; k < visits; k++) together += dgates[k] * gates[k];
+    for (long k = 0; k < visits; k++) {
         float grad = dgates[k] * r->scaling - together;
         dlogits[mine[k]] += r->normalize ? grad / picked : grad;
     }

@@ -39,12 +39,13 @@ long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, l
     return lay_sparse(&s, NULL, sequences, tokens, d, f, m, e, k);
 }
 
-/* `loss`: the routing's balance loss and z-loss together; `load` [E] counts each expert's tokens. */
+/* `top_k` [T]: how many experts a token visits; NULL where each visits K. `loss`: the routing's balance loss and z-loss
+ * together; `load` [E] counts each expert's tokens. */
 void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
-                    const float *w_out, const float *shared_in, const float *shared_out, float *y, float *saved,
-                    float *loss, int64_t *load, long sequences, long s, long d, long f, long m, long e, long k,
-                    long groups, long kept_groups, int sigmoid, int normalize, float scaling, float balance, float z,
-                    float eps, int threads) {
+                    const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
+                    float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
+                    long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, float scaling,
+                    float balance, float z, float eps, int threads) {
     long tokens = sequences * s;
     routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, scaling, balance, z};
     sparse_t at;
@@ -67,16 +68,21 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
         float *values = floats(whole(e, LANES)), *mean = floats(e);
 #pragma omp for schedule(static)
         for (long b = 0; b < sequences; b++) {
-            float *kept = at.kept + b * e, even = (float)e / (float)(s * k), squares = 0;
+            float *kept = at.kept + b * e, squares = 0;
+            long visits = 0;
             memset(kept, 0, sizeof(float) * e);
             memset(mean, 0, sizeof(float) * e);
             for (long t = b * s; t < (b + 1) * s; t++) {
                 float *scores = at.scores + t * e;
                 score_row(at.logits + t * e, scores, at.normaliser + t, at.total + t, &routing);
                 axpy(mean, scores, 1.0f / (at.total[t] * (float)s), e);
-                choose_row(scores, bias, at.routed.chosen + t * k, at.gates + t * k, at.picked + t, kept, values, &routing);
+                long own = top_k ? at_most(k, top_k[t]) : k;
+                choose_row(scores, bias, at.routed.chosen + t * k, at.gates + t * k, at.picked + t, kept, values, own,
+                           &routing);
+                visits += own;
                 squares += at.normaliser[t] * at.normaliser[t];
             }
+            float even = (float)e / (float)visits;
             for (long i = 0; i < e; i++) kept[i] *= even;
             shares[2 * b] = dot(kept, mean, e);
             shares[2 * b + 1] = squares;

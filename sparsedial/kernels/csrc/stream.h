@@ -1,0 +1,120 @@
+/* Products of a few rows with matrices that come from memory. To be called by every thread of a parallel region, each
+ * with its own piece. What costs is reading weights: they are read once, by rows, in the order in which they lie. */
+#pragma once
+#include "products.h"
+
+#define AT_ONCE 16  /* rows of a matrix that are multiplied while as many are fetched; measured: 8 and 32 are slower */
+#define ACROSS 2048 /* columns of those, so that all of them stay in the second cache */
+#define LINE 16     /* floats of a cache line */
+
+typedef struct { long from, to; } range_t;
+
+/* What a thread reads of a matrix whose rows are n long. */
+typedef struct { const float *w; long n; range_t rows, columns; } piece_t;
+
+/* Rows to come, fetched line by line. */
+typedef struct { const float *at; long n, rows, lines, line; } ahead_t;
+
+/* The whole vectors of n columns that belong to this thread. */
+static inline range_t mine(long n, int threads) {
+    long each = whole((n + threads - 1) / threads, LANES), from = at_most(n, thread() * each);
+    return (range_t){from, at_most(n, from + each)};
+}
+
+/* Ask for floats that will be read soon; beyond an array's end it does no harm. */
+static inline void fetch(const float *from, long count) {
+    for (long i = 0; i < count; i += LINE) __builtin_prefetch(from + i, 0, 2);
+}
+
+static ahead_t coming(const piece_t *p, long row, long column) {
+    return (ahead_t){p->w + row * p->n + column, p->n, at_most(AT_ONCE, p->rows.to - row),
+                     (at_most(ACROSS, p->columns.to - column) + LINE - 1) / LINE, 0};
+}
+
+static inline void fetch_lines(ahead_t *ahead, long count) {
+    for (; count > 0 && ahead->rows > 0; count--) {
+        __builtin_prefetch(ahead->at + ahead->line * LINE, 0, 2);
+        if (++ahead->line < ahead->lines) continue;
+        ahead->line = 0;
+        ahead->at += ahead->n;
+        ahead->rows--;
+    }
+}
+
+/* Tiles of one row and of two are wider than those of products.h, or each sum would wait for its own last product. */
+#define ONE_ROW (8 * LANES)
+#define TWO_ROWS (4 * LANES)
+#define FOUR(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
+#define EIGHT(X, i) FOUR(X, i) X(i, 4) X(i, 5) X(i, 6) X(i, 7)
+#define BEGIN(i, v) vec sum##i##v = splat(0.0f);
+#define ADD_PRODUCT(i, v) sum##i##v += s##i * load(w + k * n + v * LANES);
+#define END(i, v) store(y##i + v * LANES, add ? load(y##i + v * LANES) + sum##i##v : sum##i##v);
+
+static void one_row(const float *x, const float *w, long n, float *y0, long depth, int add) {
+    EIGHT(BEGIN, 0)
+    for (long k = 0; k < depth; k++) {
+        vec s0 = splat(x[k]);
+        EIGHT(ADD_PRODUCT, 0)
+    }
+    EIGHT(END, 0)
+}
+
+static void two_rows(const float *x, long in_row, const float *w, long n, float *y0, float *y1, long depth, int add) {
+    FOUR(BEGIN, 0) FOUR(BEGIN, 1)
+    for (long k = 0; k < depth; k++) {
+        vec s0 = splat(x[k]), s1 = splat(x[in_row + k]);
+        FOUR(ADD_PRODUCT, 0) FOUR(ADD_PRODUCT, 1)
+    }
+    FOUR(END, 0) FOUR(END, 1)
+}
+
+/* Columns of the tile to be taken for some rows where so many columns are left. */
+static long tile_columns(long rows, long left) {
+    if (rows == 1 && left >= ONE_ROW) return ONE_ROW;
+    return rows == 2 && left >= TWO_ROWS ? TWO_ROWS : at_most(TILE_N, left);
+}
+
+/* out[row] = or += in[row] W over some of W's rows and columns, for `count` rows that lie `in_row` and `out_row` apart.
+ * A few rows of W at a time come from the second cache, while those after them, or the first ones of `next`, are on
+ * their way there; by itself the processor would not ask for them in time. */
+static void stream(const float *in, long in_row, float *out, long out_row, long count, piece_t p, int add,
+                   const piece_t *next) {
+    float tail[AT_ONCE * TILE_N] __attribute__((aligned(64)));
+    long groups = (count + TILE_M - 1) / TILE_M;
+    for (long j0 = p.columns.from; j0 < p.columns.to; j0 += ACROSS) {
+        long end = at_most(j0 + ACROSS, p.columns.to), strips = (end - j0 + TILE_N - 1) / TILE_N;
+        for (long i = p.rows.from; i < p.rows.to; i += AT_ONCE) {
+            long deep = at_most(AT_ONCE, p.rows.to - i);
+            ahead_t ahead = i + deep < p.rows.to ? coming(&p, i + deep, j0)
+                            : end < p.columns.to ? coming(&p, p.rows.from, end)
+                            : next               ? coming(next, next->rows.from, next->columns.from)
+                                                 : (ahead_t){0};
+            long lines = (ahead.rows * ahead.lines + strips - 1) / strips;
+            for (long j = j0, columns; j < end; j += columns) {
+                const float *w = p.w + i * p.n + j, *x = in + i;
+                float *y = out + j;
+                long n = p.n;
+                int sum = add || i > p.rows.from;
+                columns = tile_columns(count, end - j);
+                fetch_lines(&ahead, lines * columns / TILE_N + 1);
+                if (columns == ONE_ROW) {
+                    one_row(x, w, n, y, deep, sum);
+                    continue;
+                }
+                if (columns == TWO_ROWS) {
+                    two_rows(x, in_row, w, n, y, y + out_row, deep, sum);
+                    continue;
+                }
+                if (columns < TILE_N) {
+                    pack(w, n, 1, deep, columns, tail);
+                    w = tail;
+                    n = TILE_N;
+                }
+                for (long group = 0; group < groups; group++) {
+                    long row = count * group / groups, some = count * (group + 1) / groups - row;
+                    tiles[some](x + row * in_row, in_row, 1, w, n, y + row * out_row, out_row, deep, columns, sum);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+"""What later positions need of earlier ones, in slots: each holds one sequence, filled up to a position of its own.
+
+B rows of a call, S new positions, P all positions so far, G key-value heads, L layers, R new positions of all rows that
+are no padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsedial.errors import UserError
+from sparsedial.shape.shape import Shape
+from sparsedial.units import dtype_name
+
+
+class Cache:
+    """Keys and values, or the latent and its turned key, of each layer, for as many sequences as it has slots.
+
+    Shapes: two of [L, slots, G, length, channels]; for latent attention G is 1
+    """
+
+    def __init__(self, shape: Shape, slots: int, length: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.shape, self.slots, self.length = shape, slots, length
+        heads = 1 if shape.latent_attention else shape.kv_heads
+        widths = (
+            (shape.kv_lora_rank, shape.rope_head_dim) if shape.latent_attention else (shape.head_dim, shape.head_dim)
+        )
+        self.parts = [
+            torch.zeros(shape.layers + shape.mtp_layers, slots, heads, length, width, device=device, dtype=dtype)
+            for width in widths
+        ]
+        self.filled = [0] * slots  # positions of each slot
+
+    def check(self, shape: Shape, table_VD: Tensor) -> None:
+        """Whether it was made for a model of such a shape and embedding.
+
+        Raises: UserError where it was not.
+        """
+        part = self.parts[0]
+        if self.shape != shape:
+            raise UserError("model: its cache was made for another shape")
+        if (part.dtype, part.device) != (table_VD.dtype, table_VD.device):
+            raise UserError(
+                f"model: its cache is of {dtype_name(part.dtype)} on {part.device},"
+                f" the weights are of {dtype_name(table_VD.dtype)} on {table_VD.device}"
+            )
+
+    def rows(self, rows: int, new: int, slots: Sequence[int] | None, lengths: Sequence[int] | None) -> Rows:
+        """Where the rows of a call go on; without `slots` each in its own, without `lengths` by all of its ids.
+
+        Raises: UserError for slots or lengths that fit neither the ids nor the cache, or more positions than it has.
+        """
+        if slots is None:
+            if rows != self.slots:
+                raise UserError(f"model: its cache has {self.slots} slots, the ids are of {rows} sequences")
+            slots = range(rows)
+        elif not rows or len(slots) != rows or len(set(slots)) < rows or min(slots) < 0 or max(slots) >= self.slots:
+            raise UserError(f"model: slots={list(slots)} are no {rows} different ones of 0..{self.slots - 1}")
+        if lengths is None:
+            lengths = [new] * rows
+        elif len(lengths) != rows or min(lengths) < 1 or max(lengths) != new:
+            raise UserError(f"model: lengths={list(lengths)} do not fit {rows} rows whose longest is {new} ids")
+        found = Rows(slots, [self.filled[slot] for slot in slots], lengths)
+        if found.end > self.length:
+            raise UserError(f"model: {found.end} positions are more than its cache of {self.length}")
+        return found
+
+    def fill(self, rows: Rows) -> None:
+        """Count the new positions of a call as filled."""
+        for slot, start, length in zip(rows.slots, rows.starts, rows.lengths, strict=True):
+            self.filled[slot] = start + length
+
+    def shrink(self, slot: int, filled: int) -> None:
+        """Forget a slot's positions from `filled` on."""
+        self.filled[slot] = min(filled, self.filled[slot])
+
+    def free(self, slot: int) -> None:
+        """Forget a slot's sequence; another one may begin there."""
+        self.filled[slot] = 0
+
+    def copy(self, source: int, target: int) -> None:
+        """Begin a slot with all that another one holds."""
+        filled = self.filled[source]
+        for part in self.parts:
+            part[:, target, :, :filled] = part[:, source, :, :filled]
+        self.filled[target] = filled
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which slots the rows of a call go on with, from which position, and by how many."""
+
+    slots: Sequence[int]
+    starts: Sequence[int]
+    lengths: Sequence[int]
+
+    @property
+    def start(self) -> int:
+        """The first new position, of the row that is furthest."""
+        return max(self.starts)
+
+    @property
+    def end(self) -> int:
+        """Behind the last new position of all rows."""
+        return max(map(sum, zip(self.starts, self.lengths, strict=True)))
+
+    @property
+    def alike(self) -> bool:
+        """Whether they stand at one position, without padding, in slots that follow each other."""
+        first = self.slots[0]
+        in_order = list(self.slots) == list(range(first, first + len(self.slots)))
+        return in_order and len(set(self.starts)) == 1 and len(set(self.lengths)) == 1
+
+    def apart(self, device: torch.device) -> Apart:
+        """What rows that are not alike are read and kept by."""
+        slots_B, starts_B, lengths_B = (torch.tensor(list(each)) for each in (self.slots, self.starts, self.lengths))
+        columns_S = torch.arange(max(self.lengths))
+        positions_BS = starts_B[:, None] + torch.minimum(columns_S, lengths_B[:, None] - 1)
+        rows_R, columns_R = (columns_S < lengths_B[:, None]).nonzero(as_tuple=True)
+        indices = positions_BS, slots_B, rows_R, columns_R, slots_B[rows_R], positions_BS[rows_R, columns_R]
+        return Apart(*(index.to(device) for index in indices))
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Rows that do not stand alike, as indices. Padding is on the right and repeats its row's last position."""
+
+    positions_BS: Tensor
+    slots_B: Tensor
+    rows_R: Tensor  # of each new position that is no padding: its row and column among the ids
+    columns_R: Tensor
+    slots_R: Tensor  # and its slot and position in the cache
+    positions_R: Tensor
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the new ids of a call stand in their sequences, and where a cache keeps what later ones need of them."""
+
+    rotary: tuple[Tensor, Tensor]  # of the new positions: [S, C], or [B, 1, S, C] where rows stand apart
+    end: int  # behind the last new position of all rows
+    start: int = 0  # the first new position; of the row that is furthest where rows stand apart
+    cache: Cache | None = None
+    first_slot: int = 0  # rows lie in this slot and those behind it
+    apart: Apart | None = None
+
+    def mask(self, new: int, window: int, device: torch.device) -> Tensor | None:
+        """Which positions each new one sees; None where it sees those before it and all rows begin.
+
+        Shapes: [B or 1, 1, S, P] of bool
+        """
+        if self.start == 0 and not 0 < window < self.end:
+            return None
+        apart = self.apart
+        positions = torch.arange(self.start, self.end, device=device) if apart is None else apart.positions_BS
+        rows, columns_P = positions.unsqueeze(-1), torch.arange(self.end, device=device)
+        mask = columns_P <= rows
+        if window:
+            mask &= columns_P > rows - window
+        return mask.view(-1, 1, new, self.end)
+
+    def extend(self, layer: int, first_BGSC: Tensor, second_BGSC: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep what a layer has of the new positions; gives what it has of all so far. Shapes: two of [B, G, P, C]"""
+        if self.cache is None:
+            return first_BGSC, second_BGSC
+        first, second = (part[layer] for part in self.cache.parts)
+        return self._extend(first, first_BGSC), self._extend(second, second_BGSC)
+
+    def _extend(self, part: Tensor, new_BGSC: Tensor) -> Tensor:
+        if self.apart is None:
+            kept = part[self.first_slot : self.first_slot + len(new_BGSC), :, : self.end]
+            kept[:, :, self.start :] = new_BGSC
+            return kept if self.start else new_BGSC
+        at = self.apart
+        part[at.slots_R, :, at.positions_R] = new_BGSC[at.rows_R, :, at.columns_R].to(part.dtype)
+        return part[at.slots_B, :, : self.end] if self.start else new_BGSC

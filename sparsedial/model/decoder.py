@@ -1,0 +1,192 @@
+"""Sequences that are read in slots and go on one token at a time: by the compiled kernel where it knows the model's
+parts, else by the model itself.
+
+B rows of a call, each of another sequence, S positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsedial.kernels import native
+from sparsedial.kernels.bridge import array
+from sparsedial.model.cache import Cache
+from sparsedial.model.rotary import attention_scale
+from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer, check_top_k
+
+TOKENS_AT_ONCE = 4096  # that are read in one call, so that what it holds of them stays small
+LEAST_FULL = 0.75  # of the longest row's length that others have which are read with it
+
+
+class Decoder:
+    """A model with a cache whose slots hold sequences, each of its own length."""
+
+    def __init__(self, model: Transformer, slots: int, length: int) -> None:
+        self.model = model
+        table_VD = model.table_VD
+        self.cache = Cache(model.shape, slots, length, table_VD.device, table_VD.dtype)
+        self._kernel = _Kernel(model, self.cache) if compiles(model) else None
+
+    @torch.no_grad()
+    def read(
+        self, ids: Sequence[Sequence[int]], slots: Sequence[int] | None = None, top_k_LB: Tensor | None = None
+    ) -> Tensor:
+        """Read on in these slots, or in all of them; gives the logits behind the last id of each.
+
+        `top_k_LB` is how many experts each row's tokens visit in each layer, where they do not visit all they may.
+
+        Shapes: to [B, V]
+        """
+        lengths = [len(row) for row in ids]
+        slots = self.cache.rows(len(ids), max(lengths, default=0), slots, lengths).slots  # all fit before one is read
+        logits_BV = self.model.table_VD.new_empty(len(ids), self.model.shape.vocab_size)
+        for rows in alike(lengths, TOKENS_AT_ONCE):
+            of_rows = None if top_k_LB is None else top_k_LB[:, rows]
+            logits_BV[rows] = self._read([ids[row] for row in rows], [slots[row] for row in rows], of_rows)
+        return logits_BV
+
+    def _read(self, ids: Sequence[Sequence[int]], slots: Sequence[int], top_k_LB: Tensor | None) -> Tensor:
+        model, lengths = self.model, [len(row) for row in ids]
+        ids_BS = padded(ids, model.embedding_VD.device)
+        x_BSD = model.stream(ids_BS, model.place(ids_BS, self.cache, slots, lengths), Routing(top_k_LB=top_k_LB))
+        last_B1D = x_BSD[range(len(ids)), [length - 1 for length in lengths]].unsqueeze(1)
+        return model.logits(last_B1D, model.norm_D).squeeze(1)
+
+    def step(self, ids: Sequence[int], slots: Sequence[int] | None = None, top_k_LB: Tensor | None = None) -> Tensor:
+        """Read one id in each of these slots; gives what `read` gives, which the next step may overwrite.
+
+        It takes as few calls of PyTorch as it can: between two passes over a model's weights their code has left the
+        caches.
+        """
+        slots = range(self.cache.slots) if slots is None else slots
+        if self._kernel is None or not self._kernel.takes(ids, slots):
+            return self.read([[token] for token in ids], slots, top_k_LB)
+        if top_k_LB is not None:
+            check_top_k(top_k_LB, self.model.shape, len(ids))
+            top_k_LB = top_k_LB.contiguous()
+        return self._kernel.step(ids, slots, top_k_LB)
+
+
+def alike(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Rows in groups of about one length, the longest first, that hold at most so many tokens together."""
+    group: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        longest = lengths[group[0]] if group else 0
+        if group and (lengths[row] < LEAST_FULL * longest or (len(group) + 1) * longest > most):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def padded(ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Rows of ids in one tensor; behind the end of a shorter one its first id is repeated. Shapes: to [B, S]"""
+    longest = max(map(len, ids))
+    return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in ids], device=device)
+
+
+def compiles(model: Transformer) -> bool:
+    """Whether the compiled kernel decodes such a model."""
+    shape = model.shape
+    return native.usable(*model.parameters()) and shape.top_p == 1 and not shape.logit_cap
+
+
+class _Kernel:
+    """What the compiled kernel needs of a model and its cache, looked up once."""
+
+    def __init__(self, model: Transformer, cache: Cache) -> None:
+        shape = model.shape
+        self.model, self.cache = model, cache
+        self.layers = array([_layer(block, shape.window_of(number)) for number, block in enumerate(model.blocks)])  # type: ignore[arg-type]
+        self.sizes = native.module.decode_sizes(
+            layers=shape.layers,
+            slots=cache.slots,
+            length=cache.length,
+            d=shape.d_model,
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            c=shape.head_dim,
+            words=shape.vocab_size,
+            whole_norm=shape.qk_norm == "full",
+            sigmoid=shape.gate == "sigmoid",
+            normalize=shape.normalize_gates,
+            groups=shape.expert_groups,
+            kept_groups=shape.kept_groups,
+            rank=shape.kv_lora_rank,
+            query_rank=shape.q_lora_rank,
+            unturned=shape.nope_head_dim,
+            turned=shape.rope_head_dim,
+            v=shape.v_head_dim,
+            scaling=shape.routed_scaling,
+            eps=shape.norm_eps,
+            scale=attention_scale(shape),
+        )
+        self.threads = torch.get_num_threads()
+        scratch = native.module.decode_scratch(sizes=self.sizes, layers=self.layers, threads=self.threads)
+        self.scratch, self.logits_BV = torch.empty(scratch), torch.empty(cache.slots, shape.vocab_size)
+        self.tables = {"embedding": model.embedding_VD, "norm": model.norm_D, "unembedding": model.table_VD}
+        self.rows = array([native.module.decode_row(token=0, slot=0, position=0)] * cache.slots)
+        self.each_row = [self.rows[number] for number in range(cache.slots)]
+
+    def takes(self, ids: Sequence[int], slots: Sequence[int]) -> bool:
+        """Whether these are ids of the vocabulary, one for each of some slots, with room for one position more.
+
+        Room in the cache, and in the rotary table as the model has it now.
+        """
+        cache, vocabulary = self.cache, self.model.shape.vocab_size
+        fit = 0 < len(ids) == len(slots) == len(set(slots)) and min(slots) >= 0 and max(slots) < cache.slots
+        if not fit or min(ids) < 0 or max(ids) >= vocabulary:
+            return False
+        return max([cache.filled[slot] for slot in slots]) < min(cache.length, len(self.model.cosine_SC))
+
+    def step(self, ids: Sequence[int], slots: Sequence[int], top_k_LB: Tensor | None) -> Tensor:
+        """Logits behind one new id in each of these slots, always in the same place."""
+        filled, model, count = self.cache.filled, self.model, len(ids)
+        for row, token, slot in zip(self.each_row, ids, slots, strict=False):  # fewer than there are slots
+            row.token, row.slot, row.position = token, slot, filled[slot]
+            filled[slot] += 1
+        keys, values = self.cache.parts
+        native.module.decode(
+            sizes=self.sizes, layers=self.layers, rows=self.rows, top_k=top_k_LB, count=count, cosine=model.cosine_SC,
+            sine=model.sine_SC, keys=keys, values=values, logits=self.logits_BV, scratch=self.scratch,
+            threads=self.threads, **self.tables,
+        )  # fmt: skip
+        return self.logits_BV if count == len(self.logits_BV) else self.logits_BV[:count]
+
+
+def _layer(block: Block, window: int) -> Any:
+    """A layer's weights and sizes as the kernel takes them."""
+    attention, feed_forward = block.attention, block.feed_forward
+    sparse = isinstance(feed_forward, SparseFeedForward)
+    shared = feed_forward.shared if sparse else None
+    return native.module.decode_layer(
+        attention_norm=block.attention_norm_D,
+        w_qkv=getattr(attention, "w_qkv_DQ", None),
+        b_qkv=getattr(attention, "b_qkv_Q", None),
+        q_norm=getattr(attention, "q_norm_C", None),
+        k_norm=getattr(attention, "k_norm_C", None),
+        w_out=attention.w_out_QD,
+        query_down=getattr(attention, "w_query_down_DA", None),
+        query_norm=getattr(attention, "query_norm_A", None),
+        query=getattr(attention, "w_query_AQ", None),
+        latent=getattr(attention, "w_latent_DR", None),
+        latent_norm=getattr(attention, "latent_norm_R", None),
+        up=getattr(attention, "w_up_RQ", None),
+        feed_forward_norm=block.feed_forward_norm_D,
+        router=feed_forward.w_router_DE if sparse else None,
+        bias=feed_forward.bias_E if sparse else None,
+        w_in=feed_forward.w_in_EDH if sparse else feed_forward.w_in_DH,
+        w_down=feed_forward.w_out_EFD if sparse else feed_forward.w_out_FD,
+        shared_in=None if shared is None else shared.w_in_DH,
+        shared_down=None if shared is None else shared.w_out_FD,
+        window=window,
+        width=feed_forward.sizes.d_expert if sparse else len(feed_forward.w_out_FD),
+        shared_width=0 if shared is None else len(shared.w_out_FD),
+        experts=feed_forward.sizes.experts if sparse else 0,
+        top_k=feed_forward.sizes.top_k if sparse else 0,
+    )

@@ -1,0 +1,67 @@
+"""The loop that makes text: the likeliest token, one after another, of several sequences together.
+
+B sequences that still go on, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
+
+from sparsedial.errors import UserError
+from sparsedial.model.decoder import Decoder
+from sparsedial.model.transformer import Transformer
+
+Pick = Callable[[Tensor, Sequence[int]], list[int]]  # from logits [B, V] and the numbers of their sequences to ids
+
+
+def likeliest(logits_BV: Tensor, numbers: Sequence[int] = ()) -> list[int]:
+    """The likeliest token of every sequence."""
+    if logits_BV.device.type == "cpu":
+        return logits_BV.float().numpy().argmax(1).tolist()  # PyTorch's takes five times as long there
+    return logits_BV.argmax(1).tolist()
+
+
+def go_on(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    tokens: int,
+    pick: Pick = likeliest,
+    end_token: int | None = None,
+) -> Iterator[list[int | None]]:
+    """Yield the next id of every prompt, up to `tokens` times; None from a sequence's end token on.
+
+    Where the model's context is full, a sequence's newer half is read again and the rest forgotten.
+
+    Raises: UserError for an empty prompt, or an id outside the vocabulary.
+    """
+    if not all(prompts) or not prompts:
+        raise UserError("generate: the prompt holds no token", hint="give at least one character")
+    context, ids = model.shape.context, [list(prompt) for prompt in prompts]
+    decoder = Decoder(model, len(ids), min(context, max(map(len, ids)) + tokens))
+    going, logits_BV = list(range(len(ids))), decoder.read([row[-context:] for row in ids])
+    for made in range(tokens):
+        if made:
+            logits_BV = _read_on(decoder, ids, going)
+        picked: list[int | None] = [None] * len(ids)
+        for number, token in zip(going, pick(logits_BV, going), strict=True):
+            if token != end_token:
+                picked[number] = token
+                ids[number].append(token)
+        yield picked
+        going = [number for number in going if picked[number] is not None]
+        if not going:
+            return
+
+
+def _read_on(decoder: Decoder, ids: Sequence[Sequence[int]], going: Sequence[int]) -> Tensor:
+    """Logits behind the newest id of the sequences that go on."""
+    cache, context = decoder.cache, decoder.model.shape.context
+    full = [number for number in going if cache.filled[number] == context]
+    if not full:
+        return decoder.step([ids[number][-1] for number in going], going)
+    for number in full:
+        cache.free(number)
+    half = max(1, context // 2)
+    return decoder.read([ids[number][-half:] if number in full else ids[number][-1:] for number in going], going)
