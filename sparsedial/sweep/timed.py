@@ -14,7 +14,7 @@ from sparsedial.machine.memory import STEPS
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.shape.shape import Shape
 from sparsedial.training.memory import settle_memory
-from sparsedial.training.optimizer import Optimizer, clip_gradient, make_optimizer
+from sparsedial.training.optimizer import clip_gradient, make_optimizers
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.resume import training_state
 
@@ -51,22 +51,24 @@ def peak_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[fl
 
 
 def _peak_here(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:
-    model, optimizer = _begin(shape, recipe, device, threads)
-    step = _step(model, optimizer, recipe, device)
+    model, optimizers = _begin(shape, recipe, device, threads)
+    step = _step(model, optimizers, recipe, device)
     for _ in range(STEPS):
         step()
     peak = torch.cuda.max_memory_reserved() if device == "cuda" else peak_process_bytes()
-    return float(peak), float(sum(tensor.nbytes for tensor in training_state(model, optimizer).values()))
+    return float(peak), float(sum(tensor.nbytes for tensor in training_state(model, optimizers).values()))
 
 
-def _begin(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[Transformer, Optimizer]:
+def _begin(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[Transformer, list[torch.optim.Optimizer]]:
     settle_memory()
     torch.set_num_threads(threads)
     model = initialise(shape, 0).to(device)
-    return model, make_optimizer(model, replace(recipe, learning_rate=HARMLESS_RATE))
+    return model, make_optimizers(model, replace(recipe, learning_rate=HARMLESS_RATE))
 
 
-def _step(model: Transformer, optimizer: Optimizer, recipe: Recipe, device: str) -> Callable[[], None]:
+def _step(
+    model: Transformer, optimizers: list[torch.optim.Optimizer], recipe: Recipe, device: str
+) -> Callable[[], None]:
     generator = torch.Generator().manual_seed(0)
     ids_BS1 = torch.randint(model.shape.vocab_size, (recipe.batch, recipe.context + 1), generator=generator).to(device)
     parameters = list(model.parameters())
@@ -79,7 +81,8 @@ def _step(model: Transformer, optimizer: Optimizer, recipe: Recipe, device: str)
             total, _ = model.loss(ids_BS1, recipe.balance_weight, recipe.z_loss_weight, prediction_weight)
         total.backward()
         clip_gradient(parameters, recipe.clip)  # reads a number back, and so waits for the device
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         for layer in model.sparse_feed_forwards:
             layer.balance(recipe.balance_rate)
         if device == "cuda":

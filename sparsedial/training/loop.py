@@ -13,7 +13,7 @@ from sparsedial.model.router import balance_of
 from sparsedial.model.transformer import Transformer
 from sparsedial.text.batches import batch
 from sparsedial.text.prepare import Text
-from sparsedial.training.optimizer import Optimizer, clip_gradient, set_rate
+from sparsedial.training.optimizer import clip_gradient, set_rate
 from sparsedial.training.recipe import Recipe
 
 READINGS = 300  # of the routers' balance, spread over a run
@@ -34,7 +34,7 @@ class Step:
 
 def train_steps(
     model: Transformer,
-    optimizer: Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     text: Text,
     recipe: Recipe,
     start: int = 0,
@@ -67,8 +67,9 @@ def train_steps(
         loss, balance = float(entropy), None
         finite = math.isfinite(norm) and math.isfinite(loss)
         if finite:
-            set_rate(optimizer, rate)
-            optimizer.step()
+            set_rate(optimizers, rate)
+            for optimizer in optimizers:
+                optimizer.step()
             if index % max(1, recipe.steps // READINGS) == 0:
                 balance = read_balance(model)
         for layer in model.sparse_feed_forwards:

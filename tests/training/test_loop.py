@@ -18,7 +18,7 @@ from sparsedial.store import RunStore, read_json
 from sparsedial.sweep.execute import execute, finish, read_metrics
 from sparsedial.text.batches import batch
 from sparsedial.training.loop import read_balance, train_steps
-from sparsedial.training.optimizer import make_optimizer
+from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
 
@@ -38,7 +38,7 @@ def job_of(text, experts: int = 8, **changes) -> Job:
 @pytest.mark.parametrize("experts", [0, 8])
 def test_a_tiny_model_learns(small_text, experts):
     model = initialise(LADDER.shape(16, experts), 0)
-    losses = [step.loss for step in train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE)]
+    losses = [step.loss for step in train_steps(model, make_optimizers(model, RECIPE), small_text, RECIPE)]
     assert len(losses) == 40
     assert losses[0] == pytest.approx(math.log(256), abs=0.3)
     assert losses[-1] < losses[0] - 1.5
@@ -130,7 +130,7 @@ def test_nan_in_a_weight_ends_the_run_with_a_reason(small_text):
     model = initialise(LADDER.shape(12, 0), 0)
     with torch.no_grad():
         model.norm_D[0] = float("nan")
-    steps = list(train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE))
+    steps = list(train_steps(model, make_optimizers(model, RECIPE), small_text, RECIPE))
     assert len(steps) == 1
     assert math.isnan(steps[0].loss)
 
@@ -184,7 +184,7 @@ def test_a_step_learns_from_multi_token_prediction_with_the_weight_of_its_place(
     """Its gradient is that of the loss with this weight, which falls after two thirds of the steps."""
     shape = replace(LADDER.shape(12, 8), mtp_layers=1)
     model, again = initialise(shape, 0), initialise(shape, 0)
-    taken = next(train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE, start=step))
+    taken = next(train_steps(model, make_optimizers(model, RECIPE), small_text, RECIPE, start=step))
     ids = torch.from_numpy(batch(small_text, seed=RECIPE.seed, step=step, batch=RECIPE.batch, context=RECIPE.context))
     total, entropy = again.loss(ids, RECIPE.balance_weight, RECIPE.z_loss_weight, weight)
     total.backward()
@@ -196,7 +196,7 @@ def test_a_step_learns_from_multi_token_prediction_with_the_weight_of_its_place(
 @pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"schedule": "cosine"}, {"width_base": 8}])
 def test_a_tiny_model_learns_by_every_recipe(small_text, changes):
     model, recipe = initialise(LADDER.shape(16, 8), 0), replace(RECIPE, **changes)
-    losses = [step.loss for step in train_steps(model, make_optimizer(model, recipe), small_text, recipe)]
+    losses = [step.loss for step in train_steps(model, make_optimizers(model, recipe), small_text, recipe)]
     assert losses[-1] < losses[0] - 1.2
 
 
