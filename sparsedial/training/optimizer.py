@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,15 +121,16 @@ def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
             group["lr"] = rate * group["scale"]
 
 
-def clip_gradient(parameters: list[torch.nn.Parameter], largest: float) -> float:
-    """Scale the whole gradient down to a norm of at most `largest`; gives the norm before."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+def gradient_norm(gradients: list[Tensor]) -> float:
+    """The norm of the whole gradient."""
     if native.usable(*gradients):
         table = torch.tensor([addresses(*gradients), [gradient.numel() for gradient in gradients]])
-        norm = native.module.gradient_norm(*addresses(*table), len(gradients), torch.get_num_threads())
-    else:
-        norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ does
-        norm = float(torch.linalg.vector_norm(torch.stack(norms)))
-    if math.isfinite(norm) and norm > largest:
+        return native.module.gradient_norm(*addresses(*table), len(gradients), torch.get_num_threads())
+    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ does
+    return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+
+def clip_gradient(gradients: list[Tensor], norm: float, largest: float) -> None:
+    """Scale the whole gradient, whose norm is `norm`, down to one of at most `largest`."""
+    if norm > largest:
         torch._foreach_mul_(gradients, largest / norm)  # pyright: ignore[reportPrivateImportUsage]
-    return norm

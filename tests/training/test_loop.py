@@ -17,10 +17,11 @@ from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore, read_json
 from sparsedial.sweep.execute import execute, finish, read_metrics
 from sparsedial.text.batches import batch
-from sparsedial.training.loop import read_balance, train_steps
+from sparsedial.training.loop import train_steps
 from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
+from sparsedial.training.step import read_balance
 
 LADDER = Ladder(vocab_size=256, context=32)
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=8, context=32)
@@ -87,19 +88,19 @@ def test_a_run_that_is_closed_goes_on_from_its_last_step(small_text, tmp_path: P
 
 @pytest.mark.parametrize(("sigmas", "saved"), [(8.0, 64), (0.0, None)])  # in a step, only a kept state is whole
 def test_ctrl_c_in_a_step_leaves_a_whole_state_or_none(small_text, tmp_path: Path, monkeypatch, sigmas, saved):
-    from sparsedial.training import loop
+    from sparsedial.training import step
 
-    job, store, clip = job_of(small_text, steps=90, spike_sigmas=sigmas), RunStore(tmp_path), loop.clip_gradient
+    job, store, norm = job_of(small_text, steps=90, spike_sigmas=sigmas), RunStore(tmp_path), step.gradient_norm
     calls = []
 
-    def stopped(*given):
-        calls.append(given)
+    def stopped(gradients):
+        calls.append(1)
         if len(calls) == 81:
             raise KeyboardInterrupt
-        return clip(*given)
+        return norm(gradients)
 
     expected = finish(execute(job, small_text, RunStore(tmp_path / "whole"))).record()
-    monkeypatch.setattr(loop, "clip_gradient", stopped)
+    monkeypatch.setattr(step, "gradient_norm", stopped)
     with pytest.raises(KeyboardInterrupt):
         finish(execute(job, small_text, store))
     state = store.unfinished(job.hash) / "state.json"
@@ -240,9 +241,10 @@ def test_a_longer_trunk_than_a_run_has_is_not_taken(small_text, tmp_path: Path):
 def test_a_harmful_batch_is_undone_and_left_out(small_text, tmp_path: Path, monkeypatch, harm, at, back_to, experts):
     """The same run on a text that lacks the batch ends bit for bit as the one that had it."""
     from sparsedial.training import loop
+    from sparsedial.training import step as step_module
 
     job = job_of(small_text, experts, steps=120, spike_sigmas=6.0)
-    clean, clip, poison = loop.batch, loop.clip_gradient, harm == "a gradient that is no number"
+    clean, norm, poison = loop.batch, step_module.gradient_norm, harm == "a gradient that is no number"
     current = []
 
     def harmful(text, *, seed, step, batch, context):
@@ -255,10 +257,10 @@ def test_a_harmful_batch_is_undone_and_left_out(small_text, tmp_path: Path, monk
 
     monkeypatch.setattr(loop, "batch", harmful)
     if poison:
-        monkeypatch.setattr(loop, "clip_gradient", lambda *given: float("nan") if current == [at] else clip(*given))
+        monkeypatch.setattr(step_module, "gradient_norm", lambda given: math.nan if current == [at] else norm(given))
     record = finish(execute(job, small_text, RunStore(tmp_path / "harmed"))).record()
     monkeypatch.setattr(loop, "batch", without)
-    monkeypatch.setattr(loop, "clip_gradient", clip)
+    monkeypatch.setattr(step_module, "gradient_norm", norm)
     expected = finish(execute(job, small_text, RunStore(tmp_path / "without"))).record()
     (event,) = record["events"]
     assert (event["step"], event["batch_skipped"], event["back_to_step"]) == (at, at, back_to)
@@ -269,15 +271,15 @@ def test_a_harmful_batch_is_undone_and_left_out(small_text, tmp_path: Path, monk
 
 
 def test_a_run_left_after_a_rollback_knows_what_it_skipped(small_text, tmp_path: Path, monkeypatch):
-    from sparsedial.training import loop
+    from sparsedial.training import step
 
-    job, clip, calls = job_of(small_text, steps=120, spike_sigmas=6.0), loop.clip_gradient, []
+    job, norm, calls = job_of(small_text, steps=120, spike_sigmas=6.0), step.gradient_norm, []
 
-    def broken_once(*given):
+    def broken_once(gradients):
         calls.append(1)
-        return float("nan") if len(calls) == 71 else clip(*given)
+        return math.nan if len(calls) == 71 else norm(gradients)
 
-    monkeypatch.setattr(loop, "clip_gradient", broken_once)
+    monkeypatch.setattr(step, "gradient_norm", broken_once)
     store = RunStore(tmp_path)
     run = execute(job, small_text, store)
     list(islice(run, 75))  # beyond the rollback of step 70 to 64, before the next state is kept

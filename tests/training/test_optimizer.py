@@ -11,7 +11,7 @@ from sparsedial.kernels import native
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training.muon import Muon, orthogonal
-from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, make_optimizers, set_rate
+from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, gradient_norm, make_optimizers, set_rate
 from sparsedial.training.recipe import Recipe
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
@@ -89,13 +89,16 @@ def test_a_matrix_that_outweighs_the_rest_is_shared_by_all_threads(monkeypatch):
     torch.set_num_threads(before)
 
 
-def test_gradients_are_clipped_to_the_norm():
-    parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2, 1030).t())]
-    for parameter in parameters:
-        parameter.grad = torch.full_like(parameter, 2.0)
-    assert clip_gradient(parameters, 1.0) == pytest.approx(2 * 2063**0.5)
-    norm = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]).norm()
-    assert float(norm) == pytest.approx(1.0, rel=1e-5)
+@pytest.mark.parametrize("contiguous", [True, False])  # taken by the compiled kernel, and not
+def test_gradients_are_clipped_to_the_norm(contiguous):
+    wide = torch.full((2, 1030), 2.0)
+    gradients = [torch.full((3,), 2.0), wide if contiguous else wide.t()]
+    norm = gradient_norm(gradients)
+    assert norm == pytest.approx(2 * 2063**0.5)
+    clip_gradient(gradients, norm, 2 * norm)
+    assert gradient_norm(gradients) == norm
+    clip_gradient(gradients, norm, 1.0)
+    assert float(torch.cat([gradient.flatten() for gradient in gradients]).norm()) == pytest.approx(1.0, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (6, 20), (20, 6), (3, 7, 5)])

@@ -10,7 +10,7 @@ import pytest
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore
 from sparsedial.sweep.execute import execute, finish
-from sparsedial.training import loop
+from sparsedial.training import loop, step
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
 from sparsedial.training.spikes import MOST_SKIPPED, is_spike
@@ -31,7 +31,7 @@ def job_of(text, **changes) -> Job:
 @pytest.fixture
 def harm(monkeypatch):
     """Have some batches give a gradient that is no number; gives the batches that were learnt from, in order."""
-    read, clean, clip = [], loop.batch, loop.clip_gradient
+    read, clean, norm = [], loop.batch, step.gradient_norm
 
     def noted(text, *, seed, step, batch, context):
         read.append(step)
@@ -40,7 +40,7 @@ def harm(monkeypatch):
 
     def set_up(harmful) -> list[int]:
         monkeypatch.setattr(loop, "batch", noted)
-        monkeypatch.setattr(loop, "clip_gradient", lambda *given: math.nan if harmful(read[-1]) else clip(*given))
+        monkeypatch.setattr(step, "gradient_norm", lambda given: math.nan if harmful(read[-1]) else norm(given))
         return read
 
     return set_up
