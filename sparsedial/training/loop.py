@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from sparsedial.model.transformer import Transformer
-from sparsedial.text.batches import batch
 from sparsedial.text.prepare import Text
+from sparsedial.text.sampler import Sampler
 from sparsedial.training.ranks import ALONE, Alone, Ranks
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.step import Rates, TrainingStep
@@ -47,10 +47,10 @@ def train_steps(
     """
     device = model.embedding_VD.device
     step = TrainingStep(model, optimizers, recipe, ranks)
+    sampler = Sampler(text=text, seed=recipe.seed, sequences=recipe.batch, context=recipe.context, ranks=ranks.count)
     for index in range(start, recipe.steps):
         began = time.perf_counter()
-        number = batch_number(index, skipped)
-        ids = batch(text, seed=recipe.seed, step=number, batch=recipe.batch, context=recipe.context)
+        ids = sampler.batch(batch_number(index, skipped), ranks.index)
         rates = Rates(recipe.rate(index), recipe.bias_rate(index), recipe.prediction_weight(index))
         taken = step.take(
             torch.from_numpy(ids).to(device, non_blocking=True),

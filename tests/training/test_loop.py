@@ -16,7 +16,7 @@ from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore, read_json
 from sparsedial.sweep.execute import execute, finish, read_metrics
-from sparsedial.text.batches import batch
+from sparsedial.text.sampler import Sampler
 from sparsedial.training.loop import train_steps
 from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.recipe import Recipe
@@ -186,7 +186,8 @@ def test_a_step_learns_from_multi_token_prediction_with_the_weight_of_its_place(
     shape = replace(LADDER.shape(12, 8), mtp_layers=1)
     model, again = initialise(shape, 0), initialise(shape, 0)
     taken = next(train_steps(model, make_optimizers(model, RECIPE), small_text, RECIPE, start=step))
-    ids = torch.from_numpy(batch(small_text, seed=RECIPE.seed, step=step, batch=RECIPE.batch, context=RECIPE.context))
+    sampler = Sampler(text=small_text, seed=RECIPE.seed, sequences=RECIPE.batch, context=RECIPE.context)
+    ids = torch.from_numpy(sampler.batch(step))
     total, entropy = again.loss(ids, RECIPE.balance_weight, RECIPE.z_loss_weight, weight)
     total.backward()
     norm = torch.cat([parameter.grad.flatten() for parameter in again.parameters()]).norm()
@@ -240,26 +241,25 @@ def test_a_longer_trunk_than_a_run_has_is_not_taken(small_text, tmp_path: Path):
 )
 def test_a_harmful_batch_is_undone_and_left_out(small_text, tmp_path: Path, monkeypatch, harm, at, back_to, experts):
     """The same run on a text that lacks the batch ends bit for bit as the one that had it."""
-    from sparsedial.training import loop
     from sparsedial.training import step as step_module
 
     job = job_of(small_text, experts, steps=120, spike_sigmas=6.0)
-    clean, norm, poison = loop.batch, step_module.gradient_norm, harm == "a gradient that is no number"
+    clean, norm, poison = Sampler.batch, step_module.gradient_norm, harm == "a gradient that is no number"
     current = []
 
-    def harmful(text, *, seed, step, batch, context):
+    def harmful(sampler, step, rank):
         current[:] = [step]
-        ids = clean(text, seed=seed, step=step, batch=batch, context=context)
+        ids = clean(sampler, step, rank)
         return np.random.default_rng(0).permuted(ids % 7 * 36) if step == at and not poison else ids
 
-    def without(text, *, seed, step, batch, context):
-        return clean(text, seed=seed, step=step + (step >= at), batch=batch, context=context)
+    def without(sampler, step, rank):
+        return clean(sampler, step + (step >= at), rank)
 
-    monkeypatch.setattr(loop, "batch", harmful)
+    monkeypatch.setattr(Sampler, "batch", harmful)
     if poison:
         monkeypatch.setattr(step_module, "gradient_norm", lambda given: math.nan if current == [at] else norm(given))
     record = finish(execute(job, small_text, RunStore(tmp_path / "harmed"))).record()
-    monkeypatch.setattr(loop, "batch", without)
+    monkeypatch.setattr(Sampler, "batch", without)
     monkeypatch.setattr(step_module, "gradient_norm", norm)
     expected = finish(execute(job, small_text, RunStore(tmp_path / "without"))).record()
     (event,) = record["events"]
