@@ -23,8 +23,9 @@ from sparsedial.machine.hardware import BusyWatch, peak_process_bytes
 from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.store import RunStore, write_atomically
-from sparsedial.text.batches import repeats, require_windows
 from sparsedial.text.prepare import Text
+from sparsedial.text.sampler import repeats
+from sparsedial.text.windows import require_windows
 from sparsedial.training.loop import Step, batch_number, train_steps
 from sparsedial.training.memory import settle_memory
 from sparsedial.training.optimizer import make_optimizers
