@@ -68,11 +68,33 @@ class Sampler:
         block = _first_tokens(self.seed, step // steps, steps * self.sequences, self.windows_per_epoch, self.context)
         return block[first : first + share]
 
+    def documents(self, step: int, rank: int = 0) -> list[np.ndarray]:
+        """The rows of the text's manifest that each window of a batch reads from, in the order of their tokens.
+
+        Raises: UserError where the text has no manifest.
+        """
+        rows, firsts, ends = _train_documents(self.text)
+        starts = self.first_tokens(step, rank)
+        low = np.searchsorted(ends, starts, side="right")  # the first document that ends behind a window's beginning
+        high = np.searchsorted(firsts, starts + self.context + 1)  # the first that begins behind its end
+        return [rows[one:other] for one, other in zip(low, high, strict=True)]
+
 
 @functools.lru_cache(maxsize=4)
 def _all_windows(text: Text, context: int) -> np.ndarray:
     """Every window of the train split as a view: making it anew would cost more than the batch."""
     return sliding_window_view(text.tokens("train"), context + 1)
+
+
+@functools.lru_cache(maxsize=1)
+def _train_documents(text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each document of the train split: its row in the manifest, its first token, and the end token behind it."""
+    import polars  # slow to import, and training does without
+
+    manifest = text.manifest.select("split", "first_token", "tokens").with_row_index("row")
+    train = manifest.filter(polars.col("split") == "train").collect()
+    rows, firsts, tokens = (train[name].to_numpy().astype(np.int64) for name in ("row", "first_token", "tokens"))
+    return rows, firsts, firsts + tokens
 
 
 @functools.lru_cache(maxsize=32)
