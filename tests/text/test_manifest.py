@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +176,17 @@ def test_a_million_documents_take_the_memory_of_their_columns(tmp_path: Path, mo
             packed = sum(frame.estimated_size() for frame in writer._packed)
             assert packed / rows < 320
     assert peaks[1] < peaks[0] + 2**17
+
+
+def test_training_on_a_text_loads_no_polars(sixty: Text) -> None:
+    """It takes a second and 40 MB of every worker."""
+    code = (
+        "import sys; from pathlib import Path; from sparsedial.text.prepare import open_text;"
+        "from sparsedial.text.sampler import Sampler;"
+        f"Sampler(text=open_text(Path({str(sixty.folder)!r})), seed=0, sequences=8, context=64).batch(0);"
+        "sys.exit('polars' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 @pytest.mark.parametrize("step", [0, 3, 1000])
