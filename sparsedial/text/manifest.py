@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_type_hints
 
@@ -75,28 +78,42 @@ class ManifestWriter:
             self._pack()
 
     def _pack(self) -> None:
-        import polars
+        with _signals_held():
+            import polars
 
-        self._packed.append(polars.DataFrame(self._rows, schema=COLUMNS, orient="row"))
+            self._packed.append(polars.DataFrame(self._rows, schema=COLUMNS, orient="row"))
         self._rows = []
 
     def close(self) -> dict[str, str | int]:
         """Put the file in place and say what it is."""
+        self._pack()
         import polars
 
-        self._pack()
         try:
             with open(self._partial, "wb") as file:
-                polars.concat(self._packed).write_parquet(file)
+                with _signals_held():
+                    polars.concat(self._packed).write_parquet(file)
                 file.flush()
                 os.fsync(file.fileno())
             facts = {"sha256": file_sha256(self._partial), "bytes": self._partial.stat().st_size}
             os.replace(self._partial, self._path)
         except (OSError, polars.exceptions.PolarsError) as error:
-            raise UserError(
-                f"cannot write {self._path}: {error}", hint="choose another folder with --out, or free some space"
-            ) from error
+            hint = "choose another folder, or free some space"
+            raise UserError(f"cannot write {self._path}: {error}", hint=hint) from error
         return facts
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals wait until the block ends, and threads that polars starts in it never take one.
+
+    Otherwise they would take Ctrl-C while the main thread holds it back, as it does to start a study's workers.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def read_manifest(path: Path) -> polars.LazyFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -176,6 +177,25 @@ def test_a_million_documents_take_the_memory_of_their_columns(tmp_path: Path, mo
             packed = sum(frame.estimated_size() for frame in writer._packed)
             assert packed / rows < 320
     assert peaks[1] < peaks[0] + 2**17
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of threads")
+def test_no_thread_that_preparing_a_text_leaves_takes_ctrl_c(many: Path, tmp_path: Path) -> None:
+    """The main thread may hold it back while it starts workers."""
+    code = (
+        "import pathlib, signal; from sparsedial.text.prepare import prepare;"
+        f"prepare([{str(many)!r}], folder=pathlib.Path({str(tmp_path / 'text')!r}));"
+        "states = [path.read_text() for path in pathlib.Path('/proc/self/task').glob('*/status')];"
+        "blocked = [int(state.partition('SigBlk:')[2].split()[0], 16) for state in states];"
+        "print(len(blocked), sum(not mask >> (signal.SIGINT - 1) & 1 for mask in blocked))"
+    )
+    folder, environment = Path(__file__).parents[2], {**os.environ, "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=folder, env=environment, capture_output=True, text=True
+    )
+    threads, listening = map(int, found.stdout.split())
+    assert threads > 1
+    assert listening == 1
 
 
 def test_training_on_a_text_loads_no_polars(sixty: Text) -> None:
