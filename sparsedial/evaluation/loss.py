@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from sparsedial.model.router import balance_of
 from sparsedial.model.transformer import Routing, Transformer
-from sparsedial.text.batches import evaluation_windows, window_bytes
 from sparsedial.text.prepare import Text
+from sparsedial.text.windows import evaluation_windows, window_bytes
 
 TOKENS_AT_ONCE = 4096
 

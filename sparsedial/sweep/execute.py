@@ -23,11 +23,12 @@ from sparsedial.machine.hardware import BusyWatch, peak_process_bytes
 from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.store import RunStore, write_atomically
-from sparsedial.text.batches import repeats, require_windows
 from sparsedial.text.prepare import Text
+from sparsedial.text.sampler import repeats
+from sparsedial.text.windows import require_windows
 from sparsedial.training.loop import Step, batch_number, train_steps
 from sparsedial.training.memory import settle_memory
-from sparsedial.training.optimizer import Optimizer, make_optimizer
+from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.resume import forget_state, load_state, restore_state, save_state, training_state
 from sparsedial.training.run import Job, Outcome, Run
 from sparsedial.training.spikes import MOST_SKIPPED, SNAPSHOT_STEPS, WINDOW, is_spike
@@ -59,13 +60,13 @@ class _Live:
     job: Job
     store: RunStore
     model: Transformer
-    optimizer: Optimizer
+    optimizers: list[torch.optim.Optimizer]
     progress: _Progress
     kept: tuple[dict[str, Tensor], dict[str, Any]] | None = None  # what a spike goes back to
 
     def save(self, home: Path, key: str) -> None:
         numbers = {"next_step": self.progress.next_step, "progress": asdict(self.progress)}
-        save_state(home, key, self.model, self.optimizer, numbers)
+        save_state(home, key, self.model, self.optimizers, numbers)
 
     def keep(self) -> None:
         """Remember this step, to go back to it: in the host's memory, in the place of the state kept before."""
@@ -73,14 +74,14 @@ class _Live:
         self.kept = None  # an interruption here leaves no half of one state in another
         state = {
             name: held[name].copy_(tensor) if name in held else tensor.to("cpu", copy=True)
-            for name, tensor in training_state(self.model, self.optimizer).items()
+            for name, tensor in training_state(self.model, self.optimizers).items()
         }
         self.kept = (state, copy.deepcopy(asdict(self.progress)))
 
     def leave(self, between_steps: bool) -> None:
         """Save the newest state that the run can go on from: the kept one, or the model's own after a whole step."""
         if self.kept is not None:
-            restore_state(self.model, self.optimizer, self.kept[0])
+            restore_state(self.model, self.optimizers, self.kept[0])
             self.progress = _Progress(**self.kept[1])
         elif self.job.recipe.spike_sigmas > 0 or not between_steps:
             return
@@ -92,7 +93,7 @@ class _Live:
         """Undo the steps since the kept one and leave the batch of `step` out."""
         assert self.kept is not None
         state, numbers = self.kept
-        restore_state(self.model, self.optimizer, state)
+        restore_state(self.model, self.optimizers, state)
         batch = batch_number(step.index, self.progress.skipped)
         event = {
             "kind": "spike",
@@ -152,11 +153,11 @@ def execute(
 def _begin(job: Job, store: RunStore) -> _Live:
     """A new run, or one that was left, or one whose trunk another run of its kind has left."""
     model = initialise(job.shape, job.recipe.seed).to(torch.device(job.device))
-    optimizer = make_optimizer(model, job.recipe)
-    state = load_state(store.unfinished(job.hash), job.hash, model, optimizer)
-    live = _Live(job=job, store=store, model=model, optimizer=optimizer, progress=_Progress())
+    optimizers = make_optimizers(model, job.recipe)
+    state = load_state(store.unfinished(job.hash), job.hash, model, optimizers)
+    live = _Live(job=job, store=store, model=model, optimizers=optimizers, progress=_Progress())
     if state is None and job.recipe.trunk_steps:
-        state = load_state(store.trunk(job.trunk), job.trunk, model, optimizer, job.recipe.trunk_steps)
+        state = load_state(store.trunk(job.trunk), job.trunk, model, optimizers, job.recipe.trunk_steps)
         if state is not None:
             state["progress"]["shared"] = state["next_step"]
     if state is not None:
@@ -176,7 +177,7 @@ def _train(
     while again:
         again = False
         steps = train_steps(
-            live.model, live.optimizer, text, recipe, live.progress.next_step, tuple(live.progress.skipped)
+            live.model, live.optimizers, text, recipe, live.progress.next_step, tuple(live.progress.skipped)
         )
         for step in steps:
             if guarded and _undone(live, step):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 
 import torch
 
@@ -14,9 +13,10 @@ from sparsedial.machine.memory import STEPS
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.shape.shape import Shape
 from sparsedial.training.memory import settle_memory
-from sparsedial.training.optimizer import Optimizer, clip_gradient, make_optimizer
+from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.resume import training_state
+from sparsedial.training.step import Rates, TrainingStep
 
 HARMLESS_RATE = 1e-3  # a rate does not change the time, but a wild one could end in NaN
 
@@ -51,37 +51,32 @@ def peak_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[fl
 
 
 def _peak_here(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:
-    model, optimizer = _begin(shape, recipe, device, threads)
-    step = _step(model, optimizer, recipe, device)
+    model, optimizers = _begin(shape, recipe, device, threads)
+    step = _step(model, optimizers, recipe, device)
     for _ in range(STEPS):
         step()
     peak = torch.cuda.max_memory_reserved() if device == "cuda" else peak_process_bytes()
-    return float(peak), float(sum(tensor.nbytes for tensor in training_state(model, optimizer).values()))
+    return float(peak), float(sum(tensor.nbytes for tensor in training_state(model, optimizers).values()))
 
 
-def _begin(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[Transformer, Optimizer]:
+def _begin(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[Transformer, list[torch.optim.Optimizer]]:
     settle_memory()
     torch.set_num_threads(threads)
     model = initialise(shape, 0).to(device)
-    return model, make_optimizer(model, replace(recipe, learning_rate=HARMLESS_RATE))
+    return model, make_optimizers(model, recipe)
 
 
-def _step(model: Transformer, optimizer: Optimizer, recipe: Recipe, device: str) -> Callable[[], None]:
+def _step(
+    model: Transformer, optimizers: list[torch.optim.Optimizer], recipe: Recipe, device: str
+) -> Callable[[], None]:
     generator = torch.Generator().manual_seed(0)
     ids_BS1 = torch.randint(model.shape.vocab_size, (recipe.batch, recipe.context + 1), generator=generator).to(device)
-    parameters = list(model.parameters())
-    prediction_weight = max(recipe.mtp_weight, recipe.mtp_late_weight)  # what it weighs costs nothing, but 0 is free
+    # what multi-token prediction weighs costs nothing, but 0 is free
+    rates = Rates(HARMLESS_RATE, recipe.balance_rate, max(recipe.mtp_weight, recipe.mtp_late_weight))
+    training = TrainingStep(model, optimizers, recipe)
 
     def step() -> None:
-        for parameter in parameters:
-            parameter.grad = None
-        with torch.autocast(device, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
-            total, _ = model.loss(ids_BS1, recipe.balance_weight, recipe.z_loss_weight, prediction_weight)
-        total.backward()
-        clip_gradient(parameters, recipe.clip)  # reads a number back, and so waits for the device
-        optimizer.step()
-        for layer in model.sparse_feed_forwards:
-            layer.balance(recipe.balance_rate)
+        training.take(ids_BS1, rates)
         if device == "cuda":
             torch.cuda.synchronize()
 

@@ -11,7 +11,7 @@ import platform
 import sysconfig
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -27,7 +27,9 @@ BLOCK_BYTES = 2**18
 class Document:
     """One piece of text; documents of one group always stand in the same split."""
 
-    name: str
+    id: str  # no other document of the corpus has it
+    name: str  # the split hangs on it; files of the same name in two folders share it
+    source: str  # the file it came from
     group: str
     text: bytes  # UTF-8, not blank, without NUL
 
@@ -39,6 +41,12 @@ class File:
     path: Path
     name: str  # the same wherever the corpus lies, packed or not: the split hangs on it
     group: str | None = None
+    copy: int = 1  # which file of this name it is
+
+    @property
+    def source(self) -> str:
+        """The name, told apart from that of another file."""
+        return self.name if self.copy == 1 else f"{self.name}~{self.copy}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +78,15 @@ def open_corpus(sources: tuple[str, ...]) -> Corpus:
             else:
                 path.stat()  # so that a missing file is found now, under its own name
                 files.append(File(path=path, name=_plain_name(path.name)))
-    return Corpus(files=tuple(files), sources=tuple(map(str, sources)), left_out_files=left_out)
+    return Corpus(files=tuple(_told_apart(files)), sources=tuple(map(str, sources)), left_out_files=left_out)
+
+
+def _told_apart(files: list[File]) -> Iterator[File]:
+    """The files, those of one name (in two folders, or packed and not) counted."""
+    copies: dict[str, int] = {}
+    for file in files:
+        copies[file.name] = copies.get(file.name, 0) + 1
+        yield replace(file, copy=copies[file.name])
 
 
 def _walk(folder: Path) -> tuple[list[File], int]:
@@ -151,11 +167,9 @@ class NotUtf8(UserError):
 
 
 def _plain(file: File, cut: Mapping[str, int]) -> Iterator[Document]:
-    group = file.group or file.name
     with _reading(file.path), _open(file.path) as stream:
-        yield from _parts(
-            file.name, group, _without_mark(iter(lambda: stream.read(BLOCK_BYTES), b"")), cut, str(file.path)
-        )
+        blocks = _without_mark(iter(lambda: stream.read(BLOCK_BYTES), b""))
+        yield from _parts(file, "", blocks, cut, str(file.path))
 
 
 def _without_mark(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -171,8 +185,7 @@ def _jsonl(file: File, cut: Mapping[str, int]) -> Iterator[Document]:
             if not line.strip():
                 continue
             place = f"{file.path}, line {number}"
-            name = f"{file.name}:{number}"
-            yield from _parts(name, file.group or name, iter([_text_of(line, place)]), cut, place)
+            yield from _parts(file, f":{number}", iter([_text_of(line, place)]), cut, place)
 
 
 def _text_of(line: bytes, place: str) -> bytes:
@@ -191,14 +204,20 @@ def _text_of(line: bytes, place: str) -> bytes:
         raise UserError(f"{place}: character {error.start} of 'text' is half of a surrogate pair") from error
 
 
-def _parts(name: str, group: str, blocks: Iterator[bytes], cut: Mapping[str, int], place: str) -> Iterator[Document]:
-    offset = 0
+def _parts(file: File, line: str, blocks: Iterator[bytes], cut: Mapping[str, int], place: str) -> Iterator[Document]:
+    group, offset = file.group or file.name + line, 0
     for number, part in enumerate(split_parts(blocks, min(cut.get(group, PART_BYTES), PART_BYTES))):
         _check_text(part, place, offset)
         offset += len(part)
         if part.strip():
-            own = f"{name}#{number}"
-            yield Document(name=own if number else name, group=own if group in cut else group, text=part)
+            tail = f"{line}#{number}" if number else line
+            yield Document(
+                id=file.source + tail,
+                name=file.name + tail,
+                source=file.source,
+                group=f"{file.name}{line}#{number}" if group in cut else group,
+                text=part,
+            )
 
 
 def split_parts(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:

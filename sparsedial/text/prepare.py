@@ -7,21 +7,26 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsedial import store
 from sparsedial.errors import UserError
 from sparsedial.text.corpus import Corpus, Document, documents, open_corpus
+from sparsedial.text.manifest import MANIFEST, ManifestWriter, read_manifest, row_of
 from sparsedial.text.overlap import Overlap
-from sparsedial.text.shards import MAKE_AGAIN, Shard, mapped
+from sparsedial.text.shards import MAKE_AGAIN, Shard, check_file, mapped
 from sparsedial.text.splits import SPLITS, Entry, assign, cuts, destinations, entry, group_sizes, is_same
 from sparsedial.text.tokenizer import Tokenizer, bpe_size, byte_tokenizer, load_tokenizer, train_bpe
+
+if TYPE_CHECKING:
+    import polars
 
 PROTOCOL = 1  # rises when the same sources would give other tokens
 BPE_MOST_BYTES = 256 * 2**20  # of the train split that a BPE learns from
 LEAST_BYTES = 4096
+NOT_IN_SUMMARY = ("kind", "request", "tokenizer", "splits", "manifest")  # of a text's facts
 LOST_SHARE = 0.01  # of held-out documents that a tokenizer may change before it is refused
 
 
@@ -62,6 +67,19 @@ class Text:
         return sum(self.facts["splits"][split]["documents"] for split in SPLITS)
 
     @property
+    def manifest(self) -> polars.LazyFrame:
+        """One row a document, in the order of the corpus, read from disk where it is asked for.
+
+        Raises: UserError for a text that was prepared by a version that wrote none.
+        """
+        if "manifest" not in self.facts:
+            raise UserError(
+                f"{self.folder}: prepared by a version that wrote no manifest of its documents",
+                hint="prepare the text in another folder: it has the same tokens there",
+            )
+        return read_manifest(self.folder / MANIFEST)
+
+    @property
     def overlap(self) -> dict[str, Any]:
         """How much of validation and test also stands in train, as a share of sampled windows of text."""
         return self.facts["overlap"]
@@ -80,9 +98,7 @@ class Text:
                 "vocab_size": self.tokenizer.vocab_size,
                 "digest": self.tokenizer.digest,
             },
-            **{
-                key: value for key, value in self.facts.items() if key not in ("splits", "kind", "request", "tokenizer")
-            },
+            **{key: value for key, value in self.facts.items() if key not in NOT_IN_SUMMARY},
         }
 
 
@@ -142,19 +158,16 @@ def prepare(sources: Iterable[str], *, tokenizer: str | Tokenizer = "bytes", fol
         for left in folder.glob(".*.partial"):  # of a process that was killed
             left.unlink()
         made.save(folder / "tokenizer")
-        shards, overlap, changed = _write(reading, splits, made, folder)
         facts = {
             "kind": "text",
             "request": request,
             "tokenizer": {"name": made.name, "digest": made.digest},
-            "splits": shards,
             **_origin(reading, whole),
             "duplicates_removed": removed,
             "duplicates_in_train": _duplicates_in_train(reading, splits),
-            "overlap": overlap,
-            "documents_changed_by_tokenizer": changed,
+            **_write(reading, splits, made, folder),
         }
-        store.write_json(folder / "text.json", {**facts, "digest": _digest(shards, made)})
+        store.write_json(folder / "text.json", {**facts, "digest": _digest(facts["splits"], made)})
     return open_text(folder, verify=False)
 
 
@@ -235,22 +248,28 @@ def _sample(reading: Reading, splits: list[str | None]) -> Iterator[bytes]:
                 yield document.text
 
 
-def _write(
-    reading: Reading, splits: list[str | None], tokenizer: Tokenizer, folder: Path
-) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """The facts of the three shards, the overlap, and how many held-out documents the tokenizer changes."""
+def _write(reading: Reading, splits: list[str | None], tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    """Write the shards and the manifest; gives what is known only then."""
     overlap = _held_out_windows(reading, splits)
     changed: list[str] = []
     with contextlib.ExitStack() as stack:
         shards = {split: stack.enter_context(Shard(folder, split, tokenizer)) for split in SPLITS}
+        manifest = stack.enter_context(ManifestWriter(folder))
         for document, split in zip(reading.again(), splits, strict=True):
             if split is None:
                 continue
             overlap.look_through(split, document.text)
-            if not shards[split].add(document.text):
+            added = shards[split].add(document.text)
+            manifest.add(row_of(document, split, added))
+            if not added.kept:
                 changed.append(document.name)
         _refuse_loss(changed, shards["validation"].documents + shards["test"].documents, tokenizer)
-        return {split: shard.close() for split, shard in shards.items()}, overlap.record(), len(changed)
+        return {
+            "splits": {split: shard.close() for split, shard in shards.items()},
+            "manifest": manifest.close(),
+            "overlap": overlap.record(),
+            "documents_changed_by_tokenizer": len(changed),
+        }
 
 
 def _held_out_windows(reading: Reading, splits: list[str | None]) -> Overlap:
@@ -309,6 +328,8 @@ def open_text(folder: Path, *, verify: bool = True) -> Text:
         for split in SPLITS
         if (stated := shards[split]["lengths_sha256"]) is not None
     }
+    if "manifest" in record:  # versions before it wrote none, and their studies go on
+        check_file(folder / MANIFEST, record["manifest"]["bytes"], record["manifest"]["sha256"], verify)
     facts = {key: value for key, value in record.items() if key not in ("schema_version", "digest")}
     return Text(
         folder=folder, digest=record["digest"], tokenizer=tokenizer, facts=facts, arrays=arrays, lengths=lengths

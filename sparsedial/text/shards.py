@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from sparsedial.errors import UserError
 from sparsedial.text.tokenizer import Tokenizer
 
 MAKE_AGAIN = "delete it and run the command again"
+
+
+@dataclass(frozen=True)
+class Added:
+    """Where a document's tokens lie in its shard, its end token behind them not counted."""
+
+    first_token: int
+    tokens: int
+    kept: bool  # whether a held-out text comes back from its tokens as it was
 
 
 class Shard:
@@ -36,21 +46,22 @@ class Shard:
         for column in filter(None, (self._ids, self._lengths)):
             column.discard()
 
-    def add(self, text: bytes) -> bool:
-        """Write one document; False where the tokenizer changed a held-out one."""
+    def add(self, text: bytes) -> Added:
+        """Write one document."""
         if not self.documents:
             self._end_document()  # so that the first document's first token is predicted from something
         self.documents += 1
         self._bytes += len(text)
+        first = self._ids.count
         if self._lengths is None:
-            self._ids.write(self._tokenizer.encode(text))
-            self._end_document()
-            return True
-        ids, lengths = self._tokenizer.encode_with_lengths(text)
+            ids, kept = self._tokenizer.encode(text), True
+        else:
+            ids, lengths = self._tokenizer.encode_with_lengths(text)
+            self._lengths.write(lengths)
+            kept = self._tokenizer.keeps(text, ids)
         self._ids.write(ids)
-        self._lengths.write(lengths)
         self._end_document()
-        return self._tokenizer.keeps(text, ids)
+        return Added(first, len(ids), kept)
 
     def _end_document(self) -> None:
         self._ids.write(np.array([self._tokenizer.end_token]))
@@ -71,7 +82,7 @@ class Column:
     def __init__(self, path: Path, dtype: np.dtype) -> None:
         self._path, self._dtype = path, dtype.newbyteorder("<")
         self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        self._digest, self._count = hashlib.sha256(), 0
+        self._digest, self.count = hashlib.sha256(), 0
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self._partial, "wb", buffering=2**20)  # noqa: SIM115  # closed by close or discard
@@ -79,7 +90,7 @@ class Column:
     def write(self, values: np.ndarray) -> None:
         """Append numbers."""
         data = values.astype(self._dtype, copy=False).tobytes()
-        self._count += len(values)
+        self.count += len(values)
         self._digest.update(data)
         with _writing(self._path):
             self._file.write(data)
@@ -91,14 +102,19 @@ class Column:
             os.fsync(self._file.fileno())
             self._file.close()
             os.replace(self._partial, self._path)
-        return {"tokens": self._count, "sha256": self._digest.hexdigest()}
+        return {"tokens": self.count, "sha256": self._digest.hexdigest()}
 
     def discard(self) -> None:
         """Remove what was not moved into place."""
         with contextlib.suppress(OSError):
             self._file.close()
-        with contextlib.suppress(OSError):
-            self._partial.unlink()
+        discard(self._partial)
+
+
+def discard(partial: Path) -> None:
+    """Remove a file that was not moved into place."""
+    with contextlib.suppress(OSError):
+        partial.unlink()
 
 
 @contextlib.contextmanager
@@ -117,19 +133,23 @@ def mapped(path: Path, dtype: np.dtype, count: int, sha256: str, verify: bool) -
     Raises: UserError naming the file that is missing, of another length or, where `verify`, of another content.
     """
     dtype = dtype.newbyteorder("<")
+    check_file(path, count * dtype.itemsize, sha256, verify)
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,))) if count else np.empty(0, dtype)
+
+
+def check_file(path: Path, size: int, sha256: str, verify: bool) -> None:
+    """Raises: UserError where a stored file is missing, of another size or, where `verify`, of another content."""
     try:
-        size = path.stat().st_size
-        if size != count * dtype.itemsize:
-            raise UserError(
-                f"{path}: holds {size} bytes instead of {count * dtype.itemsize}: it was cut short", hint=MAKE_AGAIN
-            )
-        if not count:
-            return np.empty(0, dtype)
-        if verify:
-            with open(path, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != sha256:
-                raise UserError(f"{path}: its content does not match its digest: it was edited", hint=MAKE_AGAIN)
-        return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,)))
+        found = path.stat().st_size
+        if found != size:
+            raise UserError(f"{path}: holds {found} bytes instead of {size}: it was cut short", hint=MAKE_AGAIN)
+        if verify and file_sha256(path) != sha256:
+            raise UserError(f"{path}: its content does not match its digest: it was edited", hint=MAKE_AGAIN)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}", hint=MAKE_AGAIN) from error
+
+
+def file_sha256(path: Path) -> str:
+    """The digest of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

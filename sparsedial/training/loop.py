@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from sparsedial.model.router import balance_of
 from sparsedial.model.transformer import Transformer
-from sparsedial.text.batches import batch
 from sparsedial.text.prepare import Text
-from sparsedial.training.optimizer import Optimizer, clip_gradient, set_rate
+from sparsedial.text.sampler import Sampler
+from sparsedial.training.ranks import ALONE, Alone, Ranks
 from sparsedial.training.recipe import Recipe
+from sparsedial.training.step import Rates, TrainingStep
 
 READINGS = 300  # of the routers' balance, spread over a run
 
@@ -34,11 +33,12 @@ class Step:
 
 def train_steps(
     model: Transformer,
-    optimizer: Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     text: Text,
     recipe: Recipe,
     start: int = 0,
     skipped: Sequence[int] = (),
+    ranks: Alone | Ranks = ALONE,
 ) -> Iterator[Step]:
     """Train from step `start` on, yielding each step after it is done; batches in `skipped` are left out.
 
@@ -46,35 +46,20 @@ def train_steps(
     those of the step before.
     """
     device = model.embedding_VD.device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16")
-    parameters = list(model.parameters())
+    step = TrainingStep(model, optimizers, recipe, ranks)
+    sampler = Sampler(text=text, seed=recipe.seed, sequences=recipe.batch, context=recipe.context, ranks=ranks.count)
     for index in range(start, recipe.steps):
         began = time.perf_counter()
-        number = batch_number(index, skipped)
-        ids = batch(text, seed=recipe.seed, step=number, batch=recipe.batch, context=recipe.context)
-        for parameter in parameters:
-            parameter.grad = None  # before the forward pass: old gradients and activations are not held at once
-        with autocast:
-            total, entropy = model.loss(
-                torch.from_numpy(ids).to(device, non_blocking=True),
-                recipe.balance_weight,
-                recipe.z_loss_weight,
-                recipe.prediction_weight(index),
-            )
-        total.backward()
-        norm = clip_gradient(parameters, recipe.clip)
-        rate = recipe.rate(index)
-        loss, balance = float(entropy), None
-        finite = math.isfinite(norm) and math.isfinite(loss)
-        if finite:
-            set_rate(optimizer, rate)
-            optimizer.step()
-            if index % max(1, recipe.steps // READINGS) == 0:
-                balance = read_balance(model)
-        for layer in model.sparse_feed_forwards:
-            layer.balance(recipe.bias_rate(index) if finite else 0.0)  # a step that counts for nothing has no load
-        yield Step(index, loss, norm, rate, time.perf_counter() - began, recipe.batch * recipe.context, balance)
-        if not finite:
+        ids = sampler.batch(batch_number(index, skipped), ranks.index)
+        rates = Rates(recipe.rate(index), recipe.bias_rate(index), recipe.prediction_weight(index))
+        taken = step.take(
+            torch.from_numpy(ids).to(device, non_blocking=True),
+            rates,
+            with_balance=index % max(1, recipe.steps // READINGS) == 0,
+        )
+        seconds, tokens = time.perf_counter() - began, recipe.batch * recipe.context
+        yield Step(index, taken.loss, taken.gradient_norm, rates.learning_rate, seconds, tokens, taken.balance)
+        if not taken.finite:
             return
 
 
@@ -83,13 +68,3 @@ def batch_number(index: int, skipped: Sequence[int]) -> int:
     for number in sorted(skipped):
         index += number <= index
     return index
-
-
-def read_balance(model: Transformer) -> dict[str, float] | None:
-    """The balance of the router whose busiest expert has most, and the largest routing bias of all; None for dense."""
-    layers = model.sparse_feed_forwards
-    if not layers:
-        return None
-    worst = max((balance_of(layer.load_E) for layer in layers), key=lambda balance: balance["max_over_mean"])
-    biases = [float(layer.bias_E.abs().max()) for layer in layers if layer.bias_E is not None]
-    return {**worst, "bias_drift": max(biases, default=0.0)}

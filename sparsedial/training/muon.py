@@ -6,6 +6,7 @@ M and N are the rows and columns of a matrix, E experts.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import accumulate
@@ -27,22 +28,23 @@ MUON_SCALE = 0.2  # root mean square of an update times this over the learning r
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrix is brought to singular values near one; each expert's matrix by itself.
 
-    Matrices that lie side by side in one parameter (queries, keys and values; gate and up) are taken apart first.
+    Matrices that lie side by side in one parameter (queries, keys and values; gate and up) are taken apart first:
+    `widths` tells their columns. It is no part of the groups, which a checkpoint stores.
 
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); scale and weight decay, Liu et al. 2025
     (arXiv 2502.16982)
     """
 
-    def __init__(self, groups: list[dict[str, Any]], recipe: Recipe) -> None:
+    def __init__(self, groups: list[dict[str, Any]], widths: Mapping[Tensor, tuple[int, ...]], recipe: Recipe) -> None:
         super().__init__(groups, {"lr": recipe.learning_rate})
+        self._widths = widths
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of every parameter that has a gradient."""
         threads = torch.get_num_threads()
         for group in self.param_groups:
-            pairs = zip(group["params"], group["widths"], strict=True)
-            held = [(parameter, widths) for parameter, widths in pairs if parameter.grad is not None]
+            held = [(parameter, self._widths[parameter]) for parameter in group["params"] if parameter.grad is not None]
             sizes = tuple((parameter.shape, widths) for parameter, widths in held)
             if _parallel(sizes) >= threads and native.usable(*(parameter for parameter, _ in held)):
                 self._step_compiled([parameter for parameter, _ in held], _table(sizes), group, threads)

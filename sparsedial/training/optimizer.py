@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -67,60 +66,15 @@ class CompiledAdamW(torch.optim.Optimizer):
         return state
 
 
-class Together:
-    """Two optimizers that step as one."""
-
-    def __init__(self, *parts: torch.optim.Optimizer) -> None:
-        self.parts = parts
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of both."""
-        return [group for part in self.parts for group in part.param_groups]
-
-    @property
-    def state(self) -> _States:
-        """What both keep of a parameter."""
-        return _States(self.parts)
-
-    def step(self) -> None:
-        """One step of each."""
-        for part in self.parts:
-            part.step()
-
-
-class _States:
-    """The states of several optimizers by parameter."""
-
-    def __init__(self, parts: tuple[torch.optim.Optimizer, ...]) -> None:
-        self._parts = parts
-
-    def items(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Each parameter that has a state."""
-        for part in self._parts:
-            yield from part.state.items()
-
-    def clear(self) -> None:
-        """Forget all of them, as before the first step."""
-        for part in self._parts:
-            part.state.clear()
-
-    def __setitem__(self, parameter: Tensor, state: dict[str, Tensor]) -> None:
-        for part in self._parts:
-            if any(parameter is held for group in part.param_groups for held in group["params"]):
-                part.state[parameter] = state
-
-
-Optimizer = torch.optim.Optimizer | Together
-
-
-def make_optimizer(model: Transformer, recipe: Recipe) -> Optimizer:
+def make_optimizers(model: Transformer, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW, or Muon for the matrices and AdamW for the rest; compiled on CPU, PyTorch's fused one elsewhere.
 
-    Each group's `scale` is what the recipe's rate is multiplied by.
+    Each group's `scale` is what the recipe's rate is multiplied by. Besides its parameters a group holds nothing that
+    PyTorch's distributed checkpoint cannot store.
     """
     muon = recipe.optimizer == "muon"
-    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
+    widths: dict[Tensor, tuple[int, ...]] = {}
     for name, parameter in model.named_parameters():
         leaf = name.rpartition(".")[2]
         matrix = parameter.dim() >= 2
@@ -128,18 +82,13 @@ def make_optimizer(model: Transformer, recipe: Recipe) -> Optimizer:
         scale = recipe.width_base / model.shape.d_model if recipe.width_base and hidden else 1.0
         by_muon = muon and matrix and leaf not in NOT_FOR_MUON
         key = (by_muon, matrix, scale**0.5 if by_muon else scale)  # MUON_SCALE already falls with the root
-        settings = {"params": [], "widths": [], "weight_decay": recipe.weight_decay if matrix else 0.0, "scale": key[2]}
-        group = groups.setdefault(key, settings)
-        group["params"].append(parameter)
-        group["widths"].append(_widths(leaf, parameter, model))
-    by_muon = [group for key, group in groups.items() if key[0]]
-    rest = [_without_widths(group) for key, group in groups.items() if not key[0]]
-    adamw = _adamw(rest, model, recipe)
-    return Together(Muon(by_muon, recipe), adamw) if by_muon else adamw
-
-
-def _without_widths(group: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key != "widths"}
+        settings = {"params": [], "weight_decay": recipe.weight_decay if matrix else 0.0, "scale": key[2]}
+        groups.setdefault(key, settings)["params"].append(parameter)
+        if by_muon:
+            widths[parameter] = _widths(leaf, parameter, model)
+    matrices = [group for key, group in groups.items() if key[0]]
+    adamw = _adamw([group for key, group in groups.items() if not key[0]], model, recipe)
+    return [Muon(matrices, widths, recipe), adamw] if matrices else [adamw]
 
 
 def _widths(leaf: str, parameter: Tensor, model: Transformer) -> tuple[int, ...]:
@@ -159,23 +108,25 @@ def _adamw(groups: list[dict[str, Any]], model: Transformer, recipe: Recipe) -> 
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, eps=recipe.epsilon, fused=True)
 
 
-def set_rate(optimizer: Optimizer, rate: float) -> None:
+def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
     """The learning rate of the next step."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
 
 
-def clip_gradient(parameters: list[torch.nn.Parameter], largest: float) -> float:
-    """Scale the whole gradient down to a norm of at most `largest`; gives the norm before."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+def gradient_norm(gradients: list[Tensor]) -> float:
+    """The norm of the whole gradient."""
     if native.usable(*gradients):
         sizes = torch.tensor([gradient.numel() for gradient in gradients])
-        norm = native.module.gradient_norm(
+        return native.module.gradient_norm(
             gradients=gradients, sizes=sizes, count=len(gradients), threads=torch.get_num_threads()
         )
-    else:
-        norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ does
-        norm = float(torch.linalg.vector_norm(torch.stack(norms)))
-    if math.isfinite(norm) and norm > largest:
+    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ does
+    return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+
+def clip_gradient(gradients: list[Tensor], norm: float, largest: float) -> None:
+    """Scale the whole gradient, whose norm is `norm`, down to one of at most `largest`."""
+    if norm > largest:
         torch._foreach_mul_(gradients, largest / norm)  # pyright: ignore[reportPrivateImportUsage]
-    return norm

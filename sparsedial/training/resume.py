@@ -4,50 +4,61 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sparsedial.errors import UserError
 from sparsedial.model.transformer import Transformer
 from sparsedial.store import read_json, write_atomically, write_json
-from sparsedial.training.optimizer import Optimizer
 
 
-def training_state(model: Transformer, optimizer: Optimizer) -> dict[str, Tensor]:
+def training_state(model: Transformer, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
     """Weights, buffers and optimizer moments by name, as safetensors keeps them."""
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    for parameter, moments in optimizer.state.items():
-        for key, value in moments.items():
-            state[f"optimizer.{names[parameter]}.{key}"] = value
+    for optimizer, name, parameter in _held(model, optimizers):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            state[f"optimizer.{name}.{key}"] = value
     return state
 
 
-def restore_state(model: Transformer, optimizer: Optimizer, state: dict[str, Any]) -> None:
+def restore_state(model: Transformer, optimizers: Sequence[Optimizer], state: Mapping[str, Tensor]) -> None:
     """The inverse of `training_state`; a parameter without moments in it has none after."""
     model.load_state_dict(
         {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
     )
-    optimizer.state.clear()
-    for name, parameter in model.named_parameters():
+    for optimizer in optimizers:
+        optimizer.state.clear()
+    for optimizer, name, parameter in _held(model, optimizers):
         prefix = f"optimizer.{name}."
         moments = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if moments:
             optimizer.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in moments.items()}
 
 
-def save_state(home: Path, key: str, model: Transformer, optimizer: Optimizer, progress: dict[str, Any]) -> None:
+def _held(model: Transformer, optimizers: Sequence[Optimizer]) -> Iterator[tuple[Optimizer, str, Tensor]]:
+    """Each parameter with its name and the optimizer that moves it."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            yield from ((optimizer, names[parameter], parameter) for parameter in group["params"])
+
+
+def save_state(
+    home: Path, key: str, model: Transformer, optimizers: Sequence[Optimizer], progress: dict[str, Any]
+) -> None:
     """Keep everything that the next step depends on; `progress` holds the driver's own numbers, `next_step` among them.
 
     `key` names what the state belongs to. The tensors come first under a name of their own, then the small file that
     names them and their digest: a kill in between leaves the state before.
     """
     data = save_tensors(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in training_state(model, optimizer).items()}
+        {name: tensor.detach().cpu().contiguous() for name, tensor in training_state(model, optimizers).items()}
     )
     name = f"step-{progress['next_step']}.safetensors"
     write_atomically(home / name, data)
@@ -59,9 +70,9 @@ def save_state(home: Path, key: str, model: Transformer, optimizer: Optimizer, p
 
 
 def load_state(
-    home: Path, key: str, model: Transformer, optimizer: Optimizer, most_steps: float = float("inf")
+    home: Path, key: str, model: Transformer, optimizers: Sequence[Optimizer], most_steps: float = float("inf")
 ) -> dict[str, Any] | None:
-    """Bring model and optimizer back to where `save_state` left them; gives the driver's numbers.
+    """Bring model and optimizers back to where `save_state` left them; gives the driver's numbers.
 
     None where there is no such state, one beyond `most_steps`, or one that was cut short or edited: the run then
     starts anew.
@@ -75,7 +86,7 @@ def load_state(
         return None
     if hashlib.sha256(data).hexdigest() != progress["sha256"]:
         return None
-    restore_state(model, optimizer, load_tensors(data))
+    restore_state(model, optimizers, load_tensors(data))
     return progress
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sparsedial.text.prepare import Text, prepare
+
 WORDS = ("loss", "sparse", "model", "data", "experts", "share", "what", "they", "know", "token", "été", "文")
 
 
@@ -38,3 +40,11 @@ def folder_of(tmp_path: Path) -> Callable[..., Path]:
 def many(folder_of: Callable[..., Path]) -> Path:
     """Sixty documents of about two kilobytes."""
     return folder_of({f"part{number % 3}/{number:02}.txt": prose(number, 15) for number in range(60)})
+
+
+@pytest.fixture(scope="session", params=["bytes", "bpe:300"])
+def text(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Text:
+    """A book, prepared."""
+    folder = tmp_path_factory.mktemp("book")
+    (folder / "book.txt").write_text(prose(5, 300))
+    return prepare((str(folder / "book.txt"),), tokenizer=request.param, folder=folder / "text")

@@ -111,7 +111,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "file", ["train.bin", "validation.bin", "test.lengths.bin", "tokenizer/tokenizer.json", "text.json"]
+    "file",
+    ["train.bin", "validation.bin", "test.lengths.bin", "documents.parquet", "tokenizer/tokenizer.json", "text.json"],
 )
 @pytest.mark.parametrize("damage", ["cut", "edited", "removed"])
 def test_a_damaged_shard_is_named_and_made_again(prepared: Path, tmp_path: Path, file: str, damage: str) -> None:

@@ -11,7 +11,7 @@ from sparsedial.text.splits import Entry, assign, cuts, destinations, entry
 
 
 def an_entry(group: str, text: bytes) -> Entry:
-    return entry(Document(name=group, group=group, text=text))
+    return entry(Document(id=group, name=group, source=group, group=group, text=text))
 
 
 def test_the_held_out_splits_get_about_their_share_of_bytes_and_train_the_rest() -> None:

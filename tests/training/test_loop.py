@@ -16,11 +16,12 @@ from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore, read_json
 from sparsedial.sweep.execute import execute, finish, read_metrics
-from sparsedial.text.batches import batch
-from sparsedial.training.loop import read_balance, train_steps
-from sparsedial.training.optimizer import make_optimizer
+from sparsedial.text.sampler import Sampler
+from sparsedial.training.loop import train_steps
+from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
+from sparsedial.training.step import read_balance
 
 LADDER = Ladder(vocab_size=256, context=32)
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=8, context=32)
@@ -38,7 +39,7 @@ def job_of(text, experts: int = 8, **changes) -> Job:
 @pytest.mark.parametrize("experts", [0, 8])
 def test_a_tiny_model_learns(small_text, experts):
     model = initialise(LADDER.shape(16, experts), 0)
-    losses = [step.loss for step in train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE)]
+    losses = [step.loss for step in train_steps(model, make_optimizers(model, RECIPE), small_text, RECIPE)]
     assert len(losses) == 40
     assert losses[0] == pytest.approx(math.log(256), abs=0.3)
     assert losses[-1] < losses[0] - 1.5
@@ -87,19 +88,19 @@ def test_a_run_that_is_closed_goes_on_from_its_last_step(small_text, tmp_path: P
 
 @pytest.mark.parametrize(("sigmas", "saved"), [(8.0, 64), (0.0, None)])  # in a step, only a kept state is whole
 def test_ctrl_c_in_a_step_leaves_a_whole_state_or_none(small_text, tmp_path: Path, monkeypatch, sigmas, saved):
-    from sparsedial.training import loop
+    from sparsedial.training import step
 
-    job, store, clip = job_of(small_text, steps=90, spike_sigmas=sigmas), RunStore(tmp_path), loop.clip_gradient
+    job, store, norm = job_of(small_text, steps=90, spike_sigmas=sigmas), RunStore(tmp_path), step.gradient_norm
     calls = []
 
-    def stopped(*given):
-        calls.append(given)
+    def stopped(gradients):
+        calls.append(1)
         if len(calls) == 81:
             raise KeyboardInterrupt
-        return clip(*given)
+        return norm(gradients)
 
     expected = finish(execute(job, small_text, RunStore(tmp_path / "whole"))).record()
-    monkeypatch.setattr(loop, "clip_gradient", stopped)
+    monkeypatch.setattr(step, "gradient_norm", stopped)
     with pytest.raises(KeyboardInterrupt):
         finish(execute(job, small_text, store))
     state = store.unfinished(job.hash) / "state.json"
@@ -130,7 +131,7 @@ def test_nan_in_a_weight_ends_the_run_with_a_reason(small_text):
     model = initialise(LADDER.shape(12, 0), 0)
     with torch.no_grad():
         model.norm_D[0] = float("nan")
-    steps = list(train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE))
+    steps = list(train_steps(model, make_optimizers(model, RECIPE), small_text, RECIPE))
     assert len(steps) == 1
     assert math.isnan(steps[0].loss)
 
@@ -184,8 +185,9 @@ def test_a_step_learns_from_multi_token_prediction_with_the_weight_of_its_place(
     """Its gradient is that of the loss with this weight, which falls after two thirds of the steps."""
     shape = replace(LADDER.shape(12, 8), mtp_layers=1)
     model, again = initialise(shape, 0), initialise(shape, 0)
-    taken = next(train_steps(model, make_optimizer(model, RECIPE), small_text, RECIPE, start=step))
-    ids = torch.from_numpy(batch(small_text, seed=RECIPE.seed, step=step, batch=RECIPE.batch, context=RECIPE.context))
+    taken = next(train_steps(model, make_optimizers(model, RECIPE), small_text, RECIPE, start=step))
+    sampler = Sampler(text=small_text, seed=RECIPE.seed, sequences=RECIPE.batch, context=RECIPE.context)
+    ids = torch.from_numpy(sampler.batch(step))
     total, entropy = again.loss(ids, RECIPE.balance_weight, RECIPE.z_loss_weight, weight)
     total.backward()
     norm = torch.cat([parameter.grad.flatten() for parameter in again.parameters()]).norm()
@@ -196,7 +198,7 @@ def test_a_step_learns_from_multi_token_prediction_with_the_weight_of_its_place(
 @pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"schedule": "cosine"}, {"width_base": 8}])
 def test_a_tiny_model_learns_by_every_recipe(small_text, changes):
     model, recipe = initialise(LADDER.shape(16, 8), 0), replace(RECIPE, **changes)
-    losses = [step.loss for step in train_steps(model, make_optimizer(model, recipe), small_text, recipe)]
+    losses = [step.loss for step in train_steps(model, make_optimizers(model, recipe), small_text, recipe)]
     assert losses[-1] < losses[0] - 1.2
 
 
@@ -239,26 +241,26 @@ def test_a_longer_trunk_than_a_run_has_is_not_taken(small_text, tmp_path: Path):
 )
 def test_a_harmful_batch_is_undone_and_left_out(small_text, tmp_path: Path, monkeypatch, harm, at, back_to, experts):
     """The same run on a text that lacks the batch ends bit for bit as the one that had it."""
-    from sparsedial.training import loop
+    from sparsedial.training import step as step_module
 
     job = job_of(small_text, experts, steps=120, spike_sigmas=6.0)
-    clean, clip, poison = loop.batch, loop.clip_gradient, harm == "a gradient that is no number"
+    clean, norm, poison = Sampler.batch, step_module.gradient_norm, harm == "a gradient that is no number"
     current = []
 
-    def harmful(text, *, seed, step, batch, context):
+    def harmful(sampler, step, rank):
         current[:] = [step]
-        ids = clean(text, seed=seed, step=step, batch=batch, context=context)
+        ids = clean(sampler, step, rank)
         return np.random.default_rng(0).permuted(ids % 7 * 36) if step == at and not poison else ids
 
-    def without(text, *, seed, step, batch, context):
-        return clean(text, seed=seed, step=step + (step >= at), batch=batch, context=context)
+    def without(sampler, step, rank):
+        return clean(sampler, step + (step >= at), rank)
 
-    monkeypatch.setattr(loop, "batch", harmful)
+    monkeypatch.setattr(Sampler, "batch", harmful)
     if poison:
-        monkeypatch.setattr(loop, "clip_gradient", lambda *given: float("nan") if current == [at] else clip(*given))
+        monkeypatch.setattr(step_module, "gradient_norm", lambda given: math.nan if current == [at] else norm(given))
     record = finish(execute(job, small_text, RunStore(tmp_path / "harmed"))).record()
-    monkeypatch.setattr(loop, "batch", without)
-    monkeypatch.setattr(loop, "clip_gradient", clip)
+    monkeypatch.setattr(Sampler, "batch", without)
+    monkeypatch.setattr(step_module, "gradient_norm", norm)
     expected = finish(execute(job, small_text, RunStore(tmp_path / "without"))).record()
     (event,) = record["events"]
     assert (event["step"], event["batch_skipped"], event["back_to_step"]) == (at, at, back_to)
@@ -269,15 +271,15 @@ def test_a_harmful_batch_is_undone_and_left_out(small_text, tmp_path: Path, monk
 
 
 def test_a_run_left_after_a_rollback_knows_what_it_skipped(small_text, tmp_path: Path, monkeypatch):
-    from sparsedial.training import loop
+    from sparsedial.training import step
 
-    job, clip, calls = job_of(small_text, steps=120, spike_sigmas=6.0), loop.clip_gradient, []
+    job, norm, calls = job_of(small_text, steps=120, spike_sigmas=6.0), step.gradient_norm, []
 
-    def broken_once(*given):
+    def broken_once(gradients):
         calls.append(1)
-        return float("nan") if len(calls) == 71 else clip(*given)
+        return math.nan if len(calls) == 71 else norm(gradients)
 
-    monkeypatch.setattr(loop, "clip_gradient", broken_once)
+    monkeypatch.setattr(step, "gradient_norm", broken_once)
     store = RunStore(tmp_path)
     run = execute(job, small_text, store)
     list(islice(run, 75))  # beyond the rollback of step 70 to 64, before the next state is kept

@@ -11,7 +11,7 @@ from sparsedial.kernels import native
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training.muon import Muon, orthogonal
-from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, make_optimizer, set_rate
+from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, gradient_norm, make_optimizers, set_rate
 from sparsedial.training.recipe import Recipe
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
@@ -22,11 +22,11 @@ RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
 def test_compiled_adamw_equals_pytorchs(monkeypatch, threads):
     shape = Ladder(vocab_size=64, context=16).shape(16, 8)
     models = [initialise(shape, 0) for _ in range(2)]
-    ours = make_optimizer(models[0], RECIPE)
-    assert isinstance(ours, CompiledAdamW)
+    ours = make_optimizers(models[0], RECIPE)
+    assert [type(optimizer) for optimizer in ours] == [CompiledAdamW]
     monkeypatch.setattr(native, "module", None)
-    theirs = make_optimizer(models[1], RECIPE)
-    assert isinstance(theirs, torch.optim.AdamW)
+    theirs = make_optimizers(models[1], RECIPE)
+    assert [type(optimizer) for optimizer in theirs] == [torch.optim.AdamW]
     monkeypatch.undo()
     make, before = torch.Generator().manual_seed(1), torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -35,8 +35,8 @@ def test_compiled_adamw_equals_pytorchs(monkeypatch, threads):
             gradient = torch.randn(pair[0].shape, generator=make)
             for parameter in pair:
                 parameter.grad = gradient.clone()
-        for optimizer in (ours, theirs):
-            set_rate(optimizer, 0.01 / (step + 1))
+        set_rate([*ours, *theirs], 0.01 / (step + 1))
+        for optimizer in (*ours, *theirs):
             optimizer.step()
     torch.set_num_threads(before)
     for (name, mine), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
@@ -47,7 +47,8 @@ def _muon(sizes: dict[tuple[int, ...], tuple[int, ...]]) -> tuple[list[torch.nn.
     """Parameters of these sizes, whose matrices have these widths, and their optimizer."""
     make = torch.Generator().manual_seed(1)
     parameters = [torch.nn.Parameter(torch.randn(size, generator=make)) for size in sizes]
-    return parameters, Muon([{"params": parameters, "widths": list(sizes.values()), "weight_decay": 0.1}], RECIPE)
+    widths = dict(zip(parameters, sizes.values(), strict=True))
+    return parameters, Muon([{"params": parameters, "weight_decay": 0.1}], widths, RECIPE)
 
 
 @pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
@@ -88,13 +89,16 @@ def test_a_matrix_that_outweighs_the_rest_is_shared_by_all_threads(monkeypatch):
     torch.set_num_threads(before)
 
 
-def test_gradients_are_clipped_to_the_norm():
-    parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2, 1030).t())]
-    for parameter in parameters:
-        parameter.grad = torch.full_like(parameter, 2.0)
-    assert clip_gradient(parameters, 1.0) == pytest.approx(2 * 2063**0.5)
-    norm = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]).norm()
-    assert float(norm) == pytest.approx(1.0, rel=1e-5)
+@pytest.mark.parametrize("contiguous", [True, False])  # taken by the compiled kernel, and not
+def test_gradients_are_clipped_to_the_norm(contiguous):
+    wide = torch.full((2, 1030), 2.0)
+    gradients = [torch.full((3,), 2.0), wide if contiguous else wide.t()]
+    norm = gradient_norm(gradients)
+    assert norm == pytest.approx(2 * 2063**0.5)
+    clip_gradient(gradients, norm, 2 * norm)
+    assert gradient_norm(gradients) == norm
+    clip_gradient(gradients, norm, 1.0)
+    assert float(torch.cat([gradient.flatten() for gradient in gradients]).norm()) == pytest.approx(1.0, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (6, 20), (20, 6), (3, 7, 5)])
@@ -114,9 +118,9 @@ def test_muons_update_has_singular_values_near_one_and_the_gradients_vectors(siz
 
 def test_muon_takes_hidden_matrices_and_leaves_the_rest_to_adamw():
     model = initialise(Ladder(vocab_size=64, context=16).shape(16, 8), 0)
-    optimizer = make_optimizer(model, replace(RECIPE, optimizer="muon"))
+    optimizers = make_optimizers(model, replace(RECIPE, optimizer="muon"))
     names = {parameter: name for name, parameter in model.named_parameters()}
-    muon, adamw = ({names[p] for g in part.param_groups for p in g["params"]} for part in optimizer.parts)
+    muon, adamw = ({names[p] for group in part.param_groups for p in group["params"]} for part in optimizers)
     assert muon | adamw == set(names.values())
     assert not muon & adamw
     assert "blocks.0.feed_forward.w_in_EDH" in muon
@@ -133,7 +137,8 @@ def test_muon_takes_matrices_that_lie_side_by_side_apart():
         before = weight.detach().clone()
         weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
         weight.grad[:, 16:32] *= factor
-        make_optimizer(model, replace(RECIPE, optimizer="muon")).step()
+        for optimizer in make_optimizers(model, replace(RECIPE, optimizer="muon")):
+            optimizer.step()
         moved.append(weight.detach() - before)
     torch.testing.assert_close(moved[0][:, :16], moved[1][:, :16])
 
@@ -141,23 +146,23 @@ def test_muon_takes_matrices_that_lie_side_by_side_apart():
 def test_rates_of_matrices_fall_with_width_where_a_base_is_given():
     shape = Ladder(vocab_size=64, context=16).shape(32, 8)
     model = initialise(shape, 0)
-    optimizer = make_optimizer(model, replace(RECIPE, width_base=16))
-    set_rate(optimizer, 0.01)
+    (optimizer,) = make_optimizers(model, replace(RECIPE, width_base=16))
+    set_rate([optimizer], 0.01)
     rates = {name: group["lr"] for name, p in model.named_parameters() for group in optimizer.param_groups
              if any(p is q for q in group["params"])}  # fmt: skip
     assert rates["blocks.0.feed_forward.w_in_EDH"] == rates["blocks.0.feed_forward.w_router_DE"] == 0.005
     assert rates["embedding_VD"] == rates["norm_D"] == 0.01
-    plain = make_optimizer(model, RECIPE)
-    set_rate(plain, 0.01)
+    (plain,) = make_optimizers(model, RECIPE)
+    set_rate([plain], 0.01)
     assert {group["lr"] for group in plain.param_groups} == {0.01}
 
 
 def test_under_muon_rates_of_its_matrices_fall_with_the_root_of_the_width():
     """The update's own scale falls with the other root."""
     model = initialise(Ladder(vocab_size=64, context=16).shape(32, 8), 0)
-    optimizer = make_optimizer(model, replace(RECIPE, optimizer="muon", width_base=16))
-    set_rate(optimizer, 0.01)
-    muon, adamw = ({group["lr"] for group in part.param_groups} for part in optimizer.parts)
+    optimizers = make_optimizers(model, replace(RECIPE, optimizer="muon", width_base=16))
+    set_rate(optimizers, 0.01)
+    muon, adamw = ({group["lr"] for group in part.param_groups} for part in optimizers)
     assert list(muon) == [pytest.approx(0.01 * 0.5**0.5)]
     assert adamw == {0.005, 0.01}
 
@@ -166,14 +171,15 @@ def test_under_muon_rates_of_its_matrices_fall_with_the_root_of_the_width():
 def test_weight_decay_is_on_matrices_alone(name):
     """Measured: without a gradient's pull, a step of rate r takes the share r times the decay off a weight."""
     model = initialise(replace(Ladder(vocab_size=64, context=16).shape(16, 8), attention_bias=True), 0)
-    optimizer = make_optimizer(model, replace(RECIPE, optimizer=name, weight_decay=0.5))
-    set_rate(optimizer, 0.1)
+    optimizers = make_optimizers(model, replace(RECIPE, optimizer=name, weight_decay=0.5))
+    set_rate(optimizers, 0.1)
     before = {}
     for leaf, parameter in model.named_parameters():
         parameter.grad = torch.zeros_like(parameter)
         parameter.data += 1  # biases begin at zero
         before[leaf] = parameter.detach().clone()
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     for leaf, parameter in model.named_parameters():
         kept = 0.95 if parameter.dim() >= 2 else 1.0
         torch.testing.assert_close(

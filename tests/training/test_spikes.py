@@ -10,7 +10,8 @@ import pytest
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import RunStore
 from sparsedial.sweep.execute import execute, finish
-from sparsedial.training import loop
+from sparsedial.text.sampler import Sampler
+from sparsedial.training import step as step_module
 from sparsedial.training.recipe import Recipe
 from sparsedial.training.run import Job
 from sparsedial.training.spikes import MOST_SKIPPED, is_spike
@@ -31,16 +32,16 @@ def job_of(text, **changes) -> Job:
 @pytest.fixture
 def harm(monkeypatch):
     """Have some batches give a gradient that is no number; gives the batches that were learnt from, in order."""
-    read, clean, clip = [], loop.batch, loop.clip_gradient
+    read, clean, norm = [], Sampler.batch, step_module.gradient_norm
 
-    def noted(text, *, seed, step, batch, context):
+    def noted(sampler, step, rank):
         read.append(step)
         assert len(read) < 100, "it goes back for ever"
-        return clean(text, seed=seed, step=step, batch=batch, context=context)
+        return clean(sampler, step, rank)
 
     def set_up(harmful) -> list[int]:
-        monkeypatch.setattr(loop, "batch", noted)
-        monkeypatch.setattr(loop, "clip_gradient", lambda *given: math.nan if harmful(read[-1]) else clip(*given))
+        monkeypatch.setattr(Sampler, "batch", noted)
+        monkeypatch.setattr(step_module, "gradient_norm", lambda given: math.nan if harmful(read[-1]) else norm(given))
         return read
 
     return set_up

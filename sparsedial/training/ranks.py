@@ -1,0 +1,72 @@
+"""What the devices that train one model bring together in a step: nothing else of a step talks to another device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One device: its figures are those of the whole batch already."""
+
+    count = 1
+    index = 0
+
+    def average(self, gradients: list[Tensor]) -> None:
+        """Leave the gradients as they are."""
+
+    def add_up(self, tensors: list[Tensor]) -> None:
+        """Leave the tensors as they are."""
+
+    def agree(self, loss: float, gradient_norm: float) -> tuple[float, float]:
+        """Both as they are."""
+        return loss, gradient_norm
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a group, each with all weights and an equal share of every batch."""
+
+    group: distributed.ProcessGroup
+    device: str = "cpu"  # kind of device that the group's messages lie on
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return self.group.size()
+
+    @property
+    def index(self) -> int:
+        """Which of them this process is."""
+        return self.group.rank()
+
+    def average(self, gradients: list[Tensor]) -> None:
+        """Make each gradient the whole batch's: that of a mean over equal shares is the mean of theirs."""
+        self.add_up(gradients)
+        torch._foreach_div_(gradients, self.count)  # pyright: ignore[reportPrivateImportUsage]
+
+    def add_up(self, tensors: list[Tensor]) -> None:
+        """Make each tensor its sum over the ranks; one message, a copy of them all, carries them."""
+        if not tensors:
+            return
+        message = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(message, group=self.group)
+        for tensor, part in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def agree(self, loss: float, gradient_norm: float) -> tuple[float, float]:
+        """The whole batch's loss and gradient norm, the same numbers on every rank.
+
+        The norm is that of a gradient that is averaged already, so between ranks only its rounding differs. They must
+        agree even so: all clip alike, and all or none take the step. Otherwise their weights would drift apart.
+        """
+        numbers = torch.tensor([loss, gradient_norm], dtype=torch.float64, device=self.device)
+        distributed.all_reduce(numbers, group=self.group)
+        loss, gradient_norm = (numbers / self.count).tolist()
+        return loss, gradient_norm
+
+
+ALONE = Alone()

@@ -1,0 +1,99 @@
+"""One whole training step: from ids to the loss, its gradient, clipping, the optimizers and the routing balance.
+
+B sequences, S positions, E experts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsedial.model.router import balance_of
+from sparsedial.model.transformer import Transformer
+from sparsedial.training.optimizer import clip_gradient, gradient_norm, set_rate
+from sparsedial.training.ranks import ALONE, Alone, Ranks
+from sparsedial.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What changes from step to step by a schedule."""
+
+    learning_rate: float
+    bias_rate: float  # step of the routing bias
+    prediction_weight: float  # of multi-token prediction in the loss
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step found, over the whole batch; one that is not finite left the weights as they were."""
+
+    loss: float  # cross-entropy, nats per token
+    gradient_norm: float  # before clipping
+    finite: bool
+    balance: dict[str, float] | None  # where it was asked for
+
+
+class TrainingStep:
+    """The steps of one model, with what they need that stays the same.
+
+    Several ranks give a share of the batch each, and all of them have the same weights afterwards.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        optimizers: Sequence[torch.optim.Optimizer],
+        recipe: Recipe,
+        ranks: Alone | Ranks = ALONE,
+    ) -> None:
+        self.model, self.optimizers, self.recipe, self.ranks = model, optimizers, recipe, ranks
+        self._parameters = list(model.parameters())
+        self._routed = model.sparse_feed_forwards
+        device = model.embedding_VD.device.type
+        self._autocast = torch.autocast(device, torch.bfloat16, enabled=recipe.dtype == "bfloat16")
+
+    def take(self, ids_BS1: Tensor, rates: Rates, with_balance: bool = False) -> Taken:
+        """Learn from this rank's windows of S+1 ids.
+
+        Shapes: ids [B, S+1], B this rank's share
+        """
+        entropy, gradients = self._gradients(ids_BS1, rates.prediction_weight)
+        self.ranks.average(gradients)
+        loss, norm = self.ranks.agree(float(entropy), gradient_norm(gradients))
+        finite, balance = math.isfinite(loss) and math.isfinite(norm), None
+        if finite:
+            clip_gradient(gradients, norm, self.recipe.clip)
+            set_rate(self.optimizers, rates.learning_rate)
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.ranks.add_up([layer.load_E for layer in self._routed])
+            balance = read_balance(self.model) if with_balance else None
+        for layer in self._routed:
+            layer.balance(rates.bias_rate if finite else 0.0)  # a step that counts for nothing has no load
+        return Taken(loss, norm, finite, balance)
+
+    def _gradients(self, ids_BS1: Tensor, prediction_weight: float) -> tuple[Tensor, list[Tensor]]:
+        """The cross-entropy of the next token, and the gradients of the loss that is trained on."""
+        for parameter in self._parameters:
+            parameter.grad = None  # before the forward pass: old gradients and activations are not held at once
+        with self._autocast:
+            total, entropy = self.model.loss(
+                ids_BS1, self.recipe.balance_weight, self.recipe.z_loss_weight, prediction_weight
+            )
+        total.backward()
+        return entropy, [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
+
+def read_balance(model: Transformer) -> dict[str, float] | None:
+    """The balance of the router whose busiest expert has most, and the largest routing bias of all; None for dense."""
+    layers = model.sparse_feed_forwards
+    if not layers:
+        return None
+    worst = max((balance_of(layer.load_E) for layer in layers), key=lambda balance: balance["max_over_mean"])
+    biases = [float(layer.bias_E.abs().max()) for layer in layers if layer.bias_E is not None]
+    return {**worst, "bias_drift": max(biases, default=0.0)}

@@ -1,0 +1,58 @@
+"""Scoring sees each token once and knows its bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparsedial.errors import UserError
+from sparsedial.text.prepare import Text
+from sparsedial.text.windows import evaluation_windows, require_windows, window_bytes
+
+
+def test_scoring_takes_each_token_once_in_order(text: Text) -> None:
+    windows = evaluation_windows(text, "test", 24)
+    tokens = np.asarray(text.tokens("test")).astype(np.int64)
+    scored = windows[:, 1:].ravel()
+    assert np.array_equal(scored, tokens[1 : 1 + len(scored)])
+    assert len(tokens) - 1 - len(scored) < 24
+    assert np.array_equal(windows[1:, 0], windows[:-1, -1])
+
+
+def test_the_bytes_of_scored_tokens_are_those_of_their_text(text: Text) -> None:
+    assert window_bytes(text, "test", 1) == text.bytes("test")
+    for context, most in ((24, None), (24, 200), (7, 50)):
+        windows = evaluation_windows(text, "test", context, most)
+        table = text.tokenizer.token_bytes if text.tokenizer.backend else np.ones(256, np.uint32)
+        assert table is not None
+        scored = windows[:, 1:][windows[:, 1:] != text.tokenizer.end_token]
+        expected = int(table[scored].sum())
+        assert window_bytes(text, "test", context, most) == expected
+
+
+def test_a_part_of_a_split_is_spread_evenly_over_it(text: Text) -> None:
+    whole = evaluation_windows(text, "validation", 16)
+    part = evaluation_windows(text, "validation", 16, 5 * 16 + 3)
+    assert len(part) == 5
+    places = [np.flatnonzero((whole == window).all(axis=1))[0] for window in part]
+    assert np.abs(np.diff(places) - len(whole) / 5).max() <= 1
+    assert len(evaluation_windows(text, "validation", 16, 10**9)) == len(whole)
+
+
+def test_too_little_text_is_refused_with_its_size(text: Text) -> None:
+    with pytest.raises(UserError, match=f"{text.train_tokens} train tokens are less than one batch"):
+        require_windows(text, batch=4, context=99999)
+    with pytest.raises(UserError, match=f"{text.test_tokens} test tokens are less than one window of 99999"):
+        evaluation_windows(text, "test", 99999)
+    shorter = min(text.validation_tokens, text.test_tokens)
+    with pytest.raises(UserError, match=f"text: {shorter} .* tokens are less than one window"):
+        require_windows(text, batch=1, context=shorter)
+    require_windows(text, batch=2, context=16)
+
+
+def test_the_bytes_of_train_tokens_are_not_guessed(text: Text) -> None:
+    if text.tokenizer.backend is None:
+        assert window_bytes(text, "train", 1) == text.bytes("train")
+    else:
+        with pytest.raises(UserError, match="bytes of train tokens are not kept"):
+            window_bytes(text, "train", 1)
