@@ -1,7 +1,7 @@
 """Sparsedial finds the sparsity that is best for your budget, trains the model, and gives you the dial.
 
 Every verb of the command line is a function here (`sparsedial.study(...)`, `sparsedial.count(...)`), and
-`sparsedial.load(folder)` reads a checkpoint. Nothing is imported before it is asked for.
+`sparsedial.load(folder)` reads a checkpoint. Everything is imported on first use.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-__version__ = "0.1.0"
+from sparsedial.version import __version__ as __version__
 
 
 def load(folder: str | os.PathLike[str]) -> Any:
-    """Read a checkpoint folder into a model whose call on token ids gives logits.
+    """Load the model of a checkpoint folder; calling it on token ids gives logits.
 
     Shapes: ids [B, S] to logits [B, S, V]
     Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged.
@@ -24,7 +24,7 @@ def load(folder: str | os.PathLike[str]) -> Any:
     from sparsedial.model.checkpoint import load as load_checkpoint
 
     if not isinstance(folder, str | os.PathLike):
-        raise UserError(f"load: {folder!r} is no folder", hint="name the folder of a checkpoint")
+        raise UserError(f"load: {folder!r} is not a folder's name", hint="name the folder of a checkpoint")
     return load_checkpoint(Path(folder))
 
 

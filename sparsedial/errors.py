@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+MARKED = re.compile(r"<([a-z][a-z_.]*)>")
 
 
 class UserError(Exception):
-    """Bad input: what was wrong, with the value and the place, and at most one way out.
+    """Bad input: what was wrong, with the value, and at most one way out.
 
-    Any other exception that leaves the package is our bug and keeps its traceback.
+    `field` names the setting that was wrong, as Python spells it. A text may name others as `<max_experts>`: the
+    command line shows them as flags. Any other exception that leaves the package is our bug and keeps its traceback.
     """
 
-    def __init__(self, problem: str, hint: str | None = None) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.hint = hint
+    def __init__(self, problem: str, hint: str | None = None, field: str | None = None) -> None:
+        self._problem, self._hint, self.field = problem, hint, field
+        super().__init__(f"{field}: {self.problem}" if field else self.problem)
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str | None, str | None]]:
+        """As it crosses to another process: whole, with its marks."""
+        return UserError, (self._problem, self._hint, self.field)
+
+    @property
+    def problem(self) -> str:
+        """What was wrong."""
+        return MARKED.sub(r"\1", self._problem)
+
+    @property
+    def hint(self) -> str | None:
+        """The way out."""
+        return None if self._hint is None else MARKED.sub(r"\1", self._hint)
+
+    def on_command_line(self) -> tuple[str, str | None]:
+        """Problem and hint, their fields spelled as flags."""
+        problem = f"<{self.field}>: {self._problem}" if self.field else self._problem
+        return _with_flags(problem), None if self._hint is None else _with_flags(self._hint)
+
+
+def _with_flags(text: str) -> str:
+    return MARKED.sub(lambda match: _flag(match[1]), text)
+
+
+def _flag(field: str) -> str:
+    head, dot, rest = field.partition(".")
+    return f"--{head.replace('_', '-')}{dot}{rest}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

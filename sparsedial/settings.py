@@ -8,7 +8,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,40 +19,64 @@ from sparsedial.errors import UserError, nearest
 T = TypeVar("T")
 
 
-def fill(cls: type[T], values: Mapping[str, Any], place: str) -> T:
+def setting(
+    default: Any = dataclasses.MISSING,
+    help: str = "",
+    metavar: str | None = None,
+    *,
+    parse: Callable[[Any, str], Any] | None = None,
+    factory: Callable[[], Any] | None = None,
+    **more: Any,
+) -> Any:
+    """A field of a verb's settings: its default, its line of help, the name of its value there, its parser.
+
+    `parse` gets the value as given, and the field's name for its errors. `more` is for the command line: `positional`,
+    `nargs`, `any_words`, `dotted`, and an `example` for errors.
+    """
+    metadata = {
+        "help": help,
+        **({"metavar": metavar} if metavar else {}),
+        **({"parse": parse} if parse else {}),
+        **more,
+    }
+    if factory is not None:
+        return dataclasses.field(default_factory=factory, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def fill(cls: type[T], values: Mapping[str, Any], origin: str) -> T:
     """Build the dataclass `cls` from plain values, converting each to its field's type.
 
-    `place` names the origin in errors ("study", "job.yaml"). A field may carry its own reader in
-    `metadata={"parse": function}`, which takes the text and returns the value.
+    `origin` says in errors where the values come from ("study", "job.yaml").
 
     Raises: UserError for an unknown name (with the nearest one), a missing one, or a value of the wrong type.
     """
-    converted = convert(cls, values, place)
+    converted = convert(cls, values, origin)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if field.init and required and field.name not in values:
-            raise UserError(f"{place}: '{field.name}' is missing", hint=field.metadata.get("example"))
+            raise UserError(f"{origin}: '{field.name}' is missing", hint=field.metadata.get("example"))
     return cls(**converted)
 
 
-def convert(cls: type, values: Mapping[str, Any], place: str) -> dict[str, Any]:
+def convert(cls: type, values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Some fields of the dataclass `cls`, converted to their types.
 
-    Raises: UserError as `fill`, but for missing ones.
+    Raises: UserError as `fill`, except for missing names.
     """
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in fields:
-            raise UserError(f"{place}: no setting named '{name}'", hint=nearest(name, fields))
-    return {name: _convert(fields[name], hints[name], value, place) for name, value in values.items()}
+            raise UserError(f"{origin}: no setting named '{name}'", hint=nearest(name, fields))
+    return {name: _convert(fields[name], hints[name], value, origin) for name, value in values.items()}
 
 
-def _convert(field: dataclasses.Field[Any], hint: Any, value: Any, place: str) -> Any:
+def _convert(field: dataclasses.Field[Any], hint: Any, value: Any, origin: str) -> Any:
     parse = field.metadata.get("parse")
     if parse is not None and value is not None:
-        return parse(value)
-    return _as_type(hint, value, f"{place}: {field.name}")
+        return parse(value, field.name)
+    return _as_type(hint, value, f"{origin}: {field.name}")
 
 
 def _as_type(hint: Any, value: Any, where: str) -> Any:
@@ -94,11 +118,11 @@ def _as_scalar(hint: Any, value: Any, where: str) -> Any:
             raise UserError(f"{where}: '{value}' is not a number")
         if hint is float:
             return number
-        if not number.is_integer():  # infinity neither
+        if not number.is_integer():  # nor is infinity
             raise UserError(f"{where}: {value} is not a whole number")
         return int(number)
     if hint is Path and not str(value).strip():
-        raise UserError(f"{where}: an empty name is no file and no folder")
+        raise UserError(f"{where}: the name of a file or folder is empty")
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
     if hint is str and isinstance(value, str | int | float | Path) and not isinstance(value, bool):
@@ -108,17 +132,17 @@ def _as_scalar(hint: Any, value: Any, where: str) -> Any:
     raise UserError(f"{where}: cannot use {value!r} here")
 
 
-def file_names(value: Any) -> tuple[str, ...]:
-    """Names of files or folders: `a,b`, or one whose own name has a comma where there is such; a list, or a Path.
+def file_names(value: Any, field: str = "text") -> tuple[str, ...]:
+    """Names of files or folders from `a,b`, a list or a Path. Where a file is named `a,b`, that is one name.
 
     Raises: UserError for an empty name.
     """
     if isinstance(value, list | tuple):
-        return tuple(name for item in value for name in file_names(str(item)))
+        return tuple(name for item in value for name in file_names(str(item), field))
     whole = str(value)
     names = (whole,) if os.path.exists(whole) else tuple(whole.split(","))
     if not all(name.strip() for name in names):
-        raise UserError("text: an entry is empty", hint="write it like a,b")
+        raise UserError("an entry is empty", hint="write it like a,b", field=field)
     return names
 
 
@@ -141,5 +165,5 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable as settings ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path}: holds no names and values", hint="one setting a line, like `time: 30m`")
+        raise UserError(f"{path}: not a table of names and values", hint="write one setting per line, like `time: 30m`")
     return values

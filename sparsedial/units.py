@@ -1,4 +1,4 @@
-"""Human numbers in, units out."""
+"""Numbers with units, as people write and read them."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ YEAR = 365.25 * 86400  # seconds
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 
 
-def _parse(text: str | float, units: dict[str, float], name: str, example: str) -> float:
+def _parse(text: str | float, units: dict[str, float], field: str, example: str) -> float:
     match = _QUANTITY.fullmatch(str(text))
     if match is None or match[2].lower() not in units:
-        raise UserError(f"{name}: cannot read '{text}'", hint=f"write it like {example}")
+        raise UserError(f"cannot read '{text}'", hint=f"write it like {example}", field=field)
     value = float(match[1]) * units[match[2].lower()]
     if not math.isfinite(value) or value <= 0:
-        raise UserError(f"{name}: {text} is not a positive number", hint=f"write it like {example}")
+        raise UserError(f"{text} is not a positive number", hint=f"write it like {example}", field=field)
     return value
 
 
-def parse_count(text: str | float, name: str = "number", example: str = "1e18, 131B or 40k") -> float:
-    """A positive count such as `1e18`, `3e9`, `131B` or `40k`."""
-    return _parse(text, COUNT_UNITS, name, example)
+def parse_count(text: str | float, field: str = "number", example: str = "1e18, 131B or 40k") -> float:
+    """A positive count such as `1e18`, `3e9`, `131B` or `40k`; errors name the field."""
+    return _parse(text, COUNT_UNITS, field, example)
 
 
-def parse_counts(value: Any, name: str = "numbers") -> tuple[float, ...]:
+def parse_counts(value: Any, field: str = "numbers") -> tuple[float, ...]:
     """Positive counts from `20k,50k`, a list or a single number."""
     items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-    return tuple(parse_count(item, name) for item in items)
+    return tuple(parse_count(item, field) for item in items)
 
 
-def parse_seconds(text: str | float, name: str = "time") -> float:
+def parse_seconds(text: str | float, field: str = "time") -> float:
     """Positive seconds from `90`, `10m`, `1.5h` or `2d`."""
-    return _parse(text, SECOND_UNITS, name, "90s, 10m or 1.5h")
+    return _parse(text, SECOND_UNITS, field, "90s, 10m or 1.5h")
 
 
-def parse_bytes(text: str | float, name: str = "memory") -> float:
+def parse_bytes(text: str | float, field: str = "memory") -> float:
     """Positive bytes from `80GB`, `512MiB` or a plain number."""
-    return _parse(text, BYTE_UNITS, name, "80GB or 512MiB")
+    return _parse(text, BYTE_UNITS, field, "80GB or 512MiB")
 
 
-def parse_joules(text: str | float, name: str = "energy") -> float:
+def parse_joules(text: str | float, field: str = "energy") -> float:
     """Positive joules from `5e6`, `40MJ` or `2.5kWh`."""
-    return _parse(text, JOULE_UNITS, name, "40MJ or 2.5kWh")
+    return _parse(text, JOULE_UNITS, field, "40MJ or 2.5kWh")
 
 
 def human_count(value: float) -> str:
@@ -95,7 +95,7 @@ def spelled_seconds(value: float) -> str:
 
 
 def spelled_at_least(value: float) -> str:
-    """The next whole minutes, hours from two on, or days from two on, as `parse_seconds` reads them."""
+    """Rounded up to whole minutes, from two hours up to hours, from two days up to days, for `parse_seconds`."""
     letter, size = next((letter, size) for letter, size in (("d", 86400), ("h", 3600), ("m", 0.0)) if value >= 2 * size)
     return f"{math.ceil(value / (size or 60))}{letter}"
 
@@ -113,9 +113,14 @@ def dtype_name(dtype: object) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def human_percent(share: float) -> str:
-    """A share in percent with two significant digits: `4.2 %`."""
-    return f"{100 * share:.2g} %"
+def human_percent(share: float, digits: int = 2) -> str:
+    """A share in percent, to `digits` significant digits: `0.61 %`, `100 %`."""
+    return f"{float(f'{100 * share:.{digits}g}'):g} %"
+
+
+def unbroken(text: str) -> str:
+    """A text whose percent signs stay on one line with their numbers."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def human_cost(currency: str, value: float) -> str:
@@ -128,8 +133,13 @@ def human_cost(currency: str, value: float) -> str:
 
 
 def human_joules(value: float) -> str:
-    """`12.3 J`, `4.5 kJ`, and from a kilowatt-hour on `1.5 kWh`, `700 MWh` or more."""
+    """`12.3 J`, `4.5 kJ`, and from one kilowatt-hour up `1.5 kWh`, `700 MWh` or more."""
     for size, unit in ((3.6e15, "TWh"), (3.6e12, "GWh"), (3.6e9, "MWh"), (3.6e6, "kWh")):
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.3g} J" if value < 1e3 else f"{value / 1e3:.3g} kJ"
+
+
+def family_name(experts: int) -> str:
+    """`dense` or `32 experts`."""
+    return f"{experts} experts" if experts else "dense"

@@ -40,7 +40,7 @@ def test_values_are_converted_to_the_types_of_their_fields():
         ({"name": "a", "counts": "nan"}, "not a number"),
         ({"name": "a", "share": "nan"}, "not a number"),
         ({"name": "a", "counts": "1,,2"}, "an entry is empty"),
-        ({"name": "a", "file": " "}, "an empty name"),
+        ({"name": "a", "file": " "}, "file or folder is empty"),
         ({"name": "a", "fast": "perhaps"}, "neither true nor false"),
         ({"name": "a", "inner": {"layer": 3}}, "no setting named 'layer'"),
     ],
@@ -67,5 +67,5 @@ def test_settings_come_from_yaml_or_toml(tmp_path: Path, name, text):
 
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path):
     (tmp_path / "a.yaml").write_text("- 1\n- 2\n")
-    with pytest.raises(UserError, match="no names and values"):
+    with pytest.raises(UserError, match="not a table of names and values"):
         read_settings_file(tmp_path / "a.yaml")

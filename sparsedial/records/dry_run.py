@@ -1,0 +1,46 @@
+"""What a command would cost, without running it."""
+
+from __future__ import annotations
+
+from sparsedial.records.plan import MemoryParts
+from sparsedial.records.record import Record
+
+
+class StudyDryRun(Record, frozen=True, kw_only=True):
+    """What a study would train and cost."""
+
+    dry_run: bool = True
+    cells: int
+    largest_total_parameters: int
+    budgets_flops: tuple[float, ...]
+    flops: float
+    seconds: float
+    seconds_low: float
+    seconds_high: float
+    joules: float
+    joules_source: str
+    memory_bytes: float
+    dollars: float | None
+    dollars_reason: str | None
+
+
+class TrainDryRun(Record, frozen=True, kw_only=True):
+    """What a training run would cost; null, with a reason, where it was not measured."""
+
+    dry_run: bool = True
+    total_parameters: int
+    active_parameters: int
+    tokens: int
+    flops: int
+    memory_parts: MemoryParts
+    memory_bytes: float
+    guard_copy_bytes: float  # the copy of weights and moments that a guarded run returns to after a spike
+    memory_source: str
+    seconds: float | None
+    seconds_reason: str | None
+    joules: float | None
+    joules_source: str | None
+    joules_reason: str | None
+    dollars: float | None
+    dollars_reason: str | None
+    tokens_asked: float | None  # null where steps were given

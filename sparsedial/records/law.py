@@ -1,0 +1,87 @@
+"""`law.json`: a form with its coefficients, their intervals, and its held-out check."""
+
+from __future__ import annotations
+
+from sparsedial.records.quantities import Span
+from sparsedial.records.record import Record
+
+LAW_FILE = "law.json"
+
+
+class HeldOut(Record, frozen=True, kw_only=True):
+    """How well a law predicted runs that it was not fitted to."""
+
+    runs: int
+    budgets_flops: tuple[float, ...]
+    rmse_log_loss: float
+    median_relative_error: float
+    max_relative_error: float
+    baselines: dict[str, float]  # median relative errors of simple guesses
+    law_on_the_same: float | None  # the law's error on the same runs as the simple guesses; null without any
+    regret_of_predicted_best: float  # nats by which the run predicted to be best is above the best run
+
+
+class FormTrial(Record, frozen=True, kw_only=True):
+    """The error of a form in a comparison, or why it was refused."""
+
+    rms_log_error: float | None
+    refused: str | None
+
+
+class Comparison(Record, frozen=True, kw_only=True):
+    """Forms compared on runs that they were not fitted to."""
+
+    rule: str  # which runs were held out
+    forms: dict[str, FormTrial]
+    taken: str | None = None  # why this form was chosen; null where none was compared
+
+
+class LawFile(Record, frozen=True, kw_only=True):
+    """Loss as a function of size, tokens and sparsity."""
+
+    form: str
+    coefficients: dict[str, float]
+    intervals: dict[str, Span]
+    confidence: float
+    samples: tuple[tuple[float, ...], ...]  # coefficients of each bootstrap sample, in the form's order
+    runs: int
+    rmse_log_loss: float
+    fitted_range: dict[str, Span]
+    undetermined: tuple[str, ...]
+    seed: int
+    held_out: HeldOut | None = None
+    held_out_reason: str | None = None
+    refused: str | None = None  # null: where a fit refuses there is no law
+    source: str = "ours"
+    compared: Comparison | None = None  # null where a single form was asked for
+
+
+class FormWords(Record, frozen=True, kw_only=True):
+    """A form that a law may have."""
+
+    says: str
+    source: str
+
+
+class Forms(Record, frozen=True, kw_only=True):
+    """The answer of `fit --list-forms`."""
+
+    forms: dict[str, FormWords]
+
+
+class Fit(Record, frozen=True, kw_only=True):
+    """The answer of `fit`: a law without its samples, or the reason why there is none, under `refused`."""
+
+    form: str | None
+    coefficients: dict[str, float]
+    intervals: dict[str, Span | None]
+    intervals_reason: str | None
+    confidence: float | None
+    runs: int
+    independent_runs: int
+    rmse_log_loss: float | None
+    held_out: HeldOut | None
+    held_out_reason: str | None
+    undetermined: tuple[str, ...] | None  # null with the intervals
+    refused: str | None
+    compared: Comparison | None  # null where a single form was asked for

@@ -1,0 +1,207 @@
+"""`plan.json`: the best shape and tokens for a budget, with the error, the dense rival and the limits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sparsedial.records.quantities import Currency, Machine, Span, Sparsity
+from sparsedial.records.recipe import Recipe
+from sparsedial.records.record import Record
+from sparsedial.shape.shape import Shape
+
+PLAN_FILE = "plan.json"
+
+
+class PlanBudget(Record, frozen=True, kw_only=True):
+    """The amount to spend, or the loss to reach."""
+
+    currency: Currency
+    value: float | None  # null where a loss is to be reached
+    target_loss: float | None  # null where a budget was given
+
+
+class PredictedLoss(Record, frozen=True, kw_only=True):
+    """A predicted loss with its interval, nats per token; null, with a reason, where none is known."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    interval_basis: Literal["bootstrap", "published_residual", "laws_spread"] | None
+    interval_reason: str | None
+
+
+class MemoryParts(Record, frozen=True, kw_only=True):
+    """The peak memory of a training step, part by part."""
+
+    weights_bytes: float
+    moments_bytes: float
+    casts_bytes: float
+    gradients_bytes: float
+    activations_bytes: float
+
+
+class TrainingCosts(Record, frozen=True, kw_only=True):
+    """The costs of a training run; null, with a reason, where unknown."""
+
+    flops: float
+    memory_bytes: float  # to train
+    memory_parts: MemoryParts
+    memory_source: str
+    serving_memory_bytes: float
+    seconds: float | None
+    seconds_low: float | None
+    seconds_high: float | None
+    joules: float | None
+    dollars: float | None
+    seconds_reason: str | None
+    joules_reason: str | None
+    dollars_reason: str | None
+
+
+class PlanMachine(Record, frozen=True, kw_only=True):
+    """The machine of a plan's seconds: a named device with its maker's figures, or a measured profile.
+
+    The fields of the other kind are null.
+    """
+
+    name: str
+    devices: int
+    watts: float
+    dollars_per_hour: float | None  # null without a price
+    peak_flops_per_second: float | None = None
+    memory_bytes: float | None = None
+    utilisation_dense: tuple[float, float, float] | None = None
+    utilisation_sparse: tuple[float, float, float] | None = None
+    source: str | None = None
+    machine: Machine | None = None  # of a profile
+    median_relative_error: float | None = None  # of a profile
+
+
+class Rival(Record, frozen=True, kw_only=True):
+    """The best dense model for the same budget."""
+
+    shape: Shape
+    tokens: int
+    total_parameters: int
+    cost: float  # in the budget's currency
+    predicted_loss: PredictedLoss
+
+
+class Crossover(Record, frozen=True, kw_only=True):
+    """The budget from which sparse is predicted to beat dense."""
+
+    currency: Currency
+    value: float
+    low: float | None
+    high: float | None
+    interval_reason: str | None  # why low and high are null
+    searched: str
+    within_fitted_range: bool | None
+    within_fitted_range_reason: str | None
+
+
+class Race(Record, frozen=True, kw_only=True):
+    """The lowest dense and the lowest sparse loss over rising budgets, and where they cross."""
+
+    currency: Currency
+    budgets: tuple[float, ...]
+    dense_loss: tuple[float, ...]
+    sparse_loss: tuple[float, ...]
+    crossover: Crossover | None
+    crossover_reason: str | None
+
+
+class NearOptimal(Record, frozen=True, kw_only=True):
+    """The ranges of shapes predicted to be within 0.5 % of the best loss; null, with a reason, without a law."""
+
+    sparsity: Span | None
+    sparsity_reason: str | None = None  # of the other three as well
+    total_parameters: Span | None = None
+    active_parameters: Span | None = None
+    tokens: Span | None = None
+
+
+class OtherAnswer(Record, frozen=True, kw_only=True):
+    """The answer of another law: a shape, or the leverage of this shape; the other half is null."""
+
+    sparsity: float | None = None
+    experts: int | None = None
+    top_k: int | None = None
+    total_parameters: int | None = None
+    active_parameters: int | None = None
+    tokens: int | None = None
+    loss: float | None = None
+    leverage_of_this_shape: float | None = None
+    at_flops: float | None = None
+
+
+class OtherLaw(Record, frozen=True, kw_only=True):
+    """The answer of another published law to the same question."""
+
+    law: str
+    held_fixed: str
+    answer: OtherAnswer | None
+    answer_reason: str | None
+
+
+class Export(Record, frozen=True, kw_only=True):
+    """A plan written for another trainer."""
+
+    trainer: str
+    file: str
+    command: str
+    written_for: str
+    not_expressed: tuple[str, ...]
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """The answer to a budget."""
+
+    budget: PlanBudget
+    law: str
+    law_source: str
+    shape: Shape
+    tokens: int
+    total_parameters: int
+    active_parameters: int
+    sparsity: Sparsity
+    predicted_loss: PredictedLoss
+    costs: TrainingCosts
+    machine: PlanMachine | None  # null where none was named
+    dense_rival: Rival | None
+    dense_rival_reason: str | None
+    crossover: Crossover | None
+    crossover_reason: str | None
+    binding_constraints: tuple[str, ...]
+    near_optimal: NearOptimal
+    tokens_per_total_parameter: float
+    other_laws: tuple[OtherLaw, ...]
+    warnings: tuple[str, ...]
+    candidates: int
+    recipe: Recipe
+    recipe_source: str
+    exported: tuple[Export, ...] = ()
+
+
+class Position(Record, frozen=True, kw_only=True):
+    """The best shape at one sparsity, for a budget."""
+
+    sparsity: float
+    shape: Shape
+    tokens: int
+    total_parameters: int
+    active_parameters: int
+    predicted_loss: PredictedLoss
+    costs: TrainingCosts
+    binding_constraints: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class Positions(Record, frozen=True, kw_only=True):
+    """Every sparsity with its best shape, densest first; `best` and `dense` count positions from 0."""
+
+    budget: PlanBudget
+    positions: tuple[Position, ...]
+    best: int
+    dense: int | None  # null where no dense shape fits
+    machine: PlanMachine | None  # null where none was named

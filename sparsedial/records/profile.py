@@ -1,0 +1,68 @@
+"""`profile.json`: seconds, joules and bytes of a training step on one machine."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sparsedial.records.quantities import Machine
+from sparsedial.records.record import Record
+from sparsedial.shape.shape import Shape
+
+PROFILE_FILE = "profile.json"
+
+
+class StepTiming(Record, frozen=True, kw_only=True):
+    """A timed training step, and the features that its time is fitted to."""
+
+    shape: Shape
+    d_model: int
+    experts: int
+    features: dict[str, float]
+    median_seconds: float
+    low_seconds: float  # 10th percentile
+    high_seconds: float  # 90th percentile
+    count: int
+
+
+class StepMemory(Record, frozen=True, kw_only=True):
+    """A training step whose peak memory was measured, and its counted parts."""
+
+    shape: Shape
+    batch: int
+    context: int
+    state_bytes: float
+    activation_bytes: float
+    peak_bytes: float
+
+
+class MemoryFile(Record, frozen=True, kw_only=True):
+    """Factors on the counted parts of memory, and the bytes of the process itself."""
+
+    process_bytes: float
+    state_factor: float
+    activation_factor: float
+    median_relative_error: float  # over shapes that are left out of the fit in turn
+    max_relative_error: float
+    rows: tuple[StepMemory, ...]
+
+
+class ProfileFile(Record, frozen=True, kw_only=True):
+    """A linear model of step time over physical features, with its error on shapes that were left out of the fit."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("memory",)
+
+    machine: Machine
+    device: str
+    threads: int
+    dtype: str
+    batch: int
+    context: int
+    coefficients: dict[str, float]  # seconds per unit of the feature
+    median_relative_error: float  # over shapes that are left out of the fit in turn
+    max_relative_error: float
+    error_quantile: float  # 90 % of the left-out shapes have a smaller error
+    watts: float
+    watts_source: str
+    metered: bool
+    rows: tuple[StepTiming, ...]
+    memory: MemoryFile | None = None  # null where no peaks were measured: bytes are then only counted

@@ -1,0 +1,92 @@
+"""`run.json` and `metrics.jsonl`: one training run, its inputs and its results."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sparsedial.records.quantities import Load, Sparsity
+from sparsedial.records.recipe import Recipe
+from sparsedial.records.record import Record
+from sparsedial.shape.shape import Shape
+
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """A loss spike that was undone."""
+
+    kind: Literal["spike"]
+    step: int
+    loss: float | None  # null where it was not finite
+    batch_skipped: int
+    back_to_step: int
+
+
+class RunInputs(Record, frozen=True, kw_only=True):
+    """The inputs of a run, and what follows from them before the first step."""
+
+    hash: str  # of the inputs: the run's name
+    trunk: str | None  # the hash that branches of one run share; null where its schedule allows none
+    shape: Shape
+    recipe: Recipe
+    recipe_version: int
+    text_digest: str
+    tokenizer: str  # its digest
+    device: str
+    threads: int
+    kernels: str
+    tokens: int  # training tokens
+    flops: int
+    total_parameters: int
+    active_parameters: int
+    sparsity: Sparsity
+
+
+class Run(RunInputs, frozen=True, kw_only=True):
+    """One training run; a missing value is null, with a reason."""
+
+    status: Literal["finished", "diverged"]
+    reason: str | None
+    steps_done: int
+    train_loss: float | None  # mean of the last twentieth of the steps
+    validation_loss: float | None
+    validation_bits_per_byte: float | None
+    test_loss: float | None  # null where it was not scored on test text, as a study's cells are not
+    test_bits_per_byte: float | None
+    seconds: float  # in training steps, without scoring and saving
+    median_step_seconds: float
+    evaluation_seconds: float
+    joules: float | None
+    joules_source: str
+    peak_memory_bytes: int
+    expert_load: Load | None  # null for a dense model
+    repeats: float  # how many times the train split was read
+    alone: bool  # whether nothing else of ours ran on the machine
+    machine_busy: float | None  # share of all cores that was busy during the run; null where it cannot be read
+    trunk_steps_shared: int  # steps that came from a shorter run with the same trunk
+    events: tuple[Event, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.status == "finished"
+
+    def cost(self, currency: str) -> float | None:
+        """Its cost in FLOPs, seconds or joules; None where it is not known."""
+        return {"flops": self.flops, "seconds": self.seconds, "joules": self.joules}[currency]
+
+
+class Metric(Record, frozen=True, kw_only=True):
+    """A line of `metrics.jsonl`: one training step; null where a number was not finite or, of the routers, not read."""
+
+    index: int
+    loss: float | None  # cross-entropy, nats per token
+    gradient_norm: float | None
+    learning_rate: float
+    seconds: float
+    tokens: int
+    max_over_mean: float | None  # of the least balanced router, at some steps of a sparse model
+    dead_experts: int | None
+    entropy: float | None
+    bias_drift: float | None  # the largest routing bias of all routers

@@ -1,0 +1,207 @@
+"""`study.json`: what is fixed before the first cell, the progress of a running study, the results of a finished one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from sparsedial.errors import UserError
+from sparsedial.records.grid import CellRow, LawCurve, LayoutFile, LearningRates, Prediction, VerdictRow
+from sparsedial.records.law import Comparison, HeldOut
+from sparsedial.records.plan import Crossover, NearOptimal
+from sparsedial.records.quantities import Machine, Span
+from sparsedial.records.record import Record, parse
+from sparsedial.records.text import TextSummary
+from sparsedial.records.verdict import Verdicts
+from sparsedial.store import read_json
+
+STUDY_FILE = "study.json"
+
+
+class Inputs(Record, frozen=True, kw_only=True):
+    """The settings that a study's folder is bound to; null where the study was free to choose."""
+
+    time: float | None  # seconds; null with stated budgets
+    budgets: tuple[float, ...]
+    sparsities: tuple[float, ...]
+    top_k: int
+    shared_experts: int
+    tokenizer: str
+    context: int | None
+    batch: int
+    max_total_parameters: float | None
+    memory: float | None
+    seeds: int | None
+    seed: int
+    cell_seeds: int
+    form: str | None
+    device: str
+    text: str  # its digest
+
+
+class Frozen(Record, frozen=True, kw_only=True):
+    """What is fixed before the first cell."""
+
+    inputs: Inputs
+    layout: LayoutFile
+    profile_digest: str
+    evaluation_tokens: int  # validation tokens that score a cell
+    set_up_seconds: float | None = None  # null in studies of earlier versions
+
+
+class Phase(Record, frozen=True, kw_only=True):
+    """The time and the runs of a phase, over all starts of a study."""
+
+    name: str
+    seconds: float
+    runs: int | None = None  # null in studies of earlier versions
+
+
+class CellCounts(Record, frozen=True, kw_only=True):
+    """The number of planned cells, and of cells that ended, including those that followed an open side."""
+
+    planned: int
+    finished: int
+    diverged: int
+
+
+class VerdictSeeds(Record, frozen=True, kw_only=True):
+    """Seeds of each verdict, fixed before the first of its runs."""
+
+    flops: int
+    seconds: int
+
+
+class RunningStudy(Record, frozen=True, kw_only=True):
+    """A running study: each part is null until it is known."""
+
+    status: Literal["running"] = "running"
+    frozen: Frozen
+    learning_rates: LearningRates | None = None
+    elapsed_seconds: float = 0.0  # over all starts
+    phase: str | None = None
+    phases: tuple[Phase, ...] = ()
+    prediction: Prediction | None = None
+    cells: CellCounts | None = None
+    verdict_seeds: VerdictSeeds | None = None
+
+
+class LawSummary(Record, frozen=True, kw_only=True):
+    """A study's law, or the reason why there is none."""
+
+    form: str | None
+    coefficients: dict[str, float]
+    intervals: dict[str, Span]
+    confidence: float | None
+    undetermined: tuple[str, ...]
+    rmse_log_loss: float | None
+    held_out: HeldOut | None
+    held_out_reason: str | None
+    refused: str | None
+    comparison: Comparison
+
+
+class ProfileSummary(Record, frozen=True, kw_only=True):
+    """The error of the machine's profile, and the source of its watts."""
+
+    median_relative_error: float
+    max_relative_error: float
+    watts: float
+    watts_source: str
+    metered: bool
+
+
+class Study(Record, frozen=True, kw_only=True):
+    """A finished study."""
+
+    status: Literal["done"] = "done"
+    frozen: Frozen
+    learning_rates: LearningRates
+    elapsed_seconds: float
+    phase: str | None = None  # the last one
+    phases: tuple[Phase, ...]
+    prediction: Prediction | None  # null where the budgets below the largest allow no fit
+    cells: CellCounts
+    verdict_seeds: VerdictSeeds
+    budgets_flops: tuple[float, ...]
+    sparsities: tuple[float, ...]
+    text: TextSummary
+    machine: Machine
+    law: LawSummary
+    verdict: Verdicts
+    near_optimal: NearOptimal
+    binding_constraints: tuple[str, ...]
+    crossover: Crossover | None
+    crossover_reason: str | None
+    cells_table: tuple[CellRow, ...]
+    verdict_runs: tuple[VerdictRow, ...]
+    law_curves: tuple[LawCurve, ...]
+    profile: ProfileSummary
+    seed_noise: float | None  # standard deviation of test loss between seeds
+    seed_noise_reason: str | None
+    versions: dict[str, str]
+    next: str  # the command of the same study with a larger budget
+    wall_seconds: float
+    report: str
+
+    @property
+    def answer(self) -> StudyAnswer:
+        """The part that other programs rely on."""
+        return StudyAnswer(**{name: getattr(self, name) for name in StudyAnswer.__struct_fields__})
+
+
+class StudyAnswer(Record, frozen=True, kw_only=True):
+    """The answer of `study`: parts of the study, in an order of its own."""
+
+    cells: CellCounts
+    budgets_flops: tuple[float, ...]
+    sparsities: tuple[float, ...]
+    text: TextSummary
+    machine: Machine
+    versions: dict[str, str]
+    wall_seconds: float
+    law: LawSummary
+    verdict: Verdicts
+    near_optimal: NearOptimal
+    binding_constraints: tuple[str, ...]
+    crossover: Crossover | None
+    crossover_reason: str | None
+    next: str
+    report: str
+
+
+class StudyStatus(Record, frozen=True, kw_only=True):
+    """The progress of a study."""
+
+    out: str
+    status: Literal["done", "running", "stopped"]
+    written_seconds_ago: float
+    phase: str | None  # null when it is done
+    phases: tuple[Phase, ...]
+    cells_planned: int
+    cells_finished: int
+    cells_diverged: int
+    runs_finished: int
+    elapsed_seconds: float
+    report: str | None  # null until it is done
+
+
+def read_study(path: Path) -> Study | RunningStudy:
+    """A `study.json`, finished or running.
+
+    Raises: UserError as `read`.
+    """
+    values = read_json(path)
+    del values["schema_version"]
+    return parse(values, Study if values.get("status") == "done" else RunningStudy, str(path))
+
+
+def read_finished(path: Path) -> Study:
+    """The `study.json` of a finished study.
+
+    Raises: UserError as `read`, or where the study is not finished.
+    """
+    study = read_study(path)
+    if isinstance(study, RunningStudy):
+        raise UserError(f"{path}: the study is not finished", hint="the same `study` command continues it")
+    return study

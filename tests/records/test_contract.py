@@ -1,0 +1,393 @@
+"""Every key of every file and answer, spelled a second time: a renamed, a missing and an additional key fail here.
+
+A new record needs an entry in KEYS, and a field that may be null a `…_reason` beside it or an entry in MEANT.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sparsedial import records
+from sparsedial.records.answers import Counts, Evaluation
+from sparsedial.records.law import Fit, HeldOut
+from sparsedial.records.plan import Crossover, Plan
+from sparsedial.records.quantities import Sparsity
+from sparsedial.records.recipe import Recipe
+from sparsedial.records.record import Record, plain
+from sparsedial.records.study import Study, StudyAnswer
+from sparsedial.records.verdict import Side, Verdict
+from sparsedial.shape.ladder import Ladder
+from tests.records.held import unexplained
+from tests.showing.synthetic import bare_record, study_record
+
+
+def table(text: str) -> dict[str, tuple[str, ...]]:
+    """Names and their words; a line that is set in goes on with the one before."""
+    entries = re.findall(r"^(\w+):((?:.|\n )*)", text, re.MULTILINE)
+    assert len({name for name, _ in entries}) == len(entries), "a name stands there twice"
+    return {name: tuple(words.split()) for name, words in entries}
+
+
+# The keys of each record, in the order in which they are written.
+KEYS = table("""
+Sparsity: experts parameters activation_ratio
+Interval: mean low high
+Gap: mean low high
+Amount: currency value
+Load: max_over_mean dead_experts entropy
+Machine: processor cores memory_bytes system python gpus
+Recipe: learning_rate steps batch context optimizer schedule weight_decay beta1 beta2 epsilon warmup_share
+    warmup_steps decay_share width_base clip balance_rate balance_weight z_loss_weight mtp_weight mtp_late_weight
+    spike_sigmas dtype seed
+Ladder: vocab_size context top_k shared_experts
+Event: kind step loss batch_skipped back_to_step
+RunInputs: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
+    total_parameters active_parameters sparsity
+Run: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
+    total_parameters active_parameters sparsity status reason steps_done train_loss validation_loss
+    validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
+    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events
+Metric: index loss gradient_norm learning_rate seconds tokens max_over_mean dead_experts entropy bias_drift
+StepTiming: shape d_model experts features median_seconds low_seconds high_seconds count
+StepMemory: shape batch context state_bytes activation_bytes peak_bytes
+MemoryFile: process_bytes state_factor activation_factor median_relative_error max_relative_error rows
+ProfileFile: machine device threads dtype batch context coefficients median_relative_error max_relative_error
+    error_quantile watts watts_source metered rows memory
+HeldOut: runs budgets_flops rmse_log_loss median_relative_error max_relative_error baselines law_on_the_same
+    regret_of_predicted_best
+FormTrial: rms_log_error refused
+Comparison: rule forms taken
+LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitted_range undetermined seed held_out
+    held_out_reason refused source compared
+FormWords: says source
+Forms: forms
+Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
+    held_out_reason undetermined refused compared
+PlanBudget: currency value target_loss
+PredictedLoss: mean low high interval_basis interval_reason
+MemoryParts: weights_bytes moments_bytes casts_bytes gradients_bytes activations_bytes
+TrainingCosts: flops memory_bytes memory_parts memory_source serving_memory_bytes seconds seconds_low seconds_high
+    joules dollars seconds_reason joules_reason dollars_reason
+PlanMachine: name devices watts dollars_per_hour peak_flops_per_second memory_bytes utilisation_dense
+    utilisation_sparse source machine median_relative_error
+Rival: shape tokens total_parameters cost predicted_loss
+Crossover: currency value low high interval_reason searched within_fitted_range within_fitted_range_reason
+Race: currency budgets dense_loss sparse_loss crossover crossover_reason
+NearOptimal: sparsity sparsity_reason total_parameters active_parameters tokens
+OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
+OtherLaw: law held_fixed answer answer_reason
+Export: trainer file command written_for not_expressed
+Plan: budget law law_source shape tokens total_parameters active_parameters sparsity predicted_loss costs machine
+    dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
+    tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported
+Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
+Positions: budget positions best dense machine
+Side: shape sparsity tokens total_parameters active_parameters loss bits_per_byte flops seconds joules joules_source
+    learning_rate checkpoint runs
+CostMiss: words worth_nats
+Verdict: winner reason budget sparse dense gap confidence seeds basis cost_miss
+Verdicts: flops seconds joules
+TokenizerWords: name vocab_size digest
+HeldOutCounts: validation test
+OverlapShares: validation test test_in_validation window_bytes sampled_windows
+TokenizerName: name digest
+SplitFile: documents bytes tokens sha256 lengths_sha256
+SplitFiles: train validation test
+ManifestFile: sha256 bytes
+TextFile: kind request tokenizer sources source_digest python_version files_left_out split_by documents_cut
+    duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer digest
+Progress: next_step seconds joules step_seconds losses metrics skipped events shared
+StateFile: key tensors sha256 next_step progress
+TextSummary: digest train_tokens validation_tokens test_tokens bytes documents tokenizer sources source_digest
+    python_version files_left_out split_by documents_cut duplicates_removed duplicates_in_train overlap
+    documents_changed_by_tokenizer
+Cell: d_model experts budget_flops
+PhaseSeconds: learning_rates grid verdict
+LayoutFile: ladder batch budgets experts seeds max_total_parameters cell_seeds cells predicted_seconds
+Scan: d_model experts active_parameters experts_per_choice tokens points optimum interior
+RateModel: rate reference exponents
+LearningRates: scans model
+CellPrediction: d_model experts loss low high
+Prediction: form coefficients comparison cells
+RunRow: hash d_model layers experts top_k sparsity active_parameters total_parameters tokens flops loss
+    bits_per_byte seconds joules alone learning_rate status reason expert_load repeats seed
+CellRow: hash d_model layers experts top_k sparsity active_parameters total_parameters tokens flops loss
+    bits_per_byte seconds joules alone learning_rate status reason expert_load repeats seed budget_flops seed_losses
+    learning_rate_optimum_distance held_out predicted_loss predicted_low predicted_high
+VerdictRow: hash d_model layers experts top_k sparsity active_parameters total_parameters tokens flops loss
+    bits_per_byte seconds joules alone learning_rate status reason expert_load repeats seed currency family
+    test_loss curve
+LawCurve: budget_flops experts active_parameters loss low high
+Inputs: time budgets sparsities top_k shared_experts tokenizer context batch max_total_parameters memory seeds seed
+    cell_seeds form device text
+Frozen: inputs layout profile_digest evaluation_tokens set_up_seconds
+Phase: name seconds runs
+CellCounts: planned finished diverged
+VerdictSeeds: flops seconds
+RunningStudy: status frozen learning_rates elapsed_seconds phase phases prediction cells verdict_seeds
+LawSummary: form coefficients intervals confidence undetermined rmse_log_loss held_out held_out_reason refused
+    comparison
+ProfileSummary: median_relative_error max_relative_error watts watts_source metered
+Study: status frozen learning_rates elapsed_seconds phase phases prediction cells verdict_seeds budgets_flops
+    sparsities text machine law verdict near_optimal binding_constraints crossover crossover_reason cells_table
+    verdict_runs law_curves profile seed_noise seed_noise_reason versions next wall_seconds report
+StudyAnswer: cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
+    binding_constraints crossover crossover_reason next report
+StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
+    elapsed_seconds report
+Setting: name top_k_experts top_p_experts skip_layers sparsity active_parameters
+StudyDryRun: dry_run cells largest_total_parameters budgets_flops flops seconds seconds_low seconds_high joules
+    joules_source memory_bytes dollars dollars_reason
+TrainDryRun: dry_run total_parameters active_parameters tokens flops memory_parts memory_bytes guard_copy_bytes
+    memory_source seconds seconds_reason joules joules_source joules_reason dollars dollars_reason tokens_asked
+Counts: name total_parameters active_parameters active_parameters_one_embedding active_parameters_no_embedding
+    sparsity forward_flops_per_token training_flops_per_token context_tokens dtype weight_bytes
+    kv_cache_bytes_per_token
+Evaluation: loss bits_per_byte tokens bytes context_tokens expert_load
+DraftCounts: made accepted
+Generation: prompt text prompt_tokens tokens seconds drafts
+Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
+Trained: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
+    total_parameters active_parameters sparsity status reason steps_done train_loss validation_loss
+    validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
+    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events checkpoint
+    branches tokens_asked
+TrainSettingsFile: plan model text tokenizer shape recipe runs
+Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
+    error_quantile watts watts_source metered rows memory out
+Served: served
+PageStart: law laws devices study state
+PositionWords: sparsity short loss gap parameters active tokens time energy money memory serving shape
+PagePosition: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints
+    warnings words
+PageDial: budget positions best dense machine words command csv
+PageRace: currency budgets dense_loss sparse_loss crossover crossover_reason words axis
+""")
+
+# Fields that may be null with no reason of their own: what it means is said at the field or by a `reason` nearby.
+MEANT = table("""
+Interval: low high
+Amount: value
+Event: loss
+RunInputs: trunk
+Run: train_loss validation_loss validation_bits_per_byte test_loss test_bits_per_byte expert_load machine_busy
+Metric: loss gradient_norm max_over_mean dead_experts entropy bias_drift
+ProfileFile: memory
+HeldOut: law_on_the_same
+FormTrial: rms_log_error refused
+Comparison: taken
+LawFile: refused compared
+Fit: form confidence rmse_log_loss undetermined refused compared
+PlanBudget: value target_loss
+PredictedLoss: low high interval_basis
+TrainingCosts: seconds_low seconds_high
+PlanMachine: dollars_per_hour peak_flops_per_second memory_bytes utilisation_dense utilisation_sparse source machine
+    median_relative_error
+Crossover: low high
+NearOptimal: total_parameters active_parameters tokens
+OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
+Plan: machine
+Positions: dense machine
+Side: checkpoint
+CostMiss: worth_nats
+Verdict: sparse dense gap cost_miss
+OverlapShares: validation test test_in_validation
+SplitFile: lengths_sha256
+TextFile: python_version manifest
+TextSummary: python_version
+LayoutFile: max_total_parameters predicted_seconds
+Scan: optimum
+RunRow: loss bits_per_byte joules expert_load
+CellRow: predicted_loss predicted_low predicted_high
+VerdictRow: test_loss
+Inputs: time context max_total_parameters memory seeds form
+Frozen: set_up_seconds
+Phase: runs
+RunningStudy: learning_rates phase prediction cells verdict_seeds
+LawSummary: form confidence rmse_log_loss refused
+Study: phase prediction
+StudyStatus: phase report
+Setting: top_k_experts top_p_experts
+TrainDryRun: joules_source tokens_asked
+Evaluation: expert_load
+Generation: drafts
+Branch: trunk validation_loss test_loss
+Trained: checkpoint tokens_asked
+TrainSettingsFile: plan model
+""")
+
+# As DESIGN spells them, in "Commands and JSON that other programs rely on" and "Conventions of counting".
+DESIGN = {
+    StudyAnswer: """
+{"cells": {"planned", "finished", "diverged"}, "budgets_flops": […], "sparsities": [experts, …], "text": {"digest",
+ "train_tokens", "bytes", "overlap"}, "machine": {…}, "versions": {…}, "wall_seconds", "law": {"form", "coefficients",
+ "intervals", "confidence", "held_out": H, "refused"}, "verdict": {"flops": V, "seconds": V, "joules": V},
+ "near_optimal": {"sparsity": [low, high]}, "binding_constraints": […],
+ "crossover": X | null, "next": "a command to run on a bigger budget", "report"}""",
+    Verdict: """
+{"winner": "sparse" | "dense" | "undecided", "reason", "budget", "sparse": M, "dense": M, "gap": {"mean", "low",
+ "high"}, "confidence", "seeds", "basis": "measured" | "estimated"}""",
+    Side: """
+{"shape", "sparsity", "tokens", "loss": {"mean", "low", "high"}, "bits_per_byte", "flops", "seconds", "joules",
+ "checkpoint"}""",
+    HeldOut: """
+{"runs", "budgets_flops", "rmse_log_loss", "median_relative_error", "max_relative_error",
+ "baselines": {name: median_relative_error}}""",
+    Crossover: """{"currency", "value", "low", "high", "within_fitted_range"}""",
+    Counts: """
+{"name", "total_parameters", "active_parameters", "active_parameters_one_embedding", "active_parameters_no_embedding",
+ "sparsity", "forward_flops_per_token", "training_flops_per_token", "context_tokens", "dtype", "weight_bytes",
+ "kv_cache_bytes_per_token"}""",
+    Sparsity: """{"experts", "parameters", "activation_ratio"}""",
+    Fit: """
+{"form", "coefficients": {…}, "intervals": {name: [low, high]}, "confidence", "runs", "rmse_log_loss",
+ "held_out": H | null, "undetermined": [names], "refused": null | "reason"}""",
+    Plan: """
+{"budget": {"currency", "value"}, "law", "shape": {…}, "tokens", "total_parameters", "active_parameters", "sparsity",
+ "predicted_loss": {"mean", "low", "high", "interval_basis"}, "costs": {"flops", "seconds", "joules", "dollars",
+ "memory_bytes"}, "dense_rival": {"shape", "tokens", "predicted_loss"}, "crossover": X | null,
+ "binding_constraints": […], "near_optimal": {"sparsity": [low, high]}, "other_laws": […], "warnings": […]}""",
+    Evaluation: """{"loss", "bits_per_byte", "tokens", "bytes"}""",
+}
+LETTERS = {"V": Verdict, "M": Side, "H": HeldOut, "X": Crossover}
+Tree = dict[str, Any]  # a key, and under it a tree, a letter or nothing
+
+
+def tree_of(text: str) -> Tree:
+    """The keys that DESIGN's JSON spells."""
+    tokens = iter(re.findall(r'"[^"]*"|[{},:]|\b[VMHX]\b', re.sub(r"\[[^]]*\]", "", text)))
+    assert next(tokens) == "{"
+    return _tree(tokens)
+
+
+def _tree(tokens: Iterator[str]) -> Tree:
+    found: Tree = {}
+    key, in_value = "", False
+    for token in tokens:
+        if token == "}":
+            return found
+        if token in (":", ","):
+            in_value = token == ":"
+        elif token == "{":
+            found[key] = _tree(tokens)
+        elif not in_value:
+            key = token.strip('"')
+            found[key] = None
+        elif token in LETTERS:
+            found[key] = token
+    raise AssertionError("DESIGN's JSON is cut short")
+
+
+TREES = {cls: tree_of(text) for cls, text in DESIGN.items()}
+
+
+def keys_of(cls: type) -> tuple[str, ...]:
+    """The JSON keys of a record, or of a dataclass in one."""
+    return cls.__struct_fields__ if issubclass(cls, Record) else tuple(field.name for field in dataclasses.fields(cls))
+
+
+def hints_of(cls: type) -> dict[str, Any]:
+    """The types of a record's fields."""
+    return {name: hint for name, hint in typing.get_type_hints(cls).items() if name in keys_of(cls)}
+
+
+def record_in(hint: Any) -> type[Record]:
+    """The record that a type is, or may be."""
+    return next(one for one in (hint, *typing.get_args(hint)) if isinstance(one, type) and issubclass(one, Record))
+
+
+def written() -> list[type]:
+    """Every record of the package that has keys of its own, and the two dataclasses of our own in files."""
+    for module in pkgutil.iter_modules(records.__path__):
+        importlib.import_module(f"{records.__name__}.{module.name}")
+
+    def below(cls: type) -> Iterator[type]:
+        for one in cls.__subclasses__():
+            yield one
+            yield from below(one)
+
+    ours = (cls for cls in below(Record) if cls.__module__.startswith("sparsedial."))
+    return [*(cls for cls in ours if keys_of(cls) != keys_of(cls.__bases__[0])), Recipe, Ladder]
+
+
+def test_every_record_has_exactly_the_keys_of_the_table():
+    assert {cls.__name__: keys_of(cls) for cls in written()} == KEYS
+
+
+def test_the_records_have_different_names():
+    names = [cls.__name__ for cls in written()]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_what_may_be_null_has_a_reason_or_a_meaning():
+    bare = {}
+    for cls in written():
+        above = hints_of(cls.__bases__[0]) if issubclass(cls, Record) else {}
+        nullable = [key for key, hint in hints_of(cls).items() if type(None) in typing.get_args(hint)]
+        own = [key for key in nullable if key not in above and not key.endswith("reason")]
+        unsaid = tuple(key for key in own if not {f"{key}_reason", f"{key}_source"} & set(keys_of(cls)))
+        bare |= {cls.__name__: unsaid} if unsaid else {}
+    assert bare == MEANT
+
+
+def lacking(cls: type, tree: Tree, path: str = "") -> Iterator[str]:
+    """Keys that DESIGN spells and a record lacks."""
+    hints = hints_of(cls)
+    for key, inner in tree.items():
+        if key not in hints:
+            yield path + key
+        elif isinstance(inner, dict) and inner:
+            yield from lacking(record_in(hints[key]), inner, f"{path}{key}.")
+        elif isinstance(inner, str):
+            assert record_in(hints[key]) is LETTERS[inner]
+
+
+@pytest.mark.parametrize("cls", TREES, ids=lambda cls: cls.__name__)
+def test_the_keys_of_design_are_keys_of_the_record(cls):
+    assert TREES[cls]
+    assert list(lacking(cls, TREES[cls])) == []
+
+
+def test_a_key_that_design_spells_is_missed_where_it_lacks():
+    assert list(lacking(Plan, tree_of('{"tokens", "costs": {"flops", "yen"}, "price"}'))) == ["costs.yen", "price"]
+
+
+def letters_in(value: Tree, tree: Tree) -> Iterator[str]:
+    """The letters of DESIGN whose objects are there, in a value that holds its keys."""
+    assert set(tree) <= set(value)
+    for key, inner in tree.items():
+        if isinstance(inner, str) and value[key] is not None:
+            yield inner
+            yield from letters_in(value[key], TREES[LETTERS[inner]])
+        elif isinstance(inner, dict) and value[key] is not None:
+            yield from letters_in(value[key], inner)
+
+
+def test_the_objects_of_design_occur_in_a_study():
+    assert sorted(letters_in(plain(study_record().answer), TREES[StudyAnswer])) == sorted("HX" + 3 * "VMM")
+
+
+def test_a_study_that_found_nothing_has_the_same_keys_and_says_why():
+    bare = plain(bare_record().answer)
+    assert list(letters_in(bare, TREES[StudyAnswer])) == ["V", "V", "V"]
+    assert list(unexplained(bare)) == []
+    assert bare["crossover_reason"] == bare["near_optimal"]["sparsity_reason"]
+
+
+def test_the_answer_of_a_study_is_a_part_of_its_record():
+    whole, part = hints_of(Study), hints_of(StudyAnswer)
+    assert part == {name: whole[name] for name in part}
+
+
+def test_nulls_without_their_reason_are_found():
+    values = {"a": None, "a_reason": None, "b": [{"c": None, "c_source": None, "c_reason": "none"}], "d": float("nan")}
+    values |= {"e": 1, "e_reason": "but it is known", "low": None, "interval_reason": None}
+    assert sorted(unexplained(values)) == ["a", "d", "e_reason", "low"]
