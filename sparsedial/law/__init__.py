@@ -1,4 +1,4 @@
-"""Laws: loss as a function of size, data and sparsity."""
+"""Forms of scaling laws, the published ones, fitting, held-out checks, tables of runs."""
 
 from sparsedial.law.literature import published
 

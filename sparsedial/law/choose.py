@@ -3,51 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+import msgspec
 import numpy as np
 
-from sparsedial.errors import UserError
 from sparsedial.law.fit import GROUP, Rows, fit, independent, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.law import Law
+from sparsedial.records.law import Comparison, FormTrial, HeldOut
 
+SIMPLEST = "the simplest near the best of the comparison"
 WITHIN = 1.15  # a simpler form is kept while its error is at most this factor of the best
 SCATTER_SHARE = 0.3
 FOLDS = 6
 # In three reference studies (LOG.md, 2026-11-25) this form predicted the largest budget best, with 1.2 to 1.4 % of root
 # mean square error against 1.7 to 2.5 % of the others, and named the best cell each time. Comparing forms on a lower
-# budget did not find it: two budgets hold too little of how the gain grows. From three on it is taken unseen.
+# budget did not find it: two budgets show too little of how the gain grows. From three it is used without comparing.
 PROVEN, PROVEN_BUDGETS = "sparsity_by_tokens", 3
 
 
 def select(rows: Rows, picked: np.ndarray) -> dict[str, np.ndarray]:
-    """Some rows of a table, by mask or places."""
+    """Some rows of a table, by mask or indices."""
     return {name: values[picked] for name, values in rows.items()}
 
 
 def compare(
     rows: Rows, forms: Sequence[str], seed: int = 0, held: np.ndarray | None = None
-) -> tuple[str | None, dict[str, Any]]:
+) -> tuple[str | None, Comparison]:
     """The simplest of the forms (given simplest first) whose error on held-out runs is near the best.
 
-    Held out are the rows of the mask `held`, else the largest budget where two remain below it, else each run once, in
-    folds. Near is within 15 %, or within three tenths of the runs' own scatter: less than that is chance. Gives the
-    form's name, None where none can be fitted, and the error or the refusal of each.
+    The rows of the mask `held` are held out; without it the largest budget, where two remain below it; else each run
+    once, in folds. "Near" is within 15 %, or within three tenths of the runs' own scatter: smaller differences are
+    chance. Returns the form's name, None where none can be fitted, and the error of each form or why it was refused.
     """
     rule, splits = _splits(rows, seed) if held is None else ("stated rows held out", [held])
-    table: dict[str, Any] = {"rule": rule, "forms": {}}
+    trials: dict[str, FormTrial] = {}
     errors: dict[str, float] = {}
     scatter: list[float] = []
     for form in forms:
-        reason = _missing(rows, form) or refusal(rows, form)
+        reason = _missing(rows, form) or refusal(rows, form) or _refused_beside(rows, form, splits)
         if reason is None:
-            try:
-                errors[form], spread = _held_out_error(rows, form, splits, seed)
-                scatter.append(spread)
-            except UserError as error:
-                reason = error.problem
-        table["forms"][form] = {"rms_log_error": errors.get(form), "refused": reason}
+            errors[form], spread = _held_out_error(rows, form, splits, seed)
+            scatter.append(spread)
+        trials[form] = FormTrial(rms_log_error=errors.get(form), refused=reason)
+    table = Comparison(rule=rule, forms=trials, taken=SIMPLEST)
     if not errors:
         return None, table
     best = min(errors.values())
@@ -55,22 +54,29 @@ def compare(
     return next(form for form in forms if form in errors and errors[form] <= near), table
 
 
-def choose(rows: Rows, wanted: str | None = None) -> tuple[str | None, dict[str, Any]]:
+def choose(rows: Rows, wanted: str | None = None) -> tuple[str | None, Comparison]:
     """A study's form from the budgets below its largest, by name, with the comparison of all beside it.
 
-    It is the one that is wanted; else the proven one where there are three budgets; else the one that compares best.
+    It is `wanted` where that is given; else the proven one, with three budgets or more; else the best in comparison.
     """
     found, table = compare(rows, STUDY_FORMS)
     if wanted is not None:
-        return wanted, {**table, "taken": "asked for"}
-    if len(np.unique(rows["flops"])) >= PROVEN_BUDGETS and table["forms"][PROVEN]["refused"] is None:
-        return PROVEN, {**table, "taken": "fixed in advance: it predicted best in earlier studies"}
-    return found, {**table, "taken": "the simplest near the best of the comparison"}
+        return wanted, msgspec.structs.replace(table, taken="asked for")
+    if len(np.unique(rows["flops"])) >= PROVEN_BUDGETS and table.forms[PROVEN].refused is None:
+        return PROVEN, msgspec.structs.replace(table, taken="fixed in advance: it predicted best in earlier studies")
+    return found, table
 
 
 def _missing(rows: Rows, form: str) -> str | None:
     missing = [name for name in FORMS[form].variables if name not in rows]
     return f"{form} needs a column '{missing[0]}'" if missing else None
+
+
+def _refused_beside(rows: Rows, form: str, splits: Sequence[np.ndarray]) -> str | None:
+    """Why the rows that are not held out cannot support a fit of the form, or None."""
+    refusals = (refusal(select(rows, ~held), form) for held in splits)
+    reason = next((reason for reason in refusals if reason is not None), None)
+    return None if reason is None else f"fit: {reason}"
 
 
 def _splits(rows: Rows, seed: int) -> tuple[str, list[np.ndarray]]:
@@ -81,7 +87,7 @@ def _splits(rows: Rows, seed: int) -> tuple[str, list[np.ndarray]]:
 
 
 def _folds(rows: Rows, seed: int) -> list[np.ndarray]:
-    """Rows that are not independent lie in one fold: a law must not be asked about a run that it has seen a part of."""
+    """Rows that are not independent share a fold, so that no law is tested on a run that it has partly seen."""
     count = independent(rows)
     fold = np.random.default_rng(seed).permutation(count) % FOLDS
     if GROUP in rows:
@@ -105,27 +111,28 @@ def relative_errors(law: Law, rows: Rows) -> np.ndarray:
     return np.abs(law.loss(**rows) / rows["loss"] - 1)
 
 
-def held_out_check(low: Rows, top: Rows, law: Law) -> dict[str, Any]:
+def held_out_check(low: Rows, top: Rows, law: Law) -> HeldOut:
     """How a law fitted to `low` predicts the held-out `top`, beside two baselines on the best run of each sparsity.
 
-    `last_budget_shape_kept`: the best shape of the largest budget in `low`, its loss carried on along its own line in
-    log compute (kept as it is where it was trained once). `linear_in_log_compute`: each sparsity's best losses, carried
-    on along a line in log compute. `law_on_the_same` is the law's error on those same targets.
+    `last_budget_shape_kept`: the loss of the best shape of the largest budget in `low`, extrapolated linearly in log
+    compute (unchanged where the shape was trained once). `linear_in_log_compute`: each sparsity's best losses,
+    extrapolated linearly in log compute. `law_on_the_same` is the law's error on those same targets.
     """
     predicted = law.loss(**top)
     residuals = np.log(predicted) - np.log(top["loss"])
-    errors = np.abs(predicted / top["loss"] - 1)
+    errors = relative_errors(law, top)
     comparable = {"flops", "sparsity", "active_parameters"} <= set(top)  # what the baselines are made of
     baselines, ours = _baselines(low, top, predicted) if comparable else ({}, None)
-    return {
-        "runs": len(errors),
-        "budgets_flops": np.unique(top["flops"]).tolist() if "flops" in top else [],
-        "rmse_log_loss": float(np.sqrt(np.mean(residuals**2))),
-        "median_relative_error": float(np.median(errors)),
-        "max_relative_error": float(np.max(errors)),
-        "baselines": baselines,
-        "law_on_the_same": ours,
-    }
+    return HeldOut(
+        runs=len(errors),
+        budgets_flops=tuple(np.unique(top["flops"]).tolist()) if "flops" in top else (),
+        rmse_log_loss=float(np.sqrt(np.mean(residuals**2))),
+        median_relative_error=float(np.median(errors)),
+        max_relative_error=float(np.max(errors)),
+        baselines=baselines,
+        law_on_the_same=ours,
+        regret_of_predicted_best=float(top["loss"][predicted.argmin()] - top["loss"].min()),
+    )
 
 
 def _baselines(low: Rows, top: Rows, predicted: np.ndarray) -> tuple[dict[str, float], float | None]:
@@ -139,23 +146,23 @@ def _baselines(low: Rows, top: Rows, predicted: np.ndarray) -> tuple[dict[str, f
         goal = np.log(target["flops"])
         last = _best(select(below, below["flops"] == below["flops"].max()))
         same = below["active_parameters"] == last["active_parameters"]
-        kept.append(_carried(np.log(below["flops"][same]), below["loss"][same], goal) / target["loss"] - 1)
+        kept.append(_extrapolated(np.log(below["flops"][same]), below["loss"][same], goal) / target["loss"] - 1)
         bests = [_best(select(below, below["flops"] == budget)) for budget in np.unique(below["flops"])]
         points = np.array([[np.log(best["flops"]), best["loss"]] for best in bests])
-        line.append(_carried(points[:, 0], points[:, 1], goal) / target["loss"] - 1)
+        line.append(_extrapolated(points[:, 0], points[:, 1], goal) / target["loss"] - 1)
         ours.append(float(predicted[top["sparsity"] == level].min()) / target["loss"] - 1)
     if not ours:
-        return {}, None  # no sparsity stands on both sides
+        return {}, None  # no sparsity occurs on both sides
     errors = {"last_budget_shape_kept": kept, "linear_in_log_compute": line}
     return {name: float(np.median(np.abs(values))) for name, values in errors.items()}, float(np.median(np.abs(ours)))
 
 
 def _best(rows: Rows) -> dict[str, float]:
-    place = int(np.argmin(rows["loss"]))
-    return {name: float(values[place]) for name, values in rows.items()}
+    index = int(np.argmin(rows["loss"]))
+    return {name: float(values[index]) for name, values in rows.items()}
 
 
-def _carried(x: np.ndarray, y: np.ndarray, goal: float) -> float:
+def _extrapolated(x: np.ndarray, y: np.ndarray, goal: float) -> float:
     """A straight line through the points, at `goal`; the last value where there is one point."""
     if len(np.unique(x)) < 2:
         return float(y[-1])

@@ -1,4 +1,7 @@
-"""Fitting by variable projection: exponents outside, non-negative scales inside, Huber's loss on log loss around."""
+"""Fitting by variable projection: a search over exponents, with non-negative scales solved for at each point.
+
+Residuals are in log loss and weighted by Huber's rule.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sparsedial.errors import UserError, nearest
+from sparsedial.law.bracket import end_of
 from sparsedial.law.form import Form
 from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
@@ -34,8 +38,8 @@ Rows = Mapping[str, np.ndarray]
 def refusal(rows: Rows, form: str, intervals: bool = False) -> str | None:
     """Why these rows cannot support a fit of the form, or None.
 
-    Too few rows for its coefficients, too few budgets, no sparsity and budget with a size of least loss inside, or,
-    where `intervals` are wanted, no two rows that are independent.
+    Reasons are too few rows for its coefficients, too few budgets, no budget and sparsity whose best size lies inside
+    the tried range, and, where `intervals` are wanted, no two independent rows.
     """
     wanted = len(FORMS[form].coefficients) + 3
     if len(rows["loss"]) < wanted:
@@ -45,7 +49,8 @@ def refusal(rows: Rows, form: str, intervals: bool = False) -> str | None:
         budgets = len(np.unique(rows["flops"]))
         if budgets < LEAST_BUDGETS:
             return (
-                f"{budgets} budget is too little to part the effect of tokens from that of size: take {LEAST_BUDGETS}"
+                f"{budgets} budget is too few to separate the effect of tokens from that of size:"
+                f" {LEAST_BUDGETS} are needed"
             )
         if not _has_interior_minimum(rows):
             return (
@@ -54,13 +59,13 @@ def refusal(rows: Rows, form: str, intervals: bool = False) -> str | None:
     if intervals and independent(rows) < LEAST_INDEPENDENT:
         return (
             f"all {len(rows['loss'])} runs share one trunk, so none is independent of another and no interval can be"
-            " given: add runs of other trunks, or ask for none (--bootstrap 0)"
+            " given: add runs of other trunks, or fit without intervals (bootstrap 0)"
         )
     return None
 
 
 def independent(rows: Rows) -> int:
-    """How many rows, or groups of rows where some are not independent, the table holds."""
+    """How many independent rows the table holds; dependent ones count as one group."""
     return len(np.unique(rows[GROUP])) if GROUP in rows else len(rows["loss"])
 
 
@@ -74,7 +79,7 @@ def _has_interior_minimum(rows: Rows) -> bool:
             continue
         long_lines += 1
         best = size[line][np.argmin(rows["loss"][line])]
-        if size[line].min() < best < size[line].max():
+        if end_of(best, size[line]) is None:
             return True
     return long_lines == 0  # a table without lines of equal budget says nothing about minima
 
@@ -92,13 +97,13 @@ def fit(
     """Fit a form to runs, with intervals from refits to resampled residuals.
 
     `rows` maps column names to equally long arrays: `loss` and the form's variables; `flops` marks budgets, `group`
-    runs that are not independent. `huber` is the log loss from which on a residual counts less; by default it follows
+    runs that are not independent. `huber` is the residual in log loss above which it counts less; by default it follows
     the runs' own spread.
 
     Raises: UserError for an unknown form, or rows that cannot support it (`refusal` gives the reason).
     """
     if form not in FORMS:
-        raise UserError(f"fit: no form named '{form}'", hint=nearest(form, FORMS) or "`fit --list-forms` names them")
+        raise UserError(f"fit: no form named '{form}'", hint=nearest(form, FORMS) or "<list_forms> lists them")
     reason = refusal(rows, form, intervals=bootstrap > 0)
     if reason is not None:
         raise UserError(f"fit: {reason}")
@@ -120,13 +125,13 @@ def fit(
     return Law(
         form=form,
         coefficients=dict(zip(names, values.tolist(), strict=True)),
-        intervals={name: [float(low), float(high)] for name, low, high in zip(names, *spread, strict=True)},
+        intervals={name: (float(low), float(high)) for name, low, high in zip(names, *spread, strict=True)},
         confidence=confidence,
         samples=tuple(map(tuple, samples.tolist())),
         runs=len(residuals),
         rmse_log_loss=float(np.sqrt(np.sum(residuals**2) / freedom)),
         fitted_range={
-            name: [float(rows[name].min()), float(rows[name].max())]
+            name: (float(rows[name].min()), float(rows[name].max()))
             for name in (*FORMS[form].variables, "flops")
             if name in rows
         },
@@ -138,35 +143,36 @@ def fit(
 def undetermined(
     form: Form, values: np.ndarray, columns: Rows, samples: np.ndarray, tail: float, pinned: set[str]
 ) -> tuple[str, ...]:
-    """Coefficients that the data leave open: an interval that touches 0 or a bound, or spans a decade, or a direction
-    in which coefficients can move together without moving the loss.
+    """Coefficients that the data do not determine.
+
+    Their interval touches 0 or a bound, or spans a decade, or they can move together without changing the loss.
     """
     if not len(samples):
         return ()
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
     flat = _flat(form, values, columns, pinned)
     names = []
-    for place, name in enumerate(form.coefficients):
+    for index, name in enumerate(form.coefficients):
         if name in pinned:
             continue
         if name in form.scales:
-            loose = low[place] <= 0 or high[place] > DECADE * low[place]
+            loose = low[index] <= 0 or high[index] > DECADE * low[index]
         else:
             least, most = form.bounds[form.exponents.index(name)]
             edge = 1e-3 * (most - least)
-            loose = low[place] <= least + edge or high[place] >= most - edge or low[place] * high[place] <= 0
+            loose = low[index] <= least + edge or high[index] >= most - edge or low[index] * high[index] <= 0
         if loose or name in flat:
             names.append(name)
     return tuple(names)
 
 
 def _flat(form: Form, values: np.ndarray, columns: Rows, pinned: set[str]) -> set[str]:
-    """Coefficients with a share in a direction along which the log loss does not change at these runs."""
-    free = [place for place, name in enumerate(form.coefficients) if name not in pinned and values[place] != 0]
+    """Coefficients with a share in a direction along which the log loss of these runs does not change."""
+    free = [index for index, name in enumerate(form.coefficients) if name not in pinned and values[index] != 0]
     slopes = []
-    for place in free:
-        step = 1e-4 * abs(values[place])
-        moved = [values + sign * step * np.eye(len(values))[place] for sign in (1, -1)]
+    for index in free:
+        step = 1e-4 * abs(values[index])
+        moved = [values + sign * step * np.eye(len(values))[index] for sign in (1, -1)]
         up, down = (np.log(form.loss(value, columns)) for value in moved)
         slopes.append((up - down) / 2e-4)  # for a relative change of the coefficient
     jacobian = np.array(slopes).T
@@ -174,11 +180,11 @@ def _flat(form: Form, values: np.ndarray, columns: Rows, pinned: set[str]) -> se
     _, sizes, directions = np.linalg.svd(jacobian, full_matrices=False)
     null = directions[sizes < FLAT * sizes[0]]
     shares = (null**2).sum(axis=0)
-    return {form.coefficients[place] for place, share in zip(free, shares, strict=True) if share > FLAT_SHARE}
+    return {form.coefficients[index] for index, share in zip(free, shares, strict=True) if share > FLAT_SHARE}
 
 
 class _Problem:
-    """One form on one table: residuals in log loss, scales solved for inside, exponents searched outside."""
+    """One form on one table: exponents are searched, and scales are solved for at each of them."""
 
     def __init__(self, form: Form, rows: Rows, pin: Mapping[str, float]) -> None:
         for name in pin:
@@ -191,10 +197,10 @@ class _Problem:
         self.form, self.pin = form, pin
         self.loss = np.asarray(rows["loss"], dtype=float)
         self.columns = {name: np.asarray(rows[name], dtype=float) for name in form.variables}
-        self.free = [place for place, name in enumerate(form.exponents) if name not in pin]
+        self.free = [index for index, name in enumerate(form.exponents) if name not in pin]
         self.lower, self.upper = np.array(form.bounds).T[:, self.free]
         self.fixed_scales = {form.scales.index(name): value for name, value in pin.items() if name in form.scales}
-        # Relative residuals stand for those of log loss, since they are linear in the scales.
+        # Relative residuals approximate those of log loss; they are linear in the scales.
         self.row_factor, self.target = (
             (np.full(len(self.loss), math.log(10)), np.log(self.loss))
             if form.log10
@@ -202,7 +208,7 @@ class _Problem:
         )
 
     def starts(self) -> list[np.ndarray]:
-        grid = list(itertools.product(*(self.form.starts[place] for place in self.free)))
+        grid = list(itertools.product(*(self.form.starts[index] for index in self.free)))
         stride = max(1, len(grid) // MOST_STARTS)
         return [np.array(point) for point in grid[::stride]]
 
@@ -215,29 +221,29 @@ class _Problem:
         """Scales for given exponents, and the weighted residuals; `root` is the root of the weights."""
         terms = self.form.design(self._exponents(free), self.columns) * (root * self.row_factor)[:, None]
         target = root * self.target
-        open_ = [place for place in range(terms.shape[1]) if place not in self.fixed_scales]
-        for place, value in self.fixed_scales.items():
-            target = target - terms[:, place] * value
+        open_ = [index for index in range(terms.shape[1]) if index not in self.fixed_scales]
+        for index, value in self.fixed_scales.items():
+            target = target - terms[:, index] * value
         scales = np.zeros(terms.shape[1])
         scales[open_] = self._linear(terms[:, open_], target, open_)
         residuals = terms[:, open_] @ scales[open_] - target
-        for place, value in self.fixed_scales.items():
-            scales[place] = value
+        for index, value in self.fixed_scales.items():
+            scales[index] = value
         return scales, residuals
 
-    def _linear(self, terms: np.ndarray, target: np.ndarray, places: list[int]) -> np.ndarray:
-        """Least squares with no scale below 0 but the signed ones, which enter once with each sign."""
+    def _linear(self, terms: np.ndarray, target: np.ndarray, columns: list[int]) -> np.ndarray:
+        """Least squares in which only signed scales may be below 0; those enter once with each sign."""
         size = np.linalg.norm(terms, axis=0)
         size[size == 0] = 1.0
-        signed = [at for at, place in enumerate(places) if self.form.scales[place] in self.form.signed]
-        if len(signed) == len(places):
+        signed = [at for at, column in enumerate(columns) if self.form.scales[column] in self.form.signed]
+        if len(signed) == len(columns):
             return np.linalg.lstsq(terms / size, target, rcond=None)[0] / size
         from scipy.optimize import nnls
 
         both = np.hstack([terms / size, -(terms / size)[:, signed]])
         solution, _ = nnls(both, target)
-        answer = solution[: len(places)].copy()
-        answer[signed] -= solution[len(places) :]
+        answer = solution[: len(columns)].copy()
+        answer[signed] -= solution[len(columns) :]
         return answer / size
 
     def solve(self, start: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -27,9 +27,9 @@ COUNTED: dict[str, Counted] = {
 class Form:
     """A law before it has coefficients.
 
-    `terms` maps exponents and columns of n values to one array a scale; the loss is their weighted sum, or ten to its
-    power where `log10` says so. A scale below 0 is only allowed where it is `signed`. Exponents may also be given for
-    many samples at once, each of shape [samples, 1]; terms are then [samples, n].
+    `terms` maps exponents and columns of n values to one array per scale; the loss is their weighted sum, or with
+    `log10` ten to the power of that sum. Only scales in `signed` may be below 0. Exponents may also be given for many
+    samples at once, each of shape [samples, 1]; terms are then [samples, n].
     """
 
     name: str
@@ -70,6 +70,6 @@ class Form:
         return np.stack(np.broadcast_arrays(*self.terms(exponents, columns)), axis=1).astype(float)
 
     def count(self, shape: Any) -> dict[str, Any]:
-        """The form's variables of a Shape, or of Shapes as columns; tokens are not a shape's."""
+        """The form's variables of a Shape, or of Shapes as columns, without tokens."""
         rules = {**COUNTED, **self.counted}
         return {name: rules[name](shape) for name in self.variables if name != "tokens"}

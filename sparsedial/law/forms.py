@@ -171,7 +171,7 @@ FORMS = {
             scales=("e", "a", "b"),
             terms=_chinchilla_times_sparsity,
             source="ours: Chinchilla on active parameters times a power of experts/top_k, as in Clark et al. 2022"
-            " (arXiv 2202.01169); it has no floor at great sparsity: not beyond what was tried",
+            " (arXiv 2202.01169); it has no floor at high sparsity: do not use it beyond the tried range",
         ),
         Form(
             name="clark_saturating",

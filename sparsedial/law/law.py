@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,28 +12,14 @@ import numpy as np
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.form import Form
 from sparsedial.law.forms import FORMS
-from sparsedial.store import check_fields
+from sparsedial.records.law import LawFile
+from sparsedial.records.record import read
 
-SLACK = 1.01  # beyond a fitted range before it is said
+SLACK = 1.01  # a value this factor beyond a fitted range is not reported yet
 
 
-@dataclass(frozen=True, kw_only=True)
-class Law:
-    """Loss as a function of size, tokens and sparsity, with the bootstrap that says how sure it is."""
-
-    form: str
-    coefficients: dict[str, float]
-    intervals: dict[str, list[float]]
-    confidence: float
-    samples: tuple[tuple[float, ...], ...]  # coefficients of each bootstrap sample, in the form's order
-    runs: int
-    rmse_log_loss: float
-    fitted_range: dict[str, list[float]]
-    undetermined: tuple[str, ...]
-    seed: int
-    held_out: dict[str, Any] | None = None
-    refused: str | None = None
-    source: str = "ours"
+class Law(LawFile, frozen=True, kw_only=True, dict=True):
+    """Loss as a function of size, tokens and sparsity, with the bootstrap samples that give its uncertainty."""
 
     @property
     def as_form(self) -> Form:
@@ -46,7 +32,7 @@ class Law:
         return dict(zip(names, arrays, strict=True))
 
     def loss(self, **variables: Any) -> np.ndarray:
-        """Predicted loss, vectorised over the form's own variables; others are passed over.
+        """Predicted loss, vectorised over the form's own variables; others are ignored.
 
         Units: nats per token
         """
@@ -89,26 +75,16 @@ class Law:
                 factors[name] = float(max(low / variables[name], variables[name] / high))
         return factors
 
-    def record(self) -> dict[str, Any]:
-        """The law as `law.json` holds it."""
-        return asdict(self)
 
-    @staticmethod
-    def from_record(record: Mapping[str, Any], place: str = "law") -> Law:
-        """The inverse of `record`; keys of the file itself are passed over.
+def read_law(path: Path) -> Law:
+    """The law of a `law.json`.
 
-        Raises: UserError, with the place that it came from, for a record that is no law of this version.
-        """
-        check_fields(record, Law, place)
-        if record["form"] not in FORMS:
-            raise UserError(
-                f"{place}: no form named '{record['form']}'", hint=nearest(record["form"], FORMS) or "fit it again"
-            )
-        names, found = FORMS[record["form"]].coefficients, record["coefficients"]
-        ours = set(found) == set(names) and all(isinstance(value, int | float) for value in found.values())
-        if not ours or any(len(sample) != len(names) for sample in record["samples"]):
-            raise UserError(f"{place}: its coefficients are not those of {record['form']}", hint="fit it again")
-        values = {key: value for key, value in record.items() if key in Law.__dataclass_fields__}
-        values["samples"] = tuple(tuple(sample) for sample in values["samples"])
-        values["undetermined"] = tuple(values["undetermined"])
-        return Law(**values)
+    Raises: UserError where the file is not a law of this version, or its coefficients are not those of its form.
+    """
+    law = read(path, Law)
+    if law.form not in FORMS:
+        raise UserError(f"{path}: no form named '{law.form}'", hint=nearest(law.form, FORMS) or "fit it again")
+    names = law.as_form.coefficients
+    if set(law.coefficients) != set(names) or any(len(sample) != len(names) for sample in law.samples):
+        raise UserError(f"{path}: its coefficients are not those of {law.form}", hint="fit it again")
+    return law

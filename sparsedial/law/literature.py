@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.law import Law
+from sparsedial.records.quantities import Span
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,18 +19,18 @@ class Published:
     name: str
     form: str
     coefficients: dict[str, float]
-    fitted_range: dict[str, list[float]]
+    fitted_range: dict[str, Span]
     source: str
     read: str  # how the coefficients reached us
     held_fixed: str
     misleads: str
-    fixed_tokens: float | None = None  # a law without tokens speaks of this many alone
-    ratios: tuple[float, float] = (1.0, np.inf)  # experts/top_k that it speaks of; (1, 1) is dense alone
-    default: bool = True  # whether the planner shows it beside others unasked
+    fixed_tokens: float | None = None  # of a law without tokens: the tokens of its runs
+    ratios: tuple[float, float] = (1.0, np.inf)  # experts/top_k that it covers; (1, 1) is dense models only
+    default: bool = True  # whether the planner shows it beside other laws by default
 
     @property
     def law(self) -> Law:
-        """The law itself. It has no interval: none was published with enough to draw one."""
+        """The law itself. It has no interval: no publication gives enough for one."""
         return Law(
             form=self.form,
             coefficients=self.coefficients,
@@ -45,7 +46,7 @@ class Published:
         )
 
     def covers(self, ratio: Any) -> Any:
-        """Whether it speaks of models with so many times the experts that one token visits."""
+        """Whether it covers models with this ratio of experts to top_k."""
         least, most = self.ratios
         return (ratio >= least - 1e-9) & (ratio <= most + 1e-9)
 
@@ -60,7 +61,7 @@ def _clark(router: str, **coefficients: float) -> Published:
         name=f"clark/{router}",
         form="clark",
         coefficients=coefficients,
-        fitted_range={"active_parameters": [15e6, 1.3e9], "experts": [1, 512]},
+        fitted_range={"active_parameters": (15e6, 1.3e9), "experts": (1, 512)},
         source="Clark et al. 2022 (arXiv 2202.01169)",
         read=TWO,
         held_fixed="tokens, at 130 billion",
@@ -78,7 +79,7 @@ PUBLISHED = {
             name="chinchilla/hoffmann",
             form="chinchilla",
             coefficients={"E": 1.6934, "A": 406.4, "B": 410.7, "alpha": 0.3392, "beta": 0.2849},
-            fitted_range={"total_parameters": [70e6, 16e9], "tokens": [5e9, 5e11]},
+            fitted_range={"total_parameters": (70e6, 16e9), "tokens": (5e9, 5e11)},
             source="Hoffmann et al. 2022 (arXiv 2203.15556), approach 3, unrounded",
             read=ONE,
             held_fixed="dense models only",
@@ -91,7 +92,7 @@ PUBLISHED = {
             name="chinchilla/besiroglu",
             form="chinchilla",
             coefficients={"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
-            fitted_range={"total_parameters": [70e6, 16e9], "tokens": [5e9, 5e11]},
+            fitted_range={"total_parameters": (70e6, 16e9), "tokens": (5e9, 5e11)},
             source="Besiroglu et al. 2024 (arXiv 2404.10102)",
             read=TWO,
             held_fixed="dense models only",
@@ -113,7 +114,7 @@ PUBLISHED = {
                 "delta": 0.1603,
                 "lambda": -0.1666,
             },
-            fitted_range={"flops": [3e19, 1e21], "sparsity": [0.0, 0.95]},
+            fitted_range={"flops": (3e19, 1e21), "sparsity": (0.0, 0.95)},
             source="Abnar et al. 2025 (arXiv 2501.12370)",
             read=TWO,
             held_fixed="nothing but the recipe: total parameters, tokens and sparsity vary together",
@@ -127,11 +128,11 @@ PUBLISHED = {
             name="krajewski",
             form="krajewski",
             coefficients={"a": 18.1, "b": 30.8, "g": 2.1, "c": 0.47, "alpha": 0.115, "beta": 0.147, "gamma": 0.58},
-            fitted_range={"total_parameters": [129e6, 3.7e9], "tokens": [16e9, 130e9]},
+            fitted_range={"total_parameters": (129e6, 3.7e9), "tokens": (16e9, 130e9)},
             source="Krajewski et al. 2024 (arXiv 2402.07871)",
             read=TWO,
             held_fixed="the expansion: 64 times as many expert parameters as one token visits",
-            misleads="It speaks of one sparsity (1 - 1/64) alone: it chooses granularity, not sparsity.",
+            misleads="It covers one sparsity only (1 - 1/64): it chooses granularity, not sparsity.",
             ratios=(64.0, 64.0),
         ),
         Published(
@@ -150,7 +151,7 @@ PUBLISHED = {
                 "E_start": 2.0732,
                 "E_max": 290.4521,
             },
-            fitted_range={"experts": [1, 32]},
+            fitted_range={"experts": (1, 32)},
             source="Ludziejewski et al. 2025 (arXiv 2502.05172)",
             read=READ,
             held_fixed="one expert a token, experts as wide as the dense layer (granularity 1)",
@@ -201,7 +202,7 @@ class Leverage:
         }
     )
     name: str = "ling"
-    fitted_range: dict[str, list[float]] = field(default_factory=lambda: {"flops": [1e18, 3e20], "experts": [2, 256]})
+    fitted_range: dict[str, Span] = field(default_factory=lambda: {"flops": (1e18, 3e20), "experts": (2, 256)})
     source: str = "Ling 2025 (arXiv 2507.17702); log bases inferred from its figures"
     read: str = READ
     held_fixed: str = "one shared expert; loss, to compare the compute that reaches it"
@@ -248,7 +249,7 @@ def published(name: str) -> Law | Leverage:
 
 
 def repeated_tokens(unique: Any, seen: Any) -> Any:
-    """Tokens of fresh text that `seen` tokens of a text with `unique` ones are worth, vectorised.
+    """How many tokens of fresh text `seen` tokens are worth where the text has `unique` ones; vectorised.
 
     Source: Muennighoff et al. 2023 (arXiv 2305.16264), with R* = 15.39; second-hand
     """

@@ -1,4 +1,4 @@
-"""How sure a fit is: refits to resampled residuals, all samples at once."""
+"""The uncertainty of a fit: refits to resampled residuals, all samples at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STEPS = 40  # of Levenberg and Marquardt's method, at most
 SLOPE_STEP = 1e-6  # of the numeric slopes
 SETTLED = 1e-7  # relative change of the sum of squares
 MOST_LEVERAGE = 0.9
-LEAST_WHOLE = 0.25  # share of rows with their whole weight, below which it says too little about the slope
+LEAST_WHOLE = 0.25  # share of rows with full weight; fewer would say too little about the slope
 
 
 def resample(
@@ -25,13 +25,13 @@ def resample(
     seed: int,
     groups: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Coefficients of `count` refits, each to the fitted losses times e to residuals with random signs.
+    """Coefficients of `count` refits, each to the fitted log losses plus residuals with random signs.
 
     The grid of a study is a design, not a sample, so rows stay and residuals change sign (a wild bootstrap); each is
-    first divided by one minus its leverage, since a fit bends towards its own rows. The refits are by least squares
-    with Huber's weights as they stand, and so would move less than Huber's estimate does: residuals are widened by what
-    is missing. Coefficients marked in `fixed` stay; a scale that the fit put at 0 may rise. Rows of one group (`groups`
-    numbers them) are no independent runs: their residuals change sign together.
+    first divided by one minus its leverage, since a fit bends towards its own rows. The refits are least squares with
+    Huber's weights kept, which moves less than Huber's estimate does; residuals are widened to make up for it.
+    Coefficients marked in `fixed` stay; a scale that the fit put at 0 may rise. Rows of one group (`groups` numbers
+    them) are not independent runs: their residuals change sign together.
 
     Shapes: values [P], loss, weights and groups [n], to [count, P]
     Source: Davidson and Flachaire 2008, "The wild bootstrap, tamed at last", with HC3 residuals; by groups, Cameron,
@@ -53,7 +53,7 @@ def resample(
 
 
 def stiffness(weights: np.ndarray) -> float:
-    """How many times less least squares with given weights gives way to a row than the estimate they came from.
+    """How many times less a row moves least squares with fixed weights than the Huber estimate that gave the weights.
 
     Source: Huber and Ronchetti 2009, "Robust Statistics", section 7.6: psi over the mean slope of psi
     """
@@ -99,7 +99,7 @@ class _Coordinates:
 
 
 def _scale_sizes(form: Form, values: np.ndarray, columns: Columns) -> np.ndarray:
-    """A scale's own size, or of one at 0 what would make its term as large as the whole sum."""
+    """A scale's own size; for a scale at 0, the value that would make its term as large as the whole sum."""
     scales = values[: len(form.scales)]
     design = np.abs(form.design(values[len(form.scales) :], columns)).mean(axis=0)
     whole = np.abs(form.sum(values, columns)).mean()
@@ -152,7 +152,7 @@ def _refit(
 
 
 def _moves(coordinates: _Coordinates, points: np.ndarray, normal: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """Newton's step of every sample; what would leave its bounds stays, and the others move as if it were fixed.
+    """Newton's step of every sample; coordinates that would leave their bounds stay, and the others move without them.
 
     Shapes: points and gradient [samples, free], normal [samples, free, free], to [samples, free]
     """

@@ -1,4 +1,4 @@
-"""A table of runs as columns: a study's own, CSV, JSON lines or Parquet; columns by name, rows by an expression."""
+"""A table of runs as columns, from a study, CSV, JSON lines or Parquet; an expression may select rows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from sparsedial.errors import UserError, nearest
-from sparsedial.store import read_json
+from sparsedial.records.record import read
+from sparsedial.records.run import Run
+from sparsedial.records.study import STUDY_FILE, read_finished
 
 MOST_RUNS = 20_000
 TRUNK = "trunk"  # the column that names what branches of one run share
 RUN_FILES = ("runs/*/run.json", "*/run.json")  # in the folder of `train`, or in that of its runs
 RUN_FIELDS = ("hash", "trunk", "tokens", "flops", "total_parameters", "active_parameters", "seconds")
-NEEDED = (*RUN_FIELDS, "status", "validation_loss", "sparsity", "text_digest")
 COMPARE: dict[type, Callable[..., Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -39,15 +40,17 @@ JOINS: dict[type, Callable[..., Any]] = {ast.BitAnd: np.logical_and, ast.BitOr: 
 def read_table(
     path: Path, columns: Mapping[str, str], where: str | None = None, group: str | None = None
 ) -> dict[str, np.ndarray]:
-    """A table under our names: the columns that `columns` maps, and every other column of numbers under its own.
+    """A table under our names: the columns that `columns` maps, and every other numeric column under its own name.
 
-    `columns` names the table's own columns, or arithmetic over them (`params_b * 1e9`); `where` picks rows first;
-    `group` names a column, of words or numbers, that becomes the numbered column `group`: rows that share an entry are
-    not independent, a row without one is; left out, it is `trunk` where there is one. A study (its folder or
-    `study.json`) gives its finished cells, a folder of runs its finished runs.
+    * `columns` maps our names to columns of the table, or to arithmetic over them (`params_b * 1e9`).
+    * `where` selects rows before that.
+    * `group` names a column, of words or numbers, that becomes the numbered column `group`. Rows that share an entry
+      are not independent; a row without one is. By default it is `trunk` where there is such a column.
 
-    Raises: UserError for a missing or unreadable file, no rows or too many, or a mapped column that is missing or holds
-    anything but numbers in the rows that are left.
+    A study (its folder or `study.json`) gives its finished cells, a folder of runs its finished runs.
+
+    Raises: UserError for a missing or unreadable file, no rows or too many, or a mapped column that is missing or not
+    numeric in the selected rows.
     """
     table = _read(path)
     if where is not None and table:
@@ -59,7 +62,7 @@ def read_table(
     if rows > MOST_RUNS:
         raise UserError(
             f"{path}: {rows:,} rows are too many: a law is fitted to runs, one row each",
-            hint="keep each run's last row, like --where 'step == 250000'",
+            hint="keep each run's last row, for example with <where> 'step == 250000'",
         )
     numbers = {name: values for name, values in table.items() if _all_numbers(values)}
     found = {name: values for name, values in numbers.items() if name not in columns.values()}
@@ -71,7 +74,7 @@ def read_table(
     if group is not None and not found["group"].any():
         raise UserError(
             f"{path}: every run has the same '{group}', so none is independent of another",
-            hint="leave --group out, or name a column that tells trunks apart",
+            hint="leave <group> out, or name a column that differs between trunks",
         )
     return found
 
@@ -94,7 +97,7 @@ def _mapped(
     if theirs in numbers:
         return numbers[theirs]
     if theirs in table:
-        raise UserError(f"{path}: column '{theirs}' holds something else than numbers in some rows")
+        raise UserError(f"{path}: column '{theirs}' does not hold a number in every row")
     if theirs.isidentifier():
         raise UserError(
             f"{path}: no column '{theirs}' for {ours}",
@@ -102,16 +105,16 @@ def _mapped(
         )
     values = np.broadcast_to(_value(theirs, numbers), (len(next(iter(table.values()))),))
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        raise UserError(f"{path}: '{theirs}' for {ours} gives something else than numbers in some rows")
+        raise UserError(f"{path}: '{theirs}' for {ours} does not give a number in every row")
     return values.astype(float)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """Every column as floats, with NaN where an entry is missing, or as words, with an empty one there."""
+    """Every column as floats, or else as words; a missing entry is NaN or an empty word."""
     import polars
 
-    if (path / "study.json").exists():
-        path = path / "study.json"
+    if (path / STUDY_FILE).exists():
+        path = path / STUDY_FILE
     readers = {
         ".csv": lambda: polars.read_csv(path, infer_schema_length=None),
         ".jsonl": lambda: polars.read_ndjson(path, infer_schema_length=None),
@@ -123,14 +126,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.is_dir():
             frame = polars.DataFrame(_run_rows(path), infer_schema_length=None)
-        elif path.name == "study.json":
+        elif path.name == STUDY_FILE:
             frame = polars.DataFrame(_study_rows(path), infer_schema_length=None)
         elif (kind := path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix) in readers:
             frame = readers[kind]()
         else:
             raise UserError(
                 f"{path}: unknown kind of table",
-                hint="the folder of a study or of runs, .csv, .jsonl (also .gz) or .parquet",
+                hint="give the folder of a study or of runs, or a .csv, .jsonl (also .gz) or .parquet file",
             )
     except polars.exceptions.NoDataError:
         return {}
@@ -149,52 +152,47 @@ def _values(column: Any) -> np.ndarray:
     return np.array(["" if value is None else str(value) for value in column])
 
 
-def _study_rows(path: Path) -> list[dict[str, Any]]:
-    record = read_json(path)
-    if "cells_table" not in record:
-        raise UserError(f"{path}: the study is not finished", hint="the same `study` command goes on with it")
-    cells = [row for row in record["cells_table"] if row["status"] == "finished"]
+def _study_rows(path: Path) -> list[dict[str, float | str | None]]:
+    cells = [row for row in read_finished(path).cells_table if row.status == "finished"]
     names = ("loss", "total_parameters", "active_parameters", "tokens", "sparsity", "d_model", "seconds")
     return [
         {
-            **{name: row[name] for name in names},
-            "flops": row["budget_flops"],
-            "experts": _experts(row["sparsity"]),
+            **{name: getattr(row, name) for name in names},
+            "flops": row.budget_flops,
+            "experts": _experts(row.sparsity),
         }
         for row in cells
     ]
 
 
-def _run_rows(folder: Path) -> list[dict[str, Any]]:
-    """The finished runs of a folder; their loss is that on the validation split, as a study's.
+def _run_rows(folder: Path) -> list[dict[str, float | str | None]]:
+    """The finished runs of a folder; their loss is that on the validation split, as in a study.
 
     Raises: UserError where there are none, for a damaged or foreign record, or runs on several texts.
     """
     files = sorted(file for pattern in RUN_FILES for file in folder.glob(pattern))
     if not files:
-        raise UserError(f"{folder}: holds no study and no runs", hint="`study` and `train` leave such folders")
-    rows, texts = [], set()
-    for file in files:
-        record = read_json(file)
-        lacking = [name for name in NEEDED if name not in record]
-        if lacking:
-            raise UserError(f"{file}: no run of this version: it lacks {lacking[0]}")
-        if record["status"] != "finished":
-            continue
-        texts.add(record["text_digest"])
-        sparsity = record["sparsity"]["experts"]
-        row = {**{name: record[name] for name in RUN_FIELDS}, "loss": record["validation_loss"]}
-        rows.append({**row, "sparsity": sparsity, "experts": _experts(sparsity)})
+        raise UserError(f"{folder}: holds no study and no runs", hint="`study` and `train` write such folders")
+    runs = [run for run in (read(file, Run) for file in files) if run.finished]
+    texts = {run.text_digest for run in runs}
     if len(texts) > 1:
         raise UserError(
-            f"{folder}: its runs learned from {len(texts)} texts, whose losses do not compare",
+            f"{folder}: its runs learned from {len(texts)} texts, whose losses cannot be compared",
             hint="keep the runs on each text in a folder of their own",
         )
-    return rows
+    return [
+        {
+            **{name: getattr(run, name) for name in RUN_FIELDS},
+            "loss": run.validation_loss,
+            "sparsity": run.sparsity.experts,
+            "experts": _experts(run.sparsity.experts),
+        }
+        for run in runs
+    ]
 
 
 def _experts(sparsity: float) -> float:
-    """Experts as laws count them: how many times those that a token visits."""
+    """Experts as laws count them: experts/top_k."""
     return 1 / (1 - sparsity)
 
 
@@ -206,20 +204,23 @@ def matching(table: Mapping[str, np.ndarray], expression: str) -> np.ndarray:
     result = _value(expression, table)
     size = len(next(iter(table.values())))
     if np.shape(result) != (size,) or np.asarray(result).dtype != bool:
-        raise UserError(f"'{expression}' is no condition on rows", hint="like flops>1e12")
+        raise UserError(f"'{expression}' is not a condition on rows", hint="write one like flops>1e12")
     return np.asarray(result)
 
 
 def _value(expression: str, table: Mapping[str, np.ndarray]) -> Any:
-    """What an expression over columns gives; numbers are floats, so that no power of whole numbers runs for ever."""
+    """The value of an expression over columns; numbers are floats, since powers of integers could take for ever."""
     try:
-        with np.errstate(all="ignore"):  # a division by zero gives what is then refused as no number
+        with np.errstate(all="ignore"):  # a division by zero is later refused as not a number
             return _evaluate(ast.parse(expression, mode="eval").body, table, expression)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # ValueError: a null byte, before 3.11.4
-        raise UserError(f"cannot read the expression '{_short(expression)}'", hint="like flops>1e12") from error
+        raise UserError(
+            f"cannot read the expression '{_short(expression)}'", hint="write one like flops>1e12"
+        ) from error
     except (TypeError, OverflowError) as error:
         raise UserError(
-            f"'{_short(expression)}' mixes words and numbers, or holds a number too large", hint="like flops>1e12"
+            f"'{_short(expression)}' mixes words and numbers, or holds a number too large",
+            hint="write one like flops>1e12",
         ) from error
 
 
@@ -253,15 +254,17 @@ def _evaluate(node: ast.AST, table: Mapping[str, np.ndarray], expression: str) -
         return ARITHMETIC[type(node.op)](again(node.left), again(node.right))
     if isinstance(node, ast.Compare) and all(type(op) in COMPARE for op in node.ops):
         sides = [again(side) for side in (node.left, *node.comparators)]
-        parts = [COMPARE[type(op)](sides[place], sides[place + 1]) for place, op in enumerate(node.ops)]
+        parts = [COMPARE[type(op)](sides[index], sides[index + 1]) for index, op in enumerate(node.ops)]
         return np.logical_and.reduce(parts)
-    raise UserError(f"'{expression}' holds more than comparisons and arithmetic over columns", hint="like flops>1e12")
+    raise UserError(
+        f"'{expression}' holds more than comparisons and arithmetic over columns", hint="write one like flops>1e12"
+    )
 
 
 def _condition(value: Any, expression: str) -> Any:
     if np.asarray(value).dtype != bool:
         raise UserError(
-            f"'{_short(expression)}' joins something that is no condition",
-            hint="`&` and `|` want brackets: (flops>1e12) & (sparsity==0); or use and, or, not",
+            f"'{_short(expression)}' combines something that is not a condition",
+            hint="`&` and `|` need brackets: (flops>1e12) & (sparsity==0); or use and, or, not",
         )
     return value

@@ -1,9 +1,8 @@
-"""Devices by name, from their makers' published peaks, and what share of the peak training is taken to reach."""
+"""Devices by name, from their makers' published peaks, and the share of the peak that training is assumed to reach."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sparsedial.errors import UserError, nearest
 
@@ -23,7 +22,7 @@ class Device:
 # Shares of the bf16 peak that training reaches: low, middle, high. Dense: Llama 3 405B reports 0.38 to 0.43 (arXiv
 # 2407.21783, table 4); small models on one device reach less. Sparse: DeepSeek-V3 took 2.664 M H800-hours for 14.8 T
 # tokens at 37 B active (arXiv 2412.19437), 6 N D over that is 0.35 of the bf16 peak, though much of it ran in fp8; in
-# plain bf16 routing and memory traffic leave less. Stated, not measured: a study's own profile beats them.
+# plain bf16 routing and memory traffic leave less. Stated, not measured: a study's own profile is better.
 UTILISATION = {"dense": (0.30, 0.40, 0.50), "sparse": (0.18, 0.28, 0.38)}
 
 DEVICES = {
@@ -122,16 +121,3 @@ def find_device(name: str) -> Device:
     if key not in DEVICES:
         raise UserError(f"no device named '{name}'", hint=nearest(key, DEVICES) or f"known are {', '.join(DEVICES)}")
     return DEVICES[key]
-
-
-def summary(device: Device) -> dict[str, Any]:
-    """What a plan says of the device that it counts on."""
-    return {
-        "name": device.name,
-        "peak_flops_per_second": device.flops_per_second,
-        "memory_bytes": device.memory_bytes,
-        "watts": device.watts,
-        "utilisation_dense": list(UTILISATION["dense"]),
-        "utilisation_sparse": list(UTILISATION["sparse"]),
-        "source": device.source,
-    }

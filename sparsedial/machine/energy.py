@@ -1,4 +1,4 @@
-"""Energy of a stretch of time: metered where a meter is readable, else stated watts, and always with the source."""
+"""Energy of a period: metered where a meter is readable, else stated watts times seconds; always with the source."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DEFAULT_WATTS_PER_CORE = 6.0
 
 @dataclass
 class StatedPower:
-    """Watts that a data sheet states, times seconds; no measurement."""
+    """Watts that a data sheet states, times seconds; not a measurement."""
 
     watts: float
     source: str
     metered: bool = False
 
     def begin(self) -> None:
-        """A stretch begins: nothing to read."""
+        """Begin a period; there is nothing to read."""
 
     def joules(self, seconds: float) -> float:
         """Stated watts times seconds."""
@@ -41,7 +41,7 @@ class CountingMeter:
         self.begin()
 
     def begin(self) -> None:
-        """A stretch begins: what was counted before belongs to somebody else."""
+        """Begin a period; what was counted before does not belong to it."""
         self._last = self._read()
 
     def joules(self, seconds: float) -> float:

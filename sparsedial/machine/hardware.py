@@ -7,23 +7,23 @@ import platform
 import resource
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from sparsedial.machine.energy import processor_name
+from sparsedial.records.quantities import Machine
 
 NVIDIA_FIELDS = "name,memory.total"
 
 
-def describe() -> dict[str, Any]:
+def describe() -> Machine:
     """Processor, cores, memory, system and GPUs, as every record names them."""
-    return {
-        "processor": processor_name(),
-        "cores": usable_cores(),
-        "memory_bytes": machine_bytes(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "gpus": gpus(),
-    }
+    return Machine(
+        processor=processor_name(),
+        cores=usable_cores(),
+        memory_bytes=machine_bytes(),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        gpus=tuple(gpus()),
+    )
 
 
 def usable_cores() -> int:
@@ -52,7 +52,7 @@ def machine_bytes() -> int:
 
 
 def device_bytes(device: str) -> float:
-    """Memory of the machine, or of its first GPU for `cuda`; infinite where the driver's tool does not tell."""
+    """Memory of the machine, or of its first GPU for `cuda`; infinite where the driver's tool is missing."""
     if device == "cpu":
         return machine_bytes()
     found = gpus()
@@ -65,7 +65,7 @@ def process_bytes() -> int:
 
 
 def peak_process_bytes() -> int:
-    """The most memory that this process has held; `getrusage` counts in what its parent held when it was made."""
+    """The most memory that this process has held; `getrusage` would include its parent's memory at the fork."""
     return _status_bytes("VmHWM")
 
 
@@ -78,13 +78,13 @@ def _status_bytes(field: str) -> int:
 
 
 class BusyWatch:
-    """The share of all cores that was busy between its making and `share`."""
+    """The share of all cores that was busy since this object was made."""
 
     def __init__(self) -> None:
         self._before = _cpu_times()
 
     def share(self) -> float | None:
-        """Busy share, 0 to 1, everything on the machine counted; None where the system does not tell."""
+        """Busy share, 0 to 1, everything on the machine counted; None where the system does not report it."""
         after = _cpu_times()
         if self._before is None or after is None:
             return None

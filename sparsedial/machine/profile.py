@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from sparsedial.errors import UserError
 from sparsedial.machine.energy import Meter
 from sparsedial.machine.memory import Memory, step_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
+from sparsedial.records.profile import ProfileFile, StepTiming
+from sparsedial.records.quantities import Machine
+from sparsedial.records.record import read
 from sparsedial.shape.counts import flops_by_part, total_parameters
 from sparsedial.shape.shape import Shape
-from sparsedial.store import check_fields
 
 VALUE_BYTES = {"float32": 4, "bfloat16": 2}  # of an activation, by the dtype of training
 # What a step's time is made of; every coefficient is a time and cannot be negative.
@@ -25,7 +28,7 @@ FEATURES = (
     "experts",  # once an expert of a sparse layer: one small product each
     "dense_flops",  # projections, feed-forward, shared experts, router, unembedding
     "expert_flops",  # products over the routed rows
-    "attention_scores",  # positions squared, per head: softmax, not arithmetic, decides
+    "attention_scores",  # positions squared, per head: the softmax takes longer than the products
     "stream",  # tokens x d_model x layers: norms and additions
     "logits",  # tokens x vocabulary: softmax
     "routed_rows",  # tokens x top_k x d_model: gathers
@@ -36,32 +39,17 @@ FEATURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A predicted figure, or a column of them, with the spread that the profile's own error gives it."""
+    """A predicted figure, or a column of them, with the interval that follows from the profile's own error."""
 
     value: Any
     low: Any
     high: Any
 
 
-@dataclass(frozen=True, kw_only=True)
-class Profile:
+class Profile(ProfileFile, frozen=True, kw_only=True):
     """A linear model of step time over physical features, with its error on shapes it was not fitted to."""
 
-    machine: dict[str, Any]
-    device: str
-    threads: int
-    dtype: str
-    batch: int
-    context: int
-    coefficients: dict[str, float]  # seconds per unit of the feature
-    median_relative_error: float  # leave one shape out
-    max_relative_error: float
-    error_quantile: float  # 90 % of left-out shapes were closer
-    watts: float
-    watts_source: str
-    metered: bool
-    rows: tuple[dict[str, Any], ...]  # what was measured
-    memory: Memory | None = None  # None where no peaks were measured: bytes are then counted alone
+    memory: Memory | None = None  # None where no peaks were measured: bytes are then only counted
 
     def step_seconds(self, shape: Any, batch: int, context: int) -> Estimate:
         """Seconds of one training step."""
@@ -83,32 +71,27 @@ class Profile:
         return Estimate(value=seconds.value * self.watts, low=seconds.low * self.watts, high=seconds.high * self.watts)
 
     def memory_bytes(self, shape: Shape, batch: int, context: int) -> float:
-        """Peak bytes of a training process as calibrated; uncalibrated the counted parts, without the process."""
+        """Peak bytes of a training process; without calibration, the counted parts without the process itself."""
         if self.memory is None:
             return float(step_bytes(shape, batch, context, VALUE_BYTES[self.dtype]).total)
         return float(self.memory.bytes(shape, batch, context, VALUE_BYTES[self.dtype]))
 
-    def record(self) -> dict[str, Any]:
-        """The profile as `profile.json` holds it."""
-        return asdict(self)
 
-    @staticmethod
-    def from_record(record: Mapping[str, Any], place: str = "profile") -> Profile:
-        """The inverse of `record`; keys of the file itself are passed over.
+def read_profile(path: Path) -> Profile:
+    """The profile of a `profile.json`.
 
-        Raises: UserError, with the place that it came from, for a record that is no profile of this version.
-        """
-        check_fields(record, Profile, place)
-        if set(record["coefficients"]) != set(FEATURES) or record["dtype"] not in VALUE_BYTES:
-            raise UserError(
-                f"{place}: no profile of this version: its coefficients or its dtype {record['dtype']} are others",
-                hint="`sparsedial profile` measures this machine again",
-            )
-        names = Profile.__dataclass_fields__
-        values = {key: value for key, value in record.items() if key in names}
-        memory = values.get("memory")
-        values["memory"] = memory and Memory.from_record(memory, place)
-        return Profile(**{**values, "rows": tuple(values["rows"])})
+    Raises: UserError where the file is not a profile of this version.
+    """
+    profile = read(path, Profile)
+    if set(profile.coefficients) != set(FEATURES) or profile.dtype not in VALUE_BYTES:
+        raise UserError(
+            f"{path}: not a profile of this version: its coefficients or its dtype {profile.dtype} differ",
+            hint="measure this machine again",
+        )
+    return profile
+
+
+Measure = Callable[[list[Shape], int, int, float], Profile]  # of shapes, a batch and a context, within some seconds
 
 
 def features(shape: Any, batch: int, context: int) -> dict[str, Any]:
@@ -139,24 +122,24 @@ def measure_profile(
     batch: int,
     context: int,
     budget_seconds: float,
-    machine: dict[str, Any],
+    machine: Machine,
     device: str,
     threads: int,
     dtype: str,
     meter: Meter,
     memory: Memory | None = None,
     rounds: int = 3,
-    told: Callable[[int, int], None] = lambda done, of: None,
+    report: Callable[[int, int], None] = lambda done, of: None,
 ) -> Profile:
     """Time a training step of each shape in turn and fit the model.
 
-    `make_step` builds a step for a shape, a batch and a context; what it builds waits for its own work. `told` hears
-    how far the timing is.
+    `make_step` builds a step for a shape, a batch and a context; a call of that step returns when its work is done.
+    `report` gets how many turns are done, and of how many.
     """
     calls = {shape: make_step(shape, batch, context) for shape in dict.fromkeys(shapes)}
-    timings = measure_in_turn(calls, rounds=rounds, round_seconds=budget_seconds / (rounds * len(calls)), told=told)
+    timings = measure_in_turn(calls, rounds=rounds, round_seconds=budget_seconds / (rounds * len(calls)), report=report)
     rows = tuple(_row(shape, timing, batch, context) for shape, timing in timings.items())
-    coefficients, errors = fit_steps([row["features"] for row in rows], [row["median_seconds"] for row in rows])
+    coefficients, errors = fit_steps([row.features for row in rows], [row.median_seconds for row in rows])
     return Profile(
         machine=machine,
         device=device,
@@ -176,27 +159,30 @@ def measure_profile(
     )
 
 
-def _row(shape: Shape, timing: Timing, batch: int, context: int) -> dict[str, Any]:
-    return {
-        "shape": shape.record(),
-        "d_model": shape.d_model,
-        "experts": shape.experts,
-        "features": features(shape, batch, context),
-        **timing.record(),
-    }
+def _row(shape: Shape, timing: Timing, batch: int, context: int) -> StepTiming:
+    return StepTiming(
+        shape=shape,
+        d_model=shape.d_model,
+        experts=shape.experts,
+        features=features(shape, batch, context),
+        median_seconds=timing.median_seconds,
+        low_seconds=timing.low_seconds,
+        high_seconds=timing.high_seconds,
+        count=timing.count,
+    )
 
 
 def fit_steps(rows: Sequence[Mapping[str, float]], seconds: Sequence[float]) -> tuple[dict[str, float], list[float]]:
     """Non-negative coefficients of smallest relative error, and each row's error when it is left out of the fit.
 
-    Where few rows leave coefficients open, a pull of a thousandth towards small ones decides.
+    Where few rows leave coefficients undetermined, a ridge term of a thousandth favours small ones.
     """
     design = np.array([[row[name] for name in FEATURES] for row in rows]) / np.array(seconds)[:, None]
     coefficients = _solve(design)
     errors = []
-    for place in range(len(rows)):
-        others = _solve(np.delete(design, place, axis=0)) if len(rows) > 3 else coefficients
-        errors.append(abs(float(design[place] @ others) - 1))
+    for index in range(len(rows)):
+        others = _solve(np.delete(design, index, axis=0)) if len(rows) > 3 else coefficients
+        errors.append(abs(float(design[index] @ others) - 1))
     return dict(zip(FEATURES, coefficients.tolist(), strict=True)), errors
 
 
@@ -204,6 +190,6 @@ def _solve(design: np.ndarray) -> np.ndarray:
     from scipy.optimize import nnls
 
     scale = np.where(design.max(axis=0) > 0, design.max(axis=0), 1.0)
-    pull = 1e-3 * np.eye(design.shape[1])
-    solution, _ = nnls(np.vstack([design / scale, pull]), np.concatenate([np.ones(len(design)), np.zeros(len(pull))]))
+    ridge = 1e-3 * np.eye(design.shape[1])
+    solution, _ = nnls(np.vstack([design / scale, ridge]), np.concatenate([np.ones(len(design)), np.zeros(len(ridge))]))
     return solution / scale

@@ -1,4 +1,4 @@
-"""One protocol of measuring: warm up, repeat in turn with rivals, report median, 10th and 90th percentile, count."""
+"""One protocol for timing: warm up, repeat all calls in turn, report median, 10th and 90th percentile and count."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def measure_in_turn(
     rounds: int,
     round_seconds: float,
     warmup: int = 2,
-    told: Callable[[int, int], None] = lambda done, of: None,
+    report: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[Name, Timing]:
-    """Time every call in each round, one after the other, so that what the machine does meanwhile falls on all alike.
+    """Time every call in each round, one after the other, so that other work on the machine affects all alike.
 
     Each call must wait for its own work (synchronise a device) before it returns. In a round a call repeats for about
-    `round_seconds`, at least once. `told` hears, between the calls, how many turns of how many are done.
+    `round_seconds`, at least once. Between the calls `report` gets how many turns are done, and of how many.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
-        for place, (name, call) in enumerate(calls.items()):
-            told(number * len(calls) + place, rounds * len(calls))
+        for index, (name, call) in enumerate(calls.items()):
+            report(number * len(calls) + index, rounds * len(calls))
             for _ in range(warmup if number == 0 else 1):
                 call()
             end = time.perf_counter() + round_seconds

@@ -1,28 +1,106 @@
-"""A plan as `plan.json` holds it: the answer with its error, its rival, its bounds, and what other laws say."""
+"""The answer to a budget: the best shape with its error, its rival, its bounds, and what other laws say."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sparsedial.errors import UserError
 from sparsedial.law.law import Law
-from sparsedial.law.literature import LING, PUBLISHED, Published
+from sparsedial.law.literature import Published
 from sparsedial.planning.budget import Budget, Constraints
-from sparsedial.planning.costs import Costs, serving_bytes
+from sparsedial.planning.costs import Costs
 from sparsedial.planning.crossing import around, race
-from sparsedial.planning.fitted import beyond
-from sparsedial.planning.planner import MOST_TOKENS, Search, least_tokens, search
-from sparsedial.shape.counts import active_parameters, sparsity_of, total_parameters, training_flops_per_token
+from sparsedial.planning.others import other_laws
+from sparsedial.planning.planner import Search, least_tokens, search
+from sparsedial.planning.refusals import check_reach, nothing_fits
+from sparsedial.planning.warnings import warnings
+from sparsedial.records.plan import Crossover, NearOptimal, OtherLaw, Plan, PredictedLoss, Rival
+from sparsedial.records.quantities import Span, Sparsity
+from sparsedial.records.recipe import Recipe
+from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
-from sparsedial.units import human_cost, human_count, human_percent
 
-MOST_FLOPS = 1e32  # a million times the largest run known
-FEWEST_TOKENS = 0.1  # per total parameter, below which no training known to us lies
-MOSTLY_SPENT = 0.5  # of a budget, where data bound a plan
-REASONING_TOKENS = 20  # per total parameter; source: Nakamura et al. 2025, second-hand
+LING_RECIPE = "Ling 2025 (arXiv 2507.17702), fitted on 3e17 to 3e20 FLOPs: a start for a scan"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A shape with the tokens that a budget buys it, and what the law says of them."""
+
+    shape: Shape
+    tokens: int
+    predicted: PredictedLoss
+    cost: float  # in the budget's currency
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a plan says besides its answer: rival, crossover, bounds, how wide the optimum is, notes."""
+
+    rival: Answer | None
+    rival_reason: str | None
+    crossover: Crossover | None
+    crossover_reason: str | None
+    bounds: Sequence[str]
+    band: NearOptimal
+    others: Sequence[OtherLaw]
+    warnings: Sequence[str]
+    candidates: int
+
+
+def plan_of(
+    law: Law,
+    name: str,
+    budget: Budget,
+    best: Answer,
+    beside: Surroundings,
+    costs: Costs,
+    constraints: Constraints,
+    recipe: Recipe,
+    recipe_source: str,
+) -> Plan:
+    """An answer as the record of a `plan.json`."""
+    shape = best.shape
+    return Plan(
+        budget=budget.record(),
+        law=name,
+        law_source=law.source,
+        shape=shape,
+        tokens=best.tokens,
+        total_parameters=total_parameters(shape),
+        active_parameters=active_parameters(shape),
+        sparsity=Sparsity.of(shape),
+        predicted_loss=best.predicted,
+        costs=costs.of_training(shape, best.tokens, constraints.serving_positions, constraints.serving_sequences),
+        machine=costs.record(),
+        dense_rival=None if beside.rival is None else _rival(beside.rival),
+        dense_rival_reason=beside.rival_reason,
+        crossover=beside.crossover,
+        crossover_reason=beside.crossover_reason,
+        binding_constraints=tuple(beside.bounds),
+        near_optimal=beside.band,
+        tokens_per_total_parameter=best.tokens / total_parameters(shape),
+        other_laws=tuple(beside.others),
+        warnings=tuple(beside.warnings),
+        candidates=beside.candidates,
+        recipe=recipe,
+        recipe_source=recipe_source,
+    )
+
+
+def _rival(rival: Answer) -> Rival:
+    return Rival(
+        shape=rival.shape,
+        tokens=rival.tokens,
+        total_parameters=total_parameters(rival.shape),
+        cost=rival.cost,
+        predicted_loss=rival.predicted,
+    )
 
 
 def answer(
@@ -32,176 +110,73 @@ def answer(
     budget: Budget,
     constraints: Constraints,
     costs: Costs,
-    speaks: Published | None,
+    published: Published | None,
     others: bool = True,
-) -> dict[str, Any]:
-    """The plan for a budget.
+) -> Plan:
+    """The plan for a budget: the best of many shapes, by a law and the published one behind it.
 
     Raises: UserError where no candidate respects the constraints.
     """
-    found = search(law, shapes, budget, constraints, costs, speaks)
-    best = found.best()
-    if best is None:
+    found = search(law, shapes, budget, constraints, costs, published)
+    index = found.best()
+    if index is None:
         raise UserError(*nothing_fits(found, budget, least_tokens(law, constraints)))
-    shape, tokens = shapes[best], round(float(found.tokens[best]))
-    flops = float(training_flops_per_token(shape, costs.context)) * tokens
+    best = answer_at(law, found, index)
+    flops = float(training_flops_per_token(best.shape, costs.context)) * best.tokens
     check_reach(budget, flops)
-    near = found.near(best)
     rival = found.best(shapes.experts == 0)
-    cross, why = _crossing(law, shapes, budget, constraints, costs, speaks)
-    return {
-        "budget": {"currency": budget.currency, "value": budget.value, "target_loss": budget.target_loss},
-        "law": name,
-        "law_source": law.source,
-        "shape": shape.record(),
-        "tokens": tokens,
-        "total_parameters": total_parameters(shape),
-        "active_parameters": active_parameters(shape),
-        "sparsity": sparsity_of(shape),
-        "predicted_loss": predicted(law, shape, tokens, float(found.loss[best])),
-        "costs": costs_of(shape, tokens, costs, constraints),
-        "machine": costs.record(),
-        "dense_rival": None if rival is None else _rival(law, found, rival),
-        "dense_rival_reason": None if rival is not None else _no_rival(speaks),
-        "crossover": cross,
-        "crossover_reason": why,
-        "binding_constraints": found.binding(best) + on_edges(shapes, best, found),
-        "near_optimal": _band(found, near),
-        "tokens_per_total_parameter": tokens / total_parameters(shape),
-        "other_laws": _others(name, shapes, shape, flops, budget, constraints, costs) if others else [],
-        "warnings": warnings(law, speaks, shape, tokens, costs, constraints, found.spent(best, budget)),
-        "candidates": len(shapes),
-        "recipe": recipe(shape, tokens, costs.context),
-        "recipe_source": "Ling 2025 (arXiv 2507.17702), fitted on 3e17 to 3e20 FLOPs: a start for a scan",
-    }
+    cross, why = _crossing(law, shapes, budget, constraints, costs, published)
+    beside = Surroundings(
+        rival=None if rival is None else answer_at(law, found, rival),
+        rival_reason=None if rival is not None else _no_rival(published),
+        crossover=cross,
+        crossover_reason=why,
+        bounds=found.binding(index) + on_edges(shapes, index, found),
+        band=band_of(found.shapes.pick(near := found.near(index)), found.tokens[near]),
+        others=other_laws(name, shapes, best.shape, flops, budget, constraints, costs) if others else (),
+        warnings=warnings(
+            law, published, best.shape, best.tokens, costs, constraints, found.spent(index, budget)
+        ),
+        candidates=len(shapes),
+    )  # fmt: skip
+    recipe = first_recipe(best.shape, best.tokens, costs.context)
+    return plan_of(law, name, budget, best, beside, costs, constraints, recipe, LING_RECIPE)
 
 
-def check_reach(budget: Budget, flops: float) -> None:
-    """Raises: UserError where a budget buys more FLOPs than any training will ever spend."""
-    if flops > MOST_FLOPS:
-        amount = human_cost(budget.currency, budget.value) if budget.value else f"a loss of {budget.target_loss:g}"
-        raise UserError(
-            f"plan: {amount} is no training budget: the best model would take {flops:.2g} FLOPs",
-            hint="the largest runs known spend about 1e26",
-        )
+def answer_at(law: Law, found: Search, index: int) -> Answer:
+    """One candidate of a search as an answer."""
+    shape, tokens = found.shapes[index], round(float(found.tokens[index]))
+    loss = predicted(law, shape, tokens, float(found.loss[index]))
+    return Answer(shape=shape, tokens=tokens, predicted=loss, cost=float(found.cost[index]))
 
 
-def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str | None]:
-    """Why no candidate is allowed, and a way out; `least` are the fewest tokens that a training takes."""
-    reachable, words = np.isfinite(found.goal), f"{human_count(least)} tokens"
-    if not reachable.any():
-        if budget.target_loss is not None and (found.tokens < 0.99 * MOST_TOKENS).any():
-            return (
-                f"plan: {words} do better than a loss of {budget.target_loss:g}",
-                "give a lower one",
-            )
-        if budget.target_loss is not None:
-            return f"plan: no shape reaches a loss of {budget.target_loss:g} by this law", "give a higher one"
-        assert budget.value is not None
-        amount = human_cost(budget.currency, budget.value)
-        if (found.tokens < 0).all():
-            return (
-                f"plan: --inference-tokens alone cost any shape more than the budget of {amount}",
-                "give a larger budget, or fewer of them",
-            )
-        return (
-            f"plan: {amount} train no shape for {words}",
-            "give a larger budget",
-        )
-    alone = {name: int((mask & reachable).sum()) for name, mask in found.kept.items()}
-    tight = min(alone, key=lambda name: alone[name])
-    if alone[tight] == 0 and tight.startswith("sparsity="):
-        levels = np.unique(found.shapes.sparsity[reachable])
-        near = levels[np.argsort(np.abs(levels - float(tight.partition("=")[2])))[:2]]
-        known = " and ".join(f"{value:g}" for value in near)
-        return f"plan: no shape respects {tight}", f"this law and the search know {known}"
-    if alone[tight] == 0:
-        return f"plan: no shape respects {tight}", _least_of(found.shapes.pick(reachable), tight) or "loosen it"
-    pairs = [
-        (one, other)
-        for one in found.kept
-        for other in found.kept
-        if one < other and not (found.kept[one] & found.kept[other] & reachable).any()
-    ]
-    if pairs:
-        return f"plan: no shape respects both {pairs[0][0]} and {pairs[0][1]}", "loosen one of them"
-    return f"plan: no shape respects all of {', '.join(found.kept)}", "loosen one of them"
-
-
-def _least_of(shapes: Shapes, tight: str) -> str | None:
-    """The least that a bound on parameters would have to allow; None for other bounds."""
-    name = tight.partition("=")[0]
-    count = {"max_total_parameters": total_parameters, "max_active_parameters": active_parameters}.get(name)
-    return count and f"the smallest that was considered has {human_count(float(np.min(count(shapes))))}"  # type: ignore[arg-type]
-
-
-def predicted(law: Law, shape: Shape, tokens: float, loss: float) -> dict[str, Any]:
+def predicted(law: Law, shape: Shape, tokens: float, loss: float) -> PredictedLoss:
     """A loss with its interval, where the law has one."""
     if not law.samples:
-        return {
-            "mean": loss,
-            "low": None,
-            "high": None,
-            "interval_basis": None,
-            "interval_reason": "the law was fitted without samples (--bootstrap 0), so how sure it is is not known"
+        reason = (
+            "the law was fitted without samples (bootstrap 0), so its uncertainty is not known"
             if law.source == "ours"
-            else "the law was published without errors of its coefficients, so none are invented",
-        }
+            else "the law was published without errors of its coefficients, so none are invented"
+        )
+        return PredictedLoss(mean=loss, low=None, high=None, interval_basis=None, interval_reason=reason)
     low, high = law.interval(**law.variables(shape, tokens))
-    return {"mean": loss, "low": float(low[0]), "high": float(high[0]), "interval_basis": "bootstrap"}
+    return with_bootstrap(loss, float(low[0]), float(high[0]))
 
 
-def costs_of(shape: Shape, tokens: float, costs: Costs, constraints: Constraints) -> dict[str, Any]:
-    """What a training run costs in every currency, and the memory it takes; null with the reason where unknown."""
-    known: dict[str, Any] = {
-        "flops": float(training_flops_per_token(shape, costs.context)) * tokens,
-        "memory_bytes": float(costs.training_bytes(shape)),
-        "memory_parts": costs.memory_parts(shape).record(),
-        "memory_source": costs.memory_source,
-        "serving_memory_bytes": serving_bytes(shape, constraints.serving_positions, constraints.serving_sequences),
-    }
-    if costs.machine is None:
-        reason = "no machine was named: --device h100, or a profile.json"
-        return {
-            **known,
-            **dict.fromkeys(("seconds", "seconds_low", "seconds_high", "joules", "dollars")),
-            "seconds_reason": reason,
-            "joules_reason": reason,
-            "dollars_reason": reason,
-        }
-    low, middle, high = (float(np.asarray(side)) * tokens for side in costs.seconds(shape))
-    price = costs.dollars_per_hour
-    return {
-        **known,
-        "seconds": middle,
-        "seconds_low": low,
-        "seconds_high": high,
-        "joules": middle * costs.devices * costs.watts,
-        "dollars": None if price is None else middle * costs.devices * price / 3600,
-        "dollars_reason": "no price was given: --price" if price is None else None,
-    }
+def with_bootstrap(loss: float, low: float, high: float) -> PredictedLoss:
+    """A loss whose interval comes from the law's samples."""
+    return PredictedLoss(mean=loss, low=low, high=high, interval_basis="bootstrap", interval_reason=None)
 
 
-def _rival(law: Law, found: Search, place: int) -> dict[str, Any]:
-    shape, tokens = found.shapes[place], round(float(found.tokens[place]))
-    return {
-        "shape": shape.record(),
-        "tokens": tokens,
-        "total_parameters": total_parameters(shape),
-        "cost": float(found.cost[place]),
-        "predicted_loss": predicted(law, shape, tokens, float(found.loss[place])),
-    }
-
-
-def _no_rival(speaks: Published | None) -> str:
-    if speaks is not None and speaks.ratios[0] > 1:
-        return "this law does not speak of dense models"
+def _no_rival(published: Published | None) -> str:
+    if published is not None and published.ratios[0] > 1:
+        return "this law is about sparse models only"
     return "no dense shape respects the constraints"
 
 
 def _crossing(
-    law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs, speaks: Published | None
-) -> tuple[dict[str, Any] | None, str | None]:
+    law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs, published: Published | None
+) -> tuple[Crossover | None, str | None]:
     if budget.value is None:
         return None, "the crossover is a budget, and a target loss was given instead"
     found = race(
@@ -211,14 +186,14 @@ def _crossing(
         budgets=around(budget.value),
         costs=costs,
         constraints=constraints,
-        speaks=speaks,
+        published=published,
     )
-    return found["crossover"], found["crossover_reason"]
+    return found.crossover, found.crossover_reason
 
 
 def on_edges(shapes: Shapes, best: int, found: Search) -> list[str]:
-    """The ends of the search space that the best shape sits on."""
-    edges = []
+    """The ends of the search space that the best shape is at."""
+    edges: list[str] = []
     values = {"experts/top_k": shapes.experts_per_choice, "experts": shapes.experts, "d_model": shapes.d_model}
     reachable = found.allowed & ((shapes.experts > 0) == (shapes.experts[best] > 0))
     for name, column in values.items():
@@ -231,112 +206,30 @@ def on_edges(shapes: Shapes, best: int, found: Search) -> list[str]:
     return edges
 
 
-def _band(found: Search, near: np.ndarray) -> dict[str, list[float]]:
-    shapes = found.shapes.pick(near)
+def band_of(shapes: Shapes, tokens: Any) -> NearOptimal:
+    """The ranges of near-optimal shapes and of their tokens."""
 
-    def span(values: Any) -> list[float]:
-        return [float(np.min(values)), float(np.max(values))]
+    def span(values: Any) -> Span:
+        return float(np.min(values)), float(np.max(values))
 
-    return {
-        "sparsity": span(shapes.sparsity),
-        "total_parameters": span(total_parameters(shapes)),  # type: ignore[arg-type]
-        "active_parameters": span(active_parameters(shapes)),  # type: ignore[arg-type]
-        "tokens": span(found.tokens[near]),
-    }
-
-
-def _others(
-    name: str,
-    shapes: Shapes,
-    chosen: Shape,
-    flops: float,
-    budget: Budget,
-    constraints: Constraints,
-    costs: Costs,
-) -> list[dict[str, Any]]:
-    """What each other published law answers to the same question, and Ling's leverage of the chosen shape."""
-    rows = []
-    for other in PUBLISHED.values():
-        if other.name == name or not other.default or budget.target_loss is not None:
-            continue
-        found = search(other.law, shapes, budget, constraints, costs, other)
-        best = found.best()
-        row: dict[str, Any] = {"law": other.name, "held_fixed": other.held_fixed}
-        if best is None:
-            rows.append({**row, "answer": None, "answer_reason": "no candidate that this law speaks of fits"})
-            continue
-        shape = shapes[best]
-        rows.append(
-            {
-                **row,
-                "answer": {
-                    "sparsity": shape.sparsity,
-                    "experts": shape.experts,
-                    "top_k": shape.top_k,
-                    "total_parameters": total_parameters(shape),
-                    "active_parameters": active_parameters(shape),
-                    "tokens": round(float(found.tokens[best])),
-                    "loss": float(found.loss[best]),
-                },
-                "answer_reason": None,
-            }
-        )
-    if chosen.experts:
-        gain = LING.leverage(chosen.activation_ratio, 2 * chosen.d_model / chosen.d_expert, flops)
-        rows.append(
-            {
-                "law": LING.name,
-                "held_fixed": LING.held_fixed,
-                "answer": {"leverage_of_this_shape": float(gain), "at_flops": flops},
-                "answer_reason": None,
-            }
-        )
-    return rows
+    return NearOptimal(
+        sparsity=span(shapes.sparsity),
+        total_parameters=span(total_parameters(shapes)),  # type: ignore[arg-type]
+        active_parameters=span(active_parameters(shapes)),  # type: ignore[arg-type]
+        tokens=span(tokens),
+    )
 
 
-def warnings(
-    law: Law,
-    speaks: Published | None,
-    shape: Shape,
-    tokens: float,
-    costs: Costs,
-    constraints: Constraints,
-    spent: float = 1.0,
-) -> list[str]:
-    """What to mind about an answer: how far the law reaches, where it misleads, too few tokens, repeated data.
-
-    `spent` is the share of the budget that the training takes.
-    """
-    lines = beyond(law, shape, tokens, costs.context)
-    if speaks is not None:
-        lines.append(f"{speaks.name}: {speaks.misleads}")
-    per_parameter = tokens / total_parameters(shape)
-    if per_parameter < REASONING_TOKENS:
-        few = "" if per_parameter >= FEWEST_TOKENS else "far fewer than any model is trained with; "
-        lines.append(
-            f"{per_parameter:.3g} tokens per total parameter: {few}reasoning tasks want about {REASONING_TOKENS}"
-            " (Nakamura et al. 2025, second-hand), knowledge tasks less"
-        )
-    if constraints.data_tokens is not None and tokens > constraints.data_tokens:
-        lines.append(f"the data are read {tokens / constraints.data_tokens:.2g} times; repeats are discounted")
-    if constraints.data_tokens is not None and spent < MOSTLY_SPENT:
-        lines.append(
-            f"the data end long before the budget: they take {human_percent(spent)} of it, so size is all that is left"
-            " to buy; find more data, or plan with a smaller budget"
-        )
-    return lines
-
-
-def recipe(shape: Shape, tokens: float, context: int) -> dict[str, Any]:
+def first_recipe(shape: Shape, tokens: float, context: int) -> Recipe:
     """A first recipe by Ling's rules for sparse models, to be checked by a scan.
 
     Source: Ling 2025 (arXiv 2507.17702): lr = 1.1576 C^-0.1529, batch = 0.0694 C^0.3644 tokens, C in 3e17..3e20
     """
     flops = training_flops_per_token(shape, context) * tokens
     batch = max(1, round(0.0694 * flops**0.3644 / context))
-    return {
-        "learning_rate": float(f"{1.1576 * flops**-0.1529:.3g}"),
-        "batch": batch,
-        "context": context,
-        "steps": max(1, round(tokens / (batch * context))),
-    }
+    return Recipe(
+        learning_rate=float(f"{1.1576 * flops**-0.1529:.3g}"),
+        batch=batch,
+        context=context,
+        steps=max(1, round(tokens / (batch * context))),
+    )

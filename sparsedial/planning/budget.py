@@ -5,24 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sparsedial.errors import UserError
+from sparsedial.records.plan import PlanBudget
+from sparsedial.records.quantities import Currency
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much of which currency; or a loss to reach as cheaply as can be."""
+    """An amount of a currency, or a loss to reach as cheaply as possible."""
 
-    currency: str  # flops, seconds, joules or dollars
+    currency: Currency
     value: float | None  # None with a target loss
     target_loss: float | None = None
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.target_loss is None):
-            raise UserError("plan: give a budget or --target-loss, not both", hint="like --flops 1e21")
+            raise UserError("plan: give a budget or a target_loss, not both", hint="for example 1e21 FLOPs")
+
+    def record(self) -> PlanBudget:
+        """The budget as `plan.json` holds it."""
+        return PlanBudget(currency=self.currency, value=self.value, target_loss=self.target_loss)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """Bounds on a model beside its cost; None leaves one out."""
+    """Bounds on a model other than its cost; None is no bound."""
 
     max_total_parameters: float | None = None
     max_active_parameters: float | None = None
@@ -36,25 +42,28 @@ class Constraints:
     min_decode_tokens_per_second: float | None = None  # of one sequence, as memory traffic allows
     data_tokens: float | None = None  # unique ones
     max_repeats: float = 4.0  # how often the data may be read; source: Muennighoff 2023, up to 4 cost next to nothing
-    least_tokens: float = 1e6  # fewer are no training
+    least_tokens: float = 1e6  # the shortest training that is considered
     inference_tokens: float = 0.0  # over the model's life, paid from the same budget
 
     def __post_init__(self) -> None:
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise UserError(
-                f"plan: --sparsity {self.sparsity:g} is not from 0 up to below 1",
-                hint="0 is dense, 0.75 one expert in four",
+                f"{self.sparsity:g} is not at least 0 and below 1",
+                hint="0 is dense, 0.75 is one expert in four",
+                field="sparsity",
             )
         if self.data_tokens is not None and self.data_tokens * self.max_repeats < self.least_tokens:
             raise UserError(
-                f"plan: --data-tokens {self.data_tokens:g} read --max-repeats {self.max_repeats:g} times are fewer than"
-                f" the {self.least_tokens:g} tokens that any training takes",
+                f"{self.data_tokens:g} tokens read {self.max_repeats:g} times (<max_repeats>) are fewer than the"
+                f" {self.least_tokens:g} of the shortest training",
                 hint="give more tokens or repeats",
+                field="data_tokens",
             )
         if self.max_experts is not None and self.top_k is not None and self.top_k > self.max_experts:
             raise UserError(
-                f"plan: --top-k {self.top_k} and --max-experts {self.max_experts} contradict each other",
+                f"{self.top_k} and max_experts={self.max_experts} contradict each other",
                 hint="a token cannot visit more experts than there are",
+                field="top_k",
             )
         if (
             self.max_active_parameters is not None
@@ -62,7 +71,8 @@ class Constraints:
             and self.max_active_parameters > self.max_total_parameters
         ):
             raise UserError(
-                f"plan: --max-active-parameters {self.max_active_parameters:g} and --max-total-parameters"
-                f" {self.max_total_parameters:g} contradict each other",
+                f"{self.max_active_parameters:g} and max_total_parameters={self.max_total_parameters:g} contradict each"
+                " other",
                 hint="a token cannot use more parameters than there are",
+                field="max_active_parameters",
             )

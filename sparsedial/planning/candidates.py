@@ -1,4 +1,4 @@
-"""The shapes that a plan chooses from: integers that make sense, tens of thousands at once."""
+"""The shapes that a plan chooses from: realistic integer sizes, tens of thousands at once."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ ACTIVE_WIDTHS = (
     2,
     4 / 3,
 )  # feed-forward channels that a token uses, over d_model; 8/3 gives SwiGLU a plain MLP's size
-MULTIPLE = 64  # of expert widths: what matrix units want
-SMALLEST_GROUPED = 2048  # from this width on, four query heads share a key and a value
+MULTIPLE = 64  # of expert widths, to fit matrix units
+SMALLEST_GROUPED = 2048  # from this width, four query heads share a key and a value
 
 
-@functools.lru_cache(maxsize=8)  # the dial page asks for the same ones at every turn
+@functools.lru_cache(maxsize=8)  # the dial page asks for the same ones at every change
 def candidates(
     *, vocab_size: int, context: int, max_experts: int = MOST_EXPERTS, top_ks: tuple[int, ...] = TOP_KS
 ) -> Shapes:
     """Dense and sparse shapes of every width, depth, granularity and number of experts.
 
-    Heads have 64 channels, from width 2048 on 128; one shared expert stands beside the routed ones; embeddings are
+    Heads have 64 channels below width 2048 and 128 from there; every sparse shape has one shared expert; embeddings are
     tied below width 2048.
     """
     rows = [_dense(width, aspect) for width in WIDTHS for aspect in ASPECTS]
@@ -51,7 +51,7 @@ def candidates(
     ]
     table = np.array(rows, dtype=np.int64)
     return Shapes(
-        columns={name: table[:, place] for place, name in enumerate(SIZES)},
+        columns={name: table[:, index] for index, name in enumerate(SIZES)},
         common={
             "vocab_size": vocab_size,
             "context": context,

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from sparsedial.errors import UserError
-from sparsedial.machine.devices import UTILISATION, Device, summary
+from sparsedial.machine.devices import UTILISATION, Device
 from sparsedial.machine.memory import StepBytes, step_bytes
 from sparsedial.machine.profile import VALUE_BYTES as BYTES_OF
-from sparsedial.machine.profile import Profile
+from sparsedial.machine.profile import Estimate, Profile
+from sparsedial.records.plan import PlanMachine, TrainingCosts
 from sparsedial.shape.counts import (
     active_parameters,
     cached_values_per_token,
@@ -19,6 +20,8 @@ from sparsedial.shape.counts import (
     training_flops_per_token,
 )
 
+NO_MACHINE = "no machine was named"
+NO_PRICE = "no price was given"
 VALUE_BYTES = 2  # bf16: weights when serving, activations when training on a named device
 
 
@@ -26,7 +29,7 @@ VALUE_BYTES = 2  # bf16: weights when serving, activations when training on a na
 class Costs:
     """Costs per trained token on one kind of machine.
 
-    `devices` share the work perfectly, which is said in the plan; `dollars_per_hour` is of one device.
+    `devices` are assumed to share the work perfectly, as the plan says; `dollars_per_hour` is for one device.
     """
 
     machine: Device | Profile | None
@@ -48,7 +51,7 @@ class Costs:
         if currency == "joules":
             return seconds * self.devices * self.watts
         if self.dollars_per_hour is None:
-            raise UserError("plan: dollars need a price", hint="--price 2.5 is dollars for one device-hour")
+            raise UserError("dollars need the price of a device-hour", hint="for example 2.5", field="price")
         return seconds * self.devices * self.dollars_per_hour / 3600
 
     def seconds(self, shapes: Any) -> tuple[Any, Any, Any]:
@@ -58,7 +61,9 @@ class Costs:
             tokens = self.batch * self.context * self.devices
             return step.low / tokens, step.value / tokens, step.high / tokens
         if self.machine is None:
-            raise UserError("plan: seconds, joules and dollars need a machine", hint="--device h100, or a profile.json")
+            raise UserError(
+                "seconds, joules and dollars need a machine", hint="for example h100, or a profile.json", field="device"
+            )
         flops = np.asarray(training_flops_per_token(shapes, self.context), dtype=float)
         peak = self.machine.flops_per_second * self.devices
         sparse = np.asarray(shapes.experts) > 0
@@ -69,13 +74,13 @@ class Costs:
         return low, middle, high
 
     def training_bytes(self, shapes: Any) -> Any:
-        """Bytes to train on all devices together: as the Profile's runs calibrated them, else as counted."""
+        """Bytes to train, over all devices: calibrated where the Profile has such runs, else counted."""
         if isinstance(self.machine, Profile) and self.machine.memory is not None:
             return self.machine.memory.bytes(shapes, self._sequences, self.context, self._value_bytes)
         return self.memory_parts(shapes).total
 
     def memory_parts(self, shapes: Any) -> StepBytes:
-        """The same as counted, part by part, without the process: a sequence a device, or the Profile's batch."""
+        """The counted bytes by part, without the process: one sequence per device, or the Profile's batch."""
         return step_bytes(shapes, self._sequences, self.context, self._value_bytes)
 
     @property
@@ -102,11 +107,11 @@ class Costs:
     def watts(self) -> float:
         """Power of one device at work."""
         if self.machine is None:
-            raise UserError("plan: joules need a machine", hint="--device h100, or a profile.json")
+            raise UserError("joules need a machine", hint="for example h100, or a profile.json", field="device")
         return self.machine.watts
 
     def decoding(self, shapes: Any, positions: int) -> Any:
-        """Tokens per second that memory traffic allows one sequence: active weights and its cache, read once a token.
+        """Tokens per second of one sequence, limited by reading active weights and its cache once per token.
 
         None without a device whose bandwidth is known.
         """
@@ -115,20 +120,61 @@ class Costs:
         read = VALUE_BYTES * (active_parameters(shapes) + cached_values_per_token(shapes) * positions)
         return self.machine.bytes_per_second / read
 
-    def record(self) -> dict[str, Any] | None:
+    def record(self) -> PlanMachine | None:
         """What the plan says of the machine."""
-        if self.machine is None:
+        machine = self.machine
+        if machine is None:
             return None
-        if isinstance(self.machine, Device):
-            return {**summary(self.machine), "devices": self.devices, "dollars_per_hour": self.dollars_per_hour}
-        return {
-            "name": "profile",
-            "machine": self.machine.machine,
-            "median_relative_error": self.machine.median_relative_error,
-            "watts": self.machine.watts,
-            "devices": self.devices,
-            "dollars_per_hour": self.dollars_per_hour,
-        }
+        if isinstance(machine, Device):
+            return PlanMachine(
+                name=machine.name,
+                devices=self.devices,
+                watts=machine.watts,
+                dollars_per_hour=self.dollars_per_hour,
+                peak_flops_per_second=machine.flops_per_second,
+                memory_bytes=machine.memory_bytes,
+                utilisation_dense=UTILISATION["dense"],
+                utilisation_sparse=UTILISATION["sparse"],
+                source=machine.source,
+            )
+        return PlanMachine(
+            name="profile",
+            devices=self.devices,
+            watts=machine.watts,
+            dollars_per_hour=self.dollars_per_hour,
+            machine=machine.machine,
+            median_relative_error=machine.median_relative_error,
+        )
+
+    def training_seconds(self, shape: Any, tokens: float) -> Estimate:
+        """Seconds to train one shape on some tokens."""
+        if isinstance(self.machine, Profile):
+            whole = self.machine.seconds(shape, tokens, self.batch, self.context)
+            low, middle, high = (side / self.devices for side in (whole.low, whole.value, whole.high))
+        else:
+            low, middle, high = (float(np.asarray(side)) * tokens for side in self.seconds(shape))
+        return Estimate(value=middle, low=low, high=high)
+
+    def of_training(self, shape: Any, tokens: int, positions: int, sequences: int) -> TrainingCosts:
+        """The costs of a training run in every currency, its memory, and the memory to serve its model."""
+        seconds = None if self.machine is None else self.training_seconds(shape, tokens)
+        price = self.dollars_per_hour
+        no_machine = NO_MACHINE if seconds is None else None
+        return TrainingCosts(
+            flops=float(training_flops_per_token(shape, self.context)) * tokens,
+            memory_bytes=float(self.training_bytes(shape)),
+            memory_parts=self.memory_parts(shape).parts,
+            memory_source=self.memory_source,
+            serving_memory_bytes=serving_bytes(shape, positions, sequences),
+            seconds=seconds and seconds.value,
+            seconds_low=seconds and seconds.low,
+            seconds_high=seconds and seconds.high,
+            joules=seconds and seconds.value * self.devices * self.watts,
+            dollars=None if price is None or seconds is None else seconds.value * self.devices * price / 3600,
+            seconds_reason=no_machine,
+            joules_reason=no_machine,
+            dollars_reason=no_machine or (NO_PRICE if price is None else None),
+        )
 
 
 def serving_bytes(shapes: Any, positions: int, sequences: int) -> Any:

@@ -1,8 +1,8 @@
-"""Whether a law was fitted on such models: its range against a shape, its tokens and their FLOPs."""
+"""Whether a law was fitted on such models: its range compared with a shape, its tokens and their FLOPs."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from sparsedial.law.law import Law
 from sparsedial.shape.counts import training_flops_per_token
@@ -13,8 +13,8 @@ SIZES = (*NAMES, "tokens")  # a range of any of these says how large the law's r
 
 
 def beyond(law: Law, shape: Shape, tokens: float, context: int) -> list[str]:
-    """In words, what of a training lies outside the range that the law was fitted on; empty inside."""
-    values: dict[str, Any] = {
+    """In words, which quantities of a training lie outside the range that the law was fitted on; empty inside."""
+    values: Mapping[str, float] = {
         **law.as_form.count(shape),
         "tokens": tokens,
         "flops": training_flops_per_token(shape, context) * tokens,

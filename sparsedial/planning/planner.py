@@ -14,25 +14,25 @@ from sparsedial.law.law import Law
 from sparsedial.law.literature import Published, repeated_tokens
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs, serving_bytes
-from sparsedial.planning.search import NEAR_OPTIMAL
 from sparsedial.shape.counts import active_parameters, forward_flops_per_token, total_parameters
 from sparsedial.shape.shapes import Shapes
 
 BISECTIONS = 60
+NEAR_OPTIMAL = 0.005  # of the best predicted loss
 MOST_TOKENS = 1e18
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """All candidates with what the budget buys each; arrays of one value a candidate."""
+    """All candidates with what the budget buys each; arrays with one value per candidate."""
 
     shapes: Shapes
     tokens: np.ndarray
-    loss: np.ndarray  # infinite where a law does not speak of the shape
+    loss: np.ndarray  # infinite where the law does not cover the shape
     cost: np.ndarray  # in the budget's currency
     kept: dict[str, np.ndarray]  # by constraint: which candidates respect it
-    capped: dict[str, np.ndarray]  # by constraint: whose tokens it cuts short or makes worth less
-    goal: np.ndarray  # what is made smallest: loss, or cost with a target loss
+    capped: dict[str, np.ndarray]  # by constraint: which candidates' tokens it limits or discounts
+    goal: np.ndarray  # what is minimised: loss, or cost with a target loss
 
     @property
     def allowed(self) -> np.ndarray:
@@ -40,7 +40,7 @@ class Search:
         return np.logical_and.reduce([*self.kept.values(), np.isfinite(self.goal)])
 
     def best(self, among: np.ndarray | None = None) -> int | None:
-        """Place of the best allowed candidate, or None where there is none."""
+        """Index of the best allowed candidate, or None where there is none."""
         mask = self.allowed if among is None else self.allowed & among
         if not mask.any():
             return None
@@ -56,9 +56,9 @@ class Search:
                 names.append(name)
         return names + [name for name, cut in self.capped.items() if cut[best]]
 
-    def spent(self, place: int, budget: Budget) -> float:
+    def spent(self, index: int, budget: Budget) -> float:
         """The share of the budget that a candidate's training takes; all of it with a target loss."""
-        return 1.0 if budget.value is None else float(self.cost[place] / budget.value)
+        return 1.0 if budget.value is None else float(self.cost[index] / budget.value)
 
     def near(self, best: int) -> np.ndarray:
         """Allowed candidates within 0.5 % of the best."""
@@ -66,22 +66,22 @@ class Search:
 
 
 def search(
-    law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs, speaks: Published | None = None
+    law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs, published: Published | None = None
 ) -> Search:
     """Tokens, loss and constraints of every candidate.
 
-    `speaks` is the published law behind `law`: it may speak of some sparsities or of one number of tokens alone.
+    `published` is the published law behind `law`; it may cover only some sparsities, or only one number of tokens.
     """
     per_token = costs.per_token(shapes, budget.currency)
     serving = _serving_cost(shapes, per_token, constraints, costs)
-    covered = speaks.covers(shapes.experts_per_choice) if speaks else np.ones(len(shapes), dtype=bool)
+    covered = published.covers(shapes.experts_per_choice) if published else np.ones(len(shapes), dtype=bool)
     counted = law.as_form.count(shapes)
 
     def loss_of(tokens: np.ndarray) -> np.ndarray:
         seen = tokens if constraints.data_tokens is None else repeated_tokens(constraints.data_tokens, tokens)
         return law.loss(**counted, tokens=seen)
 
-    fixed = speaks.fixed_tokens if speaks else None
+    fixed = published.fixed_tokens if published else None
     if budget.target_loss is not None:
         tokens = _tokens_for(loss_of, budget.target_loss, len(shapes), fixed)
     elif fixed is not None:
@@ -109,7 +109,7 @@ def search(
 
 
 def least_tokens(law: Law, constraints: Constraints) -> float:
-    """Fewer are no training; a law that was fitted to shorter runs goes as far down as they do."""
+    """The fewest tokens that are considered; fewer where the law was fitted to shorter runs."""
     return min(constraints.least_tokens, law.fitted_range.get("tokens", [math.inf])[0])
 
 
@@ -164,7 +164,9 @@ def _kept(shapes: Shapes, bounds: Constraints, costs: Costs, tokens: np.ndarray)
     if bounds.min_decode_tokens_per_second is not None:
         speed = costs.decoding(shapes, bounds.serving_positions)
         if speed is None:
-            raise UserError("plan: a decoding speed needs a device whose bandwidth is known", hint="--device h100")
+            raise UserError(
+                "a decoding speed needs a device whose bandwidth is known", hint="for example h100", field="device"
+            )
         keep(
             "decode_tokens_per_second",
             bounds.min_decode_tokens_per_second,

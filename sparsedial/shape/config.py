@@ -1,4 +1,4 @@
-"""Hugging Face's `config.json` in and out, by family; shapes that no family fits have a format of our own."""
+"""Reading and writing Hugging Face's `config.json`, by family; shapes that no family fits have our own format."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.rules import Rule
 from sparsedial.shape.shape import Shape
 
-OWN = "sparsedial"  # the model type of shapes that no family fits: read here alone
+OWN = "sparsedial"  # the model type of shapes that no family fits; only Sparsedial reads it
 BY_MODEL_TYPE = {name: family for family in FAMILIES.values() for name in (family.model_type, *family.aliases)}
 
 
 def load_config(path: Path) -> Config:
     """The content of a `config.json`, or of the one in a folder.
 
-    Raises: UserError where it is missing or no table in JSON.
+    Raises: UserError where it is missing or not a JSON object.
     """
     file = path / "config.json" if path.is_dir() else path
     try:
@@ -33,7 +33,7 @@ def load_config(path: Path) -> Config:
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not readable as JSON ({error})") from error
     if not isinstance(values, dict):
-        raise UserError(f"{file}: holds no configuration")
+        raise UserError(f"{file}: not a configuration, which is a JSON object")
     return Config(values, str(path))
 
 
@@ -51,8 +51,8 @@ def read_config(source: Path | Config | Mapping[str, Any]) -> Shape:
 def _own_shape(config: Config) -> Shape:
     shape = config.get("shape")
     if not isinstance(shape, Mapping):
-        raise config.error("'shape' is missing, or no table of names and values")
-    return fill(Shape, shape, config.place)
+        raise config.error("'shape' is missing or not a table of names and values")
+    return fill(Shape, shape, config.origin)
 
 
 def _family(config: Config) -> Family:
@@ -66,7 +66,7 @@ def _family(config: Config) -> Family:
 
 
 def _spelled(kind: str) -> str:
-    """A hint to the model type of the same letters, or to all: one of a similar name is another architecture."""
+    """A hint with the model type of the same letters, or with all: a similar name may be another architecture."""
     letters = {"".join(filter(str.isalnum, name)): name for name in BY_MODEL_TYPE}
     known = letters.get("".join(filter(str.isalnum, kind.lower())))
     return f"did you mean '{known}'?" if known else f"supported are {', '.join(BY_MODEL_TYPE)}"
@@ -90,7 +90,7 @@ def fitting_family(shape: Shape) -> str | None:
 def family_of(shape: Shape) -> str:
     """The model type whose class computes exactly this shape.
 
-    Raises: UserError where no family fits, with what stands in the way of the nearest.
+    Raises: UserError where no family fits; it says what the nearest families cannot express.
     """
     name = fitting_family(shape)
     if name is not None:
@@ -114,5 +114,5 @@ def write_config(shape: Shape, *, dtype: str = "float32", end_token: int | None 
 
 
 def own_config(shape: Shape, *, dtype: str = "float32", end_token: int | None = None) -> Fields:
-    """The `config.json` of a checkpoint that Sparsedial alone reads, for shapes that no family fits."""
+    """The `config.json` of a checkpoint that only Sparsedial reads, for shapes that no family fits."""
     return {"model_type": OWN, "torch_dtype": dtype, "eos_token_id": end_token, "shape": shape.record()}

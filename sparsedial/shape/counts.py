@@ -3,67 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from sparsedial.errors import UserError
 from sparsedial.shape.shape import Layer, Shape
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
-DEFAULT_CONTEXT = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Everything that a shape determines; `sparsity` holds the three published notions."""
-
-    total_parameters: int
-    active_parameters: int
-    active_parameters_one_embedding: int
-    active_parameters_no_embedding: int
-    sparsity: dict[str, float]
-    forward_flops_per_token: int
-    training_flops_per_token: int
-    context_tokens: int
-    dtype: str
-    weight_bytes: int
-    kv_cache_bytes_per_token: int
-
-    def record(self) -> dict[str, Any]:
-        """The counts as JSON."""
-        return asdict(self)
-
-
-def count(shape: Shape, context: int | None = None, dtype: str = "bfloat16", with_mtp: bool = False) -> Counts:
-    """Parameters, FLOPs per token at a context, bytes of weights and cache.
-
-    Raises: UserError for an unknown dtype, or a context outside 1..the shape's own.
-    """
-    if dtype not in DTYPE_BYTES:
-        raise UserError(f"count: no dtype named '{dtype}'", hint=f"one of {', '.join(DTYPE_BYTES)}")
-    context = min(shape.context, DEFAULT_CONTEXT) if context is None else context
-    if not 1 <= context <= shape.context:
-        raise UserError(f"count: context={context} lies outside 1..{shape.context}, the most positions of this model")
-    total = total_parameters(shape, with_mtp)
-    active = active_parameters(shape, with_mtp)
-    table = shape.vocab_size * shape.d_model
-    return Counts(
-        total_parameters=total,
-        active_parameters=active,
-        active_parameters_one_embedding=active - (0 if shape.tied_embeddings else table),
-        active_parameters_no_embedding=active - table * (1 if shape.tied_embeddings else 2),
-        sparsity=sparsity_of(shape),
-        forward_flops_per_token=forward_flops_per_token(shape, context, with_mtp),
-        training_flops_per_token=training_flops_per_token(shape, context, with_mtp),
-        context_tokens=context,
-        dtype=dtype,
-        weight_bytes=total * DTYPE_BYTES[dtype],
-        kv_cache_bytes_per_token=cached_values_per_token(shape) * DTYPE_BYTES[dtype],
-    )
 
 
 def sparsity_of(shape: Shape) -> dict[str, float]:
-    """The three notions: 1 - K/E, 1 - active/total parameters, (K + shared)/(E + shared).
+    """Three definitions of sparsity: 1 - K/E, 1 - active/total parameters, (K + shared)/(E + shared).
 
     Source: Abnar et al. 2025; parameter share; Ling 2025
     """
@@ -75,7 +22,7 @@ def sparsity_of(shape: Shape) -> dict[str, float]:
 
 
 def attention_parameters(shape: Shape) -> int:
-    """Stored parameters of one attention layer, its own norms included."""
+    """Stored parameters of one attention layer, norms inside it included."""
     d_model, heads = shape.d_model, shape.heads
     if shape.latent_attention:
         query_dim = heads * (shape.nope_head_dim + shape.rope_head_dim)
@@ -98,13 +45,13 @@ def attention_parameters(shape: Shape) -> int:
 
 
 def _feed_forward(shape: Shape, layer: Layer, experts: int) -> int:
-    """Parameters of one feed-forward part with so many of its routed experts: what it has not is 0 wide."""
+    """Parameters of one feed-forward part with `experts` of its routed experts; parts that it lacks have width 0."""
     expert, dense = 3 * shape.d_model * layer.d_expert, 3 * shape.d_model * layer.d_ff
     return dense + (experts + shape.shared_experts) * expert + shape.d_model * layer.experts
 
 
 def _parameters(shape: Shape, which: str, with_mtp: bool) -> int:
-    """All parameters, of the routed experts all (`experts`) or those that a token visits (`top_k`)."""
+    """Parameters; of the routed experts, all (`which` is "experts") or those that a token visits ("top_k")."""
     block = attention_parameters(shape) + 2 * shape.d_model
     blocks = sum(count * (block + _feed_forward(shape, layer, getattr(layer, which))) for layer, count in shape.kinds)
     tables = shape.vocab_size * shape.d_model * (1 if shape.tied_embeddings else 2)
@@ -117,7 +64,7 @@ def _parameters(shape: Shape, which: str, with_mtp: bool) -> int:
 
 
 def total_parameters(shape: Shape, with_mtp: bool = False) -> int:
-    """Every stored parameter once, tied embeddings once, buffers not."""
+    """Every stored parameter; tied embeddings count once, buffers do not count."""
     return _parameters(shape, "experts", with_mtp)
 
 
@@ -166,12 +113,12 @@ def _feed_forward_flops(shape: Shape, layer: Layer) -> dict[str, int]:
 
 
 def _summed(parts: Sequence[tuple[dict[str, int], int]]) -> dict[str, int]:
-    """Tables of the same names, each taken so many times."""
+    """The sum of tables with the same names, each times its count."""
     return {name: sum(count * table[name] for table, count in parts) for name in parts[0][0]}
 
 
 def forward_flops_per_token(shape: Shape, context: int, with_mtp: bool = False) -> int:
-    """FLOPs to read one token; leaves out norms, softmax and look-ups.
+    """FLOPs of a forward pass per token, without norms, softmax and look-ups.
 
     Units:   FLOP per token
     Source:  Abnar et al. 2025, appendix C, with the shape's own widths
@@ -180,7 +127,7 @@ def forward_flops_per_token(shape: Shape, context: int, with_mtp: bool = False) 
 
 
 def training_flops_per_token(shape: Shape, context: int, with_mtp: bool = False) -> int:
-    """FLOPs to learn from one token: forward, and twice that backward.
+    """FLOPs of a training step per token: the forward pass, and twice that for the backward pass.
 
     Units:   FLOP per token
     """

@@ -22,11 +22,12 @@ class Ladder:
     def shape(self, d_model: int, experts: int) -> Shape:
         """The dense shape (experts=0) or its sparse twin of the same active width.
 
-        Sizes, in order: two heads at least, later 32 and then 64 channels each; depth grows with width at 32 channels
-        a layer, from 2 on, since a tiny model's step costs what its layers' calls cost; d_ff = 3 d_model, which three
-        experts of width d_model make up exactly, so a twin differs in nothing but the router.
+        * Heads: at least two, with 32 channels each up to d_model 256 and with 64 above.
+        * Layers: one for every 32 channels of d_model up to 512, then growing with its square root; at least two. More
+          would be slow: the step of a tiny model takes as long as the calls of its layers.
+        * d_ff = 3 d_model, which is three experts of width d_model, so a twin differs only in its router.
 
-        Raises: UserError where `experts` cannot hold `top_k`.
+        Raises: UserError where `experts` is smaller than `top_k`.
         """
         if d_model % 4:
             raise UserError(f"ladder: d_model={d_model} is not a multiple of 4")
@@ -48,15 +49,15 @@ class Ladder:
 
 
 def sparse_twin(dense: Shape, experts: int, top_k: int, shared_experts: int) -> Shape:
-    """The sparse shape whose active feed-forward width is the dense one's, DeepSeek-V3's router in front.
+    """The sparse shape with the dense one's active feed-forward width and DeepSeek-V3's router.
 
     Raises: UserError where top_k + shared_experts does not divide d_ff.
     """
     active = top_k + shared_experts
     if active < 1 or dense.d_ff % active:
         raise UserError(
-            f"ladder: d_ff={dense.d_ff} does not split into top_k={top_k} and shared_experts={shared_experts}",
-            hint="together 1, 2, 3, 4, 6 or 12 split it at every width",
+            f"ladder: top_k={top_k} + shared_experts={shared_experts} does not divide d_ff={dense.d_ff}",
+            hint="a sum of 1, 2, 3, 4, 6 or 12 divides it at every width",
         )
     return replace(
         dense,

@@ -91,9 +91,9 @@ PUBLISHED: dict[str, Shape] = {
 
 
 def find_shape(word: str) -> tuple[str, Shape]:
-    """A name for what was found, and its Shape: from a `config.json`, a `shape.json`, a folder with one, or by name.
+    """The name and the Shape of a `config.json`, a `shape.json`, a folder with one, or a published model.
 
-    Raises: UserError for an unknown name (with the nearest), or a file that is no shape.
+    Raises: UserError for an unknown name (with the nearest), or a file that is not a shape.
     """
     path = Path(word)
     if path.is_dir():

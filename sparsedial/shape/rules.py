@@ -1,7 +1,7 @@
-"""How files name and lay out the tensors of a model: rules, and what they say of the tensors of one Shape.
+"""How files name and lay out the tensors of a model: rules, applied to the tensors of one Shape.
 
 A rule renames. It may also cut a tensor of a file into several of ours along its rows, take experts out of a stack, and
-say how rows are laid out. Names and sizes alone are known here; `model/` moves the values.
+say how rows are laid out. Only names and sizes are known here; `model/` moves the values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.tensors import Name, Size, layer_parts, model_parts
 
-# "pairs": channels that are turned together lie beside each other; ours lie half a head apart, as in "plain".
+# "pairs": channels that are rotated together are neighbours. "plain": they lie half a head apart, as ours do.
 Layout = Literal["plain", "pairs"]
 
 
@@ -26,20 +26,20 @@ class Rule:
     ours: tuple[str, ...]  # the parts whose rows follow each other in it
     stacked: bool = False  # a first axis counts the routed experts of a layer
     layout: Layout = "plain"
-    switch: str = ""  # a field of config.json that says by false that the layout is plain
+    switch: str = ""  # a field of config.json; where it is false, the layout is plain
 
     @property
     def writes(self) -> bool:
-        """Whether tensors are written so: one by one. Fused ones are read alone."""
+        """Whether tensors are written by this rule. Rules for fused tensors are for reading only."""
         return len(self.ours) == 1 and not self.stacked
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Where in a tensor of a file one of ours lies."""
+    """Where one of our tensors lies in a tensor of a file."""
 
     name: Name
-    rows: tuple[int, int]  # from and to
+    rows: tuple[int, int]  # the first, and one past the last
     expert: int | None = None  # its number in a stack
 
 
@@ -61,7 +61,7 @@ class Written:
 
 
 def expected_tensors(rules: Sequence[Rule], shape: Shape) -> dict[str, Expected]:
-    """Every tensor that files of a Shape may hold, by its name there; a rule for parts that it lacks gives none."""
+    """Every tensor that files of a Shape may hold, by its name there; rules for parts that it lacks give none."""
     found: dict[str, Expected] = {}
     for layer in (None, *range(shape.layers + shape.mtp_layers)):
         parts = model_parts(shape) if layer is None else layer_parts(shape, layer)
@@ -89,7 +89,7 @@ def _of_layer(rule: Rule, layer: int | None, sizes: Sequence[Size], experts: int
 
 
 def written_tensors(rules: Iterable[Rule], shape: Shape) -> dict[Name, Written]:
-    """How each tensor of a Shape is written: by the first rule that holds it alone."""
+    """How each tensor of a Shape is written: by the first rule that holds only this tensor."""
     found: dict[Name, Written] = {}
     for theirs, tensor in expected_tensors([rule for rule in rules if rule.writes], shape).items():
         found.setdefault(tensor.pieces[0].name, Written(theirs, tensor.layout))
@@ -97,18 +97,21 @@ def written_tensors(rules: Iterable[Rule], shape: Shape) -> dict[Name, Written]:
 
 
 def misfits(
-    expected: Mapping[str, Expected], wanted: Mapping[Name, Written], found: Mapping[str, Size], passed: Collection[str]
+    expected: Mapping[str, Expected],
+    wanted: Mapping[Name, Written],
+    found: Mapping[str, Size],
+    ignored: Collection[str],
 ) -> list[str]:
-    """What is missing, unexpected, wrongly shaped or there twice, from the names and sizes in files alone.
+    """Tensors that are missing, unexpected, wrongly shaped or repeated, judged by the names and sizes in files.
 
-    Names in `passed` may be there and hold nothing of ours.
+    Names in `ignored` may be there.
     """
     holders: dict[Name, str] = {}
     faults: list[str] = []
     for theirs, size in found.items():
         tensor = expected.get(theirs)
         if tensor is None:
-            faults += [] if theirs in passed else [f"unexpected {theirs}"]
+            faults += [] if theirs in ignored else [f"unexpected {theirs}"]
             continue
         if size != tensor.size:
             faults.append(f"{theirs} is {list(size)} instead of {list(tensor.size)}")

@@ -13,29 +13,31 @@ from sparsedial.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-    """How rotary angles are stretched beyond the context that a model was first trained at.
+    """How rotary angles are scaled for contexts beyond the one that a model was first trained at.
 
     Source: YaRN, Peng et al. 2023 (arXiv 2309.00071), with DeepSeek-V2's two scales of the logits; "llama3" as in
     Llama 3.1's release; "linear", Chen et al. 2023 (arXiv 2306.15595)
     """
 
     kind: Literal["yarn", "llama3", "linear"]
-    factor: float  # how many times the first context
+    factor: float  # the longer context over the original one
     original_context: int
-    beta_fast: float = 32.0  # yarn: channels that turn more often than this in the first context stay as they are
-    beta_slow: float = 1.0  # yarn: those that turn less often are stretched whole
-    truncate: bool = True  # yarn: between whole channels
-    attention_factor: float | None = None  # yarn: on sines and cosines; None follows the factor and the two scales
+    beta_fast: float = 32.0  # yarn: channels with more rotations than this in the original context stay as they are
+    beta_slow: float = 1.0  # yarn: channels with fewer than this are scaled in full
+    truncate: bool = True  # yarn: round the borders to whole channels
+    attention_factor: float | None = None  # yarn: multiplies sines and cosines; None: from the factor and both scales
     mscale: float = 0.0
-    mscale_all_dim: float = 0.0  # above 0: the attention's own scale grows too (latent attention alone)
-    low_frequency_factor: float = 1.0  # llama3: channels with fewer turns than this in the first context are stretched
-    high_frequency_factor: float = 4.0  # llama3: those with more stay as they are
+    mscale_all_dim: float = 0.0  # above 0: the scale of the attention scores grows too (latent attention only)
+    low_frequency_factor: float = (
+        1.0  # llama3: channels with fewer rotations than this in the original context are scaled
+    )
+    high_frequency_factor: float = 4.0  # llama3: channels with more than this stay as they are
 
     def __post_init__(self) -> None:
         if not 1 <= self.factor < math.inf or self.original_context < 1:
             raise UserError(
-                f"shape: rope_scaling factor={self.factor:g}, original_context={self.original_context}"
-                " stretch no context"
+                f"shape: rope_scaling factor={self.factor:g} or original_context={self.original_context} is below 1, or"
+                " not finite"
             )
         for name in ("beta_fast", "beta_slow", "attention_factor", "low_frequency_factor", "high_frequency_factor"):
             value = getattr(self, name)
@@ -43,7 +45,7 @@ class RopeScaling:
                 raise UserError(f"shape: rope_scaling {name}={value:g} is not a number above 0")
         for name in ("mscale", "mscale_all_dim"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"shape: rope_scaling {name}={getattr(self, name):g} is not a number from 0 on")
+                raise UserError(f"shape: rope_scaling {name}={getattr(self, name):g} is not a number of at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class Shape:
     head_dim: int
     d_ff: int  # width of a dense feed-forward layer; 0 where every layer is sparse
     vocab_size: int
-    context: int  # the most positions that the model is meant for
+    context: int  # most positions of a sequence
 
     experts: int = 0  # routed experts per sparse layer; 0 is a dense model
     top_k: int = 0  # routed experts that one token visits
@@ -89,7 +91,7 @@ class Shape:
     routing_bias: bool = False  # a buffer that balances the choice and never enters the output
     expert_groups: int = 1
     kept_groups: int = 1  # groups of experts that one token may choose from
-    top_p: float = 1.0  # of its top_k experts a token keeps the fewest that hold this share of their weight
+    top_p: float = 1.0  # a token keeps the fewest of its top_k experts whose weights reach this share
 
     tied_embeddings: bool = False
     qk_norm: Literal["none", "head", "full"] = "none"  # per head (Qwen3) or over the whole projection (OLMoE)
@@ -97,7 +99,7 @@ class Shape:
     norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
-    window: int = 0  # positions that a query sees at most, its own among them; 0 is all
+    window: int = 0  # most positions that a query sees, its own included; 0 is all
     full_layers: int = 0  # leading layers that see all positions where the others have a window
     logit_cap: float = 0.0  # above 0: logits are cap * tanh(logits / cap)
 
@@ -121,7 +123,7 @@ class Shape:
         if self.heads % self.kv_heads:
             raise UserError(f"shape: kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if self.head_dim % 2 and not self.latent_attention:
-            raise UserError(f"shape: head_dim={self.head_dim} is odd", hint="rotary positions turn pairs of channels")
+            raise UserError(f"shape: head_dim={self.head_dim} is odd", hint="rotary positions rotate pairs of channels")
         self._check_numbers()
         if self.window < 0 or not 0 <= self.full_layers <= self.layers or not 0 <= self.logit_cap < math.inf:
             raise UserError(
@@ -138,41 +140,43 @@ class Shape:
             raise UserError(f"shape: d_ff={self.d_ff} is below 1, and the model has dense layers")
 
     def _read_own_layers(self) -> None:
-        """From a record or as they are; the sizes of the whole shape are then the largest of its layers."""
+        """Read the layers from a record, or take them as they are; the shape states the largest of their sizes."""
         layers = tuple(Layer(**layer) if isinstance(layer, Mapping) else layer for layer in self.own_layers)
         object.__setattr__(self, "own_layers", layers)
         largest = _largest(layers)
         stated = {name: getattr(self, name) for name in largest}
         if len(layers) != self.layers or stated != largest or self.dense_layers or self.dense_places:
             raise UserError(
-                f"shape: own_layers describes {len(layers)} layers of at most {largest}, the shape {self.layers} of"
-                f" {stated}",
+                f"shape: own_layers has {len(layers)} layers with at most {largest}, but the shape states"
+                f" {self.layers} layers with {stated}",
                 hint="leave dense_layers and dense_places out; own_layers says which layers are dense",
             )
         for number, layer in enumerate(layers):
             if layer.is_sparse and not (1 <= layer.top_k <= layer.experts and layer.d_expert > 0 and not layer.d_ff):
-                raise UserError(f"shape: layer {number} is no sparse layer: {layer}")
+                raise UserError(f"shape: layer {number} is not a valid sparse layer: {layer}")
             if not layer.is_sparse and (layer.d_ff < 1 or layer.top_k or layer.d_expert):
-                raise UserError(f"shape: layer {number} is no dense layer: {layer}")
+                raise UserError(f"shape: layer {number} is not a valid dense layer: {layer}")
             if layer.is_sparse:
                 self._check_groups(layer)
 
     def _check_numbers(self) -> None:
         for name in ("mtp_layers", "kv_lora_rank", "q_lora_rank", "nope_head_dim", "rope_head_dim", "norm_eps"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"shape: {name}={getattr(self, name):g} is not a number from 0 on")
+                raise UserError(f"shape: {name}={getattr(self, name):g} is not a number of at least 0")
         for name in ("rope_theta", "routed_scaling"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"shape: {name}={getattr(self, name):g} is not a number above 0")
         if self.rope_scaling is not None and self.rope_scaling.kind == "yarn" and self.rope_theta <= 1:
-            raise UserError(f"shape: rope_theta={self.rope_theta:g} leaves YaRN no slower channels", hint="10000, say")
+            raise UserError(
+                f"shape: rope_theta={self.rope_theta:g} is not above 1, as YaRN needs", hint="for example 10000"
+            )
 
     def _check_latent(self) -> None:
         if self.rope_head_dim % 2 or self.head_dim != self.nope_head_dim + self.rope_head_dim or self.v_head_dim < 1:
             raise UserError(
                 f"shape: nope_head_dim={self.nope_head_dim}, rope_head_dim={self.rope_head_dim} and"
-                f" v_head_dim={self.v_head_dim} do not make heads of head_dim={self.head_dim}",
-                hint="head_dim = nope_head_dim + rope_head_dim, which is even",
+                f" v_head_dim={self.v_head_dim} do not fit head_dim={self.head_dim}",
+                hint="head_dim is nope_head_dim + rope_head_dim, rope_head_dim is even, v_head_dim is at least 1",
             )
         if self.kv_heads != self.heads or self.qk_norm != "none" or self.window or self.attention_bias:
             raise UserError("shape: latent attention has no grouped queries (kv_heads), qk_norm, window or bias")
@@ -184,12 +188,17 @@ class Shape:
                 hint="top_k counts the routed experts that each token visits",
             )
         if self.d_expert < 1 or self.shared_experts < 0:
-            raise UserError(f"shape: d_expert={self.d_expert}, shared_experts={self.shared_experts} make no expert")
+            raise UserError(
+                f"shape: d_expert={self.d_expert} is below 1, or shared_experts={self.shared_experts} below 0"
+            )
         if not 0 <= self.dense_layers <= self.layers:
             raise UserError(f"shape: dense_layers={self.dense_layers} lies outside 0..layers={self.layers}")
-        places = self.dense_places
-        if list(places) != sorted(set(places)) or any(not self.dense_layers <= at < self.layers for at in places):
-            raise UserError(f"shape: dense_places={places} are not rising layers from dense_layers on")
+        others = self.dense_places
+        if list(others) != sorted(set(others)) or any(not self.dense_layers <= at < self.layers for at in others):
+            raise UserError(
+                f"shape: dense_places={others} are not increasing layer numbers from dense_layers={self.dense_layers}"
+                f" to {self.layers - 1}"
+            )
         if not 0 < self.top_p <= 1:
             raise UserError(f"shape: top_p={self.top_p:g} lies outside 0..1")
         if not self.own_layers:
@@ -211,7 +220,7 @@ class Shape:
         return self.kv_lora_rank > 0
 
     def layer(self, number: int) -> Layer:
-        """The feed-forward part of a layer, counted from 0; behind the last layer, that of multi-token prediction."""
+        """The feed-forward part of a layer, counted from 0; modules of multi-token prediction follow the last layer."""
         if self.own_layers and number < self.layers:
             return self.own_layers[number]
         dense = number < self.dense_layers or number in self.dense_places
@@ -223,7 +232,7 @@ class Shape:
 
     @property
     def kinds(self) -> tuple[tuple[Layer, int], ...]:
-        """Each different feed-forward part and how many layers have it: what counts are summed over."""
+        """Each distinct feed-forward part, with the number of layers that have it."""
         if self.own_layers:
             return tuple(Counter(self.own_layers).items())
         dense = self.dense_layers + len(self.dense_places) if self.experts else self.layers
@@ -250,12 +259,12 @@ class Shape:
         return sum(count * layer.top_k for layer, count in self.kinds)
 
     def window_of(self, layer: int) -> int:
-        """Positions that a query of a layer sees at most; 0 is all."""
+        """The most positions that a query of a layer sees; 0 is all."""
         return self.window if layer >= self.full_layers else 0
 
     @property
     def rotary_dim(self) -> int:
-        """Channels of a head that are turned by their position."""
+        """Channels of a head that are rotated by their position."""
         return self.rope_head_dim if self.latent_attention else self.head_dim
 
     @property
@@ -273,7 +282,7 @@ class Shape:
 
     @property
     def experts_per_choice(self) -> float:
-        """experts/top_k, how many times as many routed experts there are as one token visits; 1 for dense."""
+        """experts/top_k: routed experts per expert that a token visits; 1 for dense."""
         return self.all_experts / self.all_choices if self.all_experts else 1.0
 
     @property
@@ -286,7 +295,7 @@ class Shape:
         return (self.all_choices + shared) / (self.all_experts + shared) if self.all_experts else 1.0
 
     def record(self) -> dict[str, Any]:
-        """The shape as its JSON holds it; a shape whose layers are alike says nothing of single layers."""
+        """The shape as JSON; `own_layers` is left out where there are none."""
         values = asdict(self)
         if not self.own_layers:
             del values["own_layers"]
@@ -301,9 +310,10 @@ def _largest(layers: Sequence[Layer]) -> dict[str, int]:
 
 
 def with_layers(shape: Shape, layers: Sequence[Layer]) -> Shape:
-    """The same model with other feed-forward parts, one for each of its layers, however many.
+    """The same model with these feed-forward parts, one per layer; the number of layers may change.
 
-    Layers that `experts`, `dense_layers` and their like can describe are written so: equal shapes then compare equal.
+    Layers that `experts`, `dense_layers` and similar fields can describe are described by them, so that equal shapes
+    compare equal.
 
     Raises: UserError for layers that no model can have.
     """

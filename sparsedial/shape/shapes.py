@@ -19,7 +19,7 @@ ROUTED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """Models that differ in their sizes alone: `columns` holds arrays [n], `common` what all share.
+    """Models that differ only in their sizes: `columns` holds arrays [n], `common` what all share.
 
     Read like a Shape (`shapes.d_model`), so whatever counts one by arithmetic counts all.
     """
@@ -29,9 +29,9 @@ class Shapes:
 
     @staticmethod
     def of(shapes: Sequence[Shape]) -> Shapes:
-        """Given shapes as columns; they share what the sparsest of them has beside its sizes."""
+        """Shapes as columns; the fields that they share are those of the sparsest."""
         if any(shape.own_layers for shape in shapes):
-            raise ValueError("layers that differ are no columns")
+            raise ValueError("shapes with own_layers cannot be columns")
         sparsest = max(shapes, key=lambda shape: shape.experts)
         return Shapes(
             columns={name: np.array([getattr(shape, name) for shape in shapes], dtype=np.int64) for name in SIZES},
@@ -51,18 +51,18 @@ class Shapes:
             raise AttributeError(f"no such size: {name}")
         return default.default
 
-    def __getitem__(self, place: int) -> Shape:
-        return Shape(**{name: int(values[place]) for name, values in self.columns.items()}, **self._one(place))
+    def __getitem__(self, index: int) -> Shape:
+        return Shape(**{name: int(values[index]) for name, values in self.columns.items()}, **self._common(index))
 
-    def _one(self, place: int) -> dict[str, Any]:
-        """What all share, without what only a sparse model has where this one is dense."""
-        if self.columns["experts"][place]:
+    def _common(self, index: int) -> dict[str, Any]:
+        """The shared fields of one model; a dense one has none of the routed fields."""
+        if self.columns["experts"][index]:
             return dict(self.common)
         return {name: value for name, value in self.common.items() if name not in ROUTED}
 
-    def pick(self, places: np.ndarray) -> Shapes:
-        """Some of them, by mask or places."""
-        return Shapes(columns={name: values[places] for name, values in self.columns.items()}, common=self.common)
+    def pick(self, selected: np.ndarray) -> Shapes:
+        """Some of them, by mask or indices."""
+        return Shapes(columns={name: values[selected] for name, values in self.columns.items()}, common=self.common)
 
     @property
     def sparse_layers(self) -> np.ndarray:

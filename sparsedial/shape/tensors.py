@@ -1,7 +1,7 @@
 """Every tensor of a model by its canonical name, with its size: what follows from a Shape alone.
 
 Matrices are [out, in], as in published files. Nothing is fused: query, key and value are three tensors, and each expert
-has its own. Modules of multi-token prediction are the layers behind the last. See docs/checkpoints.md.
+has its own. Modules of multi-token prediction are the layers after the last. See docs/checkpoints.md.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from itertools import groupby
 from sparsedial.shape.shape import Layer, Shape
 
 Size = tuple[int, ...]
-EXPERTS = "experts."  # begins the parts that each routed expert of a layer has
-BUFFERS = frozenset({"routing_bias"})  # parts that are no parameters: counts leave them out
+EXPERTS = "experts."  # prefix of the parts that each routed expert of a layer has
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,14 @@ def _of_each_expert(parts: dict[str, Size], experts: int) -> Iterator[tuple[str,
 
 
 def model_parts(shape: Shape) -> dict[str, Size]:
-    """The tensors of no layer."""
+    """The tensors outside the layers."""
     table = (shape.vocab_size, shape.d_model)
     unembedding = {} if shape.tied_embeddings else {"unembedding": table}
     return {"embedding": table, "norm": (shape.d_model,), **unembedding}
 
 
 def layer_parts(shape: Shape, number: int) -> dict[str, Size]:
-    """The tensors of a layer, those of its routed experts with the size that each expert's has."""
+    """The tensors of a layer; for routed experts, the size of one expert's tensor."""
     d_model, layer = shape.d_model, shape.layer(number)
     feed_forward = _sparse(shape, layer) if layer.is_sparse else _swiglu("feed_forward.", d_model, layer.d_ff)
     return {
@@ -68,7 +67,7 @@ def layer_parts(shape: Shape, number: int) -> dict[str, Size]:
 
 
 def _joining(d_model: int) -> dict[str, Size]:
-    """What a module of multi-token prediction has beside its layer."""
+    """What a module of multi-token prediction has in addition to its layer."""
     return {
         "embedding_norm": (d_model,),
         "stream_norm": (d_model,),
@@ -94,7 +93,7 @@ def _grouped_attention(shape: Shape) -> dict[str, Size]:
 def _latent_attention(shape: Shape) -> dict[str, Size]:
     queries, rank = shape.heads * shape.head_dim, shape.kv_lora_rank
     sizes: dict[str, Size] = {
-        "attention.latent": (rank + shape.rope_head_dim, shape.d_model),  # the latent, then the turned key
+        "attention.latent": (rank + shape.rope_head_dim, shape.d_model),  # the latent, then the rotated key
         "attention.latent_norm": (rank,),
         "attention.latent_up": (shape.heads * (shape.nope_head_dim + shape.v_head_dim), rank),
         "attention.output": (shape.d_model, shape.heads * shape.v_head_dim),

@@ -9,7 +9,9 @@ from sparsedial.errors import UserError
 from sparsedial.law.choose import PROVEN, choose, compare, held_out_check, select
 from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
+from sparsedial.law.law import read_law
 from sparsedial.law.resample import stiffness
+from sparsedial.records.record import write
 
 TRUTH = {
     "chinchilla": [1.7, 400.0, 400.0, 0.34, 0.28],
@@ -136,7 +138,7 @@ def test_what_two_sparsities_cannot_tell_is_listed():
     ("change", "says"),
     [
         (lambda rows: select(rows, np.arange(4)), "4 runs are too few"),
-        (lambda rows: select(rows, rows["flops"] == rows["flops"].min()), "1 budget is too little to part"),
+        (lambda rows: select(rows, rows["flops"] == rows["flops"].min()), "1 budget is too few to separate"),
         (lambda rows: {**rows, "loss": 1 + rows["active_parameters"] / 1e9}, "no interior minimum"),
     ],
 )
@@ -152,10 +154,11 @@ def test_a_pinned_coefficient_stays_where_it_was_put():
     assert law.coefficients["alpha"] == 0.34
 
 
-def test_a_law_comes_back_from_its_record():
+def test_a_law_comes_back_from_its_file(tmp_path):
     rows, _ = table("chinchilla_sparsity")
     law = fit(rows, "chinchilla_sparsity", bootstrap=10)
-    again = type(law).from_record(law.record())
+    write(tmp_path / "law.json", law)
+    again = read_law(tmp_path / "law.json")
     assert np.array_equal(law.loss(**rows), again.loss(**rows))
     assert law.interval(**rows)[0].tolist() == again.interval(**rows)[0].tolist()
 

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
+from msgspec.structs import replace
 
 from sparsedial.errors import UserError
 from sparsedial.law.table import matching, read_table
+from sparsedial.records.record import write
 from sparsedial.store import write_json
+from tests.sweep.simulation import steady
 
 TABLE = {"flops": np.array([1e11, 1e12, 1e12]), "sparsity": np.array([0.0, 0.0, 0.75])}
 
@@ -66,12 +69,12 @@ def test_csv_json_lines_and_parquet_give_the_same_columns(tmp_path: Path):
     ("name", "text", "columns", "says"),
     [
         ("a.csv", "x\n1\n", {"loss": "los"}, "no column 'los'"),
-        ("a.csv", "x\nmuch\n", {"loss": "x"}, "something else than numbers"),
-        ("a.csv", "x\nnan\n", {"loss": "x"}, "something else than numbers"),
+        ("a.csv", "x\nmuch\n", {"loss": "x"}, "not (hold|give) a number in every row"),
+        ("a.csv", "x\nnan\n", {"loss": "x"}, "not (hold|give) a number in every row"),
         ("a.csv", "x\n", {}, "holds no runs"),
         ("a.csv", "x,x\n1,2\n", {}, "two columns are named 'x'"),
         ("a.csv", "x\n1\n", {"loss": "'x' * x"}, "mixes words and numbers"),
-        ("a.csv", "x\n1\n", {"loss": "x > 0"}, "something else than numbers"),
+        ("a.csv", "x\n1\n", {"loss": "x > 0"}, "not (hold|give) a number in every row"),
         ("a.csv", "", {}, "holds no runs"),
         ("a.parquet", "no parquet", {}, "not readable"),
         ("a.jsonl", "{", {}, "not readable"),
@@ -103,7 +106,7 @@ def test_a_tower_of_powers_is_a_number_too_large_and_takes_no_time(tmp_path: Pat
     """As whole numbers it would run for hours."""
     assert matching(TABLE, "flops < 9**9**9**9").tolist() == [True, True, True]
     (tmp_path / "a.csv").write_text("x\n1\n")
-    with pytest.raises(UserError, match="something else than numbers"):
+    with pytest.raises(UserError, match="not give a number in every row"):
         read_table(tmp_path / "a.csv", {"loss": "2**2**100000"})
 
 
@@ -123,16 +126,14 @@ def test_runs_of_one_trunk_are_grouped_and_a_run_without_one_stands_alone(tmp_pa
     assert "group" not in read_table(tmp_path / "b.csv", {})
 
 
-RUN = {
-    "hash": "0", "trunk": None, "tokens": 100, "flops": 6e5, "total_parameters": 1000, "active_parameters": 500,
-    "seconds": 1.0, "status": "finished", "validation_loss": 2.0, "sparsity": {"experts": 0.75}, "text_digest": "t",
-}  # fmt: skip
-
-
 def runs_folder(folder: Path, *changes: dict) -> Path:
-    """A folder as `train` leaves it, of runs that differ from RUN as told."""
-    for place, change in enumerate(changes):
-        write_json(folder / "runs" / str(place) / "run.json", {**RUN, **change})
+    """A folder as `train` leaves it, of runs that differ from one another as said."""
+    layout = steady().bench.lab.layout
+    cell = next(cell for cell in steady().cells if cell.experts == 8)
+    run = replace(steady().cells[cell].run, tokens=100, trunk=None, validation_loss=2.0, text_digest="t")
+    assert layout.shape(cell).experts_per_choice == 4
+    for number, change in enumerate(changes):
+        write(folder / "runs" / str(number) / "run.json", replace(run, **change))
     return folder
 
 
@@ -162,5 +163,5 @@ def test_a_folder_without_runs_that_compare_is_refused(tmp_path: Path, changes, 
 
 def test_a_record_of_something_else_is_no_run(tmp_path: Path):
     write_json(tmp_path / "runs" / "0" / "run.json", {"status": "finished"})
-    with pytest.raises(UserError, match="it lacks hash"):
+    with pytest.raises(UserError, match="lacks the field 'hash'"):
         read_table(tmp_path, {})

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from sparsedial.errors import UserError
 from sparsedial.machine.memory import Memory, fit_memory, measure_memory, step_bytes
-from sparsedial.machine.profile import Profile
+from sparsedial.machine.profile import read_profile
+from sparsedial.records.record import plain, write
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shapes import Shapes
+from sparsedial.store import write_json
 from tests.machine.test_profile import profile_of
 
 LADDER = Ladder(vocab_size=4096, context=256)
@@ -50,8 +50,8 @@ def test_the_error_of_shapes_left_out_follows_the_noise():
 
 
 def test_a_row_far_off_shows_as_the_largest_error_and_no_factor_is_negative():
-    rows = [dict(row) for row in made_up(0.0).rows]
-    rows[0]["peak_bytes"] *= 2
+    first, *others = made_up(0.0).rows
+    rows = [replace(first, peak_bytes=2 * first.peak_bytes), *others]
     memory = fit_memory(rows)
     assert memory.max_relative_error > 0.3
     assert min(memory.process_bytes, memory.state_factor, memory.activation_factor) >= 0
@@ -64,26 +64,30 @@ def test_bytes_are_the_process_and_the_weighted_parts():
     assert memory.bytes(shape, 4, 256) == pytest.approx(expected, rel=1e-6)
 
 
-def test_memory_travels_in_a_profiles_record():
+def test_memory_travels_in_a_profiles_file(tmp_path):
     profile = replace(profile_of(0.0), memory=made_up(0.01))
-    assert profile.memory is not None
-    assert Memory.from_record(asdict(profile.memory)) == profile.memory
-    assert Profile.from_record(profile.record()) == profile
-    again = Profile.from_record(json.loads(json.dumps(profile.record())))
+    write(tmp_path / "profile.json", profile)
+    again = read_profile(tmp_path / "profile.json")
+    assert again == profile
     assert again.memory_bytes(SHAPES[0], 8, 256) == profile.memory_bytes(SHAPES[0], 8, 256)
 
 
-def test_a_record_of_an_older_layout_is_named_and_one_without_memory_is_counted():
-    record = profile_of(0.0).record()
-    del record["memory"]
-    bare = Profile.from_record(record)
+def test_a_file_of_an_older_layout_is_named_and_one_without_memory_is_counted(tmp_path):
+    file = tmp_path / "old.json"
+    values = plain(profile_of(0.0))
+
+    def read_with(**changes):
+        write_json(file, {name: value for name, value in {**values, **changes}.items() if value is not ...})
+        return read_profile(file)
+
+    bare = read_with(memory=...)
     assert bare.memory_bytes(SHAPES[4], 8, 256) == float(step_bytes(SHAPES[4], 8, 256).total)
-    with pytest.raises(UserError, match=r"old.json: no memory of this version: it lacks process_bytes"):
-        Profile.from_record({**record, "memory": {"bytes": 1.0}}, "old.json")
-    with pytest.raises(UserError, match=r"old.json: no profile of this version: it lacks dtype"):
-        Profile.from_record({name: value for name, value in record.items() if name != "dtype"}, "old.json")
+    with pytest.raises(UserError, match=r"old.json: lacks the field 'memory.process_bytes'"):
+        read_with(memory={"state_factor": 1.0})
+    with pytest.raises(UserError, match=r"old.json: lacks the field 'dtype'"):
+        read_with(dtype=...)
     with pytest.raises(UserError, match="coefficients"):
-        Profile.from_record({**record, "coefficients": {"step": 1.0}}, "old.json")
+        read_with(coefficients={"step": 1.0})
 
 
 @pytest.mark.parametrize("value_bytes", [2, 4])
@@ -91,7 +95,7 @@ def test_a_record_of_an_older_layout_is_named_and_one_without_memory_is_counted(
 def test_parts_add_up_and_weights_are_four_bytes_a_parameter(shape, value_bytes):
     parts = step_bytes(shape, 8, 256, value_bytes)
     assert float(parts.total) == pytest.approx(sum(float(getattr(parts, name)) for name in PARTS))
-    assert parts.record() == {f"{name}_bytes": float(getattr(parts, name)) for name in PARTS}
+    assert plain(parts.parts) == {f"{name}_bytes": float(getattr(parts, name)) for name in PARTS}
     assert parts.weights == 4 * total_parameters(shape)
     assert parts.moments == 2 * parts.weights
     assert parts.casts == (0 if value_bytes == 4 else 2 * total_parameters(shape))

@@ -9,8 +9,10 @@ import pytest
 
 from sparsedial.machine.energy import CountingMeter, StatedPower, meter
 from sparsedial.machine.hardware import describe, usable_cores
-from sparsedial.machine.profile import FEATURES, Profile, features, fit_steps
+from sparsedial.machine.profile import FEATURES, Profile, features, fit_steps, read_profile
 from sparsedial.machine.timing import measure_in_turn
+from sparsedial.records.quantities import Machine
+from sparsedial.records.record import write
 from sparsedial.shape.ladder import Ladder
 
 LADDER = Ladder(vocab_size=256, context=64)
@@ -25,8 +27,11 @@ TRUTH = {
 }
 
 
-def seconds_of(shape, batch=8) -> float:
-    values = features(shape, batch, 64)
+MACHINE = Machine(processor="AMD EPYC 7713", cores=2, memory_bytes=24 << 30, system="Linux", python="3.11.7", gpus=())
+
+
+def seconds_of(shape, batch=8, context=64) -> float:
+    values = features(shape, batch, context)
     return sum(coefficient * values[name] for name, coefficient in TRUTH.items())
 
 
@@ -36,7 +41,7 @@ def profile_of(noise: float) -> Profile:
     seconds = [seconds_of(shape) * np.exp(random.normal(0, noise)) for shape in SHAPES]
     coefficients, errors = fit_steps(rows, seconds)
     return Profile(
-        machine={}, device="cpu", threads=1, dtype="float32", batch=8, context=64, coefficients=coefficients,
+        machine=MACHINE, device="cpu", threads=1, dtype="float32", batch=8, context=64, coefficients=coefficients,
         median_relative_error=float(np.median(errors)), max_relative_error=max(errors),
         error_quantile=float(np.quantile(errors, 0.9)), watts=4.0, watts_source="stated", metered=False, rows=(),
     )  # fmt: skip
@@ -61,9 +66,10 @@ def test_seconds_go_with_tokens_and_joules_with_seconds():
     assert profile.joules(SHAPES[0], 512, 8, 64).value == pytest.approx(4 * one)
 
 
-def test_a_profile_comes_back_from_its_record():
+def test_a_profile_comes_back_from_its_file(tmp_path):
     profile = profile_of(0.05)
-    assert Profile.from_record(profile.record()) == profile
+    write(tmp_path / "profile.json", profile)
+    assert read_profile(tmp_path / "profile.json") == profile
 
 
 def test_features_are_all_there_and_a_dense_shape_has_no_sparse_ones():

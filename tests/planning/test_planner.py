@@ -15,7 +15,6 @@ from sparsedial.planning.candidates import candidates
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.planner import search
 from sparsedial.shape.counts import training_flops_per_token
-from sparsedial.shape.shape import Shape
 
 SHAPES = candidates(vocab_size=50_432, context=2048)
 H100 = Costs(machine=DEVICES["h100"], devices=8, dollars_per_hour=2.0, context=2048)
@@ -44,7 +43,7 @@ def test_the_same_money_in_another_currency_buys_the_same_model():
     plan = planned(max_total_parameters=30e9)
     for currency in ("seconds", "joules", "dollars"):
         again = planned(plan["costs"][currency], currency, max_total_parameters=30e9)
-        assert again["shape"]["experts"] > 0
+        assert again.shape.experts > 0
         assert again["costs"][currency] == pytest.approx(plan["costs"][currency], rel=1e-3)
         assert again["predicted_loss"]["mean"] <= plan["predicted_loss"]["mean"] + 1e-6
 
@@ -65,8 +64,8 @@ def test_no_candidate_beats_the_answer_by_brute_force():
 @pytest.mark.parametrize(
     ("bounds", "check"),
     [
-        ({"max_experts": 16}, lambda plan: plan["shape"]["experts"] <= 16),
-        ({"top_k": 1}, lambda plan: plan["shape"]["top_k"] in (0, 1)),
+        ({"max_experts": 16}, lambda plan: plan.shape.experts <= 16),
+        ({"top_k": 1}, lambda plan: plan.shape.top_k in (0, 1)),
         ({"max_active_parameters": 3e8}, lambda plan: plan["active_parameters"] <= 3e8),
         ({"serving_memory_bytes": 24e9}, lambda plan: plan["costs"]["serving_memory_bytes"] <= 24e9),
         ({"training_memory_bytes": 640e9}, lambda plan: plan["costs"]["memory_bytes"] <= 640e9),
@@ -117,7 +116,7 @@ def test_a_law_without_tokens_speaks_only_of_its_own_number():
 
 def test_a_dense_law_answers_dense():
     plan = planned(law="chinchilla/besiroglu")
-    assert plan["shape"]["experts"] == 0
+    assert plan.shape.experts == 0
     assert 10 < plan["tokens"] / plan["total_parameters"] < 40  # Chinchilla's twenty
 
 
@@ -160,4 +159,4 @@ def test_devices_are_found_by_any_spelling():
 
 
 def test_the_shape_of_a_plan_is_a_shape():
-    assert Shape(**planned()["shape"]).experts > 0
+    assert planned().shape.experts > 0

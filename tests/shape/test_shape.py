@@ -120,8 +120,8 @@ def test_counts_sum_over_layers_that_differ():
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
-        (Layer(experts=4, top_k=5, d_expert=8), "layer 1 is no sparse layer"),
-        (Layer(experts=4, top_k=1), "layer 1 is no sparse layer"),
+        (Layer(experts=4, top_k=5, d_expert=8), "layer 1 is not a valid sparse layer"),
+        (Layer(experts=4, top_k=1), "layer 1 is not a valid sparse layer"),
         (Layer(), "d_ff=0 is below 1"),
         (Layer(experts=3, top_k=1, d_expert=8), "do not fit experts=3"),
     ],
@@ -132,5 +132,5 @@ def test_an_impossible_layer_is_named(layer, says):
 
 
 def test_sizes_that_contradict_their_layers_are_refused():
-    with pytest.raises(UserError, match="own_layers describes 2 layers"):
+    with pytest.raises(UserError, match="own_layers has 2 layers"):
         replace(with_layers(Shape(**SPARSE), [ROUTED, WIDER]), experts=16)

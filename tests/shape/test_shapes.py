@@ -75,7 +75,7 @@ def test_given_shapes_come_back_from_their_columns():
     assert len(columns.pick(columns.experts == 8)) == 3
 
 
-def test_layers_that_differ_are_no_columns():
+def test_shapes_with_layers_that_differ_cannot_be_columns():
     shape = Ladder(vocab_size=256, context=64).shape(16, 8)
-    with pytest.raises(ValueError, match="no columns"):
+    with pytest.raises(ValueError, match="cannot be columns"):
         Shapes.of([with_layers(shape, [Layer(d_ff=32), Layer(d_ff=16)])])

@@ -1,17 +1,17 @@
-"""What an export is: one file for another trainer, and what that file does not say."""
+"""What an export is: one file for another trainer, and what that file leaves out."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sparsedial.errors import UserError
+from sparsedial.records.plan import Export
+from sparsedial.records.recipe import Recipe
 from sparsedial.shape.shape import Shape
 
-# What no plan asks for, and no export writes.
+# The only values that plans contain and exports write.
 SHAPE_LIMITS = {
     "kv_lora_rank": (0,),
     "mtp_layers": (0,),
@@ -37,30 +37,30 @@ class Exported:
     written_for: str  # the version whose names it uses
     not_expressed: tuple[str, ...]
 
-    def record(self, folder: Path) -> dict[str, Any]:
+    def record(self, folder: Path) -> Export:
         """What a plan says of it, once it lies in a folder."""
-        return {
-            "trainer": self.trainer,
-            "file": str(folder / self.file),
-            "command": self._command(str(folder.resolve())),
-            "written_for": self.written_for,
-            "not_expressed": list(self.not_expressed),
-        }
+        return Export(
+            trainer=self.trainer,
+            file=str(folder / self.file),
+            command=self._command(str(folder.resolve())),
+            written_for=self.written_for,
+            not_expressed=self.not_expressed,
+        )
 
     def _command(self, folder: str) -> str:
-        """The command to copy: in Python's quotes where it stands in them, else in the shell's where it needs any."""
+        """The command to copy; the folder is quoted for Python where it stands in quotes, else for the shell."""
         return self.command.replace("'FOLDER'", repr(folder)).replace("FOLDER", shlex.quote(folder))
 
 
-def require_exportable(shape: Shape, recipe: Mapping[str, Any], trainer: str) -> None:
-    """Refuse a model or a training that the trainer's file would not describe.
+def require_exportable(shape: Shape, recipe: Recipe, trainer: str) -> None:
+    """Refuse a model or a training that the trainer's file cannot describe.
 
-    Raises: UserError with the setting that stands in the way.
+    Raises: UserError with the setting that cannot be described.
     """
-    for values, limits in ((vars(shape), SHAPE_LIMITS), (recipe, RECIPE_LIMITS)):
+    for values, limits in ((vars(shape), SHAPE_LIMITS), (vars(recipe), RECIPE_LIMITS)):
         for name, allowed in limits.items():
             if values[name] not in allowed:
                 raise UserError(
                     f"export: {trainer}'s file has no {name}={values[name]}",
-                    hint=f"it is written for {name} {' or '.join(map(str, allowed))} alone",
+                    hint=f"it is written only for {name} {' or '.join(map(str, allowed))}",
                 )

@@ -8,20 +8,21 @@ from typing import Any
 from sparsedial.errors import UserError
 from sparsedial.planning.export.exported import Exported, require_exportable
 from sparsedial.planning.export.schedule import BALANCE_RATE, Schedule, schedule
+from sparsedial.records.recipe import Recipe
 from sparsedial.shape.shape import Shape
 
 VERSION = "Megatron-LM at commit d98e8a64ddf3 (2026-08-22, core 0.20)"
 
 
-def megatron(shape: Shape, recipe: Mapping[str, Any]) -> Exported:
-    """Arguments that build the shape and train it by the recipe, one a line.
+def megatron(shape: Shape, recipe: Recipe) -> Exported:
+    """Arguments that build the shape and train it by the recipe, one per line.
 
-    Raises: UserError for what no plan asks for, and for sigmoid gates that do not sum to one.
-    Source: megatron/training/arguments.py and the configuration classes that it makes arguments of
+    Raises: UserError for what no plan contains, and for sigmoid gates that do not sum to one.
+    Source: megatron/training/arguments.py and the configuration classes behind it
     """
     require_exportable(shape, recipe, "Megatron-LM")
     if shape.experts and shape.gate == "sigmoid" and not shape.normalize_gates:
-        raise UserError("export: Megatron-LM makes sigmoid gates sum to one, and normalize_gates=False")
+        raise UserError("export: Megatron-LM makes sigmoid gates sum to one, but normalize_gates=False")
     plan = schedule(recipe)
     arguments = _dense(shape) | (_sparse(shape, recipe) if shape.experts else {}) | _training(shape, recipe, plan)
     return Exported(
@@ -59,7 +60,7 @@ def _dense(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _sparse(shape: Shape, recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _sparse(shape: Shape, recipe: Recipe) -> dict[str, Any]:
     sparse = [int(shape.is_sparse(layer)) for layer in range(shape.layers)]
     return {
         "num-experts": shape.experts,
@@ -73,51 +74,51 @@ def _sparse(shape: Shape, recipe: Mapping[str, Any]) -> dict[str, Any]:
         "moe-router-enable-expert-bias": shape.routing_bias,
         "moe-router-bias-update-rate": BALANCE_RATE if shape.routing_bias else None,
         "moe-router-load-balancing-type": "seq_aux_loss",
-        "moe-aux-loss-coeff": recipe["balance_weight"],
-        "moe-z-loss-coeff": recipe["z_loss_weight"],
+        "moe-aux-loss-coeff": recipe.balance_weight,
+        "moe-z-loss-coeff": recipe.z_loss_weight,
         "moe-router-dtype": "fp32",
         "moe-grouped-gemm": True,
     }
 
 
-def _training(shape: Shape, recipe: Mapping[str, Any], plan: Schedule) -> dict[str, Any]:
-    wsd = recipe["schedule"] == "wsd"
+def _training(shape: Shape, recipe: Recipe, plan: Schedule) -> dict[str, Any]:
+    wsd = recipe.schedule == "wsd"
     return {
-        "seq-length": recipe["context"],
+        "seq-length": recipe.context,
         "micro-batch-size": 1,
         "global-batch-size": plan.batch,
         "train-iters": plan.steps,
-        "lr": recipe["learning_rate"],
+        "lr": recipe.learning_rate,
         "min-lr": plan.final_rate,
         "lr-warmup-iters": plan.warmup_steps,
         "lr-decay-style": "WSD" if wsd else "cosine",
         "lr-wsd-decay-style": "linear" if wsd else None,
         "lr-wsd-decay-iters": plan.decay_steps if wsd else None,
-        "weight-decay": recipe["weight_decay"],
-        "adam-beta1": recipe["beta1"],
-        "adam-beta2": recipe["beta2"],
-        "adam-eps": recipe["epsilon"],
-        "clip-grad": recipe["clip"],
+        "weight-decay": recipe.weight_decay,
+        "adam-beta1": recipe.beta1,
+        "adam-beta2": recipe.beta2,
+        "adam-eps": recipe.epsilon,
+        "clip-grad": recipe.clip,
         "hidden-dropout": 0.0,
         "attention-dropout": 0.0,
         "init-method-std": float(f"{shape.d_model**-0.5:.4g}"),
         "bf16": True,
-        "save-interval": 500,  # as torchtitan's; without one it fails at the end of a run
+        "save-interval": 500,  # as in torchtitan; without one a run fails at its end
     }
 
 
 def _missing(shape: Shape, plan: Schedule) -> tuple[str, ...]:
     missing = [
         *([plan.note] if plan.note else []),
-        "the text, prepared by its tools/preprocess_data.py, a tokenizer and a folder for weights are yours",
-        "the spread of first weights by the width of each matrix: one --init-method-std for all",
+        "the text (prepared by its tools/preprocess_data.py), a tokenizer and a folder for weights: give your own",
+        "the spread of initial weights by the width of each matrix: there is one --init-method-std for all",
         "the first step of the warm-up: Megatron-LM's begins with a learning rate of 0",
     ]
     if shape.experts:
         missing.append("the balance loss counts the experts with the best scores, not those chosen with the bias")
     if shape.routing_bias:
         missing.append(
-            f"the routing bias moves by {BALANCE_RATE} in the direction of its load to the end, not in proportion to it"
+            f"the routing bias moves by {BALANCE_RATE} up or down throughout, not in proportion to the imbalance"
         )
     if shape.top_k == 1 and shape.normalize_gates:
         missing.append("with one expert per token its output is multiplied by its score, not by one")
@@ -125,6 +126,6 @@ def _missing(shape: Shape, plan: Schedule) -> tuple[str, ...]:
 
 
 def _words(arguments: Mapping[str, Any]) -> list[list[str]]:
-    """`--name value`; a name alone where it is true, nothing where it is false or None."""
+    """`--name value`; only the name for true, nothing for false or None."""
     given = {name: value for name, value in arguments.items() if value is not None and value is not False}
     return [[f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in given.items()]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from sparsedial.records.recipe import Recipe
 
 BALANCE_RATE = 0.001  # of a routing bias that moves by its load's sign; source: DeepSeek-V3 (arXiv 2412.19437)
 
@@ -17,34 +17,34 @@ class Schedule:
     batch: int  # sequences per step
     steps: int
     warmup_steps: int
-    decay_steps: int  # the last ones
+    decay_steps: int  # at the end
     final_rate: float  # where the learning rate ends
     note: str | None  # how the batch differs from the recipe's
 
     @property
     def devices(self) -> int:
-        """Of a machine's eight, those that divide the batch."""
+        """How many of a machine's eight devices to use: the most that divide the batch."""
         return math.gcd(8, self.batch)
 
 
-def schedule(recipe: Mapping[str, Any]) -> Schedule:
-    """The batch rounded to a multiple of the largest power of two that is at most a quarter of it, so by an eighth at
-    most; steps that keep the tokens; warm-up and decay in steps.
+def schedule(recipe: Recipe) -> Schedule:
+    """The recipe in whole steps, with a batch that many devices divide: both trainers refuse other batches.
 
-    Both trainers refuse a batch that their number of devices does not divide.
+    The batch is rounded to a multiple of the largest power of two that is at most a quarter of it, so it changes by at
+    most an eighth. The number of steps then keeps the tokens.
     """
-    batch, unit = recipe["batch"], 1 << max(0, (recipe["batch"] // 4).bit_length() - 1)
+    batch, unit = recipe.batch, 1 << max(0, (recipe.batch // 4).bit_length() - 1)
     even = unit * round(batch / unit)
-    steps = max(1, round(recipe["steps"] * batch / even))
-    warmup = recipe["warmup_steps"] or round(recipe["warmup_share"] * steps)
-    cosine = recipe["schedule"] == "cosine"
+    steps = max(1, round(recipe.steps * batch / even))
+    warmup = recipe.warmup_steps or round(recipe.warmup_share * steps)
+    cosine = recipe.schedule == "cosine"
     return Schedule(
         batch=even,
         steps=steps,
         warmup_steps=warmup,
-        decay_steps=steps - warmup if cosine else round(recipe["decay_share"] * steps),
-        final_rate=0.1 * recipe["learning_rate"] if cosine else 0.0,
+        decay_steps=steps - warmup if cosine else round(recipe.decay_share * steps),
+        final_rate=0.1 * recipe.learning_rate if cosine else 0.0,
         note=None
         if even == batch
-        else f"the batch of {batch} is {even}, so that up to {unit} devices divide it; {steps:,} steps keep the tokens",
+        else f"the batch of {batch} becomes {even}, which up to {unit} devices divide; {steps:,} steps keep the tokens",
     )

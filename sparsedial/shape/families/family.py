@@ -1,4 +1,4 @@
-"""A family of Hugging Face: one model type, and how its files say what a Shape says."""
+"""A family of Hugging Face: one model type, and how its files correspond to a Shape."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ MODULES = "num_nextn_predict_layers"  # of multi-token prediction
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One model type: its fields in and out, what it cannot express, and its names of tensors."""
+    """One model type: reading and writing its fields, what it cannot express, and its names of tensors."""
 
     model_type: str
     aliases: tuple[str, ...] = ()  # other model types of the same class
     architecture: str  # the class in `transformers`
-    defaults: Fields  # what a config.json means by leaving a field out, as in `transformers` 5
-    only: Mapping[str, tuple[Any, ...]]  # fields that change the model, and the only values that we build
+    defaults: Fields  # of fields that a config.json leaves out, as in `transformers` 5
+    only: Mapping[str, tuple[Any, ...]]  # fields that change the model, and the values of them that we support
     experts: str = ""  # its name for the number of routed experts
-    read: Callable[[Config], Fields]  # fields of a Shape beside those of every family
-    written: Callable[[Shape], Fields]  # fields of a config.json beside those of every family
+    read: Callable[[Config], Fields]  # fields of a Shape in addition to those of every family
+    written: Callable[[Shape], Fields]  # fields of a config.json in addition to those of every family
     limits: tuple[Limit, ...]  # what it cannot express
-    tensors: tuple[Rule, ...]  # its names; the first rule that holds a part alone is how it is written
+    tensors: tuple[Rule, ...]  # its names; a part is written by the first rule that holds only this part
 
     def shape(self, config: Config) -> Shape:
         """The Shape that a configuration of this family describes.
@@ -69,15 +69,15 @@ class Family:
         }
 
     def lacks(self, shape: Shape) -> list[Limit]:
-        """What of a Shape it cannot express; nothing where it fits."""
+        """What it cannot express of a Shape; empty where it fits."""
         return [limit for limit in self.limits if not limit.allows(shape)]
 
     def rules(self, config: Config) -> tuple[Rule, ...]:
-        """Its tensors as one configuration has them."""
+        """The rules for its tensors in one configuration."""
         return switched(self.tensors, config)
 
 
 def switched(rules: tuple[Rule, ...], config: Config) -> tuple[Rule, ...]:
-    """Rules whose layout a configuration may switch off, as it says."""
+    """The rules for one configuration, which may switch their layout off."""
     off = {rule.switch for rule in rules if rule.switch in config.values and not config.get(rule.switch)}
     return tuple(replace(rule, layout="plain") if rule.switch in off else rule for rule in rules)

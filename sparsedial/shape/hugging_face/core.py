@@ -1,4 +1,4 @@
-"""The fields that every family has, in and out."""
+"""The fields that every family has, read and written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULTS: Fields = {
     "rope_theta": 10_000.0,
     "tie_word_embeddings": False,
 }
-# Fields that change the model, and the only values of them that we build.
+# Fields that change the model, and the values of them that we support.
 ONLY: dict[str, tuple[Any, ...]] = {
     "attention_bias": (None, False),
     "mlp_bias": (None, False),

@@ -28,7 +28,7 @@ def read_latent(config: Config) -> Fields:
 
 
 def written_latent(shape: Shape) -> Fields:
-    """The same, outwards."""
+    """The same, for a `config.json`."""
     return {
         "kv_lora_rank": shape.kv_lora_rank,
         "q_lora_rank": shape.q_lora_rank or None,

@@ -1,4 +1,4 @@
-"""What families cannot express, each with its reason: a Shape that asks for it is refused by the field's name."""
+"""What families cannot express, each with its reason; the error for such a Shape names the field."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sparsedial.shape.shape import Shape
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """A field of a Shape that not every value of can be written for a family."""
+    """A field of a Shape of which a family can express only some values."""
 
     field: str
     reason: str  # what the family has instead
     allows: Callable[[Shape], bool]
 
     def words(self, shape: Shape) -> str:
-        """The value that stands in the way, and why."""
+        """The value that the family cannot express, and why."""
         value = f"={getattr(shape, self.field)}" if self.field != "own_layers" else ""
         return f"{self.field}{value} ({self.reason})"
 
 
 def only(field: str, *values: Any, reason: str) -> Limit:
-    """A field that has one of these values."""
+    """A limit to these values of a field."""
     return Limit(field=field, reason=reason, allows=lambda shape: getattr(shape, field) in values)
 
 
@@ -46,7 +46,7 @@ DIVIDED = Limit(
 )
 LEADING = only("dense_places", (), reason="its dense layers come first")
 ALL_SPARSE = (only("dense_layers", 0, reason="all its layers are sparse"), LEADING)
-PLAIN_ROUTER = (  # a softmax router without anything beside its experts
+PLAIN_ROUTER = (  # a softmax router over routed experts only
     only("gate", "softmax", reason="its gates are a softmax"),
     only("routing_bias", False, reason="no bias takes part in its choice"),
     only("routed_scaling", 1, reason="its gates are not scaled"),

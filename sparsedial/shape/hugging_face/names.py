@@ -1,4 +1,4 @@
-"""Names of tensors that many families share: ours to theirs, with {layer} and {expert}."""
+"""Names of tensors that many families share, by our names; they hold {layer} and {expert}."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LAYER = "model.layers.{layer}."
 
 
 def named(names: Mapping[str, str], prefix: str = "", layout: Layout = "plain", switch: str = "") -> tuple[Rule, ...]:
-    """One rule for each part of ours: another name, nothing more."""
+    """One rule for each part of ours, which only renames it."""
     return tuple(
         Rule(theirs=f"{prefix}{theirs}", ours=(ours,), layout=layout, switch=switch) for ours, theirs in names.items()
     )
@@ -21,7 +21,7 @@ TRUNK = (
     *named({"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight", "unembedding": "lm_head.weight"}),
     *named({"attention_norm": "input_layernorm.weight", "feed_forward_norm": "post_attention_layernorm.weight"}, LAYER),
 )
-PREDICTION = named(  # as DeepSeek names it; `transformers` passes it over
+PREDICTION = named(  # as DeepSeek names it; `transformers` ignores it
     {
         "embedding_norm": "enorm.weight",
         "stream_norm": "hnorm.weight",
@@ -56,7 +56,7 @@ ROUTING_BIAS = named({"routing_bias": "mlp.gate.e_score_correction_bias"}, LAYER
 
 
 def experts(module: str, gate: str = "gate_proj", up: str = "up_proj", down: str = "down_proj") -> tuple[Rule, ...]:
-    """Router and experts one by one; read too: a layer's experts in two tensors, as `transformers` 5 holds them."""
+    """The router and single experts; a layer's experts in two tensors, as in `transformers` 5, are read too."""
     prefix = f"{LAYER}{module}."
     alone = {
         f"experts.{ours}": f"experts.{{expert}}.{theirs}.weight"
@@ -70,7 +70,7 @@ def experts(module: str, gate: str = "gate_proj", up: str = "up_proj", down: str
 
 
 def latent_attention(switch: str = "") -> tuple[Rule, ...]:
-    """DeepSeek's attention; channels that are turned lie in pairs, unless the field `switch` of a config says no."""
+    """DeepSeek's attention; rotated channels lie in pairs, unless the field `switch` of a config is false."""
     plain = {
         "attention.latent_norm": "self_attn.kv_a_layernorm.weight",
         "attention.latent_up": "self_attn.kv_b_proj.weight",
@@ -78,12 +78,12 @@ def latent_attention(switch: str = "") -> tuple[Rule, ...]:
         "attention.query_down": "self_attn.q_a_proj.weight",
         "attention.query_down_norm": "self_attn.q_a_layernorm.weight",
     }
-    turned = {
+    rotated = {
         "attention.latent": "self_attn.kv_a_proj_with_mqa.weight",
         "attention.query": "self_attn.q_proj.weight",
         "attention.query_up": "self_attn.q_b_proj.weight",
     }
-    return (*named(plain, LAYER), *named(turned, LAYER, "pairs", switch))
+    return (*named(plain, LAYER), *named(rotated, LAYER, "pairs", switch))
 
 
 _EITHER = (*TRUNK, *DENSE, *experts("mlp"), *ROUTING_BIAS, *SHARED, *PREDICTION)
@@ -92,8 +92,8 @@ OWN_LATENT = (*_EITHER, *latent_attention("rope_interleave"))
 
 
 def repeated_names(shape: Shape) -> set[str]:
-    """Tensors that hold nothing of their own: tables that the model or its multi-token prediction shares, and rotary
-    frequencies, which older files store and the shape gives."""
+    """Tensors that are known without reading them: copies of shared embedding tables, and rotary frequencies, which
+    older files store and the shape gives."""
     layers = [f"model.layers.{layer}" for layer in range(shape.layers + shape.mtp_layers)]
     frequencies = [f"{prefix}.rotary_emb.inv_freq" for prefix in ("model", *(f"{at}.self_attn" for at in layers))]
     shared = [

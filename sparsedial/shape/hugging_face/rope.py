@@ -1,4 +1,4 @@
-"""Rotary positions in a `config.json`: their base, and how they are stretched."""
+"""Rotary positions in a `config.json`: their base and their scaling."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ YARN = {name: name for name in ("beta_fast", "beta_slow", "truncate", "attention
 LLAMA3 = {"low_frequency_factor": "low_freq_factor", "high_frequency_factor": "high_freq_factor"}
 SCALES = {name: name for name in ("mscale", "mscale_all_dim")}
 NAMES = {**YARN, **SCALES, **LLAMA3}  # ours to theirs
-FIRST = "original_max_position_embeddings"
+ORIGINAL = "original_max_position_embeddings"
 
 
 def rope_table(config: Config) -> Mapping[str, Any]:
-    """What the config says of rotary positions: under the old name, as `transformers` has it, before the new one.
+    """The config's table of rotary positions; the old name goes before the new one, as in `transformers`.
 
     Raises: UserError for anything but one table for all layers.
     """
     name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
     rope = config.get(name) or {}
     if not isinstance(rope, Mapping):
-        raise config.error(f"{name}={rope!r} is no table of names and values")
+        raise config.error(f"{name}={rope!r} is not a table of names and values")
     kinds = [key for key, value in rope.items() if isinstance(value, Mapping)]
     if kinds:
         raise config.error(f"{name} by layer type ({', '.join(map(str, kinds))}) is not supported")
@@ -32,12 +32,12 @@ def rope_table(config: Config) -> Mapping[str, Any]:
 
 
 def read_rope(config: Config) -> Fields:
-    """The base and the stretch.
+    """The base and the scaling.
 
-    Raises: UserError for a stretch of another kind, or by what is no number.
+    Raises: UserError for a scaling of another kind, or one with values that are not numbers.
     """
     rope = rope_table(config)
-    base = config if rope.get("rope_theta") is None else Config(rope, config.place)
+    base = config if rope.get("rope_theta") is None else Config(rope, config.origin)
     return {"rope_theta": base.positive("rope_theta"), "rope_scaling": _scaling(config, rope)}
 
 
@@ -46,20 +46,22 @@ def _scaling(config: Config, rope: Mapping[str, Any]) -> RopeScaling | None:
     if kind in ("default", None):
         return None
     if kind not in KINDS:
-        raise config.error(f"rope_type={kind!r} is not supported", hint="default, linear, llama3 or yarn")
+        raise config.error(
+            f"rope_type={kind!r} is not supported", hint="supported are default, linear, llama3 and yarn"
+        )
     stated: Fields = {
         "factor": rope.get("factor"),
-        "original_context": config.get(FIRST) or rope.get(FIRST) or config.get("max_position_embeddings"),
+        "original_context": config.get(ORIGINAL) or rope.get(ORIGINAL) or config.get("max_position_embeddings"),
         **{ours: rope.get(theirs) for ours, theirs in NAMES.items() if _states(rope, theirs)},
     }
     for name, value in stated.items():
         if not (isinstance(value, bool) if name == "truncate" else is_number(value)):
-            raise config.error(f"rope_scaling's {NAMES.get(name, name)}={value!r} is not readable for {kind}")
+            raise config.error(f"rope_scaling's {NAMES.get(name, name)}={value!r} is not a valid value for {kind}")
     return RopeScaling(kind=kind, **{**stated, "original_context": int(stated["original_context"])})
 
 
 def _states(rope: Mapping[str, Any], name: str) -> bool:
-    """Whether a table sets a value of its own; YaRN's borders take 0 for their default."""
+    """Whether a table sets a value; for YaRN's borders 0 means the default."""
     value = rope.get(name)
     return value is not None and not (name in ("beta_fast", "beta_slow") and value == 0)
 
@@ -70,12 +72,12 @@ def written_rope(shape: Shape) -> Fields:
     if scaling is None:
         return {"rope_type": "default", "rope_theta": shape.rope_theta}
     names = {"yarn": YARN, "llama3": LLAMA3, "linear": {}}[scaling.kind]
-    # Latent attention reads the scales of the logits beside a stretch of any kind.
+    # Latent attention reads the scales of the logits with a scaling of any kind.
     values = {theirs: getattr(scaling, ours) for ours, theirs in {**names, **SCALES}.items()}
     return {
         "rope_type": scaling.kind,
         "rope_theta": shape.rope_theta,
         "factor": scaling.factor,
-        FIRST: scaling.original_context,
+        ORIGINAL: scaling.original_context,
         **{name: value for name, value in values.items() if value is not None and (value or name not in SCALES)},
     }

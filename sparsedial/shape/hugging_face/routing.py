@@ -1,4 +1,4 @@
-"""Routed experts in a `config.json`: what several families call alike, and which layers have them."""
+"""Routed experts in a `config.json`: fields that several families share, and which layers are sparse."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Callable
 from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.shape import Shape
 
-EXPERT_COUNTS = ("n_routed_experts", "num_experts", "num_local_experts")  # by which release of `transformers` wrote it
+EXPERT_COUNTS = (
+    "n_routed_experts",
+    "num_experts",
+    "num_local_experts",
+)  # depends on the release of `transformers` that wrote it
 
 
 def read_experts(config: Config, count: str, width: str) -> Fields:
-    """Number of experts, choices of a token and width of an expert, where these are the fields' names."""
+    """Number of experts, choices of a token and width of an expert; `count` and `width` are names of fields."""
     return {
         "experts": config.whole(count),
         "top_k": config.whole("num_experts_per_tok"),
@@ -20,16 +24,16 @@ def read_experts(config: Config, count: str, width: str) -> Fields:
 
 
 def read_sparse_layers(config: Config, sparse: Callable[[int], bool]) -> Fields:
-    """Which layers stay dense, by a rule that says which are sparse.
+    """Which layers are dense; `sparse` says whether a layer is sparse.
 
     Raises: UserError where none is.
     """
     kinds = [sparse(layer) for layer in range(config.whole("num_hidden_layers"))]
     if not any(kinds):
-        raise config.error("no layer of it is sparse", hint="read it as its dense family")
+        raise config.error("none of its layers is sparse", hint="read it as a model of the dense family")
     leading = kinds.index(True)
-    places = tuple(layer for layer, kind in enumerate(kinds) if layer > leading and not kind)
-    return {"dense_layers": leading, "dense_places": places}
+    others = tuple(layer for layer, kind in enumerate(kinds) if layer > leading and not kind)
+    return {"dense_layers": leading, "dense_places": others}
 
 
 def read_like_v3(config: Config) -> Fields:
@@ -48,7 +52,7 @@ def read_like_v3(config: Config) -> Fields:
 
 
 def written_like_v3(shape: Shape) -> Fields:
-    """The same, outwards."""
+    """The same, for a `config.json`."""
     return {
         "n_routed_experts": shape.experts,
         "num_experts_per_tok": shape.top_k,

@@ -1,4 +1,4 @@
-"""The values of a `config.json`, each read as what it must be, or refused by its name."""
+"""The values of a `config.json`, each checked when it is read; errors name the field."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 @dataclass(frozen=True)
 class Config:
-    """The content of a `config.json`, and where it is from."""
+    """The content of a `config.json`, and where it comes from."""
 
     values: Mapping[str, Any]
-    place: str = "config"
+    origin: str = "config"
 
     def get(self, name: str) -> Any:
-        """A value as it stands; None where it is left out or null."""
+        """A value as given; None where it is left out or null."""
         return self.values.get(name)
 
     def with_defaults(self, defaults: Mapping[str, Any], synonyms: Mapping[str, str]) -> Config:
-        """With the fields that it leaves out, and those that stand under another name."""
+        """With the defaults of fields that it leaves out; fields under another name get their usual one."""
         renamed = {
             synonyms[name]: value for name, value in self.values.items() if name in synonyms and value is not None
         }
         return replace(self, values={**defaults, **renamed, **self.values})
 
     def error(self, problem: str, hint: str | None = None) -> UserError:
-        """What is wrong with it, and where it lies."""
-        return UserError(f"{self.place}: {problem}", hint=hint)
+        """An error about this configuration."""
+        return UserError(f"{self.origin}: {problem}", hint=hint)
 
     def whole(self, name: str, default: int | None = None) -> int:
-        """A whole number from 0 on; null is the default.
+        """A whole number of at least 0; null is the default.
 
         Raises: UserError for anything else, or null without a default.
         """
@@ -50,7 +50,7 @@ class Config:
                 raise self.error(f"'{name}' is missing")
             return default
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.error(f"{name}={value!r} is not a whole number from 0 on")
+            raise self.error(f"{name}={value!r} is not a whole number of at least 0")
         return value
 
     def positive(self, name: str) -> float:
@@ -80,5 +80,5 @@ class Config:
         """
         value = self.get(name) or []
         if not isinstance(value, list):
-            raise self.error(f"{name}={value!r} is no list")
+            raise self.error(f"{name}={value!r} is not a list")
         return value

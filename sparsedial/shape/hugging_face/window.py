@@ -1,4 +1,4 @@
-"""Sliding windows as Qwen has them: switched on, and from one layer on."""
+"""Qwen's sliding windows: a switch, and the first layer that has a window."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ KINDS = ("full_attention", "sliding_attention")
 
 
 def check_layer_types(config: Config) -> None:
-    """Raises: UserError where a layer attends in another way than to all positions or a window of them."""
+    """Raises: UserError where a layer's attention is neither full nor a sliding window."""
     kinds = config.get("layer_types")
     if kinds is not None and not (isinstance(kinds, list) and all(kind in KINDS for kind in kinds)):
-        raise config.error(f"layer_types={kinds!r} is not supported", hint=", ".join(KINDS))
+        raise config.error(f"layer_types={kinds!r} is not supported", hint=f"supported are {' and '.join(KINDS)}")
 
 
 def read_windows(config: Config) -> Fields:
-    """A window where it is switched on, from the layer `max_window_layers` on, or where `layer_types` says.
+    """The window, where it is switched on, and its first layer: `max_window_layers`, or as `layer_types` says.
 
-    Raises: UserError for layers of both kinds in another order.
+    Raises: UserError where a layer with full attention follows one with a window.
     """
     if not config.get("use_sliding_window"):
         return {}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from sparsedial.law.law import Law
 from sparsedial.planning.budget import Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.crossing import race
-from sparsedial.planning.search import binding_constraints, near_optimal, rank
+from sparsedial.planning.ranking import binding_constraints, near_optimal, rank
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shapes import Shapes
@@ -29,7 +28,7 @@ def law_with(mu: float) -> Law:
     samples = tuple(tuple(v * (1 + 0.01 * random.normal()) for v in values.values()) for _ in range(20))
     return Law(
         form="chinchilla_sparsity", coefficients=values, intervals={}, confidence=0.9, samples=samples, runs=40,
-        rmse_log_loss=0.01, fitted_range={"flops": [1e10, 1e12]}, undetermined=(), seed=0,
+        rmse_log_loss=0.01, fitted_range={"flops": (1e10, 1e12)}, undetermined=(), seed=0,
     )  # fmt: skip
 
 
@@ -53,7 +52,7 @@ def test_the_best_answer_equals_a_brute_force_over_the_shapes():
         for shape in DENSE + SPARSE
     }
     assert answers[0].shape == min(losses, key=lambda shape: losses[shape])
-    assert [a.predicted["mean"] for a in answers] == sorted(a.predicted["mean"] for a in answers)
+    assert [a.predicted.mean for a in answers] == sorted(a.predicted.mean for a in answers)
 
 
 def test_a_budget_that_buys_too_few_steps_has_no_answer():
@@ -68,7 +67,7 @@ def test_the_sparsest_level_is_named_as_the_bound_that_stopped_the_search():
 
 def test_the_near_optimal_band_holds_the_best():
     answers = ranked(law_with(0.02), DENSE + SPARSE)
-    low, high = near_optimal(answers)["sparsity"]
+    low, high = near_optimal(answers).sparsity
     assert low <= answers[0].shape.sparsity <= high
 
 
@@ -81,15 +80,15 @@ def cross(law, currency="seconds"):
         costs=Costs(machine=PROFILE, batch=8, context=64),
         constraints=Constraints(least_tokens=1.0),
     )
-    return found["crossover"], found["crossover_reason"]
+    return found.crossover, found.crossover_reason
 
 
 def test_sparse_begins_to_win_in_seconds_where_its_overhead_is_paid_back():
     found, reason = cross(law_with(0.12))
     assert reason is None
     assert found is not None
-    assert 0.1 < found["value"] < 1e5
-    assert found["low"] <= found["value"] <= found["high"]
+    assert 0.1 < found.value < 1e5
+    assert found.low <= found.value <= found.high
 
 
 @pytest.mark.parametrize(
@@ -104,13 +103,13 @@ def test_sparse_begins_to_win_in_seconds_where_its_overhead_is_paid_back():
 def test_a_crossover_in_seconds_is_inside_the_range_only_where_its_models_are(fitted, within):
     found, _ = cross(replace(law_with(0.12), fitted_range=fitted))
     assert found is not None
-    assert found["within_fitted_range"] is within
+    assert found.within_fitted_range is within
 
 
 def test_a_crossover_says_what_was_searched():
     found, _ = cross(law_with(0.12))
     assert found is not None
-    assert found["searched"] == "widths 16 to 96, 100 ms to 27 h 46 min"
+    assert found.searched == "widths 16 to 96, 100 ms to 27 h 46 min"
     assert "among widths 16 to 96" in str(cross(law_with(-0.2))[1])
 
 

@@ -1,0 +1,46 @@
+"""What to note about an answer: how far the law reaches, where it misleads, too few tokens, repeated data."""
+
+from __future__ import annotations
+
+from sparsedial.law.law import Law
+from sparsedial.law.literature import Published
+from sparsedial.planning.budget import Constraints
+from sparsedial.planning.costs import Costs
+from sparsedial.planning.fitted import beyond
+from sparsedial.shape.counts import total_parameters
+from sparsedial.shape.shape import Shape
+from sparsedial.units import human_percent
+
+FEWEST_TOKENS = 0.1  # per total parameter; no training known to us has fewer
+MOSTLY_SPENT = 0.5  # of a budget; a training that takes less of it, for lack of data, is worth a note
+REASONING_TOKENS = 20  # per total parameter; source: Nakamura et al. 2025, second-hand
+
+
+def warnings(
+    law: Law,
+    published: Published | None,
+    shape: Shape,
+    tokens: float,
+    costs: Costs,
+    constraints: Constraints,
+    spent: float = 1.0,
+) -> list[str]:
+    """The lines, most important first; `spent` is the share of the budget that the training takes."""
+    lines = beyond(law, shape, tokens, costs.context)
+    if published is not None:
+        lines.append(f"{published.name}: {published.misleads}")
+    per_parameter = tokens / total_parameters(shape)
+    if per_parameter < REASONING_TOKENS:
+        few = "" if per_parameter >= FEWEST_TOKENS else "far fewer than any model is trained with; "
+        lines.append(
+            f"{per_parameter:.3g} tokens per total parameter: {few}reasoning tasks need about {REASONING_TOKENS}"
+            " (Nakamura et al. 2025, second-hand), knowledge tasks less"
+        )
+    if constraints.data_tokens is not None and tokens > constraints.data_tokens:
+        lines.append(f"the data are read {tokens / constraints.data_tokens:.2g} times; repeats are discounted")
+    if constraints.data_tokens is not None and spent < MOSTLY_SPENT:
+        lines.append(
+            f"the data end long before the budget: they take {human_percent(spent)} of it, so only a larger model"
+            " would spend the rest; find more data, or plan with a smaller budget"
+        )
+    return lines
