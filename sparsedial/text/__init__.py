@@ -1,0 +1,1 @@
+"""Corpus, tokenizer, splits, the manifest of documents, the sampler that gives each step its batch."""

@@ -25,10 +25,10 @@ BLOCK_BYTES = 2**18
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One piece of text; documents of one group always stand in the same split."""
+    """One piece of text; documents of one group are always in the same split."""
 
-    id: str  # no other document of the corpus has it
-    name: str  # the split hangs on it; files of the same name in two folders share it
+    id: str  # unique in the corpus
+    name: str  # the split depends on it; files of the same name in two folders share it
     source: str  # the file it came from
     group: str
     text: bytes  # UTF-8, not blank, without NUL
@@ -39,19 +39,19 @@ class File:
     """A file of a corpus; `group` None makes each document of it its own group."""
 
     path: Path
-    name: str  # the same wherever the corpus lies, packed or not: the split hangs on it
+    name: str  # the same wherever the corpus lies, packed or not; the split depends on it
     group: str | None = None
     copy: int = 1  # which file of this name it is
 
     @property
     def source(self) -> str:
-        """The name, told apart from that of another file."""
+        """The name, made unique among files of the same name."""
         return self.name if self.copy == 1 else f"{self.name}~{self.copy}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """The files of a text in the order in which they are read, every time anew: none is held in memory."""
+    """The files of a text in the order in which they are read; each use reads them again, none is held in memory."""
 
     files: tuple[File, ...]
     sources: tuple[str, ...]  # as the user named them
@@ -78,11 +78,11 @@ def open_corpus(sources: tuple[str, ...]) -> Corpus:
             else:
                 path.stat()  # so that a missing file is found now, under its own name
                 files.append(File(path=path, name=_plain_name(path.name)))
-    return Corpus(files=tuple(_told_apart(files)), sources=tuple(map(str, sources)), left_out_files=left_out)
+    return Corpus(files=tuple(_with_copies(files)), sources=tuple(map(str, sources)), left_out_files=left_out)
 
 
-def _told_apart(files: list[File]) -> Iterator[File]:
-    """The files, those of one name (in two folders, or packed and not) counted."""
+def _with_copies(files: list[File]) -> Iterator[File]:
+    """The files, with those of the same name (in two folders, or packed and not) numbered."""
     copies: dict[str, int] = {}
     for file in files:
         copies[file.name] = copies.get(file.name, 0) + 1
@@ -98,7 +98,7 @@ def _walk(folder: Path) -> tuple[list[File], int]:
     ]
     if not files:
         raise UserError(
-            f"{folder}: holds no text among {len(paths)} files",
+            f"{folder}: no text in its {len(paths)} files",
             hint=f"a folder's text is read from {', '.join(SUFFIXES)}, each also with .gz; name other files one by one",
         )
     return files, len(paths) - len(files)
@@ -108,9 +108,9 @@ def _visible_files(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
-    for place, folders, names in os.walk(folder, onerror=refuse):
+    for root, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
-        yield from (Path(place, name) for name in names if not name.startswith("."))
+        yield from (Path(root, name) for name in names if not name.startswith("."))
 
 
 def _plain_name(name: str) -> str:
@@ -139,17 +139,15 @@ def standard_library() -> Corpus:
             paths = sorted(entry.rglob("*.py")) if entry.is_dir() else [entry] * (entry.suffix == ".py")
             files += [File(path=path, name=path.relative_to(root).as_posix(), group=module) for path in paths]
     if not files:
-        raise UserError(
-            f"no sources of the standard library in {root}", hint="name a text file or folder to take instead"
-        )
+        raise UserError(f"no sources of the standard library in {root}", hint="name a text file or folder instead")
     return Corpus(files=tuple(files), sources=(), python_version=platform.python_version())
 
 
 def documents(corpus: Corpus, cut: Mapping[str, int] | None = None) -> Iterator[Document]:
-    """Every document of the corpus in order; blank ones are passed over.
+    """Every document of the corpus in order; blank ones are skipped.
 
-    `cut` maps a group to the bytes of the contiguous parts that each become a group of their own.
-    A standard-library file in another encoding than UTF-8 is passed over as well: those are test fixtures.
+    `cut` maps a group to the size in bytes of the contiguous parts that it is cut into; each becomes a group.
+    Standard-library files in other encodings than UTF-8 are skipped as well: those are test fixtures.
 
     Raises: UserError naming the file, and the line or byte, of text that is binary, not UTF-8, truncated or unreadable.
     """
@@ -184,30 +182,30 @@ def _jsonl(file: File, cut: Mapping[str, int]) -> Iterator[Document]:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
-            place = f"{file.path}, line {number}"
-            yield from _parts(file, f":{number}", iter([_text_of(line, place)]), cut, place)
+            where = f"{file.path}, line {number}"
+            yield from _parts(file, f":{number}", iter([_text_of(line, where)]), cut, where)
 
 
-def _text_of(line: bytes, place: str) -> bytes:
+def _text_of(line: bytes, where: str) -> bytes:
     try:
         record = json.loads(line)
     except UnicodeDecodeError as error:
-        raise _not_utf8(line, error, place, 0) from error
+        raise _not_utf8(line, error, where, 0) from error
     except ValueError as error:
-        raise UserError(f"{place}: not JSON ({error})", hint="a .jsonl file holds one JSON object a line") from error
+        raise UserError(f"{where}: not JSON ({error})", hint="a .jsonl file holds one JSON object per line") from error
     text = record.get("text") if isinstance(record, dict) else None
     if not isinstance(text, str):
-        raise UserError(f"{place}: no field 'text' with a string", hint='each line is like {"text": "…"}')
+        raise UserError(f"{where}: no field 'text' with a string", hint='each line is like {"text": "…"}')
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{place}: character {error.start} of 'text' is half of a surrogate pair") from error
+        raise UserError(f"{where}: character {error.start} of 'text' is half of a surrogate pair") from error
 
 
-def _parts(file: File, line: str, blocks: Iterator[bytes], cut: Mapping[str, int], place: str) -> Iterator[Document]:
+def _parts(file: File, line: str, blocks: Iterator[bytes], cut: Mapping[str, int], where: str) -> Iterator[Document]:
     group, offset = file.group or file.name + line, 0
     for number, part in enumerate(split_parts(blocks, min(cut.get(group, PART_BYTES), PART_BYTES))):
-        _check_text(part, place, offset)
+        _check_text(part, where, offset)
         offset += len(part)
         if part.strip():
             tail = f"{line}#{number}" if number else line
@@ -223,49 +221,49 @@ def _parts(file: File, line: str, blocks: Iterator[bytes], cut: Mapping[str, int
 def split_parts(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
     """The same bytes in parts of about `size`, cut after a paragraph, else a line, else a word, else a character.
 
-    A part is between `size` / 2 and `size`, but for the last.
+    A part is between `size` / 2 and `size` long; the last may be shorter.
     """
     held = b""
     for block in blocks:
         held += block
         while len(held) > size:
-            end = _cut_place(held, size)
+            end = _cut_position(held, size)
             yield held[:end]
             held = held[end:]
     if held:
         yield held
 
 
-def _cut_place(held: bytes, size: int) -> int:
+def _cut_position(held: bytes, size: int) -> int:
     for mark in (b"\n\n", b"\n", b" "):
-        place = held.rfind(mark, size // 2, size)
-        if place >= 0:
-            return place + len(mark)
+        position = held.rfind(mark, size // 2, size)
+        if position >= 0:
+            return position + len(mark)
     end = size
     while end > max(1, size - 3) and held[end] & 0xC0 == 0x80:  # inside a character of UTF-8
         end -= 1
     return end
 
 
-def _check_text(part: bytes, place: str, offset: int) -> None:
+def _check_text(part: bytes, where: str, offset: int) -> None:
     if (nul := part.find(b"\0")) >= 0:
-        raise UserError(f"{place}: binary, not text: a NUL byte at offset {offset + nul}", hint="leave this file out")
+        raise UserError(f"{where}: binary, not text: a NUL byte at offset {offset + nul}", hint="leave this file out")
     try:
         part.decode()
     except UnicodeDecodeError as error:
-        raise _not_utf8(part, error, place, offset) from error
+        raise _not_utf8(part, error, where, offset) from error
 
 
-def _not_utf8(data: bytes, error: UnicodeDecodeError, place: str, offset: int) -> NotUtf8:
+def _not_utf8(data: bytes, error: UnicodeDecodeError, where: str, offset: int) -> NotUtf8:
     byte = data[error.start] if error.start < len(data) else 0
     return NotUtf8(
-        f"{place}: not UTF-8: byte 0x{byte:02x} at offset {offset + error.start}",
+        f"{where}: not UTF-8: byte 0x{byte:02x} at offset {offset + error.start}",
         hint="convert it, for example with: iconv -f latin1 -t utf-8",
     )
 
 
 def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
-    if not path.is_file():  # a pipe or a device would wait for ever
+    if not path.is_file():  # reading a pipe or a device could block for ever
         path.stat()
         raise UserError(f"{path}: not a file")
     return gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")

@@ -1,4 +1,4 @@
-"""The manifest of a prepared text: one row a document, which says where it came from and where its tokens lie."""
+"""The manifest of a prepared text: one row per document, with its origin and where its tokens lie."""
 
 from __future__ import annotations
 
@@ -6,31 +6,36 @@ import contextlib
 import hashlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, get_type_hints
+
+import numpy as np
 
 from sparsedial.errors import UserError
+from sparsedial.records.text import ManifestFile
 from sparsedial.text.corpus import Document
 from sparsedial.text.shards import MAKE_AGAIN, Added, discard, file_sha256
 
 if TYPE_CHECKING:
-    import polars  # elsewhere imported where it is used: it is slow to import, and training on a text does without
+    import polars  # otherwise imported where it is used: importing it is slow, and training does not need it
 
 MANIFEST = "documents.parquet"
 CHUNK = 2**14  # rows that are held as Python objects before they are packed
+
+Scores: TypeAlias = Sequence[float | None] | np.ndarray
 
 
 class Row(NamedTuple):
     """One document; a manifest may hold more columns than these."""
 
-    id: str  # its own in the corpus, and the same wherever the corpus lies
+    id: str  # unique in the corpus, and the same wherever the corpus lies
     source: str  # the file it came from
-    group: str  # documents of one group stand in the same split
+    group: str  # documents of one group are in the same split
     split: str
     bytes: int
     first_token: int  # where its tokens begin in the split
-    tokens: int  # without the end token behind them
+    tokens: int  # without the end token after them
     digest: str  # SHA-256 of its text
 
 
@@ -52,24 +57,17 @@ def row_of(document: Document, split: str, added: Added) -> Row:
 
 
 def _printable(name: str) -> str:
-    """A name as UTF-8 has it: that of a file may hold bytes which are no text."""
+    """A name as valid UTF-8; the name of a file may hold bytes that are not."""
     return name.encode(errors="backslashreplace").decode()
 
 
 class ManifestWriter:
-    """A manifest on its way to disk; in place only once closed, and never half."""
+    """A manifest that is being written; it appears on disk only when it is closed, and whole."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / MANIFEST
-        self._partial = folder / f".{MANIFEST}.{os.getpid()}.partial"
         self._rows: list[Row] = []
         self._packed: list[polars.DataFrame] = []
-
-    def __enter__(self) -> ManifestWriter:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        discard(self._partial)
 
     def add(self, row: Row) -> None:
         """Append a document."""
@@ -84,30 +82,74 @@ class ManifestWriter:
             self._packed.append(polars.DataFrame(self._rows, schema=COLUMNS, orient="row"))
         self._rows = []
 
-    def close(self) -> dict[str, str | int]:
-        """Put the file in place and say what it is."""
-        self._pack()
-        import polars
+    def close(self) -> ManifestFile:
+        """Write the file; returns its digest and size.
 
-        try:
-            with open(self._partial, "wb") as file:
-                with _signals_held():
-                    polars.concat(self._packed).write_parquet(file)
-                file.flush()
-                os.fsync(file.fileno())
-            facts = {"sha256": file_sha256(self._partial), "bytes": self._partial.stat().st_size}
-            os.replace(self._partial, self._path)
-        except (OSError, polars.exceptions.PolarsError) as error:
-            hint = "choose another folder, or free some space"
-            raise UserError(f"cannot write {self._path}: {error}", hint=hint) from error
-        return facts
+        Raises: UserError where it cannot be written.
+        """
+        self._pack()
+        with _signals_held():
+            import polars
+
+            manifest = polars.concat(self._packed)
+        return _write(self._path, manifest)
+
+
+def write_scores(path: Path, manifest: polars.LazyFrame, scores: Mapping[str, Scores]) -> ManifestFile:
+    """Write a manifest with a further column for each score; all other columns stay as they are.
+
+    A score has a number for each row of the manifest, in its order, and None where the document was not scored. It
+    replaces an earlier score of the same name.
+
+    Raises: UserError where the file cannot be written; ValueError for the name of another column, another count
+        of numbers, NaN or infinity.
+    """
+    with _signals_held():
+        known = manifest.collect()
+        columns = [_score_column(name, values, known.height) for name, values in scores.items()]
+        scored = known.with_columns(columns)
+    return _write(path, scored)
+
+
+def _score_column(name: str, values: Scores, rows: int) -> polars.Series:
+    import polars
+
+    if name in COLUMNS:
+        raise ValueError(f"{name} is a column of every manifest, not a score")
+    column = polars.Series(name, values, dtype=polars.Float64)
+    if len(column) != rows:
+        raise ValueError(f"{column.name}: {len(column)} numbers for {rows} documents")
+    if not column.drop_nulls().is_finite().all():
+        raise ValueError(f"{column.name}: holds a number that is not finite; a document without a score has None")
+    return column
+
+
+def _write(path: Path, manifest: polars.DataFrame) -> ManifestFile:
+    """Put a manifest in place, whole or not at all."""
+    import polars
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            with _signals_held():
+                manifest.write_parquet(file)
+            file.flush()
+            os.fsync(file.fileno())
+        written = ManifestFile(sha256=file_sha256(partial), bytes=partial.stat().st_size)
+        os.replace(partial, path)
+    except (OSError, polars.exceptions.PolarsError) as error:
+        hint = "choose another folder, or free some space"
+        raise UserError(f"cannot write {path}: {error}", hint=hint) from error
+    finally:
+        discard(partial)
+    return written
 
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Signals wait until the block ends, and threads that polars starts in it never take one.
+    """Signals wait until the block ends, and threads that polars starts in it never receive one.
 
-    Otherwise they would take Ctrl-C while the main thread holds it back, as it does to start a study's workers.
+    Otherwise such a thread would receive a Ctrl-C that the main thread blocks, as it does to start a study's workers.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -117,9 +159,9 @@ def _signals_held() -> Iterator[None]:
 
 
 def read_manifest(path: Path) -> polars.LazyFrame:
-    """The manifest in a file, whose rows are read where they are asked for.
+    """The manifest in a file; rows are read on demand.
 
-    Raises: UserError naming the file where it is missing, no Parquet, or lacks a column of `Row`.
+    Raises: UserError naming the file where it is missing, not Parquet, or lacks a column of `Row`.
     """
     import polars
 
@@ -130,5 +172,5 @@ def read_manifest(path: Path) -> polars.LazyFrame:
         raise UserError(f"{path}: not readable as a manifest ({error})", hint=MAKE_AGAIN) from error
     for name, kind in polars.DataFrame(schema=COLUMNS).schema.items():
         if found.get(name) != kind:
-            raise UserError(f"{path}: no manifest of documents: its column {name} is {found.get(name)}, not {kind}")
+            raise UserError(f"{path}: not a manifest of documents: its column {name} is {found.get(name)}, not {kind}")
     return manifest

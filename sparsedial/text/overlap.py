@@ -1,11 +1,12 @@
-"""How much of the held-out text stands in the text that is trained on, all splitting notwithstanding."""
+"""How much of the held-out text also occurs in the training text, in spite of the split."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
+
+from sparsedial.records.text import HeldOutCounts, OverlapShares
 
 WINDOW_BYTES = 64
 MOST_WINDOWS = 2**16  # sampled per split: a share of 5 % is then known to 0.1 %
@@ -17,43 +18,44 @@ PAIRS = (
 
 
 class Overlap:
-    """Samples of the held-out windows, looked for in the splits that were used before theirs."""
+    """Samples of held-out windows, sought in the splits that are used before theirs."""
 
     def __init__(self, split_bytes: Mapping[str, int]) -> None:
         self._windows = {pair: Windows(split_bytes[pair[0]]) for pair in PAIRS}
 
     def sample(self, split: str, text: bytes) -> None:
-        """Take the windows of one held-out document into the sample."""
+        """Add windows of one held-out document to the sample."""
         for (source, _), windows in self._windows.items():
             if source == split:
                 windows.add(text)
 
     def close(self) -> None:
-        """End the samples; from here on documents can be looked through."""
+        """End the samples; documents can be looked through after this."""
         for windows in self._windows.values():
             windows.close()
 
     def look_through(self, split: str, text: bytes) -> None:
         """Mark the sampled windows that this document holds."""
-        sought = [windows for (_, place), windows in self._windows.items() if place == split]
+        sought = [windows for (_, sought_in), windows in self._windows.items() if sought_in == split]
         if sought:
             hashes = window_hashes(text)
             for windows in sought:
                 windows.look_through(hashes)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> OverlapShares:
         """Shares of sampled windows that were met, null where a split has no window."""
-        return {
-            "validation": self._windows["validation", "train"].share_met,
-            "test": self._windows["test", "train"].share_met,
-            "test_in_validation": self._windows["test", "validation"].share_met,
-            "window_bytes": WINDOW_BYTES,
-            "sampled_windows": {split: self._windows[split, "train"].count for split in ("validation", "test")},
-        }
+        validation, test, test_in_validation = (self._windows[pair] for pair in PAIRS)
+        return OverlapShares(
+            validation=validation.share_met,
+            test=test.share_met,
+            test_in_validation=test_in_validation.share_met,
+            window_bytes=WINDOW_BYTES,
+            sampled_windows=HeldOutCounts(validation=validation.count, test=test.count),
+        )
 
 
 class Windows:
-    """A sample of the windows of a text, and which of them were met in another text."""
+    """A sample of the windows of a text, and which of them were found in another text."""
 
     def __init__(self, total_bytes: int) -> None:
         self._stride = max(1, -(-total_bytes // MOST_WINDOWS))
@@ -70,7 +72,7 @@ class Windows:
         self._position += len(text)
 
     def close(self) -> None:
-        """End the sample; from here on texts can be looked through."""
+        """End the sample; texts can be looked through after this."""
         self._hashes = np.sort(np.concatenate([*self._sample, np.empty(0, np.uint64)]))
         self._met = np.zeros(len(self._hashes), bool)
         self._filter = np.zeros(2**22, bool)
@@ -81,9 +83,9 @@ class Windows:
         if not len(self._hashes):
             return
         likely = hashes[self._filter[hashes >> np.uint64(42)]]
-        place = np.searchsorted(self._hashes, likely)
-        place[place == len(self._hashes)] = 0
-        self._met[place[self._hashes[place] == likely]] = True
+        index = np.searchsorted(self._hashes, likely)
+        index[index == len(self._hashes)] = 0
+        self._met[index[self._hashes[index] == likely]] = True
 
     @property
     def count(self) -> int:
@@ -92,17 +94,17 @@ class Windows:
 
     @property
     def share_met(self) -> float | None:
-        """The share of the sampled windows that were met; None without any window."""
+        """The share of the sampled windows that were found; None without any window."""
         if not self.count:
             return None
-        # a window that stands in the sample twice is marked at its first place only
+        # a window that is in the sample twice is marked at its first index only
         return float(np.mean(self._met[np.searchsorted(self._hashes, self._hashes)]))
 
 
 def window_hashes(text: bytes) -> np.ndarray:
     """A 64-bit hash of every window of `WINDOW_BYTES` bytes, by position; equal windows have equal hashes.
 
-    A polynomial modulo 2^64, built by doubling: 10^7 positions and 10^5 windows meet by chance once in 10^7 texts.
+    A polynomial modulo 2^64, built by doubling: 10^7 positions and 10^5 windows collide by chance once in 10^7 texts.
     """
     if len(text) < WINDOW_BYTES:
         return np.empty(0, np.uint64)

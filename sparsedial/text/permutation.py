@@ -1,21 +1,21 @@
-"""A permutation that is computed place by place, so that an order of any length costs no memory."""
+"""A permutation that is computed position by position, so that an order of any length takes no memory."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def permuted(places: np.ndarray, count: int, key: int) -> np.ndarray:
-    """Where a permutation of 0..count-1, drawn by `key`, takes these places.
+def permuted(positions: np.ndarray, count: int, key: int) -> np.ndarray:
+    """The images of these positions under a permutation of 0..count-1 that is drawn by `key`.
 
-    A Feistel network on pairs (left, right) of about the square root of count, walked on while it leads outside.
+    A Feistel network on pairs (left, right) of about the square root of count, repeated while its result is outside.
 
     Source:  Black and Rogaway 2002, "Ciphers with arbitrary finite domains"
     """
     wide = max(1, int(np.ceil(np.sqrt(count))))
     high = -(-count // wide)
-    result = places.astype(np.uint64)
-    outside = np.ones(len(places), bool)
+    result = positions.astype(np.uint64)
+    outside = np.ones(len(positions), bool)
     while outside.any():
         left, right = np.divmod(result[outside], np.uint64(wide))
         for turn in range(4):

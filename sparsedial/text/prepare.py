@@ -1,32 +1,43 @@
-"""A corpus made ready for training: tokens of three splits on disk, mapped into memory, with what is known of them."""
+"""A corpus prepared for training: the tokens of three splits on disk, mapped into memory, and facts about them."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sparsedial import store
 from sparsedial.errors import UserError
-from sparsedial.text.corpus import Corpus, Document, documents, open_corpus
+from sparsedial.records.record import try_read, write
+from sparsedial.records.text import (
+    TEXT_FILE,
+    HeldOutCounts,
+    ManifestFile,
+    OverlapShares,
+    SplitFiles,
+    TextFile,
+    TextSummary,
+    TokenizerName,
+    TokenizerWords,
+)
+from sparsedial.store import Fault
+from sparsedial.text.corpus import open_corpus
 from sparsedial.text.manifest import MANIFEST, ManifestWriter, read_manifest, row_of
 from sparsedial.text.overlap import Overlap
-from sparsedial.text.shards import MAKE_AGAIN, Shard, check_file, mapped
-from sparsedial.text.splits import SPLITS, Entry, assign, cuts, destinations, entry, group_sizes, is_same
-from sparsedial.text.tokenizer import Tokenizer, bpe_size, byte_tokenizer, load_tokenizer, train_bpe
+from sparsedial.text.reading import Reading, read_corpus
+from sparsedial.text.shards import LENGTH, MAKE_AGAIN, Shard, Stored
+from sparsedial.text.splits import SPLITS, assign, destinations, group_sizes
+from sparsedial.text.tokenizer import Tokenizer, bpe_size, byte_tokenizer, load_tokenizer, train_bpe, try_load_tokenizer
 
 if TYPE_CHECKING:
     import polars
 
-PROTOCOL = 1  # rises when the same sources would give other tokens
+PROTOCOL = 1  # raised when the same sources would give other tokens
 BPE_MOST_BYTES = 256 * 2**20  # of the train split that a BPE learns from
-LEAST_BYTES = 4096
-NOT_IN_SUMMARY = ("kind", "request", "tokenizer", "splits", "manifest")  # of a text's facts
 LOST_SHARE = 0.01  # of held-out documents that a tokenizer may change before it is refused
 
 
@@ -35,11 +46,15 @@ class Text:
     """A prepared text: its tokens by split, its tokenizer, and the facts a report needs."""
 
     folder: Path
-    digest: str  # of tokens and tokenizer: the same text has the same digest on every machine
     tokenizer: Tokenizer
-    facts: Mapping[str, Any]
+    facts: TextFile
     arrays: Mapping[str, np.ndarray] = field(repr=False, compare=False)
-    lengths: Mapping[str, np.ndarray] = field(repr=False, compare=False)  # bytes per held-out token; none for bytes
+    lengths: Mapping[str, np.ndarray] = field(repr=False, compare=False)  # bytes per held-out token; empty for `bytes`
+
+    @property
+    def digest(self) -> str:
+        """Names tokens and tokenizer: the same text has the same digest on every machine."""
+        return self.facts.digest
 
     def tokens(self, split: str) -> np.ndarray:
         """The split's ids: an end token, then each document and its end token; read-only, mapped from disk."""
@@ -47,7 +62,7 @@ class Text:
 
     def bytes(self, split: str) -> int:
         """Bytes of the split's text."""
-        return self.facts["splits"][split]["bytes"]
+        return self.facts.splits.of(split).bytes
 
     @property
     def train_tokens(self) -> int:
@@ -64,15 +79,15 @@ class Text:
     @property
     def documents(self) -> int:
         """Documents in all three splits."""
-        return sum(self.facts["splits"][split]["documents"] for split in SPLITS)
+        return sum(self.facts.splits.of(split).documents for split in SPLITS)
 
     @property
     def manifest(self) -> polars.LazyFrame:
-        """One row a document, in the order of the corpus, read from disk where it is asked for.
+        """One row per document, in the order of the corpus, read from disk on demand.
 
         Raises: UserError for a text that was prepared by a version that wrote none.
         """
-        if "manifest" not in self.facts:
+        if self.facts.manifest is None:
             raise UserError(
                 f"{self.folder}: prepared by a version that wrote no manifest of its documents",
                 hint="prepare the text in another folder: it has the same tokens there",
@@ -80,107 +95,98 @@ class Text:
         return read_manifest(self.folder / MANIFEST)
 
     @property
-    def overlap(self) -> dict[str, Any]:
+    def overlap(self) -> OverlapShares:
         """How much of validation and test also stands in train, as a share of sampled windows of text."""
-        return self.facts["overlap"]
+        return self.facts.overlap
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> TextSummary:
         """What `study.json` says of the text."""
-        return {
-            "digest": self.digest,
-            "train_tokens": self.train_tokens,
-            "validation_tokens": self.validation_tokens,
-            "test_tokens": self.test_tokens,
-            "bytes": sum(self.bytes(split) for split in SPLITS),
-            "documents": self.documents,
-            "tokenizer": {
-                "name": self.tokenizer.name,
-                "vocab_size": self.tokenizer.vocab_size,
-                "digest": self.tokenizer.digest,
-            },
-            **{key: value for key, value in self.facts.items() if key not in NOT_IN_SUMMARY},
-        }
+        facts, made = self.facts, self.tokenizer
+        return TextSummary(
+            digest=self.digest,
+            train_tokens=self.train_tokens,
+            validation_tokens=self.validation_tokens,
+            test_tokens=self.test_tokens,
+            bytes=sum(self.bytes(split) for split in SPLITS),
+            documents=self.documents,
+            tokenizer=TokenizerWords(name=made.name, vocab_size=made.vocab_size, digest=made.digest),
+            sources=facts.sources,
+            source_digest=facts.source_digest,
+            python_version=facts.python_version,
+            files_left_out=facts.files_left_out,
+            split_by=facts.split_by,
+            documents_cut=facts.documents_cut,
+            duplicates_removed=facts.duplicates_removed,
+            duplicates_in_train=facts.duplicates_in_train,
+            overlap=facts.overlap,
+            documents_changed_by_tokenizer=facts.documents_changed_by_tokenizer,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What one reading of a corpus found: enough to read it again and know that it is the same."""
+class Splitting:
+    """Where each document of a reading goes."""
 
-    corpus: Corpus
-    cut: Mapping[str, int]
-    entries: tuple[Entry, ...]
-    digest: str  # of names and texts
+    splits: list[str | None]  # in the order of the corpus; None for one that is left out
+    removed: HeldOutCounts  # documents that were left out
+    by: str  # what is kept in one split
 
-    @property
-    def bytes(self) -> int:
-        """Of all texts."""
-        return sum(item.size for item in self.entries)
 
-    @property
-    def grouped(self) -> bool:
-        """Whether the corpus itself says which documents belong together."""
-        return any(file.group for file in self.corpus.files)
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What is known of a text once its files are written."""
 
-    def again(self) -> Iterator[Document]:
-        """The same documents once more.
-
-        Raises: UserError where a file changed since.
-        """
-        count = 0
-        for document in documents(self.corpus, self.cut):
-            if count >= len(self.entries) or not is_same(document, self.entries[count]):
-                raise UserError(f"{document.name} changed while the text was prepared", hint="run the command again")
-            count += 1
-            yield document
-        if count < len(self.entries):
-            raise UserError("the text became shorter while it was prepared", hint="run the command again")
+    splits: SplitFiles
+    manifest: ManifestFile
+    overlap: OverlapShares
+    changed: int  # held-out documents that the tokenizer does not give back as they were
 
 
 def prepare(sources: Iterable[str], *, tokenizer: str | Tokenizer = "bytes", folder: Path, whole: bool = False) -> Text:
-    """Split, tokenize and store a text in `folder`, or open what is there already from the same text and tokenizer.
+    """Split, tokenize and store a text in `folder`, or open it where it is there from the same text and tokenizer.
 
     No source means the standard library. `tokenizer` is `bytes`, `bpe:N`, the path of a tokenizer.json, or a Tokenizer.
-    `whole` puts everything into the test split, to evaluate on. The corpus is read several times and never held.
+    `whole` puts everything into the test split, to evaluate on. The corpus is read several times and never held whole.
 
     Raises: UserError for bad text (empty, tiny, binary, wrongly encoded, unreadable, missing), a tokenizer that loses
     text, and a folder that cannot be written.
     """
     made = _given_tokenizer(tokenizer)
-    reading = _read(open_corpus(tuple(map(str, sources))), uncut=whole)
+    reading = read_corpus(open_corpus(tuple(map(str, sources))), uncut=whole)
     setting = made.digest if made else str(tokenizer)
     request = store.digest({"protocol": PROTOCOL, "text": reading.digest, "tokenizer": setting, "whole": whole})
     if (ready := _opened(folder, request)) is not None:
         return ready
-    splits, removed = _destinations(reading, whole)
+    splitting = _split(reading, whole)
     if made is None:
-        made = train_bpe(_sample(reading, splits), bpe_size(str(tokenizer)) or 0)
+        made = train_bpe(_sample(reading, splitting.splits), bpe_size(str(tokenizer)) or 0)
     with store.lock(folder):
         for left in folder.glob(".*.partial"):  # of a process that was killed
             left.unlink()
         made.save(folder / "tokenizer")
-        facts = {
-            "kind": "text",
-            "request": request,
-            "tokenizer": {"name": made.name, "digest": made.digest},
-            **_origin(reading, whole),
-            "duplicates_removed": removed,
-            "duplicates_in_train": _duplicates_in_train(reading, splits),
-            **_write(reading, splits, made, folder),
-        }
-        store.write_json(folder / "text.json", {**facts, "digest": _digest(facts["splits"], made)})
+        written = _write(reading, splitting.splits, made, folder)
+        write(folder / TEXT_FILE, _facts(request, reading, splitting, made, written))
     return open_text(folder, verify=False)
 
 
-def _origin(reading: Reading, whole: bool) -> dict[str, Any]:
-    unit = "module" if reading.grouped else "part of a document" if reading.cut else "document"
-    return {
-        "sources": list(reading.corpus.sources),
-        "source_digest": reading.digest,
-        "python_version": reading.corpus.python_version,
-        "files_left_out": reading.corpus.left_out_files,
-        "split_by": "nothing" if whole else unit,
-        "documents_cut": len(reading.cut),
-    }
+def _facts(request: str, reading: Reading, splitting: Splitting, tokenizer: Tokenizer, written: Written) -> TextFile:
+    return TextFile(
+        request=request,
+        tokenizer=TokenizerName(name=tokenizer.name, digest=tokenizer.digest),
+        sources=reading.corpus.sources,
+        source_digest=reading.digest,
+        python_version=reading.corpus.python_version,
+        files_left_out=reading.corpus.left_out_files,
+        split_by=splitting.by,
+        documents_cut=len(reading.cut),
+        duplicates_removed=splitting.removed,
+        duplicates_in_train=_duplicates_in_train(reading, splitting.splits),
+        splits=written.splits,
+        manifest=written.manifest,
+        overlap=written.overlap,
+        documents_changed_by_tokenizer=written.changed,
+        digest=_digest(written.splits, tokenizer),
+    )
 
 
 def _given_tokenizer(setting: str | Tokenizer) -> Tokenizer | None:
@@ -192,52 +198,32 @@ def _given_tokenizer(setting: str | Tokenizer) -> Tokenizer | None:
     return None if bpe_size(setting) else load_tokenizer(Path(setting).expanduser())
 
 
-def _digest(shards: Mapping[str, Any], tokenizer: Tokenizer) -> str:
-    return store.digest({"tokenizer": tokenizer.digest, **{split: shards[split]["sha256"] for split in SPLITS}})
+def _digest(splits: SplitFiles, tokenizer: Tokenizer) -> str:
+    return store.digest({"tokenizer": tokenizer.digest, **{split: splits.of(split).sha256 for split in SPLITS}})
 
 
-def _read(corpus: Corpus, *, uncut: bool = False, cut: Mapping[str, int] | None = None) -> Reading:
-    entries: list[Entry] = []
-    together = hashlib.sha256()
-    for document in documents(corpus, cut):
-        entries.append(entry(document))
-        together.update(store.digest([document.name, document.group, len(document.text)]).encode())
-        together.update(document.text)
-    if not entries:
-        named = ", ".join(corpus.sources) or "the standard library"
-        raise UserError(f"{named}: empty: no text in {len(corpus.files)} files")
-    reading = Reading(corpus=corpus, cut=cut or {}, entries=tuple(entries), digest=together.hexdigest())
-    if not uncut and reading.bytes < LEAST_BYTES:
-        raise UserError(
-            f"{', '.join(corpus.sources)}: {reading.bytes} bytes are too few to train on and to hold some out",
-            hint=f"at least {LEAST_BYTES}",
-        )
-    if cut is None and not uncut and not reading.grouped and (found := cuts(entries)):
-        return _read(corpus, cut=found)
-    return reading
-
-
-def _destinations(reading: Reading, whole: bool) -> tuple[list[str | None], dict[str, int]]:
+def _split(reading: Reading, whole: bool) -> Splitting:
     if whole:
-        return ["test"] * len(reading.entries), {"validation": 0, "test": 0}
+        everything: list[str | None] = ["test"] * len(reading.entries)
+        return Splitting(splits=everything, removed=HeldOutCounts(validation=0, test=0), by="nothing")
     found, removed = destinations(reading.entries, assign(group_sizes(reading.entries)))
     for split in SPLITS:
         if split not in found:
             raise UserError(
-                f"text: none of {len(found)} documents is left for {split}, after {sum(removed.values())} equal ones",
+                f"text: none of {len(found)} documents is left for {split}, after {removed.total} equal ones",
                 hint="give text that differs more",
             )
-    return found, removed
+    return Splitting(splits=found, removed=removed, by=reading.unit)
 
 
 def _duplicates_in_train(reading: Reading, splits: list[str | None]) -> int:
-    """Train documents that equal an earlier one but for white space; they stay, and repeat more often than others."""
+    """Train documents that equal an earlier one apart from white space; they stay, so they repeat more often."""
     texts = [item.fingerprint for item, split in zip(reading.entries, splits, strict=True) if split == "train"]
     return len(texts) - len(set(texts))
 
 
 def _sample(reading: Reading, splits: list[str | None]) -> Iterator[bytes]:
-    """The train split for a BPE to learn from; evenly spread documents of it where it is very large."""
+    """The train split that a BPE learns from; where it is very large, evenly spread documents of it."""
     sizes = np.array([item.size * (split == "train") for item, split in zip(reading.entries, splits, strict=True)])
     every = max(1, -(-int(sizes.sum()) // BPE_MOST_BYTES))
     number = 0
@@ -248,13 +234,12 @@ def _sample(reading: Reading, splits: list[str | None]) -> Iterator[bytes]:
                 yield document.text
 
 
-def _write(reading: Reading, splits: list[str | None], tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    """Write the shards and the manifest; gives what is known only then."""
-    overlap = _held_out_windows(reading, splits)
+def _write(reading: Reading, splits: list[str | None], tokenizer: Tokenizer, folder: Path) -> Written:
+    """Write the shards and the manifest."""
+    overlap, manifest = _held_out_windows(reading, splits), ManifestWriter(folder)
     changed: list[str] = []
     with contextlib.ExitStack() as stack:
         shards = {split: stack.enter_context(Shard(folder, split, tokenizer)) for split in SPLITS}
-        manifest = stack.enter_context(ManifestWriter(folder))
         for document, split in zip(reading.again(), splits, strict=True):
             if split is None:
                 continue
@@ -264,12 +249,12 @@ def _write(reading: Reading, splits: list[str | None], tokenizer: Tokenizer, fol
             if not added.kept:
                 changed.append(document.name)
         _refuse_loss(changed, shards["validation"].documents + shards["test"].documents, tokenizer)
-        return {
-            "splits": {split: shard.close() for split, shard in shards.items()},
-            "manifest": manifest.close(),
-            "overlap": overlap.record(),
-            "documents_changed_by_tokenizer": len(changed),
-        }
+        return Written(
+            splits=SplitFiles(**{split: shard.close() for split, shard in shards.items()}),
+            manifest=manifest.close(),
+            overlap=overlap.record(),
+            changed=len(changed),
+        )
 
 
 def _held_out_windows(reading: Reading, splits: list[str | None]) -> Overlap:
@@ -288,21 +273,16 @@ def _held_out_windows(reading: Reading, splits: list[str | None]) -> Overlap:
 def _refuse_loss(changed: list[str], held_out: int, tokenizer: Tokenizer) -> None:
     if len(changed) > LOST_SHARE * held_out:
         raise UserError(
-            f"tokenizer {tokenizer.name}: {len(changed)} of {held_out} held-out documents do not come back from it as "
-            f"they were, the first is {changed[0]}",
-            hint="bits per byte would be wrong: take bytes, bpe:N, or a byte-level tokenizer",
+            f"tokenizer {tokenizer.name}: {len(changed)} of {held_out} held-out documents differ after encoding and "
+            f"decoding, the first is {changed[0]}",
+            hint="bits per byte would be wrong: use bytes, bpe:N, or a byte-level tokenizer",
         )
 
 
 def _opened(folder: Path, request: str) -> Text | None:
-    """What an earlier `prepare` left for the same request, or None where it is missing, damaged or of another text."""
-    if not (folder / "text.json").exists():
-        return None
-    try:
-        text = open_text(folder)
-    except UserError:
-        return None  # made again rather than believed
-    return text if text.facts["request"] == request else None
+    """What an earlier `prepare` left for the same request; None where it is missing, damaged or of another text."""
+    found = try_open_text(folder)  # what is damaged is made again rather than believed
+    return None if isinstance(found, Fault) or found.facts.request != request else found
 
 
 def open_text(folder: Path, *, verify: bool = True) -> Text:
@@ -310,27 +290,49 @@ def open_text(folder: Path, *, verify: bool = True) -> Text:
 
     Raises: UserError naming the file that is missing, truncated or edited.
     """
-    record = store.read_json(folder / "text.json")
-    if record.get("kind") != "text":
-        raise UserError(f"{folder / 'text.json'}: not a prepared text")
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    if tokenizer.digest != record["tokenizer"]["digest"]:
-        raise UserError(f"{folder / 'tokenizer'}: not the tokenizer that made this text", hint=MAKE_AGAIN)
-    shards = record["splits"]
-    arrays = {
-        split: mapped(
-            folder / f"{split}.bin", tokenizer.dtype, shards[split]["tokens"], shards[split]["sha256"], verify
-        )
-        for split in SPLITS
-    }
-    lengths = {
-        split: mapped(folder / f"{split}.lengths.bin", np.dtype(np.uint32), len(arrays[split]), stated, verify)
-        for split in SPLITS
-        if (stated := shards[split]["lengths_sha256"]) is not None
-    }
-    if "manifest" in record:  # versions before it wrote none, and their studies go on
-        check_file(folder / MANIFEST, record["manifest"]["bytes"], record["manifest"]["sha256"], verify)
-    facts = {key: value for key, value in record.items() if key not in ("schema_version", "digest")}
+    found = try_open_text(folder, verify=verify)
+    if isinstance(found, Fault):
+        raise UserError(found.problem, found.hint)
+    return found
+
+
+def try_open_text(folder: Path, *, verify: bool = True) -> Text | Fault:
+    """What `open_text` gives, or why it cannot."""
+    facts = try_read(folder / TEXT_FILE, TextFile)
+    if isinstance(facts, Fault):
+        return facts
+    tokenizer = try_load_tokenizer(folder / "tokenizer")
+    if isinstance(tokenizer, Fault):
+        return tokenizer
+    if tokenizer.digest != facts.tokenizer.digest:
+        return Fault(f"{folder / 'tokenizer'}: not the tokenizer that made this text", MAKE_AGAIN)
+    shards, lengths = _shards(folder, facts.splits, tokenizer), _lengths(folder, facts.splits)
+    stored = facts.manifest
+    manifest = () if stored is None else (Stored(folder / MANIFEST, stored.sha256, stored.bytes),)
+    for file in (*shards.values(), *lengths.values(), *manifest):
+        if (fault := file.fault(verify)) is not None:
+            return fault
     return Text(
-        folder=folder, digest=record["digest"], tokenizer=tokenizer, facts=facts, arrays=arrays, lengths=lengths
+        folder=folder,
+        tokenizer=tokenizer,
+        facts=facts,
+        arrays={split: file.mapped() for split, file in shards.items()},
+        lengths={split: file.mapped() for split, file in lengths.items()},
     )
+
+
+def _shards(folder: Path, splits: SplitFiles, tokenizer: Tokenizer) -> dict[str, Stored]:
+    stated = {split: splits.of(split) for split in SPLITS}
+    return {
+        split: Stored(folder / f"{split}.bin", shard.sha256, shard.tokens, tokenizer.dtype)
+        for split, shard in stated.items()
+    }
+
+
+def _lengths(folder: Path, splits: SplitFiles) -> dict[str, Stored]:
+    stated = {split: splits.of(split) for split in SPLITS}
+    return {
+        split: Stored(folder / f"{split}.lengths.bin", shard.lengths_sha256, shard.tokens, LENGTH)
+        for split, shard in stated.items()
+        if shard.lengths_sha256 is not None
+    }

@@ -12,7 +12,7 @@ from sparsedial.errors import UserError
 from sparsedial.text.permutation import mix, permuted
 from sparsedial.text.prepare import Text
 
-BLOCK_WINDOWS = 4096  # windows whose places are computed at once and kept: one step then costs a gather
+BLOCK_WINDOWS = 4096  # windows whose first tokens are computed at once and kept: a step then costs a gather
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Sampler:
     Within an epoch each window comes once, in an order and with a first token drawn from seed and epoch; windows run
     across documents. The ranks' batches, one after the other, are that of a single rank.
 
-    Raises: UserError where the train split holds less than a batch, or the ranks do not share it out evenly.
+    Raises: UserError where the train split holds less than a batch, or the ranks cannot divide a batch evenly.
     """
 
     text: Text
@@ -40,8 +40,8 @@ class Sampler:
             )
         if self.ranks < 1 or self.sequences % self.ranks:
             raise UserError(
-                f"sampler: a batch of {self.sequences} sequences does not share out evenly over {self.ranks} ranks",
-                hint="a recipe.batch that is a multiple of the ranks",
+                f"sampler: a batch of {self.sequences} sequences cannot be divided evenly among {self.ranks} ranks",
+                hint="make recipe.batch a multiple of the number of ranks",
             )
 
     @property
@@ -57,7 +57,7 @@ class Sampler:
         return _all_windows(self.text, self.context)[self.first_tokens(step, rank)].astype(np.int64)
 
     def first_tokens(self, step: int, rank: int = 0) -> np.ndarray:
-        """Where in the train split each window of a batch begins: whatever else is kept by position is read there.
+        """Where in the train split each window of a batch begins; other data kept by position are read there too.
 
         Shapes: int64 [sequences / ranks]
         """
@@ -75,21 +75,21 @@ class Sampler:
         """
         rows, firsts, ends = _train_documents(self.text)
         starts = self.first_tokens(step, rank)
-        low = np.searchsorted(ends, starts, side="right")  # the first document that ends behind a window's beginning
-        high = np.searchsorted(firsts, starts + self.context + 1)  # the first that begins behind its end
+        low = np.searchsorted(ends, starts, side="right")  # the first document that ends after a window's beginning
+        high = np.searchsorted(firsts, starts + self.context + 1)  # the first that begins after its end
         return [rows[one:other] for one, other in zip(low, high, strict=True)]
 
 
 @functools.lru_cache(maxsize=4)
 def _all_windows(text: Text, context: int) -> np.ndarray:
-    """Every window of the train split as a view: making it anew would cost more than the batch."""
+    """Every window of the train split as a view; making it each time would cost more than the batch."""
     return sliding_window_view(text.tokens("train"), context + 1)
 
 
 @functools.lru_cache(maxsize=1)
 def _train_documents(text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each document of the train split: its row in the manifest, its first token, and the end token behind it."""
-    import polars  # slow to import, and training does without
+    """For each document of the train split: its row in the manifest, its first token, and the end token after it."""
+    import polars  # slow to import, and training does not need it
 
     manifest = text.manifest.select("split", "first_token", "tokens").with_row_index("row")
     train = manifest.filter(polars.col("split") == "train").collect()

@@ -1,4 +1,4 @@
-"""A split's tokens as files: written in one pass, put in place whole, checked when they are opened."""
+"""A split's tokens as files: written in one pass, moved into place whole, checked when they are opened."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sparsedial.errors import UserError
+from sparsedial.records.text import SplitFile
+from sparsedial.store import Fault
 from sparsedial.text.tokenizer import Tokenizer
 
+BYTE, LENGTH = np.dtype(np.uint8), np.dtype(np.uint32)
 MAKE_AGAIN = "delete it and run the command again"
 
 
 @dataclass(frozen=True)
 class Added:
-    """Where a document's tokens lie in its shard, its end token behind them not counted."""
+    """Where a document's tokens lie in its shard, without the end token after them."""
 
     first_token: int
     tokens: int
-    kept: bool  # whether a held-out text comes back from its tokens as it was
+    kept: bool  # whether decoding the tokens of a held-out text gives it back
 
 
 class Shard:
-    """One split's tokens on their way to disk; in place only once closed, and never half."""
+    """One split's tokens that are being written; they appear under their name only when closed and whole."""
 
     def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
         self.documents = 0
         self._bytes = 0
         self._tokenizer = tokenizer
         self._ids = Column(folder / f"{split}.bin", tokenizer.dtype)
-        # the id of a byte says how long it is
+        # with the tokenizer `bytes` each id is one byte
         needs_lengths = split != "train" and tokenizer.backend is not None
-        self._lengths = Column(folder / f"{split}.lengths.bin", np.dtype(np.uint32)) if needs_lengths else None
+        self._lengths = Column(folder / f"{split}.lengths.bin", LENGTH) if needs_lengths else None
 
     def __enter__(self) -> Shard:
         return self
@@ -49,7 +51,7 @@ class Shard:
     def add(self, text: bytes) -> Added:
         """Write one document."""
         if not self.documents:
-            self._end_document()  # so that the first document's first token is predicted from something
+            self._end_document()  # so that the first document's first token has something before it
         self.documents += 1
         self._bytes += len(text)
         first = self._ids.count
@@ -68,12 +70,15 @@ class Shard:
         if self._lengths is not None:
             self._lengths.write(np.zeros(1))
 
-    def close(self) -> dict[str, Any]:
+    def close(self) -> SplitFile:
         """Put the files in place and say what they hold."""
-        facts = {"documents": self.documents, "bytes": self._bytes, **self._ids.close(), "lengths_sha256": None}
-        if self._lengths is not None:
-            facts["lengths_sha256"] = self._lengths.close()["sha256"]
-        return facts
+        return SplitFile(
+            documents=self.documents,
+            bytes=self._bytes,
+            tokens=self._ids.count,
+            sha256=self._ids.close(),
+            lengths_sha256=self._lengths and self._lengths.close(),
+        )
 
 
 class Column:
@@ -95,14 +100,14 @@ class Column:
         with _writing(self._path):
             self._file.write(data)
 
-    def close(self) -> dict[str, Any]:
-        """Move the file into place."""
+    def close(self) -> str:
+        """Move the file into place; gives the digest of its content."""
         with _writing(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             os.replace(self._partial, self._path)
-        return {"tokens": self.count, "sha256": self._digest.hexdigest()}
+        return self._digest.hexdigest()
 
     def discard(self) -> None:
         """Remove what was not moved into place."""
@@ -123,30 +128,43 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror}", hint="choose another folder with --out, or free some space"
+            f"cannot write {path}: {error.strerror}", hint="choose another folder, or free some space"
         ) from error
 
 
-def mapped(path: Path, dtype: np.dtype, count: int, sha256: str, verify: bool) -> np.ndarray:
-    """A stored column, read-only.
+@dataclass(frozen=True)
+class Stored:
+    """A file of numbers of one type as `text.json` states it; one of another kind is a file of bytes."""
 
-    Raises: UserError naming the file that is missing, of another length or, where `verify`, of another content.
-    """
-    dtype = dtype.newbyteorder("<")
-    check_file(path, count * dtype.itemsize, sha256, verify)
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,))) if count else np.empty(0, dtype)
+    path: Path
+    sha256: str
+    count: int
+    dtype: np.dtype = BYTE
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.count * self.dtype.itemsize
 
-def check_file(path: Path, size: int, sha256: str, verify: bool) -> None:
-    """Raises: UserError where a stored file is missing, of another size or, where `verify`, of another content."""
-    try:
-        found = path.stat().st_size
-        if found != size:
-            raise UserError(f"{path}: holds {found} bytes instead of {size}: it was cut short", hint=MAKE_AGAIN)
-        if verify and file_sha256(path) != sha256:
-            raise UserError(f"{path}: its content does not match its digest: it was edited", hint=MAKE_AGAIN)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}", hint=MAKE_AGAIN) from error
+    def fault(self, verify: bool) -> Fault | None:
+        """Why it cannot be used: missing, of another size or, where `verify`, of another content."""
+        try:
+            found = self.path.stat().st_size
+            if found != self.size:
+                problem = f"{self.path}: holds {found} bytes instead of {self.size}: it was cut short"
+                return Fault(problem, MAKE_AGAIN)
+            if verify and file_sha256(self.path) != self.sha256:
+                return Fault(f"{self.path}: its content does not match its digest: it was edited", MAKE_AGAIN)
+        except OSError as error:
+            return Fault(f"{self.path}: cannot be read: {error.strerror}", MAKE_AGAIN)
+        return None
+
+    def mapped(self) -> np.ndarray:
+        """The numbers, read-only, mapped from disk."""
+        dtype = self.dtype.newbyteorder("<")
+        if not self.count:
+            return np.empty(0, dtype)
+        return np.asarray(np.memmap(self.path, dtype=dtype, mode="r", shape=(self.count,)))
 
 
 def file_sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Which documents train, which choose, and which judge."""
+"""Which documents are for training, which for choosing (validation), and which for the verdict (test)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from sparsedial.records.text import HeldOutCounts
 from sparsedial.text.corpus import Document
 
 SPLITS = ("train", "validation", "test")
@@ -38,13 +39,13 @@ def entry(document: Document) -> Entry:
 
 
 def is_same(document: Document, item: Entry) -> bool:
-    """Whether this is still the document of the entry: asked at every reading, so quick to tell."""
+    """Whether this is still the document of the entry; fast, since every reading asks it."""
     found = (document.group, len(document.text), zlib.crc32(document.text))
     return found == (item.group, item.size, item.checksum)
 
 
 def cuts(entries: Iterable[Entry]) -> dict[str, int]:
-    """The groups to be cut and the bytes of their parts: those of one document above a twentieth of the whole text.
+    """The groups to be cut, with the bytes of their parts: groups of more than a twentieth of the whole text.
 
     So a text in one file has at least twenty documents, and no held-out split is one long document.
     """
@@ -79,26 +80,26 @@ def assign(sizes: Mapping[str, int]) -> dict[str, str]:
 
 
 def _takes(filled: int, size: int, quota: float) -> bool:
-    # closing at 0.9 keeps the last gap from being filled by whatever is small
+    # stopping at 0.9 avoids filling the last gap with small groups only
     return filled < 0.9 * quota and filled + size <= 1.1 * quota
 
 
-def destinations(entries: Iterable[Entry], splits: Mapping[str, str]) -> tuple[list[str | None], dict[str, int]]:
+def destinations(entries: Iterable[Entry], splits: Mapping[str, str]) -> tuple[list[str | None], HeldOutCounts]:
     """The split of each document in order, None for one that is left out; and how many were left out of each split.
 
-    Left out is a held-out document that equals, but for white space, one of train or an earlier held-out one. What
-    stands in both validation and test is kept in validation, so test is fresh.
+    A held-out document is left out where, apart from white space, it equals a train document or an earlier held-out
+    one. Of a pair in validation and test the one in validation is kept, so no test document was seen before.
     """
     listed = list(entries)
     seen = {item.fingerprint for item in listed if splits[item.group] == "train"}
     found: list[str | None] = [splits[item.group] for item in listed]
     removed: dict[str, int] = dict.fromkeys(SPLITS[1:], 0)
     for split in removed:  # validation before test
-        for place, item in enumerate(listed):
-            if found[place] != split:
+        for index, item in enumerate(listed):
+            if found[index] != split:
                 continue
             if item.fingerprint in seen:
-                found[place] = None
+                found[index] = None
                 removed[split] += 1
             seen.add(item.fingerprint)
-    return found, removed
+    return found, HeldOutCounts(**removed)

@@ -1,4 +1,4 @@
-"""From text to token ids and back: bytes, a BPE trained on the text, or anybody's tokenizer.json."""
+"""From text to token ids and back: bytes, a BPE trained on the text, or any tokenizer.json."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from sparsedial import store
 from sparsedial.errors import UserError
+from sparsedial.store import Fault
 
 END = "<|endoftext|>"
 END_NAMES = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
@@ -31,7 +32,7 @@ class Tokenizer:
     end_token: int
     digest: str
     backend: Any = field(default=None, repr=False, compare=False)
-    token_bytes: np.ndarray | None = field(default=None, repr=False, compare=False)  # by id, where an id fixes them
+    token_bytes: np.ndarray | None = field(default=None, repr=False, compare=False)  # by id, where they are fixed
 
     @property
     def dtype(self) -> np.dtype:
@@ -39,7 +40,7 @@ class Tokenizer:
         return np.min_scalar_type(self.vocab_size - 1)
 
     def encode(self, text: bytes) -> np.ndarray:
-        """The ids of one document, its end token not among them."""
+        """The ids of one document, without its end token."""
         if self.backend is None:
             return np.frombuffer(text, np.uint8)
         (encoding,) = self.backend.encode_batch_fast([text.decode()], add_special_tokens=False)  # without offsets
@@ -63,14 +64,14 @@ class Tokenizer:
         return ids, _covered_bytes(text.decode(), encoding.offsets)
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        """The text of these ids without end tokens; bytes that are not UTF-8 become the replacement sign."""
+        """The text of these ids without end tokens; bytes that are not UTF-8 become the replacement character."""
         kept = [int(token) for token in ids if int(token) != self.end_token]
         if self.backend is None:
             return bytes(kept).decode(errors="replace")
         return self.backend.decode(kept, skip_special_tokens=False)
 
     def keeps(self, text: bytes, ids: np.ndarray) -> bool:
-        """Whether the ids still say all of the text; a leading space and Unicode normalisation are forgiven."""
+        """Whether decoding the ids gives the text back, apart from a leading space and Unicode normalisation."""
         if self.backend is None:
             return True
         before, after = text.decode(), self.decode(ids)
@@ -129,7 +130,7 @@ def bpe_size(setting: str) -> int | None:
 def train_bpe(texts: Iterable[bytes], size: int) -> Tokenizer:
     """A byte-level BPE of at most `size` tokens learnt from these texts; id 0 is the end token.
 
-    It has fewer tokens where the texts hold fewer pairs that occur twice.
+    It has fewer tokens where too few pairs of tokens occur twice in the texts.
     """
     tokenizers = _library()
     backend = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -150,47 +151,73 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
     Raises: UserError where it is missing, not a tokenizer, or names no token that ends a document.
     """
+    found = try_load_tokenizer(path)
+    if isinstance(found, Fault):
+        raise UserError(found.problem, found.hint)
+    return found
+
+
+def try_load_tokenizer(path: Path) -> Tokenizer | Fault:
+    """What `load_tokenizer` gives, or why it cannot.
+
+    Raises: UserError where the package `tokenizers` is missing.
+    """
     file = path / "tokenizer.json" if path.is_dir() else path
-    content = _read(file)
+    content = _try_read(file)
+    if isinstance(content, Fault):
+        return content
     if content == _bytes_content():
         return byte_tokenizer()
+    settings = _settings(file)
+    if isinstance(settings, Fault):
+        return settings
+    library = _library()
     try:
-        backend = _library().Tokenizer.from_str(json.dumps(content))
+        backend = library.Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # tokenizers raises nothing narrower
-        raise UserError(f"{file}: not a tokenizer ({error})") from error
-    settings_file = file.with_name("tokenizer_config.json")
-    settings = _read(settings_file) if settings_file.is_file() else {}
-    return _wrap(
-        backend, name=str(settings.get("sparsedial_name") or file.name), end_token=_end_token(backend, settings, file)
-    )
+        return Fault(f"{file}: not a tokenizer ({error})")
+    end_token = _end_token(backend, settings)
+    if end_token is None:
+        return Fault(
+            f"{file}: no token that ends a document",
+            f"add one of {', '.join(END_NAMES)}, or name it in tokenizer_config.json",
+        )
+    return _wrap(backend, name=settings.name or file.name, end_token=end_token)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _try_read(file: Path) -> dict[str, Any] | Fault:
     try:
         data = file.read_bytes()
         content = json.loads(gzip.decompress(data) if file.suffix == ".gz" else data)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"tokenizer: {file}: no such file", hint="bytes, bpe:N, or the path of a tokenizer.json"
-        ) from error
+    except FileNotFoundError:
+        return Fault(f"tokenizer: {file}: no such file", "bytes, bpe:N, or the path of a tokenizer.json")
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"tokenizer: {file}: not readable as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"tokenizer: {file}: not a JSON object")
-    return content
+        return Fault(f"tokenizer: {file}: not readable as JSON ({error})")
+    return content if isinstance(content, dict) else Fault(f"tokenizer: {file}: not a JSON object")
 
 
-def _end_token(backend: Any, settings: dict[str, Any], file: Path) -> int:
-    stated = settings.get("eos_token")
-    stated = stated.get("content") if isinstance(stated, dict) else stated
-    for name in (stated, *END_NAMES):
-        token = backend.token_to_id(name) if name else None
-        if token is not None:
-            return int(token)
-    raise UserError(
-        f"{file}: no token that ends a document",
-        hint=f"add one of {', '.join(END_NAMES)}, or name it in tokenizer_config.json",
-    )
+@dataclass(frozen=True)
+class _Settings:
+    """What we read of a `tokenizer_config.json`."""
+
+    name: str | None = None  # that we gave it
+    end: str | None = None  # the token that ends a document
+
+
+def _settings(file: Path) -> _Settings | Fault:
+    """The settings beside a tokenizer's file; empty where there are none."""
+    settings_file = file.with_name("tokenizer_config.json")
+    values = _try_read(settings_file) if settings_file.is_file() else {}
+    if isinstance(values, Fault):
+        return values
+    end = values.get("eos_token")
+    return _Settings(values.get("sparsedial_name"), end.get("content") if isinstance(end, dict) else end)
+
+
+def _end_token(backend: Any, settings: _Settings) -> int | None:
+    """The id of the token that ends a document: the stated one, or the first that has a usual name."""
+    ids = (backend.token_to_id(name) for name in (settings.end, *END_NAMES) if name)
+    return next((int(token) for token in ids if token is not None), None)
 
 
 def _wrap(backend: Any, *, name: str, end_token: int) -> Tokenizer:
@@ -218,16 +245,16 @@ def _is_byte_level(content: dict[str, Any]) -> bool:
 
 def _token_bytes(vocabulary: dict[str, int], backend: Any, size: int) -> np.ndarray:
     lengths = np.zeros(size, np.uint32)
-    for token, place in vocabulary.items():
-        lengths[place] = len(token)  # byte-level BPE writes one letter a byte
-    for place, added in backend.get_added_tokens_decoder().items():
-        lengths[place] = len(added.content.encode())
+    for token, index in vocabulary.items():
+        lengths[index] = len(token)  # byte-level BPE writes one letter per byte
+    for index, added in backend.get_added_tokens_decoder().items():
+        lengths[index] = len(added.content.encode())
     return lengths
 
 
 @functools.cache
 def _byte_letters() -> list[str]:
-    """The letter that byte-level BPE writes for each byte value: itself where it is printable, else one from 256 on."""
+    """The letter that byte-level BPE writes for each byte value: itself if printable, else one of code 256 or above."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(value if value in printable else next(others)) for value in range(256)]
@@ -263,13 +290,13 @@ def _bytes_content() -> dict[str, Any]:
 
 def _library() -> Any:
     try:
-        import tokenizers  # slow to import, and bytes do without
+        import tokenizers  # slow to import, and `bytes` does not need it
         import tokenizers.decoders
         import tokenizers.models
         import tokenizers.pre_tokenizers
         import tokenizers.trainers
     except ImportError as error:
         raise UserError(
-            "the package 'tokenizers' is missing", hint="pip install 'sparsedial[train]', or take bytes"
+            "the package 'tokenizers' is missing", hint="pip install 'sparsedial[train]', or use the tokenizer bytes"
         ) from error
     return tokenizers

@@ -23,8 +23,8 @@ def require_windows(text: Text, *, batch: int, context: int) -> None:
 def evaluation_windows(text: Text, split: str, context: int, max_tokens: int | None = None) -> np.ndarray:
     """The windows that score a split: side by side, so that each token is scored once.
 
-    With `max_tokens`, as many evenly spread windows as hold that many tokens. What remains behind the last whole window
-    is not scored.
+    With `max_tokens`, as many evenly spread windows as hold that many tokens. What follows the last whole window is
+    not scored.
 
     Shapes:  int64 [windows, context + 1]; the first token of each is only read
     Raises:  UserError where the split is shorter than a window.
@@ -40,9 +40,7 @@ def window_bytes(text: Text, split: str, context: int, max_tokens: int | None = 
         scored = sliding_window_view(text.tokens(split)[1:], context)[starts]
         return int(np.count_nonzero(scored != text.tokenizer.end_token))
     if split not in text.lengths:
-        raise UserError(
-            f"text: the bytes of {split} tokens are not kept", hint="validation and test are there to score"
-        )
+        raise UserError(f"text: the bytes of {split} tokens are not kept", hint="score validation or test")
     return int(sliding_window_view(text.lengths[split][1:], context)[starts].sum(dtype=np.int64))
 
 

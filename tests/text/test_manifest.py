@@ -20,7 +20,7 @@ import pytest
 from sparsedial import store
 from sparsedial.errors import UserError
 from sparsedial.text import manifest
-from sparsedial.text.manifest import COLUMNS, MANIFEST, ManifestWriter, Row, read_manifest
+from sparsedial.text.manifest import COLUMNS, MANIFEST, ManifestWriter, Row, read_manifest, write_scores
 from sparsedial.text.prepare import Text, open_text, prepare
 from sparsedial.text.sampler import Sampler
 from sparsedial.text.splits import SPLITS
@@ -78,8 +78,9 @@ def test_a_document_that_was_left_out_has_no_row(folder_of: Write, tmp_path: Pat
     texts = {f"{number:02}.txt": prose(number, 15) for number in range(60)}
     copies = {f"copy{name}": texts[name] for name in list(texts)[::2]}
     text = prepare((str(folder_of({**texts, **copies})),), folder=tmp_path / "text")
-    removed = sum(text.summary()["duplicates_removed"].values())
-    assert len(rows_of(text)) == 90 - removed < 90
+    removed = text.summary().duplicates_removed
+    left = 90 - removed.validation - removed.test
+    assert len(rows_of(text)) == left < 90
     held_out = [row.digest for row in rows_of(text) if row.split != "train"]
     assert not {row.digest for row in rows_of(text, "train")}.intersection(held_out)
 
@@ -118,7 +119,7 @@ def test_a_manifest_may_have_more_columns_and_must_have_its_own(sixty: Text, tmp
     frame.with_columns(loss=polars.lit(1.5)).write_parquet(tmp_path / "scored.parquet")
     assert read_manifest(tmp_path / "scored.parquet").collect()["loss"].to_list() == [1.5] * 60
     frame.drop("tokens").write_parquet(tmp_path / "short.parquet")
-    with pytest.raises(UserError, match=r"short\.parquet: no manifest .* column tokens is None, not Int64"):
+    with pytest.raises(UserError, match=r"short\.parquet: not a manifest .* column tokens is None, not Int64"):
         read_manifest(tmp_path / "short.parquet")
     frame.cast({"bytes": polars.String}).write_parquet(tmp_path / "words.parquet")
     with pytest.raises(UserError, match=r"words\.parquet: .* column bytes is String, not Int64"):
@@ -128,6 +129,51 @@ def test_a_manifest_may_have_more_columns_and_must_have_its_own(sixty: Text, tmp
             (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=f"{name}: not readable as a manifest"):
             read_manifest(tmp_path / name)
+
+
+def test_scores_stand_beside_the_known_columns_and_are_null_where_there_is_none(sixty: Text, tmp_path: Path) -> None:
+    path, own = tmp_path / "scored.parquet", sixty.manifest.collect()
+    loss = [None if row["split"] == "test" else float(number) for number, row in enumerate(own.to_dicts())]
+    written = write_scores(path, sixty.manifest, {"loss": loss, "quality": np.linspace(0, 1, 60)})
+    assert (written.bytes, written.sha256) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+    scored = read_manifest(path).collect()
+    assert scored.columns == [*COLUMNS, "loss", "quality"]
+    assert scored["loss"].to_list() == loss
+    assert 0 < scored["loss"].null_count() < 60
+    assert scored.select(list(COLUMNS)).equals(own)
+    assert sixty.manifest.collect().equals(own)
+
+
+def test_a_later_score_leaves_earlier_ones_and_foreign_columns_as_they_are(sixty: Text, tmp_path: Path) -> None:
+    path = tmp_path / "scored.parquet"
+    write_scores(
+        path, sixty.manifest.with_columns(license=polars.lit("free")), {"loss": [1.0] * 60, "length": [2.0] * 60}
+    )
+    write_scores(path, read_manifest(path), {"loss": [None] * 60, "rank": range(60)})  # over the file that is read
+    scored = read_manifest(path).collect()
+    assert scored.columns == [*COLUMNS, "license", "loss", "length", "rank"]
+    assert scored.row(7)[-4:] == ("free", None, 2.0, 7.0)
+    assert scored["loss"].dtype == polars.Float64
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([1.0] * 59, "loss: 59 numbers for 60 documents"),
+        ([1.0] * 59 + [np.nan], "loss: holds a number that is not finite"),
+        (np.full(60, np.inf), "loss: holds a number that is not finite"),
+    ],
+    ids=["short", "no number", "infinite"],
+)
+def test_scores_are_finite_and_one_a_row(sixty: Text, tmp_path: Path, values: list[float], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        write_scores(tmp_path / "scored.parquet", sixty.manifest, {"loss": values})
+    assert not list(tmp_path.glob("*scored*"))
+
+
+def test_a_score_cannot_take_the_place_of_a_known_column(sixty: Text, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="bytes is a column of every manifest"):
+        write_scores(tmp_path / "scored.parquet", sixty.manifest, {"bytes": [1.0] * 60})
 
 
 def test_the_documentation_names_the_columns_in_their_order() -> None:
@@ -155,10 +201,10 @@ def test_a_text_that_an_older_version_prepared_opens_without_a_manifest(many: Pa
 def test_a_full_disk_is_an_error_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / f".{MANIFEST}.1.partial").symlink_to("/dev/full")
     monkeypatch.setattr(manifest.os, "getpid", lambda: 1)
-    with ManifestWriter(tmp_path) as writer:
-        writer.add(Row("a", "a", "a", "train", 1, 1, 1, "0"))
-        with pytest.raises(UserError, match=rf"cannot write .*{MANIFEST}: .*No space left"):
-            writer.close()
+    writer = ManifestWriter(tmp_path)
+    writer.add(Row("a", "a", "a", "train", 1, 1, 1, "0"))
+    with pytest.raises(UserError, match=rf"cannot write .*{MANIFEST}: .*No space left"):
+        writer.close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -167,15 +213,15 @@ def test_a_million_documents_take_the_memory_of_their_columns(tmp_path: Path, mo
     monkeypatch.setattr(manifest, "CHUNK", 2**10)
     peaks = []
     for rows in (2**12, 2**14):
-        with ManifestWriter(tmp_path) as writer:
-            tracemalloc.start()
-            for number in range(rows):
-                name = f"corpus.jsonl:{number}"
-                writer.add(Row(name, "corpus.jsonl", name, "train", 700, 7 * number, 6, f"{number:064}"))
-            peaks.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
-            packed = sum(frame.estimated_size() for frame in writer._packed)
-            assert packed / rows < 320
+        writer = ManifestWriter(tmp_path)
+        tracemalloc.start()
+        for number in range(rows):
+            name = f"corpus.jsonl:{number}"
+            writer.add(Row(name, "corpus.jsonl", name, "train", 700, 7 * number, 6, f"{number:064}"))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        packed = sum(frame.estimated_size() for frame in writer._packed)
+        assert packed / rows < 320
     assert peaks[1] < peaks[0] + 2**17
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sparsedial import store
 from sparsedial.errors import UserError
 from sparsedial.text import corpus, shards
 from sparsedial.text.prepare import Text, open_text, prepare
@@ -61,7 +62,7 @@ def test_one_file_is_cut_into_at_least_twenty_documents(tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text(prose(3, 400))
     text = prepare((str(tmp_path / "book.txt"),), folder=tmp_path / "text")
     assert text.documents >= 20
-    assert text.summary()["split_by"] == "part of a document"
+    assert text.summary().split_by == "part of a document"
     assert min(len(texts_of(text, split)) for split in ("validation", "test")) >= 1
     parts = [part for split in SPLITS for part in texts_of(text, split)]
     book = (tmp_path / "book.txt").read_text()
@@ -75,9 +76,8 @@ def test_copies_of_train_documents_do_not_judge(folder_of: Write, tmp_path: Path
     train = {" ".join(one.split()) for one in texts_of(text, "train")}
     for split in ("validation", "test"):
         assert not train & {" ".join(one.split()) for one in texts_of(text, split)}
-    removed = text.summary()["duplicates_removed"]
-    assert removed["validation"] + removed["test"] == 90 - text.documents > 0
-    assert text.summary()["duplicates_in_train"] > 15
+    assert text.summary().duplicates_removed.total == 90 - text.documents > 0
+    assert text.summary().duplicates_in_train > 15
 
 
 def test_overlap_that_no_duplicate_explains_is_measured(folder_of: Write, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_overlap_that_no_duplicate_explains_is_measured(folder_of: Write, tmp_pa
     stained = prepare(
         (str(folder_of({name: preamble + text for name, text in apart.items()}, "stained")),), folder=tmp_path / "b"
     ).overlap
-    assert clean["validation"] == clean["test"] == 0
+    assert clean.validation == clean.test == 0
     share = len(preamble.encode()) / np.mean([len((preamble + text).encode()) for text in apart.values()])
     for pair in ("validation", "test", "test_in_validation"):
         assert stained[pair] == pytest.approx(share, abs=0.1)
@@ -131,6 +131,41 @@ def test_a_damaged_shard_is_named_and_made_again(prepared: Path, tmp_path: Path,
     again = prepare((str(prepared / "book.txt"),), tokenizer="bpe:260", folder=tmp_path / "text")
     assert again.digest == whole.digest
     assert open_text(tmp_path / "text").digest == whole.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda facts: facts.pop("overlap"), "lacks the field 'overlap'"),
+        (lambda facts: facts["splits"].pop("test"), "lacks the field 'splits.test'"),
+        (lambda facts: facts["splits"]["train"].update(tokens="many"), "splits.train.tokens: expected a whole number"),
+        (lambda facts: facts.update(kind="study"), "kind: "),
+    ],
+)
+def test_a_text_json_of_other_fields_is_named_and_made_again(
+    prepared: Path, tmp_path: Path, change: Callable[[dict], object], says: str
+) -> None:
+    shutil.copytree(prepared / "text", tmp_path / "text")
+    facts = store.read_json(tmp_path / "text" / "text.json")
+    change(facts)
+    store.write_json(tmp_path / "text" / "text.json", facts)
+    with pytest.raises(UserError) as error:
+        open_text(tmp_path / "text")
+    assert str(tmp_path / "text" / "text.json") in error.value.problem
+    assert says in error.value.problem
+    prepare((str(prepared / "book.txt"),), tokenizer="bpe:260", folder=tmp_path / "text")
+    assert open_text(tmp_path / "text").facts == open_text(prepared / "text").facts
+
+
+def test_a_text_json_keeps_its_keys_and_their_order(prepared: Path) -> None:
+    """Texts that were prepared earlier open, and those of today open in earlier versions."""
+    keys = """schema_version kind request tokenizer sources source_digest python_version files_left_out split_by
+    documents_cut duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer digest
+    record_digest"""
+    facts = json.loads((prepared / "text" / "text.json").read_text())
+    assert list(facts) == keys.split()
+    assert list(facts["splits"]) == list(SPLITS)
+    assert list(facts["splits"]["test"]) == ["documents", "bytes", "tokens", "sha256", "lengths_sha256"]
 
 
 def test_leftovers_of_a_killed_process_are_removed(many: Path, tmp_path: Path) -> None:
@@ -190,7 +225,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
             (many / "part2" / "59.txt").write_text("something else")
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sparsedial.text.prepare.documents", changing)
+    monkeypatch.setattr("sparsedial.text.reading.documents", changing)
     with pytest.raises(UserError, match=r"part2/59\.txt changed while"):
         prepare((str(many),), folder=tmp_path / "text")
 
@@ -208,7 +243,7 @@ def test_a_change_during_the_training_of_a_bpe_is_refused_too(
             (many / "part2" / "59.txt").write_text(" ")
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sparsedial.text.prepare.documents", shrinking)
+    monkeypatch.setattr("sparsedial.text.reading.documents", shrinking)
     with pytest.raises(UserError, match="became shorter"):
         prepare((str(many),), tokenizer="bpe:300", folder=tmp_path / "text")
 
@@ -219,7 +254,9 @@ def test_a_tokenizer_that_loses_text_is_refused(many: Path, tmp_path: Path) -> N
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"</s>": 0, "?": 1, "the": 2}, unk_token="?"))
     made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     made.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match=r"tokenizer\.json: \d+ of \d+ held-out documents do not come back"):
+    with pytest.raises(
+        UserError, match=r"tokenizer\.json: \d+ of \d+ held-out documents differ after encoding and decoding"
+    ):
         prepare((str(many),), tokenizer=str(tmp_path / "tokenizer.json"), folder=tmp_path / "text")
 
 
@@ -228,7 +265,7 @@ def test_the_whole_of_a_text_can_be_prepared_for_evaluation(tmp_path: Path) -> N
     text = prepare((str(tmp_path / "short.txt"),), folder=tmp_path / "text", whole=True)
     assert (text.train_tokens, text.validation_tokens, text.test_tokens) == (0, 0, 13)
     assert text.bytes("test") == 11
-    assert text.overlap["test"] is None
+    assert text.overlap.test is None
     assert open_text(tmp_path / "text").digest == text.digest
 
 
@@ -237,25 +274,24 @@ def test_json_lines_are_one_document_each(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     text = prepare((str(tmp_path / "d.jsonl.gz"),), folder=tmp_path / "text")
     assert text.documents == 80
-    assert text.summary()["split_by"] == "document"
+    assert text.summary().split_by == "document"
 
 
 def test_the_standard_library_is_prepared_by_module_with_little_overlap(tmp_path: Path) -> None:
     text = prepare((), folder=tmp_path / "text")
     summary = text.summary()
-    assert summary["split_by"] == "module"
-    assert summary["bytes"] > 5e6
-    assert summary["python_version"]
-    assert 0 < summary["overlap"]["validation"] < 0.2
+    assert summary.split_by == "module"
+    assert summary.bytes > 5e6
+    assert summary.python_version
+    assert 0 < summary.overlap.validation < 0.2
     for split in ("validation", "test"):
-        assert 0.02 < text.bytes(split) / summary["bytes"] < 0.06
-    json.dumps(summary, allow_nan=False)
+        assert 0.02 < text.bytes(split) / summary.bytes < 0.06
 
 
 def test_real_text_outside_the_package_is_prepared(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "text" / "code_python" / "test.jsonl.gz"
     text = prepare((str(source),), tokenizer="bpe:512", folder=tmp_path / "text")
-    assert text.documents + sum(text.summary()["duplicates_removed"].values()) >= 46
+    assert text.documents + text.summary().duplicates_removed.total >= 46
     assert text.tokenizer.vocab_size == 512
     assert text.train_tokens < text.bytes("train") / 1.5
 

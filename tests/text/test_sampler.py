@@ -111,8 +111,8 @@ def test_the_batches_of_the_ranks_make_up_the_batch_of_one(text: Text, ranks: in
     assert np.array_equal(np.concatenate(parts), alone.batch(step))
 
 
-def test_ranks_that_do_not_share_a_batch_out_evenly_are_refused(text: Text) -> None:
-    with pytest.raises(UserError, match="batch of 8 sequences does not share out evenly over 3 ranks"):
+def test_ranks_that_cannot_divide_a_batch_evenly_are_refused(text: Text) -> None:
+    with pytest.raises(UserError, match="batch of 8 sequences cannot be divided evenly among 3 ranks"):
         sampler(text, sequences=8, ranks=3)
     for rank in (-1, 2):  # the windows of another step's
         with pytest.raises(IndexError, match=f"rank {rank} of 2"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sparsedial.records.text import HeldOutCounts
 from sparsedial.text.corpus import Document
 from sparsedial.text.overlap import Overlap, window_hashes
 from sparsedial.text.splits import Entry, assign, cuts, destinations, entry
@@ -50,7 +51,7 @@ def test_equal_documents_leave_the_held_out_splits_and_validation_comes_before_t
         [an_entry(group, texts[group]) for group in ("e1", "v1", "t1", "v2", "v3", "e2")], splits
     )
     assert found == [None, None, "train", "validation", None, "test"]
-    assert removed == {"validation": 2, "test": 1}
+    assert removed == HeldOutCounts(validation=2, test=1)
 
 
 def test_windows_have_equal_hashes_exactly_where_their_bytes_are_equal() -> None:
