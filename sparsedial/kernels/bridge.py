@@ -2,7 +2,7 @@
 
 Every argument is a keyword, so a missing, surplus or misspelt one is an error at the call. A tensor is passed as a
 tensor, several (`float *const *`) as a list, the null pointer as None, structs as their own functions give them.
-Types and layout of tensors are not checked here: `native.usable` is asked before.
+Types and layout of tensors are not checked here; callers ask `native.usable` first.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _by_keyword(name: str, arguments: Sequence[Declared], target: Callable[..., 
 
 
 def _value(argument: Declared) -> str:
-    """What is written for an argument in the call."""
+    """The text of an argument in the call."""
     name = argument.name
     if argument.stars == 2:
         return f"_addresses({name})"
@@ -118,11 +118,11 @@ def _value(argument: Declared) -> str:
 
 
 def addresses(tensors: Sequence[Tensor]) -> Any:
-    """Where the values of tensors lie, as an array in C."""
+    """The addresses of the tensors' values, as an array in C."""
     return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 
 def array(structs: Sequence[Any]) -> Any:
-    """Structs of one kind one behind the other, as an array in C."""
+    """Structs of one kind, as an array in C."""
     kind: Any = type(structs[0])
     return (kind * len(structs))(*structs)

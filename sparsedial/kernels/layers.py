@@ -1,5 +1,5 @@
-"""Whole layers in one compiled call and one autograd node each: at a study's sizes the nodes take longer than their
-arithmetic. Their readable twins are the modules of `model/transformer.py`, which call them where they can.
+"""Whole layers as one compiled call and one autograd node each, because at a study's sizes the nodes take longer than
+their arithmetic. Their readable twins are the modules of `model/transformer.py`, which use these where they can.
 
 B sequences, S positions, T tokens (B*S), D d_model, H query heads, G key-value heads, C head_dim, Q = (H + 2G)*C,
 E experts, K chosen, F width of an expert or dense layer, M of the shared experts together, V vocabulary; in
@@ -19,7 +19,7 @@ from sparsedial.kernels import native
 
 
 def _like(*tensors: Tensor | None) -> list[Tensor]:
-    """Room for the gradient of each tensor; None, a null pointer, where there is none."""
+    """An empty gradient for each tensor; None (a null pointer) where there is no tensor."""
     return [None if tensor is None else torch.empty_like(tensor) for tensor in tensors]  # type: ignore[misc]
 
 
@@ -68,7 +68,7 @@ def attention_layer(
     heads: int,
     eps: float,
 ) -> Tensor:
-    """x + attention(norm(x)), causal over whole sequences, queries and keys normed per head where they have weights.
+    """x + attention(norm(x)), causal over whole sequences; queries and keys are normed per head if norms are given.
 
     Shapes: x [B, S, D], w_qkv [D, Q] (queries, keys, values), w_out [H*C, D], rotary two of [S, C] to [B, S, D]
     """
@@ -104,7 +104,7 @@ class _Causal(torch.autograd.Function):
 
 
 def causal_attention(q_BHSC: Tensor, k_BGSC: Tensor, v_BGSV: Tensor, scale: float) -> Tensor:
-    """softmax(q k^T scale) v over the positions up to each, heads side by side; a few queries' scores exist at a time.
+    """softmax(q k^T scale) v, causal, heads side by side; only a few queries' scores are in memory at a time.
 
     Shapes: q [B, H, S, C], k [B, G, S, C], v [B, G, S, V] to [B, S, H * V]
     """
@@ -210,7 +210,7 @@ def sparse_layer(
 ) -> tuple[Tensor, Tensor]:
     """x + routed and shared experts of norm(x); and the weighted routing losses.
 
-    `load_E` gathers how many tokens each expert got; a token visits `top_k_T` experts where that is given.
+    `load_E` counts the tokens of each expert. With `top_k_T` each token visits that many experts.
 
     Shapes: x [B, S, D], w_router [D, E], w_in [E, D, 2F], w_out [E, F, D], shared [D, 2M] and [M, D] to [B, S, D], []
     """
@@ -235,7 +235,7 @@ class _Head(torch.autograd.Function):
         )  # fmt: skip
         if status:
             raise IndexError(f"a target lies outside 0..{len(table_VD) - 1}")
-        ctx.results = dx, dnorm, dtable  # the gradient is as cheap to have now as the loss alone
+        ctx.results = dx, dnorm, dtable  # computed in the same pass as the loss
         return loss
 
     @staticmethod
@@ -246,7 +246,7 @@ class _Head(torch.autograd.Function):
 
 
 def head_loss(x_BSD: Tensor, norm_D: Tensor, table_VD: Tensor, target_BS: Tensor, eps: float) -> Tensor:
-    """Mean cross-entropy of norm(x) @ table.T, nats per token; logits of a few hundred tokens exist at a time.
+    """Mean cross-entropy of norm(x) @ table.T, nats per token; only a few hundred tokens' logits exist at a time.
 
     Shapes: x [B, S, D], table [V, D], target [B, S] of int64 to []
     Raises: IndexError for a target outside the vocabulary.

@@ -1,4 +1,4 @@
-"""The compiled kernels, where this install has them: plain C, called by name; `csrc/kernels.h` lists them."""
+"""The compiled kernels, if they are installed: plain C, called by name; `csrc/kernels.h` lists them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ HEADER = HERE / "csrc" / "kernels.h"
 def _load() -> Any:
     """The kernels of the library that SPARSEDIAL_NATIVE names, or else of the installed one; None where there is none.
 
-    The library has no OpenMP of its own: PyTorch's, loaded with PyTorch, serves both, so their threads do not fight for
-    cores.
+    The library has no OpenMP of its own. It uses PyTorch's, so that the threads of both do not compete for cores.
 
     Raises: UserError for a library that was built from another header, or a named one that cannot be loaded.
     """
@@ -45,26 +44,26 @@ def _load() -> Any:
 
 
 def _checksum(library: Any) -> int | None:
-    """Of the header that a library was built from; None for a library that does not tell."""
-    tell = getattr(library, "header_checksum", None)
-    return None if tell is None else tell() & 0xFFFFFFFF
+    """The checksum of the header that a library was built from; None for a library without one."""
+    checksum = getattr(library, "header_checksum", None)
+    return None if checksum is None else checksum() & 0xFFFFFFFF
 
 
 module: Any = _load()
 
 
 def kind(device: str) -> str:
-    """Which kernels runs on a device use: "compiled" or "torch"; the two round differently."""
+    """The kernels that runs on a device use: "compiled" or "torch"; the two round differently."""
     return "compiled" if module is not None and device == "cpu" else "torch"
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels are here and take these tensors as they lie in memory."""
+    """Whether the compiled kernels are installed and take these tensors as they lie in memory."""
     return takes(*tensors) and all(tensor.is_contiguous() for tensor in tensors)
 
 
 def takes(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels are here and take these tensors once they are contiguous."""
+    """Whether the compiled kernels are installed and take these tensors once they are contiguous."""
     return (
         module is not None
         and not torch.is_autocast_enabled("cpu")

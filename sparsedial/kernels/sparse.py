@@ -1,6 +1,6 @@
 """The sparse feed-forward layer: rows go to their experts and come back weighted.
 
-A token visits all K experts that it chose, or, where a kernel is told `top_k_T`, so many of them from the first on.
+A token visits all K experts that it chose, or with `top_k_T` only the first `top_k_T` of them.
 T tokens, K chosen experts, R = T*K routed rows, E experts, D d_model, F d_expert, H = 2F (gate half first, then up).
 """
 
@@ -13,80 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
-from torch.nn import functional
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.kernels import native
-
-
-def swiglu(x_TD: Tensor, w_in_DH: Tensor, w_out_FD: Tensor) -> Tensor:
-    """(silu(x W_gate) * x W_up) W_out. Source: Shazeer 2020 (arXiv 2002.05202)"""
-    return activate(x_TD @ w_in_DH) @ w_out_FD
-
-
-def activate(h_TH: Tensor) -> Tensor:
-    """silu(gate) * up from their concatenation over the last axis."""
-    gate_TF, up_TF = h_TH.chunk(2, dim=-1)
-    return functional.silu(gate_TF) * up_TF
-
-
-def visited(top_k_T: Tensor, top_k: int) -> Tensor:
-    """Which of its choices a token visits. Shapes: to [T, K] of bool"""
-    return torch.arange(top_k, device=top_k_T.device) < top_k_T.unsqueeze(1)
-
-
-def reference(
-    x_TD: Tensor,
-    w_in_EDH: Tensor,
-    w_out_EFD: Tensor,
-    chosen_TK: Tensor,
-    gates_TK: Tensor,
-    top_k_T: Tensor | None = None,
-) -> Tensor:
-    """The readable twin that defines the layer: y_t = sum_k gates[t, k] * expert[chosen[t, k]](x_t), k < top_k[t].
-
-    PyTorch's FLOP counter sees all of it.
-    """
-    y_TD = torch.zeros_like(x_TD)
-    if top_k_T is not None:
-        chosen_TK = chosen_TK.masked_fill(~visited(top_k_T, chosen_TK.shape[1]), len(w_in_EDH))  # no expert
-    for expert, (w_in_DH, w_out_FD) in enumerate(zip(w_in_EDH.unbind(0), w_out_EFD.unbind(0), strict=True)):
-        token_n, choice_n = (chosen_TK == expert).nonzero(as_tuple=True)
-        y_nD = swiglu(x_TD[token_n], w_in_DH, w_out_FD)
-        y_TD = y_TD.index_add(0, token_n, y_nD * gates_TK[token_n, choice_n, None].to(y_nD.dtype))
-    return y_TD
-
-
-def torch_grouped(
-    x_TD: Tensor,
-    w_in_EDH: Tensor,
-    w_out_EFD: Tensor,
-    chosen_TK: Tensor,
-    gates_TK: Tensor,
-    top_k_T: Tensor | None = None,
-) -> Tensor:
-    """PyTorch's grouped products between a sort and its inverse; the reference where those do not take the sizes."""
-    if not (_grouped_fits(w_in_EDH) and _grouped_fits(w_out_EFD)):
-        return reference(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
-    (tokens, top_k), experts = chosen_TK.shape, len(w_in_EDH)
-    idle_TK = None if top_k_T is None else ~visited(top_k_T, top_k)
-    chosen_R = (chosen_TK if idle_TK is None else chosen_TK.masked_fill(idle_TK, experts)).reshape(-1)
-    order_R = torch.argsort(chosen_R, stable=True)
-    ends_E = torch.bincount(chosen_R, minlength=experts)[:experts].cumsum(0).to(torch.int32)
-    x_RD = x_TD[order_R // top_k]
-    if idle_TK is not None:  # products leave the rows behind the last expert's as they find the memory, gradients too
-        x_RD = x_RD.masked_fill((chosen_R[order_R] == experts).unsqueeze(1), 0)
-    h_RH = functional.grouped_mm(x_RD, w_in_EDH, offs=ends_E)
-    y_RD = functional.grouped_mm(activate(h_RH), w_out_EFD, offs=ends_E)
-    y_TKD = y_RD[torch.argsort(order_R)].view(tokens, top_k, -1)
-    if idle_TK is not None:
-        y_TKD = y_TKD.masked_fill(idle_TK.unsqueeze(2), 0)
-    return (y_TKD * gates_TK.unsqueeze(2).to(y_TKD.dtype)).sum(1)
-
-
-def _grouped_fits(w_EAB: Tensor) -> bool:
-    """Whether PyTorch's grouped product takes such matrices: no float64, strides in multiples of 16 bytes."""
-    return w_EAB.dtype != torch.float64 and all(size * w_EAB.element_size() % 16 == 0 for size in w_EAB.shape[1:])
+from sparsedial.kernels.reference import reference, torch_grouped
 
 
 class _Compiled(torch.autograd.Function):
@@ -132,8 +62,9 @@ def compiled(
     gates_TK: Tensor,
     top_k_T: Tensor | None = None,
 ) -> Tensor:
-    """Rows sorted by expert and one compiled pass over the experts; `torch_grouped` where it is not installed, or for
-    another dtype or device.
+    """Rows sorted by expert and one compiled pass over the experts.
+
+    It falls back to `torch_grouped` where the kernels are not installed, and for other dtypes and devices.
     """
     tensors = [tensor.contiguous() for tensor in (x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK)]
     if not native.usable(*tensors[:3], tensors[4]):
@@ -157,7 +88,7 @@ def triton(
     try:
         from sparsedial.kernels.triton_sparse import triton_fused
     except ModuleNotFoundError as error:
-        raise UserError("kernel: Triton is not installed", hint="PyTorch's builds for GPUs bring it along") from error
+        raise UserError("kernel: Triton is not installed", hint="PyTorch's builds for GPUs include it") from error
     return triton_fused(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
 
 
@@ -169,9 +100,7 @@ def fastest(
     gates_TK: Tensor,
     top_k_T: Tensor | None = None,
 ) -> Tensor:
-    """On a CPU the compiled pass; on a GPU whichever of PyTorch's grouped products and Triton was measured faster there
-    at these sizes.
-    """
+    """The compiled pass on a CPU; on a GPU Triton or PyTorch's grouped products, whichever is faster at these sizes."""
     if not x_TD.is_cuda:
         return compiled(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
     try:
@@ -202,11 +131,11 @@ def sparse_feed_forward(
 ) -> Tensor:
     """Routed SwiGLU experts, dropless: every token visits the experts it chose, whatever their load.
 
-    With `top_k_T` a token visits so many of its choices, from the first on; the others cost nothing.
+    With `top_k_T` a token visits only its first `top_k_T` choices; the others cost nothing.
 
     Shapes: x [T, D], w_in [E, D, 2F] (gate half first), w_out [E, F, D], chosen [T, K] integers, gates [T, K], top_k
         [T] integers to [T, D]
-    Raises: UserError for an unknown kernel, tensors that do not fit each other, or a choice that is no expert.
+    Raises: UserError for an unknown kernel, tensors that do not fit each other, or a chosen expert that does not exist.
     """
     if kernel not in KERNELS:
         raise UserError(f"kernel: no kernel named '{kernel}'", hint=nearest(kernel, KERNELS))
@@ -219,7 +148,7 @@ def sparse_feed_forward(
 
 
 def _check(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor) -> None:
-    """Fast kernels read by address, so that tensors which do not fit would be read beyond their ends."""
+    """Fast kernels read by address, so they would read beyond the ends of tensors that do not fit."""
     tensors = {"x": x_TD, "w_in": w_in_EDH, "w_out": w_out_EFD, "chosen": chosen_TK, "gates": gates_TK}
     sizes = [list(tensor.shape) for tensor in tensors.values()]
     fit = [len(size) for size in sizes] == [2, 3, 3, 2, 2]
@@ -234,7 +163,7 @@ def _check(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor,
             hint="x [T, D], w_in [E, D, 2F], w_out [E, F, D], chosen and gates [T, K]",
         )
     if chosen_TK.is_cuda or not chosen_TK.numel():
-        return  # on a GPU the numbers would have to be waited for
+        return  # on a GPU the check would wait for the device
     least, most = chosen_TK.aminmax()
     if int(least) < 0 or int(most) >= len(w_in_EDH):
         raise UserError(f"kernel: a chosen expert lies outside 0..{len(w_in_EDH) - 1}")

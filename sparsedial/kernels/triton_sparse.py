@@ -1,14 +1,14 @@
-"""The sparse layer on a GPU in Triton: gather, two products with SwiGLU between, weighted scatter, and the way back.
+"""The sparse layer on a GPU in Triton: gather, two products with SwiGLU between, weighted scatter, and their backward.
 
-Rows are sorted by expert and cut into blocks of one expert each; a kernel reads a row's token where it lies and writes
-a row's result where it belongs, so nothing is gathered beforehand or sorted back behind.
+Rows are sorted by expert and cut into blocks of one expert each. A kernel reads a row's token where it lies and writes
+a row's result where it belongs, so no separate pass gathers rows or restores their order.
 
 T tokens, K chosen experts, R = T*K routed rows (row r is choice r % K of token r // K), E experts, D d_model,
 F d_expert, H = 2F (gate half first), P places in sorted order, B blocks of places.
 """
 
 # pyright: reportGeneralTypeIssues=false
-# (a kernel called from a kernel never returns to Python, and so Triton types it)
+# (Triton types a kernel as never returning, and kernels here call others)
 from __future__ import annotations
 
 import os
@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sparsedial.kernels import triton_tiles
-from sparsedial.kernels.sparse import torch_grouped, visited
+from sparsedial.kernels.reference import torch_grouped, visited
 from sparsedial.kernels.triton_tiles import Choice, Tiles, Tuned
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GROUP = 8  # blocks of rows that take the same columns one after the other
-SMALL_FLOPS = 1e10  # of a layer, forward and backward, below which launches take longer than arithmetic
+SMALL_FLOPS = 1e10  # of a layer, forward and backward; below, launches take longer than arithmetic
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Plan:
 
 
 def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor | None = None) -> Plan:
-    """Sort rows by expert, those of none behind all, and cut them into blocks, without waiting for the device."""
+    """Sort rows by expert, rows without one last, and cut them into blocks, without waiting for the device."""
     if top_k_T is not None:
         chosen_TK = chosen_TK.masked_fill(~visited(top_k_T, chosen_TK.shape[1]), experts)
     chosen_R = chosen_TK.reshape(-1)
@@ -52,7 +52,7 @@ def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor 
     ends_E = sizes_E.cumsum(0)
     blocks_E = (sizes_E + block_rows - 1) // block_rows
     block_ends_E = blocks_E.cumsum(0)
-    most = (rows + block_rows - 1) // block_rows + experts  # an upper bound that needs no reading back
+    most = (rows + block_rows - 1) // block_rows + experts  # an upper bound, so that nothing is read back
     block_B = torch.arange(most, device=chosen_R.device)
     expert_B = torch.searchsorted(block_ends_E, block_B, right=True)
     inside_B = expert_B < experts
@@ -68,7 +68,7 @@ def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor 
 
 @triton.jit
 def _places(start, end, size: tl.constexpr):
-    """Places of a block, and which of them are its own; those beyond repeat its last, so that reading needs no mask."""
+    """Places of a block, and which of them are its own; the others repeat its last, so that loads need no mask."""
     place = start + tl.arange(0, size)
     return tl.minimum(place, end - 1), place < end
 
@@ -107,10 +107,10 @@ def _up_kernel(
         depth = first + tl.arange(0, DEPTH)
         deep = depth < d_model
         rows = tl.load(x + token[:, None] * d_model + depth[None, :], mask=deep[None, :], other=0.0)
-        place_of = matrix + depth[:, None] * 2 * width + column[None, :]
+        weights = matrix + depth[:, None] * 2 * width + column[None, :]
         known = deep[:, None] & inside[None, :]
-        gate = tl.dot(rows, tl.load(place_of, mask=known, other=0.0), gate)
-        up = tl.dot(rows, tl.load(place_of + width, mask=known, other=0.0), up)
+        gate = tl.dot(rows, tl.load(weights, mask=known, other=0.0), gate)
+        up = tl.dot(rows, tl.load(weights + width, mask=known, other=0.0), up)
     written = own[:, None] & inside[None, :]
     out = place[:, None].to(tl.int64) * 2 * width + column[None, :]
     tl.store(h + out, gate.to(h.dtype.element_ty), mask=written)
@@ -155,9 +155,9 @@ def _rows_kernel(
 
 @triton.jit
 def _swiglu_backward(da, weight, h, dh, a, place, column, own, width):
-    """From the gradient of rows' activations to that of h, and the gated activations; gives the gates' own gradient.
+    """From the gradient of rows' activations to that of h, and the gated activations; returns the gates' gradient.
 
-    Half of a block's columns at a time: with all of them an H100 has to keep registers in memory.
+    Half of a block's columns at a time: with all of them an H100 spills registers to memory.
     """
     known = own[:, None] & (column < width)[None, :]
     at = place[:, None].to(tl.int64) * 2 * width + column[None, :]
@@ -180,7 +180,7 @@ def _down_backward_kernel(
     top_k, d_model, width, parts,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """From dy to the gradient of h, by place, and the gated activations; and each block's share of the gates' own."""
+    """From dy to the gradient of h, by place, and the gated activations; and each block's share of the gates'."""
     block, column_block = _blocks_of(width, COLUMNS, GROUP)
     expert = tl.load(expert_of_block + block)
     if expert < 0:
@@ -306,7 +306,7 @@ class _Fused(torch.autograd.Function):
 
 
 def _by_row(like: Tensor, rows: int, columns: int, all_visited: bool, dtype: torch.dtype | None = None) -> Tensor:
-    """Room for what the kernels give by row; zeros where they leave some out."""
+    """An output tensor by row; zeros where the kernels leave rows out."""
     return (like.new_empty if all_visited else like.new_zeros)(rows, columns, dtype=dtype)
 
 
@@ -326,7 +326,7 @@ def _run(kernel: Any, grid: tuple[int, ...], tiles: Tiles, *arguments: Any, **co
 
 
 def _launch(kernel: Any, size: tuple[int, int], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
-    """Over blocks of rows, and of `size[1]` columns."""
+    """Launch over blocks of rows, and blocks of `size[1]` columns."""
     _run(kernel, (size[0] * _blocks(size[1], tiles.columns),), tiles, *arguments, **constants)
 
 
@@ -354,7 +354,7 @@ def triton_fused(
     gates_TK: Tensor,
     top_k_T: Tensor | None = None,
 ) -> Tensor:
-    """The sparse layer; equals `sparse.reference`."""
+    """The sparse layer; equals `reference.reference`."""
     x_TD = x_TD.contiguous()
     w_in_EDH, w_out_EFD = w_in_EDH.to(x_TD.dtype).contiguous(), w_out_EFD.to(x_TD.dtype).contiguous()
     tiles = _tuned(x_TD, w_in_EDH, w_out_EFD, chosen_TK).tiles
@@ -367,7 +367,7 @@ def wins(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -
 
 
 def _tuned(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
-    """Measured once for a device and sizes, the number of rows rounded up to a power of two."""
+    """Tuning, measured once per device and sizes; the number of rows is rounded up to a power of two."""
     if not x_TD.is_cuda:
         return Tuned(triton_tiles.alike(Tiles(16, 16, 16)), wins=True)
     rows = 1 << (chosen_TK.numel() - 1).bit_length()

@@ -1,4 +1,4 @@
-"""Tile sizes of the Triton kernels: what is tried, how the fastest are chosen, and where they are kept."""
+"""Tile sizes of the Triton kernels: which are tried, how the fastest are chosen, and where they are kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tiles:
     stages: int = 3
 
 
-ROW_KERNELS = ("up", "down", "down_backward", "up_backward")  # all by the same blocks of rows
+ROW_KERNELS = ("up", "down", "down_backward", "up_backward")  # all use the same blocks of rows
 ROW_TILES = tuple(
     Tiles(*sizes)
     for sizes in (
@@ -40,7 +40,7 @@ ROW_TILES = tuple(
         (128, 256, 64, 8, 3),
     )
 )
-# Rows are read by an index that is read first: of five stages two lie between reading and multiplying, of three one.
+# The index of a row is loaded before the row. Five stages leave two between loading and multiplying, three leave one.
 OUTER_TILES = tuple(
     Tiles(*sizes)
     for sizes in (
@@ -61,7 +61,7 @@ def alike(tiles: Tiles) -> Choice:
 
 
 def choose(milliseconds: Callable[[Choice], float]) -> Choice:
-    """The fastest: for each height of the blocks of rows one kernel after the other, the rest as they then stand."""
+    """The fastest tiles: for each number of rows in a block, kernel by kernel, the others with their tiles so far."""
     tried = []
     for rows in sorted({tiles.rows for tiles in ROW_TILES}):
         best = alike(Tiles(rows=rows))
@@ -91,7 +91,7 @@ def tuning_file() -> Path:
 
 
 def kept(key: str, tune: Callable[[], Tuned]) -> Tuned:
-    """What `tune` measured for this key, now, earlier in this process, or in another one."""
+    """What `tune` measured for this key: now, earlier in this process, or in another process."""
     if key not in _known:
         found = _read()
         if key not in found:
@@ -113,4 +113,4 @@ def _write(found: dict[str, Any]) -> None:
     try:
         write_atomically(tuning_file(), json.dumps(found, indent=1).encode())
     except UserError:
-        return  # a folder that cannot be written: tuned anew next time
+        return  # a folder that cannot be written: tuned again next time

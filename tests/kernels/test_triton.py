@@ -24,7 +24,7 @@ H100_SHARED_BYTES = 232448  # that a block may ask for. Source: CUDA C++ program
 
 
 def both(shape, dtype=torch.float32, device="cpu", skip_first=False, some=False):
-    from sparsedial.kernels.sparse import reference
+    from sparsedial.kernels.reference import reference
 
     x, w_in, w_out, chosen, gates = (tensor.to(device) for tensor in sparse_inputs(shape, dtype, skip_first))
 
@@ -53,7 +53,7 @@ def test_the_kernels_leave_out_what_a_token_does_not_visit_in_the_interpreter(sh
 
 @pytest.mark.skipif(GPU, reason="on a GPU the kernels run themselves")
 def test_half_precision_is_near_the_reference_in_the_interpreter():
-    from sparsedial.kernels.sparse import reference
+    from sparsedial.kernels.reference import reference
 
     inputs = sparse_inputs((20, 16, 8, 4, 2))
     low = [tensor.half() if tensor.is_floating_point() else tensor for tensor in inputs]
@@ -126,7 +126,7 @@ def test_the_kernels_equal_the_reference_on_a_gpu(shape, skip_first):
 @pytest.mark.gpu
 @pytest.mark.skipif(not GPU, reason="needs a GPU")
 def test_bfloat16_on_a_gpu_is_at_most_twice_as_far_from_float64_as_plain_pytorch():
-    from sparsedial.kernels.sparse import reference
+    from sparsedial.kernels.reference import reference
 
     inputs = [tensor.cuda() for tensor in sparse_inputs((512, 256, 128, 16, 4))]
     low = [tensor.bfloat16() if tensor.is_floating_point() else tensor for tensor in inputs]

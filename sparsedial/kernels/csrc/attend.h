@@ -14,7 +14,7 @@ typedef struct {
     float *normaliser; /* [group, S] log of the sum of exponentials of each query's scores */
 } heads_t;
 
-/* What each thread needs besides. */
+/* Scratch of each thread. */
 typedef struct {
     float *keys, *keys_across, *values, *scores, *dscores, *panels;
 } attend_scratch_t;
@@ -65,8 +65,8 @@ static void attend(const heads_t *at, const attend_scratch_t *use) {
     }
 }
 
-/* Gradients of q, keys and values from that of `mixed`, which lies as it does; weights are made again from the
- * normalisers. */
+/* Gradients of q, keys and values from that of `mixed`, which has the same layout; the weights are computed again from
+ * the normalisers. */
 static void attend_backward(const heads_t *at, const float *dmixed, float *dq, float *dkeys, float *dvalues,
                             const attend_scratch_t *use) {
     long s = at->s, c = at->c, v = at->v, wide = at->wide, row_length = whole(s, LANES);

@@ -1,6 +1,6 @@
 /* The attention layer: y = x + attention(norm(x)). Twin: GroupedAttention in model/attention.py.
  *
- * B sequences, S positions, T = B*S tokens, D d_model, H query heads, G of keys and values, N = H + G that are turned,
+ * B sequences, S positions, T = B*S tokens, D d_model, H query heads, G of keys and values, N = H + G that are rotated,
  * C head_dim, Q = (H + 2G)*C. Weights [in, out]. Norms of queries and keys [C] or NULL; cosine and sine [S, C]. */
 #include "attend.h"
 #include "kernels.h"
@@ -11,19 +11,19 @@ typedef struct {
     float *rms;        /* [T] reciprocals */
     float *qkv;        /* [T, Q] as projected */
     float *head_rms;   /* [T, N] reciprocals */
-    float *qk;         /* [B, N, S, C] turned, queries first */
+    float *qk;         /* [B, N, S, C] rotated, queries first */
     float *v;          /* [B, G, S, C] */
     float *mixed;      /* [T, H*C] attention's output */
     float *normaliser; /* [B, H, S] log of the sum of exponentials of each query's scores */
 } saved_t;
 
 static long lay(saved_t *s, float *base, long tokens, long d, long heads, long kv_heads, long c) {
-    long used = 0, turned = heads + kv_heads;
+    long used = 0, rotated = heads + kv_heads;
     s->normed = take(&base, &used, tokens * d);
     s->rms = take(&base, &used, tokens);
-    s->qkv = take(&base, &used, tokens * (turned + kv_heads) * c);
-    s->head_rms = take(&base, &used, tokens * turned);
-    s->qk = take(&base, &used, tokens * turned * c);
+    s->qkv = take(&base, &used, tokens * (rotated + kv_heads) * c);
+    s->head_rms = take(&base, &used, tokens * rotated);
+    s->qk = take(&base, &used, tokens * rotated * c);
     s->v = take(&base, &used, tokens * kv_heads * c);
     s->mixed = take(&base, &used, tokens * heads * c);
     s->normaliser = take(&base, &used, tokens * heads);
@@ -37,11 +37,11 @@ long attention_saved(long tokens, long d, long heads, long kv_heads, long c) {
 
 /* Head g of keys and values of sequence b, with its query heads. */
 static heads_t heads_of(const saved_t *saved, long bg, long heads, long kv_heads, long s, long c) {
-    long b = bg / kv_heads, g = bg % kv_heads, turned = heads + kv_heads, group = heads / kv_heads;
+    long b = bg / kv_heads, g = bg % kv_heads, rotated = heads + kv_heads, group = heads / kv_heads;
     return (heads_t){
         .group = group, .s = s, .c = c, .v = c, .scale = 1.0f / sqrtf((float)c), .wide = heads * c,
-        .q = saved->qk + (b * turned + g * group) * s * c,
-        .keys = saved->qk + (b * turned + heads + g) * s * c,
+        .q = saved->qk + (b * rotated + g * group) * s * c,
+        .keys = saved->qk + (b * rotated + heads + g) * s * c,
         .values = saved->v + bg * s * c,
         .mixed = saved->mixed + (b * s * heads + g * group) * c,
         .normaliser = saved->normaliser + (b * heads + g * group) * s,
@@ -51,7 +51,7 @@ static heads_t heads_of(const saved_t *saved, long bg, long heads, long kv_heads
 void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
                        const float *cosine, const float *sine, const float *w_out, float *y, float *saved,
                        long sequences, long s, long d, long heads, long kv_heads, long c, float eps, int threads) {
-    long tokens = sequences * s, turned = heads + kv_heads, q = (turned + kv_heads) * c;
+    long tokens = sequences * s, rotated = heads + kv_heads, q = (rotated + kv_heads) * c;
     saved_t at;
     lay(&at, saved, tokens, d, heads, kv_heads, c);
     long piece = piece_rows(tokens, threads);
@@ -67,14 +67,14 @@ void attention_forward(const float *x, const float *norm, const float *w_qkv, co
                 at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
             by_panels(at.normed + from * d, d, 1, in_panels, d, at.qkv + from * q, q, rows, q, d, 0);
             for (long t = from; t < from + rows; t++) {
-                long b = t / s, place = t % s;
+                long b = t / s, position = t % s;
                 const float *in = at.qkv + t * q;
-                for (long n = 0; n < turned; n++)
-                    at.head_rms[t * turned + n] =
-                        turn_row(in + n * c, n < heads ? q_norm : k_norm, cosine + place * c, sine + place * c,
-                                 at.qk + ((b * turned + n) * s + place) * c, c, eps);
+                for (long n = 0; n < rotated; n++)
+                    at.head_rms[t * rotated + n] =
+                        rotate_row(in + n * c, n < heads ? q_norm : k_norm, cosine + position * c, sine + position * c,
+                                 at.qk + ((b * rotated + n) * s + position) * c, c, eps);
                 for (long g = 0; g < kv_heads; g++)
-                    memcpy(at.v + ((b * kv_heads + g) * s + place) * c, in + (turned + g) * c, sizeof(float) * c);
+                    memcpy(at.v + ((b * kv_heads + g) * s + position) * c, in + (rotated + g) * c, sizeof(float) * c);
             }
         }
         attend_scratch_t use = attend_scratch(s, c, c);
@@ -99,11 +99,11 @@ void attention_backward(const float *dy, const float *x, const float *norm, cons
                         const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
                         float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
                         long sequences, long s, long d, long heads, long kv_heads, long c, int threads) {
-    long tokens = sequences * s, turned = heads + kv_heads, q = (turned + kv_heads) * c, wide = heads * c;
+    long tokens = sequences * s, rotated = heads + kv_heads, q = (rotated + kv_heads) * c, wide = heads * c;
     long own = d + 2 * c; /* gradients of norms that each thread gathers */
     saved_t at;
     lay(&at, saved, tokens, d, heads, kv_heads, c);
-    float *dmixed = floats(tokens * wide), *dqk = floats(tokens * turned * c), *dv = floats(tokens * kv_heads * c);
+    float *dmixed = floats(tokens * wide), *dqk = floats(tokens * rotated * c), *dv = floats(tokens * kv_heads * c);
     float *dqkv = floats(tokens * q), *parts = calloc((size_t)threads * own, sizeof(float));
     float *in_across = panels_for(q, d), *out_across = panels_for(d, wide);
     long piece = piece_rows(tokens, threads);
@@ -123,24 +123,25 @@ void attention_backward(const float *dy, const float *x, const float *norm, cons
                             dv + (head.values - at.v), &use);
         }
         attend_free(&use);
-        float *dnormed = floats(piece * d), *mine = parts + (long)thread() * own;
+        float *dnormed = floats(piece * d), *own_parts = parts + (long)thread() * own;
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
             for (long t = from; t < from + rows; t++) {
-                long b = t / s, place = t % s;
+                long b = t / s, position = t % s;
                 float *out = dqkv + t * q;
-                for (long n = 0; n < turned; n++)
-                    turn_row_backward(dqk + ((b * turned + n) * s + place) * c, at.qkv + t * q + n * c,
-                                      n < heads ? q_norm : k_norm, cosine + place * c, sine + place * c,
-                                      at.head_rms[t * turned + n], out + n * c, mine + d + (n < heads ? 0 : c), c);
+                for (long n = 0; n < rotated; n++)
+                    rotate_row_backward(dqk + ((b * rotated + n) * s + position) * c, at.qkv + t * q + n * c,
+                                      n < heads ? q_norm : k_norm, cosine + position * c, sine + position * c,
+                                      at.head_rms[t * rotated + n], out + n * c, own_parts + d + (n < heads ? 0 : c),
+                                      c);
                 for (long g = 0; g < kv_heads; g++)
-                    memcpy(out + (turned + g) * c, dv + ((b * kv_heads + g) * s + place) * c, sizeof(float) * c);
+                    memcpy(out + (rotated + g) * c, dv + ((b * kv_heads + g) * s + position) * c, sizeof(float) * c);
             }
             by_panels(dqkv + from * q, q, 1, in_across, q, dnormed, d, rows, d, q, 0);
             for (long i = 0; i < rows; i++) {
                 long t = from + i;
-                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, mine, d);
+                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, own_parts, d);
             }
         }
         free(dnormed);

@@ -1,4 +1,4 @@
-/* Causal attention alone, for layers whose queries, keys and values are made otherwise: y = softmax(q k^T scale) v.
+/* Causal attention only, for layers that make queries, keys and values elsewhere: y = softmax(q k^T scale) v.
  * Twin: attend in model/attention.py.
  * B sequences, S positions, H query heads, G of keys and values, C head_dim, V width of a value. */
 #include "attend.h"
@@ -17,7 +17,7 @@ static heads_t heads_of(const float *q, const float *k, const float *v, float *y
     };
 }
 
-/* q [B, H, S, C], k [B, G, S, C], v [B, G, S, V] to y [B, S, H, V]; `normaliser` [B, H, S] is kept for the way back. */
+/* q [B, H, S, C], k [B, G, S, C], v [B, G, S, V] to y [B, S, H, V]; the backward pass needs `normaliser` [B, H, S]. */
 void causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long sequences, long s,
                     long heads, long kv_heads, long c, long width, float scale, int threads) {
 #pragma omp parallel num_threads(threads) if (threads > 1)

@@ -21,7 +21,7 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 #define PAIRS(v) SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5)
 #define NEIGHBOURS(v) SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6)
 
-/* Hides where a value comes from: a compiler would load it anew for every use, or take an addition off again. */
+/* Hides where a value comes from: a compiler might load it again for every use, or cancel an addition. */
 #ifdef __AVX512F__
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
 #elif defined(__AVX2__)
@@ -82,7 +82,7 @@ static inline ivec nearest(vec x, vec *n) {
 /* e^x, relative error below 2e-7: 2^n times a polynomial of the rest. Source: Cephes expf. */
 static inline vec vexp(vec x) {
     vec low = splat(-87.3f), high = splat(88.3f), n;
-    x = choose(x < low, low, x); /* not a number stays so */
+    x = choose(x < low, low, x); /* NaN stays NaN */
     x = choose(x > high, high, x);
     ivec power = nearest(x * 1.44269504088896341f, &n);
     x = x - n * 0.693359375f - n * -2.12194440e-4f;
@@ -117,8 +117,8 @@ static inline float largest(const float *x, long n) {
     return largest_of(top);
 }
 
-/* exp(scale * x - shift) over the first `count` values in place, zeros up to whole vectors, for which there is room;
- * their sum. */
+/* exp(scale * x - shift) of the first `count` values in place, then zeros up to whole vectors, for which there must be
+ * room; returns their sum. */
 static inline float exponentials(float *x, long count, float scale, float shift) {
     vec total = splat(0.0f);
     long i = 0;
@@ -138,10 +138,10 @@ static inline float exponentials(float *x, long count, float scale, float shift)
 static inline long at_most(long most, long value) { return value < most ? value : most; }
 static inline long whole(long size, long unit) { return (size + unit - 1) / unit * unit; }
 
-/* On a cache line, with room for a last whole vector. */
+/* Memory that begins on a cache line and has room for a last whole vector. */
 static inline float *floats(long count) { return aligned_alloc(64, sizeof(float) * whole(count + LANES, 16)); }
 
-/* With the address sanitizer a gap that nobody may touch lies behind each part of a piece of memory. */
+/* With the address sanitizer, a gap that must not be accessed follows each part of a piece of memory. */
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #define GAP 16
@@ -153,13 +153,13 @@ static inline float *floats(long count) { return aligned_alloc(64, sizeof(float)
 #define FORBID(from, count)
 #endif
 
-/* The next `count` floats of a piece of memory, from a cache line on; counts alone where `base` is NULL. */
+/* The next `count` floats of a piece of memory, beginning on a cache line; only counts where `base` is NULL. */
 static inline float *take(float **base, long *used, long count) {
     float *here = *base ? *base + *used : NULL;
     long room = whole(count, 16);
     *used += room + GAP;
     if (here) {
-        ALLOW(here, room); /* a gap may have lain here when the memory was cut otherwise */
+        ALLOW(here, room); /* an earlier division of the memory may have had a gap here */
         FORBID(here + room, GAP);
     }
     return here;
@@ -174,7 +174,7 @@ static inline int thread(void) {
 #endif
 }
 
-/* The sum of `n` values that each thread gathered, at the start of each of its `stride`. */
+/* Adds up the `n` values that each thread summed; a thread's values begin at its number times `stride`. */
 static inline void gather_columns(float *restrict out, const float *restrict parts, int threads, long stride, long n) {
     memset(out, 0, sizeof(float) * n);
     for (int t = 0; t < threads; t++) axpy(out, parts + t * stride, 1.0f, n);

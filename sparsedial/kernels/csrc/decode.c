@@ -1,13 +1,13 @@
 /* One new token of each of some sequences through the whole model. Twin: Transformer.forward with a cache.
  *
- * What costs is reading weights, so each is read once in the order in which it lies, by rows. The threads share the
- * matrices of attention by columns and meet after each; of a feed-forward part each takes an equal piece, and they meet
- * once. B rows, each of another sequence, D d_model, V words. */
+ * Reading weights takes most of the time, so each is read once, by rows, in its order in memory. The threads share the
+ * matrices of attention by columns and synchronise after each; of a feed-forward part each takes an equal piece, and
+ * they synchronise once. B rows, each of another sequence, D d_model, V words. */
 #include "decode_attention.h"
 #include "decode_feed_forward.h"
 #include "kernels.h"
 
-#define AHEAD 2048 /* floats of the embedding that are fetched while the ones before are multiplied */
+#define AHEAD 2048 /* how many floats ahead the embedding is fetched */
 
 /* The most that any layer needs. */
 typedef struct { long experts, rows_floats; } most_t;
@@ -31,7 +31,7 @@ static long lay_own(own_t *own, float *base, const sizes_t *s, const most_t *mos
     own->logits = take(&base, &used, b * whole(most->experts, LANES));
     own->scores = take(&base, &used, whole(s->length, LANES));
     own->queries = take(&base, &used, b * s->query_rank);
-    own->head = take(&base, &used, 2 * s->rank + s->turned);
+    own->head = take(&base, &used, 2 * s->rank + s->rotated);
     return used;
 }
 
@@ -54,7 +54,7 @@ long decode_scratch(const struct decode_sizes *sizes, const struct decode_layer 
     return lay_step(&at, NULL, sizes, &most, threads);
 }
 
-/* Four words' logits of one sequence or two: as many sums at once, since each waits for its own last product. */
+/* Four words' logits of one sequence or two; several sums at once, since each waits for its own last product. */
 static inline __attribute__((always_inline)) void four_dots(const float *x, const float *w, float *out, long d, long v,
                                                             const int sequences) {
     vec sums[2][4];
@@ -92,9 +92,9 @@ static void unembed(const float *normed, const float *unembedding, float *logits
             logits[row * words + word] = dot(normed + row * d, unembedding + word * d, d);
 }
 
-/* The cache [L, slots, G, length, C], twice, or latents [L, slots, length, R] and turned keys [L, slots, length, W],
- * takes the new positions. `top_k` [L, B]: how many experts a row visits, at most the layer's own, which it visits where
- * `top_k` is NULL. Cosines and sines of all positions [length, C or W]. Logits [B, words]. */
+/* The cache [L, slots, G, length, C], twice, or latents [L, slots, length, R] and rotated keys [L, slots, length, W],
+ * receives the new positions. `top_k` [L, B]: how many experts a row visits, at most the layer's; NULL: as many as the
+ * layer's. Cosines and sines of all positions [length, C or W]. Logits [B, words]. */
 void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const struct decode_row *rows,
             const int64_t *top_k, long count, const float *embedding, const float *norm, const float *unembedding,
             const float *cosine, const float *sine, float *keys, float *values, float *logits, float *scratch,

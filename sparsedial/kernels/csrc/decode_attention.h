@@ -2,8 +2,8 @@
  * of a parallel region. Twins: GroupedAttention and LatentAttention in model/attention.py.
  *
  * B rows, each of another sequence, D d_model, H query heads, G of keys and values, C head_dim, Q = (H + 2G)*C, P cached
- * positions; of latent attention R rank of the latent, A of the query, U unturned and W turned channels of a query head,
- * V of a value. */
+ * positions; of latent attention R rank of the latent, A of the query, U unrotated and W rotated channels of a query
+ * head, V of a value. */
 #pragma once
 #include "kernels.h"
 #include "rows.h"
@@ -43,7 +43,7 @@ typedef struct {
     long own_floats;
 } step_t;
 
-/* What each thread has for itself. */
+/* Scratch of each thread. */
 typedef struct {
     float *sums, *normed, *some; /* [B, D], [B, D], [2B, D] */
     float *logits;               /* [B, whole vectors of E] of the router */
@@ -51,21 +51,21 @@ typedef struct {
     float *queries, *head;       /* [B, A], [2R + W]; of latent attention */
 } own_t;
 
-/* A layer's part of the cache: keys and values [slots, G, length, C], or latents and turned keys, where G is 1. */
+/* A layer's part of the cache: keys and values [slots, G, length, C], or latents and rotated keys, where G is 1. */
 typedef struct { float *keys, *values; } kept_t;
 
 static long query_floats(const sizes_t *s) {
-    return s->rank ? s->query_rank + s->rank + s->turned + s->heads * s->c : (s->heads + 2 * s->kv_heads) * s->c;
+    return s->rank ? s->query_rank + s->rank + s->rotated + s->heads * s->c : (s->heads + 2 * s->kv_heads) * s->c;
 }
 
 static long mixed_floats(const sizes_t *s) { return s->heads * (s->rank ? s->v : s->c); }
 
-/* Channels of a head that are turned by the position. */
-static long turned_channels(const sizes_t *s) { return s->rank ? s->turned : s->c; }
+/* Channels of a head that are rotated by the position. */
+static long rotated_channels(const sizes_t *s) { return s->rank ? s->rotated : s->c; }
 
 static kept_t kept_of(const sizes_t *s, long number, float *keys, float *values) {
     long positions = number * s->slots * (s->rank ? 1 : s->kv_heads) * s->length;
-    return (kept_t){keys + positions * (s->rank ? s->rank : s->c), values + positions * turned_channels(s)};
+    return (kept_t){keys + positions * (s->rank ? s->rank : s->c), values + positions * rotated_channels(s)};
 }
 
 /* The first position that the layer's window leaves to a row. */
@@ -73,16 +73,16 @@ static long first_seen(const layer_t *layer, const struct decode_row *row) {
     return layer->window && row->position >= layer->window ? row->position + 1 - layer->window : 0;
 }
 
-/* A head normed and turned; with `whole_rms` above 0 normed by that, as OLMoE norms all heads together. */
-static void turn(const float *in, const float *norm, float whole_rms, const float *cosine, const float *sine,
+/* A head, normed and rotated; with `whole_rms` above 0 it is normed by that, as OLMoE norms all heads together. */
+static void rotate_head(const float *in, const float *norm, float whole_rms, const float *cosine, const float *sine,
                  float *out, long c, float eps) {
     if (whole_rms == 0) {
-        turn_row(in, norm, cosine, sine, out, c, eps);
+        rotate_row(in, norm, cosine, sine, out, c, eps);
         return;
     }
     float normed[c];
     for (long i = 0; i < c; i++) normed[i] = in[i] * whole_rms * norm[i];
-    turn_row(normed, NULL, cosine, sine, out, c, eps);
+    rotate_row(normed, NULL, cosine, sine, out, c, eps);
 }
 
 /* Where the keys or values of row and head `bg` lie. */
@@ -91,7 +91,7 @@ static float *head_of(float *part, const step_t *at, long bg) {
     return part + (at->rows[bg / s->kv_heads].slot * s->kv_heads + bg % s->kv_heads) * s->length * s->c;
 }
 
-/* The new position's key and value of head g of a row go to the cache, then come its query heads' mixtures of values. */
+/* Stores the new position's key and value of one head in the cache, then mixes values for the head's queries. */
 static void one_head(const step_t *at, const layer_t *layer, const kept_t *cache, long bg, float *scores) {
     const sizes_t *s = at->sizes;
     long row = bg / s->kv_heads, g = bg % s->kv_heads, position = at->rows[row].position;
@@ -100,17 +100,18 @@ static void one_head(const step_t *at, const layer_t *layer, const kept_t *cache
     const float *cosine = at->cosine + position * c, *sine = at->sine + position * c;
     const float *next = head_of(cache->keys, at, at_most(at->count * s->kv_heads - 1, bg + at->threads));
     float *keys = head_of(cache->keys, at, bg), *values = head_of(cache->values, at, bg);
-    float q_rms = 0, k_rms = 0, turned[c];
+    float q_rms = 0, k_rms = 0, rotated[c];
     int whole_norm = s->whole_norm;
     if (whole_norm) {
         q_rms = 1.0f / sqrtf(dot(q, q, wide) / (float)wide + s->eps);
         k_rms = 1.0f / sqrtf(dot(q + wide, q + wide, narrow) / (float)narrow + s->eps);
     }
-    turn(q + wide + g * c, whole_norm ? k_norm + g * c : k_norm, k_rms, cosine, sine, keys + position * c, c, s->eps);
+    rotate_head(q + wide + g * c, whole_norm ? k_norm + g * c : k_norm, k_rms, cosine, sine, keys + position * c, c,
+                s->eps);
     memcpy(values + position * c, q + wide + narrow + g * c, sizeof(float) * c);
     for (long h = g * group; h < (g + 1) * group; h++) {
-        turn(q + h * c, whole_norm ? q_norm + h * c : q_norm, q_rms, cosine, sine, turned, c, s->eps);
-        attend_one(turned, keys, values, first_seen(layer, at->rows + row), position + 1, c, s->scale, scores,
+        rotate_head(q + h * c, whole_norm ? q_norm + h * c : q_norm, q_rms, cosine, sine, rotated, c, s->eps);
+        attend_one(rotated, keys, values, first_seen(layer, at->rows + row), position + 1, c, s->scale, scores,
                    at->mixed + row * wide + h * c, next);
     }
 }
@@ -120,49 +121,49 @@ static void grouped_attention(const step_t *at, const layer_t *layer, const kept
                               const piece_t *w_out) {
     const sizes_t *s = at->sizes;
     long q = query_floats(s);
-    range_t columns = mine(q, at->threads);
+    range_t columns = own_columns(q, at->threads);
     stream(own->normed, s->d, at->q, q, at->count, (piece_t){layer->w_qkv, q, {0, s->d}, columns}, 0, w_out);
     if (layer->b_qkv)
         for (long row = 0; row < at->count; row++)
             axpy(at->q + row * q + columns.from, layer->b_qkv + columns.from, 1.0f, columns.to - columns.from);
 #pragma omp barrier
-#pragma omp for schedule(static, 1) /* a long sequence's heads are everybody's */
+#pragma omp for schedule(static, 1) /* all threads share a long sequence's heads */
     for (long bg = 0; bg < at->count * s->kv_heads; bg++) one_head(at, layer, cache, bg, own->scores);
 }
 
-/* One head's query brought to the latent, its mixture of the cached latents, and that as the head's value. The cache
- * holds latents [P, R] as keys and the turned keys [P, W] that all heads share as values. */
+/* Projects one head's query to the latent, mixes the cached latents, and projects the mixture to the head's value. The
+ * cache's keys are latents [P, R]; its values are the rotated keys [P, W], which all heads share. */
 static void latent_head(const step_t *at, const layer_t *layer, const kept_t *cache, const float *q, long row, long h,
                         const own_t *own) {
     const sizes_t *s = at->sizes;
-    long r = s->rank, u = s->unturned, w = s->turned, line = s->heads * (u + s->v);
+    long r = s->rank, u = s->unrotated, w = s->rotated, line = s->heads * (u + s->v);
     long slot = at->rows[row].slot, position = at->rows[row].position, from = first_seen(layer, at->rows + row);
     const float *latents = cache->keys + slot * s->length * r, *keys = cache->values + slot * s->length * w;
-    const float *mine = layer->up + h * (u + s->v);
-    float *query = own->head, *mix = query + r, *turned = mix + r, *y = at->mixed + (row * s->heads + h) * s->v;
+    const float *own_up = layer->up + h * (u + s->v);
+    float *query = own->head, *mix = query + r, *rotated = mix + r, *y = at->mixed + (row * s->heads + h) * s->v;
     float *scores = own->scores;
-    for (long i = 0; i < r; i++) query[i] = dot(q, mine + i * line, u);
-    turn_row(q + u, NULL, at->cosine + position * w, at->sine + position * w, turned, w, 0);
+    for (long i = 0; i < r; i++) query[i] = dot(q, own_up + i * line, u);
+    rotate_row(q + u, NULL, at->cosine + position * w, at->sine + position * w, rotated, w, 0);
     long count = position + 1 - from;
     for (long p = 0; p < count; p++)
-        scores[p] = dot(query, latents + (from + p) * r, r) + dot(turned, keys + (from + p) * w, w);
+        scores[p] = dot(query, latents + (from + p) * r, r) + dot(rotated, keys + (from + p) * w, w);
     float sum = exponentials(scores, count, s->scale, largest(scores, count) * s->scale);
     memset(mix, 0, sizeof(float) * r);
     for (long p = 0; p < count; p++) axpy(mix, latents + (from + p) * r, scores[p] / sum, r);
     memset(y, 0, sizeof(float) * s->v);
-    for (long i = 0; i < r; i++) axpy(y, mine + u + i * line, mix[i], s->v);
+    for (long i = 0; i < r; i++) axpy(y, own_up + u + i * line, mix[i], s->v);
 }
 
 /* As grouped_attention. Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1 */
 static void latent_attention(const step_t *at, const layer_t *layer, const kept_t *cache, const own_t *own,
                              const piece_t *w_out) {
     const sizes_t *s = at->sizes;
-    long b = at->count, a = s->query_rank, r = s->rank, w = s->turned, all = s->heads * s->c, line = query_floats(s);
-    piece_t query = {layer->query, all, {0, a ? a : s->d}, mine(all, at->threads)};
-    piece_t latent = {layer->latent, r + w, {0, s->d}, mine(r + w, at->threads)};
+    long b = at->count, a = s->query_rank, r = s->rank, w = s->rotated, all = s->heads * s->c, line = query_floats(s);
+    piece_t query = {layer->query, all, {0, a ? a : s->d}, own_columns(all, at->threads)};
+    piece_t latent = {layer->latent, r + w, {0, s->d}, own_columns(r + w, at->threads)};
     stream(own->normed, s->d, at->q + a, line, b, latent, 0, &query);
     if (a) {
-        piece_t down = {layer->query_down, a, {0, s->d}, mine(a, at->threads)};
+        piece_t down = {layer->query_down, a, {0, s->d}, own_columns(a, at->threads)};
         stream(own->normed, s->d, at->q, line, b, down, 0, &query);
 #pragma omp barrier
         for (long row = 0; row < b; row++)
@@ -173,9 +174,10 @@ static void latent_attention(const step_t *at, const layer_t *layer, const kept_
 #pragma omp for schedule(static)
     for (long row = 0; row < b; row++) {
         const float *made = at->q + row * line + a;
-        long position = at->rows[row].position, place = at->rows[row].slot * s->length + position;
-        norm_row(made, layer->latent_norm, cache->keys + place * r, r, LATENT_EPS);
-        turn_row(made + r, NULL, at->cosine + position * w, at->sine + position * w, cache->values + place * w, w, 0);
+        long position = at->rows[row].position, cached = at->rows[row].slot * s->length + position;
+        norm_row(made, layer->latent_norm, cache->keys + cached * r, r, LATENT_EPS);
+        rotate_row(made + r, NULL, at->cosine + position * w, at->sine + position * w, cache->values + cached * w, w,
+                   0);
     }
 #pragma omp for schedule(static, 1)
     for (long bh = 0; bh < b * s->heads; bh++) {
@@ -184,17 +186,17 @@ static void latent_attention(const step_t *at, const layer_t *layer, const kept_
     }
 }
 
-/* What a layer reads first of all. */
+/* What a layer reads first. */
 static piece_t first_read(const sizes_t *s, const layer_t *layer, int threads) {
-    long n = s->rank ? s->rank + s->turned : query_floats(s);
-    return (piece_t){s->rank ? layer->latent : layer->w_qkv, n, {0, s->d}, mine(n, threads)};
+    long n = s->rank ? s->rank + s->rotated : query_floats(s);
+    return (piece_t){s->rank ? layer->latent : layer->w_qkv, n, {0, s->d}, own_columns(n, threads)};
 }
 
 /* The stream plus a layer's attention. */
 static void attention(const step_t *at, const layer_t *layer, const kept_t *cache, const own_t *own) {
     const sizes_t *s = at->sizes;
     long d = s->d, wide = mixed_floats(s);
-    piece_t w_out = {layer->w_out, d, {0, wide}, mine(d, at->threads)};
+    piece_t w_out = {layer->w_out, d, {0, wide}, own_columns(d, at->threads)};
     for (long row = 0; row < at->count; row++)
         norm_row(at->x + row * d, layer->attention_norm, own->normed + row * d, d, s->eps);
     if (s->rank) latent_attention(at, layer, cache, own, &w_out);

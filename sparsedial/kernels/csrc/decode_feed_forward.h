@@ -1,8 +1,8 @@
 /* The feed-forward part of one new position of some sequences. To be called by every thread of a parallel region.
  * Twins: DenseFeedForward and SparseFeedForward in model/transformer.py.
  *
- * The pairs of matrices that a layer needs (the experts visited and the shared ones, or a dense layer) stand in line;
- * every thread takes an equal piece of that and sums its own outputs.
+ * The pairs of matrices that a layer needs (the visited experts and the shared ones, or a dense layer) form one line.
+ * Every thread takes an equal piece of that line and sums its own outputs.
  * B rows, each of another sequence, D d_model, E experts, K chosen, F width of an expert or dense layer. */
 #pragma once
 #include "decode_attention.h"
@@ -12,7 +12,7 @@
 /* A row of one layer's experts: of which sequence, to which expert, with which gate. */
 typedef struct { long sequence, expert; float gate; } visit_t;
 
-/* Every sequence's choices, sorted by expert so that each expert is read once; gives how many they are. `top_k` [B] or
+/* Every sequence's choices, sorted by expert so that each expert is read once; returns their number. `top_k` [B] or
  * NULL, as in decode. */
 static long route_all(const float *normed, const float *router, const float *bias, float *logits, visit_t *visits,
                       const int64_t *top_k, long b, long d, const routing_t *r) {
@@ -37,7 +37,7 @@ static long route_all(const float *normed, const float *router, const float *bia
 /* A pair of feed-forward matrices (an expert, the shared ones, a dense layer) and its rows: `count` from `first`. */
 typedef struct { const float *w_in, *w_down; long width, first, count; } pair_t;
 
-#define READING 6 /* what reading a weight costs, in rows that are multiplied by it; with 3 to 40 threads wait as long */
+#define READING 6 /* cost of reading a weight, in rows multiplied by it; with 3 to 40 instead, threads wait as long */
 
 static long cost_of_column(const pair_t *pair) { return READING + pair->count; }
 
@@ -45,13 +45,13 @@ static piece_t whole_in(const pair_t *pair, long d) {
     return (piece_t){pair->w_in, 2 * pair->width, {0, d}, {0, 2 * pair->width}};
 }
 
-/* What lies of a pair before a cost: whole cache lines of its columns. */
+/* The columns of a pair that lie before a cost, in whole cache lines. */
 static long columns_before(const pair_t *pair, long cost) {
     if (cost >= pair->width * cost_of_column(pair)) return pair->width;
     return cost <= 0 ? 0 : cost / cost_of_column(pair) / LINE * LINE;
 }
 
-/* Adds to `sums` [B, D] what a part of a pair's columns gives for its rows; `some` has room for two rows of D a sequence. */
+/* Adds the outputs of a part of a pair's columns to `sums` [B, D]; `some` has room for two rows of D per sequence. */
 static void through_pair(const pair_t *pair, range_t part, const visit_t *visits, const float *normed, float *h,
                          float *a, float *sums, float *some, long d, const piece_t *next) {
     long count = pair->count, f = pair->width, first = visits[0].sequence;
@@ -83,7 +83,7 @@ static void through_pair(const pair_t *pair, range_t part, const visit_t *visits
     for (long row = 0; apart && row < count; row++) axpy(sums + visits[row].sequence * d, out + row * d, 1.0f, d);
 }
 
-/* The pairs of matrices that a layer's rows need, and those rows in `visits`; gives how many pairs. */
+/* The pairs of matrices that a layer's rows need, and those rows in `visits`; returns the number of pairs. */
 static long line_up(const step_t *at, const layer_t *layer, const int64_t *top_k, const own_t *own, visit_t *visits,
                     pair_t *pairs) {
     const sizes_t *s = at->sizes;
@@ -107,10 +107,10 @@ static long line_up(const step_t *at, const layer_t *layer, const int64_t *top_k
     return count;
 }
 
-/* What all threads have summed goes to the stream, each thread's columns of it. */
+/* Adds the sums of all threads to the stream; each thread does its own columns. */
 static void add_sums(const step_t *at) {
     long d = at->sizes->d;
-    range_t columns = mine(d, at->threads);
+    range_t columns = own_columns(d, at->threads);
     for (int t = 0; t < at->threads; t++)
         for (long row = 0; row < at->count; row++) {
             long from = row * d + columns.from;

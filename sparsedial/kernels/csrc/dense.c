@@ -7,7 +7,7 @@
 typedef struct {
     float *normed; /* [T, D] */
     float *rms;    /* [T] reciprocals */
-    float *h;      /* [T, 2F]; on the way back its gradient */
+    float *h;      /* [T, 2F]; in the backward pass its gradient */
 } dense_t;
 
 static long lay_dense(dense_t *s, float *base, long tokens, long d, long f) {
@@ -59,7 +59,7 @@ void dense_backward(const float *dy, const float *x, const float *norm, const fl
     {
         shared_pack(w_in, 1, 2 * f, 2 * f, d, in_across);
         shared_pack(w_out, 1, d, d, f, out_across);
-        float *da = floats(piece * f), *dnormed = floats(piece * d), *mine = parts + (long)thread() * d;
+        float *da = floats(piece * f), *dnormed = floats(piece * d), *own_parts = parts + (long)thread() * d;
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
@@ -67,7 +67,7 @@ void dense_backward(const float *dy, const float *x, const float *norm, const fl
                                  rows, d, f);
             for (long i = 0; i < rows; i++) {
                 long t = from + i;
-                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, mine, d);
+                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, own_parts, d);
             }
         }
         free(da); free(dnormed);

@@ -1,4 +1,4 @@
-/* The sparse layer's experts alone. Twin: sparse.reference. */
+/* Only the experts of the sparse layer. Twin: reference.reference. */
 #include "experts.h"
 #include "kernels.h"
 
@@ -7,7 +7,7 @@ long experts_saved(long tokens, long f, long e, long k) {
     return lay_experts(&s, NULL, tokens, f, e, k);
 }
 
-/* `top_k` [T]: how many of its choices a token visits, from the first on; NULL where each visits all. */
+/* `top_k` [T]: a token visits its first `top_k` choices; NULL: all of them. */
 void experts_forward(const float *x, const float *w_in, const float *w_out, const int64_t *chosen, const float *gates,
                      const int64_t *top_k, float *y, float *saved, long tokens, long d, long f, long e, long k,
                      int threads) {

@@ -9,7 +9,7 @@ typedef struct {
     int32_t *order;  /* [R] the row at a place; row r is choice r % K of token r / K */
     int32_t *place;  /* [R] the place of a row */
     int32_t *ends;   /* [E] where an expert's places end */
-    float *h;        /* [R, 2F] by place; on the way back its gradient */
+    float *h;        /* [R, 2F] by place; in the backward pass its gradient */
 } experts_t;
 
 static inline long lay_experts(experts_t *s, float *base, long tokens, long f, long e, long k) {

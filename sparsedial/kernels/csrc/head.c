@@ -1,4 +1,4 @@
-/* The model's end: norm, un-embedding and cross-entropy in pieces of tokens, so that no more than a piece's logits exist.
+/* The model's end: norm, un-embedding and cross-entropy, by pieces of tokens to hold only a piece's logits in memory.
  * Twin: functional.cross_entropy(rms_norm(x) @ table.T). T tokens, D d_model, V words. */
 #include "kernels.h"
 #include "products.h"
@@ -6,7 +6,7 @@
 
 #define MOST_LOGITS (1 << 20) /* held at once by each thread */
 
-/* A row of logits to its loss; and to its gradient times `scale`, in place. */
+/* The loss of a row of logits; with `gradient` the row becomes its gradient times `scale`. */
 static float entropy_row(float *row, long v, long target, int gradient, float scale) {
     float shift = largest(row, v), right = row[target], sum;
     if (!gradient) {
@@ -26,7 +26,7 @@ static float entropy_row(float *row, long v, long target, int gradient, float sc
     return shift + logf(sum) - right;
 }
 
-/* `loss`: the mean over tokens, nats. Gradients of it too where dx is not NULL. Gives -1 for a target outside 0..V-1. */
+/* `loss`: the mean over tokens, nats; its gradients too if dx is not NULL. Returns -1 for a target outside 0..V-1. */
 int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
                  float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads) {
     for (long t = 0; t < tokens; t++)
@@ -39,7 +39,8 @@ int head_forward(const float *x, const float *norm, const float *table, const in
 #pragma omp parallel num_threads(threads) if (threads > 1) reduction(+ : all)
     {
         float *normed = floats(piece * d), *logits = floats(piece * v), *dnormed = floats(piece * d);
-        float *mine = parts + (long)thread() * d, *own = thread() ? tables + (thread() - 1) * v * d : dtable;
+        float *own_norm = parts + (long)thread() * d;
+        float *own_table = thread() ? tables + (thread() - 1) * v * d : dtable;
         int begun = 0;
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
@@ -50,13 +51,13 @@ int head_forward(const float *x, const float *norm, const float *table, const in
             for (long i = 0; i < rows; i++) all += entropy_row(logits + i * v, v, target[from + i], dx != NULL, scale);
             if (!dx) continue;
             product(logits, v, 1, table, d, 1, dnormed, d, rows, d, v, 0);
-            product(logits, 1, v, normed, d, 1, own, d, v, d, rows, begun);
+            product(logits, 1, v, normed, d, 1, own_table, d, v, d, rows, begun);
             begun = 1;
             for (long i = 0; i < rows; i++)
-                norm_row_backward(dnormed + i * d, x + (from + i) * d, norm, rms[i], NULL, dx + (from + i) * d, mine,
-                                  d);
+                norm_row_backward(dnormed + i * d, x + (from + i) * d, norm, rms[i], NULL, dx + (from + i) * d,
+                                  own_norm, d);
         }
-        if (dx && !begun) memset(own, 0, sizeof(float) * v * d);
+        if (dx && !begun) memset(own_table, 0, sizeof(float) * v * d);
         free(normed); free(logits); free(dnormed);
     }
     if (dx) {

@@ -1,10 +1,11 @@
-/* Every compiled kernel; `native.py` reads this file for their names and arguments. Plain C without a header of Python or
- * PyTorch, so any version of them will do. Each has a readable twin in Python that defines it, and tests compare values
- * and gradients by name. One call does a layer: at a study's sizes the calls take longer than their arithmetic.
+/* Every compiled kernel; `native.py` reads this file for their names and arguments. Plain C without headers of Python
+ * or PyTorch, so it fits every version of them. Each kernel has a readable twin in Python that defines it, and tests
+ * compare values and gradients by name. One call computes a whole layer: at a study's sizes the calls take longer than
+ * their arithmetic.
  *
- * Tensors come as addresses of contiguous float32 (or int64) data; sizes are not checked here: a
- * model's are its Shape's, and `sparse_feed_forward` checks what it is given. What a way back
- * needs lies in one piece of memory, `saved`, whose size in floats the kernel's ..._saved tells. */
+ * Tensors come as addresses of contiguous float32 (or int64) data. Sizes are not checked here: a model's come from its
+ * Shape, and `sparse_feed_forward` checks its arguments. What a backward pass needs lies in one piece of memory,
+ * `saved`; the kernel's ..._saved returns its size in floats. */
 #pragma once
 #include "common.h"
 
@@ -56,13 +57,13 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
 int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
                  float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads);
 
-/* A model's sizes, those of its layers apart, and its cache's. */
+/* The sizes of a model (those of its layers are in decode_layer) and of its cache. */
 struct decode_sizes {
     int64_t layers, slots, length;                 /* of the cache: sequences, and positions of each */
     int64_t d, heads, kv_heads, c, words;
     int64_t whole_norm, sigmoid, normalize;        /* 0 or 1 */
     int64_t groups, kept_groups;                   /* of experts */
-    int64_t rank, query_rank, unturned, turned, v; /* of latent attention; 0 without */
+    int64_t rank, query_rank, unrotated, rotated, v; /* of latent attention; 0 without */
     float scaling, eps, scale;
 };
 
@@ -90,7 +91,7 @@ void adamw(float *const *parameters, const float *const *gradients, float *const
            const int64_t *sizes, long count, float rate, float beta1, float beta2, float epsilon, float decay,
            float correction1, float correction2, int threads);
 
-/* Where a matrix lies: from the value `first` of a parameter on, rows of `width` values, `length` apart. */
+/* Where a matrix lies in a parameter: from the value `first`, rows of `width` values that are `length` apart. */
 struct muon_place {
     int64_t parameter, first, height, width, length;
 };

@@ -18,7 +18,7 @@ static long lay_tall(tall_t *t, float *base, const struct muon_place *place) {
     return used;
 }
 
-/* C[M, M] = A B where that is symmetric: what lies above the diagonal, then its mirror image. */
+/* C[M, M] = A B where that is symmetric: the part above the diagonal is computed and then mirrored. */
 static void symmetric(const float *a, long ars, long acs, const float *b, float *c, long m, long k, long row) {
     for (long n0 = 0; n0 < m; n0 += TILE_N)
         product(a, ars, acs, b + n0, row, 1, c + n0, row, at_most(m, whole(n0 + TILE_N, TILE_M)),
@@ -51,7 +51,7 @@ static void orthogonalise(tall_t *t, float first, float third, float fifth, int 
     }
 }
 
-/* One step of `count` matrices by their places in the parameters; an update's root mean square is about
+/* One step of `count` matrices, which `places` finds in the parameters; an update's root mean square is about
  * rate * scale. */
 void muon(float *const *parameters, const float *const *gradients, float *const *momenta,
           const struct muon_place *places, long count, float rate, float decay, float momentum, float scale,

@@ -1,7 +1,7 @@
 /* AdamW over all tensors in one call, and the norm of a whole gradient. Twin: torch.optim.AdamW. */
 #include "kernels.h"
 
-/* Of `count` tensors. */
+/* The norm over `count` tensors. */
 double gradient_norm(const float *const *gradients, const int64_t *sizes, long count, int threads) {
     double squares = 0;
 #pragma omp parallel for num_threads(threads) if (threads > 1) reduction(+ : squares) schedule(dynamic)

@@ -67,7 +67,7 @@ TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 typedef void (*tile_t)(const float *, long, long, const float *, long, float *, long, long, long, int);
 static const tile_t tiles[TILE_M + 1] = {NULL, tile1, tile2, tile3, tile4, tile5, tile6};
 
-/* B[k, n] lies at b[k * brs + n * bcs], so a transposed B is only packed differently. To one panel of 16 columns. */
+/* Packs one panel of 16 columns. B[k, n] lies at b[k * brs + n * bcs], so a transposed B is only packed differently. */
 static inline void pack(const float *b, long brs, long bcs, long k, long columns, float *panel) {
     for (long row = 0; row < k; row++) {
         const float *from = b + row * brs;
@@ -81,14 +81,14 @@ static inline void pack(const float *b, long brs, long bcs, long k, long columns
     }
 }
 
-/* By one packed panel: 16 columns of C or fewer. */
+/* The product with one packed panel: at most 16 columns of C. */
 static inline void by_panel(const float *a, long ars, long acs, const float *panel, float *c, long crs, long m,
                             long columns, long k, int add) {
     for (long m0 = 0; m0 < m; m0 += TILE_M)
         tiles[at_most(TILE_M, m - m0)](a + m0 * ars, ars, acs, panel, TILE_N, c + m0 * crs, crs, k, columns, add);
 }
 
-/* Panels of all of B, each of `deep` >= k rows; floats that they take. */
+/* Packs all of B into panels of `deep` >= k rows each. */
 static inline void pack_all(const float *b, long brs, long bcs, long k, long n, long deep, float *panels) {
     for (long n0 = 0; n0 < n; n0 += TILE_N)
         pack(b + n0 * bcs, brs, bcs, k, at_most(TILE_N, n - n0), panels + n0 * deep);
@@ -97,9 +97,9 @@ static inline void pack_all(const float *b, long brs, long bcs, long k, long n, 
 static inline float *panels_for(long k, long n) { return floats(k * whole(n, TILE_N)); }
 
 #define DEEP 256 /* rows of a panel that stay in the fastest cache; a longer product is a sum of shorter ones */
-#define ROWS 252 /* of A by DEEP columns stay in the second; forty-two tiles, and no more than DEEP */
+#define ROWS 252 /* of A by DEEP columns stay in the second cache; forty-two tiles, and at most DEEP */
 
-/* By panels of `deep` rows, of which the first k count. */
+/* The product with packed panels of `deep` rows, of which the first k are used. */
 static inline void by_panels(const float *a, long ars, long acs, const float *panels, long deep, float *c, long crs,
                              long m, long n, long k, int add) {
     for (long k0 = 0; k0 < k; k0 += DEEP)
@@ -122,7 +122,7 @@ static inline void product(const float *a, long ars, long acs, const float *b, l
     }
 }
 
-/* Rows of each of the pieces that some rows are shared out in: at most ROWS, whole tiles, as many for every thread. */
+/* Rows per piece, where rows are divided among threads: at most ROWS, whole tiles, as many pieces for every thread. */
 static inline long piece_rows(long rows, int threads) {
     long pieces = whole((rows + ROWS - 1) / ROWS, threads);
     return whole((rows + pieces - 1) / pieces, TILE_M);
@@ -134,8 +134,8 @@ static inline void shared_pack(const float *b, long brs, long bcs, long k, long 
     for (long n0 = 0; n0 < n; n0 += TILE_N) pack(b + n0 * bcs, brs, bcs, k, at_most(TILE_N, n - n0), panels + n0 * k);
 }
 
-/* To be called inside a parallel region, which it does not close: C[M, N] = A B. C's values are summed in the same order
- * whatever the number of threads. */
+/* To be called inside a parallel region; it does not wait for the other threads. C[M, N] = A B; C's values are summed
+ * in the same order whatever the number of threads. */
 static inline void shared_product(const float *a, long ars, long acs, const float *b, long brs, long bcs, float *c,
                                   long m, long n, long k, int threads) {
     long tall = (m + ROWS - 1) / ROWS, rows = whole((m + tall - 1) / tall, TILE_M);

@@ -4,7 +4,7 @@
 #include "common.h"
 #include <float.h>
 
-#define NO_EXPERT (-1) /* the choices behind those that a token visits */
+#define NO_EXPERT (-1) /* marks choices that a token does not visit */
 
 typedef struct {
     long experts, top_k, groups, kept_groups;
@@ -35,18 +35,18 @@ static inline void score_row(const float *restrict logits, float *restrict score
         for (long i = 0; i < e; i++) scores[i] /= sum;
 }
 
-/* Of two candidates a lane: the larger value, the lower index where they are equal. */
-#define BETTER(turn)                                                                     \
+/* Of two candidates per lane, takes the larger value, or the lower index where they are equal. */
+#define BETTER(swap)                                                                     \
     {                                                                                    \
-        vec other = turn(best);                                                          \
-        ivec at_other = turn(at), more = (other > best) | ((other == best) & (at_other < at)); \
+        vec other = swap(best);                                                          \
+        ivec at_other = swap(at), more = (other > best) | ((other == best) & (at_other < at)); \
         best = choose(more, other, best);                                                \
         at = ichoose(more, at_other, at);                                                \
     }
 
-/* Indices of the top_k largest of e values, largest first, the lower index where two are equal. `values`, filled up
- * with minus infinity to whole vectors, loses what was picked. */
-static inline void pick(float *values, int32_t *mine, long e, long top_k) {
+/* Indices of the top_k largest of e values, largest first; of equal values the lower index first. `values` must be
+ * filled up to whole vectors with minus infinity, which also overwrites the picked values. */
+static inline void pick(float *values, int32_t *chosen, long e, long top_k) {
     for (long k = 0; k < top_k; k++) {
         vec best = load(values);
         ivec at = lane;
@@ -57,13 +57,13 @@ static inline void pick(float *values, int32_t *mine, long e, long top_k) {
             at = ichoose(more, lane + (int32_t)i, at);
         }
         BETTER(HALVES) BETTER(PAIRS) BETTER(NEIGHBOURS)
-        mine[k] = at[0];
+        chosen[k] = at[0];
         values[at[0]] = -INFINITY;
     }
 }
 
-/* Leaves the experts of the best groups alone: by the sum of a group's two largest values with sigmoid scores, by its
- * largest with softmax. Source: DeepSeek-V3 (arXiv 2412.19437) and V2 (arXiv 2405.04434), section 2.1 of each. */
+/* Excludes experts outside the best groups. Groups rank by the sum of their two largest values with sigmoid scores, by
+ * their largest with softmax. Source: DeepSeek-V3 (arXiv 2412.19437) and V2 (arXiv 2405.04434), section 2.1 of each. */
 static inline void keep_groups(float *values, const routing_t *r) {
     long size = r->experts / r->groups;
     float best[r->groups];
@@ -83,46 +83,47 @@ static inline void keep_groups(float *values, const routing_t *r) {
     }
 }
 
-/* From scores to the `k` best experts and their gates; `picked` becomes the sum of the chosen scores, `kept` counts.
- * The other places of a token that visits fewer than top_k hold no expert. */
-static inline void choose_row(const float *scores, const float *bias, int32_t *mine, float *gates, float *picked,
+/* From scores to the `k` best experts and their gates; `picked` becomes the sum of the chosen scores, `kept` counts
+ * each expert's tokens. Choices from `k` to top_k become NO_EXPERT. */
+static inline void choose_row(const float *scores, const float *bias, int32_t *chosen, float *gates, float *picked,
                               float *kept, float *values, long k, const routing_t *r) {
     long e = r->experts;
     memcpy(values, scores, sizeof(float) * e);
     if (bias) axpy(values, bias, 1.0f, e);
-    for (long i = 0; i < e; i++) values[i] = values[i] == values[i] ? values[i] : -FLT_MAX; /* or one is picked twice */
+    for (long i = 0; i < e; i++)
+        values[i] = values[i] == values[i] ? values[i] : -FLT_MAX; /* with NaN an expert could be picked twice */
     for (long i = e; i < whole(e, LANES); i++) values[i] = -INFINITY;
     if (r->groups > 1) keep_groups(values, r);
-    pick(values, mine, e, k);
+    pick(values, chosen, e, k);
     float sum = 1e-20f;
-    for (long i = 0; i < k; i++) { sum += scores[mine[i]]; kept[mine[i]] += 1.0f; }
+    for (long i = 0; i < k; i++) { sum += scores[chosen[i]]; kept[chosen[i]] += 1.0f; }
     *picked = sum;
     float weight = r->normalize ? r->scaling / sum : r->scaling;
-    for (long i = 0; i < k; i++) gates[i] = scores[mine[i]] * weight;
-    for (long i = k; i < r->top_k; i++) { mine[i] = NO_EXPERT; gates[i] = 0.0f; }
+    for (long i = 0; i < k; i++) gates[i] = scores[chosen[i]] * weight;
+    for (long i = k; i < r->top_k; i++) { chosen[i] = NO_EXPERT; gates[i] = 0.0f; }
 }
 
 /* How many of its choices a token visits. */
-static inline long visits_of(const int32_t *mine, long top_k) {
-    while (top_k > 0 && mine[top_k - 1] == NO_EXPERT) top_k--;
+static inline long visits_of(const int32_t *chosen, long top_k) {
+    while (top_k > 0 && chosen[top_k - 1] == NO_EXPERT) top_k--;
     return top_k;
 }
 
-/* dlogits of one token of T. `kept` are its sequence's f_i; the losses' weights come times their own gradient. */
+/* dlogits of one token of T. `kept` holds its sequence's f_i; `balance` and `z` are weights times the gradient. */
 static inline void route_row_backward(const float *dgates, const float *restrict logits, const float *restrict scores,
-                                      const int32_t *mine, const float *gates, float normaliser, float total,
+                                      const int32_t *chosen, const float *gates, float normaliser, float total,
                                       float picked, const float *restrict kept, float *restrict dlogits, long tokens,
                                       float balance, float z, const routing_t *r) {
     long e = r->experts;
     float inverse = balance / (float)tokens / total, inner = dot(scores, kept, e) / total;
     for (long i = 0; i < e; i++) dlogits[i] = (kept[i] - inner) * inverse;
     float together = 0;
-    long visits = visits_of(mine, r->top_k);
+    long visits = visits_of(chosen, r->top_k);
     if (r->normalize)
         for (long k = 0; k < visits; k++) together += dgates[k] * gates[k];
     for (long k = 0; k < visits; k++) {
         float grad = dgates[k] * r->scaling - together;
-        dlogits[mine[k]] += r->normalize ? grad / picked : grad;
+        dlogits[chosen[k]] += r->normalize ? grad / picked : grad;
     }
     float pull = normaliser * 2.0f * z / (float)tokens;
     float mixed = r->sigmoid ? 0.0f : dot(dlogits, scores, e);

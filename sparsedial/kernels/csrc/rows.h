@@ -1,16 +1,16 @@
-/* What is done to one row: norms, and queries and keys that are normed and turned. Twins: rms_norm
- * in model/attention.py, rotate in model/rotary.py. */
+/* Operations on one row: norms, and norms with rotary positions for queries and keys. Twins: rms_norm in
+ * model/attention.py, rotate in model/rotary.py. */
 #pragma once
 #include "common.h"
 
-/* y = x / rms(x) * w; gives 1 / rms(x). */
+/* y = x / rms(x) * w; returns 1 / rms(x). */
 static inline float norm_row(const float *restrict x, const float *restrict w, float *restrict y, long d, float eps) {
     float r = 1.0f / sqrtf(dot(x, x, d) / (float)d + eps);
     for (long i = 0; i < d; i++) y[i] = x[i] * r * w[i];
     return r;
 }
 
-/* dx = the gradient of norm_row, plus `beside` where there is one; dw gathers. */
+/* dx = the gradient of norm_row, plus `beside` unless it is NULL; adds to dw. */
 static inline void norm_row_backward(const float *restrict dy, const float *restrict x, const float *restrict w,
                                      float r, const float *restrict beside, float *restrict dx, float *restrict dw,
                                      long d) {
@@ -34,9 +34,9 @@ static inline void norm_row_backward(const float *restrict dy, const float *rest
         for (i = 0; i < d; i++) dx[i] = (dy[i] * w[i] - x[i] * pull) * r;
 }
 
-/* A head of `c` channels: normed where there is a weight, then turned by its position's angles, whose halves are
- * repeated and whose sines are negated in the first half. Gives 1 / rms. */
-static inline float turn_row(const float *restrict x, const float *restrict w, const float *restrict cosine,
+/* A head of `c` channels: normed unless `w` is NULL, then rotated by its position's angles. The halves of cosines and
+ * sines are equal, but the first half of the sines is negated. Returns 1 / rms. */
+static inline float rotate_row(const float *restrict x, const float *restrict w, const float *restrict cosine,
                              const float *restrict sine, float *restrict y, long c, float eps) {
     long half = c / 2, i = 0;
     float r = w ? 1.0f / sqrtf(dot(x, x, c) / (float)c + eps) : 1.0f;
@@ -55,7 +55,7 @@ static inline float turn_row(const float *restrict x, const float *restrict w, c
     return r;
 }
 
-static inline void turn_row_backward(const float *restrict dy, const float *restrict x, const float *restrict w,
+static inline void rotate_row_backward(const float *restrict dy, const float *restrict x, const float *restrict w,
                                      const float *restrict cosine, const float *restrict sine, float r,
                                      float *restrict dx, float *restrict dw, long c) {
     long half = c / 2, i = 0;

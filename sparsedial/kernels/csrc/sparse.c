@@ -14,7 +14,7 @@ typedef struct {
     float *normaliser, *total, *picked;  /* [T] log-sum-exp of the logits, sum of the scores, of the chosen ones */
     float *kept;                         /* [B, E] f_i of the balance loss: an expert's share of choices, 1 when even */
     experts_t routed;
-    float *h_shared;                     /* [T, 2M]; on the way back its gradient */
+    float *h_shared;                     /* [T, 2M]; in the backward pass its gradient */
 } sparse_t;
 
 static long lay_sparse(sparse_t *s, float *base, long sequences, long tokens, long d, long f, long m, long e, long k) {
@@ -39,7 +39,7 @@ long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, l
     return lay_sparse(&s, NULL, sequences, tokens, d, f, m, e, k);
 }
 
-/* `top_k` [T]: how many experts a token visits; NULL where each visits K. `loss`: the routing's balance loss and z-loss
+/* `top_k` [T]: how many experts a token visits; NULL: all K. `loss`: the routing's balance loss and z-loss
  * together; `load` [E] counts each expert's tokens. */
 void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
                     const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
@@ -134,7 +134,7 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
         shared_pack(shared_out, 1, d, d, m, out_across);
         back_through_experts(&at.routed, dy, at.normed, w_in, w_out, at.gates, dx_rows, dw_in, dw_out, dgates, d, f, e,
                              k);
-        float *dnormed = floats(piece * d), *da = floats(piece * m), *mine = parts + (long)thread() * d;
+        float *dnormed = floats(piece * d), *da = floats(piece * m), *own_parts = parts + (long)thread() * d;
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
@@ -152,7 +152,7 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
             by_panels(dlogits + from * e, e, 1, router_across, e, dnormed, d, rows, d, e, 1);
             for (long i = 0; i < rows; i++) {
                 long t = from + i;
-                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, mine, d);
+                norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, own_parts, d);
             }
         }
         free(dnormed); free(da);

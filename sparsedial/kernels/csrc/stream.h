@@ -1,10 +1,10 @@
 /* Products of a few rows with matrices that come from memory. To be called by every thread of a parallel region, each
- * with its own piece. What costs is reading weights: they are read once, by rows, in the order in which they lie. */
+ * with its own piece. Reading weights takes most of the time: they are read once, by rows, in their order in memory. */
 #pragma once
 #include "products.h"
 
-#define AT_ONCE 16  /* rows of a matrix that are multiplied while as many are fetched; measured: 8 and 32 are slower */
-#define ACROSS 2048 /* columns of those, so that all of them stay in the second cache */
+#define AT_ONCE 16  /* rows of a matrix that are multiplied while the next are fetched; measured: 8 and 32 are slower */
+#define ACROSS 2048 /* columns of those rows, so that they stay in the second cache */
 #define LINE 16     /* floats of a cache line */
 
 typedef struct { long from, to; } range_t;
@@ -12,16 +12,16 @@ typedef struct { long from, to; } range_t;
 /* What a thread reads of a matrix whose rows are n long. */
 typedef struct { const float *w; long n; range_t rows, columns; } piece_t;
 
-/* Rows to come, fetched line by line. */
+/* The next rows, fetched line by line. */
 typedef struct { const float *at; long n, rows, lines, line; } ahead_t;
 
 /* The whole vectors of n columns that belong to this thread. */
-static inline range_t mine(long n, int threads) {
+static inline range_t own_columns(long n, int threads) {
     long each = whole((n + threads - 1) / threads, LANES), from = at_most(n, thread() * each);
     return (range_t){from, at_most(n, from + each)};
 }
 
-/* Ask for floats that will be read soon; beyond an array's end it does no harm. */
+/* Prefetch floats that will be read soon; beyond an array's end this does no harm. */
 static inline void fetch(const float *from, long count) {
     for (long i = 0; i < count; i += LINE) __builtin_prefetch(from + i, 0, 2);
 }
@@ -41,7 +41,7 @@ static inline void fetch_lines(ahead_t *ahead, long count) {
     }
 }
 
-/* Tiles of one row and of two are wider than those of products.h, or each sum would wait for its own last product. */
+/* Tiles of one and two rows are wider than those of products.h; otherwise each sum would wait for its last product. */
 #define ONE_ROW (8 * LANES)
 #define TWO_ROWS (4 * LANES)
 #define FOUR(X, i) X(i, 0) X(i, 1) X(i, 2) X(i, 3)
@@ -68,15 +68,15 @@ static void two_rows(const float *x, long in_row, const float *w, long n, float 
     FOUR(END, 0) FOUR(END, 1)
 }
 
-/* Columns of the tile to be taken for some rows where so many columns are left. */
+/* Columns of the next tile, for this many rows and columns left. */
 static long tile_columns(long rows, long left) {
     if (rows == 1 && left >= ONE_ROW) return ONE_ROW;
     return rows == 2 && left >= TWO_ROWS ? TWO_ROWS : at_most(TILE_N, left);
 }
 
 /* out[row] = or += in[row] W over some of W's rows and columns, for `count` rows that lie `in_row` and `out_row` apart.
- * A few rows of W at a time come from the second cache, while those after them, or the first ones of `next`, are on
- * their way there; by itself the processor would not ask for them in time. */
+ * A few rows of W at a time are read from the second cache, while the next ones, or the first ones of `next`, are
+ * prefetched into it; by itself the processor would not fetch them in time. */
 static void stream(const float *in, long in_row, float *out, long out_row, long count, piece_t p, int add,
                    const piece_t *next) {
     float tail[AT_ONCE * TILE_N] __attribute__((aligned(64)));

@@ -1,4 +1,4 @@
-/* SwiGLU on rows: h = x W_in with the gate half first, a = silu(gate) * up, y = a W_out. Twin: sparse.swiglu.
+/* SwiGLU on rows: h = x W_in with the gate half first, a = silu(gate) * up, y = a W_out. Twin: reference.swiglu.
  * D d_model, F width, H = 2F. */
 #pragma once
 #include "products.h"
@@ -11,7 +11,7 @@ static inline void activate_row(const float *restrict h, float *restrict a, long
     if (i < f) store_some(a + i, silu_times(load_some(h + i, f - i, 0), load_some(h + f + i, f - i, 0)), f - i);
 }
 
-/* From da to dh, which takes h's place, with both dh and a times `gate`; gives the sum of da * a before that. */
+/* From da to dh, which overwrites h; both dh and a are times `gate`. Returns the sum of da * a without the gate. */
 static inline float activate_row_backward(float *restrict h, const float *restrict da, float gate, float *restrict a,
                                           long f) {
     vec total = splat(0.0f);
@@ -38,7 +38,7 @@ static inline float activate_row_backward(float *restrict h, const float *restri
     return sum_of(total);
 }
 
-/* y += swiglu(x) of some rows by packed weights; h is kept for the way back, `a` is scratch of rows * F. */
+/* y += swiglu(x) of some rows with packed weights; h is kept for the backward pass, `a` is scratch of rows * F. */
 static inline void swiglu_rows(const float *x, const float *in_panels, const float *out_panels, float *h, float *a,
                                float *y, long rows, long d, long f) {
     by_panels(x, d, 1, in_panels, d, h, 2 * f, rows, 2 * f, d, 0);
@@ -46,8 +46,8 @@ static inline void swiglu_rows(const float *x, const float *in_panels, const flo
     by_panels(a, f, 1, out_panels, f, y, d, rows, d, f, 1);
 }
 
-/* dx = the gradient of some rows' x, by packed transposed weights; h becomes its own gradient and `a` is made again, for
- * the weights' gradients. `da` is scratch of rows * F. */
+/* dx = the gradient of some rows' x, with packed transposed weights; for the weights' gradients h becomes its own
+ * gradient and `a` is computed again. `da` is scratch of rows * F. */
 static inline void swiglu_rows_backward(const float *dy, const float *in_across, const float *out_across, float *h,
                                         float *a, float *da, float *dx, long rows, long d, long f) {
     by_panels(dy, d, 1, out_across, d, da, f, rows, f, d, 0);
