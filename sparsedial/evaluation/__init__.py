@@ -1,0 +1,1 @@
+"""The scorer, and loss and bits per byte on top of it."""

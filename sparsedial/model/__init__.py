@@ -1,0 +1,1 @@
+"""The transformer in one file, attention, router, the decoder with its cache, checkpoints as tensor streams."""

@@ -1,7 +1,7 @@
 """Attention: grouped queries (Llama, Qwen3, OLMoE, Mixtral) or multi-head latent attention (DeepSeek).
 
 B sequences, S new positions, P all positions so far, D d_model, H query heads, G key-value heads, C head_dim,
-Q = (H + 2G)*C, U unturned and V value channels of a latent head, R rank of the latent, W turned channels.
+Q = (H + 2G)*C, U unrotated and V value channels of a latent head, R rank of the latent, W rotated channels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sparsedial.model.cache import Place
 from sparsedial.model.rotary import attention_scale, rotate
 from sparsedial.shape.shape import Shape
 
-LATENT_EPS = 1e-6  # of the norms inside latent attention, whatever the model's own; as in DeepSeek's code
+LATENT_EPS = 1e-6  # of the norms inside latent attention, independent of the model's norm_eps; as in DeepSeek's code
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -84,10 +84,10 @@ class GroupedAttention(nn.Module):
 
 
 class LatentAttention(nn.Module):
-    """Multi-head latent attention: keys and values made from a latent of low rank, and one turned key for all heads.
+    """Multi-head latent attention: keys and values made from a latent of low rank, and one rotated key for all heads.
 
-    With a cache only the latent and that key are kept, and the query is brought to the latent instead of the latent to
-    keys and values.
+    A cache keeps only the latent and that key. The query is then projected to the latent, instead of the latent to keys
+    and values.
 
     Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1
     """
@@ -126,7 +126,7 @@ class LatentAttention(nn.Module):
     def _by_head(
         self, q_BHSU: Tensor, q_BHSW: Tensor, latent_B1PR: Tensor, k_B1PW: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """Keys and values of every head made from the latent: fewer FLOPs where many positions come at once."""
+        """Attention with every head's keys and values made from the latent: fewer FLOPs for many positions at once."""
         shape = self.shape
         up_BHPC = (latent_B1PR.squeeze(1) @ self.w_up_RQ).unflatten(2, (shape.heads, -1)).transpose(1, 2)
         k_BHPU, v_BHPV = up_BHPC.split([shape.nope_head_dim, shape.v_head_dim], 3)
@@ -136,7 +136,7 @@ class LatentAttention(nn.Module):
     def _in_the_latent(
         self, q_BHSU: Tensor, q_BHSW: Tensor, latent_B1PR: Tensor, k_B1PW: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """The same, all heads attending to the latent itself: fewer bytes where one position comes at a time."""
+        """The same, with all heads attending to the latent itself: fewer bytes for one position at a time."""
         shape = self.shape
         up_RHC = self.w_up_RQ.unflatten(1, (shape.heads, -1))
         to_latent_HUR = up_RHC[..., : shape.nope_head_dim].permute(1, 2, 0)

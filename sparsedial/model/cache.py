@@ -1,7 +1,7 @@
-"""What later positions need of earlier ones, in slots: each holds one sequence, filled up to a position of its own.
+"""What later positions need of earlier ones, in slots; each slot holds one sequence, of its own length.
 
 B rows of a call, S new positions, P all positions so far, G key-value heads, L layers, R new positions of all rows that
-are no padding.
+are not padding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sparsedial.units import dtype_name
 
 
 class Cache:
-    """Keys and values, or the latent and its turned key, of each layer, for as many sequences as it has slots.
+    """Keys and values, or the latent and its rotated key, of each layer, for as many sequences as it has slots.
 
     Shapes: two of [L, slots, G, length, channels]; for latent attention G is 1
     """
@@ -36,37 +36,37 @@ class Cache:
         self.filled = [0] * slots  # positions of each slot
 
     def check(self, shape: Shape, table_VD: Tensor) -> None:
-        """Whether it was made for a model of such a shape and embedding.
+        """Check that it was made for a model of this shape and embedding.
 
         Raises: UserError where it was not.
         """
         part = self.parts[0]
         if self.shape != shape:
-            raise UserError("model: its cache was made for another shape")
+            raise UserError("model: the cache was made for another shape")
         if (part.dtype, part.device) != (table_VD.dtype, table_VD.device):
             raise UserError(
-                f"model: its cache is of {dtype_name(part.dtype)} on {part.device},"
-                f" the weights are of {dtype_name(table_VD.dtype)} on {table_VD.device}"
+                f"model: the cache is {dtype_name(part.dtype)} on {part.device},"
+                f" but the weights are {dtype_name(table_VD.dtype)} on {table_VD.device}"
             )
 
     def rows(self, rows: int, new: int, slots: Sequence[int] | None, lengths: Sequence[int] | None) -> Rows:
-        """Where the rows of a call go on; without `slots` each in its own, without `lengths` by all of its ids.
+        """Where the rows of a call continue. By default row n continues slot n, and all of its ids are new positions.
 
         Raises: UserError for slots or lengths that fit neither the ids nor the cache, or more positions than it has.
         """
         if slots is None:
             if rows != self.slots:
-                raise UserError(f"model: its cache has {self.slots} slots, the ids are of {rows} sequences")
+                raise UserError(f"model: the cache has {self.slots} slots, but the ids are of {rows} sequences")
             slots = range(rows)
         elif not rows or len(slots) != rows or len(set(slots)) < rows or min(slots) < 0 or max(slots) >= self.slots:
-            raise UserError(f"model: slots={list(slots)} are no {rows} different ones of 0..{self.slots - 1}")
+            raise UserError(f"model: slots={list(slots)} are not {rows} different ones of 0..{self.slots - 1}")
         if lengths is None:
             lengths = [new] * rows
         elif len(lengths) != rows or min(lengths) < 1 or max(lengths) != new:
             raise UserError(f"model: lengths={list(lengths)} do not fit {rows} rows whose longest is {new} ids")
         found = Rows(slots, [self.filled[slot] for slot in slots], lengths)
         if found.end > self.length:
-            raise UserError(f"model: {found.end} positions are more than its cache of {self.length}")
+            raise UserError(f"model: {found.end} positions are more than the cache's {self.length}")
         return found
 
     def fill(self, rows: Rows) -> None:
@@ -83,7 +83,7 @@ class Cache:
         self.filled[slot] = 0
 
     def copy(self, source: int, target: int) -> None:
-        """Begin a slot with all that another one holds."""
+        """Copy the sequence of one slot to another."""
         filled = self.filled[source]
         for part in self.parts:
             part[:, target, :, :filled] = part[:, source, :, :filled]
@@ -92,7 +92,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which slots the rows of a call go on with, from which position, and by how many."""
+    """The slots that the rows of a call continue, each from which position and by how many."""
 
     slots: Sequence[int]
     starts: Sequence[int]
@@ -100,23 +100,23 @@ class Rows:
 
     @property
     def start(self) -> int:
-        """The first new position, of the row that is furthest."""
+        """The largest first new position of the rows."""
         return max(self.starts)
 
     @property
     def end(self) -> int:
-        """Behind the last new position of all rows."""
+        """One past the last new position of any row."""
         return max(map(sum, zip(self.starts, self.lengths, strict=True)))
 
     @property
     def alike(self) -> bool:
-        """Whether they stand at one position, without padding, in slots that follow each other."""
+        """Whether all rows are at the same position, without padding, in consecutive slots."""
         first = self.slots[0]
         in_order = list(self.slots) == list(range(first, first + len(self.slots)))
         return in_order and len(set(self.starts)) == 1 and len(set(self.lengths)) == 1
 
     def apart(self, device: torch.device) -> Apart:
-        """What rows that are not alike are read and kept by."""
+        """The indices that read and store rows which are not alike."""
         slots_B, starts_B, lengths_B = (torch.tensor(list(each)) for each in (self.slots, self.starts, self.lengths))
         columns_S = torch.arange(max(self.lengths))
         positions_BS = starts_B[:, None] + torch.minimum(columns_S, lengths_B[:, None] - 1)
@@ -127,11 +127,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Apart:
-    """Rows that do not stand alike, as indices. Padding is on the right and repeats its row's last position."""
+    """Rows that are not alike, as indices. Padding is on the right and repeats its row's last position."""
 
     positions_BS: Tensor
     slots_B: Tensor
-    rows_R: Tensor  # of each new position that is no padding: its row and column among the ids
+    rows_R: Tensor  # of each new position that is not padding: its row and column among the ids
     columns_R: Tensor
     slots_R: Tensor  # and its slot and position in the cache
     positions_R: Tensor
@@ -139,17 +139,17 @@ class Apart:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the new ids of a call stand in their sequences, and where a cache keeps what later ones need of them."""
+    """The positions of a call's new ids in their sequences, and where a cache stores what later ids need of them."""
 
-    rotary: tuple[Tensor, Tensor]  # of the new positions: [S, C], or [B, 1, S, C] where rows stand apart
-    end: int  # behind the last new position of all rows
-    start: int = 0  # the first new position; of the row that is furthest where rows stand apart
+    rotary: tuple[Tensor, Tensor]  # of the new positions: [S, C], or [B, 1, S, C] where rows are not alike
+    end: int  # one past the last new position of any row
+    start: int = 0  # the first new position; the largest one where rows are not alike
     cache: Cache | None = None
-    first_slot: int = 0  # rows lie in this slot and those behind it
+    first_slot: int = 0  # rows lie in this slot and those after it
     apart: Apart | None = None
 
     def mask(self, new: int, window: int, device: torch.device) -> Tensor | None:
-        """Which positions each new one sees; None where it sees those before it and all rows begin.
+        """Which positions each new one sees; None where all rows begin and the mask is plainly causal.
 
         Shapes: [B or 1, 1, S, P] of bool
         """
@@ -164,7 +164,7 @@ class Place:
         return mask.view(-1, 1, new, self.end)
 
     def extend(self, layer: int, first_BGSC: Tensor, second_BGSC: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep what a layer has of the new positions; gives what it has of all so far. Shapes: two of [B, G, P, C]"""
+        """Store a layer's values at the new positions; returns those at all so far. Shapes: two of [B, G, P, C]"""
         if self.cache is None:
             return first_BGSC, second_BGSC
         first, second = (part[layer] for part in self.cache.parts)

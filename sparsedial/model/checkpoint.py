@@ -1,4 +1,4 @@
-"""A model from a checkpoint folder and into one; the folder is a stream of named tensors (docs/checkpoints.md)."""
+"""Loading a model from a checkpoint folder and saving one; a folder is a stream of tensors (docs/checkpoints.md)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     """
     if dtype not in TYPES.values() or dtype.itemsize == 1:
         raise UserError(
-            f"model: {dtype} is no type of floating-point weights to compute with",
-            hint="torch.float32 or torch.bfloat16",
+            f"model: {dtype} is not a floating-point type that the model computes with",
+            hint="use torch.float32 or torch.bfloat16",
         )
     checkpoint = read_checkpoint(folder, dtype)
     model = empty_model(checkpoint.shape, dtype)
@@ -58,8 +58,8 @@ def _fill(view: Tensor, tensor: NamedTensor) -> None:
 def empty_model(shape: Shape, dtype: torch.dtype) -> Transformer:
     """A model whose weights are not set yet.
 
-    The routing bias is never narrower than float32, as in `transformers`: at 8, as in released models, bfloat16 would
-    round away the differences by which it balances.
+    The routing bias is never narrower than float32, as in `transformers`. Released models have biases near 8, where
+    bfloat16 would round away the differences that balance the experts.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

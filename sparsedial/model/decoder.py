@@ -1,5 +1,5 @@
-"""Sequences that are read in slots and go on one token at a time: by the compiled kernel where it knows the model's
-parts, else by the model itself.
+"""Decoding: sequences are read into slots and continue one token at a time, with the compiled kernel where it has all
+parts of the model, else with the model itself.
 
 B rows of a call, each of another sequence, S positions, V vocabulary.
 """
@@ -18,8 +18,8 @@ from sparsedial.model.cache import Cache
 from sparsedial.model.rotary import attention_scale
 from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer, check_top_k
 
-TOKENS_AT_ONCE = 4096  # that are read in one call, so that what it holds of them stays small
-LEAST_FULL = 0.75  # of the longest row's length that others have which are read with it
+TOKENS_AT_ONCE = 4096  # read in one call; this limits its memory
+LEAST_FULL = 0.75  # rows that are read together have at least this share of the longest one's length
 
 
 class Decoder:
@@ -35,9 +35,9 @@ class Decoder:
     def read(
         self, ids: Sequence[Sequence[int]], slots: Sequence[int] | None = None, top_k_LB: Tensor | None = None
     ) -> Tensor:
-        """Read on in these slots, or in all of them; gives the logits behind the last id of each.
+        """Continue these slots, or all of them, by new ids; returns the logits after the last id of each.
 
-        `top_k_LB` is how many experts each row's tokens visit in each layer, where they do not visit all they may.
+        `top_k_LB` is how many experts each row's tokens visit in each layer; by default all that they choose.
 
         Shapes: to [B, V]
         """
@@ -57,9 +57,9 @@ class Decoder:
         return model.logits(last_B1D, model.norm_D).squeeze(1)
 
     def step(self, ids: Sequence[int], slots: Sequence[int] | None = None, top_k_LB: Tensor | None = None) -> Tensor:
-        """Read one id in each of these slots; gives what `read` gives, which the next step may overwrite.
+        """Read one id in each of these slots; returns what `read` does, in memory that the next step may overwrite.
 
-        It takes as few calls of PyTorch as it can: between two passes over a model's weights their code has left the
+        It makes as few calls of PyTorch as possible: each pass over a model's weights evicts their code from the
         caches.
         """
         slots = range(self.cache.slots) if slots is None else slots
@@ -72,7 +72,7 @@ class Decoder:
 
 
 def alike(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Rows in groups of about one length, the longest first, that hold at most so many tokens together."""
+    """Rows in groups of similar length, the longest first; each group holds at most `most` tokens."""
     group: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         longest = lengths[group[0]] if group else 0
@@ -85,7 +85,7 @@ def alike(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
 
 
 def padded(ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """Rows of ids in one tensor; behind the end of a shorter one its first id is repeated. Shapes: to [B, S]"""
+    """Rows of ids in one tensor; shorter ones are padded with their first id. Shapes: to [B, S]"""
     longest = max(map(len, ids))
     return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in ids], device=device)
 
@@ -119,8 +119,8 @@ class _Kernel:
             kept_groups=shape.kept_groups,
             rank=shape.kv_lora_rank,
             query_rank=shape.q_lora_rank,
-            unturned=shape.nope_head_dim,
-            turned=shape.rope_head_dim,
+            unrotated=shape.nope_head_dim,
+            rotated=shape.rope_head_dim,
             v=shape.v_head_dim,
             scaling=shape.routed_scaling,
             eps=shape.norm_eps,
@@ -134,9 +134,9 @@ class _Kernel:
         self.each_row = [self.rows[number] for number in range(cache.slots)]
 
     def takes(self, ids: Sequence[int], slots: Sequence[int]) -> bool:
-        """Whether these are ids of the vocabulary, one for each of some slots, with room for one position more.
+        """Whether these are ids of the vocabulary, one for each of these slots, with room for one more position.
 
-        Room in the cache, and in the rotary table as the model has it now.
+        That is room in the cache and in the model's current rotary table.
         """
         cache, vocabulary = self.cache, self.model.shape.vocab_size
         fit = 0 < len(ids) == len(slots) == len(set(slots)) and min(slots) >= 0 and max(slots) < cache.slots
@@ -145,7 +145,7 @@ class _Kernel:
         return max([cache.filled[slot] for slot in slots]) < min(cache.length, len(self.model.cosine_SC))
 
     def step(self, ids: Sequence[int], slots: Sequence[int], top_k_LB: Tensor | None) -> Tensor:
-        """Logits behind one new id in each of these slots, always in the same place."""
+        """Logits after one new id in each of these slots, always in the same memory."""
         filled, model, count = self.cache.filled, self.model, len(ids)
         for row, token, slot in zip(self.each_row, ids, slots, strict=False):  # fewer than there are slots
             row.token, row.slot, row.position = token, slot, filled[slot]

@@ -1,4 +1,4 @@
-"""The digests of a checkpoint folder's files: written beside them, and held against them before they are read."""
+"""The digests of a checkpoint folder's files: written beside them, and checked before the files are read."""
 
 from __future__ import annotations
 

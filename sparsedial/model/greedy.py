@@ -1,6 +1,6 @@
-"""The loop that makes text: the likeliest token, one after another, of several sequences together.
+"""The loop that generates text: the likeliest token, one after another, for several sequences together.
 
-B sequences that still go on, V vocabulary.
+B sequences that are not finished, V vocabulary.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def go_on(
     pick: Pick = likeliest,
     end_token: int | None = None,
 ) -> Iterator[list[int | None]]:
-    """Yield the next id of every prompt, up to `tokens` times; None from a sequence's end token on.
+    """Yield the next id of every prompt, up to `tokens` times; None once its end token has come.
 
-    Where the model's context is full, a sequence's newer half is read again and the rest forgotten.
+    Where a sequence fills the model's context, its newer half is read again and the rest forgotten.
 
     Raises: UserError for an empty prompt, or an id outside the vocabulary.
     """
     if not all(prompts) or not prompts:
-        raise UserError("generate: the prompt holds no token", hint="give at least one character")
+        raise UserError("generate: the prompt has no tokens", hint="give at least one character")
     context, ids = model.shape.context, [list(prompt) for prompt in prompts]
     decoder = Decoder(model, len(ids), min(context, max(map(len, ids)) + tokens))
     going, logits_BV = list(range(len(ids))), decoder.read([row[-context:] for row in ids])
@@ -56,7 +56,7 @@ def go_on(
 
 
 def _read_on(decoder: Decoder, ids: Sequence[Sequence[int]], going: Sequence[int]) -> Tensor:
-    """Logits behind the newest id of the sequences that go on."""
+    """Logits after the newest id of the sequences that are not finished."""
     cache, context = decoder.cache, decoder.model.shape.context
     full = [number for number in going if cache.filled[number] == context]
     if not full:

@@ -1,4 +1,4 @@
-"""How the rows of a matrix are laid out in files, and how to get from there to ours and back."""
+"""How the rows of a matrix are laid out in files, and the change to our layout and back."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ Change = Callable[[Tensor, int, int], Tensor]
 
 @dataclass(frozen=True)
 class Changes:
-    """From a file's layout to ours and back, given the rows of a head and how many of its last ones are turned."""
+    """From a file's layout to ours and back, given the rows of a head and how many of its last ones are rotated."""
 
     read: Change
     written: Change
 
 
-def halves_of_pairs(w_ON: Tensor, head: int, turned: int) -> Tensor:
-    """Turned channels that lie two by two, brought half a head apart. Shapes: [O, N] to [O, N]"""
-    return _reordered(w_ON, head, turned, (-1, 2))
+def halves_of_pairs(w_ON: Tensor, head: int, rotated: int) -> Tensor:
+    """Rotated channels from neighbouring pairs to half a head apart. Shapes: [O, N] to [O, N]"""
+    return _reordered(w_ON, head, rotated, (-1, 2))
 
 
-def pairs_of_halves(w_ON: Tensor, head: int, turned: int) -> Tensor:
-    """The way back. Shapes: [O, N] to [O, N]"""
-    return _reordered(w_ON, head, turned, (2, -1))
+def pairs_of_halves(w_ON: Tensor, head: int, rotated: int) -> Tensor:
+    """The inverse of `halves_of_pairs`. Shapes: [O, N] to [O, N]"""
+    return _reordered(w_ON, head, rotated, (2, -1))
 
 
-def _reordered(w_ON: Tensor, head: int, turned: int, axes: tuple[int, int]) -> Tensor:
-    """The last `turned` rows of every `head` rows, seen on two axes and written with these swapped."""
+def _reordered(w_ON: Tensor, head: int, rotated: int, axes: tuple[int, int]) -> Tensor:
+    """The last `rotated` rows of every `head` rows, seen on two axes and written with these swapped."""
     heads = w_ON.unflatten(0, (-1, head))
-    plain, last = heads.split([head - turned, turned], 1)
+    plain, last = heads.split([head - rotated, rotated], 1)
     swapped = last.unflatten(1, axes).transpose(1, 2).flatten(1, 2)
     return torch.cat([plain, swapped], 1).flatten(0, 1)
 
 
 def as_read(values: Tensor, layout: Layout, name: Name, shape: Shape) -> Tensor:
     """The values of a file's tensor in our layout."""
-    return LAYOUTS[layout].read(values, *_turned(name, shape))
+    return LAYOUTS[layout].read(values, *_rotated(name, shape))
 
 
 def as_written(values: Tensor, layout: Layout, name: Name, shape: Shape) -> Tensor:
-    """Values of ours as a file holds them."""
-    return LAYOUTS[layout].written(values, *_turned(name, shape))
+    """Our values in a file's layout."""
+    return LAYOUTS[layout].written(values, *_rotated(name, shape))
 
 
-def _turned(name: Name, shape: Shape) -> tuple[int, int]:
-    """Rows of a head, and how many of its last ones are turned; a latent has one head, its key."""
+def _rotated(name: Name, shape: Shape) -> tuple[int, int]:
+    """Rows of a head, and how many of its last ones are rotated; a latent has one head, its key."""
     latent = name.part == "attention.latent"
     return shape.kv_lora_rank + shape.rope_head_dim if latent else shape.head_dim, shape.rotary_dim
 
 
-def _same(values: Tensor, head: int, turned: int) -> Tensor:
+def _same(values: Tensor, head: int, rotated: int) -> Tensor:
     return values
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint folder, ours or another's, as a stream of named tensors: all is known of them before a value is read."""
+"""A checkpoint folder, ours or another's, as a stream of named tensors; all is checked before a value is read."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Checkpoint:
 
 
 def read_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """The Shape and the tensors of a folder of safetensors; `dtype` is what weights in blocks of 8 bits become.
+    """The Shape and the tensors of a folder of safetensors; `dtype` is the type that 8-bit weights get.
 
-    Experts may lie one by one or fused in one tensor a layer. Modules of multi-token prediction that the configuration
-    promises and the files lack are left out.
+    Experts may be single tensors or fused, one tensor per layer. Modules of multi-token prediction that the
+    configuration has and the files lack are left out.
 
     Raises: UserError for damaged files, another family, or a list of missing, unexpected, wrongly shaped tensors.
     """
@@ -64,7 +64,7 @@ def _holds_modules(rules: Sequence[Rule], shape: Shape, found: Found) -> bool:
 
 
 def _check_size(folder: Path, shape: Shape, found: Found) -> None:
-    """Raises: UserError, before memory is asked for, where the configuration speaks of a far larger model."""
+    """Raises: UserError, before memory is allocated, where the configuration describes a far larger model."""
     counted = total_parameters(shape, with_mtp=True)
     held = sum(math.prod(tensor.size) for tensor in found.values())
     if counted > 2 * held:
@@ -84,7 +84,7 @@ def _block(config: Config) -> tuple[int, int]:
             raise ValueError("no rows or no columns")
         return int(rows), int(columns)
     except (AttributeError, TypeError, ValueError) as error:
-        raise config.error(f"quantization_config={stated!r} names no blocks") from error
+        raise config.error(f"quantization_config={stated!r} has no valid weight_block_size") from error
 
 
 def _check_tensors(
@@ -110,7 +110,7 @@ def _check_tensors(
 def _stream(
     expected: Mapping[str, Expected], found: Found, shape: Shape, block: tuple[int, int], dtype: torch.dtype
 ) -> Iterator[NamedTensor]:
-    """The tensors of ours in the order of the files; a fused one is read in parts."""
+    """Our tensors in the order of the files; fused ones are read in parts."""
     for name in sorted(found.keys() & expected.keys(), key=lambda name: (found[name].file, found[name].start)):
         stored, tensor = found[name], expected[name]
         source = InBlocks(stored, found[name + SCALE], block, dtype) if stored.in_blocks else stored

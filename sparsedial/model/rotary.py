@@ -1,6 +1,6 @@
-"""Rotary positions: the angles by which pairs of channels turn, stretched where a shape says so.
+"""Rotary positions: the angles by which pairs of channels are rotated, scaled where a shape says so.
 
-S positions, C channels that turn.
+S positions, C rotated channels.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ def rotary_frequencies(shape: Shape) -> Tensor:
         return frequencies
     if shape.rope_scaling.kind == "linear":
         return frequencies / shape.rope_scaling.factor
-    stretch = _yarn_stretch if shape.rope_scaling.kind == "yarn" else _llama3_stretch
-    share = stretch(shape.rope_scaling, frequencies, shape)
+    share_of = _yarn_share if shape.rope_scaling.kind == "yarn" else _llama3_share
+    share = share_of(shape.rope_scaling, frequencies, shape)
     return frequencies * (1 - share) + frequencies / shape.rope_scaling.factor * share
 
 
-def _yarn_stretch(scaling: RopeScaling, frequencies: Tensor, shape: Shape) -> Tensor:
-    """How much of the stretch each pair takes: none where it turns often in the first context, all where it does not.
+def _yarn_share(scaling: RopeScaling, frequencies: Tensor, shape: Shape) -> Tensor:
+    """The share of the scaling that each pair takes: none with many rotations in the original context, all with few.
 
     Source: YaRN (arXiv 2309.00071), section 3.2
     """
     channels, base = shape.rotary_dim, math.log(shape.rope_theta)
 
-    def pair_that_turns(times: float) -> float:
-        return channels * math.log(scaling.original_context / (times * 2 * math.pi)) / (2 * base)
+    def pair_with(rotations: float) -> float:
+        return channels * math.log(scaling.original_context / (rotations * 2 * math.pi)) / (2 * base)
 
-    low, high = pair_that_turns(scaling.beta_fast), pair_that_turns(scaling.beta_slow)
+    low, high = pair_with(scaling.beta_fast), pair_with(scaling.beta_slow)
     if scaling.truncate:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, channels - 1)
@@ -57,11 +57,11 @@ def _yarn_stretch(scaling: RopeScaling, frequencies: Tensor, shape: Shape) -> Te
     return ((torch.arange(len(frequencies), dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
 
 
-def _llama3_stretch(scaling: RopeScaling, frequencies: Tensor, shape: Shape) -> Tensor:
-    """The same by Llama 3.1's rule: linear in how often a pair turns in the first context."""
-    turns = scaling.original_context * frequencies / (2 * math.pi)
+def _llama3_share(scaling: RopeScaling, frequencies: Tensor, shape: Shape) -> Tensor:
+    """The same by Llama 3.1's rule: linear in a pair's rotations in the original context."""
+    rotations = scaling.original_context * frequencies / (2 * math.pi)
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    return ((high - turns) / (high - low)).clamp(0, 1)
+    return ((high - rotations) / (high - low)).clamp(0, 1)
 
 
 def _logit_scale(factor: float, mscale: float) -> float:
@@ -69,7 +69,7 @@ def _logit_scale(factor: float, mscale: float) -> float:
 
 
 def attention_factor(scaling: RopeScaling | None) -> float:
-    """What YaRN multiplies sines and cosines by."""
+    """The factor that YaRN puts on sines and cosines."""
     if scaling is None or scaling.kind != "yarn":
         return 1.0
     if scaling.attention_factor is not None:
@@ -80,7 +80,7 @@ def attention_factor(scaling: RopeScaling | None) -> float:
 
 
 def attention_scale(shape: Shape) -> float:
-    """What scores are multiplied by before the softmax; latent attention stretches it with the context.
+    """The factor on scores before the softmax; in latent attention it grows with the scaling of the context.
 
     Source: DeepSeek-V2 (arXiv 2405.04434), section 3.1.4
     """
@@ -92,6 +92,6 @@ def attention_scale(shape: Shape) -> float:
 
 
 def rotate(x_BNSC: Tensor, cosine_SC: Tensor, sine_SC: Tensor) -> Tensor:
-    """Turn pairs of channels (c, c + C/2) by their position's angle; the angles may be each sequence's own."""
+    """Rotate pairs of channels (c, c + C/2) by their position's angle; each sequence may have its own angles."""
     cosine_SC, sine_SC = cosine_SC.to(x_BNSC.dtype), sine_SC.to(x_BNSC.dtype)
     return x_BNSC * cosine_SC + x_BNSC.roll(x_BNSC.shape[-1] // 2, -1) * sine_SC

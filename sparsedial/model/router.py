@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparsedial.kernels.sparse import visited
+from sparsedial.kernels.reference import visited
+from sparsedial.records.quantities import Load
 from sparsedial.shape.shape import Shape
 
 
@@ -44,9 +45,9 @@ def route(
     """Route every token: chosen experts, their weights, how often each expert was chosen, and the weighted sum of
     balance loss and z-loss.
 
-    Of its choices, best first, a token visits `top_k_T` where that is given; those behind have no weight. A choice that
-    is not visited, or that top-p leaves without weight, counts neither for the load nor for the balance loss: both are
-    about the experts that a token keeps, as in the paper that top-p is from.
+    With `top_k_T` a token visits only that many of its choices, best first; the others get no weight. A choice that is
+    not visited, or that top-p leaves without weight, counts neither for the load nor for the balance loss: both are
+    about the experts that a token keeps, as in the paper on top-p.
 
     Shapes: logits [T, E] (fp32), bias [E] or None, top_k [T] to chosen [T, K], gates [T, K], load [E], loss []
     Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906); top-p, Huang
@@ -75,7 +76,7 @@ def route(
 
 
 def within(gates_TK: Tensor, share: float) -> Tensor:
-    """1 for the fewest of a token's chosen experts that hold a share of their weight together, 0 for the rest.
+    """1 for the fewest of a token's chosen experts whose weights reach a share of the sum, 0 for the rest.
 
     Source: top-p routing, Huang et al. 2024 (arXiv 2403.07652)
     """
@@ -90,25 +91,25 @@ def loads(chosen_TK: Tensor, kept_TK: Tensor, experts: int, sequences: int) -> T
     return load_BE.scatter_add_(1, chosen_TK.reshape(sequences, -1), kept_TK.reshape(sequences, -1))
 
 
-def balance_of(load_E: Tensor) -> dict[str, float]:
-    """How even a load is: largest over mean, share of dead experts, entropy over its largest value."""
+def balance_of(load_E: Tensor) -> Load:
+    """How even a load is."""
     share_E = load_E.double() / load_E.sum().clamp(min=1)
     entropy = -(share_E * share_E.clamp(min=1e-30).log()).sum() / torch.log(torch.tensor(float(max(2, len(load_E)))))
-    return {
-        "max_over_mean": float(share_E.max() * len(load_E)),
-        "dead_experts": int((load_E == 0).sum()),
-        "entropy": float(entropy),
-    }
+    return Load(
+        max_over_mean=float(share_E.max() * len(load_E)),
+        dead_experts=int((load_E == 0).sum()),
+        entropy=float(entropy),
+    )
 
 
 def bias_after(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
-    """The routing bias after one step: up where load is below the mean, down where above.
+    """The routing bias after one step: up where the load is below the mean, down where it is above.
 
-    The step is in proportion to the distance from the mean, at most `rate`: a step of one length swings around the
-    balance instead of settling (measured: largest over mean load 2.3 against 2.9, see LOG.md).
+    The step is proportional to the distance from the mean, and at most `rate`: steps of constant length swing around
+    the balance instead of settling (measured: largest over mean load 2.3 against 2.9, see LOG.md).
 
     Source: DeepSeek-V3, section 2.1.2 (no auxiliary loss); the proportion is ours
     """
     load_E = load_E.to(bias_E.dtype)
-    relative_E = (load_E / load_E.mean()).nan_to_num(1.0)  # 0/0 where no token came: nothing to balance
+    relative_E = (load_E / load_E.mean()).nan_to_num(1.0)  # 0/0 where there was no token: nothing to balance
     return bias_E + rate * (1 - relative_E).clamp(-1, 1)

@@ -27,7 +27,7 @@ KINDS = {dtype: kind for kind, dtype in TYPES.items()}
 def weight_files(folder: Path) -> list[Path]:
     """The files of weights: the one of the usual name, as `transformers` does, before those of the index.
 
-    Raises: UserError where there is none, or the index is none or names a file that is not there.
+    Raises: UserError where there is none, or the index is not readable or names a file that is not there.
     """
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
@@ -46,15 +46,15 @@ def _indexed_files(folder: Path) -> list[Path]:
         names = sorted({str(name) for name in json.loads((folder / INDEX).read_text())["weight_map"].values()})
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{folder / INDEX}: not readable as an index of weights ({error})") from error
-    lacking = [name for name in names if Path(name).name != name or not (folder / name).exists()]
-    if lacking:
-        raise UserError(f"{folder}: its index names {', '.join(lacking[:3])}, which is not there")
+    missing = [name for name in names if Path(name).name != name or not (folder / name).exists()]
+    if missing:
+        raise UserError(f"{folder}: its index names {', '.join(missing[:3])}, which is not there")
     return [folder / name for name in names]
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of weights before they are in it."""
+    """A file of weights, laid out but not filled yet."""
 
     name: str
     header: bytes
@@ -62,22 +62,22 @@ class File:
 
 
 def write_weights(tensors: Mapping[str, NamedTensor], order: Iterable[str], folder: Path, shard_bytes: float) -> None:
-    """Tensors by the names that they have in files, divided into files as they stand, fetched in another order.
+    """Write tensors to files in the order of `tensors`, whose names are those in files; values are fetched in `order`.
 
-    Raises: OSError where they cannot be written; ValueError where values are not as they were announced.
+    Raises: OSError where they cannot be written; ValueError where values differ from their announced size or type.
     """
     files = _divided(tensors, shard_bytes)
     for file in files:
         (folder / file.name).write_bytes(file.header)
-    homes = {name: file for file in files for name in file.starts}
+    file_of = {name: file for file in files for name in file.starts}
     for name in order:
-        _write(tensors[name], folder / homes[name].name, homes[name].starts[name])
+        _write(tensors[name], folder / file_of[name].name, file_of[name].starts[name])
     for file in files:
         with open(folder / file.name, "rb") as written:
             os.fsync(written.fileno())
     if len(files) > 1:
         total = sum(tensor.nbytes for tensor in tensors.values())
-        index = {"metadata": {"total_size": total}, "weight_map": {name: homes[name].name for name in tensors}}
+        index = {"metadata": {"total_size": total}, "weight_map": {name: file_of[name].name for name in tensors}}
         write_atomically(folder / INDEX, (json.dumps(index, indent=1) + "\n").encode())
 
 
@@ -98,7 +98,7 @@ def _divided(tensors: Mapping[str, NamedTensor], shard_bytes: float) -> list[Fil
 
 
 def _laid_out(file: str, names: Sequence[str], tensors: Mapping[str, NamedTensor]) -> File:
-    """A file's header, which the library would write for these tensors: by type, then by name."""
+    """A file with the header that the library would write for these tensors: by type, then by name."""
     kinds = list(TYPES)
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     starts: dict[str, int] = {}

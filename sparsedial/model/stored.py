@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: where each lies, whole or in parts, and brought back from blocks of 8 bits.
+"""Tensors in safetensors files: where each lies, reading them whole or in parts, and dequantising 8-bit blocks.
 
 Files are read, not mapped: pages of a mapped file count as the process's memory for as long as it is open.
 """
@@ -29,7 +29,7 @@ TYPES = {  # in the order in which safetensors lays them out
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-SCALE = "_scale_inv"  # behind the name of a weight in 8 bits: the factor of each block of it
+SCALE = "_scale_inv"  # after the name of an 8-bit weight: the factors of its blocks
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Stored:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its values."""
+        """The type of its values."""
         return TYPES[self.kind]
 
     def cut(self, rows: tuple[int, int], number: int | None = None) -> Stored:
@@ -81,7 +81,7 @@ class Stored:
 def stored_in(file: Path) -> dict[str, Stored]:
     """Every tensor of a safetensors file by its name.
 
-    Raises: UserError where it is none.
+    Raises: UserError where it is not one.
     """
     try:
         with safe_open(file, "pt"):
@@ -101,15 +101,15 @@ def _entry(name: str, file: Path, first: int, values: Mapping[str, Any]) -> Stor
 
 
 def faults_of(weight: Stored, scale: Stored | None, block: tuple[int, int]) -> list[str]:
-    """Why a weight cannot be read as it lies in its file, its factors beside it where there are some."""
+    """Why a weight, with its factors where there are some, cannot be read from its file."""
     if weight.kind not in TYPES:
-        return [f"{weight.name} is {weight.kind}, no type of floating-point weights"]
+        return [f"{weight.name} is {weight.kind}, not a floating-point type that is read"]
     if scale is None:
         return [f"{weight.name} is {weight.kind} without its scales {weight.name}{SCALE}"] if weight.in_blocks else []
     if not weight.in_blocks:
         return [f"{weight.name} is {weight.kind} and has scales {scale.name}"]
     if scale.kind not in TYPES:
-        return [f"{scale.name} is {scale.kind}, no type of floating-point factors"]
+        return [f"{scale.name} is {scale.kind}, not a floating-point type that is read"]
     if len(weight.size) < 2:
         return [f"{weight.name} is {weight.kind} without the two axes of a block"]
     *others, rows, columns = weight.size
@@ -119,7 +119,7 @@ def faults_of(weight: Stored, scale: Stored | None, block: tuple[int, int]) -> l
 
 @dataclass(frozen=True)
 class InBlocks:
-    """A weight in 8 bits with the factors of its blocks, brought back to `dtype`."""
+    """An 8-bit weight with the factors of its blocks, which is read as `dtype`."""
 
     weight: Stored
     factors: Stored
@@ -129,7 +129,7 @@ class InBlocks:
 
     @property
     def size(self) -> Size:
-        """Of the weight."""
+        """The size of the weight."""
         return self.weight.size
 
     def cut(self, rows: tuple[int, int], number: int | None = None) -> InBlocks:
@@ -147,9 +147,9 @@ class InBlocks:
 def dequantised(
     weight_ON: Tensor, factors_RC: Tensor, block: tuple[int, int], dtype: torch.dtype, first: int = 0
 ) -> Tensor:
-    """A weight in 8 bits times its blocks' factors, multiplied in float32; a block of rows at a time.
+    """An 8-bit weight times its blocks' factors, multiplied in float32, one block of rows at a time.
 
-    Its first row is the one of number `first` in its block.
+    Its first row is row `first` of its block.
 
     Shapes: [O, N] and [O / rows, N / columns] rounded up, to [O, N]
     Source: DeepSeek-V3 (arXiv 2412.19437), section 3.3

@@ -1,7 +1,7 @@
-"""A checkpoint as a stream: the tensors of a model by their canonical names, each fetched when it is asked for.
+"""A checkpoint as a stream: the tensors of a model by their canonical names, each fetched on demand.
 
 Reading a folder gives such a stream, a model gives one, and writing a folder takes one. What lies between is a function
-from stream to stream: it leaves tensors out, names others anew and changes values, with one tensor in memory at a time.
+from stream to stream: it drops tensors, renames others and changes values, with one tensor in memory at a time.
 """
 
 from __future__ import annotations

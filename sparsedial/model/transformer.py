@@ -2,7 +2,7 @@
 
 B sequences, S positions, T tokens (B*S), D d_model, E experts, K chosen, F width of an expert or dense layer,
 V vocabulary, L layers.
-Weights multiply from the right (x @ w), so their names read as their axes.
+Weights multiply from the right (x @ w), in the order of the axes in their names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
-from sparsedial.kernels.sparse import sparse_feed_forward, swiglu
+from sparsedial.kernels.reference import swiglu
+from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.model.attention import make_attention, rms_norm
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.rotary import rotary_table
@@ -30,12 +31,12 @@ READY_POSITIONS = 4096  # of the rotary table that a new model holds; longer inp
 
 @dataclass
 class Routing:
-    """What the router needs besides its input, and what it leaves for the training loop."""
+    """What the router needs besides its input, and the losses that it leaves for the training loop."""
 
     balance_weight: float = 0.0
     z_loss_weight: float = 0.0
     losses: list[Tensor] | None = None  # filled while training
-    top_k_LB: Tensor | None = None  # experts that a sequence's tokens visit in each layer; None: as many as they choose
+    top_k_LB: Tensor | None = None  # experts that a sequence's tokens visit in each layer; None: all that they choose
 
     def top_k_T(self, layer: int, positions: int) -> Tensor | None:
         """The experts that each token of a layer visits."""
@@ -58,7 +59,7 @@ class DenseFeedForward(nn.Module):
 
 
 class SparseFeedForward(nn.Module):
-    """Routed experts, and the shared ones as one dense layer of their joint width."""
+    """Routed experts, and the shared ones as one dense layer of their total width."""
 
     bias_E: Tensor | None
     load_E: Tensor
@@ -210,8 +211,8 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Logits of the next token at every position.
 
-        With a cache the ids go on with the sequences in these slots, where they are as many as `lengths` says and the
-        rest of a row is padding.
+        With a cache the ids continue the sequences in these slots. `lengths` says how many ids of each row are real;
+        the rest is padding.
 
         Shapes: ids [B, S] to [B, S, V]
         Raises: UserError for a sequence longer than the shape's context, an id outside the vocabulary, a cache made for
@@ -228,7 +229,7 @@ class Transformer(nn.Module):
 
     @property
     def table_VD(self) -> Tensor:
-        """What un-embeds: the embedding itself where they are tied."""
+        """The table of the un-embedding: the embedding itself where they are tied."""
         return self.embedding_VD if self.unembedding_VD is None else self.unembedding_VD
 
     def place(
@@ -238,14 +239,16 @@ class Transformer(nn.Module):
         slots: Sequence[int] | None = None,
         lengths: Sequence[int] | None = None,
     ) -> Place:
-        """Where new ids stand, after a check of them; they fill the cache's slots further."""
+        """Check new ids and give their positions; the cache's slots count them as filled."""
         self._check(ids_BS)
         if cache is None:
             if slots is not None or lengths is not None:
-                raise UserError("model: slots and lengths are a cache's, and there is none")
+                raise UserError("model: slots and lengths need a cache, and none was given")
             end = ids_BS.shape[1]
             return Place(rotary=self._rotary(0, end), end=end)
-        if not any(cache.filled) or cache.shape is not self.shape:  # the check takes a tenth of a small model's token
+        if (
+            not any(cache.filled) or cache.shape is not self.shape
+        ):  # the check takes a tenth of a small model's time per token
             cache.check(self.shape, self.table_VD)
         rows = cache.rows(len(ids_BS), ids_BS.shape[1], slots, lengths)
         start, end = rows.start, rows.end
@@ -259,15 +262,15 @@ class Transformer(nn.Module):
         return Place(rotary=rotary, end=end, start=start, cache=cache, apart=apart)
 
     def _rotary(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of these positions; the table grows where it must.
+        """Cosines and sines of these positions; the table grows when it is too short.
 
-        Raises: UserError where they are more than the shape's context.
+        Raises: UserError where the positions exceed the shape's context.
         """
         if end > self.shape.context:
-            raise UserError(f"model: {end} positions are more than its context of {self.shape.context}")
+            raise UserError(f"model: {end} positions are more than the model's context of {self.shape.context}")
         if end > len(self.cosine_SC):
             length = min(self.shape.context, max(end, 2 * len(self.cosine_SC)))
-            with torch.inference_mode(False):  # a step of training may follow, whose backward keeps the table
+            with torch.inference_mode(False):  # a training step may follow, whose backward pass keeps the table
                 tables = rotary_table(self.shape, length, self.cosine_SC.device)
                 self.cosine_SC, self.sine_SC = (table.to(self.cosine_SC.dtype) for table in tables)
         return self.cosine_SC[start:end], self.sine_SC[start:end]
@@ -292,13 +295,13 @@ class Transformer(nn.Module):
     def _check_type(self, ids_BS: Tensor) -> None:
         if not isinstance(ids_BS, Tensor) or ids_BS.dim() != 2:
             given = f"of {ids_BS.dim()} dimensions" if isinstance(ids_BS, Tensor) else f"a {type(ids_BS).__name__}"
-            raise UserError(f"model: token ids are a tensor [sequences, positions], not {given}")
+            raise UserError(f"model: token ids must be a tensor [sequences, positions], not {given}")
         if ids_BS.dtype not in (torch.int64, torch.int32):
-            raise UserError(f"model: token ids are int64 or int32, not {dtype_name(ids_BS.dtype)}")
+            raise UserError(f"model: token ids must be int64 or int32, not {dtype_name(ids_BS.dtype)}")
 
     def _check_range(self, ids: Tensor) -> None:
         if ids.is_cuda:
-            return  # the number would have to be waited for
+            return  # the check would wait for the device
         least, most = ids.aminmax()
         if int(least) < 0 or int(most) >= self.shape.vocab_size:
             raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")
@@ -306,20 +309,21 @@ class Transformer(nn.Module):
     def loss(
         self, ids_BS: Tensor, balance_weight: float = 0.0, z_loss_weight: float = 0.0, mtp_weight: float = 0.0
     ) -> tuple[Tensor, Tensor]:
-        """Training loss on windows of S+1 ids: its sum with the router's losses and the weighted mean of the
-        multi-token predictions', and the cross-entropy of the next token alone.
+        """Training loss on windows of S+1 ids, and its main part alone, the cross-entropy of the next token.
+
+        The other parts are the router's losses and the weighted mean of the multi-token predictions' losses.
 
         Shapes: ids [B, S+1] to two scalars, nats per token
-        Raises: UserError for ids as in a call, or windows not longer than the multi-token predictions.
+        Raises: UserError for ids that a call refuses, or windows too short for the multi-token predictions.
         """
         routing = Routing(balance_weight=balance_weight, z_loss_weight=z_loss_weight, losses=[])
         self._check_type(ids_BS)
-        ids_BS = ids_BS.long()  # targets are read as such
+        ids_BS = ids_BS.long()  # the type that targets must have
         ahead = len(self.predictions) if mtp_weight else 0
         if ahead and ids_BS.shape[1] < ahead + 2:
             raise UserError(
                 f"model: windows of {ids_BS.shape[1]} ids are too short for {ahead} multi-token predictions",
-                hint=f"at least {ahead + 2} ids, a context of {ahead + 1}; or fewer of shape.mtp_layers",
+                hint=f"use at least {ahead + 2} ids (a context of {ahead + 1}), or a smaller shape.mtp_layers",
             )
         place = self.place(ids_BS[:, :-1])
         self._check_range(ids_BS[:, -1])
@@ -351,13 +355,13 @@ class Transformer(nn.Module):
 
     @property
     def sparse_feed_forwards(self) -> list[SparseFeedForward]:
-        """The routed layers, first to last, those of multi-token prediction behind."""
+        """The routed layers, first to last, then those of multi-token prediction."""
         blocks = [*self.blocks, *(module.block for module in self.predictions)]
         return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
 
 
 def check_top_k(top_k_LB: Tensor, shape: Shape, sequences: int) -> None:
-    """Whether these are numbers of experts, one for each layer (multi-token prediction's may be missing) and sequence.
+    """Check numbers of experts, one for each layer (multi-token prediction's may be missing) and sequence.
 
     Raises: UserError where they are not.
     """
@@ -368,7 +372,7 @@ def check_top_k(top_k_LB: Tensor, shape: Shape, sequences: int) -> None:
             f"model: top_k_LB is {list(top_k_LB.shape)} of {dtype_name(top_k_LB.dtype)}, not int64 for each of"
             f" {shape.layers} layers and {sequences} sequences"
         )
-    if not top_k_LB.is_cuda and int(top_k_LB.min()) < 1:  # on a GPU the number would have to be waited for
+    if not top_k_LB.is_cuda and int(top_k_LB.min()) < 1:  # on a GPU the check would wait for the device
         raise UserError(f"model: a token visits at least one expert, not {int(top_k_LB.min())}")
 
 

@@ -1,7 +1,7 @@
 """The weights of a built model under their canonical names.
 
-Canonical matrices are [out, in]; ours multiply from the right, so each is seen transposed. Fused ones are seen in
-parts: query, key and value side by side in `w_qkv_DQ`, gate and up in `w_in`, experts stacked.
+Canonical matrices are [out, in]; ours multiply from the right, so the views are transposed. Fused matrices are viewed
+in parts: query, key and value are side by side in `w_qkv_DQ`, gate and up in `w_in`, and experts are stacked.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def write_checkpoint(
     """Write a folder that `transformers` loads as it is: configuration, weights, tokenizer, digests.
 
     Values are fetched one by one, in the order of the stream. The folder appears under its name only when it is whole.
-    A shape that no published family fits makes a folder that only Sparsedial reads; others refuse its model type.
+    For a shape that no published family fits, the folder is one that only Sparsedial reads; others refuse its model
+    type.
 
     Raises: UserError where the folder cannot be written, ValueError for a stream of another shape's tensors.
     """
@@ -52,9 +53,9 @@ def write_checkpoint(
 
 
 def _by_name(tensors: Iterable[NamedTensor], shape: Shape) -> dict[Name, NamedTensor]:
-    """A stream by its names, in its order.
+    """The tensors of a stream by name, in its order.
 
-    Raises: ValueError where it is not that of a Shape.
+    Raises: ValueError where they are not those of the Shape.
     """
     given, wanted = list(tensors), tensor_sizes(shape)
     stream = {tensor.name: tensor for tensor in given}
@@ -72,7 +73,7 @@ def _laid_out(tensor: NamedTensor, written: Written, shape: Shape) -> NamedTenso
 
 @contextlib.contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """A folder beside that takes the name when all is in it, and is gone where something fails.
+    """A temporary folder that gets the name when it is complete, and is removed where something fails.
 
     Raises: UserError where it cannot be written.
     """

@@ -1,0 +1,1 @@
+"""Generation: sampling, speculation with the model's own heads, the engine."""

@@ -1,4 +1,4 @@
-"""Text out: tokens drawn one after another from what a model gives. B sequences, V vocabulary."""
+"""Generating text: tokens drawn one after another from a model's logits. B sequences, V vocabulary."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sampling:
 
 
 def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
-    """The distribution that the next token is drawn from.
+    """The distribution from which the next token is drawn.
 
     Shapes: [V] to [V]
     Source: top-p, Holtzman et al. 2020 (arXiv 1904.09751)
@@ -51,7 +51,7 @@ def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
     share_V = scaled_V.softmax(0)
     if sampling.top_p < 1:
         sorted_V, order_V = share_V.sort(descending=True)
-        beyond_V = sorted_V.cumsum(0) - sorted_V >= sampling.top_p  # the token that crosses the line stays
+        beyond_V = sorted_V.cumsum(0) - sorted_V >= sampling.top_p  # the token that crosses top_p stays
         share_V = share_V.index_fill(0, order_V[beyond_V], 0.0)
         share_V = share_V / share_V.sum()
     return share_V
@@ -70,7 +70,7 @@ def generate(
 ) -> Iterator[int]:
     """Yield up to `tokens` new ids after a prompt; stops after the end token, which is not yielded.
 
-    Where the model's context is full, its newer half is read again and the rest forgotten.
+    Where the text fills the model's context, its newer half is read again and the rest forgotten.
 
     Raises: UserError for an empty prompt, or an id outside the vocabulary.
     """
@@ -83,9 +83,9 @@ def generate(
 def generate_together(
     model: Transformer, prompts: Sequence[Sequence[int]], tokens: int, sampling: Sampling, end_token: int | None = None
 ) -> Iterator[list[int | None]]:
-    """Yield the next id of every prompt, up to `tokens` times; None from a sequence's end token on.
+    """Yield the next id of every prompt, up to `tokens` times; None once its end token has come.
 
-    Sequence b draws with seed + b, so it goes on as it would alone.
+    Sequence b draws with seed + b, so it continues as it would alone.
 
     Raises: UserError for an empty prompt, or an id outside the vocabulary.
     """

@@ -1,4 +1,4 @@
-"""Self-speculation: a multi-token-prediction module drafts a token, the model checks it; what it says is what counts.
+"""Self-speculation: a module of multi-token prediction drafts a token, the model checks it and decides.
 
 B sequences (here 1), S positions, D d_model.
 """
@@ -34,18 +34,20 @@ def speculate(
 ) -> Iterator[int]:
     """Yield the likeliest next ids, checking a drafted one in each pass; where the context is full, without drafts.
 
-    They are those of greedy decoding as long as two passes round alike. One over two positions and one over one do not
-    quite, so where two tokens are all but equally likely the texts may part: in float32 hardly ever, in bfloat16 in a
-    few of a hundred texts.
+    They are those of greedy decoding, apart from rounding: a pass over two positions rounds a little differently from
+    one over one. Where two tokens are almost equally likely the texts may therefore differ: in float32 hardly ever, in
+    bfloat16 in a few of a hundred texts.
 
     Raises: UserError for an empty prompt, or a model without a module of multi-token prediction.
 
     Source: DeepSeek-V3 (arXiv 2412.19437), section 5.4.3; Leviathan et al. 2023 (arXiv 2211.17192)
     """
     if not prompt:
-        raise UserError("generate: the prompt holds no token", hint="give at least one character")
+        raise UserError("generate: the prompt has no tokens", hint="give at least one character")
     if not len(model.predictions):
-        raise UserError("generate: this model has no module to draft with", hint="leave out --speculate")
+        raise UserError(
+            "generate: this model has no module of multi-token prediction to draft with", hint="leave out <speculate>"
+        )
     drafts = Drafts() if drafts is None else drafts
     ids, last = list(prompt), len(prompt) + tokens
     if len(ids) + 2 > model.shape.context:
@@ -82,7 +84,7 @@ def speculate(
 
 
 class _Run:
-    """A model and its drafting module with their cache for so many positions."""
+    """A model and its drafting module with their cache for `length` positions."""
 
     def __init__(self, model: Transformer, length: int) -> None:
         self.model, module = model, model.predictions[0]

@@ -112,11 +112,11 @@ def test_a_row_at_the_end_of_the_context_may_be_padded_beyond_it():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({}, "its cache has 3 slots, the ids are of 2 sequences"),
-        ({"slots": [1]}, r"slots=\[1\] are no 2 different ones of 0..2"),
-        ({"slots": [1, 1]}, r"slots=\[1, 1\] are no 2 different"),
-        ({"slots": [0, 3]}, r"slots=\[0, 3\] are no 2 different"),
-        ({"slots": [-1, 0]}, r"slots=\[-1, 0\] are no 2 different"),
+        ({}, "the cache has 3 slots, but the ids are of 2 sequences"),
+        ({"slots": [1]}, r"slots=\[1\] are not 2 different ones of 0..2"),
+        ({"slots": [1, 1]}, r"slots=\[1, 1\] are not 2 different"),
+        ({"slots": [0, 3]}, r"slots=\[0, 3\] are not 2 different"),
+        ({"slots": [-1, 0]}, r"slots=\[-1, 0\] are not 2 different"),
         ({"slots": [0, 1], "lengths": [17]}, r"lengths=\[17\] do not fit 2 rows"),
         ({"slots": [0, 1], "lengths": [17, 0]}, r"lengths=\[17, 0\] do not fit"),
         ({"slots": [0, 1], "lengths": [16, 2]}, r"lengths=\[16, 2\] do not fit 2 rows whose longest is 17 ids"),
@@ -131,7 +131,7 @@ def test_slots_and_lengths_that_fit_neither_ids_nor_cache_are_refused(given, say
 
 @pytest.mark.parametrize("given", [{"slots": [0, 1]}, {"lengths": [17, 17]}])
 def test_slots_without_a_cache_are_refused(given):
-    with pytest.raises(UserError, match="there is none"):
+    with pytest.raises(UserError, match="none was given"):
         initialise(SPARSE, 0)(IDS, **given)
 
 
@@ -140,7 +140,7 @@ def test_slots_without_a_cache_are_refused(given):
     [
         ({"shape": DENSE}, "another shape"),
         ({"shape": FAMILIES["deepseek_v3"]}, "another shape"),
-        ({"dtype": torch.bfloat16}, "of bfloat16 on cpu, the weights are of float32 on cpu"),
+        ({"dtype": torch.bfloat16}, "bfloat16 on cpu, but the weights are float32 on cpu"),
     ],
 )
 def test_a_cache_made_for_another_model_is_refused(made_for, says):
@@ -153,7 +153,7 @@ def test_a_cache_made_for_another_model_is_refused(made_for, says):
 def test_a_slot_without_room_is_refused_and_the_others_stay_as_they_are():
     model, cache = initialise(SPARSE, 0), Cache(SPARSE, 2, 16, CPU, torch.float32)
     model(IDS[:, :15], cache, lengths=[15, 3])
-    with pytest.raises(UserError, match="17 positions are more than its cache of 16"):
+    with pytest.raises(UserError, match="17 positions are more than the cache's 16"):
         model(IDS[:, :2], cache)
     assert cache.filled == [15, 3]
 

@@ -137,7 +137,7 @@ def test_a_decoder_steps_as_it_reads_and_refuses_alike():
         with pytest.raises(UserError, match=says):
             stepping.step(ids, slots)
     stepping.step([1, 1])
-    with pytest.raises(UserError, match="4101 positions are more than its cache"):
+    with pytest.raises(UserError, match="4101 positions are more than the cache's"):
         stepping.step([1, 1])
     stepping.step([1], [1])
     assert stepping.cache.filled == [4100, 4006]
@@ -146,7 +146,7 @@ def test_a_decoder_steps_as_it_reads_and_refuses_alike():
 def test_a_decoder_reads_no_further_than_it_has_room():
     decoder = Decoder(initialise(DENSE, 0), 1, 4)
     decoder.read([[0] * 4])
-    with pytest.raises(UserError, match="5 positions are more than its cache of 4"):
+    with pytest.raises(UserError, match="5 positions are more than the cache's 4"):
         decoder.read([[0]])
 
 

@@ -203,7 +203,7 @@ def test_prediction_modules_that_the_files_lack_are_left_out(tmp_path: Path):
         ("llama", {"model_type": "sparsedial", "shape": [1]}, "shape"),
         ("deepseek_v3", {"routed_scaling_factor": "x"}, "routed_scaling_factor"),
         ("deepseek_v3", {"norm_topk_prob": 1}, "norm_topk_prob"),
-        ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "no layer of it is sparse"),
+        ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "none of its layers is sparse"),
         ("qwen3, windows from the second layer on", {
             "layer_types": ["sliding_attention", "full_attention", "full_attention"]
         }, "layer_types"),

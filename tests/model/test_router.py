@@ -35,13 +35,13 @@ def test_balancing_evens_out_a_skewed_router():
     for _ in range(400):
         chosen = choose(torch.sigmoid(torch.randn(256, 8, generator=make) + skew), bias, BASE, BASE.top_k)
         bias = bias_after(bias, torch.bincount(chosen.flatten(), minlength=8), 0.01)
-    assert balance_of(torch.bincount(chosen.flatten(), minlength=8))["max_over_mean"] < 1.3
+    assert balance_of(torch.bincount(chosen.flatten(), minlength=8)).max_over_mean < 1.3
 
 
 def test_balance_counts_dead_experts():
     balance = balance_of(torch.tensor([4, 0, 2, 2]))
-    assert balance["dead_experts"] == 1
-    assert balance["max_over_mean"] == 2.0
+    assert balance.dead_experts == 1
+    assert balance.max_over_mean == 2.0
 
 
 def test_a_sequence_with_even_choices_has_the_least_balance_loss():

@@ -38,7 +38,7 @@ def test_layers_that_differ_hold_the_parameters_that_are_counted():
     [
         (torch.full((1, 4), 64), "outside 0..63"),
         (torch.full((1, 4), -1), "outside 0..63"),
-        (torch.zeros(1, 33, dtype=torch.long), "more than its context of 32"),
+        (torch.zeros(1, 33, dtype=torch.long), "more than the model's context of 32"),
         (torch.zeros(1, 0, dtype=torch.long), "no token ids"),
         (torch.zeros(0, 4, dtype=torch.long), "no token ids"),
         ([[1, 2]], "not a list"),

@@ -87,5 +87,5 @@ def test_speculation_takes_no_more_cache_than_its_text(monkeypatch, tokens, room
 
 
 def test_a_model_without_a_drafting_module_is_refused():
-    with pytest.raises(UserError, match="no module to draft with"):
+    with pytest.raises(UserError, match="no module of multi-token prediction to draft with"):
         next(iter(speculate(initialise(SPARSE, 0), [1], 2)))
