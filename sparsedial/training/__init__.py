@@ -1,0 +1,1 @@
+"""AdamW and Muon, one training step, the loop, exact resume, loss spikes."""

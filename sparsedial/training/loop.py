@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 
 from sparsedial.model.transformer import Transformer
+from sparsedial.records.recipe import Recipe
 from sparsedial.text.prepare import Text
 from sparsedial.text.sampler import Sampler
 from sparsedial.training.ranks import ALONE, Alone, Ranks
-from sparsedial.training.recipe import Recipe
-from sparsedial.training.step import Rates, TrainingStep
+from sparsedial.training.step import Balance, Rates, TrainingStep
 
 READINGS = 300  # of the routers' balance, spread over a run
 
@@ -28,7 +28,7 @@ class Step:
     learning_rate: float
     seconds: float
     tokens: int
-    balance: dict[str, float] | None = None  # of the worst router, at some steps; with how far biases have drifted
+    balance: Balance | None = None  # at some steps of a sparse model
 
 
 def train_steps(
@@ -64,7 +64,7 @@ def train_steps(
 
 
 def batch_number(index: int, skipped: Sequence[int]) -> int:
-    """The batch that a step learns from: its own number, moved on past the batches that are left out."""
+    """The number of the batch that a step learns from: the step's, counted past the batches that are left out."""
     for number in sorted(skipped):
         index += number <= index
     return index

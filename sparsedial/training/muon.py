@@ -17,19 +17,19 @@ from torch import Tensor
 
 from sparsedial.kernels import native
 from sparsedial.kernels.bridge import array
-from sparsedial.training.recipe import Recipe
+from sparsedial.records.recipe import Recipe
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # fast, not exact: singular values end up in 0.7 to 1.2
 NEWTON_SCHULZ_STEPS = 5
 MUON_MOMENTUM = 0.95
-MUON_SCALE = 0.2  # root mean square of an update times this over the learning rate: AdamW's, so that rates carry over
+MUON_SCALE = 0.2  # root mean square of an update over the learning rate, as AdamW's, so that rates carry over
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrix is brought to singular values near one; each expert's matrix by itself.
 
-    Matrices that lie side by side in one parameter (queries, keys and values; gate and up) are taken apart first:
-    `widths` tells their columns. It is no part of the groups, which a checkpoint stores.
+    Matrices that lie side by side in one parameter (queries, keys and values; gate and up) are separated first:
+    `widths` gives their columns. It is not part of the groups, which a checkpoint stores.
 
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); scale and weight decay, Liu et al. 2025
     (arXiv 2502.16982)
@@ -100,7 +100,7 @@ class Place:
 
     @property
     def cost(self) -> int:
-        """Multiplications of the matrix's iteration, but for a factor."""
+        """Multiplications of the matrix's iteration, up to a constant factor."""
         return self.height * self.width * min(self.height, self.width)
 
 
@@ -121,7 +121,7 @@ def _places(parameters: Sizes) -> list[Place]:
 
 @cache
 def _parallel(parameters: Sizes) -> float:
-    """How many threads the costliest matrix leaves work for."""
+    """How many threads can work while one takes the costliest matrix."""
     costs = [place.cost for place in _places(parameters)]
     return sum(costs) / costs[0] if costs else 0.0
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sparsedial.kernels import native
 from sparsedial.model.transformer import Transformer
+from sparsedial.records.recipe import Recipe
 from sparsedial.training.muon import Muon
-from sparsedial.training.recipe import Recipe
 
 EMBEDDINGS = ("embedding_VD", "unembedding_VD")
 NOT_FOR_MUON = (*EMBEDDINGS, "w_router_DE")
@@ -69,8 +69,8 @@ class CompiledAdamW(torch.optim.Optimizer):
 def make_optimizers(model: Transformer, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW, or Muon for the matrices and AdamW for the rest; compiled on CPU, PyTorch's fused one elsewhere.
 
-    Each group's `scale` is what the recipe's rate is multiplied by. Besides its parameters a group holds nothing that
-    PyTorch's distributed checkpoint cannot store.
+    Each group's `scale` multiplies the recipe's rate. Besides its parameters a group holds only what PyTorch's
+    distributed checkpoint can store.
     """
     muon = recipe.optimizer == "muon"
     groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
@@ -81,7 +81,7 @@ def make_optimizers(model: Transformer, recipe: Recipe) -> list[torch.optim.Opti
         hidden = matrix and leaf not in EMBEDDINGS
         scale = recipe.width_base / model.shape.d_model if recipe.width_base and hidden else 1.0
         by_muon = muon and matrix and leaf not in NOT_FOR_MUON
-        key = (by_muon, matrix, scale**0.5 if by_muon else scale)  # MUON_SCALE already falls with the root
+        key = (by_muon, matrix, scale**0.5 if by_muon else scale)  # MUON_SCALE already falls with the root of the width
         settings = {"params": [], "weight_decay": recipe.weight_decay if matrix else 0.0, "scale": key[2]}
         groups.setdefault(key, settings)["params"].append(parameter)
         if by_muon:
@@ -109,7 +109,7 @@ def _adamw(groups: list[dict[str, Any]], model: Transformer, recipe: Recipe) -> 
 
 
 def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
-    """The learning rate of the next step."""
+    """Set the learning rate of the next step."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]

@@ -1,4 +1,4 @@
-"""What the devices that train one model bring together in a step: nothing else of a step talks to another device."""
+"""What the devices that train one model exchange in a step; nothing else in a step communicates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class Alone:
-    """One device: its figures are those of the whole batch already."""
+    """One device: its figures are already those of the whole batch."""
 
     count = 1
     index = 0
@@ -31,11 +31,11 @@ class Ranks:
     """The processes of a group, each with all weights and an equal share of every batch."""
 
     group: distributed.ProcessGroup
-    device: str = "cpu"  # kind of device that the group's messages lie on
+    device: str = "cpu"  # kind of device that holds the group's messages
 
     @property
     def count(self) -> int:
-        """How many they are."""
+        """The number of ranks."""
         return self.group.size()
 
     @property
@@ -44,12 +44,12 @@ class Ranks:
         return self.group.rank()
 
     def average(self, gradients: list[Tensor]) -> None:
-        """Make each gradient the whole batch's: that of a mean over equal shares is the mean of theirs."""
+        """Make each gradient the whole batch's, which is the mean over ranks since their shares are equal."""
         self.add_up(gradients)
         torch._foreach_div_(gradients, self.count)  # pyright: ignore[reportPrivateImportUsage]
 
     def add_up(self, tensors: list[Tensor]) -> None:
-        """Make each tensor its sum over the ranks; one message, a copy of them all, carries them."""
+        """Make each tensor its sum over the ranks; all are copied into one message."""
         if not tensors:
             return
         message = torch.cat([tensor.flatten() for tensor in tensors])
@@ -60,8 +60,8 @@ class Ranks:
     def agree(self, loss: float, gradient_norm: float) -> tuple[float, float]:
         """The whole batch's loss and gradient norm, the same numbers on every rank.
 
-        The norm is that of a gradient that is averaged already, so between ranks only its rounding differs. They must
-        agree even so: all clip alike, and all or none take the step. Otherwise their weights would drift apart.
+        The gradient is already averaged, so its norm differs between ranks only by rounding. They must agree all the
+        same: all clip alike, and all or none take the step. Otherwise their weights would drift apart.
         """
         numbers = torch.tensor([loss, gradient_norm], dtype=torch.float64, device=self.device)
         distributed.all_reduce(numbers, group=self.group)

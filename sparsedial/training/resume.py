@@ -1,4 +1,4 @@
-"""What the next step depends on: taken from a run and given back to it; on disk whole and verified, or not there."""
+"""Saving and restoring everything that the next step depends on; on disk it is whole and verified, or not there."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sparsedial.errors import UserError
 from sparsedial.model.transformer import Transformer
-from sparsedial.store import read_json, write_atomically, write_json
+from sparsedial.records.record import try_read, write
+from sparsedial.records.state import Progress, StateFile
+from sparsedial.store import Fault, write_atomically
+
+STATE = "state.json"
 
 
 def training_state(model: Transformer, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
@@ -28,7 +30,7 @@ def training_state(model: Transformer, optimizers: Sequence[Optimizer]) -> dict[
 
 
 def restore_state(model: Transformer, optimizers: Sequence[Optimizer], state: Mapping[str, Tensor]) -> None:
-    """The inverse of `training_state`; a parameter without moments in it has none after."""
+    """The inverse of `training_state`; a parameter without moments in `state` has none afterwards."""
     model.load_state_dict(
         {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
     )
@@ -49,21 +51,22 @@ def _held(model: Transformer, optimizers: Sequence[Optimizer]) -> Iterator[tuple
             yield from ((optimizer, names[parameter], parameter) for parameter in group["params"])
 
 
-def save_state(
-    home: Path, key: str, model: Transformer, optimizers: Sequence[Optimizer], progress: dict[str, Any]
-) -> None:
-    """Keep everything that the next step depends on; `progress` holds the driver's own numbers, `next_step` among them.
+def save_state(home: Path, key: str, model: Transformer, optimizers: Sequence[Optimizer], progress: Progress) -> None:
+    """Keep everything that the next step depends on; `progress` holds the run's own numbers.
 
     `key` names what the state belongs to. The tensors come first under a name of their own, then the small file that
     names them and their digest: a kill in between leaves the state before.
+
+    Raises: UserError where they cannot be written; the state before stays.
     """
     data = save_tensors(
         {name: tensor.detach().cpu().contiguous() for name, tensor in training_state(model, optimizers).items()}
     )
-    name = f"step-{progress['next_step']}.safetensors"
+    name = f"step-{progress.next_step}.safetensors"
     write_atomically(home / name, data)
     sha256 = hashlib.sha256(data).hexdigest()
-    write_json(home / "state.json", {"key": key, "tensors": name, "sha256": sha256, **progress})
+    state = StateFile(key=key, tensors=name, sha256=sha256, next_step=progress.next_step, progress=progress)
+    write(home / STATE, state)
     for old in home.glob("step-*.safetensors"):
         if old.name != name:
             old.unlink()
@@ -71,23 +74,27 @@ def save_state(
 
 def load_state(
     home: Path, key: str, model: Transformer, optimizers: Sequence[Optimizer], most_steps: float = float("inf")
-) -> dict[str, Any] | None:
-    """Bring model and optimizers back to where `save_state` left them; gives the driver's numbers.
+) -> Progress | None:
+    """Bring model and optimizers back to where `save_state` left them; gives the run's own numbers.
 
-    None where there is no such state, one beyond `most_steps`, or one that was cut short or edited: the run then
-    starts anew.
+    None where there is no such state, one beyond `most_steps`, or one that was cut short, edited or written by
+    another version: the run then starts anew.
     """
-    try:
-        progress = read_json(home / "state.json")
-        if progress["key"] != key or progress["next_step"] > most_steps:
-            return None
-        data = (home / progress["tensors"]).read_bytes()
-    except (UserError, OSError, KeyError):
+    state = try_read(home / STATE, StateFile)
+    if isinstance(state, Fault) or state.key != key or state.next_step > most_steps:
         return None
-    if hashlib.sha256(data).hexdigest() != progress["sha256"]:
+    data = _content(home / state.tensors)
+    if data is None or hashlib.sha256(data).hexdigest() != state.sha256:
         return None
     restore_state(model, optimizers, load_tensors(data))
-    return progress
+    return state.progress
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def forget_state(home: Path) -> None:

@@ -1,7 +1,7 @@
-"""Loss spikes: seen against the losses just before, so that a run can go back and leave the batch out.
+"""Loss spikes: detected against the losses just before, so that a run can go back and leave a batch out.
 
-Left out is the batch at which the loss rose. Where an earlier update was the cause, by too high a rate say, the next
-batch rises too, and so on: the events of a run tell, and after MOST_SKIPPED it goes on as it is.
+The batch at which the loss rose is left out. Where an earlier update was the cause, for example by too high a rate, the
+loss rises at the next batch too, and so on. The run's events show this; after MOST_SKIPPED it continues as it is.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import statistics
 from collections.abc import Sequence
 
 WINDOW = 64  # losses that a new one is held against
-LEAST_NATS = 0.3  # above their median: less is no spike however calm they were
+LEAST_NATS = 0.3  # above their median: a smaller rise is not a spike, however small the spread
 SNAPSHOT_STEPS = 64  # between two states that a run can go back to
-MOST_SKIPPED = 20  # batches of a run: more are no accident
+MOST_SKIPPED = 20  # batches of a run: more than these are not accidents
 
 
 def is_spike(loss: float, gradient_norm: float, before: Sequence[float], sigmas: float) -> bool:
-    """Whether a loss stands so many robust standard deviations above the last ones, or is not a number.
+    """Whether a loss is more than `sigmas` robust standard deviations above the last ones, or not a number.
 
     Source: going back and skipping, Chowdhery et al. 2022 (arXiv 2204.02311), section 5.1; the rule is ours
     """

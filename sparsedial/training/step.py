@@ -14,9 +14,10 @@ from torch import Tensor
 
 from sparsedial.model.router import balance_of
 from sparsedial.model.transformer import Transformer
+from sparsedial.records.quantities import Load
+from sparsedial.records.recipe import Recipe
 from sparsedial.training.optimizer import clip_gradient, gradient_norm, set_rate
 from sparsedial.training.ranks import ALONE, Alone, Ranks
-from sparsedial.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,27 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Balance:
+    """How evenly the routers distribute tokens."""
+
+    load: Load  # of the least even router, by its largest load over the mean
+    bias_drift: float  # the largest routing bias of all
+
+
+@dataclass(frozen=True)
 class Taken:
-    """What a step found, over the whole batch; one that is not finite left the weights as they were."""
+    """What a step measured over the whole batch; a step that is not finite left the weights as they were."""
 
     loss: float  # cross-entropy, nats per token
     gradient_norm: float  # before clipping
     finite: bool
-    balance: dict[str, float] | None  # where it was asked for
+    balance: Balance | None  # where it was requested
 
 
 class TrainingStep:
-    """The steps of one model, with what they need that stays the same.
+    """Training steps of one model, with what is the same in all of them.
 
-    Several ranks give a share of the batch each, and all of them have the same weights afterwards.
+    Each rank contributes a share of the batch, and all ranks have the same weights afterwards.
     """
 
     def __init__(
@@ -74,13 +83,15 @@ class TrainingStep:
             self.ranks.add_up([layer.load_E for layer in self._routed])
             balance = read_balance(self.model) if with_balance else None
         for layer in self._routed:
-            layer.balance(rates.bias_rate if finite else 0.0)  # a step that counts for nothing has no load
+            layer.balance(rates.bias_rate if finite else 0.0)  # a rejected step moves no bias and counts no load
         return Taken(loss, norm, finite, balance)
 
     def _gradients(self, ids_BS1: Tensor, prediction_weight: float) -> tuple[Tensor, list[Tensor]]:
         """The cross-entropy of the next token, and the gradients of the loss that is trained on."""
         for parameter in self._parameters:
-            parameter.grad = None  # before the forward pass: old gradients and activations are not held at once
+            parameter.grad = (
+                None  # before the forward pass, so that old gradients and activations are not held together
+            )
         with self._autocast:
             total, entropy = self.model.loss(
                 ids_BS1, self.recipe.balance_weight, self.recipe.z_loss_weight, prediction_weight
@@ -89,11 +100,11 @@ class TrainingStep:
         return entropy, [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
 
-def read_balance(model: Transformer) -> dict[str, float] | None:
-    """The balance of the router whose busiest expert has most, and the largest routing bias of all; None for dense."""
+def read_balance(model: Transformer) -> Balance | None:
+    """The balance of the least even router, and the largest routing bias of all; None for dense."""
     layers = model.sparse_feed_forwards
     if not layers:
         return None
-    worst = max((balance_of(layer.load_E) for layer in layers), key=lambda balance: balance["max_over_mean"])
+    worst = max((balance_of(layer.load_E) for layer in layers), key=lambda load: load.max_over_mean)
     biases = [float(layer.bias_E.abs().max()) for layer in layers if layer.bias_E is not None]
-    return {**worst, "bias_drift": max(biases, default=0.0)}
+    return Balance(worst, max(biases, default=0.0))

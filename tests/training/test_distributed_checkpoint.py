@@ -14,10 +14,10 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 
 from sparsedial.kernels import native
 from sparsedial.model.transformer import Transformer, initialise
+from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training.loop import train_steps
 from sparsedial.training.optimizer import CompiledAdamW, make_optimizers
-from sparsedial.training.recipe import Recipe
 
 RECIPE = Recipe(learning_rate=0.01, steps=12, batch=8, context=32)
 SHAPE = Ladder(vocab_size=256, context=32).shape(16, 8)

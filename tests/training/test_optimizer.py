@@ -9,10 +9,10 @@ import torch
 
 from sparsedial.kernels import native
 from sparsedial.model.transformer import initialise
+from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training.muon import Muon, orthogonal
 from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, gradient_norm, make_optimizers, set_rate
-from sparsedial.training.recipe import Recipe
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from sparsedial.records.recipe import Recipe
+from sparsedial.runs.execute import execute
+from sparsedial.runs.job import Job
+from sparsedial.runs.run_store import RunStore
 from sparsedial.shape.ladder import Ladder
-from sparsedial.store import RunStore
-from sparsedial.sweep.execute import execute, finish
 from sparsedial.text.sampler import Sampler
 from sparsedial.training import step as step_module
-from sparsedial.training.recipe import Recipe
-from sparsedial.training.run import Job
 from sparsedial.training.spikes import MOST_SKIPPED, is_spike
+from tests.runs.tiny import finish
 
 CALM = [3.0 + 0.01 * (-1) ** number for number in range(64)]  # median 3, robust deviation 0.0148
 
@@ -66,23 +67,23 @@ def test_a_loss_is_a_spike_only_well_above_the_last_ones():
 def test_a_second_spike_is_undone_beside_the_first(small_text, tmp_path: Path, harm):
     """Both are told, and both batches stay out: each time the run begins again without them."""
     read = harm(lambda batch: batch in (3, 5))
-    record = finish(execute(job_of(small_text), small_text, RunStore(tmp_path))).record()
-    told = [(event["step"], event["batch_skipped"], event["back_to_step"]) for event in record["events"]]
+    record = finish(execute(job_of(small_text), small_text, RunStore(tmp_path)))
+    told = [(event.step, event.batch_skipped, event.back_to_step) for event in record.events]
     assert told == [(3, 3, 0), (4, 5, 0)]
     assert read == [*range(4), 0, 1, 2, 4, 5, 0, 1, 2, 4, *range(6, 14)]
-    assert record["status"] == "finished"
+    assert record.status == "finished"
 
 
 def test_only_so_many_batches_are_left_out(small_text, tmp_path: Path, harm):
     read = harm(lambda batch: True)
-    record = finish(execute(job_of(small_text, steps=100), small_text, RunStore(tmp_path))).record()
-    assert [event["batch_skipped"] for event in record["events"]] == list(range(MOST_SKIPPED))
+    record = finish(execute(job_of(small_text, steps=100), small_text, RunStore(tmp_path)))
+    assert [event.batch_skipped for event in record.events] == list(range(MOST_SKIPPED))
     assert read == list(range(MOST_SKIPPED + 1))
-    assert (record["status"], record["steps_done"]) == ("diverged", 1)
-    assert "not finite" in record["reason"]
+    assert (record.status, record.steps_done) == ("diverged", 1)
+    assert "not finite" in record.reason
 
 
 def test_a_run_without_a_guard_ends_at_the_first_spike(small_text, tmp_path: Path, harm):
     harm(lambda batch: batch == 3)
-    record = finish(execute(job_of(small_text, spike_sigmas=0.0), small_text, RunStore(tmp_path))).record()
-    assert (record["status"], record["steps_done"], record["events"]) == ("diverged", 4, [])
+    record = finish(execute(job_of(small_text, spike_sigmas=0.0), small_text, RunStore(tmp_path)))
+    assert (record.status, record.steps_done, record.events) == ("diverged", 4, ())

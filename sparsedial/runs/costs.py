@@ -1,0 +1,80 @@
+"""What one training run would cost: counted, and measured over a few steps if the model fits this machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sparsedial.machine.energy import meter
+from sparsedial.machine.hardware import device_bytes
+from sparsedial.machine.memory import StepBytes, step_bytes
+from sparsedial.machine.profile import VALUE_BYTES
+from sparsedial.machine.timing import measure_in_turn
+from sparsedial.records.dry_run import TrainDryRun
+from sparsedial.runs.job import Job
+from sparsedial.runs.timed import peak_by, step_by
+from sparsedial.shape.counts import active_parameters, total_parameters
+from sparsedial.units import human_bytes
+
+MEASURED = "measured: ten steps of this model in a separate process"
+COUNTED = "counted part by part"
+
+
+def dry_run(job: Job, tokens_asked: float | None) -> TrainDryRun:
+    """Parameters, FLOPs, memory, time and energy of a run. Time and energy are null where the model does not fit."""
+    parts, held = counted_bytes(job), device_bytes(job.device)
+    seconds = joules = joules_source = reason = None
+    if parts.total > held:
+        reason = f"not measured: a step needs more memory than the {human_bytes(held)} of this machine"
+        step, state, source = float(parts.total), float(parts.weights + parts.moments), COUNTED
+    else:
+        seconds = run_seconds(job)
+        power = meter(job.device, job.threads)
+        joules, joules_source = seconds * power.watts, power.source
+        (step, state), source = peak_by(job.shape, job.recipe, job.device, job.threads), MEASURED
+    memory, copy, words = with_guard_copy(job, step, state, source)
+    return TrainDryRun(
+        total_parameters=total_parameters(job.shape),
+        active_parameters=active_parameters(job.shape),
+        tokens=job.recipe.tokens,
+        flops=job.flops,
+        memory_parts=parts.parts,
+        memory_bytes=memory,
+        guard_copy_bytes=copy,
+        memory_source=words,
+        seconds=seconds,
+        seconds_reason=reason,
+        joules=joules,
+        joules_source=joules_source,
+        joules_reason=reason,
+        dollars=None,
+        dollars_reason="no price was given",
+        tokens_asked=tokens_asked,
+    )
+
+
+def counted_bytes(job: Job) -> StepBytes:
+    """A step's memory, part by part; a multi-token prediction module takes as much as a layer."""
+    shape, recipe = job.shape, job.recipe
+    whole = replace(shape, layers=shape.layers + shape.mtp_layers)
+    return step_bytes(whole, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
+
+
+def run_seconds(job: Job) -> float:
+    """Seconds of all steps of a run, from the time of a few."""
+    step = step_by(job.shape, job.recipe, job.device, job.threads)
+    timing = measure_in_turn({"step": step}, rounds=2, round_seconds=1.0)["step"]
+    return timing.median_seconds * job.recipe.steps
+
+
+def with_guard_copy(job: Job, step: float, state: float, source: str) -> tuple[float, float, str]:
+    """Bytes of a step, and of the copy of weights and moments that a guarded run goes back to.
+
+    The copy is in the host's memory. On a CPU the step is there too, and the bytes add up. Returns the bytes of the
+    step's memory, those of the copy, and a description of their source.
+    """
+    if not job.recipe.spike_sigmas:
+        return step, 0.0, source
+    copy = f"{human_bytes(state)} for the spike guard's copy of weights and moments"
+    if job.device == "cpu":
+        return step + state, state, f"{source}, and {copy}"
+    return step, state, f"{source}; in addition, in the host's memory, {copy}"

@@ -1,0 +1,37 @@
+"""The kind of device to train on, and the number of CPU threads."""
+
+from __future__ import annotations
+
+from sparsedial.errors import UserError
+from sparsedial.machine.hardware import usable_cores
+
+MOST_THREADS = 16  # per core
+
+
+def pick_device(wanted: str) -> str:
+    """The kind of device to train on; `auto` is a GPU if PyTorch sees one.
+
+    Raises: UserError for an unknown device, or a missing GPU.
+    """
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted not in ("cpu", "cuda"):
+        raise UserError(f"no device named '{wanted}'", hint="cpu or cuda", field="device")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("PyTorch sees no GPU on this machine", hint="cpu", field="device")
+    return wanted
+
+
+def pick_threads(wanted: int | None) -> int:
+    """CPU threads to train with: the wanted number, or one per core.
+
+    Raises: UserError for less than one thread, or far more threads than cores.
+    """
+    cores = usable_cores()
+    if wanted is not None and not 1 <= wanted <= MOST_THREADS * cores:
+        raise UserError(
+            f"{wanted} lies outside 1..{MOST_THREADS * cores}", hint=f"this machine has {cores} cores", field="threads"
+        )
+    return wanted or cores

@@ -1,0 +1,191 @@
+"""One run from its job to its record: train, score, write. A stopped run is resumed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Generator, Mapping, Sequence
+
+from sparsedial.evaluation.loss import TextLoss, evaluate_text
+from sparsedial.machine.energy import Meter, meter
+from sparsedial.machine.hardware import BusyWatch, peak_process_bytes
+from sparsedial.model.checkpoint import save_checkpoint
+from sparsedial.records.run import Run
+from sparsedial.runs.executor import Split
+from sparsedial.runs.job import Job
+from sparsedial.runs.run_store import RunStore
+from sparsedial.runs.state import LiveRun, Tally, begin, metric_of
+from sparsedial.text.prepare import Text
+from sparsedial.text.sampler import repeats
+from sparsedial.text.windows import require_windows
+from sparsedial.training.loop import Step, train_steps
+from sparsedial.training.memory import settle_memory
+from sparsedial.training.resume import forget_state
+from sparsedial.training.spikes import MOST_SKIPPED, SNAPSHOT_STEPS, WINDOW, is_spike
+
+METRIC_LINES = 300  # most lines kept per run
+SAVE_SECONDS = 30.0  # between two saved states of an unfinished run
+LOST_NATS = 1.0  # above the loss of a uniform guess: a larger loss after the warm-up ends the run
+
+
+def execute(
+    job: Job,
+    text: Text,
+    store: RunStore,
+    *,
+    splits: Sequence[Split] = ("validation",),
+    evaluation_tokens: int | None = None,
+    alone: bool = False,
+    keep_checkpoint: bool = False,
+    keep_trunk: bool = False,
+    save_seconds: float = SAVE_SECONDS,
+) -> Generator[Step, None, Run]:
+    """Yield a run's steps and return the Run, which is written to the store at the end.
+
+    A saved state of the same job is resumed: on a CPU the result equals an uninterrupted run's bit for bit. The state
+    is saved from time to time, when the generator is closed, and on Ctrl-C. A trunk that a shorter run saved
+    (`keep_trunk`) is resumed in the same way.
+
+    Raises: UserError where the text is too small for a batch, or the folder cannot be written.
+    """
+    recipe = job.recipe
+    require_windows(text, batch=recipe.batch, context=recipe.context)
+    settle_memory()
+    live = begin(job, store)
+    energy, busy = meter(job.device, job.threads), BusyWatch()
+    scores: dict[str, TextLoss] = {}
+    try:
+        reason = yield from _train(live, text, energy, keep_trunk, save_seconds)
+        began = time.perf_counter()
+        for split in splits if reason is None else ():
+            scores[split] = evaluate_text(
+                live.model, text, split, context=recipe.context, max_tokens=evaluation_tokens, dtype=recipe.dtype
+            )
+            yield Step(recipe.steps - 1, scores[split].loss, 0.0, 0.0, 0.0, 0)
+    except (
+        KeyboardInterrupt,
+        GeneratorExit,
+    ) as stop:  # a generator is closed after a whole step
+        live.leave(between_steps=isinstance(stop, GeneratorExit))
+        raise
+    evaluation_seconds = time.perf_counter() - began
+    run = _record(live, text, reason, scores, energy, alone, evaluation_seconds, busy.share())
+    _keep(run, live, text, keep_checkpoint and reason is None)
+    return run
+
+
+def _train(
+    live: LiveRun, text: Text, energy: Meter, keep_trunk: bool, save_seconds: float
+) -> Generator[Step, None, str | None]:
+    """Run all steps. Returns the reason where the run diverged."""
+    job, recipe, saved = live.job, live.job.recipe, time.monotonic()
+    guarded = recipe.spike_sigmas > 0
+    if guarded:
+        live.keep()
+    again = True
+    while again:
+        again = False
+        tally = live.tally
+        steps = train_steps(live.model, live.optimizers, text, recipe, tally.next_step, tuple(tally.skipped))
+        for step in steps:
+            if guarded and _undone(live, step):
+                again = True
+                break
+            _note(live.tally, step, recipe.steps, energy)
+            reason = _diverged(step, job)
+            if reason is not None:
+                return reason
+            yield step
+            energy.begin()  # energy used between our steps is not ours
+            next_step = live.tally.next_step
+            restorable = not guarded or next_step % SNAPSHOT_STEPS == 0
+            if guarded and restorable:
+                live.keep()
+            if keep_trunk and next_step == recipe.trunk_steps:
+                live.save(live.store.trunk(job.trunk), job.trunk)
+            if restorable and time.monotonic() - saved > save_seconds and next_step < recipe.steps:
+                live.save(live.store.unfinished(job.hash), job.hash)
+                saved = time.monotonic()
+    return None
+
+
+def _undone(live: LiveRun, step: Step) -> bool:
+    """Undo a step that is a loss spike or diverged; returns whether it was undone."""
+    tally = live.tally
+    if len(tally.skipped) >= MOST_SKIPPED:
+        return False
+    spiked = is_spike(step.loss, step.gradient_norm, tally.losses, live.job.recipe.spike_sigmas)
+    if not spiked and _diverged(step, live.job) is None:
+        return False
+    live.go_back(step)
+    return True
+
+
+def _note(tally: Tally, step: Step, steps: int, energy: Meter) -> None:
+    tally.next_step = step.index + 1
+    tally.seconds += step.seconds
+    tally.joules += energy.joules(step.seconds)
+    tally.step_seconds.append(step.seconds)
+    tally.losses.append(step.loss)
+    del tally.losses[: -max(WINDOW, steps // 20)]
+    if step.index % max(1, steps // METRIC_LINES) == 0 or step.index == steps - 1:
+        tally.metrics.append(metric_of(step))
+
+
+def _diverged(step: Step, job: Job) -> str | None:
+    if not (math.isfinite(step.loss) and math.isfinite(step.gradient_norm)):
+        return f"loss or gradient was not finite at step {step.index}"
+    uniform = math.log(job.shape.vocab_size)
+    if step.index > 0.2 * job.recipe.steps and step.loss > uniform + LOST_NATS:
+        return f"loss {step.loss:.2f} at step {step.index} is above a uniform guess by more than {LOST_NATS:g} nat"
+    return None
+
+
+def _record(
+    live: LiveRun,
+    text: Text,
+    reason: str | None,
+    scores: Mapping[str, TextLoss],
+    energy: Meter,
+    alone: bool,
+    evaluation_seconds: float,
+    busy: float | None,
+) -> Run:
+    """The record of a run that ended, with the reason where it diverged."""
+    recipe, tally = live.job.recipe, live.tally
+    last = tally.losses[-max(1, recipe.steps // 20) :]
+    validation, test = scores.get("validation"), scores.get("test")
+    metered = energy.metered and alone
+    return Run(
+        **live.job.inputs(),
+        status="finished" if reason is None else "diverged",
+        reason=reason,
+        steps_done=tally.next_step,
+        train_loss=statistics.fmean(last) if last and reason is None else None,
+        validation_loss=validation and validation.loss,
+        validation_bits_per_byte=validation and validation.bits_per_byte,
+        test_loss=test and test.loss,
+        test_bits_per_byte=test and test.bits_per_byte,
+        seconds=tally.seconds,
+        median_step_seconds=statistics.median(tally.step_seconds),
+        evaluation_seconds=evaluation_seconds,
+        joules=tally.joules if metered else None,
+        joules_source=energy.source if metered else f"not metered: {energy.source}",
+        peak_memory_bytes=peak_process_bytes(),
+        expert_load=validation and validation.expert_load,
+        repeats=repeats(text, recipe.tokens),
+        alone=alone,
+        machine_busy=busy,
+        trunk_steps_shared=tally.shared,
+        events=tuple(tally.events),
+    )
+
+
+def _keep(run: Run, live: LiveRun, text: Text, checkpoint: bool) -> None:
+    store = live.store
+    store.write_metrics(run.hash, live.tally.metrics)
+    if checkpoint:
+        save_checkpoint(live.model, store.checkpoint(run.hash), tokenizer=text.tokenizer)
+    store.write(run)
+    forget_state(store.unfinished(run.hash))

@@ -1,0 +1,77 @@
+"""The interface of executors: groups of tasks are submitted, and come back with their runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sparsedial.records.run import Run
+from sparsedial.runs.job import Job
+
+Split = Literal["validation", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A run to execute, and how. The run's inputs are those of the job and nothing else."""
+
+    job: Job
+    label: str
+    splits: tuple[Split, ...] = ("validation",)  # the splits that score it
+    evaluation_tokens: int | None = None  # of each split; None is all
+    alone: bool = False  # whether nothing else may run, so that its seconds can be compared
+    keep_checkpoint: bool = False
+
+
+Group = tuple[Task, ...]  # tasks that one worker runs in turns of about a second; most groups have one task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """A task has made progress."""
+
+    task: Task
+    step: int
+    loss: float
+    seconds: float  # that it has taken so far
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """All tasks of a group ended; the runs are in the order of the tasks."""
+
+    group: Group
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A group's worker died; the saved states of its runs are still there."""
+
+    group: Group
+
+
+Event = Moved | Ended | Lost
+
+
+class Executor(Protocol):
+    """Executes groups of tasks, several at a time, in the order in which they are submitted.
+
+    It is a context manager. It may start workers when it is entered. When it is left it ends them, and unfinished runs
+    save their state.
+    """
+
+    def __enter__(self) -> Executor: ...
+
+    def __exit__(self, *reason: object) -> None: ...
+
+    def submit(self, group: Group, *, first: bool = False) -> None:
+        """Add a group to the end of the queue, or to its front; it starts when a worker is free."""
+        ...
+
+    def wait(self) -> list[Event]:
+        """The events since the last call; waits a short time for one.
+
+        Raises: UserError where a run cannot be done, for example because the disk is full.
+        """
+        ...

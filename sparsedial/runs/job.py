@@ -1,0 +1,85 @@
+"""A job: the inputs of one training run; their hash is the run's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from sparsedial.errors import UserError
+from sparsedial.records.quantities import Sparsity
+from sparsedial.records.recipe import RECIPE_VERSION, Recipe
+from sparsedial.records.record import plain
+from sparsedial.records.run import RunInputs
+from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
+from sparsedial.shape.shape import Shape
+from sparsedial.store import digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The inputs of a run; nothing else changes its losses.
+
+    Raises: UserError where the shape and the recipe do not fit together.
+    """
+
+    shape: Shape
+    recipe: Recipe
+    text_digest: str
+    tokenizer: str  # its digest
+    device: str = "cpu"  # kind of device
+    threads: int = 1
+    kernels: str = "torch"  # or "compiled", which rounds differently
+
+    def __post_init__(self) -> None:
+        if self.recipe.context <= self.shape.mtp_layers:
+            raise UserError(
+                f"run: context={self.recipe.context} is not longer than the {self.shape.mtp_layers} multi-token"
+                " predictions (mtp_layers)",
+                hint=f"a context of {self.shape.mtp_layers + 1} or more, or fewer mtp_layers",
+            )
+        if self.recipe.context > self.shape.context:
+            raise UserError(
+                f"run: context={self.recipe.context} is more than the {self.shape.context} positions of the shape",
+                hint="<shape.context> is the longest context that the model supports",
+            )
+
+    @cached_property
+    def hash(self) -> str:
+        """The run's name. Equal inputs give equal names; paths, times and hosts are no inputs."""
+        return digest({"recipe_version": RECIPE_VERSION, **plain(self)})
+
+    @property
+    def trunk(self) -> str:
+        """A hash of all inputs but the length: runs that differ only in length share it.
+
+        Runs with a trunk (`trunk_steps` above 0) are the same run up to the shortest one's trunk, so no interval may
+        count them as independent.
+        """
+        inputs = plain(self)
+        return digest({"recipe_version": RECIPE_VERSION, **inputs, "recipe": {**inputs["recipe"], "steps": None}})
+
+    @property
+    def flops(self) -> int:
+        """Training FLOPs of the whole run, multi-token prediction included where its weight is above 0."""
+        recipe = self.recipe
+        return training_flops_per_token(self.shape, recipe.context, recipe.mtp_weight > 0) * recipe.tokens
+
+    def inputs(self) -> RunInputs:
+        """The fields of a Run that come from its job."""
+        return RunInputs(
+            hash=self.hash,
+            trunk=self.trunk if self.recipe.trunk_steps else None,
+            shape=self.shape,
+            recipe=self.recipe,
+            recipe_version=RECIPE_VERSION,
+            text_digest=self.text_digest,
+            tokenizer=self.tokenizer,
+            device=self.device,
+            threads=self.threads,
+            kernels=self.kernels,
+            tokens=self.recipe.tokens,
+            flops=self.flops,
+            total_parameters=total_parameters(self.shape),
+            active_parameters=active_parameters(self.shape),
+            sparsity=Sparsity.of(self.shape),
+        )

@@ -1,0 +1,156 @@
+"""A run in progress: what its steps change, how it is saved, and how it returns to an earlier step."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sparsedial.errors import UserError
+from sparsedial.model.transformer import Transformer, initialise
+from sparsedial.records.run import Event, Metric
+from sparsedial.records.state import Progress
+from sparsedial.runs.job import Job
+from sparsedial.runs.run_store import RunStore
+from sparsedial.training.loop import Step, batch_number
+from sparsedial.training.optimizer import make_optimizers
+from sparsedial.training.resume import load_state, restore_state, save_state, training_state
+
+
+@dataclass
+class Tally:
+    """The numbers of a run beside its weights; a resumed run continues with them."""
+
+    next_step: int = 0
+    seconds: float = 0.0
+    joules: float = 0.0
+    step_seconds: list[float] = field(default_factory=list[float])
+    losses: list[float] = field(default_factory=list[float])
+    metrics: list[Metric] = field(default_factory=list[Metric])
+    skipped: list[int] = field(default_factory=list[int])  # numbers of skipped batches
+    events: list[Event] = field(default_factory=list[Event])
+    shared: int = 0  # steps taken from another run's trunk
+
+    @classmethod
+    def of(cls, progress: Progress) -> Tally:
+        """Go on from what was saved."""
+        return cls(
+            next_step=progress.next_step,
+            seconds=progress.seconds,
+            joules=progress.joules,
+            step_seconds=list(progress.step_seconds),
+            losses=list(progress.losses),
+            metrics=list(progress.metrics),
+            skipped=list(progress.skipped),
+            events=list(progress.events),
+            shared=progress.shared,
+        )
+
+    def record(self) -> Progress:
+        """The numbers as they are now, to be saved."""
+        return Progress(
+            next_step=self.next_step,
+            seconds=self.seconds,
+            joules=self.joules,
+            step_seconds=tuple(self.step_seconds),
+            losses=tuple(self.losses),
+            metrics=tuple(self.metrics),
+            skipped=tuple(self.skipped),
+            events=tuple(self.events),
+            shared=self.shared,
+        )
+
+
+@dataclass
+class LiveRun:
+    """A run in progress: its model, its optimizers and its tally."""
+
+    job: Job
+    store: RunStore
+    model: Transformer
+    optimizers: list[torch.optim.Optimizer]
+    tally: Tally
+    kept: tuple[dict[str, Tensor], Tally] | None = None  # the state to return to after a spike
+
+    def save(self, home: Path, key: str) -> None:
+        """Save everything that the next step depends on."""
+        save_state(home, key, self.model, self.optimizers, self.tally.record())
+
+    def keep(self) -> None:
+        """Copy the state to the host's memory, to go back to it; the copy replaces the one before."""
+        held = {} if self.kept is None else self.kept[0]
+        self.kept = None  # so that an interruption here leaves no mixture of two states
+        state = {
+            name: held[name].copy_(tensor) if name in held else tensor.to("cpu", copy=True)
+            for name, tensor in training_state(self.model, self.optimizers).items()
+        }
+        self.kept = (state, copy.deepcopy(self.tally))
+
+    def leave(self, between_steps: bool) -> None:
+        """Save the newest state that the run can continue from: the kept one, or the model's after a whole step."""
+        if self.kept is not None:
+            restore_state(self.model, self.optimizers, self.kept[0])
+            self.tally = copy.deepcopy(self.kept[1])
+        elif self.job.recipe.spike_sigmas > 0 or not between_steps:
+            return
+        if self.tally.next_step:
+            # A full disk must not hide the Ctrl-C that is being raised; the earlier saved state is still there.
+            with contextlib.suppress(UserError):
+                self.save(self.store.unfinished(self.job.hash), self.job.hash)
+
+    def go_back(self, step: Step) -> None:
+        """Undo the steps since the kept state, and skip the batch of `step`."""
+        assert self.kept is not None
+        state, kept = self.kept
+        restore_state(self.model, self.optimizers, state)
+        batch = batch_number(step.index, self.tally.skipped)
+        event = Event(
+            kind="spike",
+            step=step.index,
+            loss=step.loss if math.isfinite(step.loss) else None,
+            batch_skipped=batch,
+            back_to_step=kept.next_step,
+        )
+        kept.skipped, kept.events = [*self.tally.skipped, batch], [*self.tally.events, event]
+        self.tally = copy.deepcopy(kept)  # a run that is stopped now remembers both
+
+
+def begin(job: Job, store: RunStore) -> LiveRun:
+    """A new run, a resumed run, or a run that continues the trunk of a shorter one."""
+    model = initialise(job.shape, job.recipe.seed).to(torch.device(job.device))
+    optimizers = make_optimizers(model, job.recipe)
+    progress = load_state(store.unfinished(job.hash), job.hash, model, optimizers)
+    if progress is not None:
+        tally = Tally.of(progress)
+    elif job.recipe.trunk_steps:
+        tally = _from_trunk(load_state(store.trunk(job.trunk), job.trunk, model, optimizers, job.recipe.trunk_steps))
+    else:
+        tally = Tally()
+    return LiveRun(job=job, store=store, model=model, optimizers=optimizers, tally=tally)
+
+
+def _from_trunk(progress: Progress | None) -> Tally:
+    """The numbers of another run's trunk, all of whose steps are shared; none where it left no trunk."""
+    return Tally() if progress is None else replace(Tally.of(progress), shared=progress.next_step)
+
+
+def metric_of(step: Step) -> Metric:
+    """A step's line of `metrics.jsonl`."""
+    balance = step.balance
+    return Metric(
+        index=step.index,
+        loss=step.loss if math.isfinite(step.loss) else None,
+        gradient_norm=step.gradient_norm if math.isfinite(step.gradient_norm) else None,
+        learning_rate=step.learning_rate,
+        seconds=step.seconds,
+        tokens=step.tokens,
+        max_over_mean=balance and balance.load.max_over_mean,
+        dead_experts=balance and balance.load.dead_experts,
+        entropy=balance and balance.load.entropy,
+        bias_drift=balance and balance.bias_drift,
+    )

@@ -1,0 +1,83 @@
+"""Training steps on random ids, for timing and for measuring memory: a study's step, or one of any recipe."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+from sparsedial.machine.hardware import peak_process_bytes
+from sparsedial.machine.memory import STEPS
+from sparsedial.model.transformer import Transformer, initialise
+from sparsedial.records.recipe import Recipe
+from sparsedial.shape.shape import Shape
+from sparsedial.training.memory import settle_memory
+from sparsedial.training.optimizer import make_optimizers
+from sparsedial.training.resume import training_state
+from sparsedial.training.step import Rates, TrainingStep
+
+HARMLESS_RATE = 1e-3  # the rate does not change the time, but a large one could end in NaN
+
+
+def make_step(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> Callable[[], None]:
+    """One whole training step of a study, from forward pass to optimizer; it waits until its work is done."""
+    return step_by(shape, _study_recipe(batch, context, device), device, threads)
+
+
+def peak_bytes(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> float:
+    """The peak memory of ten training steps of a study, measured by `peak_by`."""
+    return peak_by(shape, _study_recipe(batch, context, device), device, threads)[0]
+
+
+def _study_recipe(batch: int, context: int, device: str) -> Recipe:
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    return Recipe(learning_rate=HARMLESS_RATE, steps=STEPS, batch=batch, context=context, dtype=dtype)
+
+
+def step_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> Callable[[], None]:
+    """One whole training step by a recipe, with its dtype and its multi-token prediction."""
+    return _step(*_begin(shape, recipe, device, threads), recipe, device)
+
+
+def peak_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:
+    """The peak memory of ten steps in a separate process, and the part of it for weights and moments.
+
+    Units: bytes; on a GPU, the GPU's memory
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+        return alone.submit(_peak_here, shape, recipe, device, threads).result()
+
+
+def _peak_here(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:
+    model, optimizers = _begin(shape, recipe, device, threads)
+    step = _step(model, optimizers, recipe, device)
+    for _ in range(STEPS):
+        step()
+    peak = torch.cuda.max_memory_reserved() if device == "cuda" else peak_process_bytes()
+    return float(peak), float(sum(tensor.nbytes for tensor in training_state(model, optimizers).values()))
+
+
+def _begin(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[Transformer, list[torch.optim.Optimizer]]:
+    settle_memory()
+    torch.set_num_threads(threads)
+    model = initialise(shape, 0).to(device)
+    return model, make_optimizers(model, recipe)
+
+
+def _step(
+    model: Transformer, optimizers: list[torch.optim.Optimizer], recipe: Recipe, device: str
+) -> Callable[[], None]:
+    generator = torch.Generator().manual_seed(0)
+    ids_BS1 = torch.randint(model.shape.vocab_size, (recipe.batch, recipe.context + 1), generator=generator).to(device)
+    # the weight of multi-token prediction does not change the time, unless it is 0
+    rates = Rates(HARMLESS_RATE, recipe.balance_rate, max(recipe.mtp_weight, recipe.mtp_late_weight))
+    training = TrainingStep(model, optimizers, recipe)
+
+    def step() -> None:
+        training.take(ids_BS1, rates)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step

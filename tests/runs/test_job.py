@@ -1,0 +1,37 @@
+"""A job: what its hash names, and what cannot be one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sparsedial.errors import UserError
+from sparsedial.runs.job import Job
+from tests.runs.tiny import LADDER, RECIPE, job_of
+
+
+def test_the_hash_names_what_changes_the_numbers_and_nothing_else(small_text):
+    job = job_of(small_text)
+    assert job.hash == job_of(small_text).hash
+    for other in (
+        replace(job, threads=2),
+        replace(job, device="cuda"),
+        replace(job, text_digest="0"),
+        replace(job, tokenizer="0"),
+        replace(job, recipe=replace(job.recipe, seed=1)),
+        replace(job, recipe=replace(job.recipe, dtype="bfloat16")),
+        replace(job, shape=LADDER.shape(12, 16)),
+    ):
+        assert other.hash != job.hash
+
+
+@pytest.mark.parametrize(
+    ("shape", "context", "says"),
+    [({"mtp_layers": 2}, 2, "2 multi-token predictions"), ({}, 33, "more than the 32 positions")],
+)
+def test_a_context_that_does_not_fit_the_shape_is_refused(shape, context, says):
+    job = Job(shape=LADDER.shape(12, 0), recipe=RECIPE, text_digest="", tokenizer="")
+    with pytest.raises(UserError, match=says):
+        replace(job, shape=replace(job.shape, **shape), recipe=replace(RECIPE, context=context))
+    replace(job, shape=replace(job.shape, mtp_layers=2), recipe=replace(RECIPE, context=3))
