@@ -1,17 +1,20 @@
-"""How long a whole study takes: what its layout plans for, and what comes beside that."""
+"""The expected duration of a whole study: the phases that its layout plans for, and everything else."""
 
 from __future__ import annotations
 
 from sparsedial.machine.profile import Profile
-from sparsedial.sweep.grid import EXTENSION_SHARE, Layout, cell_seconds, top_cells
-from sparsedial.sweep.phases import scan_seconds
+from sparsedial.records.dry_run import StudyDryRun
+from sparsedial.shape.counts import total_parameters
+from sparsedial.sweep.budgets import EXTENSION_SHARE, PROCESS_BYTES, REPORT_SECONDS, SCAN_POINTS
+from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.layout import Layout, cell_seconds
 from sparsedial.sweep.rates import MOST_POINTS
+from sparsedial.sweep.scan import scan_seconds
 
-START_SECONDS = 2.5  # of workers, each time: they import PyTorch
-STARTS = 6  # of workers: rates, both parts of the grid, timing trials, a first round done again, equal FLOPs
-PAIR_BESIDE = (
-    2.4  # seconds of a pair at equal FLOPs beside others, in runs of the dense one alone: the sparse is slower
-)
+OVERRUN_SHARE = 0.1  # by which the whole command may overrun its time
+START_SECONDS = 2.5  # each start of the workers: they import PyTorch
+STARTS = 6  # starts of the workers: rates, both parts of the grid, timing trials, a repeated first round, equal FLOPs
+PAIR_BESIDE = 2.4  # seconds of a pair at equal FLOPs on a shared machine, over those of the dense run alone
 
 
 def expected_seconds(
@@ -20,35 +23,83 @@ def expected_seconds(
     workers: int,
     seeds: int,
     *,
-    scan_points: int,
     evaluation_tokens: int,
-    test_tokens: int,
+    verdict_tokens: int,
 ) -> tuple[float, float]:
-    """Seconds of all phases with so many seeds of the verdict: as is likely, and with open sides followed to the end.
+    """Seconds of all phases with `seeds` verdict seeds: the likely value, and the value with all open sides followed.
 
-    The layout's own prediction is for a budget to be chosen by. It leaves out scoring, the start of workers, the scan
-    that parts tokens from size, and seeds that time is found for.
+    The layout's own prediction serves to choose budgets. It leaves out scoring, the start of workers, the scan
+    that separates tokens from size, and additional seeds for which there is time.
     """
     planned = layout.predicted_seconds
+    assert planned is not None
     runs = sum(layout.repeats(cell.budget_flops) for cell in layout.cells)
-    dense = max(cell_seconds(layout, profile, cell) for cell in top_cells(layout) if not cell.experts)
-    seed = (2 + PAIR_BESIDE / workers) * dense  # and two alone and in turn
+    dense = max(cell_seconds(layout, profile, cell) for cell in layout.top_cells if not cell.experts)
+    seed = (2 + PAIR_BESIDE / workers) * dense  # a pair at equal FLOPs, and two runs alone and in turns
     scored = runs * scoring_seconds(layout, profile, evaluation_tokens) / workers
-    scored += seeds * (2 + 2 / workers) * scoring_seconds(layout, profile, evaluation_tokens + test_tokens)
+    scored += seeds * (2 + 2 / workers) * scoring_seconds(layout, profile, verdict_tokens)
     scans = scan_seconds(layout, profile) / workers
     likely = (
-        sum(planned.values())
-        - planned["learning_rates"]
-        + scan_points * scans
+        planned.total
+        - planned.learning_rates
+        + SCAN_POINTS * scans
         + (seeds - layout.seeds) * seed
         + scored
         + START_SECONDS * (STARTS + seeds)
     )
-    return likely, likely + (MOST_POINTS - scan_points) * scans + EXTENSION_SHARE * planned["grid"]
+    return likely, likely + (MOST_POINTS - SCAN_POINTS) * scans + EXTENSION_SHARE * planned.grid
 
 
 def scoring_seconds(layout: Layout, profile: Profile, tokens: int) -> float:
-    """Seconds to score a run of the largest budget on some text: a forward pass is a third of a training step."""
-    shapes = [layout.shape(cell) for cell in top_cells(layout)]
+    """Seconds to score a run of the largest budget on `tokens` tokens."""
+    shapes = [layout.shape(cell) for cell in layout.top_cells]
     step = max(profile.step_seconds(shape, layout.batch, layout.ladder.context).value for shape in shapes)
-    return tokens / layout.tokens_per_step * step / 3
+    return forward_seconds(layout, step, tokens)
+
+
+def forward_seconds(layout: Layout, step_seconds: float, tokens: int) -> float:
+    """Seconds of a forward pass over `tokens` tokens: a third of a training step."""
+    return tokens / layout.tokens_per_step * step_seconds / 3
+
+
+def whole_seconds(lab: Lab, limit_seconds: float, most_seeds: int, set_up_seconds: float) -> tuple[float, float]:
+    """Seconds of the whole command: with the planned seeds, and with all seeds that it may have time for.
+
+    `set_up_seconds` is the time for measuring and planning.
+    """
+    beside_seconds = set_up_seconds + REPORT_SECONDS
+    low, high = (
+        expected_seconds(
+            lab.layout,
+            lab.profile,
+            lab.workers,
+            seeds,
+            evaluation_tokens=lab.evaluation_tokens,
+            verdict_tokens=lab.verdict_tokens,
+        )
+        for seeds in (lab.layout.seeds, most_seeds)
+    )
+    longest = (1 + OVERRUN_SHARE) * limit_seconds
+    return min(beside_seconds + low[0], limit_seconds), min(beside_seconds + high[1], longest)
+
+
+def dry_run(lab: Lab, low: float, high: float) -> StudyDryRun:
+    """What a study would train and cost; `low` and `high` are its seconds."""
+    layout, profile = lab.layout, lab.profile
+    seconds = (low + high) / 2
+    shapes = [layout.shape(cell) for cell in layout.cells]
+    memory_bytes = max(profile.memory_bytes(shape, layout.batch, lab.context) for shape in shapes)
+    return StudyDryRun(
+        cells=len(layout.cells),
+        largest_total_parameters=max(total_parameters(shape) for shape in shapes),
+        budgets_flops=layout.budgets,
+        flops=layout.flops,
+        seconds=seconds,
+        seconds_low=low,
+        seconds_high=high,
+        joules=seconds * profile.watts * lab.workers,
+        joules_source=profile.watts_source,
+        memory_bytes=lab.workers * (PROCESS_BYTES + memory_bytes),
+        dollars=None,
+        dollars_reason="no price was given",
+    )

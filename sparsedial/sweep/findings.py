@@ -1,147 +1,178 @@
-"""What a study found, as `study.json` keeps it, and the plan that its law gives at the largest budget."""
+"""The findings of a study as stored in `study.json`, and its law's plan at the largest budget."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sparsedial.law.law import Law
+from sparsedial.planning.answer import Answer, Surroundings, plan_of
+from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.candidates import rungs
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.crossing import POINTS, race
-from sparsedial.planning.search import Answer, binding_constraints, near_optimal, plan_record
-from sparsedial.sweep.grid import Cell, cell_seconds
-from sparsedial.sweep.phases import Setup
-from sparsedial.sweep.rates import RateModel, Scan
-from sparsedial.sweep.rivals import families, ranked
-from sparsedial.sweep.study import cells_summary
-from sparsedial.sweep.tables import cells_table, law_curves, rates_record
+from sparsedial.planning.fitted import beyond
+from sparsedial.planning.ranking import binding_constraints, near_optimal
+from sparsedial.records.grid import LearningRates, Prediction, VerdictRow
+from sparsedial.records.plan import NearOptimal, Plan, Race
+from sparsedial.records.study import ProfileSummary, RunningStudy, Study, VerdictSeeds
+from sparsedial.shape.shape import Shape
+from sparsedial.sweep.cells import Cells, counted
+from sparsedial.sweep.judge import Judged
+from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.laws import StudyLaw
+from sparsedial.sweep.layout import cell_seconds
+from sparsedial.sweep.rates import learning_rate
+from sparsedial.sweep.rivals import candidates, ranked
+from sparsedial.sweep.tables import cells_table, law_curves, verdict_rows
+
+RECIPE_SOURCE = "this study's scans of learning rates"
+NO_SPREAD = "no model of a verdict was trained to its end with two seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """The runs of a study and what was concluded from them."""
+    """The cells of a study and the conclusions from them."""
 
-    scans: tuple[Scan, ...]
-    rates: RateModel
-    done: dict[Cell, dict[str, Any]]
-    below: Law | None  # fitted to the budgets below the largest
-    law: Law | None  # fitted to all
-    refused: str | None  # why there is no law
-    comparison: dict[str, Any]  # of the forms
-    held_out: dict[str, Any] | None
-    verdicts: dict[str, Any]  # by currency, and `runs`
-
-    def plan(self, setup: Setup) -> dict[str, Any] | None:
-        """The law's answer at the largest budget, with what would change it; None without a law."""
-        law = self.law
-        if law is None:
-            return None
-        layout, budget = setup.layout, setup.layout.budgets[-1]
-        shapes = families(layout, self.done)
-        everything = shapes["dense"] + shapes["sparse"]
-        batch = layout.batch
-        answers = ranked(setup, law, everything, "flops", budget, batch)
-        best, rival = answers[0], next(answer for answer in answers if not answer.shape.experts)
-        rate = self.rates.rate(best.shape, best.tokens)
-        outside = law.outside(law.variables(best.shape, best.tokens))
-        return plan_record(
-            law,
-            best,
-            rival,
-            currency="flops",
-            budget=budget,
-            profile=setup.profile,
-            batch=batch,
-            context=layout.ladder.context,
-            cross=_crossover(setup, law),
-            bounds=binding_constraints(best.shape, everything),
-            band=near_optimal(_best_by_sparsity(answers)),
-            recipe=asdict(setup.job(best.shape, best.steps, batch, rate, setup.seed).recipe),
-            warnings=[f"{name} lies {factor:.2g} times outside the fitted range" for name, factor in outside.items()],
-        )
-
-    def record(self, setup: Setup, plan: dict[str, Any] | None) -> dict[str, Any]:
-        """The findings as `study.json` holds them."""
-        layout, done = setup.layout, self.done
-        return {
-            "cells": cells_summary(len(layout.cells), done),
-            "budgets_flops": list(layout.budgets),
-            "sparsities": [1 - layout.ladder.top_k / count if count else 0.0 for count in layout.experts],
-            "text": setup.text.summary(),
-            "machine": setup.profile.machine,
-            "law": self._law_summary(),
-            "verdict": {currency: self.verdicts[currency] for currency in ("flops", "seconds", "joules")},
-            "near_optimal": plan["near_optimal"] if plan else {"sparsity": None},
-            "binding_constraints": plan["binding_constraints"] if plan else [],
-            "crossover": plan["crossover"] if plan else None,
-            "crossover_reason": plan["crossover_reason"] if plan else "no law could be fitted",
-            "cells_table": cells_table(layout, done, self.rates, self.below),
-            "verdict_runs": self.verdicts["runs"],
-            "learning_rates": rates_record(self.scans, self.rates),
-            "law_curves": law_curves(layout, done, self.law),
-            "profile": {
-                "median_relative_error": setup.profile.median_relative_error,
-                "max_relative_error": setup.profile.max_relative_error,
-                "watts": setup.profile.watts,
-                "watts_source": setup.profile.watts_source,
-                "metered": setup.profile.metered,
-            },
-            "seed_noise": _seed_noise(self.verdicts["runs"]),
-        }
-
-    def _law_summary(self) -> dict[str, Any]:
-        law = self.law
-        return {
-            "form": law.form if law else None,
-            "coefficients": law.coefficients if law else {},
-            "intervals": law.intervals if law else {},
-            "confidence": law.confidence if law else None,
-            "undetermined": list(law.undetermined) if law else [],
-            "rmse_log_loss": law.rmse_log_loss if law else None,
-            "held_out": self.held_out if law else None,
-            "held_out_reason": "the budgets below the largest allow no fit" if law and not self.held_out else None,
-            "refused": self.refused,
-            "comparison": self.comparison,
-        }
+    rates: LearningRates
+    prediction: Prediction | None
+    cells: Cells
+    law: StudyLaw
+    verdict_seeds: VerdictSeeds
+    judged: Judged
 
 
-def _seed_noise(runs: list[dict[str, Any]]) -> float | None:
-    """Standard deviation of test loss between seeds, pooled over the rivals."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for run in runs:
-        groups.setdefault((run["currency"], run["family"]), []).append(run["test_loss"])
-    variances = [
-        sum((value - sum(values) / len(values)) ** 2 for value in values) / (len(values) - 1)
-        for values in groups.values()
-        if len(values) > 1
+def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
+    """The law's answer at the largest budget, with its limits; None without a law."""
+    law = findings.law.law
+    if law is None:
+        return None
+    layout, budget = lab.layout, lab.layout.budgets[-1]
+    shapes = [
+        *candidates(layout, findings.cells, "dense"),
+        *candidates(layout, findings.cells, "sparse"),
     ]
-    return math.sqrt(sum(variances) / len(variances)) if variances else None
+    answers = ranked(lab, law, shapes, "flops", budget)
+    best = answers[0]
+    steps = best.tokens // layout.tokens_per_step
+    rate = learning_rate(findings.rates.model, best.shape, best.tokens)
+    return plan_of(
+        law,
+        law.form,
+        Budget(currency="flops", value=budget),
+        best,
+        _beside(lab, law, shapes, answers),
+        _costs(lab),
+        Constraints(serving_positions=lab.context),
+        lab.job(best.shape, steps, layout.batch, rate, lab.seed).recipe,
+        RECIPE_SOURCE,
+    )
 
 
-def _best_by_sparsity(answers: list[Answer]) -> list[Answer]:
-    seen: dict[int, Answer] = {}
-    for answer in answers:
-        seen.setdefault(answer.shape.experts, answer)
-    return sorted(seen.values(), key=lambda answer: answer.predicted["mean"])
+def _beside(lab: Lab, law: Law, shapes: Sequence[Shape], answers: Sequence[Answer]) -> Surroundings:
+    """The context of the best answer: its dense rival, the crossover in seconds, its limits."""
+    best, crossing = answers[0], crossover(lab, law)
+    return Surroundings(
+        rival=next(answer for answer in answers if not answer.shape.experts),
+        rival_reason=None,
+        crossover=crossing.crossover,
+        crossover_reason=crossing.crossover_reason,
+        bounds=binding_constraints(best.shape, shapes),
+        band=near_optimal(answers),
+        others=(),  # published laws are about other text and far larger models
+        warnings=beyond(law, best.shape, best.tokens, lab.context),
+        candidates=len(shapes),
+    )
 
 
-def _crossover(setup: Setup, law: Law) -> tuple[dict[str, Any] | None, str | None]:
-    """Where sparse begins to win in seconds, looked for a factor of ten around the studied budgets.
+def crossover(lab: Lab, law: Law) -> Race:
+    """The budget in seconds from which sparse wins, searched up to a factor of ten around the studied budgets.
 
-    Among the same shapes as `plan --law` on the study: with the trained widths alone a larger budget would overtrain
-    the widest dense one, and sparse would seem to win.
+    The shapes are those that `plan` uses with the study's law. With the trained widths alone, a larger budget would
+    overtrain the widest dense model, and sparse would seem to win.
     """
-    layout, profile = setup.layout, setup.profile
-    costs = [cell_seconds(layout, profile, cell) for cell in layout.cells]
-    found = race(
+    layout = lab.layout
+    costs = [cell_seconds(layout, lab.profile, cell) for cell in layout.cells]
+    return race(
         law,
         rungs(layout.ladder, layout.experts),
         currency="seconds",
         budgets=np.geomspace(min(costs) / 10, max(costs) * 10, POINTS),
-        costs=Costs(machine=profile, batch=layout.batch, context=layout.ladder.context),
+        costs=_costs(lab),
     )
-    return found["crossover"], found["crossover_reason"]
+
+
+def _costs(lab: Lab) -> Costs:
+    return Costs(machine=lab.profile, batch=lab.layout.batch, context=lab.context)
+
+
+def finished_study(
+    lab: Lab,
+    running: RunningStudy,
+    findings: Findings,
+    plan: Plan | None,
+    *,
+    versions: dict[str, str],
+    next_command: str,
+    report: str,
+) -> Study:
+    """The whole record of a finished study."""
+    layout, verdicts = lab.layout, findings.judged.verdicts
+    rows = verdict_rows(lab.archive, findings.judged)
+    noise, no_law = seed_noise(rows), f"no law could be fitted: {findings.law.refused}"
+    return Study(
+        frozen=running.frozen,
+        learning_rates=findings.rates,
+        elapsed_seconds=running.elapsed_seconds,
+        phase=running.phase,
+        phases=running.phases,
+        prediction=findings.prediction,
+        cells=counted(len(layout.cells), findings.cells),
+        verdict_seeds=findings.verdict_seeds,
+        budgets_flops=layout.budgets,
+        sparsities=tuple(1 - layout.ladder.top_k / count if count else 0.0 for count in layout.experts),
+        text=lab.text,
+        machine=lab.profile.machine,
+        law=findings.law.summary(),
+        verdict=verdicts,
+        near_optimal=plan.near_optimal if plan else NearOptimal(sparsity=None, sparsity_reason=no_law),
+        binding_constraints=plan.binding_constraints if plan else (),
+        crossover=plan.crossover if plan else None,
+        crossover_reason=plan.crossover_reason if plan else no_law,
+        cells_table=cells_table(layout, findings.cells, findings.rates.model, findings.law.forecast.law),
+        verdict_runs=rows,
+        law_curves=law_curves(layout, findings.cells, findings.law.law),
+        profile=ProfileSummary(
+            median_relative_error=lab.profile.median_relative_error,
+            max_relative_error=lab.profile.max_relative_error,
+            watts=lab.profile.watts,
+            watts_source=lab.profile.watts_source,
+            metered=lab.profile.metered,
+        ),
+        seed_noise=noise,
+        seed_noise_reason=NO_SPREAD if noise is None else None,
+        versions=versions,
+        next=next_command,
+        wall_seconds=lab.clock.elapsed,
+        report=report,
+    )
+
+
+def seed_noise(rows: Sequence[VerdictRow]) -> float | None:
+    """Standard deviation of test loss between seeds, pooled over the rivals; None where no rival has two runs.
+
+    Rivals are weighted by degrees of freedom: a rival with n runs counts n - 1 times. A run that serves two currencies
+    counts once.
+    """
+    groups: dict[tuple[int, int, int], list[float]] = {}
+    for row in {row.hash: row for row in rows}.values():
+        if row.test_loss is not None:
+            groups.setdefault((row.d_model, row.experts, row.tokens), []).append(row.test_loss)
+    freedom = sum(len(losses) - 1 for losses in groups.values())
+    if not freedom:
+        return None
+    squares = sum(float(np.sum((np.array(losses) - np.mean(losses)) ** 2)) for losses in groups.values())
+    return math.sqrt(squares / freedom)

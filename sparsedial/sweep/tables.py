@@ -1,136 +1,102 @@
-"""The tables of a study's record, from which the report draws."""
+"""The tables of a study's record, which the report shows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from sparsedial.law.law import Law
+from sparsedial.records.grid import Cell, CellRow, LawCurve, RateModel, RunRow, VerdictRow
+from sparsedial.records.quantities import Family
+from sparsedial.records.run import Run
 from sparsedial.shape.counts import active_parameters
-from sparsedial.store import RunStore
-from sparsedial.sweep.execute import read_metrics
-from sparsedial.sweep.grid import RUNGS, Cell, Layout
-from sparsedial.sweep.rates import RateModel, Scan
+from sparsedial.shape.ladder import RUNGS
+from sparsedial.sweep.cells import CellResult, Cells
+from sparsedial.sweep.judge import Judged
+from sparsedial.sweep.lab import Archive
+from sparsedial.sweep.laws import predicted_cell
+from sparsedial.sweep.layout import Layout
+from sparsedial.sweep.rates import learning_rate
+from sparsedial.sweep.verdict import Pair
 
 CURVE_POINTS = 120
 
 
-def cells_table(
-    layout: Layout, done: Mapping[Cell, dict[str, Any]], rates: RateModel, below: Law | None
-) -> list[dict[str, Any]]:
-    """A row for every cell; cells of the largest budget carry what the law of the others predicted."""
-    return [_cell_row(layout, cell, record, rates, below) for cell, record in done.items()]
+def cells_table(layout: Layout, cells: Cells, rates: RateModel, below: Law | None) -> tuple[CellRow, ...]:
+    """A row for every cell; cells of the largest budget also hold the prediction by the law of the lower budgets."""
+    return tuple(_cell_row(layout, cell, result, rates, below) for cell, result in cells.items())
 
 
-def _cell_row(
-    layout: Layout, cell: Cell, record: dict[str, Any], rates: RateModel, below: Law | None
-) -> dict[str, Any]:
+def _cell_row(layout: Layout, cell: Cell, result: CellResult, rates: RateModel, below: Law | None) -> CellRow:
+    run = result.run
     held_out = cell.budget_flops == layout.budgets[-1]
-    predicted = low = high = None
-    if held_out and below is not None:
-        variables = below.variables(layout.shape(cell), record["tokens"])
-        predicted = float(below.loss(**variables)[0])
-        low, high = (float(bound[0]) for bound in below.run_interval(**variables))
-    optimum = rates.rate(layout.shape(cell), record["tokens"])
-    return {
-        **_run_row(record),
-        "d_model": cell.d_model,
-        "budget_flops": cell.budget_flops,
-        "seed_losses": record.get("seed_losses", [record["validation_loss"]]),
-        "learning_rate_optimum_distance": math.log2(record["recipe"]["learning_rate"] / optimum),
-        "held_out": held_out,
-        "predicted_loss": predicted,
-        "predicted_low": low,
-        "predicted_high": high,
-    }
-
-
-def _run_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "hash": record["hash"],
-        "d_model": record["shape"]["d_model"],
-        "layers": record["shape"]["layers"],
-        "experts": record["shape"]["experts"],
-        "top_k": record["shape"]["top_k"],
-        "sparsity": record["sparsity"]["experts"],
-        "active_parameters": record["active_parameters"],
-        "total_parameters": record["total_parameters"],
-        "tokens": record["tokens"],
-        "flops": record["flops"],
-        "loss": record["validation_loss"],
-        "bits_per_byte": record["validation_bits_per_byte"],
-        "seconds": record["seconds"],
-        "joules": record["joules"],
-        "alone": record["alone"],
-        "learning_rate": record["recipe"]["learning_rate"],
-        "status": record["status"],
-        "reason": record["reason"],
-        "expert_load": record["expert_load"],
-        "repeats": record["repeats"],
-        "seed": record["recipe"]["seed"],
-    }
-
-
-def verdict_runs(
-    store: RunStore, records: Mapping[str, Mapping[str, Sequence[dict[str, Any]]]]
-) -> list[dict[str, Any]]:
-    """A row for every run of a verdict, with its training curve."""
-    return [
-        {
-            **_run_row(record),
-            "currency": currency,
-            "family": family,
-            "test_loss": record["test_loss"],
-            "curve": training_curve(store, record),
-        }
-        for currency, by_family in records.items()
-        for family, runs in by_family.items()
-        for record in runs
-    ]
-
-
-def training_curve(store: RunStore, record: Mapping[str, Any]) -> list[list[float]]:
-    """Tokens and training loss, averaged into at most a hundred-odd points."""
-    lines = [line for line in read_metrics(store, record["hash"]) if line["loss"] is not None]
-    chunks = np.array_split(
-        np.array([[line["index"] + 1, line["loss"]] for line in lines]), min(CURVE_POINTS, len(lines))
+    predicted = predicted_cell(layout, below, cell) if held_out and below is not None else None
+    optimum = learning_rate(rates, run.shape, run.tokens)
+    return CellRow(
+        **RunRow.of(run, result.loss, result.bits_per_byte),
+        budget_flops=cell.budget_flops,
+        seed_losses=result.seed_losses,
+        learning_rate_optimum_distance=math.log2(run.recipe.learning_rate / optimum),
+        held_out=held_out,
+        predicted_loss=predicted and predicted.loss,
+        predicted_low=predicted and predicted.low,
+        predicted_high=predicted and predicted.high,
     )
-    tokens = record["recipe"]["batch"] * record["recipe"]["context"]
-    return [[float(chunk[-1, 0] * tokens), float(chunk[:, 1].mean())] for chunk in chunks]
 
 
-def rates_record(scans: Sequence[Scan], rates: RateModel) -> dict[str, Any]:
-    """Scans and their model, as JSON."""
-    return {"scans": [scan.record() for scan in scans], "model": rates.record()}
+def verdict_rows(archive: Archive, judged: Judged) -> tuple[VerdictRow, ...]:
+    """A row for every run of a verdict, with its training curve; equal seconds first, dense before sparse."""
+    pairs: list[tuple[str, Pair | None]] = [("seconds", judged.seconds), ("flops", judged.flops)]
+    families: tuple[Family, Family] = ("dense", "sparse")
+    return tuple(
+        VerdictRow(
+            **RunRow.of(run, run.validation_loss, run.validation_bits_per_byte),
+            currency="seconds" if currency == "seconds" else "flops",
+            family=family,
+            test_loss=run.test_loss,
+            curve=training_curve(archive, run),
+        )
+        for currency, pair in pairs
+        if pair is not None
+        for family in families
+        for run in pair.of(family)
+    )
 
 
-def law_curves(layout: Layout, done: Mapping[Cell, dict[str, Any]], law: Law | None) -> list[dict[str, Any]]:
-    """The law's loss along every line of equal budget and sparsity, between the sizes that were trained there."""
+def training_curve(archive: Archive, run: Run) -> tuple[tuple[float, float], ...]:
+    """Tokens and training loss, averaged into at most `CURVE_POINTS` points."""
+    lines = [(line.index + 1, line.loss) for line in archive.metrics(run.hash) if line.loss is not None]
+    chunks = np.array_split(np.array(lines), min(CURVE_POINTS, len(lines)))
+    tokens = run.recipe.batch * run.recipe.context
+    return tuple((float(chunk[-1, 0] * tokens), float(chunk[:, 1].mean())) for chunk in chunks)
+
+
+def law_curves(layout: Layout, cells: Cells, law: Law | None) -> tuple[LawCurve, ...]:
+    """The law's loss along each line of equal budget and sparsity, over the range of trained sizes."""
     if law is None:
-        return []
-    curves = []
+        return ()
+    curves: list[LawCurve] = []
     for budget in layout.budgets:
         for experts in layout.experts:
-            widths = [cell.d_model for cell in done if (cell.experts, cell.budget_flops) == (experts, budget)]
+            widths = [cell.d_model for cell in cells if (cell.experts, cell.budget_flops) == (experts, budget)]
             rungs = [rung for rung in RUNGS if min(widths, default=1) <= rung <= max(widths, default=0)]
             if rungs:
                 curves.append(_curve(layout, law, budget, experts, rungs))
-    return curves
+    return tuple(curves)
 
 
-def _curve(layout: Layout, law: Law, budget: float, experts: int, rungs: Sequence[int]) -> dict[str, Any]:
+def _curve(layout: Layout, law: Law, budget: float, experts: int, rungs: Sequence[int]) -> LawCurve:
     shapes = [layout.ladder.shape(rung, experts) for rung in rungs]
     points = [law.variables(shape, layout.steps_for(shape, budget) * layout.tokens_per_step) for shape in shapes]
     columns = {name: np.array([point[name] for point in points]) for name in points[0]}
     low, high = law.interval(**columns)
-    return {
-        "budget_flops": budget,
-        "experts": experts,
-        "active_parameters": [active_parameters(shape) for shape in shapes],
-        "loss": law.loss(**columns).tolist(),
-        "low": low.tolist(),
-        "high": high.tolist(),
-    }
+    return LawCurve(
+        budget_flops=budget,
+        experts=experts,
+        active_parameters=tuple(active_parameters(shape) for shape in shapes),
+        loss=tuple(law.loss(**columns).tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+    )

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from sparsedial.sweep.expect import expected_seconds
-from sparsedial.sweep.grid import Layout, cell_seconds, top_cells
-from tests.sweep.test_grid import PROFILE, fitted
+from sparsedial.sweep.layout import Layout, cell_seconds
+from tests.sweep.test_layout import PROFILE, fitted
 
 
 def expect(layout: Layout, seeds: int = 3, **changes: int) -> tuple[float, float]:
-    tokens = {"evaluation_tokens": 1 << 16, "test_tokens": 1 << 19, **changes}
-    return expected_seconds(layout, PROFILE, 2, seeds, scan_points=4, **tokens)
+    tokens = {"evaluation_tokens": 1 << 16, "verdict_tokens": 1 << 19, **changes}
+    return expected_seconds(layout, PROFILE, 2, seeds, **tokens)
 
 
 def test_a_study_takes_longer_than_its_layout_plans_for_and_longest_with_open_sides():
     layout = fitted(1500)
     likely, most = expect(layout)
-    assert sum(layout.predicted_seconds.values()) < likely < most
+    assert layout.predicted_seconds.total < likely < most
 
 
 def test_scoring_and_further_seeds_take_their_time():
     layout = fitted(1500)
-    assert expect(layout, test_tokens=1 << 20) > expect(layout)
-    run = min(cell_seconds(layout, PROFILE, cell) for cell in top_cells(layout))
+    assert expect(layout, verdict_tokens=1 << 20) > expect(layout)
+    run = min(cell_seconds(layout, PROFILE, cell) for cell in layout.top_cells)
     assert expect(layout, seeds=5)[0] > expect(layout)[0] + 2 * 2 * run  # two runs of each seed alone
 
 

@@ -1,19 +1,37 @@
-"""What a study concludes from its law."""
+"""What a study concludes from its law, and from its runs."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
+import pytest
+
 from sparsedial.planning.candidates import rungs
-from sparsedial.sweep.findings import _crossover
-from sparsedial.sweep.grid import lay
-from tests.planning.test_search import law_with
-from tests.sweep.test_grid import DRAFT, PROFILE
+from sparsedial.sweep.findings import crossover, seed_noise
+from tests.planning.test_ranking import law_with
+from tests.sweep.simulation import bench
 
 
 def test_the_crossover_is_looked_for_among_the_shapes_that_a_plan_by_the_study_considers():
-    setup = SimpleNamespace(layout=replace(DRAFT, cells=lay(DRAFT)), profile=PROFILE)
-    found, why = _crossover(setup, law_with(0.05))  # type: ignore[arg-type]
-    widths = rungs(DRAFT.ladder, DRAFT.experts).d_model
-    assert f"widths {min(widths)} to {max(widths)}" in (found["searched"] if found else str(why))
+    lab = bench().lab
+    found = crossover(lab, law_with(0.05))
+    widths = rungs(lab.layout.ladder, lab.layout.experts).d_model
+    assert f"widths {min(widths)} to {max(widths)}" in (
+        found.crossover.searched if found.crossover else str(found.crossover_reason)
+    )
+
+
+def row(currency: str, experts: int, number: int, loss: float | None, tokens: int = 1000):
+    name = f"{experts} {tokens} {number}"
+    return SimpleNamespace(hash=name, currency=currency, d_model=32, experts=experts, tokens=tokens, test_loss=loss)
+
+
+def test_seed_noise_is_pooled_by_degrees_of_freedom_and_counts_a_run_once():
+    losses = {0: [1.0, 1.2, 1.1, 1.3], 8: [2.0, 2.1]}
+    rows = [row("flops", of, number, loss) for of, values in losses.items() for number, loss in enumerate(values)]
+    squares = sum(np.var(values, ddof=1) * (len(values) - 1) for values in losses.values())
+    again = [row("seconds", 0, 0, 1.0), row("seconds", 0, 1, 1.2)]  # the same runs answer for both
+    others = [row("seconds", 8, 0, 9.0, tokens=2000), row("seconds", 8, 7, None)]
+    assert seed_noise([*rows, *again, *others]) == pytest.approx(np.sqrt(squares / 4))
+    assert seed_noise([row("flops", 0, 0, 1.0)]) is None

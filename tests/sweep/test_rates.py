@@ -6,8 +6,10 @@ import math
 
 import pytest
 
+from sparsedial.records.grid import Scan
 from sparsedial.shape.ladder import Ladder
-from sparsedial.sweep.rates import MOST_POINTS, RateModel, Scan, fit_rates, next_rate, start_rates, variables
+from sparsedial.sweep.rates import MOST_POINTS, fit_rates, learning_rate, next_rate, start_rates, variables
+from sparsedial.sweep.rates import scan_of as scan
 
 LADDER = Ladder(vocab_size=256, context=64)
 
@@ -17,15 +19,7 @@ def scan_of(optimum: float, d_model: int = 16, experts: int = 0, tokens: int = 1
     points: dict[float, float | None] = {start * factor: _loss(start * factor, optimum) for factor in (0.5, 1, 2)}
     while (rate := next_rate(points)) is not None:
         points[rate] = _loss(rate, optimum)
-    values = variables(LADDER.shape(d_model, experts), tokens)
-    return Scan(
-        d_model=d_model,
-        experts=experts,
-        active_parameters=int(values["active_parameters"]),
-        experts_per_choice=values["experts_per_choice"],
-        tokens=tokens,
-        points=tuple(sorted(points.items())),
-    )
+    return scan(LADDER.shape(d_model, experts), tokens, points)
 
 
 def _loss(rate: float, optimum: float) -> float:
@@ -64,14 +58,7 @@ def test_the_model_gives_back_the_rule_that_made_the_scans():
     model = fit_rates([scan_of(rule(*corner), *corner) for corner in corners])
     for corner in [*corners, (32, 8, 100_000)]:
         shape = LADDER.shape(corner[0], corner[1])
-        assert model.rate(shape, corner[2]) == pytest.approx(rule(*corner), rel=0.15)
-
-
-def test_the_model_comes_back_from_its_record():
-    model = fit_rates([scan_of(0.01), scan_of(0.005, 64)])
-    again = RateModel.from_record(model.record())
-    shape = LADDER.shape(32, 8)
-    assert again.rate(shape, 10**5) == model.rate(shape, 10**5)
+        assert learning_rate(model, shape, corner[2]) == pytest.approx(rule(*corner), rel=0.15)
 
 
 def test_larger_models_start_at_smaller_rates():

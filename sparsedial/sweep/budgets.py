@@ -1,0 +1,152 @@
+"""Budgets that fit a study into its time: each phase is predicted, and the largest budgets that fit are used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from msgspec.structs import replace
+
+from sparsedial.errors import UserError
+from sparsedial.machine.profile import Profile
+from sparsedial.records.grid import PhaseSeconds
+from sparsedial.sweep.layout import Layout, cell_seconds, first_width, lay, scan_corners, start_rungs
+from sparsedial.units import human_seconds, spelled_at_least
+
+EXTENSION_SHARE = 0.15  # of the laid cells' time, reserved for following open sides
+BESIDE_FACTOR = 1.05  # a cell that shares the machine takes about this much longer
+SCAN_POINTS = 4  # learning rates of a scan, on average
+RUN_SECONDS = 0.15  # start, evaluation and record of a run, beside its training
+TRIALS_SECONDS = 20.0  # of all timing trials
+REPORT_SECONDS = 15.0
+PROCESS_BYTES = 0.4e9  # of a worker, without the model that it trains
+TOP_BUDGETS = tuple(10 ** (exponent / 10) for exponent in range(96, 180))  # FLOPs of the largest budget that are tried
+
+
+def predict_phases(layout: Layout, profile: Profile, workers: int) -> PhaseSeconds:
+    """Seconds of each phase on the study's workers, predicted by the profile."""
+    beside = BESIDE_FACTOR if workers > 1 else 1.0
+
+    def spread(runs: list[tuple[float, int]]) -> float:
+        """Seconds of runs on the workers; each run is given with its number of repeats."""
+        if not runs:
+            return 0.0
+        longest = max(seconds for seconds, _ in runs)
+        return beside * max(sum(seconds * times for seconds, times in runs) / workers + longest / 2, longest)
+
+    corners = scan_corners(layout)
+    scans = [(cell_seconds(layout, profile, cell) + RUN_SECONDS, SCAN_POINTS) for cell in corners]
+    below, top = (
+        [
+            (cell_seconds(layout, profile, cell) + RUN_SECONDS, layout.repeats(cell.budget_flops))
+            for cell in layout.cells
+            if (cell.budget_flops == layout.budgets[-1]) == largest
+        ]
+        for largest in (False, True)
+    )
+    dense, sparse = (
+        median(cell_seconds(layout, profile, cell) for cell in layout.top_cells if (cell.experts > 0) == is_sparse)
+        for is_sparse in (False, True)
+    )
+    # Every timed run costs what the dense one costs, and one round may run twice.
+    timed = (2 * layout.seeds + 3) * dense + TRIALS_SECONDS
+    equal_flops = [(sparse, layout.seeds)]  # the dense runs are mostly the timed ones
+    return PhaseSeconds(
+        learning_rates=spread(scans),
+        grid=(1 + EXTENSION_SHARE) * (spread(below) + spread(top)),
+        verdict=timed + spread(equal_flops),
+    )
+
+
+def fit_to_time(
+    drafts: Sequence[Layout], profile: Profile, seconds: float, workers: int, beside_seconds: float
+) -> Layout:
+    """The layout with the largest budgets whose study is predicted to fit into `seconds`.
+
+    The ratios of the budgets are those of the first draft that fits. `beside_seconds` is the rest of the command's
+    time; it is only used for the minimum time in an error.
+
+    Raises: UserError with the minimum time where no draft fits.
+    """
+    least = math.inf
+    for draft in drafts:
+        layout, wanted = _largest(draft, profile, seconds, workers)
+        if layout is not None:
+            return layout
+        least = min(least, wanted)
+    if math.isinf(least):
+        raise _no_layout(drafts[0])
+    raise UserError(
+        f"{human_seconds(seconds)} for training is too short for a grid on this machine",
+        hint=f"the minimum here is {spelled_at_least(least + beside_seconds)}",
+        field="time",
+    )
+
+
+def smallest(drafts: Sequence[Layout]) -> Layout:
+    """The layout with the fewest FLOPs over all drafts. It ignores time, so it needs no profile.
+
+    Raises: UserError where no budget allows a grid.
+    """
+    first = [next((got for top in TOP_BUDGETS if (got := _laid(draft, top)) is not None), None) for draft in drafts]
+    laid = [layout for layout in first if layout is not None]
+    if not laid:
+        raise _no_layout(drafts[0])
+    return min(laid, key=lambda layout: layout.flops)
+
+
+def _no_layout(draft: Layout) -> UserError:
+    return UserError(
+        f"study: no budget up to {TOP_BUDGETS[-1]:.0e} FLOPs allows three sizes with {max(draft.experts)} experts and"
+        f" {draft.least_steps} steps each at a context of {draft.ladder.context}",
+        hint="give a shorter <context>, fewer experts, or a larger <max_total_parameters>",
+    )
+
+
+def _largest(draft: Layout, profile: Profile, seconds: float, workers: int) -> tuple[Layout | None, float]:
+    """The largest layout with the draft's ratios that fits, or None; and the seconds of the smallest layout."""
+    least, best = math.inf, None
+    for top_budget in TOP_BUDGETS:
+        layout = _laid(draft, top_budget)
+        if layout is None:
+            continue
+        predicted = predict_phases(layout, profile, workers)
+        least = min(least, predicted.total)
+        if predicted.total > seconds:
+            if best is not None:
+                break
+            continue
+        best = replace(layout, predicted_seconds=predicted)
+    return best, least
+
+
+def _laid(draft: Layout, top_budget: float) -> Layout | None:
+    """The layout of a draft with scaled budgets, or None where they are too small.
+
+    The batch starts at the draft's and halves until the lowest budget allows three sizes.
+    """
+    scale = top_budget / draft.budgets[-1]
+    budgets = tuple(round_budget(scale * budget) for budget in draft.budgets)
+    for batch in batches(draft.batch):
+        layout = replace(draft, batch=batch, budgets=budgets)
+        cells = lay(layout)
+        if cells is not None and all(_expected_inside(layout, experts) for experts in layout.experts):
+            return replace(layout, cells=cells)
+    return None
+
+
+def batches(most: int) -> list[int]:
+    """Batch sizes to try, largest first, in sequences."""
+    return [batch for batch in (128, 64, 32, 16, 8, 4) if batch <= most]
+
+
+def round_budget(flops: float) -> float:
+    """A budget with two significant digits: easy to read, and the same in a repeated study."""
+    return float(f"{flops:.1e}")
+
+
+def _expected_inside(layout: Layout, experts: int) -> bool:
+    """Whether the lowest budget allows a rung at or above the width that is expected to be best there."""
+    budget = layout.budgets[0]
+    return start_rungs(layout, experts, budget)[-1] >= first_width(budget)

@@ -1,0 +1,177 @@
+"""The design of a study: the machine's profile, and the layout that fits the question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from sparsedial.errors import UserError
+from sparsedial.machine.profile import Measure, Profile
+from sparsedial.shape.counts import total_parameters
+from sparsedial.shape.ladder import RUNGS, Ladder
+from sparsedial.shape.shape import Shape
+from sparsedial.sweep.budgets import PROCESS_BYTES, REPORT_SECONDS, fit_to_time, predict_phases, smallest
+from sparsedial.sweep.layout import START_RUNGS, Layout, lay, too_small
+from sparsedial.sweep.question import LEAST_SECONDS, Question
+from sparsedial.units import human_bytes, human_count, human_seconds, spelled_at_least
+
+PLANNED_SHARE = 0.82  # of the time, for the predicted layout; the rest is for wider brackets and a busy machine
+PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
+PROFILE_FLOPS_PER_SECOND = 2e10  # about the speed of one core: the profile takes as long as one largest cell
+FASTEST_FLOPS_PER_SECOND = 1e11  # no core is this fast: a grid that needs more is refused without measuring
+PROFILE_WIDTHS, LONG_WIDTHS = (16, 32, 64), (16, 32, 64, 128)
+PROFILE_BATCH = 8  # sequences of a timed step, at most
+PARAMETER_BYTES = 20  # per parameter that a worker trains
+EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18  # validation tokens that score a cell
+SMALLER_BATCHES = (8, 4)  # tried next where the stated budgets are too small for the batch
+
+
+def design(
+    question: Question, vocab_size: int, measure: Measure, elapsed_seconds: Callable[[], float]
+) -> tuple[Layout, Profile]:
+    """Refuse impossible questions, measure the machine, and lay the grid that the time or the budgets allow.
+
+    Raises: UserError with the minimum where no grid fits.
+    """
+    draft = _draft(question, vocab_size)
+    _refuse_early(question, draft)
+    profile = measure(
+        profile_shapes(question, draft),
+        min(draft.batch, PROFILE_BATCH),
+        draft.ladder.context,
+        profile_seconds(question),
+    )
+    return _laid(question, draft, profile, elapsed_seconds()), profile
+
+
+def _draft(question: Question, vocab_size: int) -> Layout:
+    inputs = question.inputs
+    return Layout(
+        ladder=Ladder(
+            vocab_size=vocab_size,
+            context=question.context,
+            top_k=inputs.top_k,
+            shared_experts=inputs.shared_experts,
+        ),
+        batch=inputs.batch,
+        budgets=inputs.budgets,
+        experts=question.experts(),
+        seeds=question.seeds,
+        max_total_parameters=_parameter_bound(question),
+        cell_seeds=inputs.cell_seeds,
+    )
+
+
+def _parameter_bound(question: Question) -> float | None:
+    """The lower of the stated bound and what the stated memory allows each process (the workers and the command)."""
+    inputs = question.inputs
+    bounds = [inputs.max_total_parameters] if inputs.max_total_parameters else []
+    if inputs.memory:
+        left = inputs.memory / (question.workers + 1) - PROCESS_BYTES
+        bounds.append(max(left, 0.0) / PARAMETER_BYTES)
+    return min(bounds) if bounds else None
+
+
+def profile_shapes(question: Question, draft: Layout) -> list[Shape]:
+    """The shapes whose steps are timed; they span the grid."""
+    experts = draft.experts
+    widths = LONG_WIDTHS if question.long else PROFILE_WIDTHS
+    spanning = [
+        draft.ladder.shape(width, count) for width in widths for count in dict.fromkeys((0, *experts[1:2], experts[-1]))
+    ]
+    return spanning + [draft.ladder.shape(48, count) for count in experts]
+
+
+def profile_seconds(question: Question) -> float:
+    """Seconds for measuring the machine."""
+    budgets = question.inputs.budgets
+    wanted = budgets[-1] / PROFILE_FLOPS_PER_SECOND if budgets else PROFILE_SHARE * question.limit_seconds
+    return min(max(wanted, PROFILE_LEAST), PROFILE_MOST)
+
+
+def _laid(question: Question, draft: Layout, profile: Profile, elapsed_seconds: float) -> Layout:
+    workers = question.workers
+    if question.inputs.budgets:
+        layout = _lay_budgets(draft)
+        return replace(layout, predicted_seconds=predict_phases(layout, profile, workers))
+    limit = question.limit_seconds
+    seconds = PLANNED_SHARE * (limit - elapsed_seconds - REPORT_SECONDS)
+    return fit_to_time(_drafts(question, draft), profile, seconds, workers, limit - seconds)
+
+
+def _drafts(question: Question, draft: Layout) -> list[Layout]:
+    """The draft with each set of budget ratios that suits its time."""
+    return [replace(draft, budgets=tuple(1e9 * ratio for ratio in ratios)) for ratios in question.ratios]
+
+
+def _lay_budgets(draft: Layout) -> Layout:
+    """The layout of stated budgets, with the largest batch that allows three sizes.
+
+    Raises: UserError where no batch does.
+    """
+    sizes = [draft.batch, *(batch for batch in SMALLER_BATCHES if batch < draft.batch)]
+    options = [replace(draft, batch=batch) for batch in sizes]
+    for option in options:
+        cells = lay(option)
+        if cells is not None:
+            return replace(option, cells=cells)
+    raise too_small(options[-1])
+
+
+def evaluation_tokens(layout: Layout) -> int:
+    """Validation tokens per cell: enough for little scoring noise, few enough for cheap scoring."""
+    least = min(layout.tokens(cell) for cell in layout.cells)
+    return int(min(max(EVALUATION_LEAST, least // 4), EVALUATION_MOST))
+
+
+def _refuse_early(question: Question, draft: Layout) -> None:
+    """Refuse what no machine allows, before measuring this one.
+
+    Raises: UserError for a time, a bound on parameters or a memory that is too small, or a context too long.
+    """
+    limit = question.limit_seconds
+    if limit < LEAST_SECONDS:
+        raise UserError(
+            f"{human_seconds(limit)} is too short for any grid", hint="the minimum is about 3m", field="time"
+        )
+    _refuse_few_parameters(question, draft)
+    if question.inputs.budgets:
+        _lay_budgets(draft)
+        return
+    least = smallest(_drafts(question, draft))
+    flops = least.flops + 3 * least.seeds * least.budgets[-1]
+    if question.inputs.device == "cpu" and flops > FASTEST_FLOPS_PER_SECOND * question.workers * limit:
+        usual = spelled_at_least(flops / (PROFILE_FLOPS_PER_SECOND * question.workers))
+        raise UserError(
+            f"{human_seconds(limit)} is too short for {flops:.1e} FLOPs, the smallest grid with these settings",
+            hint=f"at a core's usual speed it takes about {usual}; a shorter <context> or fewer seeds need less",
+            field="time",
+        )
+
+
+def _refuse_few_parameters(question: Question, draft: Layout) -> None:
+    """Raises: UserError where the sparsest level does not have three sizes below the bound."""
+    experts, inputs = max(draft.experts), question.inputs
+    least = total_parameters(draft.ladder.shape(sorted(RUNGS)[START_RUNGS - 1], experts))
+    bound = draft.max_total_parameters
+    if bound is None or bound >= least:
+        return
+    if inputs.max_total_parameters is None or bound < inputs.max_total_parameters:
+        field, asked = "memory", human_bytes(inputs.memory or 0.0)
+        wanted = human_bytes(_rounded_up((question.workers + 1) * (PROCESS_BYTES + PARAMETER_BYTES * least)))
+    else:
+        field, asked = "max_total_parameters", human_count(inputs.max_total_parameters)
+        wanted = human_count(_rounded_up(least))
+    raise UserError(
+        f"{asked} is too small for three sizes with {experts} experts",
+        hint=f"give {wanted} or more, or fewer experts",
+        field=field,
+    )
+
+
+def _rounded_up(value: float) -> float:
+    """The value rounded up to three digits, as units are written: the minimum in an error must be enough."""
+    digit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / digit) * digit

@@ -1,0 +1,73 @@
+"""The driver: the phases of a study in order; each takes the results of the phases before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from sparsedial.sweep.cells import Cells, counted
+from sparsedial.sweep.findings import Findings
+from sparsedial.sweep.grid import train_grid
+from sparsedial.sweep.judge import affordable_seeds, contest, judge
+from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.laws import Fitted, Laws
+from sparsedial.sweep.notebook import Counting, Notebook
+from sparsedial.sweep.scan import scan_rates
+
+FITTED = Fitted()
+
+
+def conduct(
+    lab: Lab,
+    notebook: Notebook,
+    *,
+    seeds: int | None = None,
+    form: str | None = None,
+    laws: Laws = FITTED,
+    say: Callable[[str], None] = lambda phase: None,
+) -> Findings:
+    """Run all phases: learning rates, the lower budgets, the prediction, the largest budget, the verdict.
+
+    Each decision is written down before the runs that it must not depend on: the rates before the grid, the prediction
+    before the largest budget, the verdict's seeds before the first of its runs. `seeds` and `form` are the user's
+    settings; `laws` fits the law of the cells; `say` is called with the name of each phase.
+    """
+
+    def enter(phase: str) -> None:
+        say(phase)
+        notebook.enter(phase)
+
+    def report(cells: Cells) -> None:
+        notebook.keep(cells=counted(len(lab.layout.cells), cells))
+
+    study, layout = notebook.study, lab.layout
+    assert study is not None, "the study is not laid yet"
+    lab = replace(lab, listener=Counting(notebook, lab.listener))
+    rates = study.learning_rates
+    if rates is None:
+        enter("learning rates")
+        rates = scan_rates(lab)
+        notebook.keep(learning_rates=rates)
+
+    enter("grid below the largest budget")
+    below = train_grid(lab, rates.model, layout.budgets[:-1], {}, report)
+    before = laws.forecast(layout, below, form)
+    prediction = study.prediction or before.prediction(layout)
+    notebook.keep(prediction=prediction)
+
+    enter("largest budget")
+    cells = train_grid(lab, rates.model, layout.budgets[-1:], below, report)
+    law = laws.of_all(layout, cells, before)
+
+    enter("verdict")
+    chosen = contest(lab, rates.model, law.law, cells)
+    verdict_seeds = study.verdict_seeds
+    if verdict_seeds is None:
+        verdict_seeds = affordable_seeds(lab, seeds, chosen)
+        notebook.keep(verdict_seeds=verdict_seeds)
+    judged = judge(lab, rates.model, law.law, chosen, verdict_seeds)
+
+    enter("report")
+    return Findings(
+        rates=rates, prediction=prediction, cells=cells, law=law, verdict_seeds=verdict_seeds, judged=judged
+    )

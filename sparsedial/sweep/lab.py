@@ -1,0 +1,120 @@
+"""The lab: what every phase of a study works with, for any executor of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sparsedial.machine.energy import Meter
+from sparsedial.machine.profile import Profile
+from sparsedial.records.recipe import Dtype, Recipe
+from sparsedial.records.run import Metric, Run
+from sparsedial.records.text import TextSummary
+from sparsedial.runs.clock import Clock
+from sparsedial.runs.executor import Executor, Group, Task
+from sparsedial.runs.job import Job
+from sparsedial.runs.policy import Follow, Listener, Shelf, carry_out
+from sparsedial.shape.shape import Shape
+from sparsedial.sweep.budgets import REPORT_SECONDS
+from sparsedial.sweep.layout import Layout
+from sparsedial.units import family_name, human_count
+
+TEST_TOKENS = 1 << 20  # of the test split, evenly spread, that score a verdict run; all of it where it is smaller
+REPEAT_SEED = 1001  # added to the study's seed for repeated runs of a cell; the verdict adds 1, 2, …
+
+
+class Archive(Shelf, Protocol):
+    """Finds runs that ended, with their metrics and checkpoints."""
+
+    def metrics(self, run_hash: str) -> Sequence[Metric]:
+        """Some of a run's steps, in order."""
+        ...
+
+    def checkpoint(self, run_hash: str) -> Path:
+        """The folder of a run's checkpoint."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """What is fixed for all phases, and the executor of their runs."""
+
+    layout: Layout
+    profile: Profile
+    text: TextSummary
+    archive: Archive
+    executor: Executor
+    listener: Listener
+    clock: Clock
+    meter: Meter
+    workers: int
+    threads: int  # per run
+    kernels: str
+    device: str
+    dtype: Dtype
+    evaluation_tokens: int  # of the validation split that score a cell
+    seed: int  # of the grid; the other seeds are counted from it
+
+    @property
+    def context(self) -> int:
+        """Tokens of a training window."""
+        return self.layout.ladder.context
+
+    @property
+    def keep_for_verdict_seconds(self) -> float:
+        """Seconds at the end of the time that are reserved for the verdict and the report."""
+        planned = self.layout.predicted_seconds
+        return (planned.verdict if planned else 0.0) + REPORT_SECONDS
+
+    @property
+    def verdict_tokens(self) -> int:
+        """Tokens of the validation and the test split that score a verdict's run."""
+        return sum(min(TEST_TOKENS, held) for held in (self.text.validation_tokens, self.text.test_tokens))
+
+    def cell_seeds(self, repeats: int) -> tuple[int, ...]:
+        """Seeds of a cell that is trained `repeats` times."""
+        first = self.seed + REPEAT_SEED
+        return self.seed, *range(first, first + repeats - 1)
+
+    def job(self, shape: Shape, steps: int, batch: int, learning_rate: float, seed: int) -> Job:
+        """The inputs of one run of this study."""
+        recipe = Recipe(
+            learning_rate=learning_rate,
+            steps=steps,
+            batch=batch,
+            context=self.context,
+            seed=seed,
+            dtype=self.dtype,
+        )
+        return Job(
+            shape=shape,
+            recipe=recipe,
+            text_digest=self.text.digest,
+            tokenizer=self.text.tokenizer.digest,
+            device=self.device,
+            threads=self.threads,
+            kernels=self.kernels,
+        )
+
+    def run(self, tasks: Iterable[Task], follow: Follow = lambda task, run: ()) -> dict[str, Run]:
+        """Execute tasks on the study's workers in parallel; returns runs by hash."""
+        return self._carry_out([(task,) for task in tasks], follow)
+
+    def run_in_turn(self, group: Group) -> dict[str, Run]:
+        """Execute a few timed tasks in turns of about a second, with nothing else running; returns runs by hash."""
+        return self._carry_out([group])
+
+    def _carry_out(self, groups: Iterable[Group], follow: Follow = lambda task, run: ()) -> dict[str, Run]:
+        return carry_out(groups, executor=self.executor, shelf=self.archive, listener=self.listener, follow=follow)
+
+
+def run_label(d_model: int, experts: int, size: str, what: str = "") -> str:
+    """`dense, width 48, 2e+11 FLOPs, seed 1` or `32 experts, width 48, 1.2M tokens`, for lines of progress."""
+    return f"{family_name(experts)}, width {d_model}, {size}{what}"
+
+
+def token_words(tokens: int) -> str:
+    """`1.2M tokens`."""
+    return f"{human_count(tokens)} tokens"

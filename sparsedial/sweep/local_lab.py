@@ -1,0 +1,107 @@
+"""The lab on this machine: its profile and layout, new or from an earlier start, and the workers for the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sparsedial.kernels import native
+from sparsedial.machine.energy import meter
+from sparsedial.machine.profile import Profile, read_profile
+from sparsedial.records.profile import PROFILE_FILE
+from sparsedial.records.record import plain, write
+from sparsedial.records.study import Frozen
+from sparsedial.runs.clock import Clock
+from sparsedial.runs.local import Local
+from sparsedial.runs.measuring import measure_on, training_dtype
+from sparsedial.runs.policy import Listener
+from sparsedial.runs.run_store import RunStore
+from sparsedial.shape.shape import Shape
+from sparsedial.store import digest
+from sparsedial.sweep.design import design, evaluation_tokens
+from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.layout import Layout
+from sparsedial.sweep.notebook import Notebook
+from sparsedial.sweep.question import Question, require_same
+from sparsedial.text.prepare import Text
+
+THREADS = 1  # per run: two workers of one thread are faster than one worker of two
+
+
+class Witness(Listener, Protocol):
+    """Receives the events of runs and of the measuring before them, and notes for the user."""
+
+    def note(self, text: str) -> None:
+        """A line for the user."""
+        ...
+
+    def measuring(self, done: int, of: int) -> None:
+        """`done` of `of` turns that time the machine are done."""
+        ...
+
+
+def local_lab(
+    question: Question, text: Text, notebook: Notebook, clock: Clock, witness: Witness, *, binds: bool
+) -> Lab:
+    """Measure this machine and lay the grid, or take both from an earlier start.
+
+    `binds` writes them to the study's folder, which then belongs to this study. A dry run does not bind the folder.
+
+    Raises: UserError where no grid fits the question, or the folder is bound to another study.
+    """
+    inputs, device = question.bound_to(text.digest), question.inputs.device
+    frozen, file = notebook.frozen, question.out / PROFILE_FILE
+    if frozen is None:
+        measure = measure_on(device, THREADS, witness.measuring)
+
+        def announced(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
+            witness.note("measuring this machine")
+            return measure(shapes, batch, context, seconds)
+
+        layout, profile = design(question, text.tokenizer.vocab_size, announced, lambda: clock.elapsed)
+        frozen = Frozen(
+            inputs=inputs,
+            layout=layout,
+            profile_digest=digest(plain(profile)),
+            evaluation_tokens=evaluation_tokens(layout),
+            set_up_seconds=clock.elapsed,
+        )
+        if binds:
+            write(file, profile)
+            notebook.freeze(frozen)
+    else:
+        require_same(question.out, frozen.inputs, inputs)
+        layout, profile = Layout.of(frozen.layout), read_profile(file)
+    _say_what_slows(layout, text, device, witness.note)
+    return _with_workers(question, text, frozen, layout, profile, clock, witness)
+
+
+def _say_what_slows(layout: Layout, text: Text, device: str, note: Callable[[str], None]) -> None:
+    if device == "cpu" and native.module is None:
+        note("no compiled kernels (there was no C compiler at installation): training steps are slower")
+    repeats = max(layout.tokens(cell) for cell in layout.cells) / text.train_tokens
+    if repeats > 1:
+        note(f"the longest run reads the training text {repeats:.1f} times")
+
+
+def _with_workers(
+    question: Question, text: Text, frozen: Frozen, layout: Layout, profile: Profile, clock: Clock, witness: Witness
+) -> Lab:
+    device, store = question.inputs.device, RunStore(question.out / "runs")
+    return Lab(
+        layout=layout,
+        profile=profile,
+        text=text.summary(),
+        archive=store,
+        executor=Local(text_folder=text.folder, runs_folder=store.folder, workers=question.workers),
+        listener=witness,
+        clock=clock,
+        meter=meter(device, THREADS),
+        workers=question.workers,
+        threads=THREADS,
+        kernels=native.kind(device),
+        device=device,
+        dtype=training_dtype(device),
+        evaluation_tokens=frozen.evaluation_tokens,
+        seed=question.inputs.seed,
+    )
