@@ -1,8 +1,9 @@
-"""Flags come from the settings dataclass of a verb; a settings file fills what flags leave out."""
+"""Flags come from the settings dataclass of a verb; a settings file fills in what the flags do not give."""
 
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.settings import convert, fill, read_settings_file
 from sparsedial.verbs import Verb
 
-SETTINGS_FILES = (".yaml", ".yml", ".toml")  # a word that ends so is a file of settings, as after --config
+SETTINGS_FILES = (".yaml", ".yml", ".toml")  # a word with such an ending is a settings file, as after --config
+HELP_COLUMNS = 106
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +28,9 @@ class Request:
 
 
 def read_arguments(verb: Verb, words: list[str]) -> Request:
-    """Turn the words after the verb into its settings: file first, flags over it.
+    """Turn the words after the verb into its settings. Flags override the settings file.
 
-    A field is a flag of its own name with dashes; `metadata` may hold `help`, `metavar`, `positional` and `nargs`.
+    A flag is its field's name with dashes; `metadata` may hold `help`, `metavar`, `positional` and `nargs`.
 
     Raises: UserError for an unknown flag (with the nearest), a missing value, or a value that does not fit.
     """
@@ -72,18 +74,18 @@ def read_arguments(verb: Verb, words: list[str]) -> Request:
             file = word
         else:
             loose.append(word)
-    _place(loose, positional, values, verb.name)
+    _assign_positional(loose, positional, values, verb.name)
     from_file = _from_file(cls, file) if file else {}
     return Request(verb=verb.name, settings=fill(cls, {**from_file, **values}, verb.name), json=as_json)
 
 
-def _takes_any_words(positional: list[dataclasses.Field[Any]], place: int) -> bool:
-    """Whether the next argument is a text that may look like anything, a file's name included."""
-    return place < len(positional) and positional[place].metadata.get("any_words", False)
+def _takes_any_words(positional: list[dataclasses.Field[Any]], index: int) -> bool:
+    """Whether the next argument may be any text, even the name of a settings file."""
+    return index < len(positional) and positional[index].metadata.get("any_words", False)
 
 
 def _from_file(cls: type, file: str) -> dict[str, Any]:
-    """What a settings file gives, what it leaves empty left out.
+    """The settings that a file gives; empty ones are left out.
 
     Raises: UserError that names the file, for a setting that is unknown or does not fit.
     """
@@ -93,7 +95,7 @@ def _from_file(cls: type, file: str) -> dict[str, Any]:
 
 
 def flag(field: dataclasses.Field[Any]) -> str:
-    """A field's flag without its dashes in front: `max-total-parameters`."""
+    """A field's flag without the leading dashes: `max-total-parameters`."""
     return field.name.replace("_", "-")
 
 
@@ -122,17 +124,19 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _put(values: dict[str, Any], key: str, value: Any, place: str) -> None:
+def _put(values: dict[str, Any], key: str, value: Any, verb_name: str) -> None:
     head, dot, rest = key.partition(".")
     if dot:
         values.setdefault(head, {})[rest] = value
     elif key in values:
-        raise UserError(f"{place}: --{key.replace('_', '-')} is given twice")
+        raise UserError(f"{verb_name}: --{key.replace('_', '-')} is given twice")
     else:
         values[key] = value
 
 
-def _place(loose: list[str], positional: list[dataclasses.Field[Any]], values: dict[str, Any], place: str) -> None:
+def _assign_positional(
+    loose: list[str], positional: list[dataclasses.Field[Any]], values: dict[str, Any], verb_name: str
+) -> None:
     for field in positional:
         many = field.metadata.get("nargs") in ("*", "+")
         if loose and many:
@@ -141,7 +145,8 @@ def _place(loose: list[str], positional: list[dataclasses.Field[Any]], values: d
             values[field.name], loose = loose[0], loose[1:]
     if loose:
         raise UserError(
-            f"{place}: '{loose[0]}' is one argument too many", hint=f"`sparsedial {place} --help` shows the usage"
+            f"{verb_name}: '{loose[0]}' is one argument too many",
+            hint=f"`sparsedial {verb_name} --help` shows the usage",
         )
 
 
@@ -157,8 +162,8 @@ def help_text(verb: Verb) -> str:
     )
     rows = [(_flag_words(verb, field), _explain(field)) for field in fields if not field.metadata.get("positional")]
     rows += [
-        ("--config FILE", "settings from a YAML or TOML file, which needs no flag; flags override"),
-        ("--json", "one JSON object and nothing else"),
+        ("--config FILE", "a YAML or TOML file of settings; `--config` may be left out; flags override the file"),
+        ("--json", "print one JSON object and nothing else"),
     ]
     arguments = [(field.name.upper(), _explain(field)) for field in positional]
     width = max(len(left) for left, _ in rows + arguments)
@@ -168,13 +173,27 @@ def help_text(verb: Verb) -> str:
             "",
             verb.summary[0].upper() + verb.summary[1:] + ".",
             "",
-            *(f"  {left:<{width}}  {right}" for left, right in arguments + rows),
+            *(_row(left, width, right) for left, right in arguments + rows),
         ]
     )
 
 
+def _row(left: str, width: int, right: str) -> str:
+    """A row of the help, with its explanation wrapped."""
+    indent = " " * (width + 4)
+    first = f"  {left:<{width}}  "
+    return textwrap.fill(
+        right,
+        HELP_COLUMNS,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
 def _flag_words(verb: Verb, field: dataclasses.Field[Any]) -> str:
-    """A flag as the help shows it; a table of settings by one of its own (`--shape.layers N`)."""
+    """A flag as the help shows it; a table of settings shows one of its names (`--shape.layers N`)."""
     if "dotted" in field.metadata:
         return f"--{flag(field)}.{field.metadata['dotted']} N …"
     return f"--{flag(field)}" + ("" if _is_switch(verb.settings_class, field) else f" {_metavar(field)}")

@@ -5,36 +5,38 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
 
 from sparsedial import __version__
 from sparsedial.cli.arguments import Request, read_arguments
 from sparsedial.errors import UserError, nearest
+from sparsedial.records.record import Record, plain
+from sparsedial.records.run import Run
 from sparsedial.verbs import VERBS
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-GOES_ON = ("study", "train")  # commands that keep what they did when they are stopped
+CONTINUED = ("study", "train")  # commands that keep their work when they are stopped
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the result on standard output, everything else on standard error.
+    """Run one command. The result goes to standard output, everything else to standard error.
 
-    Returns 0 done, 1 where a training diverged, 2 bad input, 130 after Ctrl-C; our own bugs keep their traceback, which
-    Python answers with 1.
+    Returns 0 when done, 1 where a training run diverged, 2 for bad input, 130 after Ctrl-C. Our own bugs keep their
+    traceback, and Python then exits with 1.
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
         return _run(words)
     except UserError as error:
-        print(f"error: {error.problem}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+        problem, hint = error.on_command_line()
+        print(f"error: {problem}", file=sys.stderr)
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        kept = "the same command again goes on from what was kept" if words[0] in GOES_ON else "nothing was kept"
+        kept = "run the same command again to continue" if words[0] in CONTINUED else "nothing was kept"
         print(f"stopped; {kept}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output left (`| head`)
+    except BrokenPipeError:  # the reader of our output closed it (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
@@ -56,21 +58,21 @@ def _run(words: list[str]) -> int:
         return DONE
     result = VERBS[words[0]].function(request.settings)
     _print(request, result)
-    return FAILED if result.get("status") == "diverged" else DONE
+    return FAILED if isinstance(result, Run) and not result.finished else DONE
 
 
-def _print(request: Request, result: dict[str, Any]) -> None:
+def _print(request: Request, result: Record) -> None:
     if request.json:
-        print(json.dumps(result, indent=1, allow_nan=False))
+        print(json.dumps(plain(result), indent=1, allow_nan=False))
         return
-    from sparsedial.cli.tables import TABLES
+    from sparsedial.cli.tables import table_of
 
-    print(TABLES[request.verb](result))
+    print(table_of(result))
     sys.stdout.flush()
 
 
 def overview() -> str:
-    """The commands, a line each."""
+    """The commands, one per line."""
     width = max(map(len, VERBS))
     lines = [f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()]
     return "\n".join(
@@ -81,7 +83,7 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "`sparsedial COMMAND --help` explains one.",
+            "`sparsedial COMMAND --help` explains a command.",
         ]
     )
 

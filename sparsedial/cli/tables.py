@@ -3,333 +3,264 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
+from sparsedial.cli.plan_table import plan_table
+from sparsedial.cli.rows import Rows, errors_words, lines, span_words
+from sparsedial.records.answers import Branch, Counts, Evaluation, Generation, Measured, Served, Trained
+from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
+from sparsedial.records.law import Fit, Forms
+from sparsedial.records.plan import Plan
+from sparsedial.records.record import Record
+from sparsedial.records.study import StudyAnswer, StudyStatus
+from sparsedial.showing.words import CURRENCIES, verdict_sentence
+from sparsedial.units import human_bytes, human_count, human_joules, human_percent, human_seconds
 
-Rows = Sequence[tuple[str, str]]
-NOTABLE = 0.02  # of the tokens asked for: a larger difference is said
-
-
-def _lines(rows: Rows) -> str:
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
-
-
-def _sparsities(band: Sequence[float]) -> str:
-    """From where to where, or the only one."""
-    low, high = (f"{end:.4g}" for end in band)
-    return f"{low} alone" if low == high else f"{low} to {high}"
+NOTABLE = 0.02  # of the requested tokens: a larger difference is shown
 
 
-def _errors(record: dict[str, Any]) -> str:
-    return (
-        f"{_percent(record['median_relative_error'])} in the median, {_percent(record['max_relative_error'])} at worst"
-    )
-
-
-def count_table(result: dict[str, Any]) -> str:
+def count_table(counts: Counts) -> str:
     """Parameters, FLOPs and bytes of a model."""
-    sparsity = result["sparsity"]
-    return _lines(
+    sparsity = counts.sparsity
+    return lines(
         [
-            ("model", result["name"]),
-            ("total parameters", f"{human_count(result['total_parameters'])}  ({result['total_parameters']:,})"),
-            ("active parameters", f"{human_count(result['active_parameters'])}  ({result['active_parameters']:,})"),
-            ("  with one embedding", human_count(result["active_parameters_one_embedding"])),
-            ("  with no embedding", human_count(result["active_parameters_no_embedding"])),
-            ("sparsity of experts", f"{sparsity['experts']:.4g}  (1 - top_k/experts)"),
-            ("sparsity of parameters", f"{sparsity['parameters']:.4g}  (1 - active/total)"),
-            ("activation ratio", f"{sparsity['activation_ratio']:.4g}  (shared experts counted)"),
+            ("model", counts.name),
+            ("total parameters", f"{human_count(counts.total_parameters)}  ({counts.total_parameters:,})"),
+            ("active parameters", f"{human_count(counts.active_parameters)}  ({counts.active_parameters:,})"),
+            ("  with one embedding", human_count(counts.active_parameters_one_embedding)),
+            ("  with no embedding", human_count(counts.active_parameters_no_embedding)),
+            ("sparsity of experts", f"{sparsity.experts:.4g}  (1 - top_k/experts)"),
+            ("sparsity of parameters", f"{sparsity.parameters:.4g}  (1 - active/total)"),
+            ("activation ratio", f"{sparsity.activation_ratio:.4g}  (shared experts included)"),
             (
                 "forward FLOPs per token",
-                f"{human_count(result['forward_flops_per_token'])}  at {result['context_tokens']} tokens",
+                f"{human_count(counts.forward_flops_per_token)}  at {counts.context_tokens} tokens",
             ),
-            ("training FLOPs per token", human_count(result["training_flops_per_token"])),
-            ("weights", f"{human_bytes(result['weight_bytes'])}  in {result['dtype']}"),
-            ("cache per token", human_bytes(result["kv_cache_bytes_per_token"])),
+            ("training FLOPs per token", human_count(counts.training_flops_per_token)),
+            ("weights", f"{human_bytes(counts.weight_bytes)}  in {counts.dtype}"),
+            ("cache per token", human_bytes(counts.kv_cache_bytes_per_token)),
         ]
     )
 
 
-def _cost_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    if result["seconds"] is None:
-        spent = [("time, energy", result["seconds_reason"])]
-    else:
-        low, high = (human_seconds(result.get(name, result["seconds"])) for name in ("seconds_low", "seconds_high"))
-        spent = [
+def study_dry_table(cost: StudyDryRun) -> str:
+    """What a study would train and cost."""
+    budgets = ", ".join(f"{budget:.2g}" for budget in cost.budgets_flops)
+    low, high = human_seconds(cost.seconds_low), human_seconds(cost.seconds_high)
+    return lines(
+        [
+            ("cells", str(cost.cells)),
+            ("parameters", f"{human_count(cost.largest_total_parameters)} in the largest cell"),
+            ("budgets", f"{budgets} FLOPs"),
+            ("FLOPs", f"{cost.flops:.3g}"),
+            ("memory", human_bytes(cost.memory_bytes)),
             ("time", low if low == high else f"{low} to {high}"),
-            ("energy", f"{human_joules(result['joules'])}  ({result['joules_source']})"),
+            ("energy", f"{human_joules(cost.joules)}  ({cost.joules_source})"),
+            ("money", f"unknown: {cost.dollars_reason}"),
         ]
-    source = f"  ({result['memory_source']})" if "memory_source" in result else ""
+    )
+
+
+def study_table(study: StudyAnswer) -> str:
+    """What a study found."""
+    verdicts = [(f"at equal {name}", verdict_sentence(study.verdict, name)) for name in CURRENCIES]
+    return lines([*verdicts, *_law_rows(study), ("report", study.report), ("next", study.next)])
+
+
+def _law_rows(study: StudyAnswer) -> Rows:
+    law, cells = study.law, study.cells
+    counted = f"{cells.finished} finished, {cells.diverged} diverged, in {human_seconds(study.wall_seconds)}"
+    if law.refused:
+        return [("cells", counted), ("law", f"refused: {law.refused}")]
+    held = law.held_out
+    errors = held and errors_words(held.median_relative_error, held.max_relative_error)
+    checked = f"held-out budget predicted within {errors}" if held else "not checked: no budget was held out"
+    band = study.near_optimal.sparsity
+    near = f"sparsity {span_words(band)} (within 0.5 % of the best predicted loss)" if band else None
     return [
-        ("FLOPs", f"{result['flops']:.3g}"),
-        ("memory", human_bytes(result["memory_bytes"]) + source),
-        *spent,
-        ("money", "unknown: no price was given"),
+        ("cells", counted),
+        ("law", f"{law.form}; {checked}"),
+        *([("near-optimal", near)] if near else []),
+        *(("limited by", bound) for bound in study.binding_constraints),
     ]
 
 
-def study_table(result: dict[str, Any]) -> str:
-    """What a study found, what it would cost, or how far it is."""
-    if result.get("dry_run"):
-        budgets = ", ".join(f"{budget:.2g}" for budget in result["budgets_flops"])
-        largest = f"{human_count(result['largest_total_parameters'])} in the largest cell"
-        return _lines(
-            [
-                ("cells", str(result["cells"])),
-                ("parameters", largest),
-                ("budgets", f"{budgets} FLOPs"),
-                *_cost_rows(result),
-            ]
-        )
-    if "runs_finished" in result:
-        return _lines(_status_rows(result))
-    from sparsedial.showing.words import verdict_sentence
-
-    rows = [(f"at equal {currency}", verdict_sentence(result, currency)) for currency in ("flops", "seconds", "joules")]
-    return _lines([*rows, *_law_rows(result), ("report", result["report"]), ("next", result["next"])])
-
-
-def _status_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    status, elapsed = result["status"], result["elapsed_seconds"]
-    if result["phase"]:
-        status += f" in the phase '{result['phase']}'"
-    if result["status"] == "stopped":
-        status += f"; last written {human_seconds(round(result['written_seconds_ago']) or 1)} ago"
-    rows = [
-        (
-            f"  {phase['name']}",
-            human_seconds(phase["seconds"]) + (f", {runs} runs" if (runs := phase.get("runs")) else ""),
-        )
-        for phase in result["phases"]
+def study_status_table(study: StudyStatus) -> str:
+    """The progress of a study."""
+    status = study.status + (f" in the phase '{study.phase}'" if study.phase else "")
+    if study.status == "stopped":
+        status += f"; last written {human_seconds(round(study.written_seconds_ago) or 1)} ago"
+    phases = [
+        (f"  {phase.name}", human_seconds(phase.seconds) + (f", {phase.runs} runs" if phase.runs else ""))
+        for phase in study.phases
     ]
-    diverged = f", {result['cells_diverged']} diverged" if result["cells_diverged"] else ""
-    return [
-        ("study", result["out"]),
-        ("status", status),
-        ("cells", f"{result['cells_finished']} finished{diverged}; {result['cells_planned']} were planned"),
-        *rows,
-        ("time so far", human_seconds(elapsed) if elapsed else "not known"),
-        ("report", result["report"] or "not yet"),
-    ]
+    diverged = f", {study.cells_diverged} diverged" if study.cells_diverged else ""
+    return lines(
+        [
+            ("study", study.out),
+            ("status", status),
+            ("cells", f"{study.cells_finished} finished{diverged}; {study.cells_planned} were planned"),
+            *phases,
+            ("time so far", human_seconds(study.elapsed_seconds) if study.elapsed_seconds else "not known"),
+            ("report", study.report or "not yet"),
+        ]
+    )
 
 
-def _law_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    law, cells = result["law"], result["cells"]
-    rows = [
-        (
-            "cells",
-            f"{cells['finished']} finished, {cells['diverged']} diverged, in {human_seconds(result['wall_seconds'])}",
-        )
-    ]
-    if law["refused"]:
-        return [*rows, ("law", f"refused: {law['refused']}")]
-    held = law["held_out"]
-    checked = f"held-out budget predicted within {_errors(held)}" if held else "not checked: no budget was held out"
-    rows.append(("law", f"{law['form']}; {checked}"))
-    band = result["near_optimal"]["sparsity"]
-    if band:
-        rows.append(("near-optimal", f"sparsity {_sparsities(band)} (within 0.5 % of the best predicted loss)"))
-    rows += [("bound", bound) for bound in result["binding_constraints"]]
+def forms_table(known: Forms) -> str:
+    """The forms that a law may have."""
+    return lines([(name, form.says) for name, form in known.forms.items()])
+
+
+def fit_table(fit: Fit) -> str:
+    """Coefficients with intervals, and the held-out error."""
+    if fit.refused or fit.form is None:
+        return f"refused: {fit.refused}"
+    groups = f" in {fit.independent_runs} independent groups" if fit.independent_runs < fit.runs else ""
+    rows = [("form", fit.form), ("runs", f"{fit.runs}{groups}"), *_coefficient_rows(fit)]
+    if fit.intervals_reason:
+        rows.append(("no intervals", fit.intervals_reason))
+    rows.append(("spread", f"{human_percent(fit.rmse_log_loss or 0.0, 3)} of the loss"))
+    held = fit.held_out
+    if held:
+        errors = errors_words(held.median_relative_error, held.max_relative_error)
+        rows.append(("held out", f"{held.runs} runs, predicted within {errors}"))
+    if fit.compared:
+        rows.append(("compared by", f"{fit.compared.rule}; the simplest form near the best is used"))
+        for name, trial in fit.compared.forms.items():
+            rows.append((f"  {name}", trial.refused or human_percent(trial.rms_log_error or 0.0, 3)))
+    return lines(rows)
+
+
+def _coefficient_rows(fit: Fit) -> Rows:
+    share = human_percent(fit.confidence or 0.0)
+    rows: list[tuple[str, str]] = []
+    for name, value in fit.coefficients.items():
+        interval = fit.intervals[name]
+        words = f"{value:.4g}"
+        if interval is not None:
+            words += f"  ({share}: {interval[0]:.4g} to {interval[1]:.4g})"
+            words += "  not determined by these runs" if name in (fit.undetermined or ()) else ""
+        rows.append((name, words))
     return rows
 
 
-def fit_table(result: dict[str, Any]) -> str:
-    """Coefficients with intervals, and the held-out error."""
-    if "forms" in result:
-        return _lines([(name, form["says"]) for name, form in result["forms"].items()])
-    if result["refused"]:
-        return f"refused: {result['refused']}"
-    share = f"{100 * result['confidence']:.0f} %"
-    alone = result["independent_runs"]
-    groups = f" in {alone} groups that are independent" if alone < result["runs"] else ""
-    rows = [("form", result["form"]), ("runs", f"{result['runs']}{groups}")]
-    for name, value in result["coefficients"].items():
-        if result["intervals"][name] is None:
-            rows.append((name, f"{value:.4g}"))
-            continue
-        low, high = result["intervals"][name]
-        open_ = "  not determined by these runs" if name in result["undetermined"] else ""
-        rows.append((name, f"{value:.4g}  ({share}: {low:.4g} to {high:.4g}){open_}"))
-    if result["intervals_reason"]:
-        rows.append(("no intervals", result["intervals_reason"]))
-    rows.append(("spread", f"{_percent(result['rmse_log_loss'])} of the loss"))
-    held = result["held_out"]
-    if held:
-        rows.append(("held out", f"{held['runs']} runs, predicted within {_errors(held)}"))
-    if result["compared"]:
-        rows.append(("compared by", f"{result['compared']['rule']}; the simplest near the best is taken"))
-        for name, form in result["compared"]["forms"].items():
-            rows.append((f"  {name}", form["refused"] or _percent(form["rms_log_error"])))
-    return _lines(rows)
-
-
-def profile_table(result: dict[str, Any]) -> str:
-    """How fast this machine trains, and how far off the profile is."""
-    memory, rows = result["memory"], result["rows"]
-    fastest = max(row["features"]["dense_flops"] / row["median_seconds"] for row in rows if not row["experts"])
-    return _lines(
+def profile_table(profile: Measured) -> str:
+    """How fast this machine trains, and the profile's error."""
+    memory, rows = profile.memory, profile.rows
+    fastest = max(row.features["dense_flops"] / row.median_seconds for row in rows if not row.experts)
+    errors = errors_words(profile.median_relative_error, profile.max_relative_error)
+    table: list[tuple[str, str]] = [
+        ("machine", f"{profile.machine.processor}, {profile.threads} threads, {profile.dtype}"),
+        ("dense steps", f"up to {fastest / 1e9:.3g} GFLOP/s at {profile.batch} x {profile.context} tokens"),
+        ("time", f"{len(rows)} shapes; each left out in turn is predicted within {errors}"),
+    ]
+    if memory:
+        off = errors_words(memory.median_relative_error, memory.max_relative_error)
+        table.append(
+            ("memory", f"{len(memory.rows)} runs of ten steps; each left out in turn is predicted within {off}")
+        )
+    return lines(
         [
-            ("machine", f"{result['machine']['processor']}, {result['threads']} threads, {result['dtype']}"),
-            ("dense steps", f"up to {fastest / 1e9:.3g} GFLOP/s at {result['batch']} x {result['context']} tokens"),
-            (
-                "time",
-                f"{len(rows)} shapes; each left out in turn is predicted within {_errors(result)}",
-            ),
-            (
-                "memory",
-                f"{len(memory['rows'])} runs of ten steps; each left out in turn is predicted within {_errors(memory)}",
-            ),
-            ("power", f"{result['watts']:.3g} W: {result['watts_source']}"),
-            ("written", result["out"]),
-            ("next", f"sparsedial plan --seconds 10d --device {shlex.quote(result['out'])}"),
+            *table,
+            ("power", f"{profile.watts:.3g} W: {profile.watts_source}"),
+            ("written", profile.out),
+            ("next", f"sparsedial plan --seconds 10d --device {shlex.quote(profile.out)}"),
         ]
     )
 
 
-def train_table(result: dict[str, Any]) -> str:
-    """What a run gave, or would cost."""
-    if result.get("dry_run"):
-        parameters = (
-            f"{human_count(result['total_parameters'])} total, {human_count(result['active_parameters'])} active"
-        )
-        return _lines([("parameters", parameters), ("tokens", _learnt(result)), *_cost_rows(result)])
-    rows = [("status", result["status"] + (f": {result['reason']}" if result["reason"] else ""))]
-    if result["test_loss"] is not None:
-        rows.append(
-            ("test loss", f"{result['test_loss']:.4f} nats per token, {result['test_bits_per_byte']:.4f} bits per byte")
-        )
-    rows.append(("tokens", f"{_learnt(result)} in {human_seconds(result['seconds'])}"))
-    for branch in result["branches"]:
-        rows.append((f"branch of {human_count(branch['tokens'])} tokens", _branch_words(branch)))
-    if result["checkpoint"]:
-        rows.append(("checkpoint", result["checkpoint"]))
-    return _lines(rows)
+def train_dry_table(cost: TrainDryRun) -> str:
+    """What a training run would cost."""
+    parameters = f"{human_count(cost.total_parameters)} total, {human_count(cost.active_parameters)} active"
+    rows = [
+        ("parameters", parameters),
+        ("tokens", _asked_words(cost.tokens, cost.tokens_asked)),
+        ("FLOPs", f"{cost.flops:.3g}"),
+        ("memory", f"{human_bytes(cost.memory_bytes)}  ({cost.memory_source})"),
+    ]
+    if cost.seconds is None or cost.joules is None:
+        rows.append(("time, energy", cost.seconds_reason or "unknown"))
+    else:
+        rows.append(("time", human_seconds(cost.seconds)))
+        rows.append(("energy", f"{human_joules(cost.joules)}  ({cost.joules_source})"))
+    return lines([*rows, ("money", f"unknown: {cost.dollars_reason}")])
 
 
-def _learnt(result: dict[str, Any]) -> str:
-    """Tokens of a run: those that it came to where it diverged, and those that were asked for where steps are large."""
-    tokens, recipe = result["tokens"], result.get("recipe", {})
-    if result.get("status") == "diverged":
-        done = result["steps_done"] * recipe["batch"] * recipe["context"]
-        return f"{human_count(done)} of {human_count(tokens)}"
-    asked = result["tokens_asked"]
+def train_table(run: Trained) -> str:
+    """The result of a run."""
+    rows = [("status", run.status + (f": {run.reason}" if run.reason else ""))]
+    if run.test_loss is not None and run.test_bits_per_byte is not None:
+        words = f"{run.test_loss:.4f} nats per token, {run.test_bits_per_byte:.4f} bits per byte"
+        rows.append(("test loss", words))
+    rows.append(("tokens", f"{_learnt(run)} in {human_seconds(run.seconds)}"))
+    for branch in run.branches:
+        rows.append((f"branch of {human_count(branch.tokens)} tokens", _branch_words(branch)))
+    if run.checkpoint:
+        rows.append(("checkpoint", run.checkpoint))
+    return lines(rows)
+
+
+def _learnt(run: Trained) -> str:
+    """Tokens of a run; where it diverged, those that it reached."""
+    if not run.finished:
+        done = run.steps_done * run.recipe.batch * run.recipe.context
+        return f"{human_count(done)} of {human_count(run.tokens)}"
+    return _asked_words(run.tokens, run.tokens_asked)
+
+
+def _asked_words(tokens: int, asked: float | None) -> str:
+    """Tokens of a run, and the requested ones where large steps make a difference."""
     if asked is None or abs(tokens / asked - 1) < NOTABLE:
         return human_count(tokens)
-    return f"{human_count(tokens)} ({human_count(asked)} were asked for: a run is a whole number of steps)"
+    return f"{human_count(tokens)} ({human_count(asked)} were requested: a run has a whole number of steps)"
 
 
-def _branch_words(branch: dict[str, Any]) -> str:
-    if branch["test_loss"] is None:
-        return branch["status"]
-    return f"{branch['test_loss']:.4f} nats per token; it shares its trunk, so it is no independent run"
+def _branch_words(branch: Branch) -> str:
+    if branch.test_loss is None:
+        return branch.status
+    return f"{branch.test_loss:.4f} nats per token; it shares its trunk, so it is not an independent run"
 
 
-def evaluate_table(result: dict[str, Any]) -> str:
+def evaluate_table(scored: Evaluation) -> str:
     """Loss on a text."""
-    return _lines(
+    return lines(
         [
-            ("loss", f"{result['loss']:.4f} nats per token"),
-            ("bits per byte", f"{result['bits_per_byte']:.4f}"),
-            (
-                "scored",
-                f"{result['tokens']:,} tokens, {result['bytes']:,} bytes, windows of {result['context_tokens']}",
-            ),
+            ("loss", f"{scored.loss:.4f} nats per token"),
+            ("bits per byte", f"{scored.bits_per_byte:.4f}"),
+            ("scored", f"{scored.tokens:,} tokens, {scored.bytes:,} bytes, windows of {scored.context_tokens}"),
         ]
     )
 
 
-def generate_table(result: dict[str, Any]) -> str:
+def generate_table(answer: Generation) -> str:
     """The prompt and its continuation."""
-    return result["prompt"] + result["text"]
+    return answer.prompt + answer.text
 
 
-def plan_table(result: dict[str, Any]) -> str:
-    """The answer, its rival, its bounds, and what other laws say."""
-    shape, costs, loss = result["shape"], result["costs"], result["predicted_loss"]
-    from sparsedial.showing.dial_words import loss_words, shape_line
-    from sparsedial.showing.words import crossing_words
-
-    rows = [
-        ("shape", shape_line(shape)),
-        (
-            "parameters",
-            f"{human_count(result['total_parameters'])} total, {human_count(result['active_parameters'])} active",
-        ),
-        ("tokens", f"{human_count(result['tokens'])}, {result['tokens_per_total_parameter']:.3g} per total parameter"),
-        ("predicted loss", loss_words(loss) + f" nats per token by {result['law']}"),
-        ("FLOPs", f"{costs['flops']:.3g}"),
-    ]
-    if costs["seconds"] is not None:
-        spread = f"{human_seconds(costs['seconds_low'])} to {human_seconds(costs['seconds_high'])}"
-        rows.append(("time", f"{human_seconds(costs['seconds'])} ({spread})"))
-        rows.append(("energy", human_joules(costs["joules"])))
-    if costs["dollars"] is not None:
-        rows.append(("money", f"${costs['dollars']:,.0f}"))
-    rows.append(
-        (
-            "memory",
-            f"{human_bytes(costs['memory_bytes'])} to train, {human_bytes(costs['serving_memory_bytes'])} to serve",
-        )
-    )
-    rows.append(("", f"to train: {costs['memory_source']}"))
-    rival = result["dense_rival"]
-    if rival:
-        words = f"{human_count(rival['total_parameters'])}, {human_count(rival['tokens'])} tokens"
-        rows.append(("dense rival", f"{words}: {loss_words(rival['predicted_loss'])}"))
-    else:
-        rows.append(("dense rival", result["dense_rival_reason"]))
-    cross = result["crossover"]
-    rows.append(
-        (
-            "crossover",
-            f"sparse beats dense {crossing_words(cross)}" if cross else result["crossover_reason"],
-        )
-    )
-    band = result["near_optimal"]
-    spans = [
-        f"sparsity {_sparsities(band['sparsity'])}",
-        *(
-            f"{human_count(band[name][0])} to {human_count(band[name][1])} {words}"
-            for name, words in (("total_parameters", "parameters"), ("tokens", "tokens"))
-        ),
-    ]
-    rows.append(("near-optimal", ", ".join(spans)))
-    rows += [("bound", bound) for bound in result["binding_constraints"]]
-    rows += [(f"by {row['law']}", _other_words(row)) for row in result["other_laws"]]
-    rows += [("mind", line) for line in result["warnings"]]
-    for item in result.get("exported", []):
-        rows.append(("written", f"{item['file']} for {item['written_for']}"))
-        rows.append(("use it with", item["command"]))
-        rows += [("not expressed", line) for line in item["not_expressed"]]
-    return _lines(rows)
+def served_table(answer: Served) -> str:
+    """Nothing: the page has shown everything."""
+    return ""
 
 
-def _other_words(row: dict[str, Any]) -> str:
-    answer = row["answer"]
-    if answer is None:
-        return row["answer_reason"]
-    if "leverage_of_this_shape" in answer:
-        return f"this shape is worth {answer['leverage_of_this_shape']:.3g} times its compute in a dense one"
-    sizes = f"{human_count(answer['total_parameters'])} total, {human_count(answer['active_parameters'])} active"
-    words = f"sparsity {answer['sparsity']:.4g}, {sizes}, {human_count(answer['tokens'])} tokens"
-    return f"{words}; held fixed: {row['held_fixed']}"
+def table_of(answer: Record) -> str:
+    """The table of an answer, for people."""
+    return TABLES[type(answer)](answer)
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "study": study_table,
-    "count": count_table,
-    "fit": fit_table,
-    "plan": plan_table,
-    "profile": profile_table,
-    "dial": lambda result: "",
-    "train": train_table,
-    "evaluate": evaluate_table,
-    "generate": generate_table,
+TABLES: Mapping[type[Record], Callable[[Any], str]] = {
+    StudyAnswer: study_table,
+    StudyDryRun: study_dry_table,
+    StudyStatus: study_status_table,
+    Counts: count_table,
+    Fit: fit_table,
+    Forms: forms_table,
+    Plan: plan_table,
+    Measured: profile_table,
+    Trained: train_table,
+    TrainDryRun: train_dry_table,
+    Evaluation: evaluate_table,
+    Generation: generate_table,
+    Served: served_table,
 }

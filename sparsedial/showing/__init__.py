@@ -1,0 +1,1 @@
+"""Pictures, the report, progress and the dial page, all drawn from records."""

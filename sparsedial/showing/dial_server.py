@@ -1,4 +1,4 @@
-"""The dial page's server: it listens on this machine alone, and answers with what the asked Python gives."""
+"""The server of the dial page: it listens on this machine only, and answers with results of Python functions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from sparsedial.errors import UserError
+from sparsedial.records.record import Record, plain
 
 HOST = "127.0.0.1"
 MOST_QUERY = 4096  # bytes
@@ -30,7 +31,7 @@ SAFE = {
     "Cache-Control": "no-store",
 }
 
-Ask = Callable[[Mapping[str, str]], Any]
+Ask = Callable[[Mapping[str, str]], Record]
 
 
 def asset(name: str) -> bytes:
@@ -39,14 +40,15 @@ def asset(name: str) -> bytes:
 
 
 def plotly() -> bytes:
-    """Plotly's own script, as its Python package carries it."""
+    """Plotly's script, from its Python package."""
     return (Path(plotly_package.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
 
 
 def make_app(asks: Mapping[str, Ask], port: int) -> Any:
-    """The application: the page, its files, and `/api/NAME` for every name in `asks`, which get the query as it stands.
+    """The application: the page, its files, and `/api/NAME` for every name in `asks`, which receives the raw query.
 
-    A request from another host or origin, with a long query or with a body is refused. No path is read from a request.
+    Requests from another host or origin, with a long query or with a body, are refused. No file path comes from a
+    request.
     """
     script = plotly()
     hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
@@ -82,29 +84,30 @@ def make_app(asks: Mapping[str, Ask], port: int) -> Any:
         try:
             result, status = asks[name](dict(request.query_params)), 200
         except UserError as error:
-            result, status = {"error": error.problem, "hint": error.hint}, 422
-        return Response(json.dumps(_finite(result)), status_code=status, media_type="application/json")
+            problem, hint = error.on_command_line()
+            result, status = {"error": problem, "hint": hint}, 422
+        return Response(json.dumps(_finite(plain(result))), status_code=status, media_type="application/json")
 
     return app
 
 
 def _refused(request: Any, hosts: set[str]) -> tuple[int, str] | None:
     if request.headers.get("host") not in hosts:
-        return 403, "this page answers to its own address alone"
+        return 403, "this page answers only requests to its own address"
     origin = request.headers.get("origin")
     if origin is not None and origin not in {f"http://{host}" for host in hosts}:
-        return 403, "this page answers to itself alone"
+        return 403, "this page answers only its own requests"
     if request.method not in ("GET", "HEAD"):
-        return 405, "this page is only read"
+        return 405, "this page is read-only"
     if len(request.url.query) > MOST_QUERY:
-        return 414, f"a question has at most {MOST_QUERY} bytes"
+        return 414, f"a query has at most {MOST_QUERY} bytes"
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        return 413, "a question has no body"
+        return 413, "a query has no body"
     return None
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """The value with None for NaN and infinity, which JSON lacks."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -115,9 +118,9 @@ def _finite(value: Any) -> Any:
 
 
 def serve(asks: Mapping[str, Ask], port: int, ready: Callable[[str], None]) -> None:
-    """Serve the page until Ctrl-C; `ready` hears its address. Port 0 takes any that is free.
+    """Serve the page until Ctrl-C; `ready` is called with its address. Port 0 picks a free port.
 
-    Raises: UserError where the port is taken.
+    Raises: UserError where the port is in use.
     """
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -125,7 +128,7 @@ def serve(asks: Mapping[str, Ask], port: int, ready: Callable[[str], None]) -> N
         listening.bind((HOST, port))
     except OSError as error:
         listening.close()
-        raise UserError(f"dial: port {port} is taken", hint="--port 0 takes any that is free") from error
+        raise UserError(f"{port} is in use", hint="0 picks a free port", field="port") from error
     port = listening.getsockname()[1]
     config = uvicorn.Config(make_app(asks, port), log_level="error", access_log=False, timeout_keep_alive=30)
     ready(f"http://{HOST}:{port}/")

@@ -1,11 +1,14 @@
-"""What the dial page says: every figure in words, since the browser holds no formula."""
+"""The texts of the dial page. All numbers are formatted here, since the browser holds no formula."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from sparsedial.records.dial import PageDial, PagePosition, PageRace, PositionWords
+from sparsedial.records.plan import Position, Positions, PredictedLoss, Race, TrainingCosts
+from sparsedial.records.quantities import Currency
+from sparsedial.shape.shape import Shape
 from sparsedial.showing.words import crossing_words, signed
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
@@ -19,9 +22,9 @@ BOUNDS = {
     "max_total_parameters": "at most {} total parameters",
     "max_active_parameters": "at most {} active parameters",
     "max_experts": "at most {} experts",
-    "top_k": "{} experts a token",
-    "memory_bytes": "at most {} to train in",
-    "serving_memory_bytes": "at most {} to serve in",
+    "top_k": "{} experts per token",
+    "memory_bytes": "at most {} of memory to train",
+    "serving_memory_bytes": "at most {} of memory to serve",
     "decode_tokens_per_second": "at least {} tokens per second",
     "data_tokens": "{} unique tokens of data",
 }
@@ -31,87 +34,96 @@ CSV = (
 )  # fmt: skip
 
 
-def with_words(answer: dict[str, Any], law: str, state: Mapping[str, str]) -> dict[str, Any]:
-    """The positions of a dial with their words, the finding, the command that asks the same, and a table as CSV."""
-    rows = answer["positions"]
-    dense = rows[answer["dense"]] if answer["dense"] is not None else None
-    best = rows[answer["best"]]
-    return {
-        **answer,
-        "positions": [{**row, "words": _row_words(row, dense)} for row in rows],
-        "words": _finding(best, dense),
-        "command": _command(law, state),
-        "csv": _csv(rows),
-    }
+def with_words(answer: Positions, law: str, state: Mapping[str, str]) -> PageDial:
+    """The positions of a dial with their texts, the finding, the equivalent command, and a table as CSV."""
+    rows = answer.positions
+    dense = None if answer.dense is None else rows[answer.dense]
+    return PageDial(
+        budget=answer.budget,
+        positions=tuple(_with_words(row, dense) for row in rows),
+        best=answer.best,
+        dense=answer.dense,
+        machine=answer.machine,
+        words=_finding(rows[answer.best], dense),
+        command=_command(law, state),
+        csv=_csv(rows),
+    )
 
 
-def _row_words(row: dict[str, Any], dense: dict[str, Any] | None) -> dict[str, str]:
-    shape, costs = row["shape"], row["costs"]
-    spread = ""
-    if costs["seconds"] is not None:
-        spread = f" ({human_seconds(costs['seconds_low'])} to {human_seconds(costs['seconds_high'])})"
-    return {
-        "sparsity": _sparsity(row),
-        "short": f"{row['sparsity']:.3g}" if shape["experts"] else "dense",
-        "loss": loss_words(row["predicted_loss"]),
-        "gap": _gap(row, dense),
-        "parameters": human_count(row["total_parameters"]),
-        "active": human_count(row["active_parameters"]),
-        "tokens": human_count(row["tokens"]),
-        "time": "no machine named" if costs["seconds"] is None else human_seconds(costs["seconds"]) + spread,
-        "energy": "no machine named" if costs["joules"] is None else human_joules(costs["joules"]),
-        "money": "no price given" if costs["dollars"] is None else f"${costs['dollars']:,.0f}",
-        "memory": human_bytes(costs["memory_bytes"]),
-        "serving": human_bytes(costs["serving_memory_bytes"]),
-        "shape": shape_line(shape),
-    }
+def _with_words(row: Position, dense: Position | None) -> PagePosition:
+    own = {name: getattr(row, name) for name in row.__struct_fields__}
+    return PagePosition(**own, words=_row_words(row, dense))
 
 
-def _sparsity(row: Mapping[str, Any]) -> str:
-    shape = row["shape"]
-    if not shape["experts"]:
+def _row_words(row: Position, dense: Position | None) -> PositionWords:
+    shape, costs = row.shape, row.costs
+    return PositionWords(
+        sparsity=_sparsity(row),
+        short=f"{row.sparsity:.3g}" if shape.experts else "dense",
+        loss=loss_words(row.predicted_loss),
+        gap=_gap(row, dense),
+        parameters=human_count(row.total_parameters),
+        active=human_count(row.active_parameters),
+        tokens=human_count(row.tokens),
+        time=_time(costs),
+        energy="no machine named" if costs.joules is None else human_joules(costs.joules),
+        money="no price given" if costs.dollars is None else f"${costs.dollars:,.0f}",
+        memory=human_bytes(costs.memory_bytes),
+        serving=human_bytes(costs.serving_memory_bytes),
+        shape=shape_line(shape),
+    )
+
+
+def _time(costs: TrainingCosts) -> str:
+    if costs.seconds is None or costs.seconds_low is None or costs.seconds_high is None:
+        return "no machine named"
+    return f"{human_seconds(costs.seconds)} ({human_seconds(costs.seconds_low)} to {human_seconds(costs.seconds_high)})"
+
+
+def _sparsity(row: Position) -> str:
+    if not row.shape.experts:
         return "dense"
-    return f"{row['sparsity']:.4g} ({shape['top_k']} of {shape['experts']})"
+    return f"{row.sparsity:.4g} ({row.shape.top_k} of {row.shape.experts})"
 
 
-def loss_words(loss: Mapping[str, Any]) -> str:
+def loss_words(loss: PredictedLoss) -> str:
     """A loss with its interval, where it has one."""
-    if loss["low"] is None:
-        return f"{loss['mean']:.3f}"
-    return f"{loss['mean']:.3f} ({loss['low']:.3f} to {loss['high']:.3f})"
+    if loss.low is None or loss.high is None:
+        return f"{loss.mean:.3f}"
+    return f"{loss.mean:.3f} ({loss.low:.3f} to {loss.high:.3f})"
 
 
-def _gap(row: dict[str, Any], dense: dict[str, Any] | None) -> str:
+def _gap(row: Position, dense: Position | None) -> str:
     if dense is None:
         return "no dense model fits"
     if row is dense:
-        return "this is it"
-    return f"{signed(row['predicted_loss']['mean'] - dense['predicted_loss']['mean'])} nats"
+        return "this is that model"
+    return f"{signed(row.predicted_loss.mean - dense.predicted_loss.mean)} nats"
 
 
-def shape_line(shape: Mapping[str, Any]) -> str:
+def shape_line(shape: Shape) -> str:
     """A shape's sizes on one line."""
-    sizes = f"{shape['layers']} layers, d_model {shape['d_model']}, {shape['heads']} heads of {shape['head_dim']}"
-    if not shape["experts"]:
-        return f"{sizes}; dense, d_ff {shape['d_ff']}"
-    shared = f", {shape['shared_experts']} shared" if shape["shared_experts"] else ""
-    return f"{sizes}; {shape['experts']} experts of {shape['d_expert']}, top-{shape['top_k']}{shared}"
+    sizes = f"{shape.layers} layers, d_model {shape.d_model}, {shape.heads} heads of {shape.head_dim}"
+    if not shape.experts:
+        return f"{sizes}; dense, d_ff {shape.d_ff}"
+    shared = f", {shape.shared_experts} shared" if shape.shared_experts else ""
+    return f"{sizes}; {shape.experts} experts of {shape.d_expert}, top-{shape.top_k}{shared}"
 
 
-def _finding(best: dict[str, Any], dense: dict[str, Any] | None) -> str:
-    size = f"{human_count(best['total_parameters'])} parameters, {human_count(best['active_parameters'])} active"
-    if not best["shape"]["experts"]:
-        return f"Stay dense: the best of all is a dense model with {human_count(best['total_parameters'])} parameters."
-    words = f"The best is sparsity {_sparsity(best)}: {size}"
+def _finding(best: Position, dense: Position | None) -> str:
+    size = f"{human_count(best.total_parameters)} parameters, {human_count(best.active_parameters)} active"
+    if not best.shape.experts:
+        return f"Stay dense: the best model is dense, with {human_count(best.total_parameters)} parameters."
+    words = f"The best sparsity is {_sparsity(best)}: {size}"
     if dense is not None:
-        better = dense["predicted_loss"]["mean"] - best["predicted_loss"]["mean"]
+        better = dense.predicted_loss.mean - best.predicted_loss.mean
         words += f", predicted {better:.3f} nats better than the best dense model at the same cost"
-    bounds = [_bound(name) for name in best["binding_constraints"]]
-    return f"{words}." + (f" What stops it there: {'; '.join(bounds)}." if bounds else "")
+    bounds = [_bound(name) for name in best.binding_constraints]
+    return f"{words}." + (f" Limited by: {'; '.join(bounds)}." if bounds else "")
 
 
 def _bound(name: str) -> str:
-    """A binding constraint in words: `max_total_parameters=3e+10` is `at most 30B total parameters`."""
+    """A text for a binding constraint: `max_total_parameters=3e+10` is `at most 30B total parameters`."""
     key, _, rest = name.partition("=")
     value, _, why = rest.partition(":")
     if why:
@@ -129,24 +141,30 @@ def _command(law: str, state: Mapping[str, str]) -> str:
     return " ".join(["sparsedial plan", *flags, f"--law {shlex.quote(law)}", "--sparsity SPARSITY"])
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def _csv(rows: Sequence[Position]) -> str:
     lines = [",".join(CSV)]
     for row in rows:
-        loss = row["predicted_loss"]
-        values = {
-            **row["shape"],
-            **row["costs"],
-            **row,
-            "loss": loss["mean"],
-            "loss_low": loss["low"],
-            "loss_high": loss["high"],
-        }
-        lines.append(",".join("" if values[name] is None else str(values[name]) for name in CSV))
+        loss, costs = row.predicted_loss, row.costs
+        values = (
+            row.sparsity, row.shape.experts, row.shape.top_k, row.total_parameters, row.active_parameters, row.tokens,
+            loss.mean, loss.low, loss.high, costs.flops, costs.seconds, costs.joules, costs.dollars,
+            costs.memory_bytes, costs.serving_memory_bytes,
+        )  # fmt: skip
+        lines.append(",".join("" if value is None else str(value) for value in values))
     return "\n".join(lines) + "\n"
 
 
-def race_words(answer: dict[str, Any]) -> dict[str, Any]:
-    """The crossover in words, and what its axis counts."""
-    cross = answer["crossover"]
-    words = answer["crossover_reason"] if cross is None else f"Sparse beats dense {crossing_words(cross)}."
-    return {**answer, "words": words[0].upper() + words[1:], "axis": AXES.get(answer.get("currency", ""), "budget")}
+def race_words(answer: Race) -> PageRace:
+    """The crossover with its text, and the label of its axis."""
+    cross = answer.crossover
+    words = (answer.crossover_reason or "") if cross is None else f"Sparse beats dense {crossing_words(cross)}."
+    own = {name: getattr(answer, name) for name in answer.__struct_fields__}
+    return PageRace(**own, words=words[0].upper() + words[1:], axis=AXES[answer.currency])
+
+
+def no_race(currency: Currency, reason: str) -> PageRace:
+    """The answer where there is no crossover to look for."""
+    nothing = Race(
+        currency=currency, budgets=(), dense_loss=(), sparse_loss=(), crossover=None, crossover_reason=reason
+    )
+    return race_words(nothing)

@@ -1,4 +1,4 @@
-"""How every picture looks: one palette, one type, room for a title that says the finding; no global state."""
+"""The look of all pictures: one palette, one font, room for a title that states the finding; no global state."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from sparsedial.units import human_count
+from sparsedial.units import human_count, unbroken
 
 INK, MUTED, RULE, PAPER = "#1c2430", "#5f6b7a", "#d9dee5", "#ffffff"
 DENSE = "#c8500f"
-_SPARSE_RAMP = ("#58a2d8", "#0b2c66")  # sparser is darker
-# On a dark page the same things in colours that stand out there: sparser is lighter.
+_SPARSE_RAMP = ("#58a2d8", "#0b2c66")  # a sparser model is darker
+# The same for a dark page: a sparser model is lighter.
 _DARK = {INK: "#e8ecf1", MUTED: "#a3aebb", RULE: "#38414d", PAPER: "#171c23", DENSE: "#ff9352"}
 _DARK_SPARSE_RAMP = ("#3f78ad", "#d8edff")
 
@@ -58,45 +58,45 @@ _LINE_INCHES = 0.26
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of our pictures, for as long as the context lasts."""
+    """Use the look of our pictures inside the context."""
     with matplotlib.rc_context(cast(Any, STYLE)):
         yield
 
 
 def sparsity_colours(experts: Sequence[int], dark: bool = False) -> dict[int, str]:
-    """One colour for each number of experts: dense orange, sparse blue and darker the sparser."""
+    """One colour for each number of experts: dense is orange; sparse is blue, and darker with more experts."""
     ramp = _DARK_SPARSE_RAMP if dark else _SPARSE_RAMP
     sparse = sorted(set(experts) - {0})
-    shares = [place / (len(sparse) - 1) if len(sparse) > 1 else 0.75 for place in range(len(sparse))]
+    shares = [index / (len(sparse) - 1) if len(sparse) > 1 else 0.75 for index in range(len(sparse))]
     colours = {count: _mix(*ramp, share) for count, share in zip(sparse, shares, strict=True)}
     return {0: _DARK[DENSE] if dark else DENSE, **colours}
 
 
 def _mix(first: str, second: str, share: float) -> str:
-    pairs = [(int(first[place : place + 2], 16), int(second[place : place + 2], 16)) for place in (1, 3, 5)]
+    pairs = [(int(first[at : at + 2], 16), int(second[at : at + 2], 16)) for at in (1, 3, 5)]
     return "#" + "".join(f"{round(start + (end - start) * share):02x}" for start, end in pairs)
 
 
 def page_colours(experts: Sequence[int]) -> dict[str, tuple[str, str, str]]:
-    """Each colour of the pictures: its name on the page, and what it is there by day and by night."""
+    """For each colour of the pictures: its name on the page, and its values in light and in dark mode."""
     names = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", DENSE: "dense"}
     colours = {colour: (name, colour, _DARK[colour]) for colour, name in names.items()}
-    night = sparsity_colours(experts, dark=True)
+    dark_colours = sparsity_colours(experts, dark=True)
     for count, colour in sparsity_colours(experts).items():
         if count:
-            colours[colour] = (f"experts-{count}", colour, night[count])
+            colours[colour] = (f"experts-{count}", colour, dark_colours[count])
     return colours
 
 
 def canvas(
     title: str, subtitle: str, *, plot_inches: float, columns: int = 1, right: float = 0.25, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with its title and what it shows above, and `columns` plots of one height beneath.
+    """A figure with a title and a subtitle, and below them `columns` plots of equal height.
 
-    `headed` counts the lines of the plots' own titles; `left`, `right` and `foot` are margins in inches.
+    `headed` is the number of lines in the plots' own titles; `left`, `right` and `foot` are margins in inches.
     """
-    title_lines = textwrap.wrap(title, 84)
-    subtitle_lines = textwrap.wrap(subtitle, 126)
+    title_lines = textwrap.wrap(unbroken(title), 84)
+    subtitle_lines = textwrap.wrap(unbroken(subtitle), 126)
     head = 0.2 + _LINE_INCHES * len(title_lines) + 0.2 * len(subtitle_lines) + 0.16 + 0.19 * options.pop("headed", 0)
     foot, left = options.pop("foot", 0.62), options.pop("left", 0.7)
     height = head + plot_inches + foot
@@ -125,7 +125,7 @@ def canvas(
 
 
 def loss_axis(axes: Axes, label: str | None) -> None:
-    """Loss upwards, with light rules."""
+    """A vertical loss axis with light grid lines."""
     axes.grid(axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.tick_params(length=0, axis="y")
@@ -134,7 +134,7 @@ def loss_axis(axes: Axes, label: str | None) -> None:
 
 
 def log_axis(axes: Axes, label: str | None, spell: Callable[[float], str] = human_count, most: int = 6) -> None:
-    """A logarithmic axis to the right whose ticks are few and spelled out."""
+    """A horizontal logarithmic axis with few ticks, labelled by `spell`."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     ticks = log_ticks(low, high, most)
@@ -146,9 +146,9 @@ def log_axis(axes: Axes, label: str | None, spell: Callable[[float], str] = huma
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers between two positive ends: at least two where there are any, at most `most`."""
+    """Round numbers between two positive ends: at most `most`, and at least two where possible."""
     ticks: list[float] = []
-    edge = (high / low) ** 0.03  # a label there would run into the neighbouring plot's
+    edge = (high / low) ** 0.03  # a label this close to the end would overlap the next plot's
     low, high = low * edge, high / edge
     for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -163,12 +163,12 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def ring(axes: Axes, x: float, y: float, colour: str, size: float = 10) -> None:
-    """A ring around the best of a line."""
+    """A ring around the best point of a line."""
     axes.plot(x, y, "o", markersize=size, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.6)
 
 
 def same_span(plots: Sequence[Axes]) -> None:
-    """Give plots side by side one scale of heights, each around its own middle."""
+    """Give plots side by side the same vertical scale, each around its own middle."""
     limits = [axes.get_ylim() for axes in plots]
     span = max(high - low for low, high in limits)
     for axes, (low, high) in zip(plots, limits, strict=True):
@@ -177,10 +177,10 @@ def same_span(plots: Sequence[Axes]) -> None:
 
 
 def end_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]], least_points: float = 11.5) -> None:
-    """Write each (x, y, text, colour) to the right of its point, pushed apart where they would touch."""
+    """Write each (x, y, text, colour) to the right of its point, moved apart where texts would overlap."""
     figure = axes.get_figure()
     assert figure is not None
-    axes.autoscale_view()  # settles automatic limits, on which the places below depend
+    axes.autoscale_view()  # sets the automatic limits, on which the positions below depend
     scale = 72 / figure.dpi
     ordered = sorted(labels, key=lambda label: axes.transData.transform(label[:2])[1])
     heights = [axes.transData.transform(label[:2])[1] * scale for label in ordered]
@@ -199,7 +199,7 @@ def end_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]], leas
 
 
 def apart(heights: Sequence[float], least: float) -> list[float]:
-    """The same heights, in order, moved as little as a few passes need until neighbours are `least` apart."""
+    """The heights, in order, moved apart in small passes until neighbours are `least` apart."""
     moved = list(heights)
     for _ in range(200):
         pushed = False
@@ -220,7 +220,7 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure) -> bytes:
-    """The picture as SVG, the same bytes each time."""
+    """The picture as SVG; the same figure always gives the same bytes."""
     return _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
 
 
@@ -232,7 +232,7 @@ def _saved(figure: Figure, **options: Any) -> bytes:
 
 
 def svg_for_page(picture: bytes, name: str, description: str, colours: Mapping[str, tuple[str, str, str]]) -> str:
-    """An SVG to stand inside a page: its ids its own, its colours the page's, described for who cannot see it."""
+    """An SVG for use inside a page: unique ids, the page's colours, and a description for screen readers."""
     text = picture.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
@@ -241,6 +241,6 @@ def svg_for_page(picture: bytes, name: str, description: str, colours: Mapping[s
     for colour, (variable, _, _) in colours.items():
         text = text.replace(colour, f"var(--{variable})")
     text = re.sub(r'<svg [^>]*?(viewBox="[^"]+")[^>]*>', r"<svg \1>", text, count=1, flags=re.DOTALL)
-    spoken = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return text.replace("<svg ", f'<svg {names} role="img" aria-label="{spoken}" ', 1)
+    return text.replace("<svg ", f'<svg {names} role="img" aria-label="{label}" ', 1)

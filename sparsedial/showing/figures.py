@@ -1,14 +1,14 @@
-"""One function a picture: from a study's record to a figure whose title says the finding; None with nothing to show."""
+"""One function per picture: a study's record becomes a figure whose title states the finding, or None without data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sparsedial.records.study import Study
 from sparsedial.showing.drawing import (
     DENSE,
     INK,
@@ -18,29 +18,24 @@ from sparsedial.showing.drawing import (
 )
 from sparsedial.showing.grid_figures import active_size, advantage, sparsity
 from sparsedial.showing.law_figures import held_out, law
+from sparsedial.showing.rows import experts_tried
 from sparsedial.showing.run_figures import expert_load, joules, learning_rates, seconds, training_curves
-from sparsedial.showing.words import (
-    CURRENCIES,
-    Row,
-    experts_tried,
-    headline,
-    metered,
-    percent,
-    signed,
-)
+from sparsedial.showing.words import CURRENCIES, headline, metered, signed
+from sparsedial.units import human_percent
 
 
-def verdict(study: Row) -> Figure | None:
-    """The gap between the best dense and the best sparse model at equal cost, one row a currency."""
-    names = [name for name in ("flops", "seconds", "joules") if name != "joules" or metered(study)]
-    rows = [(name, study["verdict"][name]) for name in names if study["verdict"][name]["gap"] is not None]
+def verdict(study: Study) -> Figure | None:
+    """The gap between the best dense and the best sparse model at equal cost, one row per currency."""
+    names = [name for name in CURRENCIES if name != "joules" or metered(study.verdict)]
+    verdicts = {name: study.verdict.of(name) for name in names}
+    rows = [(name, verdict, verdict.gap) for name, verdict in verdicts.items() if verdict.gap is not None]
     if not rows:
         return None
-    seeds, confidence = min(row["seeds"] for _, row in rows), rows[0][1]["confidence"]
+    seeds, confidence = min(row.seeds for _, row, _ in rows), rows[0][1].confidence
     figure, (axes,) = canvas(
-        headline(study),
+        headline(study.verdict),
         f"Test loss of the best dense model minus the best sparse one at equal cost:"
-        f" mean and {percent(confidence)} interval, at least {seeds} seeds each",
+        f" mean and {human_percent(confidence)} interval, at least {seeds} seeds each",
         plot_inches=0.35 + 0.62 * len(rows),
         left=1.25,
         right=2.1,
@@ -48,24 +43,22 @@ def verdict(study: Row) -> Figure | None:
     colours = sparsity_colours(experts_tried(study))
     strongest = colours[max(colours)]
     axes.axvline(0, color=INK, linewidth=1)
-    for place, (name, row) in enumerate(rows):
-        gap, winner = row["gap"], row["winner"]
+    for index, (name, row, gap) in enumerate(rows):
+        winner = row.winner
         colour = {"sparse": strongest, "dense": DENSE, "undecided": MUTED}[winner]
-        axes.plot([gap["low"], gap["high"]], [-place, -place], color=colour, linewidth=5, alpha=0.35)
-        axes.plot(gap["mean"], -place, "o", color=colour, markersize=9)
-        words = "undecided" if winner == "undecided" else f"{winner} by {abs(gap['mean']):.3f} nats"
-        _beside(axes, -place, f"{words}\n{signed(gap['low'])} to {signed(gap['high'])}", colour)
+        axes.plot([gap.low, gap.high], [-index, -index], color=colour, linewidth=5, alpha=0.35)
+        axes.plot(gap.mean, -index, "o", color=colour, markersize=9)
+        words = "undecided" if winner == "undecided" else f"{winner} by {abs(gap.mean):.3f} nats"
+        _beside(axes, -index, f"{words}\n{signed(gap.low)} to {signed(gap.high)}", colour)
         axes.text(
-            -0.012, -place, f"equal {CURRENCIES[name]}", transform=axes.get_yaxis_transform(), ha="right", va="center"
+            -0.012, -index, f"equal {CURRENCIES[name]}", transform=axes.get_yaxis_transform(), ha="right", va="center"
         )
-    widest = max(max(abs(row["gap"]["low"]), abs(row["gap"]["high"])) for _, row in rows) * 1.12 or 1e-3
-    least = min(0.0, *(row["gap"]["low"] for _, row in rows))
-    axes.set_xlim(
-        min(-0.3 * widest, 1.12 * least), max(0.3 * widest, 1.12 * max(row["gap"]["high"] for _, row in rows))
-    )
+    widest = max(max(abs(gap.low), abs(gap.high)) for _, _, gap in rows) * 1.12 or 1e-3
+    least = min(0.0, *(gap.low for _, _, gap in rows))
+    axes.set_xlim(min(-0.3 * widest, 1.12 * least), max(0.3 * widest, 1.12 * max(gap.high for _, _, gap in rows)))
     axes.set_ylim(0.75 - len(rows), 0.8)
     axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
+    axes.spines.left.set_visible(False)
     axes.grid(axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel("nats per token")
@@ -91,7 +84,7 @@ def _beside(axes: Axes, height: float, text: str, colour: str) -> None:
     )
 
 
-FIGURES: dict[str, Callable[[Mapping[str, Any]], Figure | None]] = {
+FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "verdict": verdict,
     "sparsity": sparsity,
     "advantage": advantage,

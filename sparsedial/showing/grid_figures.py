@@ -1,4 +1,4 @@
-"""Pictures of the grid: size, sparsity and the lead of sparse, at each budget."""
+"""Pictures of the grid: size, sparsity and the advantage of sparse, at each budget."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sparsedial.records.study import Study
 from sparsedial.showing.drawing import (
     INK,
     LOSS,
@@ -22,26 +23,22 @@ from sparsedial.showing.drawing import (
     same_span,
     sparsity_colours,
 )
-from sparsedial.showing.words import (
-    Row,
+from sparsedial.showing.rows import (
     advantages,
+    best_cell,
     best_of,
-    best_sparsity,
     budgets,
-    experts_listing,
     experts_tried,
     line_of,
     near_optimal_experts,
     open_side,
-    power_of_ten,
-    seed_spread,
-    signed,
-    sparsity_name,
 )
+from sparsedial.showing.words import experts_listing, power_of_ten, signed
+from sparsedial.units import family_name
 
 
-def active_size(study: Row) -> Figure | None:
-    """Loss against active size, one plot a budget and one line a sparsity, each line's best ringed."""
+def active_size(study: Study) -> Figure | None:
+    """Loss against active size: one plot per budget, one line per sparsity, a ring around each line's best cell."""
     levels = budgets(study)
     if not levels:
         return None
@@ -59,7 +56,7 @@ def active_size(study: Row) -> Figure | None:
     )
     figure, plots = canvas(
         title,
-        "Loss of every cell against its active parameters, one plot a FLOP budget. Rings: each sparsity's best"
+        "Loss of every cell against its active parameters, one plot per FLOP budget. Rings: each sparsity's best"
         + ("" if closed == drawn else "; arrows: not bracketed"),
         plot_inches=3.2,
         columns=len(levels),
@@ -76,7 +73,7 @@ def active_size(study: Row) -> Figure | None:
     end_labels(
         plots[-1],
         [
-            (line[-1]["active_parameters"], line[-1]["loss"], sparsity_name(experts), colours[experts])
+            (line[-1].active_parameters, line[-1].bounded_loss, family_name(experts), colours[experts])
             for line, experts in ends
             if line
         ],
@@ -84,12 +81,12 @@ def active_size(study: Row) -> Figure | None:
     return figure
 
 
-def _active_size_of(study: Row, axes: Axes, budget: float, colours: Mapping[int, str], crowded: bool) -> None:
+def _active_size_of(study: Study, axes: Axes, budget: float, colours: Mapping[int, str], crowded: bool) -> None:
     for experts, colour in colours.items():
         line = line_of(study, budget, experts)
         if not line:
             continue
-        sizes, losses = [row["active_parameters"] for row in line], [row["loss"] for row in line]
+        sizes, losses = [row.active_parameters for row in line], [row.bounded_loss for row in line]
         axes.plot(sizes, losses, "-o", color=colour, markersize=4)
         best, side = int(np.argmin(losses)), open_side(study, budget, experts)
         ring(axes, sizes[best], losses[best], colour)
@@ -108,16 +105,14 @@ def _active_size_of(study: Row, axes: Axes, budget: float, colours: Mapping[int,
     log_axis(axes, "active parameters", most=2 if crowded else 3)
 
 
-def sparsity(study: Row) -> Figure | None:
-    """Loss against sparsity: the best cell of each sparsity, one line a budget."""
+def sparsity(study: Study) -> Figure | None:
+    """Loss against sparsity: the best cell of each sparsity, one plot per budget."""
     levels, tried = budgets(study), experts_tried(study)
     if not levels or len(tried) < 2:
         return None
-    best = best_sparsity(study, levels[-1])
-    spread = seed_spread(study)
-    title = (
-        f"At the largest budget the best cell {'has ' if best['experts'] else 'is '}{sparsity_name(best['experts'])}"
-    )
+    best = best_cell(study, levels[-1])
+    spread = study.seed_noise
+    title = f"At the largest budget the best cell {'has ' if best.experts else 'is '}{family_name(best.experts)}"
     near = near_optimal_experts(study)
     if near:
         title += f"; the law calls {experts_listing(near)} near-optimal"
@@ -126,7 +121,7 @@ def sparsity(study: Row) -> Figure | None:
     )
     figure, plots = canvas(
         title,
-        f"Loss of the best cell of each sparsity, one plot for each FLOP budget; the ring is the lowest.{bars}"
+        f"Loss of the best cell of each sparsity, one plot per FLOP budget; the ring is the lowest.{bars}"
         + (" Shaded: predicted within 0.5 % of the best." if near else ""),
         plot_inches=2.9,
         columns=len(levels),
@@ -138,25 +133,27 @@ def sparsity(study: Row) -> Figure | None:
     for axes, budget in zip(plots, levels, strict=True):
         _sparsity_of(study, axes, budget, None if spread is None else 2 * spread, crowded)
         if near and budget == levels[-1]:
-            places = [tried.index(count) for count in near]
-            axes.axvspan(min(places) - 0.4, max(places) + 0.4, color=RULE, alpha=0.6, linewidth=0)
+            positions = [tried.index(count) for count in near]
+            axes.axvspan(min(positions) - 0.4, max(positions) + 0.4, color=RULE, alpha=0.6, linewidth=0)
     same_span(plots)
     plots[0].set_ylabel(LOSS)
-    below = "routed experts (0: dense)" if crowded else "routed experts, and the share of them that a token leaves out"
+    below = (
+        "routed experts (0: dense)" if crowded else "routed experts, and the share of them that a token does not use"
+    )
     figure.text(0.5, 0.035, below, color=MUTED, fontsize=9.5, ha="center")
     return figure
 
 
-def _sparsity_of(study: Row, axes: Axes, budget: float, bar: float | None, crowded: bool) -> None:
+def _sparsity_of(study: Study, axes: Axes, budget: float, bar: float | None, crowded: bool) -> None:
     tried = experts_tried(study)
     colours = sparsity_colours(tried)
     points = [(tried.index(count), row) for count in tried if (row := best_of(study, budget, count))]
-    axes.plot([place for place, _ in points], [row["loss"] for _, row in points], color=MUTED, linewidth=1)
-    lowest = min(points, key=lambda point: point[1]["loss"])
-    for place, row in points:
-        axes.errorbar(place, row["loss"], yerr=bar, fmt="o", color=colours[row["experts"]], markersize=6)
-    ring(axes, lowest[0], lowest[1]["loss"], colours[lowest[1]["experts"]], 12)
-    shares = {row["experts"]: row["sparsity"] for row in study["cells_table"]}
+    axes.plot([position for position, _ in points], [row.bounded_loss for _, row in points], color=MUTED, linewidth=1)
+    lowest = min(points, key=lambda point: point[1].bounded_loss)
+    for position, row in points:
+        axes.errorbar(position, row.bounded_loss, yerr=bar, fmt="o", color=colours[row.experts], markersize=6)
+    ring(axes, lowest[0], lowest[1].bounded_loss, colours[lowest[1].experts], 12)
+    shares = {row.experts: row.sparsity for row in study.cells_table}
     names = [str(count) if crowded else f"{count or 'dense'}\n{shares[count]:.2f}" for count in tried]
     axes.set_xticks(range(len(tried)), names, fontsize=8)
     axes.set_xlim(-0.6, len(tried) - 0.4)
@@ -165,15 +162,15 @@ def _sparsity_of(study: Row, axes: Axes, budget: float, bar: float | None, crowd
     loss_axis(axes, None)
 
 
-def advantage(study: Row) -> Figure | None:
-    """The best dense cell's loss minus the best sparse one's, against the budget, with the law's line and crossover."""
+def advantage(study: Study) -> Figure | None:
+    """Loss of the best dense cell minus the best sparse one, against the budget, with the law's line and crossover."""
     pairs = advantages(study)
     if len(pairs) < 2:
         return None
     first, last = pairs[0][1], pairs[-1][1]
-    spread = seed_spread(study)
+    spread = study.seed_noise
     figure, (axes,) = canvas(
-        f"From the smallest budget to the largest, the lead of sparse {_moved(first, last, spread)}",
+        f"From the smallest budget to the largest, the advantage of sparse {_moved(first, last, spread)}",
         "Loss of the best dense cell minus that of the best sparse one, at equal FLOPs; below zero dense is better."
         + ("" if spread is None else " Bars: two standard deviations between seeds"),
         plot_inches=3.0,
@@ -205,7 +202,7 @@ def advantage(study: Row) -> Figure | None:
 
 
 def _moved(first: float, last: float, spread: float | None) -> str:
-    """What became of a lead, by its error: each of the two is a difference of two cells, so four seeds' spreads."""
+    """How an advantage changed, given its error: each one is a difference of two cells, so four noises add up."""
     span = f"{signed(first)} to {signed(last)} nats per token"
     if spread is None:
         return f"goes from {span}; the error is not known"
@@ -215,26 +212,26 @@ def _moved(first: float, last: float, spread: float | None) -> str:
     return f"{'grows' if last > first else 'shrinks'}: {span}"
 
 
-def _law_advantages(study: Row) -> list[tuple[float, float]]:
+def _law_advantages(study: Study) -> list[tuple[float, float]]:
     lowest: dict[float, dict[bool, float]] = {}
-    for curve in study["law_curves"] or []:
-        side = lowest.setdefault(curve["budget_flops"], {})
-        key = bool(curve["experts"])
-        side[key] = min(side.get(key, math.inf), min(curve["loss"]))
+    for curve in study.law_curves:
+        side = lowest.setdefault(curve.budget_flops, {})
+        key = bool(curve.experts)
+        side[key] = min(side.get(key, math.inf), min(curve.loss))
     return [(budget, side[False] - side[True]) for budget, side in sorted(lowest.items()) if len(side) == 2]
 
 
-def _draw_crossover(study: Row, axes: Axes) -> None:
-    found = study["crossover"]
-    if not found or found["currency"] != "flops":
+def _draw_crossover(study: Study, axes: Axes) -> None:
+    found = study.crossover
+    if not found or found.currency != "flops":
         return
     first, last = budgets(study)[0], budgets(study)[-1]
-    if not first / 10 < found["value"] < last * 10:
+    if not first / 10 < found.value < last * 10:
         return
-    axes.axvline(found["value"], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.axvline(found.value, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate(
-        f"sparse leads from\n{power_of_ten(found['value'])} FLOPs on",
-        (found["value"], 0.03),
+        f"sparse leads from\n{power_of_ten(found.value)} FLOPs on",
+        (found.value, 0.03),
         xycoords=axes.get_xaxis_transform(),
         xytext=(5, 0),
         textcoords="offset points",
@@ -242,4 +239,4 @@ def _draw_crossover(study: Row, axes: Axes) -> None:
         fontsize=9,
         va="bottom",
     )
-    axes.set_xlim(min(first, found["value"]) / 1.6, max(last, found["value"]) * 1.25)
+    axes.set_xlim(min(first, found.value) / 1.6, max(last, found.value) * 1.25)

@@ -1,4 +1,4 @@
-"""Pictures of the law: its curves through the cells, and how it did on the budget that it had not seen."""
+"""Pictures of the law: its curves through the cells, and its predictions of the held-out budget."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sparsedial.records.grid import CellRow, LawCurve
+from sparsedial.records.study import Study
 from sparsedial.showing.drawing import (
     INK,
     LOSS,
@@ -21,38 +23,29 @@ from sparsedial.showing.drawing import (
     loss_axis,
     sparsity_colours,
 )
-from sparsedial.showing.words import (
-    Row,
-    baseline_name,
-    comparable_error,
-    experts_tried,
-    finished,
-    line_of,
-    listing,
-    percent,
-    power_of_ten,
-    sparsity_name,
-)
+from sparsedial.showing.rows import experts_tried, finished, line_of
+from sparsedial.showing.words import BASELINES, comparable_error, listing, power_of_ten
+from sparsedial.units import family_name, human_percent
 
 
-def law(study: Row) -> Figure | None:
-    """The law's curves with their interval, one plot a sparsity, and the cells on them."""
-    curves = study["law_curves"] or []
-    if study["law"]["refused"] or not curves:
+def law(study: Study) -> Figure | None:
+    """The law's curves with their intervals and the cells, one plot per sparsity."""
+    curves = study.law_curves
+    if study.law.refused or not curves:
         return None
-    tried = [count for count in experts_tried(study) if any(curve["experts"] == count for curve in curves)]
-    held_out = study["law"]["held_out"]
-    confidence = study["law"].get("confidence")
-    typical = study["law"].get("rmse_log_loss")
-    title = "The law against the cells" + ("" if typical is None else f": it is typically {percent(typical)} off")
+    tried = [count for count in experts_tried(study) if any(curve.experts == count for curve in curves)]
+    held_out = study.law.held_out
+    confidence = study.law.confidence
+    typical = study.law.rmse_log_loss
+    title = "The law against the cells" + ("" if typical is None else f": it is typically {human_percent(typical)} off")
     if not held_out:
         title += ", and no budget was held out to check it"
     figure, plots = canvas(
         title,
-        "Lines: the law's loss, one for each FLOP budget, with its"
-        + (f" {percent(confidence)}" if confidence else "")
+        "Lines: the law's loss, one per FLOP budget, with its"
+        + (f" {human_percent(confidence)}" if confidence else "")
         + " interval. Dots: cells"
-        + ("; rings: cells of the budget that was held out before this last fit" if held_out else ""),
+        + ("; rings: cells of the budget that was held out before this final fit" if held_out else ""),
         plot_inches=3.3,
         columns=len(tried),
         right=1.25,
@@ -64,68 +57,68 @@ def law(study: Row) -> Figure | None:
     for axes, experts in zip(plots, tried, strict=True):
         _law_of(study, axes, experts, colours[experts])
     plots[0].set_ylabel("loss, nats per token")
-    ends = [curve for curve in curves if curve["experts"] == tried[-1]]
-    labels = [(*_ends(study, curve)[-1], f"{power_of_ten(curve['budget_flops'])} FLOPs", MUTED) for curve in ends]
+    ends = [curve for curve in curves if curve.experts == tried[-1]]
+    labels = [(*_ends(study, curve)[-1], f"{power_of_ten(curve.budget_flops)} FLOPs", MUTED) for curve in ends]
     end_labels(plots[-1], labels)
     plots[len(plots) // 2].set_xlabel("active parameters")
     return figure
 
 
-def _ends(study: Row, curve: Row) -> list[tuple[float, float]]:
-    """The part of a law's curve near the sizes that were trained at its budget: no plot is all extrapolation."""
-    sizes = [row["active_parameters"] for row in line_of(study, curve["budget_flops"], curve["experts"])]
+def _ends(study: Study, curve: LawCurve) -> list[tuple[float, float]]:
+    """The part of a law's curve near the sizes trained at its budget, so that no plot is mostly extrapolation."""
+    sizes = [row.active_parameters for row in line_of(study, curve.budget_flops, curve.experts)]
     low, high = (min(sizes) / 1.3, max(sizes) * 1.3) if sizes else (0, math.inf)
-    pairs = zip(curve["active_parameters"], curve["loss"], strict=True)
+    pairs = zip(curve.active_parameters, curve.loss, strict=True)
     return [(size, loss) for size, loss in pairs if low <= size <= high] or [
-        (curve["active_parameters"][-1], curve["loss"][-1])
+        (curve.active_parameters[-1], curve.loss[-1])
     ]
 
 
-def _law_of(study: Row, axes: Axes, experts: int, colour: str) -> None:
-    for curve in study["law_curves"]:
-        if curve["experts"] != experts:
+def _law_of(study: Study, axes: Axes, experts: int, colour: str) -> None:
+    for curve in study.law_curves:
+        if curve.experts != experts:
             continue
         inside = {size for size, _ in _ends(study, curve)}
-        keep = np.isin(curve["active_parameters"], list(inside))
+        keep = np.isin(curve.active_parameters, list(inside))
         sizes, losses, low, high = (
-            np.asarray(curve[key], dtype=float)[keep] for key in ("active_parameters", "loss", "low", "high")
+            np.asarray(values, dtype=float)[keep]
+            for values in (curve.active_parameters, curve.loss, curve.low, curve.high)
         )
         axes.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(sizes, losses, color=colour, linewidth=1.4)
     for row in finished(study):
-        if row["experts"] == experts:
-            face = PAPER if row["held_out"] else colour
+        if row.experts == experts:
+            face = PAPER if row.held_out else colour
             axes.plot(
-                row["active_parameters"],
-                row["loss"],
+                row.active_parameters,
+                row.bounded_loss,
                 "o",
                 markersize=5.5,
                 markerfacecolor=face,
                 markeredgecolor=colour,
                 markeredgewidth=1.5,
             )
-    axes.set_title(sparsity_name(experts), color=colour, fontweight="bold")
+    axes.set_title(family_name(experts), color=colour, fontweight="bold")
     axes.set_xscale("log")
     axes.margins(x=0.1)
     loss_axis(axes, None)
     log_axis(axes, None, most=2)
 
 
-def held_out(study: Row) -> Figure | None:
-    """Each held-out cell's prediction with its interval, and what came out; beside it the plain guesses' errors."""
-    check = study["law"]["held_out"]
-    rows = [row for row in finished(study) if row["held_out"] and row["predicted_loss"] is not None]
+def held_out(study: Study) -> Figure | None:
+    """Each held-out cell: prediction, interval and measurement; beside them, the errors of simple guesses."""
+    check = study.law.held_out
+    rows = [row for row in finished(study) if row.held_out and row.predicted_loss is not None]
     if not check or not rows:
         return None
-    rows.sort(key=lambda row: (-row["experts"], -row["active_parameters"]))
+    rows.sort(key=lambda row: (-row.experts, -row.active_parameters))
     errors = {
         "the law": comparable_error(check),
-        **{baseline_name(name): value for name, value in check["baselines"].items()},
+        **{BASELINES[name]: value for name, value in check.baselines.items()},
     }
-    errors = {name: value for name, value in errors.items() if value is not None}
     figure, (cells, bars) = canvas(
-        _held_out_title(check["median_relative_error"], errors),
-        "Left: every cell of the held-out budget, predicted before it was looked at."
+        _held_out_title(check.median_relative_error, errors),
+        "Left: every cell of the held-out budget, predicted before it was trained."
         " Right: median error on each sparsity's best cell",
         plot_inches=max(2.2, 0.6 + 0.21 * len(rows)),
         columns=2,
@@ -140,16 +133,16 @@ def held_out(study: Row) -> Figure | None:
     return figure
 
 
-def _predictions(axes: Axes, rows: Sequence[Row], colours: Mapping[int, str]) -> None:
-    for place, row in enumerate(rows):
-        colour, ends = colours[row["experts"]], [row["predicted_low"], row["predicted_high"]]
-        if None not in ends:
-            axes.plot(ends, [place, place], color=colour, linewidth=6, alpha=0.25, solid_capstyle="butt")
-        axes.plot(row["predicted_loss"], place, "|", color=colour, markersize=11, markeredgewidth=2)
-        axes.plot(row["loss"], place, "o", color=INK, markersize=5)
-    axes.set_yticks(range(len(rows)), [f"{sparsity_name(row['experts'])}, width {row['d_model']}" for row in rows])
+def _predictions(axes: Axes, rows: Sequence[CellRow], colours: Mapping[int, str]) -> None:
+    for index, row in enumerate(rows):
+        colour, low, high = colours[row.experts], row.predicted_low, row.predicted_high
+        if low is not None and high is not None:
+            axes.plot([low, high], [index, index], color=colour, linewidth=6, alpha=0.25, solid_capstyle="butt")
+        axes.plot(row.predicted_loss or 0.0, index, "|", color=colour, markersize=11, markeredgewidth=2)
+        axes.plot(row.bounded_loss, index, "o", color=INK, markersize=5)
+    axes.set_yticks(range(len(rows)), [f"{family_name(row.experts)}, width {row.d_model}" for row in rows])
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-        tick.set_color(colours[row["experts"]])
+        tick.set_color(colours[row.experts])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_title("▬ predicted, with its interval    ● measured", color=MUTED, fontsize=9.5)
@@ -159,22 +152,22 @@ def _predictions(axes: Axes, rows: Sequence[Row], colours: Mapping[int, str]) ->
 
 
 def _held_out_title(missed: float, errors: Mapping[str, float]) -> str:
-    title = f"The law missed the cells of the held-out budget by {percent(missed)}"
+    title = f"The law missed the cells of the held-out budget by {human_percent(missed)}"
     others = {name: value for name, value in errors.items() if name != "the law"}
     better = [name for name, value in others.items() if value <= errors["the law"]]
     if better:
         return f"{title}; “{listing(better)}” did as well or better"
-    return title + (", less than plain guesses" if others else "")
+    return title + (", less than simple guesses" if others else "")
 
 
 def _bars(axes: Axes, errors: Mapping[str, float]) -> None:
     least = min(errors.values())
-    for place, (name, value) in enumerate(errors.items()):
+    for index, (name, value) in enumerate(errors.items()):
         colour = INK if value == least else MUTED
-        axes.barh(-place, value, height=0.34, color=colour)
+        axes.barh(-index, value, height=0.34, color=colour)
         axes.annotate(
-            percent(value),
-            (value, -place),
+            human_percent(value),
+            (value, -index),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
@@ -184,7 +177,7 @@ def _bars(axes: Axes, errors: Mapping[str, float]) -> None:
         )
         axes.annotate(
             name,
-            (0, -place + 0.22),
+            (0, -index + 0.22),
             xytext=(0, 2),
             textcoords="offset points",
             va="bottom",

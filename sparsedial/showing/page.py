@@ -1,9 +1,11 @@
-"""The pieces of a page that stands alone: readable by day and by night, printable, nothing fetched from anywhere."""
+"""Parts of a self-contained HTML page: light and dark mode, printable, no external files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from html import escape as escaped
+
+from sparsedial.units import unbroken
 
 _CSS = """
 *{box-sizing:border-box}
@@ -40,16 +42,21 @@ details::details-content{content-visibility:visible;height:auto}
 """
 
 
+def escape(text: str) -> str:
+    """A text as HTML."""
+    return escaped(unbroken(text))
+
+
 def page(title: str, body: str, colours: Mapping[str, tuple[str, str, str]]) -> str:
-    """A whole HTML page around a body, with the colours of its pictures for day and night."""
-    day = ";".join(f"--{name}:{colour}" for name, colour, _ in colours.values())
-    night = ";".join(f"--{name}:{colour}" for name, _, colour in colours.values())
+    """A whole HTML page around a body, with the colours of its pictures for light and dark mode."""
+    light = ";".join(f"--{name}:{colour}" for name, colour, _ in colours.values())
+    dark = ";".join(f"--{name}:{colour}" for name, _, colour in colours.values())
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n:root{{{day}}}\n"
-        f"@media screen and (prefers-color-scheme:dark){{:root{{{night}}}}}{_CSS}</style>\n</head>\n"
+        f"<title>{escape(title)}</title>\n<style>\n:root{{{light}}}\n"
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}{_CSS}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
@@ -60,22 +67,22 @@ def heading(text: str, level: int = 2) -> str:
 
 
 def paragraph(text: str | None, kind: str = "") -> str:
-    """A paragraph, or nothing for no text."""
+    """A paragraph; empty for an empty text."""
     return f"<p{_class(kind)}>{escape(text)}</p>" if text else ""
 
 
 def bullets(items: Sequence[str]) -> str:
-    """A list, or nothing for no items."""
+    """A list; empty without items."""
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>" if items else ""
 
 
 def command(text: str | None) -> str:
-    """A command to copy, or nothing for none."""
+    """A command to copy; empty for None."""
     return f"<pre><code>{escape(text)}</code></pre>" if text else ""
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table of words and numbers that scrolls by itself where it is too wide."""
+    """A table that scrolls sideways where it is too wide."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     above = f"<thead><tr>{head}</tr></thead>" if heads else ""
@@ -83,7 +90,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
 
 
 def folded(summary: str, content: str) -> str:
-    """Content that is there when asked for."""
+    """Content that is folded until it is opened."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
@@ -91,6 +98,11 @@ def picture(drawn: str, caption: str = "") -> str:
     """An inline picture, with a caption where its own title is not enough."""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f'<figure><div class="wide">{drawn}</div>{below}</figure>'
+
+
+def pictures(drawn: Mapping[str, str], *names: str) -> str:
+    """The named pictures that were drawn."""
+    return "\n".join(picture(drawn[name]) for name in names if name in drawn)
 
 
 def _class(kind: str) -> str:

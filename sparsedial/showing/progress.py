@@ -1,4 +1,4 @@
-"""Progress of many cells at once: a live picture on a terminal, a plain line now and then anywhere else."""
+"""Progress of many cells at once: a live display on a terminal, a plain line from time to time elsewhere."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rich.text import Text
 
 from sparsedial.units import human_count, human_seconds
 
-LIVE_SECONDS = 0.2  # between two pictures on a terminal
-PLAIN_SECONDS = 15.0  # between two lines anywhere else
+LIVE_SECONDS = 0.2  # between two updates on a terminal
+PLAIN_SECONDS = 15.0  # between two lines elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class _Cell:
 
 
 class Progress:
-    """What runs, how far it is and how long it takes, on standard error; a context, so that the terminal is left whole.
+    """Shows running cells, their progress and the remaining time on standard error; a context manager that tidies up.
 
-    On a terminal: one line a running cell and one bar for the whole. Elsewhere: a line when a cell ends, and one of
-    all that runs at most every 15 seconds.
+    On a terminal: one line per running cell, and one bar for the whole. Elsewhere: a line when a cell ends, and a line
+    of all running cells at most every 15 seconds.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Progress:
         is_live = self._console.is_terminal and not self._console.is_dumb_terminal if live is None else live
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if is_live else None
         self._clock = clock
-        self._said = clock()
+        self._last_shown = clock()
         self._cells: dict[str, _Cell] = {}
         self._done_seconds = self._total_seconds = 0.0
         self._ended = 0
@@ -73,7 +73,7 @@ class Progress:
         tokens_per_second: float | None = None,
         joules_per_token: float | None = None,
     ) -> None:
-        """A running cell moved."""
+        """Show the progress of a running cell."""
         self._cells[id] = _Cell(
             label=label,
             step=step,
@@ -85,22 +85,22 @@ class Progress:
         self._show()
 
     def done(self, id: str, text: str) -> None:
-        """A cell ended; the text says how and stays on the screen."""
+        """Show that a cell ended; the text stays on the screen."""
         self._cells.pop(id, None)
         self._ended += 1
         self.note(text)
 
     def forget(self, id: str) -> None:
-        """A cell is shown no more, and no word is said of it."""
+        """Stop showing a cell, without a line about it."""
         self._cells.pop(id, None)
 
     def total(self, done_seconds: float, total_seconds: float) -> None:
-        """How much of the whole is done, in seconds of expected work."""
+        """Show how much of the whole is done, in seconds of expected work."""
         self._done_seconds, self._total_seconds = done_seconds, total_seconds
         self._show()
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on the screen."""
         if self._live:
             self._live.console.print(Text(text))
             self._show()
@@ -109,9 +109,9 @@ class Progress:
 
     def _show(self) -> None:
         now = self._clock()
-        if now - self._said < (LIVE_SECONDS if self._live else PLAIN_SECONDS):
+        if now - self._last_shown < (LIVE_SECONDS if self._live else PLAIN_SECONDS):
             return
-        self._said = now
+        self._last_shown = now
         if self._live:
             self._live.update(self._picture(), refresh=True)
         else:
@@ -122,7 +122,7 @@ class Progress:
         return min(self._done_seconds / self._total_seconds, 1.0) if self._total_seconds > 0 else 0.0
 
     def _whole(self) -> list[str]:
-        """Share, time left, cells ended, rate and energy of all that runs, as far as each is known."""
+        """Share done, time left, ended cells, and the rate and energy of all running cells, where known."""
         parts = []
         if self._total_seconds > 0:
             parts += [f"{self._share:4.0%}", _left(self._total_seconds - self._done_seconds)]
@@ -182,7 +182,7 @@ def _facts(cell: _Cell) -> list[str]:
 
 
 def small_joules(value: float) -> str:
-    """Joules of one token: `0.12 mJ/token`, `23 µJ/token`."""
+    """Joules per token: `0.12 mJ/token`, `23 µJ/token`."""
     for unit, size in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6)):
         if value >= size * 0.1:
             return f"{value / size:.3g} {unit}/token"

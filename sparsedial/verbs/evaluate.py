@@ -1,14 +1,14 @@
-"""`evaluate`: what a checkpoint loses on a text."""
+"""`evaluate`: the loss of a checkpoint on a text."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sparsedial.errors import UserError
-from sparsedial.settings import file_names
+from sparsedial.records.answers import Evaluation
+from sparsedial.settings import file_names, setting
 from sparsedial.verbs.origin import require_checkpoint
 
 EXAMPLE = "like `sparsedial evaluate runs/train/checkpoint --text FILE`"
@@ -16,22 +16,17 @@ EXAMPLE = "like `sparsedial evaluate runs/train/checkpoint --text FILE`"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
-    """Which checkpoint, and on what."""
+    """The checkpoint, and the text to score it on."""
 
-    checkpoint: Path = field(metadata={"positional": True, "help": "a checkpoint folder", "example": EXAMPLE})
-    text: tuple[str, ...] = field(
-        metadata={
-            "parse": file_names,
-            "metavar": "FILE,…",
-            "help": "files or folders, all of which is scored",
-            "example": EXAMPLE,
-        }
+    checkpoint: Path = setting(help="a checkpoint folder", positional=True, example=EXAMPLE)
+    text: tuple[str, ...] = setting(
+        help="files or folders; all of their text is scored", metavar="FILE,…", parse=file_names, example=EXAMPLE
     )
-    context: int | None = field(default=None, metadata={"metavar": "N", "help": "tokens of a window [the model's own]"})
+    context: int | None = setting(None, "tokens per window [the model's own]", "N")
 
 
-def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
-    """Loss in nats per token and bits per byte: windows of the context, each token scored once.
+def evaluate(settings: EvaluateSettings) -> Evaluation:
+    """Loss in nats per token and bits per byte, over windows of `context` tokens; each token is scored once.
 
     Raises: UserError for a damaged checkpoint, or a text that is missing, empty or shorter than a window.
     """
@@ -44,16 +39,16 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     model = load(settings.checkpoint)
     context = model.shape.context if settings.context is None else settings.context
     if not 1 <= context <= model.shape.context:
-        raise UserError(f"evaluate: --context {context} lies outside 1..{model.shape.context}, the model's own")
+        raise UserError(f"{context} lies outside 1..{model.shape.context}, the context of the model", field="context")
     tokenizer = load_tokenizer(settings.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         text = prepare(settings.text, tokenizer=tokenizer, folder=Path(folder), whole=True)
         scored = evaluate_text(model, text, "test", context=context)
-    return {
-        "loss": scored.loss,
-        "bits_per_byte": scored.bits_per_byte,
-        "tokens": scored.tokens,
-        "bytes": scored.bytes,
-        "context_tokens": context,
-        "expert_load": scored.expert_load,
-    }
+    return Evaluation(
+        loss=scored.loss,
+        bits_per_byte=scored.bits_per_byte,
+        tokens=scored.tokens,
+        bytes=scored.bytes,
+        context_tokens=context,
+        expert_load=scored.expert_load,
+    )

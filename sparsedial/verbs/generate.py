@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sparsedial.errors import UserError
+from sparsedial.records.answers import DraftCounts, Generation
+from sparsedial.settings import setting
 from sparsedial.verbs.origin import require_checkpoint
 
 EXAMPLE = "like `sparsedial generate runs/train/checkpoint 'Once upon a time'`"
@@ -16,36 +17,32 @@ MOST_TOKENS = 1_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateSettings:
-    """Which checkpoint, what it continues, and how tokens are drawn."""
+    """The checkpoint, the prompt, and how tokens are sampled."""
 
-    checkpoint: Path = field(metadata={"positional": True, "help": "a checkpoint folder", "example": EXAMPLE})
-    prompt: str = field(
-        metadata={"positional": True, "any_words": True, "help": "the text to continue", "example": EXAMPLE}
-    )
-    tokens: int = field(default=200, metadata={"metavar": "N", "help": "most new tokens"})
-    temperature: float = field(default=0.8, metadata={"metavar": "T", "help": "0 takes the likeliest token"})
-    top_k: int | None = field(default=None, metadata={"metavar": "K", "help": "draw from the K likeliest tokens"})
-    top_p: float = field(
-        default=1.0, metadata={"metavar": "P", "help": "draw from the likeliest tokens up to this share"}
-    )
-    seed: int = field(default=0, metadata={"metavar": "N", "help": "of the drawing"})
-    speculate: bool = field(
-        default=False,
-        metadata={"help": "draft by multi-token prediction: the likeliest text up to rounding, in fewer passes"},
+    checkpoint: Path = setting(help="a checkpoint folder", positional=True, example=EXAMPLE)
+    prompt: str = setting(help="the text to continue", positional=True, any_words=True, example=EXAMPLE)
+    tokens: int = setting(200, "maximum number of new tokens", "N")
+    temperature: float = setting(0.8, "sampling temperature; 0 always takes the most likely token", "T")
+    top_k: int | None = setting(None, "sample from the K most likely tokens", "K")
+    top_p: float = setting(1.0, "sample from the most likely tokens up to this total probability", "P")
+    seed: int = setting(0, "seed for sampling", "N")
+    speculate: bool = setting(
+        False, "draft tokens with multi-token prediction: the greedy text (up to rounding) in fewer passes"
     )
 
     def __post_init__(self) -> None:
         if not 1 <= self.tokens <= MOST_TOKENS:
-            raise UserError(f"generate: --tokens {self.tokens} lies outside 1..{MOST_TOKENS:,}")
+            raise UserError(f"{self.tokens} lies outside 1..{MOST_TOKENS:,}", field="tokens")
         if self.speculate and self.temperature:
             raise UserError(
-                f"generate: --speculate gives the likeliest text, not one drawn at temperature {self.temperature:g}",
-                hint="add --temperature 0",
+                f"gives the greedy text, so it does not go with temperature {self.temperature:g}",
+                hint="add <temperature> 0",
+                field="speculate",
             )
 
 
-def generate(settings: GenerateSettings) -> dict[str, Any]:
-    """Continue a prompt, token by token with a cache.
+def generate(settings: GenerateSettings) -> Generation:
+    """Continue a prompt token by token, with a cache.
 
     Raises: UserError for a damaged checkpoint, an empty prompt, or settings outside their range.
     """
@@ -64,7 +61,7 @@ def generate(settings: GenerateSettings) -> dict[str, Any]:
     try:
         written = settings.prompt.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"generate: the prompt is not UTF-8 from its character {error.start + 1} on") from error
+        raise UserError(f"generate: the prompt is not valid UTF-8 from character {error.start + 1} on") from error
     prompt = tokenizer.encode(written).tolist()
     began = time.perf_counter()
     drafts = Drafts()
@@ -72,11 +69,11 @@ def generate(settings: GenerateSettings) -> dict[str, Any]:
         new = list(speculate(model, prompt, settings.tokens, tokenizer.end_token, drafts))
     else:
         new = list(generate_ids(model, prompt, settings.tokens, sampling, tokenizer.end_token))
-    return {
-        "prompt": settings.prompt,
-        "text": tokenizer.decode(new),
-        "prompt_tokens": len(prompt),
-        "tokens": len(new),
-        "seconds": time.perf_counter() - began,
-        "drafts": {"made": drafts.made, "accepted": drafts.accepted} if settings.speculate else None,
-    }
+    return Generation(
+        prompt=settings.prompt,
+        text=tokenizer.decode(new),
+        prompt_tokens=len(prompt),
+        tokens=len(new),
+        seconds=time.perf_counter() - began,
+        drafts=DraftCounts(made=drafts.made, accepted=drafts.accepted) if settings.speculate else None,
+    )

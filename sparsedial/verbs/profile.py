@@ -1,103 +1,108 @@
-"""`profile`: what a training step takes on this machine, in seconds, joules and bytes, as a function of shape."""
+"""`profile`: seconds, joules and bytes of a training step on this machine, as a function of the shape."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sparsedial.errors import UserError
-from sparsedial.machine.energy import meter
-from sparsedial.machine.hardware import describe, device_bytes
-from sparsedial.machine.memory import measure_memory, step_bytes
-from sparsedial.machine.profile import VALUE_BYTES, measure_profile
+from sparsedial.machine.hardware import device_bytes
+from sparsedial.machine.memory import Memory, measure_memory, step_bytes
+from sparsedial.machine.profile import VALUE_BYTES
+from sparsedial.records.answers import Measured
+from sparsedial.records.profile import PROFILE_FILE
+from sparsedial.records.record import write
+from sparsedial.settings import setting
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.progress import Progress
-from sparsedial.store import check_writable, write_json
+from sparsedial.store import check_writable
 from sparsedial.units import human_bytes, human_seconds, parse_seconds
 
-EXPERTS = (0, 8, 64)  # of the shapes that are timed: dense, and towards both ends of the dial
-MEMORY_EXPERTS = (0, 64)  # of those whose memory is measured, with a batch and a quarter of it
+EXPERTS = (0, 8, 64)  # of the timed shapes: dense, and towards both ends of the dial
+MEMORY_EXPERTS = (0, 64)  # of the shapes whose memory is measured, each with the batch and a quarter of it
+LEAST = {"batch": 1, "context": 8, "vocab_size": 2, "time": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileSettings:
-    """Where, with what batch, and for how long."""
+    """The device, the batch and the time to measure with."""
 
-    time: float = field(
-        default=60.0,
-        metadata={
-            "parse": lambda text: parse_seconds(text, "--time"),
-            "metavar": "T",
-            "help": "to time steps, a few of each shape at least; measuring memory before takes half a minute or more",
-        },
+    time: float = setting(
+        60.0,
+        "time for timing steps, at least a few per shape; before that, measuring memory takes half a minute or more",
+        "T",
+        parse=parse_seconds,
     )
-    device: str = field(default="auto", metadata={"metavar": "cpu|cuda", "help": "where to train"})
-    threads: int | None = field(default=None, metadata={"metavar": "N", "help": "of a CPU [one per core]"})
-    batch: int = field(default=8, metadata={"metavar": "B", "help": "sequences of a step"})
-    context: int = field(default=256, metadata={"metavar": "N", "help": "tokens of a sequence"})
-    vocab_size: int = field(default=4096, metadata={"metavar": "V", "help": "of the tokenizer"})
-    widths: tuple[int, ...] = field(
-        default=(32, 64, 128, 256), metadata={"metavar": "D,…", "help": "d_model of the shapes that are measured"}
-    )
-    out: Path = field(default=Path("profile.json"), metadata={"metavar": "FILE", "help": "where it is written"})
+    device: str = setting("auto", "device to measure", "cpu|cuda")
+    threads: int | None = setting(None, "CPU threads [one per core]", "N")
+    batch: int = setting(8, "sequences per step", "B")
+    context: int = setting(256, "tokens per sequence", "N")
+    vocab_size: int = setting(4096, "vocabulary size", "V")
+    widths: tuple[int, ...] = setting((32, 64, 128, 256), "d_model of the measured shapes", "D,…")
+    out: Path = setting(Path(PROFILE_FILE), "the file to write", "FILE")
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("context", 8), ("vocab_size", 2), ("time", 1.0)):
+        for name, least in LEAST.items():
             if getattr(self, name) < least:
-                raise UserError(
-                    f"profile: --{name.replace('_', '-')} {getattr(self, name):g} is too small",
-                    hint=f"from {least:g} on",
-                )
+                raise UserError(f"{getattr(self, name):g} is too small", hint=f"{least:g} or more", field=name)
         if len(set(self.widths)) < 2 or min(self.widths) < 8:
-            raise UserError("profile: --widths wants two widths or more, from 8 on", hint="like --widths 64,128,256")
+            raise UserError("needs at least two widths, each 8 or more", hint="like 64,128,256", field="widths")
 
 
-def profile(settings: ProfileSettings) -> dict[str, Any]:
+def profile(settings: ProfileSettings) -> Measured:
     """Measure seconds, joules and bytes of training steps here, and write the profile that `plan --device` takes.
 
-    Raises: UserError for shapes that cannot be, or a GPU that is not there.
+    Raises: UserError for impossible shapes, or a missing GPU.
     """
-    from sparsedial.sweep.phases import pick_device, pick_threads
-    from sparsedial.sweep.timed import make_step, peak_bytes
+    from sparsedial.runs.devices import pick_device, pick_threads
+    from sparsedial.runs.measuring import measure_on, training_dtype
 
     device, threads = pick_device(settings.device), pick_threads(settings.threads)
-    dtype = "bfloat16" if device == "cuda" else "float32"
+    value_bytes = VALUE_BYTES[training_dtype(device)]
     ladder = Ladder(vocab_size=settings.vocab_size, context=settings.context)
     widths = sorted(set(settings.widths))
     check_writable(settings.out)
-    _check_memory(ladder.shape(widths[-1], max(EXPERTS)), settings, device, VALUE_BYTES[dtype])
-    held = [ladder.shape(width, experts) for width in sorted({widths[0], *widths[-2:]}) for experts in MEMORY_EXPERTS]
-    batches = sorted({max(1, settings.batch // 4), settings.batch})
-    number = itertools.count()
+    _check_memory(ladder.shape(widths[-1], max(EXPERTS)), settings, device, value_bytes)
     with Progress() as progress:
-
-        def peak(shape: Shape, batch: int, context: int) -> float:
-            progress.cell("memory", "measuring memory", next(number), len(held) * len(batches))
-            return peak_bytes(shape, batch, context, device, threads)
-
-        progress.note(f"measuring memory: {len(held) * len(batches)} runs of ten steps")
-        memory = measure_memory(peak, held, batches, settings.context, VALUE_BYTES[dtype])
-        progress.forget("memory")
+        memory = _memory(settings, ladder, widths, device, threads, value_bytes, progress)
         progress.note(f"timing steps: {human_seconds(settings.time)} or more")
-        measured = measure_profile(
-            lambda shape, batch, context: make_step(shape, batch, context, device, threads),
-            [ladder.shape(width, experts) for width in widths for experts in EXPERTS],
-            batch=settings.batch,
-            context=settings.context,
-            budget_seconds=settings.time,
-            machine=describe(),
-            device=device,
-            threads=threads,
-            dtype=dtype,
-            meter=meter(device, threads),
-            memory=memory,
-            told=lambda done, of: progress.cell("timing", "timing steps", done, of),
-        )
-    write_json(settings.out, measured.record())
-    return {**measured.record(), "out": str(settings.out)}
+
+        def turn(done: int, of: int) -> None:
+            progress.cell("timing", "timing steps", done, of)
+
+        shapes = [ladder.shape(width, experts) for width in widths for experts in EXPERTS]
+        measure = measure_on(device, threads, turn, memory)
+        measured = measure(shapes, settings.batch, settings.context, settings.time)
+    write(settings.out, measured)
+    return Measured(**{name: getattr(measured, name) for name in measured.__struct_fields__}, out=str(settings.out))
+
+
+def _memory(
+    settings: ProfileSettings,
+    ladder: Ladder,
+    widths: list[int],
+    device: str,
+    threads: int,
+    value_bytes: int,
+    progress: Progress,
+) -> Memory:
+    """The memory model, calibrated with runs of ten steps at the smallest width and the two largest."""
+    from sparsedial.runs.timed import peak_bytes
+
+    shapes = [ladder.shape(width, experts) for width in sorted({widths[0], *widths[-2:]}) for experts in MEMORY_EXPERTS]
+    batches = sorted({max(1, settings.batch // 4), settings.batch})
+    runs, number = len(shapes) * len(batches), itertools.count()
+
+    def peak(shape: Shape, batch: int, context: int) -> float:
+        progress.cell("memory", "measuring memory", next(number), runs)
+        return peak_bytes(shape, batch, context, device, threads)
+
+    progress.note(f"measuring memory: {runs} runs of ten steps")
+    memory = measure_memory(peak, shapes, batches, settings.context, value_bytes)
+    progress.forget("memory")
+    return memory
 
 
 def _check_memory(largest: Shape, settings: ProfileSettings, device: str, value_bytes: int) -> None:
@@ -106,7 +111,7 @@ def _check_memory(largest: Shape, settings: ProfileSettings, device: str, value_
     needed = float(step_bytes(largest, settings.batch, settings.context, value_bytes).total)
     if needed > held:
         raise UserError(
-            f"profile: a step of width {largest.d_model} with {largest.experts} experts takes {human_bytes(needed)},"
-            f" and there are {human_bytes(held)}",
-            hint="take smaller --widths, --batch, --context or --vocab-size",
+            f"profile: a step of width {largest.d_model} with {largest.experts} experts needs {human_bytes(needed)}"
+            f" of memory, and this device has {human_bytes(held)}",
+            hint="give smaller <widths>, <batch>, <context> or <vocab_size>",
         )

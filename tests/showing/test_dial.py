@@ -12,14 +12,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from sparsedial.cli.main import main
 from sparsedial.law import published
-from sparsedial.store import write_json
-from sparsedial.verbs.dial import questions
+from sparsedial.records.record import write
+from sparsedial.verbs.questions import questions
+from tests.showing.synthetic import study_record
 
 fastapi_client = pytest.importorskip("fastapi.testclient")
 pytest.importorskip("plotly")
@@ -68,10 +69,9 @@ def test_the_page_minds_what_the_plan_minds(client, capsys):
 
 
 def test_the_page_opens_at_a_budget_that_the_law_was_fitted_on(tmp_path):
-    law = replace(published("abnar"), fitted_range={"flops": [1e17, 4e18]})
-    write_json(tmp_path / "law.json", law.record())
+    write(tmp_path / "law.json", replace(published("abnar"), fitted_range={"flops": (1e17, 4e18)}))
     assert float(questions(str(tmp_path))["start"]({})["state"]["flops"]) == 4e18
-    write_json(tmp_path / "study.json", {})
+    write(tmp_path / "study.json", study_record())
     assert questions(str(tmp_path))["start"]({})["state"] == {"flops": "4e+18"}
 
 
@@ -98,7 +98,7 @@ def test_every_law_and_currency_answers(client):
     ("change", "says"),
     [
         ({"flops": "0"}, "not a positive number"),
-        ({"flops": "1e40"}, "no training budget"),
+        ({"flops": "1e40"}, "not a realistic training budget"),
         ({"top_k": "-1"}, "below 1"),
         ({"devices": "nan"}, "not a number"),
         ({"context": "1e30"}, "above"),
@@ -108,8 +108,8 @@ def test_every_law_and_currency_answers(client):
         ({"device": "profile.json"}, "no device named"),
         ({"law": "/etc/passwd"}, "no published law"),
         ({"law": "../law.json"}, "no published law"),
-        ({"out": "/tmp/x"}, "not set here"),
-        ({"export": "/tmp/x"}, "not set here"),
+        ({"out": "/tmp/x"}, "cannot be set on the page"),
+        ({"export": "/tmp/x"}, "cannot be set on the page"),
         ({"nonsense": "1"}, "no setting named"),
     ],
 )
@@ -156,7 +156,7 @@ def test_a_port_that_is_taken_is_said(capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert main(["dial", "--port", str(taken.getsockname()[1])]) == 2
-    assert "is taken" in capsys.readouterr().err
+    assert "is in use" in capsys.readouterr().err
 
 
 def test_a_turn_is_answered_within_fifty_milliseconds(client):
@@ -248,7 +248,7 @@ def test_a_bad_amount_is_said_and_the_next_good_one_answered(browser, address):
     page.locator("input[name=amount]").fill("lots")
     expect(page.locator("#finding")).to_contain_text("cannot read 'lots'")
     page.locator("input[name=amount]").fill("1e20")
-    expect(page.locator("#finding")).to_contain_text("The best is")
+    expect(page.locator("#finding")).to_contain_text("The best sparsity is")
     page.context.close()
 
 

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from msgspec.structs import replace
 
+from sparsedial.records.grid import CellRow
+from sparsedial.records.quantities import Gap
+from sparsedial.records.study import Study
 from sparsedial.showing import drawing
 from sparsedial.showing.figures import FIGURES
+from sparsedial.showing.rows import open_side
 from sparsedial.showing.run_figures import lower_edge, smoothed
 
-from .synthetic import BUDGETS, EXPERTS, bare_record, study_record
+from .synthetic import EXPERTS, bare_record, metered, study_record, with_cells, with_verdict
 
 
 @pytest.fixture(scope="module")
-def study() -> dict[str, Any]:
+def study() -> Study:
     return study_record()
 
 
-@pytest.fixture
-def changed(study: dict[str, Any]) -> dict[str, Any]:
-    return copy.deepcopy(study)
-
-
-def drawn(name: str, study: dict[str, Any]) -> Figure:
+def drawn(name: str, study: Study) -> Figure:
     with drawing.style():
         figure = FIGURES[name](study)
     assert figure is not None
@@ -58,7 +56,7 @@ def beyond(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize("name", sorted(set(FIGURES) - {"joules"}))
-def test_every_picture_has_a_title_and_nothing_leaves_its_edges(name: str, study: dict[str, Any]) -> None:
+def test_every_picture_has_a_title_and_nothing_leaves_its_edges(name: str, study: Study) -> None:
     figure = drawn(name, study)
     assert len(figure.texts[0].get_text()) > 20
     assert beyond(figure) == []
@@ -73,14 +71,14 @@ def test_no_picture_needs_what_a_bare_record_lacks(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FIGURES))
 def test_a_study_in_which_everything_diverged_has_no_pictures(name: str) -> None:
-    study = bare_record()
-    for row in study["cells_table"]:
-        row |= {"status": "diverged", "reason": "loss is nan", "loss": None, "seconds": None}
+    study = with_cells(
+        bare_record(), lambda row: replace(row, status="diverged", reason="loss is nan", loss=None, bits_per_byte=None)
+    )
     with drawing.style():
         assert FIGURES[name](study) is None
 
 
-def test_drawing_leaves_no_global_state(study: dict[str, Any]) -> None:
+def test_drawing_leaves_no_global_state(study: Study) -> None:
     before = dict(matplotlib.rcParams)
     drawing.png(drawn("verdict", study))
     assert dict(matplotlib.rcParams) == before
@@ -90,77 +88,81 @@ def test_drawing_leaves_no_global_state(study: dict[str, Any]) -> None:
     assert pyplot is None or pyplot.get_fignums() == []
 
 
-def test_the_same_record_gives_the_same_svg_bytes(study: dict[str, Any]) -> None:
+def test_the_same_record_gives_the_same_svg_bytes(study: Study) -> None:
     assert drawing.svg(drawn("verdict", study)) == drawing.svg(drawn("verdict", study))
 
 
-def test_the_verdict_says_who_wins_in_which_currency(changed: dict[str, Any]) -> None:
-    assert "Sparse wins at equal FLOPs; undecided at equal seconds" in words(drawn("verdict", changed))
-    changed["verdict"]["flops"] |= {"winner": "dense", "gap": {"mean": -0.05, "low": -0.08, "high": -0.02}}
+def test_the_verdict_says_who_wins_in_which_currency(study: Study) -> None:
+    assert "Sparse wins at equal FLOPs; undecided at equal seconds" in words(drawn("verdict", study))
+    changed = with_verdict(study, "flops", winner="dense", gap=Gap(mean=-0.05, low=-0.08, high=-0.02))
     assert "Dense wins at equal FLOPs" in words(drawn("verdict", changed))
 
 
-def test_sizes_that_are_open_get_an_arrow_and_are_counted(study: dict[str, Any], changed: dict[str, Any]) -> None:
+def sizes_of(study: Study, row: CellRow) -> list[int]:
+    line = (row.budget_flops, row.experts)
+    return sorted(other.d_model for other in study.cells_table if (other.budget_flops, other.experts) == line)
+
+
+def test_sizes_that_are_open_get_an_arrow_and_are_counted(study: Study) -> None:
     def arrows(figure: Figure) -> int:
         return sum(getattr(text, "arrow_patch", None) is not None for axes in figure.axes for text in axes.texts)
 
-    for row in changed["cells_table"]:  # a parabola in the middle of each line, except for 32 experts: falling
-        sizes = sorted(
-            other["d_model"]
-            for other in changed["cells_table"]
-            if (other["budget_flops"], other["experts"]) == (row["budget_flops"], row["experts"])
-        )
-        place = sizes.index(row["d_model"])
-        row["loss"] = 2 - 0.1 * place if row["experts"] == 32 else 2 + abs(place - 1)
-    figure = drawn("active_size", changed)
-    assert arrows(figure) == len(BUDGETS)
-    assert f"{len(BUDGETS) * (len(EXPERTS) - 1)} of {len(BUDGETS) * len(EXPERTS)} best sizes" in words(figure)
+    def bent(row: CellRow) -> CellRow:  # a parabola in the middle of each line, except for 32 experts: falling
+        at = sizes_of(study, row).index(row.d_model)
+        return replace(row, loss=2 - 0.1 * at if row.experts == 32 else 2 + abs(at - 1))
+
+    figure = drawn("active_size", with_cells(study, bent))
+    lines = len(study.budgets_flops)
+    assert arrows(figure) == lines
+    assert f"{lines * (len(EXPERTS) - 1)} of {lines * len(EXPERTS)} best sizes" in words(figure)
 
 
-def test_a_diverged_neighbour_closes_a_side(changed: dict[str, Any]) -> None:
-    line = [r for r in changed["cells_table"] if (r["budget_flops"], r["experts"]) == (BUDGETS[0], 0)]
-    for place, row in enumerate(sorted(line, key=lambda row: row["active_parameters"])):
-        row["loss"] = 3.0 - place
-    from sparsedial.showing.words import open_side
+def test_a_diverged_neighbour_closes_a_side(study: Study) -> None:
+    budget = study.budgets_flops[0]
+    widest = max(row.d_model for row in study.cells_table if (row.budget_flops, row.experts) == (budget, 0))
 
-    assert open_side(changed, BUDGETS[0], 0) == "larger"
-    largest = max(line, key=lambda row: row["active_parameters"])
-    largest |= {"status": "diverged", "loss": None}
-    assert open_side(changed, BUDGETS[0], 0) is None
+    def falling(row: CellRow) -> CellRow:
+        return replace(row, loss=3.0 - 0.1 * row.d_model)
 
+    def cut(row: CellRow) -> CellRow:
+        return replace(row, status="diverged", loss=None) if row.d_model == widest else row
 
-def test_joules_have_a_picture_only_with_a_meter(changed: dict[str, Any]) -> None:
-    assert FIGURES["joules"](changed) is None
-    for row in changed["cells_table"] + changed["verdict_runs"]:
-        row["joules"] = 11 * row["seconds"]
-    changed["verdict"]["joules"]["basis"] = "measured"
-    for side in ("sparse", "dense"):
-        changed["verdict"]["joules"][side] = {**changed["verdict"]["joules"][side], "joules": 1100.0}
-    assert "At equal joules" in words(drawn("joules", changed))
+    assert open_side(with_cells(study, falling), budget, 0) == "larger"
+    assert open_side(with_cells(with_cells(study, falling), cut), budget, 0) is None
 
 
-def test_a_law_that_a_plain_guess_beats_is_called_beaten(changed: dict[str, Any]) -> None:
-    assert "less than plain guesses" in words(drawn("held_out", changed))
-    changed["law"]["held_out"]["baselines"]["linear_in_log_compute"] = 0.001
+def test_joules_have_a_picture_only_with_a_meter(study: Study) -> None:
+    assert FIGURES["joules"](study) is None
+    assert "At equal joules" in words(drawn("joules", metered(study)))
+
+
+def test_a_law_that_a_plain_guess_beats_is_called_beaten(study: Study) -> None:
+    assert "less than simple guesses" in words(drawn("held_out", study))
+    held_out = study.law.held_out
+    better = replace(held_out, baselines={**held_out.baselines, "linear_in_log_compute": 0.0001})
+    changed = replace(study, law=replace(study.law, held_out=better))
     assert "a straight line in log FLOPs” did as well or better" in words(drawn("held_out", changed))
 
 
-def test_the_lead_that_shrinks_is_said_to_shrink(changed: dict[str, Any]) -> None:
-    assert "shrinks" in words(drawn("advantage", changed))
-    for row in changed["cells_table"]:
-        row["loss"] = 2.0 - (0.05 * math.log10(row["budget_flops"] / 1e10) if row["experts"] else 0)
-    assert "grows" in words(drawn("advantage", changed))
+def leading(study: Study, by) -> Study:
+    return with_cells(study, lambda row: replace(row, loss=2.0 - (by(row) if row.experts else 0)))
 
 
-def test_a_lead_that_moves_by_less_than_its_error_is_not_said_to_grow(changed: dict[str, Any]) -> None:
-    for row in changed["cells_table"]:
-        row["loss"] = 2.0 - (0.004 * math.log10(row["budget_flops"] / 1e10) if row["experts"] else 0)
-    said = words(drawn("advantage", changed))
+def test_a_lead_that_moves_is_said_to_shrink_or_grow(study: Study) -> None:
+    shrinking = leading(study, lambda row: 0.3 - 0.05 * math.log10(row.budget_flops / 1e10))
+    assert "shrinks" in words(drawn("advantage", shrinking))
+    growing = leading(study, lambda row: 0.05 * math.log10(row.budget_flops / 1e10))
+    assert "grows" in words(drawn("advantage", growing))
+
+
+def test_a_lead_that_moves_by_less_than_its_error_is_not_said_to_grow(study: Study) -> None:
+    still = leading(study, lambda row: 0.004 * math.log10(row.budget_flops / 1e10))
+    said = words(drawn("advantage", still))
     assert "changes by less than its error" in said
     assert "grows" not in said
 
 
-def test_names_stand_where_no_line_and_no_dot_is(study: dict[str, Any]) -> None:
+def test_names_stand_where_no_line_and_no_dot_is(study: Study) -> None:
     for name in ("expert_load", "training_curves"):
         figure = drawn(name, study)
         figure.draw(figure.canvas.get_renderer())  # type: ignore[attr-defined]
@@ -173,7 +175,7 @@ def test_names_stand_where_no_line_and_no_dot_is(study: dict[str, Any]) -> None:
             assert all(text.get_window_extent().x0 >= furthest for text in axes.texts)
 
 
-def test_the_name_of_a_lower_edge_stands_at_its_end(study: dict[str, Any]) -> None:
+def test_the_name_of_a_lower_edge_stands_at_its_end(study: Study) -> None:
     (axes,) = drawn("seconds", study).axes
     ends = {tuple(line.get_xydata()[-1]) for line in axes.get_lines() if len(line.get_xdata()) > 2}  # type: ignore[arg-type]
     assert {text.xy for text in axes.texts if text.get_text() in ("dense", "sparse")} <= ends  # type: ignore[attr-defined]

@@ -9,6 +9,9 @@ import pytest
 
 from sparsedial.cli.main import main
 from sparsedial.machine.profile import FEATURES
+from sparsedial.records.answers import Measured
+from sparsedial.records.profile import ProfileFile
+from sparsedial.records.record import read
 from sparsedial.store import read_json, write_json
 
 WORDS = ["--time", "1", "--batch", "2", "--context", "16", "--widths", "16,32", "--vocab-size", "64", "--threads", "1"]
@@ -18,7 +21,7 @@ WORDS = ["--time", "1", "--batch", "2", "--context", "16", "--widths", "16,32", 
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real profile but for the processes that peaks are measured in, which take seconds each to start."""
     from sparsedial.machine.memory import step_bytes
-    from sparsedial.sweep import timed
+    from sparsedial.runs import timed
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -31,7 +34,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_record_is_whole_and_is_what_json_prints(measured, capsys, monkeypatch):
     from sparsedial.machine.memory import step_bytes
-    from sparsedial.sweep import timed
+    from sparsedial.runs import timed
 
     monkeypatch.setattr(
         timed, "peak_bytes", lambda shape, batch, context, *_: 3e8 + step_bytes(shape, batch, context).total
@@ -51,8 +54,11 @@ def test_the_record_is_whole_and_is_what_json_prints(measured, capsys, monkeypat
 def test_the_table_names_the_file_and_the_next_command(measured, capsys):
     from sparsedial.cli.tables import profile_table
 
-    said = profile_table({**read_json(measured), "out": str(measured)})
-    assert "--device 'a b.json'" in profile_table({**read_json(measured), "out": "a b.json"})
+    def table(out: str) -> str:
+        return profile_table(Measured(**dict(read(measured, ProfileFile)), out=out))
+
+    said = table(str(measured))
+    assert "--device 'a b.json'" in table("a b.json")
     assert f"sparsedial plan --seconds 10d --device {measured}" in said
 
 
@@ -72,8 +78,8 @@ def test_an_older_profile_without_memory_plans_by_counted_bytes_and_says_so(meas
 
 
 def test_a_peak_is_measured_in_a_process_of_its_own():
+    from sparsedial.runs.timed import peak_bytes
     from sparsedial.shape.ladder import Ladder
-    from sparsedial.sweep.timed import peak_bytes
 
     assert 5e7 < peak_bytes(Ladder(vocab_size=64, context=16).shape(16, 8), 2, 16) < 1e10
 
@@ -81,25 +87,25 @@ def test_a_peak_is_measured_in_a_process_of_its_own():
 @pytest.mark.parametrize(
     ("words", "says", "hint"),
     [
-        (["--time", "0.5"], "--time 0.5 is too small", "from 1"),
-        (["--batch", "0"], "--batch 0 is too small", "from 1"),
-        (["--batch", "1e10"], "takes", "smaller"),
-        (["--context", "4"], "--context 4 is too small", "from 8"),
-        (["--vocab-size", "1e13"], "takes", "smaller"),
-        (["--widths", "16"], "two widths or more", "like"),
+        (["--time", "0.5"], "--time: 0.5 is too small", "1 or more"),
+        (["--batch", "0"], "--batch: 0 is too small", "1 or more"),
+        (["--batch", "1e10"], "of memory", "smaller"),
+        (["--context", "4"], "--context: 4 is too small", "8 or more"),
+        (["--vocab-size", "1e13"], "of memory", "smaller"),
+        (["--widths", "16"], "at least two widths", "like"),
         (["--widths", "16,,32"], "an entry is empty", ""),
         (["--widths", "16,17"], "multiple of 4", ""),
-        (["--widths", "16,1e9"], "takes", "smaller"),
-        (["--threads", "0"], "--threads 0 lies outside", "cores"),
+        (["--widths", "16,1e9"], "of memory", "smaller"),
+        (["--threads", "0"], "--threads: 0 lies outside", "cores"),
         (["--threads", "1e9"], "lies outside", "cores"),
         (["--device", "tpu"], "no device named 'tpu'", "cpu or cuda"),
         (["--out", "/proc/nowhere/profile.json"], "cannot write /proc/nowhere/profile.json", "--out"),
         (["--out", "/tmp"], "it is a folder", ""),
-        (["--out", ""], "an empty name", ""),
+        (["--out", ""], "file or folder is empty", ""),
     ],
 )
 def test_bad_values_are_said_before_anything_is_measured(monkeypatch, tmp_path, capsys, words, says, hint):
-    from sparsedial.sweep import timed
+    from sparsedial.runs import timed
 
     monkeypatch.setattr(timed, "peak_bytes", lambda *_: pytest.fail("it measured"))
     out = [] if "--out" in words else ["--out", str(tmp_path / "profile.json")]

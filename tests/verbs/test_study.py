@@ -10,16 +10,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
+from sparsedial.shape.ladder import Ladder
 from sparsedial.verbs import VERBS
-from sparsedial.verbs.dial import questions
+from sparsedial.verbs.following import following
 from sparsedial.verbs.origin import law_behind
-from sparsedial.verbs.study import StudySettings, _next
+from sparsedial.verbs.questions import questions
+from sparsedial.verbs.study import StudySettings
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +30,7 @@ SIZES = ["--budgets", "3.5e9,7e9", "--sparsities", "0,0.75", "--context", "16", 
 PATIENCE = 240.0  # seconds, for a machine that is busy with other things
 KEYS = {
     "cells", "budgets_flops", "sparsities", "text", "machine", "versions", "wall_seconds", "law", "verdict",
-    "near_optimal", "binding_constraints", "crossover", "next", "report",
+    "near_optimal", "binding_constraints", "crossover", "crossover_reason", "next", "report",
 }  # fmt: skip
 
 
@@ -121,13 +124,13 @@ def test_another_study_in_the_same_folder_is_refused(finished, corpus: Path, cap
     other = [*SIZES]
     other[other.index("--seeds") + 1] = "3"
     assert main(["study", str(corpus), *other, "--out", str(out)]) == 2
-    assert "--seeds 2, and this command has --seeds 3" in capsys.readouterr().err
+    assert "with seeds=2, not seeds=3" in capsys.readouterr().err
 
 
 def test_more_workers_than_cores_are_refused(corpus: Path, tmp_path: Path, capsys):
     command = ["study", str(corpus), *SIZES, "--device", "cpu", "--workers", "4096", "--out", str(tmp_path / "many")]
     assert main(command) == 2
-    assert "would take turns" in capsys.readouterr().err
+    assert "would have to share" in capsys.readouterr().err
 
 
 def test_its_status_is_told(finished, capsys):
@@ -198,16 +201,20 @@ def test_the_dial_of_its_checkpoint_stands_on_the_studys_law(finished, tmp_path:
     answer = questions(law, state)["dial"](state)
     assert float(state["position"]) in [row["sparsity"] for row in answer["positions"]]
     (tmp_path / "checkpoint").mkdir()
-    with pytest.raises(UserError, match="no run stands beside"):
+    with pytest.raises(UserError, match=r"there is no run\.json beside"):
         law_behind(tmp_path / "checkpoint")
+
+
+def plan_of(experts: int):
+    return SimpleNamespace(shape=Ladder(vocab_size=256, context=64).shape(64, experts))
 
 
 def test_the_next_command_keeps_the_design_and_goes_sparser_where_the_answer_lies_on_the_sparsest_level():
     asked = StudySettings(text=("my text/",), budgets=(1e11, 3e11), batch=4, sparsities=(0.0, 0.75, 0.9921875))
-    inside, edge = (_next(asked, {"shape": {"experts": experts}}) for experts in (8, 256))
+    inside, edge = (following(asked, plan_of(experts)) for experts in (8, 256))
     assert "--sparsities 0,0.75,0.9921875 --batch 4" in inside
     words = shlex.split(edge)
     verb = VERBS["study"]
     again = read_arguments(verb, words[2:]).settings
-    assert again.experts() == (0, 8, 256, 512)
+    assert again.question().experts() == (0, 8, 256, 512)
     assert (again.text, again.budgets, again.batch) == (("my text/",), (1e12, 3e12), 4)

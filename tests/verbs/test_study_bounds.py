@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sparsedial.cli.main import main
-from sparsedial.verbs import study as verb
-from tests.sweep.test_grid import PROFILE
+from sparsedial.sweep import local_lab
+from tests.machine.test_profile import profile_of
 
 
 @pytest.fixture(scope="module")
@@ -24,30 +24,30 @@ def out(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def profiled(monkeypatch) -> None:
     """No test measures the machine."""
-    monkeypatch.setattr(verb, "_measure", lambda *_: PROFILE)
+    monkeypatch.setattr(local_lab, "measure_on", lambda *_: lambda *_: profile_of(0.0))
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--max-total-parameters", "20k", "--time", "3m"], ["20k holds no three sizes", "least is 127k"]),
-        (["--max-total-parameters", "10"], ["least is 127k"]),
-        (["--memory", "800.1MB", "--workers", "1"], ["--memory 800 MB holds no", "least is 806 MB"]),
-        (["--memory", "1MB", "--workers", "1"], ["least is 806 MB"]),
-        (["--top-k", "-1"], ["--top-k -1 visits no expert"]),
-        (["--top-k", "0"], ["--top-k 0 visits no expert"]),
-        (["--shared-experts", "-2"], ["--shared-experts -2"]),
-        (["--top-k", "4"], ["does not split into top_k=4 and shared_experts=1", "1, 2, 3, 4, 6 or 12"]),
-        (["--context", "4096", "--time", "3m"], ["3 min 00 s are too short", "shorter --context"]),
+        (["--max-total-parameters", "20k", "--time", "3m"], ["20k is too small for three sizes", "give 127k or more"]),
+        (["--max-total-parameters", "10"], ["give 127k or more"]),
+        (["--memory", "800.1MB", "--workers", "1"], ["--memory: 800 MB is too small", "give 806 MB or more"]),
+        (["--memory", "1MB", "--workers", "1"], ["give 806 MB or more"]),
+        (["--top-k", "-1"], ["--top-k: -1 is too small"]),
+        (["--top-k", "0"], ["--top-k: 0 is too small"]),
+        (["--shared-experts", "-2"], ["--shared-experts: -2"]),
+        (["--top-k", "4"], ["top_k=4 + shared_experts=1 does not divide", "1, 2, 3, 4, 6 or 12"]),
+        (["--context", "4096", "--time", "3m"], ["3 min 00 s is too short", "shorter --context"]),
         (["--context", "100000000"], ["context of 100000000"]),
         (["--context", "100000000", "--budgets", "1e11,3e11"], ["allow only 0 sizes", "shorter --context"]),
         (["--cell-seeds", "1000000"], ["too short", "fewer seeds"]),
         (["--seeds", "1000000"], ["too short", "fewer seeds"]),
-        (["--time", "59s"], ["59 s are too short for any grid"]),
+        (["--time", "59s"], ["59 s is too short for any grid"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_measuring(corpus, out, monkeypatch, capsys, words, says):
-    monkeypatch.setattr(verb, "_measure", lambda *_: pytest.fail("it measured"))
+    monkeypatch.setattr(local_lab, "measure_on", lambda *_: lambda *_: pytest.fail("it measured"))
     workers = [] if "--workers" in words else ["--workers", "1"]
     assert main(["study", str(corpus), *words, *workers, "--device", "cpu", "--out", str(out), "--dry-run"]) == 2
     told = capsys.readouterr().err

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 
 from sparsedial.cli.main import main
-from sparsedial.machine import timing
 from sparsedial.machine.timing import summarise
+from sparsedial.records.recipe import Recipe
+from sparsedial.runs import costs, timed
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.store import read_json
-from sparsedial.sweep import timed
-from sparsedial.training.recipe import Recipe
-from sparsedial.verbs import train as verb
 
 TINY = (
     "--shape.layers 1 --shape.heads 1 --shape.kv_heads 1 --shape.head_dim 8 --shape.d_ff 16 --shape.context 16"
@@ -48,17 +46,17 @@ def test_branches_of_one_run_are_marked_and_a_fit_of_their_folder_counts_them_as
 @pytest.mark.parametrize(
     ("flags", "says", "hint"),
     [
-        (["--branches", "1k", "--recipe.schedule", "cosine"], "shares no step with a longer one", "schedule wsd"),
+        (["--branches", "1k", "--recipe.schedule", "cosine"], "shares no step with a longer run", "schedule wsd"),
         (["--branches", "1k", "--recipe.decay_share", "1", "--recipe.warmup_share", "0"], "shares no step", "decay"),
         (["--branches", "4k"], "not shorter than the run", "--tokens"),
         (["--recipe.context", "1", "--shape.mtp_layers", "1"], "not longer than the 1 multi-token", "2 or more"),
         (["--recipe.context", "32"], "more than the 16 positions", "--shape.context"),
-        (["--recipe.batch", "1e200", "--recipe.context", "1e200"], "batch=1e+200 lies outside", ""),
-        (["--recipe.clip", "inf"], "clip=inf is more than any run has", "at most"),
+        (["--recipe.batch", "1e200", "--recipe.context", "1e200"], "--recipe.batch: 1e+200 lies outside", ""),
+        (["--recipe.clip", "inf"], "inf is too large", "at most"),
         (["--recipe.dtype", "int8"], "'int8' is not one of float32, bfloat16", ""),
         (
             ["--recipe.schedule", "cosine", "--recipe.warmup_share", "1", "--recipe.decay_share", "0"],
-            "leaves a cosine no step to fall in",
+            "leaves no step for the cosine",
             "wsd",
         ),
     ],
@@ -75,9 +73,9 @@ def test_what_cannot_be_trained_is_refused_before_the_text_is_read(tmp_path, cap
 def measured(monkeypatch) -> list[Recipe]:
     """No step is timed: each takes 10 ms and 1 GB, of which 0.2 GB are weights and moments; the recipes asked for."""
     asked: list[Recipe] = []
-    monkeypatch.setattr(timed, "step_by", lambda shape, recipe, *_: asked.append(recipe))
-    monkeypatch.setattr(timed, "peak_by", lambda *_: (1e9, 2e8))
-    monkeypatch.setattr(timing, "measure_in_turn", lambda calls, **_: {name: summarise([0.01]) for name in calls})
+    monkeypatch.setattr(costs, "step_by", lambda shape, recipe, *_: asked.append(recipe))
+    monkeypatch.setattr(costs, "peak_by", lambda *_: (1e9, 2e8))
+    monkeypatch.setattr(costs, "measure_in_turn", lambda calls, **_: {name: summarise([0.01]) for name in calls})
     return asked
 
 
@@ -99,7 +97,7 @@ def test_a_dry_run_counts_the_spike_guards_copy_and_times_the_recipe_of_the_run(
 def test_what_no_machine_holds_is_counted_with_the_guards_copy_and_multi_token_prediction(
     corpus, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(verb, "device_bytes", lambda device: 1.0)
+    monkeypatch.setattr(costs, "device_bytes", lambda device: 1.0)
     results = []
     for flags in ([], ["--recipe.spike_sigmas", "0"], ["--shape.mtp_layers", "1"]):
         assert main(words(corpus, tmp_path, "--tokens", "4k", "--dry-run", "--json", *flags)) == 0
@@ -132,14 +130,14 @@ def test_a_timed_step_is_that_of_the_recipe(monkeypatch, dtype):
 
 
 def test_a_copy_outside_of_the_gpu_is_said_and_not_added():
-    from sparsedial.training.run import Job
+    from sparsedial.runs.job import Job
 
     recipe = Recipe(learning_rate=1e-3, steps=5, batch=2, context=8, spike_sigmas=6)
     job = Job(shape=Ladder(vocab_size=64, context=8).shape(8, 4), recipe=recipe, text_digest="", tokenizer="",
               device="cuda")  # fmt: skip
-    record = verb._memory(job, 1e9, 2e8, "measured")
-    assert (record["memory_bytes"], record["guard_copy_bytes"]) == (1e9, 2e8)
-    assert "outside of the GPU, 200 MB" in record["memory_source"]
+    held, copy, source = costs.with_guard_copy(job, 1e9, 2e8, "measured")
+    assert (held, copy) == (1e9, 2e8)
+    assert "in the host's memory, 200 MB" in source
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -1,4 +1,4 @@
-// The page holds no formula: it shows what the Python behind /api/ gives, in the words that it gives.
+// The page holds no formula: it shows the numbers and texts that the Python behind /api/ returns.
 "use strict";
 
 const CURRENCIES = ["flops", "seconds", "gpu_hours", "joules", "dollars", "target_loss"];
@@ -6,7 +6,7 @@ const by = (id) => document.getElementById(id);
 const form = by("question");
 let start = null; // laws, devices and the first state
 let shown = null; // the last answer to /api/dial
-let asked = 0; // counts questions, so that a late answer is dropped
+let asked = 0; // number of the newest question, so that late answers are dropped
 
 const field = (name) => form.elements.namedItem(name);
 
@@ -42,46 +42,46 @@ async function ask(name, values) {
 }
 
 async function refresh() {
-  const mine = ++asked;
+  const number = ++asked;
   const values = state();
   try {
     const answer = await ask("dial", values);
-    if (mine !== asked) return;
+    if (number !== asked) return;
     const keep = shown && shown.positions[by("dial").value]?.sparsity;
     shown = answer;
     const wanted = "position" in first ? Number(first.position) : keep;
     delete first.position;
-    const place = shown.positions.findIndex((row) => row.sparsity === wanted);
+    const position = shown.positions.findIndex((row) => row.sparsity === wanted);
     by("dial").max = shown.positions.length - 1;
-    by("dial").value = place >= 0 ? place : shown.best;
+    by("dial").value = position >= 0 ? position : shown.best;
     by("ticks").replaceChildren(...shown.positions.map((_, index) => new Option("", index)));
     by("finding").textContent = shown.words;
     by("finding").className = "";
     turn();
     drawTable();
-    crossing(values, mine);
+    crossing(values, number);
   } catch (problem) {
-    if (mine !== asked) return;
+    if (number !== asked) return;
     by("finding").textContent = problem.message;
     by("finding").className = "wrong";
   }
 }
 
 function turn() {
-  const place = Number(by("dial").value);
-  const row = shown.positions[place];
+  const position = Number(by("dial").value);
+  const row = shown.positions[position];
   const words = row.words;
   by("sparsity").textContent = words.sparsity;
   by("dial").setAttribute("aria-valuetext", `${words.sparsity}, loss ${words.loss}`);
   for (const name of ["loss", "gap", "parameters", "active", "tokens", "time", "energy", "money", "memory", "serving", "shape"])
     by(name).textContent = words[name];
-  by("minds").replaceChildren(...row.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: `Mind: ${text}.`.replace("..", ".") })));
+  by("notes").replaceChildren(...row.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: `Note: ${text}.`.replace("..", ".") })));
   by("sparsest").textContent = shown.positions.at(-1).words.sparsity;
   const values = { ...state(), position: row.sparsity };
   history.replaceState(null, "", `?${new URLSearchParams(values)}`);
   by("command").textContent = shown.command.replace("SPARSITY", String(row.sparsity));
-  for (const [index, line] of [...by("table").tBodies[0].rows].entries()) line.toggleAttribute("aria-current", index === place);
-  drawDial(place);
+  for (const [index, line] of [...by("table").tBodies[0].rows].entries()) line.toggleAttribute("aria-current", index === position);
+  drawDial(position);
 }
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -95,7 +95,7 @@ function layout(x, y) {
   };
 }
 
-function drawDial(place) {
+function drawDial(position) {
   const rows = shown.positions, names = rows.map((row) => row.words.short);
   const losses = rows.map((row) => row.predicted_loss.mean);
   const traces = [];
@@ -104,8 +104,8 @@ function drawDial(place) {
     traces.push({ x: names, y: rows.map((row) => row.predicted_loss.low), mode: "lines", line: { width: 0 }, fill: "tonexty", fillcolor: "rgba(90,130,220,.22)", hoverinfo: "skip" });
   }
   traces.push({ x: names, y: losses, mode: "lines+markers", line: { color: colour("sparse") }, marker: { size: 7 }, hovertemplate: "%{x}: %{y:.3f}<extra></extra>" });
-  traces.push({ x: [names[place]], y: [losses[place]], mode: "markers", marker: { size: 16, color: colour("sparse"), line: { width: 3, color: colour("paper") } }, hoverinfo: "skip" });
-  const plan = layout("sparsity, 1 − chosen/held experts", "loss, nats per token");
+  traces.push({ x: [names[position]], y: [losses[position]], mode: "markers", marker: { size: 16, color: colour("sparse"), line: { width: 3, color: colour("paper") } }, hoverinfo: "skip" });
+  const plan = layout("sparsity, 1 − top_k/experts", "loss, nats per token");
   plan.xaxis.type = "category";
   plan.xaxis.tickangle = 0;
   if (shown.dense !== null) {
@@ -117,16 +117,16 @@ function drawDial(place) {
   by("by-sparsity").setAttribute("aria-label", shown.words);
 }
 
-async function crossing(values, mine) {
+async function crossing(values, number) {
   const answer = await ask("crossover", values);
-  if (mine !== asked) return;
+  if (number !== asked) return;
   by("crossing").textContent = answer.words;
   by("by-budget").setAttribute("aria-label", answer.words);
   const line = (y, name) => ({ x: answer.budgets, y, mode: "lines", line: { color: colour(name), width: 2.5 }, hovertemplate: `${name}: %{y:.3f}<extra></extra>` });
   const plan = layout(answer.axis, "loss, nats per token");
   plan.xaxis.type = "log";
   plan.xaxis.exponentformat = "power";
-  plan.margin.r = 60; // the names stand beside the ends of their lines
+  plan.margin.r = 60; // room for the names at the ends of the lines
   const higher = answer.budgets.length && answer.dense_loss.at(-1) > answer.sparse_loss.at(-1) ? "dense" : "sparse";
   const end = (y, name) => ({ x: 1, xref: "paper", xanchor: "left", y: y.at(-1), yanchor: name === higher ? "bottom" : "top", text: name, showarrow: false, font: { color: colour(name) } });
   plan.annotations = answer.budgets.length ? [end(answer.dense_loss, "dense"), end(answer.sparse_loss, "sparse")] : [];
@@ -154,9 +154,9 @@ function save(name, text, type) {
 async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
-    by("said").textContent = `${what} copied`;
+    by("message").textContent = `${what} copied`;
   } catch {
-    by("said").textContent = `${what} could not be copied: select it by hand`;
+    by("message").textContent = `${what} could not be copied; select it by hand`;
   }
 }
 

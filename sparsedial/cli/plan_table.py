@@ -1,0 +1,81 @@
+"""The table of a plan: the answer, its dense rival, its limits, and other laws' answers."""
+
+from __future__ import annotations
+
+from sparsedial.cli.rows import Rows, lines, span_words
+from sparsedial.records.plan import Export, NearOptimal, OtherLaw, Plan, TrainingCosts
+from sparsedial.showing.dial_words import loss_words, shape_line
+from sparsedial.showing.words import crossing_words
+from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
+
+
+def plan_table(plan: Plan) -> str:
+    """All rows of a plan."""
+    cross = plan.crossover
+    sizes = f"{human_count(plan.total_parameters)} total, {human_count(plan.active_parameters)} active"
+    per_parameter = f"{plan.tokens_per_total_parameter:.3g} per total parameter"
+    return lines(
+        [
+            ("shape", shape_line(plan.shape)),
+            ("parameters", sizes),
+            ("tokens", f"{human_count(plan.tokens)}, {per_parameter}"),
+            ("predicted loss", loss_words(plan.predicted_loss) + f" nats per token by {plan.law}"),
+            *_cost_rows(plan.costs),
+            ("dense rival", _rival_words(plan)),
+            ("crossover", f"sparse beats dense {crossing_words(cross)}" if cross else plan.crossover_reason or ""),
+            ("near-optimal", _near_words(plan.near_optimal)),
+            *(("limited by", bound) for bound in plan.binding_constraints),
+            *((f"by {row.law}", _other_words(row)) for row in plan.other_laws),
+            *(("note", line) for line in plan.warnings),
+            *(row for item in plan.exported for row in _export_rows(item)),
+        ]
+    )
+
+
+def _cost_rows(costs: TrainingCosts) -> Rows:
+    rows = [("FLOPs", f"{costs.flops:.3g}")]
+    if costs.seconds is not None and costs.seconds_low is not None and costs.seconds_high is not None:
+        spread = f"{human_seconds(costs.seconds_low)} to {human_seconds(costs.seconds_high)}"
+        rows.append(("time", f"{human_seconds(costs.seconds)} ({spread})"))
+    if costs.joules is not None:
+        rows.append(("energy", human_joules(costs.joules)))
+    if costs.dollars is not None:
+        rows.append(("money", f"${costs.dollars:,.0f}"))
+    memory = f"{human_bytes(costs.memory_bytes)} to train, {human_bytes(costs.serving_memory_bytes)} to serve"
+    return [*rows, ("memory", memory), ("", f"to train: {costs.memory_source}")]
+
+
+def _rival_words(plan: Plan) -> str:
+    rival = plan.dense_rival
+    if rival is None:
+        return plan.dense_rival_reason or ""
+    sizes = f"{human_count(rival.total_parameters)}, {human_count(rival.tokens)} tokens"
+    return f"{sizes}: {loss_words(rival.predicted_loss)}"
+
+
+def _near_words(band: NearOptimal) -> str:
+    spans = [f"sparsity {span_words(band.sparsity)}"] if band.sparsity else []
+    for span, words in ((band.total_parameters, "parameters"), (band.tokens, "tokens")):
+        if span:
+            spans.append(f"{human_count(span[0])} to {human_count(span[1])} {words}")
+    return ", ".join(spans)
+
+
+def _other_words(row: OtherLaw) -> str:
+    answer = row.answer
+    if answer is None:
+        return row.answer_reason or ""
+    if answer.leverage_of_this_shape is not None:
+        return f"this shape is as good as a dense model with {answer.leverage_of_this_shape:.3g} times its compute"
+    total, active, tokens = (value or 0 for value in (answer.total_parameters, answer.active_parameters, answer.tokens))
+    sizes = f"{human_count(total)} total, {human_count(active)} active"
+    words = f"sparsity {answer.sparsity:.4g}, {sizes}, {human_count(tokens)} tokens"
+    return f"{words}; assumes: {row.held_fixed}"
+
+
+def _export_rows(item: Export) -> Rows:
+    return [
+        ("written", f"{item.file} for {item.written_for}"),
+        ("use it with", item.command),
+        *(("not expressed", line) for line in item.not_expressed),
+    ]

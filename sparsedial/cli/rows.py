@@ -1,0 +1,27 @@
+"""Rows of a table in plain text, and the words that several tables share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsedial.records.quantities import Span
+from sparsedial.units import human_percent
+
+Rows = Sequence[tuple[str, str]]  # a label and its text
+
+
+def lines(rows: Rows) -> str:
+    """The rows as text, with the labels in one column."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def span_words(span: Span) -> str:
+    """`0.75 to 0.9375`, or `0.9375 alone` where both ends are equal."""
+    low, high = (f"{end:.4g}" for end in span)
+    return f"{low} alone" if low == high else f"{low} to {high}"
+
+
+def errors_words(median: float, largest: float) -> str:
+    """A median error and the largest."""
+    return f"{human_percent(median, 3)} in the median, {human_percent(largest, 3)} at worst"

@@ -1,0 +1,47 @@
+"""The next command after a study: the same study with a larger budget."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from dataclasses import fields, replace
+
+from sparsedial.records.plan import Plan
+from sparsedial.verbs.study_settings import StudySettings
+from sparsedial.version import __version__
+
+DESIGN = ("sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "device")
+STEP = 10  # times the budget
+DEFAULT_SECONDS = 600.0
+
+
+def following(settings: StudySettings, plan: Plan | None) -> str:
+    """The command for a budget ten times as large. It adds a sparser level where the sparsest one is the answer."""
+    words = ["sparsedial", "study", *settings.text]
+    if settings.budgets:
+        words += ["--budgets", ",".join(f"{STEP * budget:.3g}" for budget in settings.budgets)]
+    else:
+        words += ["--time", f"{round(STEP * (settings.time or DEFAULT_SECONDS) / 60)}m"]
+    wanted, most = settings, max(settings.question().experts())
+    if plan and plan.shape.experts == most:
+        wanted = replace(settings, sparsities=(*settings.sparsities, 1 - settings.top_k / (2 * most)))
+    defaults = {field.name: field.default for field in fields(settings)}
+    for name in DESIGN:
+        value = getattr(wanted, name)
+        if value != defaults[name]:
+            spelled = ",".join(f"{level:.10g}" for level in value) if name == "sparsities" else str(value)
+            words += [f"--{name.replace('_', '-')}", spelled]
+    return shlex.join([*words, "--out", f"{settings.out}-next"])
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that a study's numbers depend on."""
+    import numpy
+    import torch
+
+    return {
+        "sparsedial": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }

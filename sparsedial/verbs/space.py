@@ -1,0 +1,112 @@
+"""The law of a plan, and the candidate shapes with their costs: those of a study, or those of the wide search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sparsedial.errors import UserError
+from sparsedial.law.law import Law, read_law
+from sparsedial.law.literature import LING, PUBLISHED, Published, published
+from sparsedial.machine.devices import Device, find_device
+from sparsedial.machine.profile import Profile, read_profile
+from sparsedial.planning.candidates import MOST_EXPERTS, RATIOS, TOP_KS, candidates, rungs
+from sparsedial.planning.costs import Costs
+from sparsedial.records.law import LAW_FILE
+from sparsedial.records.profile import PROFILE_FILE
+from sparsedial.records.study import STUDY_FILE, read_study
+from sparsedial.shape.shapes import Shapes
+
+DEFAULT_LAW = "abnar"
+DEFAULT_CONTEXT, DEFAULT_VOCABULARY = 2048, 50_432  # what Abnar et al. 2025 trained with
+SEQUENCES = 8  # per step on a measured machine, where no study set a batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundLaw:
+    """A law by name or file."""
+
+    law: Law
+    published: Published | None  # what its paper says about it
+    study: Path | None  # the folder of the study that it came from
+
+
+class Asked(Protocol):
+    """The settings of a plan that determine the candidate shapes and their costs."""
+
+    @property
+    def context(self) -> int | None: ...
+    @property
+    def vocab_size(self) -> int | None: ...
+    @property
+    def max_experts(self) -> int | None: ...
+    @property
+    def top_k(self) -> int | None: ...
+    @property
+    def device(self) -> str | None: ...
+    @property
+    def devices(self) -> int: ...
+    @property
+    def price(self) -> float | None: ...
+
+
+def find_law(name: str) -> FoundLaw:
+    """A published law by name, or the law in a law.json or a study's folder.
+
+    Raises: UserError for an unknown name, or a file that does not hold a law.
+    """
+    path = Path(name)
+    if path.is_dir() or path.suffix == ".json":
+        file = path / LAW_FILE if path.is_dir() else path
+        study = file.parent if (file.parent / STUDY_FILE).exists() else None
+        return FoundLaw(law=read_law(file), published=None, study=study)
+    if name == LING.name:
+        raise UserError(
+            "ling gives a ratio of compute, not a loss",
+            hint="every plan shows its answer beside other laws",
+            field="law",
+        )
+    law = published(name)
+    assert isinstance(law, Law)
+    return FoundLaw(law=law, published=PUBLISHED[name], study=None)
+
+
+def space(asked: Asked, study: Path | None) -> tuple[Shapes, Costs]:
+    """The candidate shapes and their costs: a study's own ladder and profile, or the wide search on a named device."""
+    if study is not None:
+        layout = read_study(study / STUDY_FILE).frozen.layout
+        costs = _costs(asked, study / PROFILE_FILE, layout.batch, layout.ladder.context)
+        return rungs(layout.ladder, layout.experts), costs
+    context = asked.context or DEFAULT_CONTEXT
+    most = max(asked.max_experts or 0, MOST_EXPERTS)
+    if asked.top_k and asked.top_k * RATIOS[0] > most:
+        raise UserError(
+            f"{asked.top_k} needs at least {asked.top_k * RATIOS[0]} experts, and at most {most} are considered",
+            hint=f"<max_experts> {asked.top_k * RATIOS[-1]}",
+            field="top_k",
+        )
+    shapes = candidates(
+        vocab_size=asked.vocab_size or DEFAULT_VOCABULARY,
+        context=context,
+        max_experts=most,
+        top_ks=(asked.top_k,) if asked.top_k else TOP_KS,
+    )
+    return shapes, _costs(asked, None, SEQUENCES, context)
+
+
+def _costs(asked: Asked, profile: Path | None, batch: int, context: int) -> Costs:
+    machine: Device | Profile | None = None
+    if asked.device is not None and asked.device.endswith(".json"):
+        profile = Path(asked.device)
+    elif asked.device is not None:
+        machine = find_device(asked.device)
+    if machine is None and profile is not None:
+        machine = read_profile(profile)
+    return Costs(
+        machine=machine,
+        devices=asked.devices,
+        dollars_per_hour=asked.price,
+        batch=batch,
+        context=context,
+    )

@@ -1,0 +1,67 @@
+"""The settings of a study: flags on the command line, keyword arguments in Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsedial.errors import UserError
+from sparsedial.machine.hardware import usable_cores
+from sparsedial.records.study import Inputs
+from sparsedial.settings import file_names, setting
+from sparsedial.sweep.question import Question
+from sparsedial.units import parse_bytes, parse_count, parse_counts, parse_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """The settings of a study."""
+
+    text: tuple[str, ...] = setting(
+        (), "files or folders of text [Python's standard library]", parse=file_names, positional=True, nargs="*"
+    )
+    time: float | None = setting(None, "time for the whole command, like 30m [10m]", "T", parse=parse_seconds)
+    budgets: tuple[float, ...] = setting(
+        (), "the budgets in training FLOPs, instead of --time", "C,C,…", parse=parse_counts
+    )
+    sparsities: tuple[float, ...] = setting(
+        (0.0, 0.75, 0.875, 0.9375), "sparsities to compare, 1 - top_k/experts; 0 is dense", "S,…"
+    )
+    top_k: int = setting(2, "routed experts per token", "K")
+    shared_experts: int = setting(1, "shared experts, which every token uses", "N")
+    tokenizer: str = setting("bytes", "how text becomes tokens", "bytes|bpe:N|FILE")
+    context: int | None = setting(None, "tokens per training window [64, or 128 if --time is 40m or more]", "N")
+    batch: int = setting(16, "maximum sequences per step; short runs use fewer", "N")
+    max_total_parameters: float | None = setting(None, "leave out larger models", "N", parse=parse_count)
+    memory: float | None = setting(None, "memory for all workers together, like 3GB", "M", parse=parse_bytes)
+    seeds: int | None = setting(None, "new seeds for the verdict [3, or up to 5 if time allows]", "N")
+    seed: int = setting(0, "seed of the grid; change it to repeat the study with new runs", "N")
+    cell_seeds: int = setting(1, "seeds per cell at the two largest budgets; cheaper cells get more", "N")
+    form: str | None = setting(
+        None,
+        "form of the scaling law [with four or more budgets `sparsity_by_tokens`; with fewer, the one that predicts"
+        " best]",
+        "NAME",
+    )
+    workers: int | None = setting(None, "processes of one thread each [one per core, the maximum; one on a GPU]", "N")
+    device: str = setting("auto", "device to train on", "cpu|cuda")
+    out: Path = setting(Path("runs/study"), "the study's folder; the same command continues a stopped study", "DIR")
+    status: bool = setting(False, "show the progress of the study in --out and exit")
+    dry_run: bool = setting(False, "show what the study would cost and exit")
+
+    def __post_init__(self) -> None:
+        if self.budgets and self.time:
+            raise UserError("contradicts budgets", hint="give only one of them", field="time")
+
+    def question(self) -> Question:
+        """The settings, with defaults filled in and checked.
+
+        Raises: UserError for values that no study can have.
+        """
+        from sparsedial.runs.devices import pick_device
+
+        device = pick_device(self.device)
+        asked = {name: getattr(self, name) for name in Inputs.__struct_fields__ if name not in ("device", "text")}
+        workers = (1 if device == "cuda" else usable_cores()) if self.workers is None else self.workers
+        inputs = Inputs(**asked, device=device, text="")
+        return Question(inputs=inputs, sources=self.text, workers=workers, out=self.out)
