@@ -10,7 +10,7 @@ OUT ?= runs/study
 BIN := $(VENV)/bin
 INSTALLED := pyproject.toml setup.py $(wildcard sparsedial/kernels/csrc/*)  # what an install is made from
 
-.PHONY: study test lint sanitize setup setup-dev clean
+.PHONY: study test lint faults sanitize setup setup-dev clean
 
 study: $(VENV)/.study
 	$(BIN)/sparsedial study --out $(OUT) $(ARGS)
@@ -23,6 +23,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+# Faults are planted in a copy of the package, one by one; each must fail its test.
+faults: $(VENV)/.dev
+	$(BIN)/python -m tests.faults
 
 # The compiled kernels' tests on a library that ends the process at any access outside its memory or undefined result.
 # Errors are written to the terminal's own standard error, which pytest would swallow with --capture=fd. Threads that
