@@ -1,0 +1,181 @@
+"""Derive the reference study again from its stored runs: `python -m benchmarks.replay FOLDER`.
+
+Nothing is trained: rates, law, rivals, verdicts, plan and findings are computed again from the stored runs, and
+written to the folder in the same files as a study's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+from sparsedial.machine.energy import stated_power
+from sparsedial.machine.profile import read_profile
+from sparsedial.records.record import parse, plain, write
+from sparsedial.records.run import Metric, Run
+from sparsedial.records.study import Frozen, Study
+from sparsedial.records.text import TextSummary
+from sparsedial.runs.clock import Clock
+from sparsedial.runs.executor import Event, Group, Moved, Task
+from sparsedial.runs.job import Job
+from sparsedial.showing.report import write_report
+from sparsedial.store import read_json
+from sparsedial.sweep.driver import conduct
+from sparsedial.sweep.findings import finished_study, plan_at_top
+from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.layout import Layout
+from sparsedial.sweep.notebook import Notebook
+
+RECORD = Path(__file__).parent / "records" / "reference_study"
+SPENT_SECONDS = 1958.0  # by the study when it was run
+
+
+class Stored:
+    """The stored runs, found by the current hash of their jobs."""
+
+    def __init__(self, folder: Path) -> None:
+        runs = [_run(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+        self._runs = {_job(run).hash: run for run in runs}
+        rows = read_json(folder / "study.json")["verdict_runs"]
+        self._curves = {row["hash"]: row["curve"] for row in rows}
+
+    def find(self, run_hash: str) -> Run | None:
+        """A run by the hash of its job."""
+        return self._runs.get(run_hash)
+
+    def has_checkpoint(self, run_hash: str) -> bool:
+        """Always true: the weights are not stored."""
+        return True
+
+    def checkpoint(self, run_hash: str) -> Path:
+        """The path that the checkpoint would have."""
+        return Path("runs/fourth/runs") / run_hash[:16] / "checkpoint"
+
+    def metrics(self, run_hash: str) -> list[Metric]:
+        """The stored curve, a line for each of its points."""
+        run = next(run for run in self._runs.values() if run.hash == run_hash)
+        step_tokens = run.recipe.batch * run.recipe.context
+        return [
+            Metric(
+                index=round(tokens / step_tokens) - 1,
+                loss=loss,
+                gradient_norm=None,
+                learning_rate=run.recipe.learning_rate,
+                seconds=run.median_step_seconds or 0.0,
+                tokens=step_tokens,
+                max_over_mean=None,
+                dead_experts=None,
+                entropy=None,
+                bias_drift=None,
+            )
+            for tokens, loss in self._curves.get(run_hash, [])
+        ]
+
+
+def _run(line: str) -> Run:
+    values = json.loads(line)
+    for name in ("schema_version", "record_digest"):
+        values.pop(name, None)
+    return parse(values, Run, "runs.jsonl")
+
+
+def _job(run: Run) -> Job:
+    return Job(
+        shape=run.shape,
+        recipe=run.recipe,
+        text_digest=run.text_digest,
+        tokenizer=run.tokenizer,
+        device=run.device,
+        threads=run.threads,
+        kernels=run.kernels,
+    )
+
+
+class Nobody:
+    """An executor that executes nothing: every run must be stored."""
+
+    def __enter__(self) -> Nobody:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        return None
+
+    def submit(self, group: Group, *, first: bool = False) -> None:
+        """Raises: LookupError, since no run may be trained."""
+        raise LookupError(f"not on record: {', '.join(task.label for task in group)}")
+
+    def wait(self) -> list[Event]:
+        """No events."""
+        return []
+
+
+class Silent:
+    """A listener that shows nothing."""
+
+    def moved(self, event: Moved) -> None:
+        """A running task moved."""
+
+    def ended(self, task: Task, run: Run) -> None:
+        """A task ended."""
+
+
+def replay(record: Path, out: Path) -> Study:
+    """Derive a stored study again; its files are written to `out`."""
+    kept = read_json(record / "study.json")
+    frozen, profile = parse(kept["frozen"], Frozen, "study.json"), read_profile(record / "profile.json")
+    layout = Layout.of(frozen.layout)
+    archive = Stored(record)
+    lab = Lab(
+        layout=layout,
+        profile=profile,
+        text=parse(kept["text"], TextSummary, "study.json"),
+        archive=archive,
+        executor=Nobody(),
+        listener=Silent(),
+        clock=Clock(math.inf, SPENT_SECONDS, now=lambda: 0.0),
+        meter=stated_power(profile.machine.processor, 1),
+        workers=2,
+        threads=1,
+        kernels="compiled",
+        device="cpu",
+        dtype="float32",
+        evaluation_tokens=frozen.evaluation_tokens,
+        seed=frozen.inputs.seed,
+    )
+    notebook = Notebook(None)
+    notebook.freeze(frozen)
+    notebook.clock = lab.clock
+    findings = conduct(lab, notebook, seeds=frozen.inputs.seeds, form=frozen.inputs.form)
+    plan = plan_at_top(lab, findings)
+    assert notebook.study is not None
+    study = finished_study(
+        lab,
+        notebook.study,
+        findings,
+        plan,
+        versions=kept["versions"],
+        next_command=kept["next"],
+        report=kept["report"],
+    )
+    assert findings.law.law is not None
+    assert plan is not None
+    write(out / "law.json", findings.law.law)
+    write(out / "plan.json", plan)
+    write(out / "profile.json", profile)
+    write(out / "study.json", study)
+    return study
+
+
+def main(out: Path) -> None:
+    """Replay the reference study, with its report, and print its findings."""
+    study = replay(RECORD, out)
+    write_report(study, out)
+    print(
+        json.dumps({name: plain(study.verdict.of(name))["reason"] for name in ("flops", "seconds", "joules")}, indent=1)
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
