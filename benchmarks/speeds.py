@@ -1,4 +1,4 @@
-"""The README's table of speeds, from the records: what was measured beside whom, and what was aimed at."""
+"""The tables of speeds in README.md and docs/speed.md, from the records: the measurement, the peer, the aim."""
 
 from __future__ import annotations
 
@@ -16,20 +16,45 @@ GPU_ROWS = (
 )
 
 
+Row = tuple[str, str, str, str]
+
+SHORT = (  # the rows of README.md: the beginnings of their first two columns
+    ("step: 64 experts, top-6, d_expert 64,", "`transformers` Qwen3-MoE"),
+    ("step: 64 experts, top-6, d_expert 64,", "plain GPT with torchtitan's"),
+    ("step: 64 experts, top-6, d_expert 64,", "fastest dense model"),
+    ("step: 64 experts, top-6, d_expert 64,", "`transformers` in its leanest mode"),
+    ("layer: 64 experts, top-6, d_expert 64, d_model 256", "best of loop"),
+    ("decoding: 28M, batch 1", "`transformers`"),
+    ("decoding: 28M, batch 1", "llama.cpp"),
+    ("a cold `plan`", ""),
+    ("fit of Abnar's form", ""),
+    ("dial page: the dial turned, a published law", ""),
+)
+
+
 def speed_table() -> str:
-    """Rows of every record; GPU rows say that nothing was measured."""
-    rows = [
+    """The rows of all records; GPU rows are marked as not measured."""
+    return _table([*_measured(), *((what, peer, "not measured", aim) for what, peer, aim in GPU_ROWS)])
+
+
+def short_table() -> str:
+    """The ten most important rows."""
+    rows = _measured()
+    return _table([row for what, peer in SHORT for row in rows if row[0].startswith(what) and row[1].startswith(peer)])
+
+
+def _measured() -> list[Row]:
+    return [
         *_steps(read_json(RECORDS / "training_step.json")),
         *_layers(read_json(RECORDS / "sparse_layer.json")),
         *_decoding(read_json(RECORDS / "decoding.json")),
         *_planning(),
-        *((what, peer, "not measured", aim) for what, peer, aim in GPU_ROWS),
     ]
+
+
+def _table(rows: list[Row]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(["| what | beside | measured | aimed at |", "| --- | --- | --- | --- |", *lines])
-
-
-Row = tuple[str, str, str, str]
+    return "\n".join(["| what | beside | measured | aim |", "| --- | --- | --- | --- |", *lines])
 
 
 def _faster(value: dict[str, float]) -> str:

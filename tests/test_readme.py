@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.laws_page import laws_markdown
 from benchmarks.readme import LAWS, PAGES, README, filled
 from sparsedial.cli.arguments import read_arguments
-from sparsedial.law.describe import laws_markdown
 from sparsedial.verbs import VERBS
 
 TEXT = README.read_text()
@@ -46,7 +46,7 @@ def test_every_file_that_a_page_links_to_is_there(page):
 @EVERY_PAGE
 def test_every_command_of_a_page_is_understood(page):
     commands = re.findall(r"^\$ sparsedial (.+)$", page.read_text(), flags=re.M)
-    assert commands
+    assert commands or page != README
     for command in commands:
         verb, *words = shlex.split(command)
         read_arguments(VERBS[verb], words)

@@ -1,0 +1,84 @@
+"""`docs/laws.md`: every published law under the same headings, and our own forms."""
+
+from __future__ import annotations
+
+from sparsedial.law.forms import FORMS, STUDY_FORMS
+from sparsedial.law.literature import LING, PUBLISHED, Leverage, Published
+from sparsedial.records.quantities import Span
+
+INTRODUCTION = """# The laws
+
+Generated from the code by `python -m benchmarks.readme`; a test compares them.
+
+Losses are in nats per token on each study's own text and tokenizer. Losses of two laws therefore cannot be compared;
+their answers can. The literature disagrees mostly because each study held something else fixed, so `sparsedial plan`
+shows several answers side by side. `sparsedial fit TABLE --form FORM` fits any form here to your own runs;
+`sparsedial plan --law NAME` plans by a published one.
+"""
+
+
+def laws_markdown() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION, *(_published(law) for law in PUBLISHED.values()), _leverage(LING), _ours()]
+    return "\n".join(parts)
+
+
+def _range(ranges: dict[str, Span]) -> str:
+    if not ranges:
+        return "not stated in our source"
+    return "; ".join(f"{name.replace('_', ' ')} {low:g} to {high:g}" for name, (low, high) in ranges.items())
+
+
+def _sections(name: str, rows: list[tuple[str, str]]) -> str:
+    return "\n".join([f"## {name}", "", *(f"* **{head}.** {text}" for head, text in rows), ""])
+
+
+def _published(law: Published) -> str:
+    form = FORMS[law.form]
+    values = ", ".join(f"{name} = {value:g}" for name, value in law.coefficients.items())
+    return _sections(
+        law.name,
+        [
+            ("Formula", f"`L = {form.says}`" if not form.log10 else f"`{form.says}`"),
+            ("Coefficients", values),
+            ("Variables", ", ".join(f"`{name}`" for name in form.variables)),
+            ("Fitted on", _range(law.fitted_range)),
+            ("Source", f"{law.source}; {law.read}"),
+            ("Assumes", law.held_fixed),
+            ("Misleads", law.misleads),
+        ],
+    )
+
+
+def _leverage(law: Leverage) -> str:
+    values = ", ".join(f"{name} = {value:g}" for name, value in law.coefficients.items())
+    return _sections(
+        law.name,
+        [
+            (
+                "Formula",
+                "`C_dense/C_moe = A^(a + d log10 C + gamma (log2 G)^2 + beta log2 G)`, A the saturated"
+                " activation ratio, G = 2 d_model/d_expert",
+            ),
+            ("Coefficients", values),
+            ("Variables", "`activation_ratio`, `granularity`, `flops`"),
+            ("Fitted on", _range(law.fitted_range)),
+            ("Source", f"{law.source}; {law.read}"),
+            ("Assumes", law.held_fixed),
+            ("Misleads", law.misleads),
+        ],
+    )
+
+
+def _ours() -> str:
+    rows = [f"| `{name}` | `{FORMS[name].says}` | {FORMS[name].source} |" for name in STUDY_FORMS]
+    head = [
+        "## Forms that a study compares",
+        "",
+        "Simplest first. A study takes the simplest whose error on the next budget is within 15 % of the best, and"
+        " lists the coefficients that its cells do not determine.",
+        "",
+        "| form | formula | source |",
+        "| --- | --- | --- |",
+    ]
+    return "\n".join([*head, *rows, ""])
