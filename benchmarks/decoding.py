@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.keeping import keep
 from benchmarks.side_by_side import ratio
-from sparsedial.machine.hardware import BusyWatch, describe
+from sparsedial.machine.hardware import BusyWatch
 from sparsedial.machine.timing import Timing, measure_in_turn, summarise
 from sparsedial.model.attention import rms_norm
 from sparsedial.model.checkpoint import save_checkpoint
@@ -36,7 +37,6 @@ from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.serving.generation import Sampling, generate_together
 from sparsedial.shape.counts import active_parameters, cached_values_per_token, total_parameters
 from sparsedial.shape.shape import Shape
-from sparsedial.store import write_json
 
 RECORD = Path(__file__).parent / "records" / "decoding.json"
 PROMPT, CONTEXT = 32, 256
@@ -63,7 +63,7 @@ LOUD = {"w_out_QD": 8.0, "w_out_EFD": 8.0, "q_norm_C": 2.0, "k_norm_C": 2.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one decoding gave."""
+    """The result of one decoding."""
 
     seconds: float  # from the first new token to the last
     ids: list[list[int]]  # the new tokens of every sequence
@@ -73,9 +73,9 @@ Decode = Callable[[list[list[int]], int], Run]  # prompts, new tokens of each
 
 
 def loud_model(shape: Shape) -> Transformer:
-    """Random weights of which every token's choice depends on all before it.
+    """A model whose random weights are so large that each new token depends on all tokens before it.
 
-    Fresh ones repeat a few tokens, so that the few experts which those visit stay in the cache.
+    With usual initial weights the text repeats a few tokens, and the few experts that they use stay in the cache.
     """
     model = initialise(shape, 0).eval()
     with torch.no_grad():
@@ -85,7 +85,7 @@ def loud_model(shape: Shape) -> Transformer:
 
 
 def ours(model: Transformer) -> Decode:
-    """Our generation."""
+    """Our decoding."""
 
     def decode(prompts: list[list[int]], tokens: int) -> Run:
         rows = generate_together(model, prompts, tokens, Sampling(temperature=0.0))
@@ -109,7 +109,7 @@ def hugging_face(folder: Path) -> Any:
 
 
 def theirs(model: Any, mode: str) -> Decode:
-    """The generation of `transformers` with its experts in a mode."""
+    """The decoding of `transformers` with one mode of its experts."""
 
     def decode(prompts: list[list[int]], tokens: int) -> Run:
         times: list[float] = []
@@ -159,7 +159,7 @@ class Llama:
         return self._answer()
 
     def decode(self, threads: int, flash: bool) -> Decode:
-        """Its decoding as a candidate."""
+        """The candidate that decodes with llama.cpp."""
 
         def decode(prompts: list[list[int]], tokens: int) -> Run:
             answer = self.ask(prompts, tokens, threads, flash)
@@ -170,7 +170,7 @@ class Llama:
 
 @torch.no_grad()
 def visited_experts(model: Transformer, ids_BS: Tensor) -> float:
-    """Experts of a layer that one decoding step of these sequences together reads, on average."""
+    """Mean number of experts per layer that one decoding step of all sequences reads."""
     counts: list[int] = []
 
     def look(layer: Any, inputs: tuple[Any, ...]) -> None:
@@ -178,7 +178,7 @@ def visited_experts(model: Transformer, ids_BS: Tensor) -> float:
         logits_TE = (rms_norm(x_BSD, norm_D, eps) @ layer.w_router_DE).flatten(0, 1)
         scores_TE = logits_TE.sigmoid() if layer.shape.gate == "sigmoid" else logits_TE
         chosen_BSK = choose(scores_TE, layer.bias_E, layer.shape, layer.sizes.top_k).unflatten(0, ids_BS.shape)
-        counts.extend(len(chosen_BSK[:, place].unique()) for place in range(PROMPT, ids_BS.shape[1]))
+        counts.extend(len(chosen_BSK[:, position].unique()) for position in range(PROMPT, ids_BS.shape[1]))
 
     handles = [layer.register_forward_pre_hook(look) for layer in model.sparse_feed_forwards]
     model(ids_BS)
@@ -188,13 +188,13 @@ def visited_experts(model: Transformer, ids_BS: Tensor) -> float:
 
 
 def weight_bytes(shape: Shape, experts: float) -> float:
-    """Bytes of weights that a step reads once; of the tied table all rows, for the logits. `experts` as visited."""
+    """Bytes of weights that a step reads: with all rows of the tied table, for the logits, and `experts` per layer."""
     expert = 3 * shape.d_model * shape.d_expert
     return 4 * (active_parameters(shape) + shape.sparse_layers * (experts - shape.top_k) * expert)
 
 
 def read_bandwidth(threads: int) -> dict[str, Any]:
-    """Bytes per second of the fastest of some plain reads of a large array by PyTorch."""
+    """Bytes per second of the fastest of several reads of a large array by PyTorch."""
     torch.set_num_threads(threads)
     x_ND = torch.ones(READ_BYTES // 4 // 8192, 8192)
     v_D, x_F = torch.ones(8192), x_ND.flatten()
@@ -217,30 +217,30 @@ def read_bandwidth(threads: int) -> dict[str, Any]:
 
 
 def last_level_cache() -> str | None:
-    """The size of the last cache, as Linux tells it."""
+    """The size of the last-level cache, from Linux."""
     sizes = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
     return sizes[-1].read_text().strip() if sizes else None
 
 
 def discard(call: Callable[[], Any]) -> Callable[[], None]:
-    """A call whose result nobody needs."""
+    """Call a function and ignore its result."""
     return lambda: (call(), None)[1]
 
 
 def best_mode(model: Any, prompts: list[list[int]], tokens: int) -> tuple[str, dict[str, float]]:
-    """The mode in which `transformers` decodes fastest, and each one's seconds a step in a short trial."""
+    """The mode in which `transformers` decodes fastest, and the seconds per step of each mode in a short trial."""
     tried = {mode: min(theirs(model, mode)(prompts, tokens).seconds for _ in range(2)) / (tokens - 1) for mode in MODES}
     return min(tried, key=lambda mode: tried[mode]), tried
 
 
 def alike(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> int:
-    """Tokens until the first that differs, in the sequence where it comes earliest."""
+    """The number of tokens before the first difference, in the sequence where it is smallest."""
     same_BS = np.array(one) == np.array(other)
     return int(np.cumprod(same_BS, axis=1).sum(1).min())
 
 
 class Bench:
-    """One model in the hands of everybody."""
+    """One model, decoded by all candidates."""
 
     def __init__(self, shape: Shape, folder: Path, llama_python: str | None) -> None:
         self.shape, self.model = shape, loud_model(shape)
@@ -254,7 +254,7 @@ class Bench:
             self.llama.__exit__()
 
     def candidates(self, mode: str, threads: int) -> dict[str, Decode]:
-        """Who decodes."""
+        """All candidates."""
         decodes = {"sparsedial": ours(self.model), f"transformers {mode}": theirs(self.theirs, mode)}
         if self.llama:
             decodes["llama.cpp"] = self.llama.decode(threads, flash=False)
@@ -263,7 +263,7 @@ class Bench:
 
     @torch.no_grad()
     def differences(self, prompts: list[list[int]]) -> dict[str, float]:
-        """Largest difference of the logits behind the prompts from ours, and the spread of ours."""
+        """Largest difference from our logits behind the prompts, and the spread of ours."""
         ids_BS = torch.tensor(prompts)
         logits_BV = self.model(ids_BS)[:, -1]
         found = {"transformers": self.theirs(ids_BS).logits[:, -1]}
@@ -276,7 +276,7 @@ class Bench:
     def measure(
         self, batch: int, threads: int, tokens: int, rounds: int, bandwidth: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Everybody's decoding, in turn."""
+        """The decoding of all candidates, in turns."""
         torch.set_num_threads(threads)
         shape, make = self.shape, torch.Generator().manual_seed(1)
         prompts = torch.randint(shape.vocab_size, (batch, PROMPT), generator=make).tolist()
@@ -358,8 +358,6 @@ def main() -> None:
     busy = BusyWatch()
     bandwidths = {threads: read_bandwidth(threads) for threads in all_threads}
     record: dict[str, Any] = {
-        "command": "python -m benchmarks.decoding --llama-python PYTHON",
-        "machine": describe(),
         "last_level_cache": last_level_cache(),
         "torch": torch.__version__,
         "transformers": version("transformers"),
@@ -388,7 +386,7 @@ def main() -> None:
                 }
             )
     record["machine_busy"] = busy.share()
-    write_json(options.out, record)
+    keep(options.out, "python -m benchmarks.decoding --llama-python PYTHON", record)
     if not options.llama_python:
         print("llama.cpp did not run: --llama-python PYTHON was not given")
 

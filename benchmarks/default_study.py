@@ -13,15 +13,14 @@ import threading
 import time
 from pathlib import Path
 
-from sparsedial.machine.hardware import describe
-from sparsedial.store import write_json
+from benchmarks.keeping import keep
 
 RECORD = Path(__file__).parent / "records" / "default_study.json"
 SAMPLE_SECONDS = 0.5
 
 
 def tree_bytes(root: int) -> int:
-    """Proportional memory of a process and all below it; pages that they share are counted once."""
+    """Proportional memory of a process and its descendants; shared pages are counted once."""
     total, queue = 0, [root]
     while queue:
         pid = queue.pop()
@@ -35,7 +34,7 @@ def tree_bytes(root: int) -> int:
 
 
 def main() -> None:
-    """Run it once and keep what it printed and took."""
+    """Run the study once, and write its output, time and memory."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "sparsedial.cli.main", "study", "--out", f"{folder}/study", "--json"]
         began = time.monotonic()
@@ -52,11 +51,10 @@ def main() -> None:
         wall_seconds = time.monotonic() - began
     result = json.loads(printed)
     result["report"], result["next"] = "runs/study/report.html", result["next"].replace(f"{folder}/study", "runs/study")
-    write_json(
+    keep(
         RECORD,
+        "make study",
         {
-            "command": "make study",
-            "machine": describe(),
             "wall_seconds": wall_seconds,
             "peak_memory_bytes": max(peaks),
             "result": result,

@@ -1,4 +1,4 @@
-"""How long after a turn does the dial page show the new figures? `python -m benchmarks.dial_speed`.
+"""Time from a turn of the dial to the new figures on the page: `python -m benchmarks.dial_speed`.
 
 In a headless Chromium (Playwright, Debian's `chromium`), by the page's own clock, drawing included: the dial moved by a
 position, and another budget asked of the Python behind it. Writes benchmarks/records/dial_speed.json.
@@ -15,9 +15,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from sparsedial.machine.hardware import BusyWatch, describe
+from benchmarks.keeping import keep
+from sparsedial.machine.hardware import BusyWatch
 from sparsedial.machine.timing import summarise
-from sparsedial.store import write_json
 
 HERE = Path(__file__).parent
 RECORD = HERE / "records" / "dial_speed.json"
@@ -71,8 +71,7 @@ def main() -> None:
         browser.close()
     for row in rows:
         print(row)
-    record = {"command": "python -m benchmarks.dial_speed", "machine": describe(), "rows": rows}
-    write_json(RECORD, {**record, "machine_busy": busy.share()})
+    keep(RECORD, "python -m benchmarks.dial_speed", {"rows": rows, "machine_busy": busy.share()})
 
 
 if __name__ == "__main__":

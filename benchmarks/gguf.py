@@ -62,10 +62,10 @@ def write_gguf(folder: Path, file: Path) -> None:
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     names = {f"{theirs}.weight": f"{ours}.weight" for theirs, ours in ONES.items()}
     for layer in range(config["num_hidden_layers"]):
-        place = f"model.layers.{layer}"
-        names |= {f"{place}.{theirs}.weight": f"blk.{layer}.{ours}.weight" for theirs, ours in LAYERED.items()}
+        prefix = f"model.layers.{layer}"
+        names |= {f"{prefix}.{theirs}.weight": f"blk.{layer}.{ours}.weight" for theirs, ours in LAYERED.items()}
         for theirs, ours in STACKED.items():
-            experts = [f"{place}.mlp.experts.{number}.{theirs}.weight" for number in range(config["num_experts"])]
+            experts = [f"{prefix}.mlp.experts.{number}.{theirs}.weight" for number in range(config["num_experts"])]
             writer.add_tensor(f"blk.{layer}.{ours}.weight", np.stack([tensors.pop(name) for name in experts]))
     for name, tensor in tensors.items():
         writer.add_tensor(names[name], tensor)
@@ -109,8 +109,8 @@ class Session:
         wanted = np.ctypeslib.as_array(batch.logits, (count,))
         wanted[:] = 0
         wanted[positions - 1 :: positions] = 1
-        for place in range(count):
-            batch.seq_id[place][0] = place // positions
+        for index in range(count):
+            batch.seq_id[index][0] = index // positions
         if llama.llama_decode(self.context, batch):
             raise SystemExit("llama.cpp could not decode")
         return np.ctypeslib.as_array(llama.llama_get_logits(self.context), (sequences, self.vocab_size))

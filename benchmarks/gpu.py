@@ -20,16 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.keeping import keep
 from benchmarks.side_by_side import Apart, ratio
 from sparsedial.kernels.sparse import sparse_feed_forward
-from sparsedial.machine.hardware import describe
 from sparsedial.machine.timing import measure_in_turn
+from sparsedial.runs.timed import make_step
 from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.published import PUBLISHED
 from sparsedial.shape.shape import Shape
-from sparsedial.store import write_json
-from sparsedial.sweep.timed import make_step
 
 RECORDS = Path(__file__).parent / "records"
 LAYERS = {"DeepSeek-V3-like": (7168, 256, 8, 2048), "OLMoE-like": (2048, 64, 8, 1024)}  # D, experts, top-k, d_expert
@@ -91,7 +90,7 @@ def layer(what: str, sizes: tuple[int, int, int, int], device: str, quick: bool)
 
 
 def wait(device: str) -> None:
-    """Until the device has done its work."""
+    """Wait until the device has done its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -110,8 +109,8 @@ def step_shapes(device: str, quick: bool) -> tuple[Shape, Shape]:
 
 
 def training_step(device: str, quick: bool, peak: float) -> dict[str, Any]:
-    """The sparse step's time over the dense one's at the same active size, one after the other: both at once do not
-    fit; and each one's share of `peak`, the FLOP/s of a large product on this device.
+    """The sparse step's time over the dense one's at the same active size, one after the other, since both do not
+    fit at once; and each one's share of `peak`, the FLOP/s of a large product on this device.
     """
     batch, context = (2, 32) if quick else (4, 2048)
     rows = {}
@@ -135,7 +134,7 @@ def training_step(device: str, quick: bool, peak: float) -> dict[str, Any]:
 
 
 def packed(device: str, quick: bool) -> list[dict[str, float]]:
-    """Steps a second of a study's shape by several processes at once on the one device."""
+    """Steps per second of a study's shape, by several processes at once on one device."""
     shape = Ladder(vocab_size=256, context=128).shape(16 if quick else 64, 8 if quick else 32)
     seconds, rows = (0.3 if quick else PACKED_SECONDS), []
     for count in PROCESSES[:2] if quick else PROCESSES:
@@ -169,8 +168,6 @@ def main() -> None:
     layers = [layer(what, sizes, options.device, options.quick) for what, sizes in sizes_of.items()]
     peak = max(row["matmul_flops_per_second"] for row in layers)
     record: dict[str, Any] = {
-        "command": "python -m benchmarks.gpu",
-        "machine": describe(),
         "torch": torch.__version__,
         "layers": layers,
         "step": training_step(options.device, options.quick, peak),
@@ -185,7 +182,7 @@ def main() -> None:
         print(f"{row['processes']} processes: {row['times_one_process']:.2f} times the steps of one")
     if not options.quick:
         name = torch.cuda.get_device_name().lower().replace(" ", "_")
-        write_json(RECORDS / f"gpu_{name}.json", record)
+        keep(RECORDS / f"gpu_{name}.json", "python -m benchmarks.gpu", record)
 
 
 if __name__ == "__main__":

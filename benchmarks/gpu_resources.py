@@ -1,9 +1,9 @@
-"""What the GPU kernels take of a GPU, by its own compiler and without having one: `python -m benchmarks.gpu_resources`.
+"""Resources that the GPU kernels use, from NVIDIA's compiler, without a GPU: `python -m benchmarks.gpu_resources`.
 
 Triton compiles each kernel with each candidate's tiles for a named generation of NVIDIA's GPUs, in bfloat16. Printed:
 registers of a thread, bytes of them that had to go to memory, bytes of shared memory, and whether the products are
-tensor-core instructions on whole warp groups (wgmma), which alone reach an H100's rate. These say what cannot be fast,
-not what is: times need a GPU (benchmarks/gpu.py).
+tensor-core instructions on whole warp groups (wgmma), which alone reach an H100's rate. They show what cannot be
+fast, not what is fast: times need a GPU (benchmarks/gpu.py).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def resources(name: str, tiles: Tiles, capability: int) -> dict[str, Any]:
 
 
 def usage(binary: bytes) -> dict[str, str]:
-    """What NVIDIA's own lister says of a compiled kernel."""
+    """The resources of a compiled kernel, from NVIDIA's `cuobjdump`."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary)

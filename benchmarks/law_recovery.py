@@ -1,9 +1,9 @@
-"""Do fits give back what made the data, and do their intervals mean it? `python -m benchmarks.law_recovery [repeats]`.
+"""Do fits recover the true law, and do intervals cover it? `python -m benchmarks.law_recovery [repeats]`.
 
 For every form: runs on lines of equal compute, 1 % noise on the loss, 200 repeats; once over budgets as broad as a
-published study's, once over those of a study of an hour. Kept: the fit's error on the noiseless surface, and how often
-the 90 % interval covers the true best size at the largest budget (for a law without tokens, which has no best size, the
-true loss of the largest model). Writes benchmarks/records/law_recovery.json.
+published study's, once over those of a study of an hour. Recorded: the fit's error on the noiseless surface, and how
+often the 90 % interval covers the true best size at the largest budget (for a law without tokens, which has no best
+size, the true loss of the largest model). Writes benchmarks/records/law_recovery.json.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.keeping import keep
 from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import FORMS
-from sparsedial.machine.hardware import describe
-from sparsedial.store import write_json
 from tests.law.test_fit import TRUTH, table
 
 RECORD = Path(__file__).parent / "records" / "law_recovery.json"
 REPEATS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-BUDGETS = {"broad": 7, "narrow": 4}  # each three times the one before
+BUDGETS = {"broad": 7, "narrow": 4}  # each is three times the one before
 NOISE, CONFIDENCE, SAMPLES, POINTS = 0.01, 0.9, 200, 400
 
 
@@ -43,7 +42,7 @@ def line(form: str, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def asked(form: str, losses: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """What an interval is asked for: the best size, or the largest model's loss.
+    """The quantity that an interval is checked on: the best size, or the largest model's loss.
 
     Shapes: losses [samples, points] to [samples]
     """
@@ -107,7 +106,7 @@ def main() -> None:
             covered = f"covered {share:.3f} ± {error:.3f}, high over low {row['interval_high_over_low_median']:.2f}"
             surface = f"surface off by {100 * row['surface_rms_error_median']:.2f} %, {row['refused']} refused"
             print(f"{breadth:<7} {form:<26} {covered}, {surface}")
-    write_json(RECORD, {"command": "python -m benchmarks.law_recovery", "machine": describe(), "breadths": breadths})
+    keep(RECORD, "python -m benchmarks.law_recovery", {"breadths": breadths})
 
 
 if __name__ == "__main__":

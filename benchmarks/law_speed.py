@@ -16,11 +16,11 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import huber
 
+from benchmarks.keeping import keep
 from sparsedial.law.fit import fit
 from sparsedial.law.forms import FORMS
 from sparsedial.law.literature import PUBLISHED
-from sparsedial.machine.hardware import BusyWatch, describe
-from sparsedial.store import write_json
+from sparsedial.machine.hardware import BusyWatch
 
 RECORD = Path(__file__).parent / "records" / "law_speed.json"
 DELTA = 1e-3
@@ -62,7 +62,7 @@ def gradient(point: np.ndarray, rows: dict[str, np.ndarray]) -> tuple[float, np.
         residuals = np.log(loss) - np.log(rows["loss"])
         outer = np.clip(residuals, -DELTA, DELTA) / loss
         logs = np.log(size), np.log(tokens), np.log(active)
-        slopes = [outer @ terms[:, place] for place in range(5)]
+        slopes = [outer @ terms[:, index] for index in range(5)]
         slopes += [-outer @ (terms[:, 0] * logs[0]), -outer @ (terms[:, 1] * logs[1]), -outer @ (terms[:, 3] * logs[0])]
         slopes += [-outer @ (terms[:, 3] * logs[2]), -outer @ (terms[:, 2] * logs[2])]
         total = float(huber(DELTA, residuals).sum())
@@ -81,8 +81,8 @@ def main() -> None:
     ours = math.inf
     for part in parts:
         began = time.perf_counter()
-        for place in part:
-            logs, powers = grid[place][:4], grid[place][4:]
+        for index in part:
+            logs, powers = grid[index][:4], grid[index][4:]
             start = np.array([*logs, 1.5, *powers])
             found = minimize(gradient, start, args=(rows,), jac=True, method="L-BFGS-B", options={"maxiter": 1000})
             best = min(best, float(found.fun))
@@ -96,8 +96,6 @@ def main() -> None:
         boot_seconds.append(time.perf_counter() - began)
     whole = float(np.median(grid_seconds)) * len(grid)
     record = {
-        "command": "python -m benchmarks.law_speed",
-        "machine": describe(),
         "machine_busy": busy.share(),
         "starts_of_the_grid": len(grid),
         "starts_run": PART,
@@ -111,7 +109,7 @@ def main() -> None:
         "objective_of_our_fit": ours,
         "objective_of_the_starts_run": best,
     }
-    write_json(RECORD, record)
+    keep(RECORD, "python -m benchmarks.law_speed", record)
     for name, value in record.items():
         if name not in ("machine", "command"):
             print(name, value)

@@ -1,7 +1,7 @@
-"""Does calibrated memory predict other shapes? `python -m benchmarks.memory`.
+"""Does the calibrated memory model predict other shapes? `python -m benchmarks.memory`.
 
 Memory is calibrated as `sparsedial profile` does it, by ten-step runs at three widths; then shapes, batches and
-contexts that the calibration has not seen are predicted and measured. Writes benchmarks/records/memory.json.
+contexts that the calibration did not use are predicted and measured. Writes benchmarks/records/memory.json.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsedial.machine.hardware import describe
+from benchmarks.keeping import keep
 from sparsedial.machine.memory import measure_memory, step_bytes
+from sparsedial.records.record import plain
+from sparsedial.runs.timed import peak_bytes
 from sparsedial.shape.ladder import Ladder
-from sparsedial.store import write_json
-from sparsedial.sweep.timed import peak_bytes
 
 RECORD = Path(__file__).parent / "records" / "memory.json"
 CONTEXT, VOCAB_SIZE, THREADS = 256, 4096, 2
@@ -39,7 +39,7 @@ def main() -> None:
         rows.append(
             {
                 "what": f"width {width}, {experts or 'no'} experts, {batch} x {context} tokens",
-                "parts": step_bytes(shape, batch, context).record(),
+                "parts": plain(step_bytes(shape, batch, context).parts),
                 "measured_bytes": measured,
                 "predicted_bytes": predicted,
                 "relative_error": predicted / measured - 1,
@@ -48,8 +48,6 @@ def main() -> None:
         print(f"{rows[-1]['what']:<45} {measured / 1e6:7.1f} MB, predicted {predicted / 1e6:7.1f} MB", flush=True)
     errors = np.abs([row["relative_error"] for row in rows])
     record = {
-        "command": "python -m benchmarks.memory",
-        "machine": describe(),
         "calibration": {
             "runs": len(memory.rows),
             "process_bytes": memory.process_bytes,
@@ -58,7 +56,7 @@ def main() -> None:
             "median_relative_error_left_out": memory.median_relative_error,
             "max_relative_error_left_out": memory.max_relative_error,
             "rows": [
-                {**{key: value for key, value in row.items() if key != "shape"}, "size": size}
+                {**{key: value for key, value in plain(row).items() if key != "shape"}, "size": size}
                 for row, size in zip(memory.rows, [size for size in CALIBRATED for _ in (2, 8)], strict=True)
             ],
         },
@@ -66,7 +64,7 @@ def main() -> None:
         "median_relative_error_unseen": float(np.median(errors)),
         "max_relative_error_unseen": float(np.max(errors)),
     }
-    write_json(RECORD, record)
+    keep(RECORD, "python -m benchmarks.memory", record)
     print({key: value for key, value in record.items() if key.endswith("unseen") and key != "unseen"})
     print(record["calibration"] | {"rows": None})
 

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.keeping import keep
 from benchmarks.trials import Trials, mean_and_error
-from sparsedial.machine.hardware import describe
+from sparsedial.records.recipe import Recipe
+from sparsedial.records.record import plain
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
-from sparsedial.store import write_json
 from sparsedial.sweep.verdict import welch_gap
-from sparsedial.training.recipe import Recipe
 
 RECORD = Path(__file__).parent / "records" / "optimizers.json"
 LADDER = Ladder(vocab_size=256, context=128)
@@ -30,7 +30,7 @@ SEEDS = range(101, 106)
 
 
 def compare(trials: Trials, name: str, shape: Shape) -> dict[str, Any]:
-    """One shape: both optimizers tuned, then held against each other."""
+    """One shape: both optimizers are tuned, then compared."""
     recipes = {}
     scans = {}
     for optimizer, rates in RATES.items():
@@ -44,20 +44,20 @@ def compare(trials: Trials, name: str, shape: Shape) -> dict[str, Any]:
             for optimizer, recipe in recipes.items()
         ]
     )
-    seconds = {o: record["median_step_seconds"] for o, record in zip(recipes, timed, strict=True)}
+    seconds = {optimizer: run.median_step_seconds for optimizer, run in zip(recipes, timed, strict=True)}
     ratio = seconds["muon"] / seconds["adamw"]
     fewer = replace(recipes["muon"], steps=round(RECIPE.steps / ratio))
     losses = {}
     for what, recipe in (*recipes.items(), ("muon at adamw's seconds", fewer)):
         tasks = [trials.task(shape, replace(recipe, seed=seed), f"{name}, {what}, seed {seed}") for seed in SEEDS]
-        losses[what] = [record["validation_loss"] for record in trials.run(tasks)]
+        losses[what] = [run.validation_loss for run in trials.run(tasks)]
     return {
         "scans": scans,
         "step_seconds": seconds,
         "muon_step_over_adamw_step": ratio,
         "losses": {what: {**mean_and_error(values), "seeds": values} for what, values in losses.items()},
-        "adamw_minus_muon_at_equal_flops": welch_gap(losses["adamw"], losses["muon"]),
-        "adamw_minus_muon_at_equal_seconds": welch_gap(losses["adamw"], losses["muon at adamw's seconds"]),
+        "adamw_minus_muon_at_equal_flops": plain(welch_gap(losses["adamw"], losses["muon"])),
+        "adamw_minus_muon_at_equal_seconds": plain(welch_gap(losses["adamw"], losses["muon at adamw's seconds"])),
     }
 
 
@@ -66,8 +66,10 @@ def main(folder: Path) -> None:
     trials = Trials(folder)
     found = {name: compare(trials, name, shape) for name, shape in SHAPES.items()}
     what = f"{RECIPE.steps} steps of {RECIPE.batch} x {RECIPE.context} bytes, one thread, five seeds, validation loss"
-    write_json(
-        RECORD, {"command": "python -m benchmarks.optimizers", "machine": describe(), "what": what, "shapes": found}
+    keep(
+        RECORD,
+        "python -m benchmarks.optimizers",
+        {"what": what, "shapes": found},
     )
     for name, row in found.items():
         print(name, {key: value for key, value in row.items() if key not in ("scans", "losses")})

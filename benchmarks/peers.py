@@ -15,7 +15,7 @@ from sparsedial.shape.shape import Shape
 
 
 class PlainBlock(nn.Module):
-    """LayerNorm, fused causal attention, a GELU layer: what a tutorial's GPT does."""
+    """LayerNorm, fused causal attention, a GELU layer, as in a tutorial's GPT."""
 
     def __init__(self, d_model: int, heads: int, feed_forward: nn.Module) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class PlainBlock(nn.Module):
 
 
 class LoopedExperts(nn.Module):
-    """Softmax top-k routing and a Python loop over SwiGLU experts: the first thing that one writes."""
+    """Softmax top-k routing and a Python loop over SwiGLU experts: the simplest implementation."""
 
     def __init__(self, d_model: int, d_expert: int, experts: int, top_k: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ Experts = type[LoopedExperts] | type[TitanExperts]
 
 
 class PlainGpt(nn.Module):
-    """A decoder of plain blocks with learned positions and tied embeddings; dense without a kind of experts."""
+    """A decoder of plain blocks with learned positions and tied embeddings; dense if no kind of experts is given."""
 
     def __init__(self, shape: Shape, experts: Experts | None = None) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class PlainGpt(nn.Module):
 
 
 def plain_step(shape: Shape, batch: int, context: int, experts: Experts | None = None) -> Callable[[], None]:
-    """A step of a plain GPT, sparse with a kind of experts."""
+    """A step of a plain GPT, which is sparse if a kind of experts is given."""
     return _step(PlainGpt(shape, experts), shape.vocab_size, batch, context)
 
 
@@ -114,7 +114,7 @@ def hugging_face_step(shape: Shape, experts_mode: str, batch: int, context: int)
 
 
 def _step(model: nn.Module, vocab_size: int, batch: int, context: int) -> Callable[[], None]:
-    """Eager: forward, loss, backward, clipping, fused AdamW. Logits may come in an output object."""
+    """Eager forward, loss, backward, clipping and fused AdamW. Logits may be inside an output object."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     ids_BS1 = torch.randint(vocab_size, (batch, context + 1), generator=torch.Generator().manual_seed(0))
 

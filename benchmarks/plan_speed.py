@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsedial.machine.hardware import BusyWatch, describe
-from sparsedial.store import write_json
+from benchmarks.keeping import keep
+from sparsedial.machine.hardware import BusyWatch
 
 RECORD = Path(__file__).parent / "records" / "plan_speed.json"
 ROUNDS = 21
@@ -36,15 +36,13 @@ def main() -> None:
     ratios = np.array(seconds["plan"][1:]) / np.array(seconds["imports"][1:])  # the first round warms the disk's cache
     low, median, high = np.quantile(ratios, [0.1, 0.5, 0.9])
     record = {
-        "command": "python -m benchmarks.plan_speed",
-        "machine": describe(),
         "machine_busy": busy.share(),
         "candidates": candidates,
         "plan_seconds_median": float(np.median(seconds["plan"][1:])),
         "imports_seconds_median": float(np.median(seconds["imports"][1:])),
         "ratio": {"value": float(median), "low": float(low), "high": float(high), "rounds": ROUNDS},
     }
-    write_json(RECORD, record)
+    keep(RECORD, "python -m benchmarks.plan_speed", record)
     print({name: value for name, value in record.items() if name != "machine"})
 
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.keeping import keep
 from sparsedial.law.choose import relative_errors, select
 from sparsedial.law.fit import fit
 from sparsedial.law.literature import PUBLISHED
 from sparsedial.law.table import read_table
-from sparsedial.machine.hardware import describe
-from sparsedial.store import write_json
 
 RECORD = Path(__file__).parent / "records" / "routed_lms.json"
 ROUTERS = {"S-Base": "clark/s-base", "RL-R": "clark/rl-r", "Hash": "clark/hash"}
@@ -27,7 +26,7 @@ COLUMNS = {"loss": "loss_validation", "active_parameters": "dense_parameter_coun
 
 
 def last_steps(path: Path, router: str) -> dict[str, np.ndarray]:
-    """One row a run: its last step, for one router and the dense runs."""
+    """One row per run, for its last step: the runs of one router, and the dense runs."""
     where = f"(router_type == '{router}' or router_type == 'Dense') and routing_frequency == 0.5 and k == 1"
     where += " and loss_validation > 0"  # a few rows have none
     rows = read_table(path, COLUMNS, where)
@@ -64,7 +63,7 @@ def refit(path: Path, router: str) -> dict[str, Any]:
 def main(folder: Path) -> None:
     """Refit the three routers and write the record."""
     routers = {router: refit(folder / "curves.csv.gz", router) for router in ROUTERS}
-    write_json(RECORD, {"command": "python -m benchmarks.routed_lms FOLDER", "machine": describe(), "routers": routers})
+    keep(RECORD, "python -m benchmarks.routed_lms FOLDER", {"routers": routers})
     for router, row in routers.items():
         print(router, row["runs"], "runs")
         for name, value in row["coefficients"].items():

@@ -1,4 +1,4 @@
-"""Candidates timed in turn in one run, each in a process of its own, with the allocator that it comes with."""
+"""Candidates timed in turns in one run, each in a separate process with its own allocator."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Apart:
         self.finish()
 
     def begin(self) -> None:
-        """Let it do a step while others do theirs."""
+        """Begin a step while other processes do theirs."""
         self._pipe.send(True)
 
     def finish(self) -> None:
@@ -43,7 +43,7 @@ class Apart:
         self._pipe.recv()
 
     def peak_bytes(self) -> float:
-        """The most memory it has held above what its imports took."""
+        """Peak memory, without the memory that its imports took."""
         self._pipe.send(False)
         return float(self._pipe.recv() - self._base_bytes)
 
@@ -54,7 +54,7 @@ class Apart:
 
 def _serve(make: Callable[[], Step], threads: int, pipe: Connection) -> None:
     torch.set_num_threads(threads)
-    import transformers  # noqa: F401  (so that everybody's imports are the same)
+    import transformers  # noqa: F401  (so that all candidates have the same imports)
 
     pipe.send(process_bytes())
     step = make()
@@ -81,11 +81,11 @@ def measure(
 
 def ratio(timings: Mapping[str, Timing], ours: str, peer: str) -> dict[str, float]:
     """How many times as fast as a peer, with the range that the percentiles give."""
-    mine, theirs = timings[ours], timings[peer]
+    own, theirs = timings[ours], timings[peer]
     return {
-        "value": theirs.median_seconds / mine.median_seconds,
-        "low": theirs.low_seconds / mine.high_seconds,
-        "high": theirs.high_seconds / mine.low_seconds,
+        "value": theirs.median_seconds / own.median_seconds,
+        "low": theirs.low_seconds / own.high_seconds,
+        "high": theirs.high_seconds / own.low_seconds,
     }
 
 

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.keeping import keep
 from benchmarks.side_by_side import ratio
 from sparsedial.kernels import layers
-from sparsedial.kernels.sparse import activate, sparse_feed_forward, swiglu
-from sparsedial.machine.hardware import BusyWatch, describe
+from sparsedial.kernels.reference import activate, swiglu
+from sparsedial.kernels.sparse import sparse_feed_forward
+from sparsedial.machine.hardware import BusyWatch
 from sparsedial.machine.timing import measure_in_turn
-from sparsedial.store import write_json
 from sparsedial.training.memory import settle_memory
 
 RECORD = Path(__file__).parent / "records" / "sparse_layer.json"
@@ -103,14 +104,12 @@ def main() -> None:
     busy = BusyWatch()
     groups = [measure(d_model, *shape) for d_model in (256, 512) for shape in SHAPES]
     record = {
-        "command": "python -m benchmarks.sparse_layer",
-        "machine": describe(),
         "torch": torch.__version__,
         "what": f"forward and backward, {TOKENS} tokens, fp32, {THREADS} threads",
         "shapes": groups,
         "machine_busy": busy.share(),
     }
-    write_json(RECORD, record)
+    keep(RECORD, "python -m benchmarks.sparse_layer", record)
     for group in groups:
         words = [f"{name} {row['median_seconds'] * 1e3:.1f} ms" for name, row in group["rows"].items()]
         print(group["what"], "|", ", ".join(words))

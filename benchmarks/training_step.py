@@ -1,6 +1,6 @@
 """Training steps side by side in one run: `python -m benchmarks.training_step [--quick]`.
 
-Every candidate has a process of its own, so that a peer's allocator is the one it comes with; a group is timed in turn,
+Every candidate has a process of its own, so that each peer uses its own allocator; a group is timed in turns,
 round by round. Where torchtitan can be imported, a plain GPT with its MoE layer is among the peers (its products are in
 bfloat16). Writes benchmarks/records/training_step.json: medians with 10th and 90th percentiles, peak memory above the
 imports, and ratios against the peers. A tax is a sparse step's time over the faster of our dense model and a plain
@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 
+from benchmarks.keeping import keep
 from benchmarks.peers import LoopedExperts, TitanExperts, hugging_face_step, plain_step
 from benchmarks.side_by_side import Step, fastest, measure, range_words, ratio
-from sparsedial.machine.hardware import BusyWatch, describe
+from sparsedial.machine.hardware import BusyWatch
+from sparsedial.runs.timed import make_step
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
-from sparsedial.store import write_json
-from sparsedial.sweep.timed import make_step
 
 RECORD = Path(__file__).parent / "records" / "training_step.json"
 QUICK = "--quick" in sys.argv
@@ -39,7 +39,7 @@ EXPERT_MODES = ("grouped_mm", "eager")  # of transformers; batched_mm copies an 
 def group(
     what: str, makes: Mapping[str, tuple[Shape, Callable[[], Step]]], batch: int, context: int, threads: int
 ) -> tuple[dict[str, Any], Any, dict[str, float]]:
-    """What a group's record begins with, its timings, and its peaks."""
+    """The first fields of a group's record, its timings, and its peaks."""
     steps = {name: make for name, (_, make) in makes.items()}
     timings, peaks = measure(steps, threads=threads, **(SMALL if threads == 1 else LARGE))
     tokens = batch * context
@@ -56,8 +56,8 @@ def group(
         }
         for name, timing in timings.items()
     ]
-    place = f"{batch} x {context} tokens, fp32, {threads} thread{'s' if threads > 1 else ''}"
-    return {"what": f"{what}, {place}", "rows": rows}, timings, peaks
+    setting = f"{batch} x {context} tokens, fp32, {threads} thread{'s' if threads > 1 else ''}"
+    return {"what": f"{what}, {setting}", "rows": rows}, timings, peaks
 
 
 def dense_against_plain_gpt() -> dict[str, Any]:
@@ -106,7 +106,7 @@ def sparse_against_hugging_face(d_model: int, d_expert: int) -> dict[str, Any]:
 
 
 def deepseek_against_hugging_face() -> dict[str, Any]:
-    """All that DeepSeek-V3 does, at a small size, beside Hugging Face's DeepSeek-V3 in its modes."""
+    """A small model with all parts of DeepSeek-V3, beside Hugging Face's DeepSeek-V3 in its modes."""
     shape = Shape(
         layers=4, d_model=256, heads=8, kv_heads=8, head_dim=48, vocab_size=256, context=256, d_ff=448, dense_layers=1,
         experts=64, top_k=6, d_expert=64, shared_experts=1, gate="sigmoid", routing_bias=True, routed_scaling=2.5,
@@ -169,8 +169,6 @@ def main() -> None:
     """Measure everything and write the record."""
     busy = BusyWatch()
     record: dict[str, Any] = {
-        "command": "python -m benchmarks.training_step",
-        "machine": describe(),
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "dense": shown(dense_against_plain_gpt()),
@@ -180,7 +178,7 @@ def main() -> None:
     }
     record["machine_busy"] = busy.share()
     if not QUICK:
-        write_json(RECORD, record)
+        keep(RECORD, "python -m benchmarks.training_step", record)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,26 @@
-"""Training runs for comparisons: done once and found again, one thread each, as many at a time as there are cores."""
+"""Training runs for comparisons: one thread per run, one run per core. Runs that are already done are reused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sparsedial.kernels import native
 from sparsedial.machine.hardware import usable_cores
+from sparsedial.records.grid import Scan
+from sparsedial.records.recipe import Recipe
+from sparsedial.records.run import Run
+from sparsedial.runs.executor import Group, Moved, Task
+from sparsedial.runs.job import Job
+from sparsedial.runs.local import Local
+from sparsedial.runs.policy import carry_out
+from sparsedial.runs.run_store import RunStore
 from sparsedial.shape.shape import Shape
-from sparsedial.store import RunStore
-from sparsedial.sweep.rates import Scan, next_rate
-from sparsedial.sweep.workers import Task, run_in_turn, run_tasks
+from sparsedial.sweep.rates import next_rate, scan_of
 from sparsedial.text.prepare import Text, prepare
-from sparsedial.training.recipe import Recipe
-from sparsedial.training.run import Job
 
 EVALUATION_TOKENS = 1 << 18
 
@@ -25,12 +28,12 @@ EVALUATION_TOKENS = 1 << 18
 class Quiet:
     """A listener that prints a line for every run that ends."""
 
-    def cell(self, task: Task, message: dict[str, Any]) -> None:
-        """A run moved."""
+    def moved(self, event: Moved) -> None:
+        """Show nothing."""
 
-    def done(self, task: Task, record: dict[str, Any]) -> None:
+    def ended(self, task: Task, run: Run) -> None:
         """A run ended."""
-        print(f"  {task.label}: {record['validation_loss'] or record['status']}", flush=True)
+        print(f"  {task.label}: {run.validation_loss or run.status}", flush=True)
 
 
 class Trials:
@@ -51,22 +54,18 @@ class Trials:
         )
         return Task(job=job, label=label, evaluation_tokens=EVALUATION_TOKENS, alone=alone)
 
-    def run(self, tasks: Sequence[Task], follow: Callable[..., Any] = lambda task, record: ()) -> list[dict[str, Any]]:
-        """Do tasks side by side; their records in order."""
-        found = run_tasks(
-            tasks,
-            store=self.store,
-            text_folder=self.text.folder,
-            workers=usable_cores(),
-            listener=Quiet(),
-            follow=follow,
-        )
-        return [found[task.job.hash] for task in tasks]
+    def run(self, tasks: Sequence[Task]) -> list[Run]:
+        """Do tasks side by side; their runs in order."""
+        return self._carry_out([(task,) for task in tasks])
 
-    def in_turn(self, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    def in_turn(self, tasks: Sequence[Task]) -> list[Run]:
         """Do a few tasks alone on the machine, in turn."""
-        found = run_in_turn(tuple(tasks), store=self.store, text_folder=self.text.folder, listener=Quiet())
-        return [found[task.job.hash] for task in tasks]
+        return self._carry_out([tuple(tasks)])
+
+    def _carry_out(self, groups: Sequence[Group]) -> list[Run]:
+        executor = Local(text_folder=self.text.folder, runs_folder=self.store.folder, workers=usable_cores())
+        found = carry_out(groups, executor=executor, shelf=self.store, listener=Quiet())
+        return [found[task.job.hash] for group in groups for task in group]
 
     def scan(self, shape: Shape, recipe: Recipe, rates: Sequence[float], label: str) -> Scan:
         """Losses at these learning rates and at those that follow an open side."""
@@ -74,18 +73,11 @@ class Trials:
         wanted = list(rates)
         while wanted:
             tasks = [self.task(shape, replace(recipe, learning_rate=rate), f"{label}, {rate:.3g}") for rate in wanted]
-            for rate, record in zip(wanted, self.run(tasks), strict=True):
-                points[rate] = record["validation_loss"] if record["status"] == "finished" else None
+            for rate, run in zip(wanted, self.run(tasks), strict=True):
+                points[rate] = run.validation_loss if run.finished else None
             after = next_rate(points)
             wanted = [] if after is None else [after]
-        return Scan(
-            d_model=shape.d_model,
-            experts=shape.experts,
-            active_parameters=1,
-            experts_per_choice=shape.experts_per_choice,
-            tokens=recipe.tokens,
-            points=tuple(sorted(points.items())),
-        )
+        return scan_of(shape, recipe.tokens, points)
 
 
 def mean_and_error(values: Sequence[float]) -> dict[str, float]:

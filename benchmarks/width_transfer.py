@@ -1,9 +1,9 @@
-"""Does the best learning rate stay put as width grows? `python -m benchmarks.width_transfer [FOLDER]`.
+"""Does the best learning rate stay the same as width grows? `python -m benchmarks.width_transfer [FOLDER]`.
 
 Three widths, dense and sparse, the same depth and tokens; one rate for everything, and rates of matrices that fall with
 width (`width_base`, the rule of muP, experts and router among the matrices). Each scan has an interior optimum under
-its first seed, and the other seeds take the same rates. Kept: by how much the optimum moves for each doubling of width,
-with Student's interval over seeds, and what the smallest width's best rate costs at the largest.
+its first seed, and the other seeds take the same rates. Recorded: by how much the optimum moves for each doubling of
+width, with Student's interval over seeds, and what the smallest width's best rate costs at the largest.
 Writes benchmarks/records/width_transfer.json.
 """
 
@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarks.keeping import keep
 from benchmarks.trials import Trials, mean_and_error
-from sparsedial.machine.hardware import describe
+from sparsedial.records.grid import Scan
+from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
-from sparsedial.store import write_json
-from sparsedial.sweep.rates import Scan
-from sparsedial.training.recipe import Recipe
 
 RECORD = Path(__file__).parent / "records" / "width_transfer.json"
 WIDTHS, EXPERTS, SEEDS = (32, 64, 128), (0, 32), (0, 1, 2)
@@ -41,7 +40,7 @@ def shape_of(width: int, experts: int) -> Shape:
 
 
 def scans_of(trials: Trials, shape: Shape, recipe: Recipe, label: str) -> list[Scan]:
-    """The scan of the first seed, and its rates again under every other."""
+    """The scan of the first seed, and the same rates with every other seed."""
     first = trials.scan(shape, replace(recipe, seed=SEEDS[0]), RATES, label)
     rates = [rate for rate, _ in first.points]
     others = [replace(recipe, seed=seed) for seed in SEEDS[1:]]
@@ -51,7 +50,7 @@ def scans_of(trials: Trials, shape: Shape, recipe: Recipe, label: str) -> list[S
 def at(scan: Scan, rate: float) -> float:
     """Loss at a rate, on the parabola in log rate through the scan's best point and its neighbours."""
     points = sorted((math.log(value), loss) for value, loss in scan.points if loss is not None)
-    best = min(range(len(points)), key=lambda place: points[place][1])
+    best = min(range(len(points)), key=lambda index: points[index][1])
     near = points[max(0, best - 1) : best + 2]
     logs, losses = zip(*near, strict=True)
     return float(np.polyval(np.polyfit(logs, losses, 2), math.log(rate)))
@@ -65,7 +64,7 @@ def with_interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def drift(scans: list[list[Scan]]) -> dict[str, Any]:
-    """How far the optimum moves, and what it costs to carry the smallest width's over. Scans [width][seed]"""
+    """How far the optimum moves, and the cost of using the smallest width's optimum. Scans are [width][seed]."""
     optima = np.array([[scan.optimum for scan in row] for row in scans], dtype=float)
     slopes = [float(np.polyfit(np.log2(WIDTHS), np.log2(column), 1)[0]) for column in optima.T]
     costs = [at(last, first) - at(last, own) for last, first, own in zip(scans[-1], optima[0], optima[-1], strict=True)]
@@ -97,11 +96,10 @@ def main(folder: Path) -> None:
             ]
             found[f"{family}, {rule}"] = row = drift(scans)
             print(family, rule, {key: value for key, value in row.items() if key != "points"}, flush=True)
-    write_json(
+    keep(
         RECORD,
+        "python -m benchmarks.width_transfer",
         {
-            "command": "python -m benchmarks.width_transfer",
-            "machine": describe(),
             "what": f"widths {WIDTHS}, 2 layers, {RECIPE.steps} steps of {RECIPE.batch} x {RECIPE.context} bytes, "
             f"{len(SEEDS)} seeds, validation loss",
             "confidence": CONFIDENCE,
