@@ -85,6 +85,10 @@ class Fault:
     problem: str
     hint: str | None = None
 
+    def error(self) -> UserError:
+        """The same as an error to be raised."""
+        return UserError(self.problem, self.hint)
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read what `write_json` wrote.
@@ -93,7 +97,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     found = try_json(path)
     if isinstance(found, Fault):
-        raise UserError(found.problem, found.hint)
+        raise found.error()
     return found
 
 

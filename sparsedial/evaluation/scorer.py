@@ -5,8 +5,9 @@ W windows, B sequences of a call, S positions, D d_model, V vocabulary, R scored
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from sparsedial.model.transformer import Routing, Transformer
 from sparsedial.text.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 4096
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,11 @@ class Scorer:
                 )
         rows = [[*context, *continuation][-most - 1 :] for context, continuation in pairs]
         counts = [len(continuation) for _, continuation in pairs]
-        found: dict[int, Continuation] = {}
-        for group in alike([len(row) - 1 for row in rows], TOKENS_AT_ONCE):
-            scored = self._continuations([rows[number] for number in group], [counts[number] for number in group])
-            found.update(zip(group, scored, strict=True))
-        return [found[number] for number in range(len(pairs))]
+
+        def score(group: list[int]) -> list[Continuation]:
+            return self._continuations([rows[number] for number in group], [counts[number] for number in group])
+
+        return _by_length([len(row) - 1 for row in rows], score)
 
     @torch.no_grad()
     def _continuations(self, rows: Sequence[Sequence[int]], counts: Sequence[int]) -> list[Continuation]:
@@ -113,12 +115,12 @@ class Scorer:
 
         Raises: UserError for an empty prompt, or an id outside the vocabulary.
         """
-        found: dict[int, str] = {}
         most = self.model.shape.context
-        for group in alike([min(most, len(prompt) + tokens) for prompt in prompts], TOKENS_AT_ONCE):
-            texts = self._continue([prompts[number] for number in group], tokenizer, until, tokens)
-            found.update(zip(group, texts, strict=True))
-        return [found[number] for number in range(len(prompts))]
+
+        def say(group: list[int]) -> list[str]:
+            return self._continue([prompts[number] for number in group], tokenizer, until, tokens)
+
+        return _by_length([min(most, len(prompt) + tokens) for prompt in prompts], say)
 
     def _continue(
         self, prompts: Sequence[Sequence[int]], tokenizer: Tokenizer, until: Sequence[str], tokens: int
@@ -137,6 +139,14 @@ class Scorer:
                     ids.append(token)
         texts = [tokenizer.decode(ids) for ids in made]
         return [text[: _end(text, until)] for text in texts]
+
+
+def _by_length(lengths: Sequence[int], answer: Callable[[list[int]], list[T]]) -> list[T]:
+    """An answer for each row, asked for in groups of about one length."""
+    found: dict[int, T] = {}
+    for group in alike(lengths, TOKENS_AT_ONCE):
+        found.update(zip(group, answer(group), strict=True))
+    return [found[number] for number in range(len(lengths))]
 
 
 def _end(text: str, until: Sequence[str]) -> int | None:

@@ -37,7 +37,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
     tokens: int
     bytes: int
     context_tokens: int
-    expert_load: Load | None  # null of a dense model
+    expert_load: Load | None  # null for a dense model
 
 
 class DraftCounts(Record, frozen=True, kw_only=True):

@@ -79,7 +79,7 @@ def read(path: Path, cls: type[T]) -> T:
     """
     found = try_read(path, cls)
     if isinstance(found, Fault):
-        raise UserError(found.problem, found.hint)
+        raise found.error()
     return found
 
 
@@ -118,7 +118,7 @@ def parse(values: Any, cls: type[T], origin: str) -> T:
     """
     found = _parsed(values, cls, origin)
     if isinstance(found, Fault):
-        raise UserError(found.problem, found.hint)
+        raise found.error()
     return found
 
 

@@ -46,7 +46,7 @@ class Frozen(Record, frozen=True, kw_only=True):
     layout: LayoutFile
     profile_digest: str
     evaluation_tokens: int  # validation tokens that score a cell
-    set_up_seconds: float | None = None  # null in studies of earlier versions
+    set_up_seconds: float | None = None  # null where it was not counted
 
 
 class Phase(Record, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Phase(Record, frozen=True, kw_only=True):
 
     name: str
     seconds: float
-    runs: int | None = None  # null in studies of earlier versions
+    runs: int | None = None  # null where it was not counted
 
 
 class CellCounts(Record, frozen=True, kw_only=True):

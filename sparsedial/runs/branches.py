@@ -59,7 +59,7 @@ def train_branches(jobs: Sequence[Job], text: Text, out: Path, display: Display,
     forget_state(store.trunk(jobs[0].trunk))
     *others, longest = runs
     return Trained(
-        **{name: getattr(longest, name) for name in longest.__struct_fields__},
+        **longest,
         checkpoint=_linked(store.checkpoint(longest.hash), out),
         branches=tuple(_branch(run) for run in others),
         tokens_asked=tokens_asked,

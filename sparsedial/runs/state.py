@@ -8,11 +8,13 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.model.transformer import Transformer, initialise
+from sparsedial.records.record import plain
 from sparsedial.records.run import Event, Metric
 from sparsedial.records.state import Progress
 from sparsedial.runs.job import Job
@@ -39,31 +41,11 @@ class Tally:
     @classmethod
     def of(cls, progress: Progress) -> Tally:
         """Go on from what was saved."""
-        return cls(
-            next_step=progress.next_step,
-            seconds=progress.seconds,
-            joules=progress.joules,
-            step_seconds=list(progress.step_seconds),
-            losses=list(progress.losses),
-            metrics=list(progress.metrics),
-            skipped=list(progress.skipped),
-            events=list(progress.events),
-            shared=progress.shared,
-        )
+        return msgspec.convert(plain(progress), cls)
 
     def record(self) -> Progress:
         """The numbers as they are now, to be saved."""
-        return Progress(
-            next_step=self.next_step,
-            seconds=self.seconds,
-            joules=self.joules,
-            step_seconds=tuple(self.step_seconds),
-            losses=tuple(self.losses),
-            metrics=tuple(self.metrics),
-            skipped=tuple(self.skipped),
-            events=tuple(self.events),
-            shared=self.shared,
-        )
+        return msgspec.convert(plain(self), Progress)
 
 
 @dataclass

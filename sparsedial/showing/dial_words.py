@@ -51,8 +51,7 @@ def with_words(answer: Positions, law: str, state: Mapping[str, str]) -> PageDia
 
 
 def _with_words(row: Position, dense: Position | None) -> PagePosition:
-    own = {name: getattr(row, name) for name in row.__struct_fields__}
-    return PagePosition(**own, words=_row_words(row, dense))
+    return PagePosition(**row, words=_row_words(row, dense))
 
 
 def _row_words(row: Position, dense: Position | None) -> PositionWords:
@@ -158,8 +157,7 @@ def race_words(answer: Race) -> PageRace:
     """The crossover with its text, and the label of its axis."""
     cross = answer.crossover
     words = (answer.crossover_reason or "") if cross is None else f"Sparse beats dense {crossing_words(cross)}."
-    own = {name: getattr(answer, name) for name in answer.__struct_fields__}
-    return PageRace(**own, words=words[0].upper() + words[1:], axis=AXES[answer.currency])
+    return PageRace(**answer, words=words[0].upper() + words[1:], axis=AXES[answer.currency])
 
 
 def no_race(currency: Currency, reason: str) -> PageRace:

@@ -28,7 +28,7 @@ class Layout(LayoutFile, frozen=True, kw_only=True):
     @staticmethod
     def of(file: LayoutFile) -> Layout:
         """The layout from a study's file."""
-        return Layout(**{name: getattr(file, name) for name in file.__struct_fields__})
+        return Layout(**file)
 
     @property
     def tokens_per_step(self) -> int:

@@ -292,7 +292,7 @@ def open_text(folder: Path, *, verify: bool = True) -> Text:
     """
     found = try_open_text(folder, verify=verify)
     if isinstance(found, Fault):
-        raise UserError(found.problem, found.hint)
+        raise found.error()
     return found
 
 

@@ -153,7 +153,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """
     found = try_load_tokenizer(path)
     if isinstance(found, Fault):
-        raise UserError(found.problem, found.hint)
+        raise found.error()
     return found
 
 

@@ -76,7 +76,7 @@ def profile(settings: ProfileSettings) -> Measured:
         measure = measure_on(device, threads, turn, memory)
         measured = measure(shapes, settings.batch, settings.context, settings.time)
     write(settings.out, measured)
-    return Measured(**{name: getattr(measured, name) for name in measured.__struct_fields__}, out=str(settings.out))
+    return Measured(**measured, out=str(settings.out))
 
 
 def _memory(
