@@ -72,12 +72,12 @@ class Scorer:
         for context, continuation in pairs:
             if not context or not continuation:
                 raise UserError(
-                    "evaluate: a context or a continuation has no tokens",
+                    "a context or a continuation has no tokens",
                     hint="begin an empty context with the tokenizer's end token",
                 )
             if len(continuation) > most:
                 raise UserError(
-                    f"evaluate: a continuation of {len(continuation)} tokens does not fit the model's context of {most}"
+                    f"a continuation of {len(continuation)} tokens does not fit the model's context of {most}"
                 )
         rows = [[*context, *continuation][-most - 1 :] for context, continuation in pairs]
         counts = [len(continuation) for _, continuation in pairs]

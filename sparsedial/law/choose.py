@@ -76,7 +76,7 @@ def _refused_beside(rows: Rows, form: str, splits: Sequence[np.ndarray]) -> str 
     """Why the rows that are not held out cannot support a fit of the form, or None."""
     refusals = (refusal(select(rows, ~held), form) for held in splits)
     reason = next((reason for reason in refusals if reason is not None), None)
-    return None if reason is None else f"fit: {reason}"
+    return reason
 
 
 def _splits(rows: Rows, seed: int) -> tuple[str, list[np.ndarray]]:

@@ -103,10 +103,10 @@ def fit(
     Raises: UserError for an unknown form, or rows that cannot support it (`refusal` gives the reason).
     """
     if form not in FORMS:
-        raise UserError(f"fit: no form named '{form}'", hint=nearest(form, FORMS) or "<list_forms> lists them")
+        raise UserError(f"no form named '{form}'", hint=nearest(form, FORMS) or "<list_forms> lists them")
     reason = refusal(rows, form, intervals=bootstrap > 0)
     if reason is not None:
-        raise UserError(f"fit: {reason}")
+        raise UserError(reason)
     problem = _Problem(FORMS[form], rows, dict(pin or {}))
     even = np.ones(len(problem.loss))
     best = min((problem.solve(start, even) for start in problem.starts()), key=problem.objective)
@@ -190,10 +190,10 @@ class _Problem:
         for name in pin:
             if name not in form.coefficients:
                 raise UserError(
-                    f"fit: {form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients)
+                    f"{form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients)
                 )
         if len(pin) == len(form.coefficients):
-            raise UserError(f"fit: every coefficient of {form.name} is pinned, so nothing is left to fit")
+            raise UserError(f"every coefficient of {form.name} is pinned, so nothing is left to fit")
         self.form, self.pin = form, pin
         self.loss = np.asarray(rows["loss"], dtype=float)
         self.columns = {name: np.asarray(rows[name], dtype=float) for name in form.variables}

@@ -243,7 +243,7 @@ def published(name: str) -> Law | Leverage:
     if name not in PUBLISHED:
         known = [*PUBLISHED, LING.name]
         raise UserError(
-            f"law: no published law named '{name}'", hint=nearest(name, known) or f"known are {', '.join(known)}"
+            f"no published law named '{name}'", hint=nearest(name, known) or f"known are {', '.join(known)}"
         )
     return PUBLISHED[name].law
 

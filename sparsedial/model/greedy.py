@@ -37,7 +37,7 @@ def go_on(
     Raises: UserError for an empty prompt, or an id outside the vocabulary.
     """
     if not all(prompts) or not prompts:
-        raise UserError("generate: the prompt has no tokens", hint="give at least one character")
+        raise UserError("the prompt has no tokens", hint="give at least one character")
     context, ids = model.shape.context, [list(prompt) for prompt in prompts]
     decoder = Decoder(model, len(ids), min(context, max(map(len, ids)) + tokens))
     going, logits_BV = list(range(len(ids))), decoder.read([row[-context:] for row in ids])

@@ -19,7 +19,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.target_loss is None):
-            raise UserError("plan: give a budget or a target_loss, not both", hint="for example 1e21 FLOPs")
+            raise UserError("give a budget or a target_loss, not both", hint="for example 1e21 FLOPs")
 
     def record(self) -> PlanBudget:
         """The budget as `plan.json` holds it."""

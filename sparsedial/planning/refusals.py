@@ -19,7 +19,7 @@ def check_reach(budget: Budget, flops: float) -> None:
     if flops > MOST_FLOPS:
         amount = human_cost(budget.currency, budget.value) if budget.value else f"a loss of {budget.target_loss:g}"
         raise UserError(
-            f"plan: {amount} is not a realistic training budget: the best model would take {flops:.2g} FLOPs",
+            f"{amount} is not a realistic training budget: the best model would take {flops:.2g} FLOPs",
             hint="the largest runs known spend about 1e26",
         )
 
@@ -35,9 +35,9 @@ def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str 
         levels = np.unique(found.shapes.sparsity[reachable])
         near = levels[np.argsort(np.abs(levels - float(tight.partition("=")[2])))[:2]]
         known = " and ".join(f"{value:g}" for value in near)
-        return f"plan: no shape respects {tight}", f"the nearest that this law and the search cover: {known}"
+        return f"no shape respects {tight}", f"the nearest that this law and the search cover: {known}"
     if alone[tight] == 0:
-        return f"plan: no shape respects {tight}", _least_of(found.shapes.pick(reachable), tight) or "loosen it"
+        return f"no shape respects {tight}", _least_of(found.shapes.pick(reachable), tight) or "loosen it"
     pairs = [
         (one, other)
         for one in found.kept
@@ -45,24 +45,24 @@ def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str 
         if one < other and not (found.kept[one] & found.kept[other] & reachable).any()
     ]
     if pairs:
-        return f"plan: no shape respects both {pairs[0][0]} and {pairs[0][1]}", "loosen one of them"
-    return f"plan: no shape respects all of {', '.join(found.kept)}", "loosen one of them"
+        return f"no shape respects both {pairs[0][0]} and {pairs[0][1]}", "loosen one of them"
+    return f"no shape respects all of {', '.join(found.kept)}", "loosen one of them"
 
 
 def _out_of_reach(found: Search, budget: Budget, fewest: str) -> tuple[str, str | None]:
     """Why no shape fits the budget or target loss, even without constraints; `fewest` are the fewest tokens."""
     if budget.target_loss is not None and (found.tokens < 0.99 * MOST_TOKENS).any():
-        return f"plan: {fewest} already reach a loss below {budget.target_loss:g}", "give a lower loss"
+        return f"{fewest} already reach a loss below {budget.target_loss:g}", "give a lower loss"
     if budget.target_loss is not None:
-        return f"plan: by this law no shape reaches a loss of {budget.target_loss:g}", "give a higher loss"
+        return f"by this law no shape reaches a loss of {budget.target_loss:g}", "give a higher loss"
     assert budget.value is not None
     amount = human_cost(budget.currency, budget.value)
     if (found.tokens < 0).all():
         return (
-            f"plan: for every shape <inference_tokens> alone cost more than the budget of {amount}",
+            f"for every shape <inference_tokens> alone cost more than the budget of {amount}",
             "give a larger budget, or fewer inference tokens",
         )
-    return f"plan: {amount} is too little to train any shape for {fewest}", "give a larger budget"
+    return f"{amount} is too little to train any shape for {fewest}", "give a larger budget"
 
 
 def _least_of(shapes: Shapes, tight: str) -> str | None:

@@ -33,13 +33,13 @@ class Job:
     def __post_init__(self) -> None:
         if self.recipe.context <= self.shape.mtp_layers:
             raise UserError(
-                f"run: context={self.recipe.context} is not longer than the {self.shape.mtp_layers} multi-token"
+                f"context={self.recipe.context} is not longer than the {self.shape.mtp_layers} multi-token"
                 " predictions (mtp_layers)",
                 hint=f"a context of {self.shape.mtp_layers + 1} or more, or fewer mtp_layers",
             )
         if self.recipe.context > self.shape.context:
             raise UserError(
-                f"run: context={self.recipe.context} is more than the {self.shape.context} positions of the shape",
+                f"context={self.recipe.context} is more than the {self.shape.context} positions of the shape",
                 hint="<shape.context> is the longest context that the model supports",
             )
 

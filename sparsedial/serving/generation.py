@@ -27,13 +27,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
-            raise UserError(f"generate: temperature={self.temperature} is below 0")
+            raise UserError(f"temperature={self.temperature} is below 0")
         if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"generate: top_k={self.top_k} is below 1")
+            raise UserError(f"top_k={self.top_k} is below 1")
         if not 0 < self.top_p <= 1:
-            raise UserError(f"generate: top_p={self.top_p} lies outside 0..1")
+            raise UserError(f"top_p={self.top_p} lies outside 0..1")
         if not 0 <= self.seed < 2**62:
-            raise UserError(f"generate: seed={self.seed} lies outside 0..{2**62 - 1}")
+            raise UserError(f"seed={self.seed} lies outside 0..{2**62 - 1}")
 
 
 def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:

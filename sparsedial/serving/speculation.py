@@ -43,10 +43,10 @@ def speculate(
     Source: DeepSeek-V3 (arXiv 2412.19437), section 5.4.3; Leviathan et al. 2023 (arXiv 2211.17192)
     """
     if not prompt:
-        raise UserError("generate: the prompt has no tokens", hint="give at least one character")
+        raise UserError("the prompt has no tokens", hint="give at least one character")
     if not len(model.predictions):
         raise UserError(
-            "generate: this model has no module of multi-token prediction to draft with", hint="leave out <speculate>"
+            "this model has no module of multi-token prediction to draft with", hint="leave out <speculate>"
         )
     drafts = Drafts() if drafts is None else drafts
     ids, last = list(prompt), len(prompt) + tokens

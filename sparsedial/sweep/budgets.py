@@ -98,7 +98,7 @@ def smallest(drafts: Sequence[Layout]) -> Layout:
 
 def _no_layout(draft: Layout) -> UserError:
     return UserError(
-        f"study: no budget up to {TOP_BUDGETS[-1]:.0e} FLOPs allows three sizes with {max(draft.experts)} experts and"
+        f"no budget up to {TOP_BUDGETS[-1]:.0e} FLOPs allows three sizes with {max(draft.experts)} experts and"
         f" {draft.least_steps} steps each at a context of {draft.ladder.context}",
         hint="give a shorter <context>, fewer experts, or a larger <max_total_parameters>",
     )

@@ -116,7 +116,7 @@ def too_small(layout: Layout) -> UserError:
     )
     budget, sizes = next((budget, sizes) for budget, sizes in lines if sizes < START_RUNGS)
     return UserError(
-        f"study: {budget:.3g} FLOPs allow only {sizes} sizes with {layout.least_steps} steps each of"
+        f"{budget:.3g} FLOPs allow only {sizes} sizes with {layout.least_steps} steps each of"
         f" {layout.tokens_per_step} tokens",
         hint="give more <time>, larger <budgets>, or a shorter <context>",
     )

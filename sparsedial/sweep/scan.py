@@ -62,7 +62,7 @@ def scan_rates(lab: Lab) -> LearningRates:
     )
     if all(scan.optimum is None for scan in scans):
         raise UserError(
-            "study: every learning rate of every scan diverged", hint="the files runs/*/run.json hold the reasons"
+            "every learning rate of every scan diverged", hint="the files runs/*/run.json hold the reasons"
         )
     return LearningRates(scans=scans, model=fit_rates(scans))
 

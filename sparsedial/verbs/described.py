@@ -33,7 +33,7 @@ def described(model: str | None, shape: Values, recipe: Values, tokens: float | 
     values = {**base, **shape}
     if not values:
         raise UserError(
-            "train: no model is given",
+            "no model is given",
             hint="name a plan.json or a published model, or give <shape.d_model> and so on",
         )
     settings: Values = {**RUN_DEFAULTS, **planned, "spike_sigmas": SPIKE_SIGMAS, **recipe}
@@ -46,7 +46,7 @@ def described(model: str | None, shape: Values, recipe: Values, tokens: float | 
         settings |= {"steps": _steps(tokens, settings, recipe)}
     for name, field in (("steps", "tokens"), ("learning_rate", "recipe.learning_rate")):
         if name not in settings:
-            raise UserError(f"train: {name} is not set", hint=f"give <{field}>")
+            raise UserError(f"{name} is not set", hint=f"give <{field}>")
     return values, settings
 
 
@@ -91,7 +91,7 @@ def recipes(settings: Values, branches: Sequence[float]) -> list[Recipe]:
     steps = sorted({max(1, round(tokens / per_step)) for tokens in branches})
     if steps[-1] >= longest:
         raise UserError(
-            f"train: a branch of {human_count(steps[-1] * per_step)} tokens is not shorter than the run of"
+            f"a branch of {human_count(steps[-1] * per_step)} tokens is not shorter than the run of"
             f" {human_count(longest * per_step)}",
             hint="<tokens> is the length of the longest run",
         )
@@ -102,7 +102,7 @@ def recipes(settings: Values, branches: Sequence[float]) -> list[Recipe]:
     shortest = filled[0]
     if not shortest.trunk_steps:
         raise UserError(
-            f"train: a run of {human_count(shortest.tokens)} tokens by schedule={shortest.schedule},"
+            f"a run of {human_count(shortest.tokens)} tokens by schedule={shortest.schedule},"
             f" decay_share={shortest.decay_share:g} shares no step with a longer run, so it cannot be a branch",
             hint="use schedule wsd, with a decay_share that leaves steps before the rate falls",
         )
@@ -117,7 +117,7 @@ def with_vocabulary(values: Values, vocab_size: int) -> Shape:
     shape = fill(Shape, {"vocab_size": vocab_size, **values}, "shape")
     if shape.vocab_size < vocab_size:
         raise UserError(
-            f"train: vocab_size={shape.vocab_size} is smaller than the tokenizer's {vocab_size} tokens",
+            f"vocab_size={shape.vocab_size} is smaller than the tokenizer's {vocab_size} tokens",
             hint="give the <tokenizer> that the plan was made for",
         )
     return shape

@@ -38,7 +38,7 @@ def dial(settings: DialSettings) -> Served:
     try:
         from sparsedial.showing.dial_server import serve
     except ModuleNotFoundError as error:
-        raise UserError(f"dial: {error.name} is not installed", hint="pip install 'sparsedial[dial]'") from error
+        raise UserError(f"{error.name} is not installed", hint="pip install 'sparsedial[dial]'") from error
     asks = questions(*_asked_for(settings.law))
 
     def ready(address: str) -> None:

@@ -122,12 +122,12 @@ def _rows(settings: FitSettings) -> Rows:
     """
     if settings.table is None:
         raise UserError(
-            "fit: no table is given", hint="name the folder of a study or of runs, or a .csv, .jsonl or .parquet file"
+            "no table is given", hint="name the folder of a study or of runs, or a .csv, .jsonl or .parquet file"
         )
     for form in settings.form:
         if form not in FORMS:
             raise UserError(
-                f"fit: no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`"
+                f"no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`"
             )
     table = read_table(settings.table, settings.columns, settings.where, settings.group)
     first, *others = (FORMS[form].variables for form in settings.form)

@@ -61,7 +61,7 @@ def generate(settings: GenerateSettings) -> Generation:
     try:
         written = settings.prompt.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"generate: the prompt is not valid UTF-8 from character {error.start + 1} on") from error
+        raise UserError(f"the prompt is not valid UTF-8 from character {error.start + 1} on") from error
     prompt = tokenizer.encode(written).tolist()
     began = time.perf_counter()
     drafts = Drafts()

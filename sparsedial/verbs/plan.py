@@ -78,7 +78,7 @@ class PlanSettings:
         given = self._given
         if len(given) != 1:
             names = ", ".join(f"<{name}>" for name in given)
-            problem = f"plan: {names} contradict each other" if names else "plan: no budget was given"
+            problem = f"{names} contradict each other" if names else "no budget was given"
             raise UserError(problem, hint=f"give exactly one of {', '.join(f'<{name}>' for name in BUDGETS)}")
         for name, least in COUNTS.items():
             value = getattr(self, name)

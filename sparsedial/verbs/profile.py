@@ -111,7 +111,7 @@ def _check_memory(largest: Shape, settings: ProfileSettings, device: str, value_
     needed = float(step_bytes(largest, settings.batch, settings.context, value_bytes).total)
     if needed > held:
         raise UserError(
-            f"profile: a step of width {largest.d_model} with {largest.experts} experts needs {human_bytes(needed)}"
+            f"a step of width {largest.d_model} with {largest.experts} experts needs {human_bytes(needed)}"
             f" of memory, and this device has {human_bytes(held)}",
             hint="give smaller <widths>, <batch>, <context> or <vocab_size>",
         )

@@ -98,14 +98,14 @@ class Questions:
     def _asked(self, state: Mapping[str, str]) -> tuple[str, PlanSettings]:
         name = state.get("law", self.law_name)
         if name != self.law_name and name not in PUBLISHED:
-            raise UserError(f"dial: no published law named '{name}'")  # a page may not name a file
+            raise UserError(f"no published law named '{name}'")  # a page may not name a file
         values = {key: value for key, value in state.items() if value and key not in ("law", "position")}
         for key in values:
             if key in NOT_FOR_PAGE:
-                raise UserError(f"dial: '{key}' cannot be set on the page")
+                raise UserError(f"'{key}' cannot be set on the page")
         device = values.get("device")
         if device is not None and device not in DEVICES:
-            raise UserError(f"dial: no device named '{device}'")
+            raise UserError(f"no device named '{device}'")
         return name, fill(PlanSettings, values, "dial")
 
     def _parts(self, state: Mapping[str, str]) -> _Parts:
