@@ -75,8 +75,7 @@ def _missing(rows: Rows, form: str) -> str | None:
 def _refused_beside(rows: Rows, form: str, splits: Sequence[np.ndarray]) -> str | None:
     """Why the rows that are not held out cannot support a fit of the form, or None."""
     refusals = (refusal(select(rows, ~held), form) for held in splits)
-    reason = next((reason for reason in refusals if reason is not None), None)
-    return reason
+    return next((reason for reason in refusals if reason is not None), None)
 
 
 def _splits(rows: Rows, seed: int) -> tuple[str, list[np.ndarray]]:
