@@ -21,6 +21,7 @@ class Task:
     evaluation_tokens: int | None = None  # of each split; None is all
     alone: bool = False  # whether nothing else may run, so that its seconds can be compared
     keep_checkpoint: bool = False
+    keep_trunk: bool = False  # whether the state at the end of its trunk is kept, for a longer run to continue
 
 
 Group = tuple[Task, ...]  # tasks that one worker runs in turns of about a second; most groups have one task
@@ -33,7 +34,7 @@ class Moved:
     task: Task
     step: int
     loss: float
-    seconds: float  # that it has taken so far
+    steps_per_second: float  # since it was started or resumed
 
 
 @dataclass(frozen=True, kw_only=True)

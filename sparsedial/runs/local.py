@@ -93,8 +93,12 @@ class Local:
             return self._removed(worker)
         group = worker.group
         if isinstance(message, Progressed):
-            task = group[message.number]
-            return Moved(task=task, step=message.step, loss=message.loss, seconds=message.seconds)
+            return Moved(
+                task=group[message.number],
+                step=message.step,
+                loss=message.loss,
+                steps_per_second=message.steps_per_second,
+            )
         worker.group = ()
         if isinstance(message, Refused):
             raise message.error

@@ -112,7 +112,12 @@ class Simulated:
             if task.keep_checkpoint:
                 self._checkpoints.add(run.hash)
         moved = [
-            Moved(task=task, step=run.steps_done - 1, loss=run.train_loss or math.inf, seconds=run.seconds)
+            Moved(
+                task=task,
+                step=run.steps_done - 1,
+                loss=run.train_loss or math.inf,
+                steps_per_second=run.steps_done / run.seconds,
+            )
             for task, run in zip(ended.group, ended.runs, strict=True)
         ]
         return [*moved, Ended(group=ended.group, runs=ended.runs)]

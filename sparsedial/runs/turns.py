@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Iterator, Sequence
 
 from sparsedial.records.run import Run
+from sparsedial.runs.execute import execute
+from sparsedial.runs.executor import Group
+from sparsedial.runs.run_store import RunStore
+from sparsedial.text.prepare import Text
 from sparsedial.training.loop import Step
 
 TURN_SECONDS = 1.0
 
 Steps = Generator[Step, None, Run]
+Turns = Iterator[tuple[int, Step, float]]
 
 
-def take_turns(runs: Sequence[Steps], turn_seconds: float = TURN_SECONDS) -> Iterator[tuple[int, Step, float]]:
-    """Run all runs to their end. Yields the number of the run, its step, and the seconds that the run has taken.
+@contextlib.contextmanager
+def opened(group: Group, text: Text, store: RunStore) -> Generator[Turns]:
+    """The steps of a group's tasks in turns. A run that has not ended when the block is left saves its state."""
+    runs = [
+        execute(
+            task.job,
+            text,
+            store,
+            splits=task.splits,
+            evaluation_tokens=task.evaluation_tokens,
+            alone=task.alone,
+            keep_checkpoint=task.keep_checkpoint,
+            keep_trunk=task.keep_trunk,
+        )
+        for task in group
+    ]
+    with contextlib.ExitStack() as open_runs:
+        for run in runs:
+            open_runs.callback(run.close)
+        yield take_turns(runs)
+
+
+def take_turns(runs: Sequence[Steps], turn_seconds: float = TURN_SECONDS) -> Turns:
+    """Run all runs to their end. Yields the number of the run, its step, and its steps per second so far.
 
     A single run needs no turns.
     """
     spent, going = [0.0] * len(runs), list(range(len(runs)))
+    first: dict[int, int] = {}  # a resumed run does not begin at step 0
     while going:
         for number in list(going):
             alone, began = len(going) == 1, time.monotonic()
@@ -29,4 +58,5 @@ def take_turns(runs: Sequence[Steps], turn_seconds: float = TURN_SECONDS) -> Ite
                 if step is None:
                     going.remove(number)
                     break
-                yield number, step, spent[number]
+                taken = step.index - first.setdefault(number, step.index) + 1
+                yield number, step, taken / spent[number]

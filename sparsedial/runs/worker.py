@@ -29,7 +29,7 @@ class Progressed:
     number: int  # of the task in the group, from 0
     step: int
     loss: float
-    seconds: float
+    steps_per_second: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,29 +81,14 @@ def work(pipe: Connection, text_folder: Path, runs_folder: Path, parent: int) ->
 
 
 def _train(group: Group, text: Text, store: RunStore, pipe: Connection, parent: int) -> tuple[Run, ...]:
-    from sparsedial.runs.execute import execute
-    from sparsedial.runs.turns import take_turns
+    from sparsedial.runs.turns import opened
 
-    runs = [
-        execute(
-            task.job,
-            text,
-            store,
-            splits=task.splits,
-            evaluation_tokens=task.evaluation_tokens,
-            alone=task.alone,
-            keep_checkpoint=task.keep_checkpoint,
-        )
-        for task in group
-    ]
     last_sent = time.monotonic()
-    with contextlib.ExitStack() as open_runs:
-        for run in runs:
-            open_runs.callback(run.close)  # an unfinished run saves its state
-        for number, step, seconds in take_turns(runs):
+    with opened(group, text, store) as turns:
+        for number, step, rate in turns:
             if time.monotonic() - last_sent >= PROGRESS_SECONDS:
                 if os.getppid() != parent:
                     raise BrokenPipeError
-                pipe.send(Progressed(number=number, step=step.index, loss=step.loss, seconds=seconds))
+                pipe.send(Progressed(number=number, step=step.index, loss=step.loss, steps_per_second=rate))
                 last_sent = time.monotonic()
     return tuple(store.read(task.job.hash) for task in group)

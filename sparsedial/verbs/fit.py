@@ -126,9 +126,7 @@ def _rows(settings: FitSettings) -> Rows:
         )
     for form in settings.form:
         if form not in FORMS:
-            raise UserError(
-                f"no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`"
-            )
+            raise UserError(f"no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`")
     table = read_table(settings.table, settings.columns, settings.where, settings.group)
     first, *others = (FORMS[form].variables for form in settings.form)
     shared = [name for name in first if all(name in names for names in others)]

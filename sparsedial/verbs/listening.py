@@ -1,14 +1,37 @@
-"""Progress of a running study: events of its tasks become lines on the terminal."""
+"""Progress of runs: events of their tasks become lines on the terminal."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
-from sparsedial.records.run import Run
+from sparsedial.records.run import Event, Run
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Moved, Task
 from sparsedial.showing.progress import Progress
+
+
+class RunListener:
+    """Receives the events of the runs of `train` and shows them on the terminal."""
+
+    def __init__(self, progress: Progress, watts: float) -> None:
+        self._progress = progress
+        self._watts = watts
+        self._began = time.monotonic()
+
+    def moved(self, event: Moved) -> None:
+        """Show the progress of the running task, and the time that it has left."""
+        show_moved(self._progress, event, self._watts)
+        elapsed = time.monotonic() - self._began
+        left = (event.task.job.recipe.steps - event.step - 1) / event.steps_per_second
+        self._progress.total(elapsed, elapsed + left)
+
+    def ended(self, task: Task, run: Run) -> None:
+        """Show that a task ended, and its spikes that were undone."""
+        for event in run.events:
+            self._progress.note(event_words(event))
+        self._progress.done(task.job.hash, ended_words(task, run))
 
 
 class StudyListener:
@@ -37,34 +60,44 @@ class StudyListener:
 
     def moved(self, event: Moved) -> None:
         """Show the progress of a running task."""
-        job = event.task.job
-        rate = event.step * job.recipe.batch * job.recipe.context / event.seconds if event.seconds else 0.0
-        self._progress.cell(
-            job.hash,
-            event.task.label,
-            event.step,
-            job.recipe.steps,
-            event.loss,
-            rate,
-            self._watts / rate if rate else None,
-        )
+        show_moved(self._progress, event, self._watts)
         self._total()
 
     def ended(self, task: Task, run: Run) -> None:
         """Show that a task ended."""
-        loss = run.test_loss if run.test_loss is not None else run.validation_loss
-        if not run.finished:
-            text = f"{task.label}: diverged, {run.reason}"
-        elif loss is None:
-            text = f"{task.label}: {run.median_step_seconds * 1e3:.1f} ms a step"
-        else:
-            text = f"{task.label}: loss {loss:.4f}"
-        self._progress.done(task.job.hash, text)
+        self._progress.done(task.job.hash, ended_words(task, run))
         self._total()
 
     def _total(self) -> None:
         if self._clock is not None:
             self._progress.total(self._clock.elapsed, self._planned)
+
+
+def show_moved(progress: Progress, event: Moved, watts: float) -> None:
+    """Show the step, loss, speed and energy of a running task."""
+    job = event.task.job
+    rate = event.steps_per_second * job.recipe.batch * job.recipe.context
+    energy = watts / rate if rate else None
+    progress.cell(job.hash, event.task.label, event.step + 1, job.recipe.steps, event.loss, rate, energy)
+
+
+def ended_words(task: Task, run: Run) -> str:
+    """`dense, width 48, 1.2M tokens: loss 3.1416`, or why the run ended early."""
+    loss = run.test_loss if run.test_loss is not None else run.validation_loss
+    if not run.finished:
+        return f"{task.label}: diverged, {run.reason}"
+    if loss is None:
+        return f"{task.label}: {run.median_step_seconds * 1e3:.1f} ms a step"
+    return f"{task.label}: loss {loss:.4f}"
+
+
+def event_words(event: Event) -> str:
+    """A line about a spike that was undone."""
+    loss = "NaN or infinity" if event.loss is None else f"{event.loss:.2f}"
+    return (
+        f"step {event.step}: the loss rose to {loss}; went back to step {event.back_to_step}"
+        f" and skipped batch {event.batch_skipped}"
+    )
 
 
 @contextlib.contextmanager

@@ -81,12 +81,15 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
 
             return dry_run(jobs[-1], settings.tokens)
         _keep_settings(settings, jobs)
+        from sparsedial.machine.energy import meter
         from sparsedial.runs.branches import train_branches
+        from sparsedial.verbs.listening import RunListener
 
         with Progress() as progress:
             if fitting_family(shape) is None:
                 progress.note("no family of transformers has such a shape: only Sparsedial can read its checkpoint")
-            return train_branches(jobs, text, settings.out, progress, settings.tokens)
+            listener = RunListener(progress, meter(jobs[0].device, jobs[0].threads).watts)
+            return train_branches(jobs, text, settings.out, listener, settings.tokens)
 
 
 def _drafts(settings: TrainSettings) -> tuple[dict[str, Any], list[Job]]:

@@ -1,4 +1,4 @@
-"""What every executor promises, whoever trains: both of ours, held to the same words."""
+"""What every executor promises, whoever trains: all of ours, held to the same words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparsedial.runs.executor import Ended, Executor, Group, Moved, Task
+from sparsedial.runs.in_process import InProcess
 from sparsedial.runs.local import Local
 from sparsedial.runs.policy import Shelf
 from sparsedial.runs.run_store import RunStore
@@ -32,7 +33,7 @@ class Promise:
         return found
 
 
-@pytest.fixture(params=["local", "simulated"])
+@pytest.fixture(params=["local", "in process", "simulated"])
 def promise(request, small_text, tmp_path: Path) -> Promise:
     jobs = [job_of(small_text, 0, seed=seed, steps=12, batch=2) for seed in range(4)]
     tasks = [Task(job=job, label=f"seed {job.recipe.seed}", splits=("validation", "test")) for job in jobs]
@@ -40,6 +41,8 @@ def promise(request, small_text, tmp_path: Path) -> Promise:
         simulated = Simulated(WORLD, workers=1)
         return Promise(simulated, simulated, tasks)
     store = RunStore(tmp_path)
+    if request.param == "in process":
+        return Promise(InProcess(text=small_text, store=store), store, tasks)
     return Promise(Local(text_folder=small_text.folder, runs_folder=store.folder, workers=1), store, tasks)
 
 
@@ -69,6 +72,7 @@ def test_what_moves_is_a_task_of_a_submitted_group(promise: Promise):
             events += executor.wait()
     moved = [event for event in events if isinstance(event, Moved)]
     assert all(event.task == promise.tasks[0] and 0 <= event.step < 12 for event in moved)
+    assert all(event.steps_per_second > 0 for event in moved)
 
 
 def test_what_waited_when_it_was_left_is_forgotten(promise: Promise):

@@ -24,7 +24,7 @@ def said(elapsed_before: float, elapsed: float) -> str:
         listener.plan(180.0, spent, 4.0)
         now[0] = elapsed - elapsed_before
         for clock.now in (0.0, PLAIN_SECONDS):
-            listener.moved(Moved(task=TASK, step=1, loss=2.0, seconds=0.0))  # type: ignore[arg-type]
+            listener.moved(Moved(task=TASK, step=1, loss=2.0, steps_per_second=0.0))  # type: ignore[arg-type]
     return stream.getvalue()
 
 
