@@ -79,7 +79,7 @@ def test_windows_lose_what_their_continuations_lose():
 
 @pytest.mark.parametrize("pair", [(b"", b"a"), (b"a", b""), (b"a", b"b" * (CONTEXT + 1))])
 def test_what_cannot_be_scored_is_refused(pair):
-    with pytest.raises(UserError, match="has no tokens|does not fit"):
+    with pytest.raises(UserError, match=r"has no tokens|does not fit"):
         Scorer(MODEL).log_likelihoods([(b"a", b"b"), pair])
 
 
