@@ -48,8 +48,8 @@ def blocks_of(path: Path) -> Iterator[bytes]:
             yield first.removeprefix(codecs.BOM_UTF8)
             yield from iter(lambda: stream.read(BLOCK_BYTES), b"")
         else:
-            text = io.TextIOWrapper(stream, encoding, newline="\n")
-            yield from (block.encode() for block in iter(lambda: text.read(BLOCK_BYTES), ""))
+            with io.TextIOWrapper(stream, encoding, newline="\n") as text:
+                yield from (block.encode() for block in iter(lambda: text.read(BLOCK_BYTES), ""))
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
@@ -61,7 +61,8 @@ def lines_of(path: Path) -> Iterator[bytes]:
         if encoding is None:
             yield from stream
         else:
-            yield from (line.encode() for line in io.TextIOWrapper(stream, encoding, newline="\n"))
+            with io.TextIOWrapper(stream, encoding, newline="\n") as text:
+                yield from (line.encode() for line in text)
 
 
 @contextlib.contextmanager
@@ -72,7 +73,8 @@ def opened_text(path: Path) -> Iterator[io.TextIOWrapper]:
     """
     with _opened(path) as (stream, encoding):
         errors = "surrogateescape" if encoding is None else "strict"
-        yield io.TextIOWrapper(stream, encoding or "utf-8-sig", errors=errors, newline="")
+        with io.TextIOWrapper(stream, encoding or "utf-8-sig", errors=errors, newline="") as text:
+            yield text
 
 
 @contextlib.contextmanager

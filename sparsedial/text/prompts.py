@@ -75,7 +75,7 @@ def prompts_of(folder: Path, tokenizer: Tokenizer) -> Prompts:
         if role.endswith("_token") and (content := _content(value)) is not None
     }
     try:
-        backend = None if tokenizer.backend is None else _backend(tokenizer.backend, settings, special)
+        backend = None if tokenizer.backend is None else _backend(tokenizer.backend, settings)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'tokenizer_config.json'}: its tokens are not readable ({error!r})") from error
     return Prompts(folder=folder, special=special, template=_template(folder, settings), backend=backend)
@@ -87,44 +87,33 @@ def _content(token: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _backend(of_text: Any, settings: Settings, special: Mapping[str, str]) -> Any:
-    """A tokenizer for prompts, as `PreTrainedTokenizerFast` changes the one of tokenizer.json by its settings.
+def _backend(of_text: Any, settings: Settings) -> Any:
+    """A tokenizer for prompts, as `transformers` makes it of tokenizer.json and its settings.
 
-    Source: transformers 5, tokenization_utils_tokenizers.py, `TokenizersBackend.__init__`
+    What comes before and after a prompt is said in tokenizer.json: `add_bos_token` beside it changes nothing.
+
+    Source: transformers 5, `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__`
     """
     import tokenizers
-    import tokenizers.processors
 
     backend = tokenizers.Tokenizer.from_str(of_text.to_str())
     backend.encode_special_tokens = bool(settings.get("split_special_tokens", False))
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
     stated = sorted((settings.get("added_tokens_decoder") or {}).items(), key=lambda item: int(item[0]))
-    backend.add_tokens(
-        [
-            tokenizers.AddedToken(**{name: token[name] for name in PROPERTIES if name in token})
-            for _, token in stated
-            if token["content"] not in known
-        ]
-    )
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    backend.add_tokens([_added(token) for _, token in stated if token["content"] not in known])
     extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
     listed = extra.values() if isinstance(extra, dict) else extra
-    named = [*special.values(), *(content for token in listed if (content := _content(token)) is not None)]
-    backend.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in named])
-    if backend.post_processor is None or "add_bos_token" in settings or "add_eos_token" in settings:
-        first = _around("bos", settings, special)
-        last = _around("eos", settings, special)
-        backend.post_processor = tokenizers.processors.TemplateProcessing(
-            single=[*first, "$A", *last],
-            pair=[*first, "$A", *last, "$B"],
-            special_tokens=[(token, backend.token_to_id(token)) for token in dict.fromkeys((*first, *last))],
-        )
+    named = [value for role, value in settings.items() if role.endswith("_token") and _content(value) is not None]
+    backend.add_special_tokens([_added(token, special=True) for token in (*named, *listed)])
     return backend
 
 
-def _around(end: str, settings: Settings, special: Mapping[str, str]) -> list[str]:
-    """The special token at one end of a prompt, where the settings put one there."""
-    token = special.get(f"{end}_token")
-    return [token] if settings.get(f"add_{end}_token") and token is not None else []
+def _added(token: Any, **changes: bool) -> Any:
+    import tokenizers
+
+    if isinstance(token, str):
+        return tokenizers.AddedToken(token, normalized=False, **changes)
+    return tokenizers.AddedToken(**{**{name: token[name] for name in PROPERTIES if name in token}, **changes})
 
 
 def _template(folder: Path, settings: Settings) -> str | None:

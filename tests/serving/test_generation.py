@@ -59,7 +59,7 @@ def test_temperature_sharpens():
     "values", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"seed": -1}, {"seed": 2**70}]
 )
 def test_impossible_sampling_is_refused(values):
-    with pytest.raises(UserError, match="generate"):
+    with pytest.raises(UserError, match=next(iter(values))):
         Sampling(**values)
 
 

@@ -112,7 +112,7 @@ def test_more_than_the_stated_share_of_bad_lines_is_refused_with_the_first(folde
 
 
 def test_a_binary_file_is_not_read_to_its_end(folder_of: Write) -> None:
-    with pytest.raises(UserError, match="line 1: binary, not text: a NUL byte at offset 0; .* was not read further"):
+    with pytest.raises(UserError, match=r"line 1: binary, not text: a NUL byte at offset 0; .* was not read further"):
         read(folder_of({"a.bin.txt": b"\0\n" * 10_000}))
 
 
