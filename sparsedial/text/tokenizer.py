@@ -64,10 +64,13 @@ class Tokenizer:
         return ids, _covered_bytes(text.decode(), encoding.offsets)
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        """The text of these ids without end tokens; bytes that are not UTF-8 become the replacement character."""
+        """The text of these ids without end tokens and ids that are no token's.
+
+        Bytes that are not UTF-8 become the replacement character.
+        """
         kept = [int(token) for token in ids if int(token) != self.end_token]
         if self.backend is None:
-            return bytes(kept).decode(errors="replace")
+            return bytes(token for token in kept if token < self.vocab_size).decode(errors="replace")
         return self.backend.decode(kept, skip_special_tokens=False)
 
     def absent(self, vocab_size: int) -> np.ndarray:
