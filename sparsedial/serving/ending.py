@@ -13,13 +13,16 @@ FILES = ("generation_config.json", "config.json")  # the first that names an end
 
 
 def vocabulary_of(folder: Path, tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
-    """The end tokens of a checkpoint: of its files, else of its tokenizer. Ids that the tokenizer lacks are not drawn.
+    """The end tokens of a checkpoint, of its files or else of its tokenizer, and the ids that the tokenizer lacks.
+
+    An end token that the tokenizer lacks may be drawn: it is no part of the text.
 
     Raises: UserError for a file that is damaged, or an end token that is no number.
     """
     stated = (_stated(folder / name) for name in FILES)
     ends = next((found for found in stated if found), frozenset({tokenizer.end_token}))
-    return Vocabulary(ends=ends, absent=tuple(tokenizer.absent(vocab_size).tolist()))
+    absent = tokenizer.absent(vocab_size).tolist()
+    return Vocabulary(ends=ends, absent=tuple(token for token in absent if token not in ends))
 
 
 def _stated(path: Path) -> frozenset[int]:

@@ -53,6 +53,9 @@ def test_an_end_token_that_is_no_number_is_refused_with_its_file(tmp_path: Path,
 def test_ids_without_a_token_are_absent(tmp_path: Path) -> None:
     assert vocabulary_of(tmp_path, byte_tokenizer(), 260).absent == (256, 257, 258, 259)
     assert vocabulary_of(tmp_path, byte_tokenizer(), 200).absent == ()
+    (tmp_path / "config.json").write_text('{"eos_token_id": [0, 258]}')
+    assert vocabulary_of(tmp_path, byte_tokenizer(), 260).absent == (256, 257, 259)  # 258 still ends a text
+    (tmp_path / "config.json").unlink()
     tokenizer = load_tokenizer(write_tokenizer(tmp_path))
     size = tokenizer.vocab_size
     assert vocabulary_of(tmp_path, tokenizer, size + 2).absent == (size, size + 1)
