@@ -14,7 +14,8 @@ from sparsedial.records.run import Run
 from sparsedial.verbs import VERBS
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-CONTINUED = ("study", "train")  # commands that keep their work when they are stopped
+AGAIN = "run the same command again to continue"
+KEPT = {"study": AGAIN, "train": AGAIN, "generate": "what was written is all there is"}  # of a stopped command's work
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,8 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"hint: {hint}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        kept = "run the same command again to continue" if words[0] in CONTINUED else "nothing was kept"
-        print(f"stopped; {kept}", file=sys.stderr)
+        print(f"stopped; {KEPT.get(words[0], 'nothing was kept')}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output closed it (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,13 +52,18 @@ def _run(words: list[str]) -> int:
         raise UserError(
             f"no command named '{words[0]}'", hint=nearest(words[0], VERBS) or "`sparsedial --help` lists them"
         )
-    request = read_arguments(VERBS[words[0]], words[1:])
+    verb = VERBS[words[0]]
+    request = read_arguments(verb, words[1:])
     if request.help is not None:
         print(request.help)
         return DONE
-    result = VERBS[words[0]].function(request.settings)
+    result = verb.function(request.settings, *([_say] if verb.streams and not request.json else []))
     _print(request, result)
     return FAILED if isinstance(result, Run) and not result.finished else DONE
+
+
+def _say(text: str) -> None:
+    print(text, end="", flush=True)
 
 
 def _print(request: Request, result: Record) -> None:

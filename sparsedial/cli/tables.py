@@ -235,8 +235,8 @@ def evaluate_table(scored: Evaluation) -> str:
 
 
 def generate_table(answer: Generation) -> str:
-    """The prompt and its continuation."""
-    return answer.prompt + answer.text
+    """Nothing: its text was written as it came."""
+    return ""
 
 
 def served_table(answer: Served) -> str:

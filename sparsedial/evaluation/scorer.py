@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sparsedial.errors import UserError
 from sparsedial.model.decoder import alike, padded
-from sparsedial.model.greedy import go_on, likeliest
+from sparsedial.model.greedy import Vocabulary, go_on, likeliest
 from sparsedial.model.transformer import Routing, Transformer
 from sparsedial.text.tokenizer import Tokenizer
 
@@ -133,7 +133,9 @@ class Scorer:
             picked = likeliest(logits_BV.float())
             return [tokenizer.end_token if ended else token for ended, token in zip(stopped, picked, strict=True)]
 
-        for row in go_on(self.model, prompts, tokens, pick, tokenizer.end_token):
+        absent = tuple(tokenizer.absent(self.model.shape.vocab_size).tolist())
+        vocabulary = Vocabulary(ends=frozenset({tokenizer.end_token}), absent=absent)
+        for row in go_on(self.model, prompts, tokens, pick, vocabulary):
             for ids, token in zip(made, row, strict=True):
                 if token is not None:
                     ids.append(token)

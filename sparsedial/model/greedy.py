@@ -6,6 +6,7 @@ B sequences that are not finished, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -14,6 +15,29 @@ from sparsedial.model.decoder import Decoder
 from sparsedial.model.transformer import Transformer
 
 Pick = Callable[[Tensor, Sequence[int]], list[int]]  # from logits [B, V] and the numbers of their sequences to ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Which ids end a text, and which no token has: these are never drawn."""
+
+    ends: frozenset[int] = frozenset()
+    absent: tuple[int, ...] = ()
+
+    def mask(self, logits_BV: Tensor) -> Tensor:
+        """The logits, with those of absent ids set to minus infinity in place."""
+        if self.absent:
+            logits_BV[:, self._columns] = float("-inf")
+        return logits_BV
+
+    @property
+    def _columns(self) -> slice | list[int]:
+        """A slice where the absent ids are one run, as those beyond a tokenizer's are; it costs far less."""
+        first, last = self.absent[0], self.absent[-1]
+        return slice(first, last + 1) if last - first + 1 == len(self.absent) else list(self.absent)
+
+
+ALL = Vocabulary()  # every id is a token's, and none ends a text
 
 
 def likeliest(logits_BV: Tensor, numbers: Sequence[int] = ()) -> list[int]:
@@ -28,9 +52,9 @@ def go_on(
     prompts: Sequence[Sequence[int]],
     tokens: int,
     pick: Pick = likeliest,
-    end_token: int | None = None,
+    vocabulary: Vocabulary = ALL,
 ) -> Iterator[list[int | None]]:
-    """Yield the next id of every prompt, up to `tokens` times; None once its end token has come.
+    """Yield the next id of every prompt, up to `tokens` times; None once an end token has come.
 
     Where a sequence fills the model's context, its newer half is read again and the rest forgotten.
 
@@ -45,8 +69,8 @@ def go_on(
         if made:
             logits_BV = _read_on(decoder, ids, going)
         picked: list[int | None] = [None] * len(ids)
-        for number, token in zip(going, pick(logits_BV, going), strict=True):
-            if token != end_token:
+        for number, token in zip(going, pick(vocabulary.mask(logits_BV), going), strict=True):
+            if token not in vocabulary.ends:
                 picked[number] = token
                 ids[number].append(token)
         yield picked

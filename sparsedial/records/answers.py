@@ -9,6 +9,7 @@ from sparsedial.records.quantities import Load, Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record
 from sparsedial.records.run import Run
+from sparsedial.records.text import SkippedLines
 from sparsedial.shape.shape import Shape
 
 
@@ -38,6 +39,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
     bytes: int
     context_tokens: int
     expert_load: Load | None  # null for a dense model
+    skipped: SkippedLines
 
 
 class DraftCounts(Record, frozen=True, kw_only=True):

@@ -75,10 +75,17 @@ class ManifestFile(Record, frozen=True, kw_only=True):
     bytes: int
 
 
+class SkippedLines(Record, frozen=True, kw_only=True):
+    """Lines that were left out because they are not text."""
+
+    lines: int
+    named: tuple[str, ...]  # the first ones: file, line and reason
+
+
 class TextFile(Record, frozen=True, kw_only=True):
     """`text.json`: what a prepared text was made of, and the files that hold it."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("manifest",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("manifest", "skipped")
 
     kind: Literal["text"] = "text"
     request: str  # digest of what was asked for: the same request finds this text again
@@ -95,6 +102,7 @@ class TextFile(Record, frozen=True, kw_only=True):
     manifest: ManifestFile | None = None  # null where an earlier version wrote none
     overlap: OverlapShares
     documents_changed_by_tokenizer: int
+    skipped: SkippedLines = SkippedLines(lines=0, named=())
     digest: str  # of tokens and tokenizer: the same text has the same digest on every machine
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
-from sparsedial.model.greedy import go_on, likeliest
+from sparsedial.model.greedy import ALL, Vocabulary, go_on, likeliest
 from sparsedial.model.transformer import Transformer
 
 
@@ -66,24 +66,24 @@ def draw(logits_BV: Tensor, sampling: Sampling, draws: Sequence[torch.Generator]
 
 
 def generate(
-    model: Transformer, prompt: Sequence[int], tokens: int, sampling: Sampling, end_token: int | None = None
+    model: Transformer, prompt: Sequence[int], tokens: int, sampling: Sampling, vocabulary: Vocabulary = ALL
 ) -> Iterator[int]:
-    """Yield up to `tokens` new ids after a prompt; stops after the end token, which is not yielded.
+    """Yield up to `tokens` new ids after a prompt; stops after an end token, which is not yielded.
 
     Where the text fills the model's context, its newer half is read again and the rest forgotten.
 
     Raises: UserError for an empty prompt, or an id outside the vocabulary.
     """
-    for (token,) in generate_together(model, [prompt], tokens, sampling, end_token):
+    for (token,) in generate_together(model, [prompt], tokens, sampling, vocabulary):
         if token is None:
             return
         yield token
 
 
 def generate_together(
-    model: Transformer, prompts: Sequence[Sequence[int]], tokens: int, sampling: Sampling, end_token: int | None = None
+    model: Transformer, prompts: Sequence[Sequence[int]], tokens: int, sampling: Sampling, vocabulary: Vocabulary = ALL
 ) -> Iterator[list[int | None]]:
-    """Yield the next id of every prompt, up to `tokens` times; None once its end token has come.
+    """Yield the next id of every prompt, up to `tokens` times; None once an end token has come.
 
     Sequence b draws with seed + b, so it continues as it would alone.
 
@@ -94,4 +94,4 @@ def generate_together(
     def pick(logits_BV: Tensor, numbers: Sequence[int]) -> list[int]:
         return draw(logits_BV, sampling, [draws[number] for number in numbers])
 
-    return go_on(model, prompts, tokens, pick, end_token)
+    return go_on(model, prompts, tokens, pick, vocabulary)

@@ -1,6 +1,6 @@
 """Self-speculation: a module of multi-token prediction drafts a token, the model checks it and decides.
 
-B sequences (here 1), S positions, D d_model.
+B sequences (here 1), S positions, D d_model, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sparsedial.errors import UserError
 from sparsedial.model.cache import Cache, Place
+from sparsedial.model.greedy import ALL, Vocabulary
 from sparsedial.model.transformer import Prediction, Routing, Transformer
 from sparsedial.serving.generation import Sampling, generate
 
@@ -30,7 +31,11 @@ class Drafts:
 
 @torch.no_grad()
 def speculate(
-    model: Transformer, prompt: Sequence[int], tokens: int, end_token: int | None = None, drafts: Drafts | None = None
+    model: Transformer,
+    prompt: Sequence[int],
+    tokens: int,
+    vocabulary: Vocabulary = ALL,
+    drafts: Drafts | None = None,
 ) -> Iterator[int]:
     """Yield the likeliest next ids, checking a drafted one in each pass; where the context is full, without drafts.
 
@@ -51,27 +56,27 @@ def speculate(
     drafts = Drafts() if drafts is None else drafts
     ids, last = list(prompt), len(prompt) + tokens
     if len(ids) + 2 > model.shape.context:
-        yield from generate(model, ids, tokens, GREEDY, end_token)
+        yield from generate(model, ids, tokens, GREEDY, vocabulary)
         return
-    run = _Run(model, min(model.shape.context, last))
+    run = _Run(model, min(model.shape.context, last), vocabulary)
     stream_BSD, best = run.read(ids)
     token = best[-1]
     while len(ids) < last:
-        if token == end_token:
+        if token in vocabulary.ends:
             return
         yield token
         ids.append(token)
         if len(ids) == last:
             return
         if run.filled + 2 > model.shape.context:
-            yield from generate(model, ids, last - len(ids), GREEDY, end_token)
+            yield from generate(model, ids, last - len(ids), GREEDY, vocabulary)
             return
         draft = run.draft(stream_BSD, token)
         drafts.made += 1
         stream_BSD, best = run.read([token, draft])
         if best[0] == draft:
             drafts.accepted += 1
-            if draft == end_token:
+            if draft in vocabulary.ends:
                 return
             yield draft
             ids.append(draft)
@@ -86,8 +91,8 @@ def speculate(
 class _Run:
     """A model and its drafting module with their cache for `length` positions."""
 
-    def __init__(self, model: Transformer, length: int) -> None:
-        self.model, module = model, model.predictions[0]
+    def __init__(self, model: Transformer, length: int, vocabulary: Vocabulary) -> None:
+        self.model, module, self.vocabulary = model, model.predictions[0], vocabulary
         assert isinstance(module, Prediction)
         self.module = module
         table = model.table_VD
@@ -106,7 +111,8 @@ class _Run:
         if not self.filled:
             self.known = list(ids[1:])
         stream_BSD = self.model.stream(ids_BS, self.model.place(ids_BS, self.cache), Routing())
-        return stream_BSD, self.model.logits(stream_BSD, self.model.norm_D)[0].argmax(1).tolist()
+        logits_SV = self.model.logits(stream_BSD, self.model.norm_D)[0]
+        return stream_BSD, self.vocabulary.mask(logits_SV).argmax(1).tolist()
 
     def draft(self, stream_BSD: Tensor, token: int) -> int:
         """The token after `token`, which follows the last position of the stream."""
@@ -120,4 +126,4 @@ class _Run:
         place = Place(rotary=rotary, end=end, start=start, cache=self.cache)
         x_BSD = self.module(stream_BSD, functional.embedding(next_BS, model.embedding_VD), place, Routing())
         self.drafted = end
-        return int(model.logits(x_BSD[:, -1:], self.module.norm_D).argmax())
+        return int(self.vocabulary.mask(model.logits(x_BSD[:, -1:], self.module.norm_D)[0]).argmax())

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, get_type_hints
 
@@ -14,8 +12,9 @@ import numpy as np
 
 from sparsedial.errors import UserError
 from sparsedial.records.text import ManifestFile
-from sparsedial.text.corpus import Document
+from sparsedial.text.documents import Document
 from sparsedial.text.shards import MAKE_AGAIN, Added, discard, file_sha256
+from sparsedial.text.signals import signals_held
 
 if TYPE_CHECKING:
     import polars  # otherwise imported where it is used: importing it is slow, and training does not need it
@@ -76,7 +75,7 @@ class ManifestWriter:
             self._pack()
 
     def _pack(self) -> None:
-        with _signals_held():
+        with signals_held():
             import polars
 
             self._packed.append(polars.DataFrame(self._rows, schema=COLUMNS, orient="row"))
@@ -88,7 +87,7 @@ class ManifestWriter:
         Raises: UserError where it cannot be written.
         """
         self._pack()
-        with _signals_held():
+        with signals_held():
             import polars
 
             manifest = polars.concat(self._packed)
@@ -104,7 +103,7 @@ def write_scores(path: Path, manifest: polars.LazyFrame, scores: Mapping[str, Sc
     Raises: UserError where the file cannot be written; ValueError for the name of another column, another count
         of numbers, NaN or infinity.
     """
-    with _signals_held():
+    with signals_held():
         known = manifest.collect()
         columns = [_score_column(name, values, known.height) for name, values in scores.items()]
         scored = known.with_columns(columns)
@@ -131,7 +130,7 @@ def _write(path: Path, manifest: polars.DataFrame) -> ManifestFile:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
-            with _signals_held():
+            with signals_held():
                 manifest.write_parquet(file)
             file.flush()
             os.fsync(file.fileno())
@@ -143,19 +142,6 @@ def _write(path: Path, manifest: polars.DataFrame) -> ManifestFile:
     finally:
         discard(partial)
     return written
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Signals wait until the block ends, and threads that polars starts in it never receive one.
-
-    Otherwise such a thread would receive a Ctrl-C that the main thread blocks, as it does to start a study's workers.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def read_manifest(path: Path) -> polars.LazyFrame:

@@ -18,6 +18,7 @@ from sparsedial.records.text import (
     HeldOutCounts,
     ManifestFile,
     OverlapShares,
+    SkippedLines,
     SplitFiles,
     TextFile,
     TextSummary,
@@ -148,6 +149,8 @@ def prepare(sources: Iterable[str], *, tokenizer: str | Tokenizer = "bytes", fol
     No source means the standard library. `tokenizer` is `bytes`, `bpe:N`, the path of a tokenizer.json, or a Tokenizer.
     `whole` puts everything into the test split, to evaluate on. The corpus is read several times and never held whole.
 
+    A few bad lines are left out; the facts name them.
+
     Raises: UserError for bad text (empty, tiny, binary, wrongly encoded, unreadable, missing), a tokenizer that loses
     text, and a folder that cannot be written.
     """
@@ -185,6 +188,7 @@ def _facts(request: str, reading: Reading, splitting: Splitting, tokenizer: Toke
         manifest=written.manifest,
         overlap=written.overlap,
         documents_changed_by_tokenizer=written.changed,
+        skipped=SkippedLines(lines=reading.bad.count, named=tuple(reading.bad.named)),
         digest=_digest(written.splits, tokenizer),
     )
 

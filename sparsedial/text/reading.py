@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sparsedial import store
 from sparsedial.errors import UserError
-from sparsedial.text.corpus import Corpus, Document, documents
+from sparsedial.text.bad_lines import BadLines
+from sparsedial.text.corpus import Corpus
+from sparsedial.text.documents import Document, documents
 from sparsedial.text.splits import Entry, cuts, entry, is_same
 
 LEAST_BYTES = 4096
@@ -22,6 +24,7 @@ class Reading:
     cut: Mapping[str, int]
     entries: tuple[Entry, ...]
     digest: str  # of names and texts
+    bad: BadLines = field(default_factory=BadLines)
 
     @property
     def bytes(self) -> int:
@@ -59,15 +62,15 @@ def read_corpus(corpus: Corpus, *, uncut: bool = False, cut: Mapping[str, int] |
     Raises: UserError where it is empty or, unless `uncut`, too small to hold some of it out.
     """
     entries: list[Entry] = []
-    together = hashlib.sha256()
-    for document in documents(corpus, cut):
+    together, bad = hashlib.sha256(), BadLines()
+    for document in documents(corpus, cut, bad):
         entries.append(entry(document))
         together.update(store.digest([document.name, document.group, len(document.text)]).encode())
         together.update(document.text)
     if not entries:
         named = ", ".join(corpus.sources) or "the standard library"
         raise UserError(f"{named}: empty: no text in {len(corpus.files)} files")
-    reading = Reading(corpus=corpus, cut=cut or {}, entries=tuple(entries), digest=together.hexdigest())
+    reading = Reading(corpus=corpus, cut=cut or {}, entries=tuple(entries), digest=together.hexdigest(), bad=bad)
     if not uncut and reading.bytes < LEAST_BYTES:
         raise UserError(
             f"{', '.join(corpus.sources)}: {reading.bytes} bytes are too few to train on and to hold some out",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sparsedial.records.text import HeldOutCounts
-from sparsedial.text.corpus import Document
+from sparsedial.text.documents import Document
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT = ("test", "validation")  # in the order in which they are filled

@@ -64,11 +64,20 @@ class Tokenizer:
         return ids, _covered_bytes(text.decode(), encoding.offsets)
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        """The text of these ids without end tokens; bytes that are not UTF-8 become the replacement character."""
+        """The text of these ids without end tokens and ids that are no token's.
+
+        Bytes that are not UTF-8 become the replacement character.
+        """
         kept = [int(token) for token in ids if int(token) != self.end_token]
         if self.backend is None:
-            return bytes(kept).decode(errors="replace")
+            return bytes(token for token in kept if token < self.vocab_size).decode(errors="replace")
         return self.backend.decode(kept, skip_special_tokens=False)
+
+    def absent(self, vocab_size: int) -> np.ndarray:
+        """The ids below `vocab_size` that no token has, in order; a model may have more ids than its tokenizer."""
+        if self.backend is None:
+            return np.arange(self.vocab_size, vocab_size)
+        return np.setdiff1d(np.arange(vocab_size), list(self.backend.get_vocab(with_added_tokens=True).values()))
 
     def keeps(self, text: bytes, ids: np.ndarray) -> bool:
         """Whether decoding the ids gives the text back, apart from a leading space and Unicode normalisation."""
@@ -90,6 +99,20 @@ class Tokenizer:
         }
         store.write_atomically(folder / "tokenizer.json", content.encode())
         store.write_atomically(folder / "tokenizer_config.json", (json.dumps(settings, indent=1) + "\n").encode())
+
+
+def require_ids(ids: np.ndarray, tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Refuse ids that a model does not have, in a text or a prompt of its tokenizer.
+
+    Raises: UserError that says that tokenizer and model do not fit each other.
+    """
+    largest = int(ids.max(initial=0))
+    if largest >= vocab_size:
+        raise UserError(
+            f"tokenizer and model do not fit each other: the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,}"
+            f" tokens, the model {vocab_size:,}, and the text holds token {largest:,}",
+            hint="one of them belongs to another checkpoint",
+        )
 
 
 def _plain_form(text: str) -> str:
@@ -204,10 +227,14 @@ class _Settings:
     end: str | None = None  # the token that ends a document
 
 
-def _settings(file: Path) -> _Settings | Fault:
-    """The settings beside a tokenizer's file; empty where there are none."""
+def try_settings(file: Path) -> dict[str, Any] | Fault:
+    """The values of the `tokenizer_config.json` beside a tokenizer's file; empty where there is none."""
     settings_file = file.with_name("tokenizer_config.json")
-    values = _try_read(settings_file) if settings_file.is_file() else {}
+    return _try_read(settings_file) if settings_file.is_file() else {}
+
+
+def _settings(file: Path) -> _Settings | Fault:
+    values = try_settings(file)
     if isinstance(values, Fault):
         return values
     end = values.get("eos_token")

@@ -44,6 +44,19 @@ def window_bytes(text: Text, split: str, context: int, max_tokens: int | None = 
     return int(sliding_window_view(text.lengths[split][1:], context)[starts].sum(dtype=np.int64))
 
 
+def whole_windows(text: Text, split: str, context: int) -> list[np.ndarray]:
+    """The windows that score all of a split: those of the context, and a shorter one for the rest.
+
+    Shapes: each int64 [windows, context + 1]; the first token of each window is only read
+    """
+    tokens = text.tokens(split)
+    end = (len(tokens) - 1) // context * context  # the token that the whole windows end with
+    groups = [sliding_window_view(tokens, context + 1)[:end:context]] if end else []
+    if end < len(tokens) - 1:
+        groups.append(tokens[np.newaxis, end:])
+    return [windows.astype(np.int64) for windows in groups]
+
+
 def _scored_starts(text: Text, split: str, context: int, max_tokens: int | None) -> np.ndarray:
     count = (len(text.tokens(split)) - 1) // context
     if count < 1:

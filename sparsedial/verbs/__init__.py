@@ -21,6 +21,7 @@ class Verb:
     name: str
     settings: str  # the dataclass of its settings, in the verb's module
     summary: str
+    streams: bool = False  # whether its function also takes `say`, which gets its text as it comes
 
     @property
     def module(self) -> Any:
@@ -61,7 +62,7 @@ VERBS = {
             settings="EvaluateSettings",
             summary="measure loss and bits per byte of a checkpoint on a text",
         ),
-        Verb(name="generate", settings="GenerateSettings", summary="continue a prompt with a checkpoint"),
+        Verb(name="generate", settings="GenerateSettings", summary="continue a prompt with a checkpoint", streams=True),
     )
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sparsedial.errors import UserError
 from sparsedial.records.answers import Evaluation
 from sparsedial.settings import file_names, setting
+from sparsedial.showing.notes import note_skipped
 from sparsedial.verbs.origin import require_checkpoint
 
 EXAMPLE = "like `sparsedial evaluate runs/train/checkpoint --text FILE`"
@@ -26,14 +27,14 @@ class EvaluateSettings:
 
 
 def evaluate(settings: EvaluateSettings) -> Evaluation:
-    """Loss in nats per token and bits per byte, over windows of `context` tokens; each token is scored once.
+    """Loss in nats per token and bits per byte, over windows of `context` tokens; every token is scored once.
 
-    Raises: UserError for a damaged checkpoint, or a text that is missing, empty or shorter than a window.
+    Raises: UserError for a damaged checkpoint, or a text that is missing, empty or does not fit the model.
     """
-    from sparsedial.evaluation.loss import evaluate_text
+    from sparsedial.evaluation.loss import evaluate_all
     from sparsedial.model.checkpoint import load
     from sparsedial.text.prepare import prepare
-    from sparsedial.text.tokenizer import load_tokenizer
+    from sparsedial.text.tokenizer import load_tokenizer, require_ids
 
     require_checkpoint(settings.checkpoint)
     model = load(settings.checkpoint)
@@ -43,7 +44,9 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
     tokenizer = load_tokenizer(settings.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         text = prepare(settings.text, tokenizer=tokenizer, folder=Path(folder), whole=True)
-        scored = evaluate_text(model, text, "test", context=context)
+        note_skipped(text.facts.skipped)
+        require_ids(text.tokens("test"), tokenizer, model.shape.vocab_size)
+        scored = evaluate_all(model, text, "test", context=context)
     return Evaluation(
         loss=scored.loss,
         bits_per_byte=scored.bits_per_byte,
@@ -51,4 +54,5 @@ def evaluate(settings: EvaluateSettings) -> Evaluation:
         bytes=scored.bytes,
         context_tokens=context,
         expert_load=scored.expert_load,
+        skipped=text.facts.skipped,
     )

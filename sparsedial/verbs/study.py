@@ -12,6 +12,7 @@ from sparsedial.records.law import LAW_FILE
 from sparsedial.records.plan import PLAN_FILE
 from sparsedial.records.record import write
 from sparsedial.records.study import STUDY_FILE, Study, StudyAnswer, StudyStatus
+from sparsedial.showing.notes import skipped_words
 from sparsedial.store import lock
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import dry_run, whole_seconds
@@ -48,6 +49,8 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         clock = notebook.start(question.limit_seconds)
         listener.note("reading the text")
         text = prepare(question.sources, tokenizer=settings.tokenizer, folder=settings.out / "text")
+        if text.facts.skipped.lines:
+            listener.note(skipped_words(text.facts.skipped))
         lab = local_lab(question, text, notebook, clock, listener, binds=not settings.dry_run)
         low, high = whole_seconds(lab, question.limit_seconds, _most_seeds(question, lab), notebook.set_up_seconds)
         if settings.dry_run:

@@ -14,6 +14,7 @@ from sparsedial.records.record import write
 from sparsedial.settings import convert, file_names, fill, setting
 from sparsedial.shape.config import fitting_family
 from sparsedial.shape.shape import Shape
+from sparsedial.showing.notes import note_skipped
 from sparsedial.store import lock
 from sparsedial.units import parse_count, parse_counts
 from sparsedial.verbs.described import described, plan_file, recipes, table_of, with_vocabulary
@@ -72,6 +73,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
     shape_values, drafts = _drafts(settings)
     with lock(settings.out):
         text = prepare(settings.text, tokenizer=settings.tokenizer, folder=settings.out / "text")
+        note_skipped(text.facts.skipped)
         shape = with_vocabulary(shape_values, text.tokenizer.vocab_size)
         jobs = [
             replace(draft, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for draft in drafts

@@ -10,7 +10,7 @@ import torch
 
 from sparsedial.errors import UserError
 from sparsedial.evaluation.scorer import Continuation, Scorer
-from sparsedial.model.greedy import go_on
+from sparsedial.model.greedy import Vocabulary, go_on
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from sparsedial.text.tokenizer import byte_tokenizer
@@ -91,10 +91,9 @@ def test_text_ends_before_the_first_stop(capped):
             parameter.mul_(2.0)
     prompts = [b"the sea is", b"a", b"to be or not to be, that is the", b"zzz"]
     whole = Scorer(model).greedy_until(prompts, TEXT, [], 12)
+    ends = Vocabulary(ends=frozenset({TEXT.end_token}))
     for prompt, text in zip(prompts, whole, strict=True):  # together as alone
-        alone = TEXT.decode(
-            [row[0] for row in go_on(model, [list(prompt)], 12, end_token=TEXT.end_token) if row[0] is not None]
-        )
+        alone = TEXT.decode([row[0] for row in go_on(model, [list(prompt)], 12, vocabulary=ends) if row[0] is not None])
         assert text == alone
     stops = [text[3:5] for text in whole if len(text) > 5]
     assert stops, "no text is long enough to have a stop within it"

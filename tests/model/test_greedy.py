@@ -8,7 +8,7 @@ import torch
 from sparsedial.errors import UserError
 from sparsedial.model import greedy
 from sparsedial.model.decoder import Decoder
-from sparsedial.model.greedy import go_on
+from sparsedial.model.greedy import ALL, Vocabulary, go_on
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from tests.model.shapes import FAMILIES, UNEQUAL, shaken
@@ -18,9 +18,9 @@ MODEL = initialise(Ladder(vocab_size=64, context=24).shape(16, 8), 0).eval()
 PROMPTS = [[3, 14, 15, 9, 2], [6], [5, 3, 5]]
 
 
-def text(model, prompts, tokens, end_token=None) -> list[list[int]]:
+def text(model, prompts, tokens, vocabulary=ALL) -> list[list[int]]:
     """What follows each prompt."""
-    rows = list(go_on(model, prompts, tokens, end_token=end_token))
+    rows = list(go_on(model, prompts, tokens, vocabulary=vocabulary))
     return [[row[number] for row in rows if row[number] is not None] for number in range(len(prompts))]
 
 
@@ -65,7 +65,7 @@ def test_a_sequence_stops_at_the_end_token_and_the_others_go_on(monkeypatch):
 
     made = Decoder.step
     monkeypatch.setattr(greedy.Decoder, "step", step)
-    assert text(MODEL, PROMPTS, 12, end_token=end) == expected
+    assert text(MODEL, PROMPTS, 12, Vocabulary(ends=frozenset({end}))) == expected
     assert 1 not in stepped[-1], "a sequence that has ended is still read"
 
 

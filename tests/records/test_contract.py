@@ -102,8 +102,9 @@ TokenizerName: name digest
 SplitFile: documents bytes tokens sha256 lengths_sha256
 SplitFiles: train validation test
 ManifestFile: sha256 bytes
+SkippedLines: lines named
 TextFile: kind request tokenizer sources source_digest python_version files_left_out split_by documents_cut
-    duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer digest
+    duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer skipped digest
 Progress: next_step seconds joules step_seconds losses metrics skipped events shared
 StateFile: key tensors sha256 next_step progress
 TextSummary: digest train_tokens validation_tokens test_tokens bytes documents tokenizer sources source_digest
@@ -151,7 +152,7 @@ TrainDryRun: dry_run total_parameters active_parameters tokens flops memory_part
 Counts: name total_parameters active_parameters active_parameters_one_embedding active_parameters_no_embedding
     sparsity forward_flops_per_token training_flops_per_token context_tokens dtype weight_bytes
     kv_cache_bytes_per_token
-Evaluation: loss bits_per_byte tokens bytes context_tokens expert_load
+Evaluation: loss bits_per_byte tokens bytes context_tokens expert_load skipped
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds drafts
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sparsedial.errors import UserError
+from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.serving import speculation
 from sparsedial.serving.generation import Sampling, generate
@@ -59,8 +60,8 @@ def test_drafts_of_what_was_not_learnt_are_told_from_right_ones():
 def test_speculation_stops_at_the_end_token_also_where_it_was_drafted(learnt, end):
     """Every other token is a draft, so each of two prompts meets some ends as drafts."""
     for prompt in ([1, 2, 3], [1, 2, 3, 4]):
-        text = list(speculate(learnt, prompt, 12, end_token=end))
-        assert text == list(generate(learnt, prompt, 12, GREEDY, end_token=end))
+        text = list(speculate(learnt, prompt, 12, vocabulary=Vocabulary(ends=frozenset({end}))))
+        assert text == list(generate(learnt, prompt, 12, GREEDY, vocabulary=Vocabulary(ends=frozenset({end}))))
         assert len(text) < 8
 
 

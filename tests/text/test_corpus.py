@@ -1,19 +1,17 @@
-"""What is read as text, and how what is not text is refused."""
+"""Which files are read as text, and how what is no file is refused."""
 
 from __future__ import annotations
 
-import codecs
 import gzip
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.text import corpus
-from sparsedial.text.corpus import Document, documents, open_corpus, split_parts, standard_library
+from sparsedial.text.corpus import open_corpus, standard_library
+from sparsedial.text.documents import Document, documents
 
 Write = Callable[..., Path]
 
@@ -51,86 +49,6 @@ def test_names_stay_the_same_when_a_folder_moves_or_a_file_is_packed(folder_of: 
     assert [document.name for document in read(plain / "a" / "x.txt")] == ["x.txt"]
 
 
-def test_blank_documents_and_the_byte_order_mark_are_not_text(folder_of: Write) -> None:
-    folder = folder_of({"a.txt": " \n", "b.txt": codecs.BOM_UTF8 + b"word", "c.txt": codecs.BOM_UTF8})
-    assert [document.text for document in read(folder)] == [b"word"]
-
-
-def test_a_file_longer_than_a_part_comes_in_parts_of_one_group(
-    folder_of: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(corpus, "PART_BYTES", 1000)
-    monkeypatch.setattr(corpus, "BLOCK_BYTES", 300)
-    text = "\n\n".join(f"paragraph {number} " + "été " * 20 for number in range(50))
-    found = read(folder_of({"long.txt": text}))
-    assert "".join(document.text.decode() for document in found) == text
-    assert len(found) > 5
-    assert {document.group for document in found} == {"long.txt"}
-    assert len({document.name for document in found}) == len(found)
-
-
-@pytest.mark.parametrize(
-    ("text", "end"),
-    [("abc\n\n" * 30, b"\n\n"), ("abc\n" * 30, b"\n"), ("abcd " * 30, b" "), ("文é" * 50, b"")],
-    ids=["paragraphs", "lines", "words", "characters"],
-)
-def test_parts_are_cut_at_the_largest_boundary_there_is(text: str, end: bytes) -> None:
-    data = text.encode()
-
-    def blocks() -> Iterator[bytes]:
-        yield from (data[place : place + 7] for place in range(0, len(data), 7))
-
-    parts = list(split_parts(blocks(), 41))
-    assert b"".join(parts) == data
-    assert len(parts) > 2
-    for part in parts[:-1]:
-        assert part.endswith(end)
-        assert 20 <= len(part) <= 42
-        part.decode()
-
-
-def test_a_wrong_encoding_is_refused_with_file_and_offset(folder_of: Write) -> None:
-    folder = folder_of({"good.txt": "fine", "latin.txt": b"caf\xe9 au lait"})
-    with pytest.raises(UserError, match=r"latin\.txt: not UTF-8: byte 0xe9 at offset 3"):
-        read(folder)
-
-
-def test_the_offset_of_a_wrong_byte_counts_from_the_start_of_the_file(
-    folder_of: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(corpus, "PART_BYTES", 100)
-    with pytest.raises(UserError, match=r"at offset 1234$"):
-        read(folder_of({"long.txt": b"word " * 246 + b"abcd\xff rest" * 2}))
-
-
-def test_utf_16_and_binary_files_are_refused_as_binary(folder_of: Write) -> None:
-    with pytest.raises(UserError, match="binary, not text: a NUL byte at offset 1"):
-        read(folder_of({"wide.txt": "wide".encode("utf-16-le")}))
-
-
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        (b'{"text": "cut', "line 2: not JSON"),
-        (b'{"content": "x"}', "line 2: no field 'text'"),
-        (b'["text"]', "line 2: no field 'text'"),
-        (b'{"text": 5}', "line 2: no field 'text'"),
-        (b'{"text": "a\\u0000b"}', "line 2: binary"),
-        (b'{"text": "ab\\ud800"}', "line 2: character 2"),
-        (b'{"text": "\xe9"}', "line 2: not UTF-8: byte 0xe9 at offset 10"),
-    ],
-)
-def test_a_bad_line_of_json_is_refused_with_its_number(folder_of: Write, line: bytes, problem: str) -> None:
-    with pytest.raises(UserError, match=problem):
-        read(folder_of({"d.jsonl": json.dumps({"text": "ok"}).encode() + b"\n" + line + b"\n"}))
-
-
-@pytest.mark.parametrize("data", [gzip.compress(b"word " * 999)[:-20], b"plain text", b"\x1f\x8b\x08\x00" + b"x" * 40])
-def test_damaged_gzip_is_refused(folder_of: Write, data: bytes) -> None:
-    with pytest.raises(UserError, match=r"x\.txt\.gz: not whole gzip data"):
-        read(folder_of({"x.txt.gz": data}))
-
-
 def test_what_is_missing_no_file_unreadable_or_without_text_is_refused(folder_of: Write, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         read(tmp_path / "nowhere")
@@ -142,6 +60,18 @@ def test_what_is_missing_no_file_unreadable_or_without_text_is_refused(folder_of
         read(tmp_path / "loop")
     with pytest.raises(UserError, match="no text in its 1 files"):
         read(folder_of({"x.bin": b"x"}))
+
+
+@pytest.mark.parametrize("suffix", ["ndjson", "jl", "json"])
+def test_a_folder_of_json_lines_under_another_ending_is_read(folder_of: Write, suffix: str) -> None:
+    folder = folder_of({f"a.{suffix}": '{"text": "one"}\n', f"b.{suffix}.gz": gzip.compress(b'{"text": "two"}')})
+    assert [document.text for document in read(folder)] == [b"one", b"two"]
+
+
+def test_tables_and_json_beside_text_are_left_out_as_before(folder_of: Write) -> None:
+    folder = folder_of({"a.txt": "one", "b.json": '{"text": "two"}', "c.csv": "text\nthree\n", "d.ndjson": "{"})
+    assert [document.text for document in read(folder)] == [b"one"]
+    assert open_corpus((str(folder),)).left_out_files == 3
 
 
 def test_the_standard_library_is_grouped_by_module_without_tests_and_installed_packages() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from sparsedial import store
 from sparsedial.errors import UserError
-from sparsedial.text import corpus, shards
+from sparsedial.text import documents, shards
 from sparsedial.text.prepare import Text, open_text, prepare
 from sparsedial.text.splits import SPLITS
 
@@ -160,8 +160,8 @@ def test_a_text_json_of_other_fields_is_named_and_made_again(
 def test_a_text_json_keeps_its_keys_and_their_order(prepared: Path) -> None:
     """Texts that were prepared earlier open, and those of today open in earlier versions."""
     keys = """schema_version kind request tokenizer sources source_digest python_version files_left_out split_by
-    documents_cut duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer digest
-    record_digest"""
+    documents_cut duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer
+    skipped digest record_digest"""
     facts = json.loads((prepared / "text" / "text.json").read_text())
     assert list(facts) == keys.split()
     assert list(facts["splits"]) == list(SPLITS)
@@ -217,7 +217,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings: list[int] = []
-    original = corpus.documents
+    original = documents.documents
 
     def changing(*arguments: object) -> object:
         readings.append(1)
@@ -234,7 +234,7 @@ def test_a_change_during_the_training_of_a_bpe_is_refused_too(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings: list[int] = []
-    original = corpus.documents
+    original = documents.documents
 
     def shrinking(*arguments: object) -> object:
         readings.append(1)
@@ -297,7 +297,7 @@ def test_real_text_outside_the_package_is_prepared(shared_data: Path, tmp_path: 
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "PART_BYTES", 2**16)
+    monkeypatch.setattr(documents, "PART_BYTES", 2**16)
     peaks = []
     for megabytes in (2, 8):
         letters = np.random.default_rng(0).integers(97, 123, megabytes * 2**20, dtype=np.uint8)

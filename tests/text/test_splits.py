@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparsedial.records.text import HeldOutCounts
-from sparsedial.text.corpus import Document
+from sparsedial.text.documents import Document
 from sparsedial.text.overlap import Overlap, window_hashes
 from sparsedial.text.splits import Entry, assign, cuts, destinations, entry
 

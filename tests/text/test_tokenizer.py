@@ -56,6 +56,7 @@ def test_the_lengths_of_a_bpe_are_the_bytes_of_each_token(bpe: Tokenizer) -> Non
 def test_byte_ids_are_the_bytes() -> None:
     assert byte_tokenizer().encode("é".encode()).tolist() == [0xC3, 0xA9]
     assert byte_tokenizer().decode([104, 105, 0, 255]) == "hi\ufffd"
+    assert byte_tokenizer().decode([104, 256, 105, 1023]) == "hi"
 
 
 def test_a_bpe_has_the_size_asked_for_where_the_text_allows_and_is_the_same_each_time(bpe: Tokenizer) -> None:

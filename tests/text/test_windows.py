@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sparsedial.errors import UserError
 from sparsedial.text.prepare import Text
-from sparsedial.text.windows import evaluation_windows, require_windows, window_bytes
+from sparsedial.text.windows import evaluation_windows, require_windows, whole_windows, window_bytes
 
 
 def test_scoring_takes_each_token_once_in_order(text: Text) -> None:
@@ -17,6 +19,19 @@ def test_scoring_takes_each_token_once_in_order(text: Text) -> None:
     assert np.array_equal(scored, tokens[1 : 1 + len(scored)])
     assert len(tokens) - 1 - len(scored) < 24
     assert np.array_equal(windows[1:, 0], windows[:-1, -1])
+
+
+@pytest.mark.parametrize("context", [1, 24, 10**6])
+def test_every_token_can_be_scored_the_last_ones_in_a_shorter_window(text: Text, context: int) -> None:
+    tokens = np.asarray(text.tokens("test")).astype(np.int64)
+    for count in (len(tokens), 24 * 5 + 1, 24, 2):
+        part = replace(text, arrays={"test": tokens[:count]})
+        groups = whole_windows(part, "test", context)
+        assert np.array_equal(np.concatenate([group[:, 1:].ravel() for group in groups]), tokens[1:count])
+        assert [group.shape[1] for group in groups[:-1]] == [context + 1] * (len(groups) - 1)
+        assert groups[-1].shape[1] <= context + 1
+        firsts = np.concatenate([group[:, 0] for group in groups])
+        assert np.array_equal(firsts, tokens[: count - 1 : context])
 
 
 def test_the_bytes_of_scored_tokens_are_those_of_their_text(text: Text) -> None:
