@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from sparsedial.records.run import Event, Run
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Moved, Task
+from sparsedial.showing.logs import Log, open_log
 from sparsedial.showing.progress import Progress
 
 
 class RunListener:
-    """Receives the events of the runs of `train` and shows them on the terminal."""
+    """Receives the events of the runs of `train`, shows them on the terminal and writes them to logs."""
 
-    def __init__(self, progress: Progress, watts: float) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, watts: float, logs: Sequence[Log] = ()) -> None:
+        self._progress, self._logs = progress, logs
         self._watts = watts
         self._began = time.monotonic()
 
     def moved(self, event: Moved) -> None:
         """Show the progress of the running task, and the time that it has left."""
         show_moved(self._progress, event, self._watts)
+        log_moved(self._logs, event)
         elapsed = time.monotonic() - self._began
         left = (event.task.job.recipe.steps - event.step - 1) / event.steps_per_second
         self._progress.total(elapsed, elapsed + left)
@@ -32,13 +35,14 @@ class RunListener:
         for event in run.events:
             self._progress.note(event_words(event))
         self._progress.done(task.job.hash, ended_words(task, run))
+        log_ended(self._logs, task, run)
 
 
 class StudyListener:
-    """Receives the events of runs from the sweep and shows them on the terminal."""
+    """Receives the events of runs from the sweep, shows them on the terminal and writes them to logs."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, logs: Sequence[Log] = ()) -> None:
+        self._progress, self._logs = progress, logs
         self._planned = 0.0
         self._clock: Clock | None = None
         self._watts = 0.0
@@ -61,11 +65,13 @@ class StudyListener:
     def moved(self, event: Moved) -> None:
         """Show the progress of a running task."""
         show_moved(self._progress, event, self._watts)
+        log_moved(self._logs, event)
         self._total()
 
     def ended(self, task: Task, run: Run) -> None:
         """Show that a task ended."""
         self._progress.done(task.job.hash, ended_words(task, run))
+        log_ended(self._logs, task, run)
         self._total()
 
     def _total(self) -> None:
@@ -79,6 +85,27 @@ def show_moved(progress: Progress, event: Moved, watts: float) -> None:
     rate = event.steps_per_second * job.recipe.batch * job.recipe.context
     energy = watts / rate if rate else None
     progress.cell(job.hash, event.task.label, event.step + 1, job.recipe.steps, event.loss, rate, energy)
+
+
+def log_moved(logs: Sequence[Log], event: Moved) -> None:
+    """Write the loss and the speed of a running task to the logs."""
+    recipe = event.task.job.recipe
+    per_step = recipe.batch * recipe.context
+    values = {
+        "tokens": (event.step + 1) * per_step,
+        "loss": event.loss,
+        "tokens_per_second": event.steps_per_second * per_step,
+    }
+    for log in logs:
+        log.write(event.task.label, event.step + 1, values)
+
+
+def log_ended(logs: Sequence[Log], task: Task, run: Run) -> None:
+    """Write the losses on held-out text of a run that ended to the logs."""
+    scores = {"validation_loss": run.validation_loss, "test_loss": run.test_loss}
+    values = {"tokens": float(run.tokens), **{name: loss for name, loss in scores.items() if loss is not None}}
+    for log in logs:
+        log.write(task.label, run.steps_done, values)
 
 
 def ended_words(task: Task, run: Run) -> str:
@@ -101,7 +128,21 @@ def event_words(event: Event) -> str:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[StudyListener]:
-    """A listener whose progress display is closed at the end of the block."""
-    with Progress() as progress:
-        yield StudyListener(progress)
+def logging(names: Sequence[str], folder: Path) -> Iterator[list[Log]]:
+    """Logs by name, which are closed at the end of the block.
+
+    Raises: UserError where the library of one is not installed, or the folder cannot be written.
+    """
+    with contextlib.ExitStack() as opened:
+        logs: list[Log] = []
+        for name in names:
+            logs.append(open_log(name, folder))
+            opened.callback(logs[-1].close)
+        yield logs
+
+
+@contextlib.contextmanager
+def listening(logs: Sequence[str], folder: Path) -> Iterator[StudyListener]:
+    """A listener whose progress display and logs are closed at the end of the block."""
+    with Progress() as progress, logging(logs, folder) as opened:
+        yield StudyListener(progress, opened)

@@ -40,7 +40,7 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
     from sparsedial.sweep.local_lab import local_lab
 
     question = settings.question()
-    with lock(settings.out), listening() as listener:
+    with lock(settings.out), listening(settings.log, settings.out) as listener:
         notebook = open_notebook(settings.out)
         if isinstance(notebook, Study):
             held = notebook.frozen.inputs

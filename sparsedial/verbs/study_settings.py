@@ -11,6 +11,7 @@ from sparsedial.records.study import Inputs
 from sparsedial.settings import file_names, setting
 from sparsedial.sweep.question import Question
 from sparsedial.units import parse_bytes, parse_count, parse_counts, parse_seconds
+from sparsedial.verbs import log_setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class StudySettings:
     workers: int | None = setting(None, "processes of one thread each [one per core, the maximum; one on a GPU]", "N")
     device: str = setting("auto", "device to train on", "cpu|cuda")
     out: Path = setting(Path("runs/study"), "the study's folder; the same command continues a stopped study", "DIR")
+    log: tuple[str, ...] = setting((), log_setting.HELP, "csv,…", parse=log_setting.log_names)
     status: bool = setting(False, "show the progress of the study in --out and exit")
     dry_run: bool = setting(False, "show what the study would cost and exit")
 

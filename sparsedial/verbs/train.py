@@ -17,6 +17,7 @@ from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note_skipped
 from sparsedial.store import lock
 from sparsedial.units import parse_count, parse_counts
+from sparsedial.verbs import log_setting
 from sparsedial.verbs.described import described, plan_file, recipes, table_of, with_vocabulary
 from sparsedial.verbs.origin import SETTINGS
 
@@ -57,6 +58,7 @@ class TrainSettings:
     device: str = setting("auto", "device to train on", "cpu|cuda")
     threads: int | None = setting(None, "CPU threads [one per core]", "N")
     out: Path = setting(Path("runs/train"), "the run's folder; the same command continues a stopped run", "DIR")
+    log: tuple[str, ...] = setting((), log_setting.HELP, "csv,…", parse=log_setting.log_names)
     dry_run: bool = setting(False, "show what the run would cost and exit")
 
 
@@ -85,12 +87,12 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
         _keep_settings(settings, jobs)
         from sparsedial.machine.energy import meter
         from sparsedial.runs.branches import train_branches
-        from sparsedial.verbs.listening import RunListener
+        from sparsedial.verbs.listening import RunListener, logging
 
-        with Progress() as progress:
+        with Progress() as progress, logging(settings.log, settings.out) as logs:
             if fitting_family(shape) is None:
                 progress.note("no family of transformers has such a shape: only Sparsedial can read its checkpoint")
-            listener = RunListener(progress, meter(jobs[0].device, jobs[0].threads).watts)
+            listener = RunListener(progress, meter(jobs[0].device, jobs[0].threads).watts, logs)
             return train_branches(jobs, text, settings.out, listener, settings.tokens)
 
 
