@@ -184,6 +184,7 @@ def _layer(block: Block, window: int) -> Any:
         w_down=feed_forward.w_out_EFD if sparse else feed_forward.w_out_FD,
         shared_in=None if shared is None else shared.w_in_DH,
         shared_down=None if shared is None else shared.w_out_FD,
+        shared_gate=feed_forward.w_shared_gate_D1 if sparse else None,
         window=window,
         width=feed_forward.sizes.d_expert if sparse else len(feed_forward.w_out_FD),
         shared_width=0 if shared is None else len(shared.w_out_FD),

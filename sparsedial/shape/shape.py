@@ -83,6 +83,7 @@ class Shape:
     top_k: int = 0  # routed experts that one token visits
     shared_experts: int = 0  # experts that every token visits
     d_expert: int = 0  # width of one expert
+    shared_gate: bool = False  # a sigmoid of the token weighs the shared experts' output
     dense_layers: int = 0  # leading layers of a sparse model that stay dense
     dense_places: tuple[int, ...] = ()  # other layers of a sparse model that stay dense, counted from 0
     gate: Literal["softmax", "sigmoid"] = "softmax"
@@ -187,6 +188,8 @@ class Shape:
                 f"shape: top_k={self.top_k} lies outside 1..experts={self.experts}",
                 hint="top_k counts the routed experts that each token visits",
             )
+        if self.shared_gate and not self.shared_experts:
+            raise UserError("shape: shared_gate=True weighs shared experts, but shared_experts=0")
         if self.d_expert < 1 or self.shared_experts < 0:
             raise UserError(
                 f"shape: d_expert={self.d_expert} is below 1, or shared_experts={self.shared_experts} below 0"
@@ -295,11 +298,16 @@ class Shape:
         return (self.all_choices + shared) / (self.all_experts + shared) if self.all_experts else 1.0
 
     def record(self) -> dict[str, Any]:
-        """The shape as JSON; `own_layers` is left out where there are none."""
-        values = asdict(self)
-        if not self.own_layers:
-            del values["own_layers"]
-        return values
+        """The shape as JSON; what few models have is left out of the others, whose records are as they were before."""
+        return {name: value for name, value in asdict(self).items() if value or name not in RARE}
+
+
+RARE = ("own_layers", "shared_gate")
+# Fields of which only sparse layers have use.
+ROUTED = (
+    "experts", "top_k", "shared_experts", "d_expert", "shared_gate", "gate", "normalize_gates", "routed_scaling",
+    "routing_bias", "expert_groups", "kept_groups", "top_p", "dense_layers", "dense_places",
+)  # fmt: skip
 
 
 def _largest(layers: Sequence[Layer]) -> dict[str, int]:
@@ -320,7 +328,7 @@ def with_layers(shape: Shape, layers: Sequence[Layer]) -> Shape:
     bare = {"layers": len(layers), "dense_layers": 0, "dense_places": (), "own_layers": ()}
     sizes = _largest(layers)
     if not sizes["experts"]:
-        bare |= {"shared_experts": 0}
+        bare |= {"shared_experts": 0, "shared_gate": False}
     dense = [number for number, layer in enumerate(layers) if not layer.is_sparse]
     leading = next((number for number, layer in enumerate(layers) if layer.is_sparse), len(layers))
     plain = {**bare, **sizes}

@@ -55,6 +55,7 @@ GLM4_MOE = Family(
         *limits.SPARSE,
         limits.GROUPED,
         *limits.SIGMOID_ROUTER,
+        limits.NO_SHARED_GATE,
         limits.LEADING,
         limits.only("qk_norm", "head", "none", reason="it norms each head's queries and keys or none"),
         limits.NO_WINDOW,
