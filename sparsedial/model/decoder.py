@@ -16,7 +16,8 @@ from sparsedial.kernels import native
 from sparsedial.kernels.bridge import array
 from sparsedial.model.cache import Cache
 from sparsedial.model.rotary import attention_scale
-from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer, check_top_k
+from sparsedial.model.router import check_top_k
+from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer
 
 TOKENS_AT_ONCE = 4096  # read in one call; this limits its memory
 LEAST_FULL = 0.75  # rows that are read together have at least this share of the longest one's length

@@ -22,7 +22,7 @@ from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.model.attention import make_attention, rms_norm
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.rotary import rotary_table
-from sparsedial.model.router import bias_after, route
+from sparsedial.model.router import bias_after, check_top_k, route
 from sparsedial.shape.shape import Shape
 from sparsedial.units import dtype_name
 
@@ -368,22 +368,6 @@ class Transformer(nn.Module):
         """The routed layers, first to last, then those of multi-token prediction."""
         blocks = [*self.blocks, *(module.block for module in self.predictions)]
         return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
-
-
-def check_top_k(top_k_LB: Tensor, shape: Shape, sequences: int) -> None:
-    """Check numbers of experts, one for each layer (multi-token prediction's may be missing) and sequence.
-
-    Raises: UserError where they are not.
-    """
-    layers = range(shape.layers, shape.layers + shape.mtp_layers + 1)
-    fits = top_k_LB.dim() == 2 and len(top_k_LB) in layers and top_k_LB.shape[1] == sequences
-    if not fits or top_k_LB.dtype != torch.int64:
-        raise UserError(
-            f"model: top_k_LB is {list(top_k_LB.shape)} of {dtype_name(top_k_LB.dtype)}, not int64 for each of"
-            f" {shape.layers} layers and {sequences} sequences"
-        )
-    if not top_k_LB.is_cuda and int(top_k_LB.min()) < 1:  # on a GPU the check would wait for the device
-        raise UserError(f"model: a token visits at least one expert, not {int(top_k_LB.min())}")
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:

@@ -91,7 +91,9 @@ def test_a_written_config_reads_back_as_the_same_shape(name):
     assert read_config(write_config(PUBLISHED[name])) == PUBLISHED[name]
 
 
-@pytest.mark.parametrize("shape", [SPARSE, Ladder(vocab_size=64, context=16).shape(16, 0)])
+@pytest.mark.parametrize(
+    "shape", [SPARSE, Ladder(vocab_size=64, context=16).shape(16, 0), replace(SPARSE, shared_gate=True)]
+)
 def test_flops_equal_pytorchs_counter(shape: Shape):
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
