@@ -14,8 +14,9 @@ from typing import Literal
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.tensors import Name, Size, layer_parts, model_parts
 
-# "pairs": channels that are rotated together are neighbours. "plain": they lie half a head apart, as ours do.
-Layout = Literal["plain", "pairs"]
+# "plain": channels that are rotated together lie half a head apart, as ours do. "pairs": they are neighbours.
+# "leading": they lie in the two halves of a head's first channels; the others are not rotated.
+Layout = Literal["plain", "pairs", "leading"]
 MISSING = "missing "  # before the name of a tensor that no file has
 
 

@@ -99,6 +99,7 @@ class Shape:
     attention_bias: bool = False  # on the query, key and value projections
     norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
+    rotated: int = 0  # channels of a head that positions rotate; 0 is all
     rope_scaling: RopeScaling | None = None
     window: int = 0  # most positions that a query sees, its own included; 0 is all
     full_layers: int = 0  # leading layers that see all positions where the others have a window
@@ -125,6 +126,11 @@ class Shape:
             raise UserError(f"shape: kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if self.head_dim % 2 and not self.latent_attention:
             raise UserError(f"shape: head_dim={self.head_dim} is odd", hint="rotary positions rotate pairs of channels")
+        if self.rotated % 2 or not 0 <= self.rotated < self.head_dim or (self.rotated and self.latent_attention):
+            raise UserError(
+                f"shape: rotated={self.rotated} is not an even number of channels below head_dim={self.head_dim}",
+                hint="0 rotates all; latent attention has rope_head_dim",
+            )
         self._check_numbers()
         if self.window < 0 or not 0 <= self.full_layers <= self.layers or not 0 <= self.logit_cap < math.inf:
             raise UserError(
@@ -268,7 +274,7 @@ class Shape:
     @property
     def rotary_dim(self) -> int:
         """Channels of a head that are rotated by their position."""
-        return self.rope_head_dim if self.latent_attention else self.head_dim
+        return self.rope_head_dim if self.latent_attention else self.rotated or self.head_dim
 
     @property
     def dense_feed_forwards(self) -> int:
@@ -302,7 +308,7 @@ class Shape:
         return {name: value for name, value in asdict(self).items() if value or name not in RARE}
 
 
-RARE = ("own_layers", "shared_gate")
+RARE = ("own_layers", "shared_gate", "rotated")
 # Fields of which only sparse layers have use.
 ROUTED = (
     "experts", "top_k", "shared_experts", "d_expert", "shared_gate", "gate", "normalize_gates", "routed_scaling",

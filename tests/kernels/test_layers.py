@@ -25,6 +25,7 @@ HEADS = {
     "one head of two channels": {"d_model": 4, "heads": 1, "kv_heads": 1, "head_dim": 2},
     "odd width": {"d_model": 9, "heads": 3, "kv_heads": 3, "head_dim": 6},
     "grouped queries": {"d_model": 16, "heads": 4, "kv_heads": 2, "head_dim": 16},
+    "half of each head rotated": {"d_model": 16, "heads": 4, "kv_heads": 2, "head_dim": 12, "rotated": 6},
     "long heads": {"d_model": 24, "heads": 2, "kv_heads": 1, "head_dim": 40},
     "no norm of queries and keys": {"d_model": 12, "heads": 2, "kv_heads": 2, "head_dim": 6, "qk_norm": "none"},
 }

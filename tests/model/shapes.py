@@ -65,6 +65,10 @@ FAMILIES = {
     ),
     "glm4_moe": SPARSE,
     "glm4_moe, with biases": replace(SPARSE, attention_bias=True),
+    "glm4_moe, half of each head rotated": replace(SPARSE, rotated=4, attention_bias=True, kv_heads=1),
+    "glm4_moe, a quarter rotated, no norms, YaRN": replace(
+        SPARSE, rotated=2, qk_norm="none", rope_scaling=RopeScaling(kind="yarn", factor=4.0, original_context=8)
+    ),
     "glm4_moe, first layer dense": replace(SPARSE, dense_layers=1, d_ff=24, layers=3),
     "deepseek_v2, queries as they are": Shape(**LATENT, normalize_gates=False),
     "deepseek_v2, groups and scaling": Shape(

@@ -32,6 +32,7 @@ UNEQUAL_LATENT = with_layers(
         UNEQUAL,
         UNEQUAL_LATENT,
         FAMILIES["olmoe"],
+        FAMILIES["glm4_moe, half of each head rotated"],
         FAMILIES["qwen2, windows from the second layer on"],
         FAMILIES["qwen2_moe, some layers dense, no biases"],
         FAMILIES["qwen2_moe, windows from the second layer on"],

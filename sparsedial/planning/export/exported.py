@@ -19,6 +19,7 @@ SHAPE_LIMITS = {
     "rope_scaling": (None,),
     "attention_bias": (False,),
     "shared_gate": (False,),
+    "rotated": (0,),
     "qk_norm": ("head", "none"),
     "expert_groups": (1,),
     "top_p": (1.0,),

@@ -44,6 +44,7 @@ MIXTRAL = Family(
     limits=(
         *limits.SPARSE,
         limits.GROUPED,
+        limits.WHOLE_HEADS,
         *limits.PLAIN_ROUTER,
         *limits.ALL_SPARSE,
         limits.only("normalize_gates", True, reason="the gates of the chosen experts sum to one"),

@@ -70,7 +70,10 @@ QWEN2_MOE = Family(
     experts="num_experts",
     read=_read,
     written=_written,
-    limits=(*limits.SPARSE, limits.GROUPED, *limits.SOFTMAX_ROUTER, limits.SHARED_GATE, limits.NO_NORMS),
+    limits=(
+        *(*limits.SPARSE, limits.GROUPED, limits.WHOLE_HEADS, limits.NO_NORMS),
+        *(*limits.SOFTMAX_ROUTER, limits.SHARED_GATE),
+    ),
     tensors=(
         *(*names.TRUNK, *names.PROJECTIONS, *names.BIASES),
         *(*names.DENSE, *names.experts("mlp"), *names.SHARED_GATED),

@@ -48,6 +48,7 @@ QWEN3_MOE = Family(
     limits=(
         *limits.SPARSE,
         limits.GROUPED,
+        limits.WHOLE_HEADS,
         *limits.PLAIN_ROUTER,
         limits.only("qk_norm", "head", reason="it norms each head's queries and keys"),
         limits.ONE_WINDOW,

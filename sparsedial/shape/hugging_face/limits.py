@@ -33,7 +33,8 @@ EVERY = (
     only("top_p", 1, reason="a token keeps all its top_k experts"),
     only("own_layers", (), reason="its layers do not differ in their sizes"),
 )
-DENSE = (*EVERY, only("experts", 0, reason="all its layers are dense"))
+WHOLE_HEADS = only("rotated", 0, reason="positions rotate all channels of its heads")
+DENSE = (*EVERY, WHOLE_HEADS, only("experts", 0, reason="all its layers are dense"))
 SPARSE = (*EVERY, Limit(field="experts", reason="it has experts", allows=lambda shape: shape.experts > 0))
 GROUPED = only("kv_lora_rank", 0, reason="its attention is not latent")
 LATENT = Limit(field="kv_lora_rank", reason="its attention is latent", allows=lambda shape: shape.latent_attention)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sparsedial.shape.rules import Layout, Rule
 from sparsedial.shape.shape import Shape
@@ -50,6 +51,10 @@ BIASES = named(
 )
 NORMS = named(
     {"attention.query_norm": "self_attn.q_norm.weight", "attention.key_norm": "self_attn.k_norm.weight"}, LAYER
+)
+TURNED = {f"attention.{name}{kind}" for name in ("query", "key") for kind in ("", "_bias", "_norm")}
+LEADING_ROTATED = tuple(  # of a family whose positions rotate only the first channels of a head
+    replace(rule, layout="leading") if rule.ours[0] in TURNED else rule for rule in (*PROJECTIONS, *BIASES, *NORMS)
 )
 DENSE = named({f"feed_forward.{ours}": f"mlp.{ours}_proj.weight" for ours in ("gate", "up", "down")}, LAYER)
 SHARED = named({f"shared.{ours}": f"mlp.shared_experts.{ours}_proj.weight" for ours in ("gate", "up", "down")}, LAYER)

@@ -61,6 +61,7 @@ CHANGES: dict[str, Callable[[Shape], list[Shape]]] = {
     "routing_bias": lambda shape: [replace(shape, routing_bias=not shape.routing_bias)] * bool(shape.experts),
     "routed_scaling": lambda shape: [replace(shape, routed_scaling=3.0)] * bool(shape.experts),
     "expert_groups": lambda shape: [replace(shape, expert_groups=2, kept_groups=1)] * bool(shape.experts),
+    "rotated": lambda shape: [replace(shape, rotated=2)],
     "shared_gate": lambda shape: [replace(shape, shared_gate=not shape.shared_gate)] * bool(shape.experts),
     "shared_experts": lambda shape: [replace(shape, shared_experts=count) for count in (0, 1) if shape.experts],
     "dense_layers": lambda shape: [
