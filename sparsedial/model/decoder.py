@@ -16,7 +16,8 @@ from sparsedial.kernels import native
 from sparsedial.kernels.bridge import array
 from sparsedial.model.cache import Cache
 from sparsedial.model.rotary import attention_scale
-from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer, check_top_k
+from sparsedial.model.router import check_top_k
+from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer
 
 TOKENS_AT_ONCE = 4096  # read in one call; this limits its memory
 LEAST_FULL = 0.75  # rows that are read together have at least this share of the longest one's length
@@ -184,6 +185,7 @@ def _layer(block: Block, window: int) -> Any:
         w_down=feed_forward.w_out_EFD if sparse else feed_forward.w_out_FD,
         shared_in=None if shared is None else shared.w_in_DH,
         shared_down=None if shared is None else shared.w_out_FD,
+        shared_gate=feed_forward.w_shared_gate_D1 if sparse else None,
         window=window,
         width=feed_forward.sizes.d_expert if sparse else len(feed_forward.w_out_FD),
         shared_width=0 if shared is None else len(shared.w_out_FD),

@@ -41,6 +41,23 @@ def _reordered(w_ON: Tensor, head: int, rotated: int, axes: tuple[int, int]) -> 
     return torch.cat([plain, swapped], 1).flatten(0, 1)
 
 
+def halves_of_leading(w_ON: Tensor, head: int, rotated: int) -> Tensor:
+    """Rotated channels from the first ones of a head to half a head apart; others fill the rest. Shapes: as above"""
+    return w_ON.unflatten(0, (-1, head))[:, _leading(head, rotated)].flatten(0, 1)
+
+
+def leading_of_halves(w_ON: Tensor, head: int, rotated: int) -> Tensor:
+    """The inverse of `halves_of_leading`. Shapes: as above"""
+    return w_ON.unflatten(0, (-1, head))[:, torch.argsort(_leading(head, rotated))].flatten(0, 1)
+
+
+def _leading(head: int, rotated: int) -> Tensor:
+    """Where each of our channels lies in a head whose rotated channels come first. Shapes: [C]"""
+    one, two, others = torch.arange(head).split([rotated // 2, rotated // 2, head - rotated])
+    before, after = others.split([(head - rotated) // 2, (head - rotated) // 2])
+    return torch.cat([one, before, two, after])
+
+
 def as_read(values: Tensor, layout: Layout, name: Name, shape: Shape) -> Tensor:
     """The values of a file's tensor in our layout."""
     return LAYOUTS[layout].read(values, *_rotated(name, shape))
@@ -63,5 +80,6 @@ def _same(values: Tensor, head: int, rotated: int) -> Tensor:
 
 LAYOUTS: dict[Layout, Changes] = {
     "plain": Changes(read=_same, written=_same),
+    "leading": Changes(read=halves_of_leading, written=leading_of_halves),
     "pairs": Changes(read=halves_of_pairs, written=pairs_of_halves),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,14 +12,15 @@ import torch
 from sparsedial.errors import UserError
 from sparsedial.model.digests import verify
 from sparsedial.model.layouts import as_read
-from sparsedial.model.shards import weight_files
-from sparsedial.model.stored import SCALE, InBlocks, Stored, faults_of, stored_in
+from sparsedial.model.stored import InBlocks, Stored, faults_of, stored_of
 from sparsedial.model.stream import NamedTensor
 from sparsedial.shape.config import load_config, read_config, tensor_rules
 from sparsedial.shape.counts import total_parameters
+from sparsedial.shape.hugging_face.held import SCALE, held
 from sparsedial.shape.hugging_face.names import repeated_names
+from sparsedial.shape.hugging_face.quantised import quantised_by
 from sparsedial.shape.hugging_face.values import Config
-from sparsedial.shape.rules import Expected, Layout, Rule, expected_tensors, misfits, written_tensors
+from sparsedial.shape.rules import MISSING, Expected, Layout, Rule, expected_tensors, misfits, written_tensors
 from sparsedial.shape.shape import Shape
 from sparsedial.units import human_count
 
@@ -37,8 +38,8 @@ class Checkpoint:
 def read_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
     """The Shape and the tensors of a folder of safetensors; `dtype` is the type that 8-bit weights get.
 
-    Experts may be single tensors or fused, one tensor per layer. Modules of multi-token prediction that the
-    configuration has and the files lack are left out.
+    Experts may be single tensors or fused, one tensor per layer. Modules of multi-token prediction that only the
+    configuration or only the files have are left out. Where a tied model's files hold another head, it is untied.
 
     Raises: UserError for damaged files, another family, or a list of missing, unexpected, wrongly shaped tensors.
     """
@@ -46,33 +47,39 @@ def read_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Checkpo
         raise UserError(f"{folder}: no such folder")
     verify(folder)
     config = load_config(folder)
-    shape = read_config(config)
-    found = {name: tensor for file in weight_files(folder) for name, tensor in stored_in(file).items()}
-    rules = tensor_rules(config, shape)
-    if not _holds_modules(rules, shape, found):
-        shape = replace(shape, mtp_layers=0)
-    _check_size(folder, shape, found)
-    expected, block = expected_tensors(rules, shape), _block(config)
-    _check_tensors(folder, shape, rules, expected, found, block)
+    block = _block(config)
+    described = read_config(config)
+    rules = tensor_rules(config, described)
+    stored = stored_of(folder)
+    files = held(described, rules, stored)
+    shape, found = files.shape, files.tensors
+    expected = expected_tensors(rules, shape)
+    problem = _too_large(folder, shape, found) or _misfit(folder, shape, rules, expected, found, block)
+    if problem:
+        raise _quantised(folder, config, stored) or problem
     return Checkpoint(shape=shape, tensors=tuple(_stream(expected, found, shape, block, dtype)))
 
 
-def _holds_modules(rules: Sequence[Rule], shape: Shape, found: Found) -> bool:
-    """Whether there is any tensor of multi-token prediction."""
-    names = (rule.theirs.format(layer=shape.layers, expert=0) for rule in rules if "{layer}" in rule.theirs)
-    return any(name in found for name in names)
+def _quantised(folder: Path, config: Config, found: Found) -> UserError | None:
+    method = quantised_by(config, found)
+    if method is None:
+        return None
+    return UserError(
+        f"{folder}: its weights are quantised by {method}, which is not read",
+        hint="use the folder that they were made from, or bring them back to bfloat16 first",
+    )
 
 
-def _check_size(folder: Path, shape: Shape, found: Found) -> None:
-    """Raises: UserError, before memory is allocated, where the configuration describes a far larger model."""
+def _too_large(folder: Path, shape: Shape, found: Found) -> UserError | None:
+    """What is wrong, before memory is allocated, where the configuration describes a far larger model."""
     counted = total_parameters(shape, with_mtp=True)
     held = sum(math.prod(tensor.size) for tensor in found.values())
-    if counted > 2 * held:
-        raise UserError(
-            f"{folder}: its config.json describes {human_count(counted)} parameters, its files hold"
-            f" {human_count(held)}",
-            hint="one of them belongs to another model, or files are missing",
-        )
+    if counted <= 2 * held:
+        return None
+    return UserError(
+        f"{folder}: its config.json describes {human_count(counted)} parameters, its files hold {human_count(held)}",
+        hint="one of them belongs to another model, or files are missing",
+    )
 
 
 def _block(config: Config) -> tuple[int, int]:
@@ -87,24 +94,28 @@ def _block(config: Config) -> tuple[int, int]:
         raise config.error(f"quantization_config={stated!r} has no valid weight_block_size") from error
 
 
-def _check_tensors(
+def _misfit(
     folder: Path,
     shape: Shape,
     rules: Sequence[Rule],
     expected: Mapping[str, Expected],
     found: Found,
     block: tuple[int, int],
-) -> None:
-    """Raises: UserError with the list of what is missing, unexpected, wrongly shaped or not readable."""
+) -> UserError | None:
+    """A list of what is missing, unexpected, wrongly shaped or not readable."""
     scales = {name for name in found if name.endswith(SCALE) and name.removesuffix(SCALE) in found}
     sizes = {name: tensor.size for name, tensor in found.items()}
     faults = misfits(expected, written_tensors(rules, shape), sizes, repeated_names(shape) | scales)
     for name, tensor in found.items():
         if name in expected and expected[name].size == tensor.size:
             faults += faults_of(tensor, found.get(name + SCALE), block)
-    if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise UserError(f"{folder}: {'; '.join(faults[:5])}{more}")
+    if not faults:
+        return None
+    missing = [fault for fault in faults if fault.startswith(MISSING)]
+    others = [fault for fault in faults if not fault.startswith(MISSING)]
+    shown = [*missing[: max(3, 5 - len(others))], *others[: max(3, 5 - len(missing))]]  # names of both sides
+    more = f" and {len(faults) - len(shown)} more" if len(faults) > len(shown) else ""
+    return UserError(f"{folder}: {'; '.join(shown)}{more}")
 
 
 def _stream(
@@ -117,7 +128,11 @@ def _stream(
         for piece in tensor.pieces:
             part = source.cut(piece.rows, piece.expert)
             lying = NamedTensor(
-                name=piece.name, size=part.size, dtype=part.dtype, origin=f"{stored.file}: {name}", values=part.read
+                name=piece.name,
+                size=part.size,
+                dtype=part.dtype,
+                origin=f"{stored.file}: {stored.name}",
+                values=part.read,
             )
             yield _in_our_layout(lying, tensor.layout, shape)
 

@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sparsedial.shape.shape import RopeScaling, Shape
 
@@ -16,12 +17,16 @@ from sparsedial.shape.shape import RopeScaling, Shape
 def rotary_table(shape: Shape, length: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the angles. Shapes: two of [S, C], halves repeated; the sine's first half negated.
 
+    Where only some channels of a head are rotated, the table has all of them; the last of each half stay as they are.
+
     Source: Su et al. 2021 (arXiv 2104.09864), in the half-split layout of Hugging Face's Llama
     """
     frequencies = rotary_frequencies(shape).to(device)
     angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
     factor = attention_factor(shape.rope_scaling)
     cosines, sines = angles.cos() * factor, angles.sin() * factor
+    still = 0 if shape.latent_attention else (shape.head_dim - shape.rotary_dim) // 2
+    cosines, sines = functional.pad(cosines, (0, still), value=1.0), functional.pad(sines, (0, still))
     return torch.cat([cosines, cosines], 1), torch.cat([-sines, sines], 1)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparsedial.errors import UserError
 from sparsedial.kernels.reference import visited
 from sparsedial.records.quantities import Load
 from sparsedial.shape.shape import Shape
+from sparsedial.units import dtype_name
 
 
 def choose(scores_TE: Tensor, bias_E: Tensor | None, shape: Shape, top_k: int) -> Tensor:
@@ -113,3 +115,19 @@ def bias_after(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
     load_E = load_E.to(bias_E.dtype)
     relative_E = (load_E / load_E.mean()).nan_to_num(1.0)  # 0/0 where there was no token: nothing to balance
     return bias_E + rate * (1 - relative_E).clamp(-1, 1)
+
+
+def check_top_k(top_k_LB: Tensor, shape: Shape, sequences: int) -> None:
+    """Check numbers of experts, one for each layer (multi-token prediction's may be missing) and sequence.
+
+    Raises: UserError where they are not.
+    """
+    layers = range(shape.layers, shape.layers + shape.mtp_layers + 1)
+    fits = top_k_LB.dim() == 2 and len(top_k_LB) in layers and top_k_LB.shape[1] == sequences
+    if not fits or top_k_LB.dtype != torch.int64:
+        raise UserError(
+            f"model: top_k_LB is {list(top_k_LB.shape)} of {dtype_name(top_k_LB.dtype)}, not int64 for each of"
+            f" {shape.layers} layers and {sequences} sequences"
+        )
+    if not top_k_LB.is_cuda and int(top_k_LB.min()) < 1:  # on a GPU the check would wait for the device
+        raise UserError(f"model: a token visits at least one expert, not {int(top_k_LB.min())}")

@@ -1,4 +1,4 @@
-"""Files of weights: one, or several with their index; found in a folder, and written into one.
+"""Files of weights, written into a folder: one, or several with their index.
 
 They are laid out from names and sizes alone and filled tensor by tensor, in any order. safetensors itself writes a file
 from all its tensors at once, which would hold a whole file in memory; the bytes are the same.
@@ -14,42 +14,13 @@ from pathlib import Path
 
 import torch
 
-from sparsedial.errors import UserError
 from sparsedial.model.stored import TYPES
 from sparsedial.model.stream import NamedTensor
+from sparsedial.shape.hugging_face.files import INDEX, WEIGHTS
 from sparsedial.store import write_atomically
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4e9
 KINDS = {dtype: kind for kind, dtype in TYPES.items()}
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files of weights: the one of the usual name, as `transformers` does, before those of the index.
-
-    Raises: UserError where there is none, or the index is not readable or names a file that is not there.
-    """
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).exists():
-        return _indexed_files(folder)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(
-            f"{folder}: no safetensors file", hint="weights are read from safetensors only, never from pickles"
-        )
-    return files
-
-
-def _indexed_files(folder: Path) -> list[Path]:
-    try:
-        names = sorted({str(name) for name in json.loads((folder / INDEX).read_text())["weight_map"].values()})
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{folder / INDEX}: not readable as an index of weights ({error})") from error
-    missing = [name for name in names if Path(name).name != name or not (folder / name).exists()]
-    if missing:
-        raise UserError(f"{folder}: its index names {', '.join(missing[:3])}, which is not there")
-    return [folder / name for name in names]
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,17 @@ Files are read, not mapped: pages of a mapped file count as the process's memory
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sparsedial.errors import UserError
+from sparsedial.shape.hugging_face.files import Entry, entries_in, entries_of
+from sparsedial.shape.hugging_face.held import SCALE
 from sparsedial.shape.tensors import Size
 
 TYPES = {  # in the order in which safetensors lays them out
@@ -29,19 +27,11 @@ TYPES = {  # in the order in which safetensors lays them out
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-SCALE = "_scale_inv"  # after the name of an 8-bit weight: the factors of its blocks
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One tensor of a file."""
-
-    name: str
-    file: Path
-    start: int  # of its bytes in the file
-    nbytes: int
-    size: Size
-    kind: str  # its type as the file names it
+class Stored(Entry):
+    """One tensor of a file, whose values can be read."""
 
     @property
     def in_blocks(self) -> bool:
@@ -83,21 +73,15 @@ def stored_in(file: Path) -> dict[str, Stored]:
 
     Raises: UserError where it is not one.
     """
-    try:
-        with safe_open(file, "pt"):
-            pass  # its header fits the file
-        with open(file, "rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            header = json.loads(handle.read(length))
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: not readable as safetensors ({error})") from error
-    header.pop("__metadata__", None)
-    return {name: _entry(name, file, 8 + length, values) for name, values in header.items()}
+    return {name: Stored(**vars(entry)) for name, entry in entries_in(file).items()}
 
 
-def _entry(name: str, file: Path, first: int, values: Mapping[str, Any]) -> Stored:
-    start, end = values["data_offsets"]
-    return Stored(name, file, first + start, end - start, tuple(values["shape"]), values["dtype"])
+def stored_of(folder: Path) -> dict[str, Stored]:
+    """Every tensor of a folder by its name in its files.
+
+    Raises: UserError where its files are not readable, or two of them hold one tensor.
+    """
+    return {name: Stored(**vars(entry)) for name, entry in entries_of(folder).items()}
 
 
 def faults_of(weight: Stored, scale: Stored | None, block: tuple[int, int]) -> list[str]:

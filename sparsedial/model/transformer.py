@@ -22,7 +22,7 @@ from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.model.attention import make_attention, rms_norm
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.rotary import rotary_table
-from sparsedial.model.router import bias_after, route
+from sparsedial.model.router import bias_after, check_top_k, route
 from sparsedial.shape.shape import Shape
 from sparsedial.units import dtype_name
 
@@ -73,6 +73,7 @@ class SparseFeedForward(nn.Module):
         self.w_in_EDH = nn.Parameter(torch.empty(experts, d_model, 2 * width))
         self.w_out_EFD = nn.Parameter(torch.empty(experts, width, d_model))
         self.shared = DenseFeedForward(d_model, shape.shared_experts * width) if shape.shared_experts else None
+        self.w_shared_gate_D1 = nn.Parameter(torch.empty(d_model, 1)) if shape.shared_gate else None
         self.register_buffer("bias_E", torch.zeros(experts) if shape.routing_bias else None)
         self.register_buffer("load_E", torch.zeros(experts, dtype=torch.long), persistent=False)
 
@@ -80,6 +81,8 @@ class SparseFeedForward(nn.Module):
         """x + the chosen experts and the shared ones of norm(x)."""
         if self.kernel == "auto" and self.shape.top_p == 1 and native.usable(x_BSD, norm_D):
             y_BSD, loss = self._compiled(x_BSD, norm_D, eps, routing)
+            if self.shape.shared_gate:
+                y_BSD = y_BSD + self._shared(rms_norm(x_BSD, norm_D, eps))
         else:
             y_BSD, loss = self._plain(rms_norm(x_BSD, norm_D, eps), routing)
             y_BSD = x_BSD + y_BSD
@@ -88,7 +91,8 @@ class SparseFeedForward(nn.Module):
         return y_BSD
 
     def _compiled(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> tuple[Tensor, Tensor]:
-        shape, shared = self.shape, self.shared
+        """The layer in one call, but for shared experts that a gate weighs."""
+        shape, shared = self.shape, None if self.shape.shared_gate else self.shared
         return layers.sparse_layer(
             x_BSD,
             norm_D,
@@ -131,8 +135,14 @@ class SparseFeedForward(nn.Module):
         y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel, top_k_T)
         y_BSD = y_TD.view_as(x_BSD)
         if self.shared is not None:
-            y_BSD = y_BSD + swiglu(x_BSD, self.shared.w_in_DH, self.shared.w_out_FD)
+            y_BSD = y_BSD + self._shared(x_BSD)
         return y_BSD, loss
+
+    def _shared(self, x_BSD: Tensor) -> Tensor:
+        """The shared experts, weighed by their gate where there is one. Source: Qwen2-MoE in `transformers`"""
+        assert self.shared is not None
+        y_BSD = swiglu(x_BSD, self.shared.w_in_DH, self.shared.w_out_FD)
+        return y_BSD if self.w_shared_gate_D1 is None else torch.sigmoid(x_BSD @ self.w_shared_gate_D1) * y_BSD
 
     @torch.no_grad()
     def balance(self, rate: float) -> None:
@@ -358,22 +368,6 @@ class Transformer(nn.Module):
         """The routed layers, first to last, then those of multi-token prediction."""
         blocks = [*self.blocks, *(module.block for module in self.predictions)]
         return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
-
-
-def check_top_k(top_k_LB: Tensor, shape: Shape, sequences: int) -> None:
-    """Check numbers of experts, one for each layer (multi-token prediction's may be missing) and sequence.
-
-    Raises: UserError where they are not.
-    """
-    layers = range(shape.layers, shape.layers + shape.mtp_layers + 1)
-    fits = top_k_LB.dim() == 2 and len(top_k_LB) in layers and top_k_LB.shape[1] == sequences
-    if not fits or top_k_LB.dtype != torch.int64:
-        raise UserError(
-            f"model: top_k_LB is {list(top_k_LB.shape)} of {dtype_name(top_k_LB.dtype)}, not int64 for each of"
-            f" {shape.layers} layers and {sequences} sequences"
-        )
-    if not top_k_LB.is_cuda and int(top_k_LB.min()) < 1:  # on a GPU the check would wait for the device
-        raise UserError(f"model: a token visits at least one expert, not {int(top_k_LB.min())}")
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:

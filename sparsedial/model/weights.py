@@ -113,4 +113,6 @@ def _sparse(feed_forward: SparseFeedForward, layer: int) -> Views:
         views |= _named(_swiglu(w_in_DH, w_out_FD, "experts."), layer, expert)
     if feed_forward.shared is not None:
         views |= _named(_dense(feed_forward.shared, "shared."), layer)
+    if feed_forward.w_shared_gate_D1 is not None:
+        views |= _named({"shared_gate": feed_forward.w_shared_gate_D1.t()}, layer)
     return views

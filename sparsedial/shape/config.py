@@ -19,6 +19,8 @@ from sparsedial.shape.shape import Shape
 OWN = "sparsedial"  # the model type of shapes that no family fits; only Sparsedial reads it
 BY_MODEL_TYPE = {name: family for family in FAMILIES.values() for name in (family.model_type, *family.aliases)}
 
+SUPPORTED = f"supported are {', '.join(BY_MODEL_TYPE)}"
+
 
 def load_config(path: Path) -> Config:
     """The content of a `config.json`, or of the one in a folder.
@@ -59,7 +61,7 @@ def _family(config: Config) -> Family:
     """The family that a configuration names."""
     kind = config.get("model_type")
     if kind is None:
-        raise config.error("no 'model_type', so the family is unknown")
+        raise config.error("no 'model_type', so the family is unknown", hint=SUPPORTED)
     if str(kind) not in BY_MODEL_TYPE:
         raise config.error(f"model_type '{kind}' is not supported", hint=_spelled(str(kind)))
     return BY_MODEL_TYPE[str(kind)]
@@ -69,7 +71,7 @@ def _spelled(kind: str) -> str:
     """A hint with the model type of the same letters, or with all: a similar name may be another architecture."""
     letters = {"".join(filter(str.isalnum, name)): name for name in BY_MODEL_TYPE}
     known = letters.get("".join(filter(str.isalnum, kind.lower())))
-    return f"did you mean '{known}'?" if known else f"supported are {', '.join(BY_MODEL_TYPE)}"
+    return f"did you mean '{known}'?" if known else SUPPORTED
 
 
 def tensor_rules(config: Config, shape: Shape) -> tuple[Rule, ...]:

@@ -47,7 +47,8 @@ def attention_parameters(shape: Shape) -> int:
 def _feed_forward(shape: Shape, layer: Layer, experts: int) -> int:
     """Parameters of one feed-forward part with `experts` of its routed experts; parts that it lacks have width 0."""
     expert, dense = 3 * shape.d_model * layer.d_expert, 3 * shape.d_model * layer.d_ff
-    return dense + (experts + shape.shared_experts) * expert + shape.d_model * layer.experts
+    gate = shape.d_model * shape.shared_gate * (layer.experts > 0)
+    return dense + (experts + shape.shared_experts) * expert + shape.d_model * layer.experts + gate
 
 
 def _parameters(shape: Shape, which: str, with_mtp: bool) -> int:
@@ -107,7 +108,7 @@ def _feed_forward_flops(shape: Shape, layer: Layer) -> dict[str, int]:
     return {
         "router": 2 * shape.d_model * layer.experts,
         "routed_experts": layer.top_k * expert,
-        "shared_experts": shape.shared_experts * expert,
+        "shared_experts": shape.shared_experts * expert + 2 * shape.d_model * shape.shared_gate * (layer.experts > 0),
         "dense_feed_forward": 2 * 3 * shape.d_model * layer.d_ff,
     }
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.settings import fill
-from sparsedial.shape.config import read_config
+from sparsedial.shape.config import load_config, read_config, tensor_rules
+from sparsedial.shape.hugging_face.held import shape_beside_weights
 from sparsedial.shape.shape import Shape
 from sparsedial.store import DIGEST_KEY
 
+CONFIG = "config.json"
 # DeepSeek's two generations of multi-head latent attention share these sizes.
 LATENT: dict[str, Any] = {
     "head_dim": 192,
@@ -97,10 +99,10 @@ def find_shape(word: str) -> tuple[str, Shape]:
     """
     path = Path(word)
     if path.is_dir():
-        found = next((path / name for name in ("config.json", "shape.json") if (path / name).exists()), None)
+        found = next((path / name for name in (CONFIG, "shape.json") if (path / name).exists()), None)
         if found is None:
             raise UserError(f"{path}: holds neither config.json nor shape.json")
-        return str(path), _read(found)
+        return str(path), _in_folder(path, found)
     if path.exists() or path.suffix == ".json":
         return str(path), _read(path)
     name = word.lower().rpartition("/")[2]
@@ -108,6 +110,14 @@ def find_shape(word: str) -> tuple[str, Shape]:
         hint = nearest(name, PUBLISHED) or f"a path to a config.json, or one of {', '.join(PUBLISHED)}"
         raise UserError(f"no published model named '{word}'", hint=hint)
     return name, PUBLISHED[name]
+
+
+def _in_folder(folder: Path, file: Path) -> Shape:
+    """The Shape that a file describes, as far as the weights beside it do not say otherwise."""
+    shape = _read(file)
+    if file.name != CONFIG:
+        return shape
+    return shape_beside_weights(shape, tensor_rules(load_config(file), shape), folder)
 
 
 def _read(path: Path) -> Shape:

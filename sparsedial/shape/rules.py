@@ -14,8 +14,10 @@ from typing import Literal
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.tensors import Name, Size, layer_parts, model_parts
 
-# "pairs": channels that are rotated together are neighbours. "plain": they lie half a head apart, as ours do.
-Layout = Literal["plain", "pairs"]
+# "plain": channels that are rotated together lie half a head apart, as ours do. "pairs": they are neighbours.
+# "leading": they lie in the two halves of a head's first channels; the others are not rotated.
+Layout = Literal["plain", "pairs", "leading"]
+MISSING = "missing "  # before the name of a tensor that no file has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,4 +119,4 @@ def misfits(
             faults.append(f"{theirs} is {list(size)} instead of {list(tensor.size)}")
         others = {holders.setdefault(piece.name, theirs) for piece in tensor.pieces} - {theirs}
         faults += [f"{theirs} holds again what {other} holds" for other in sorted(others)[:1]]
-    return [f"missing {written.theirs}" for name, written in wanted.items() if name not in holders] + faults
+    return [f"{MISSING}{written.theirs}" for name, written in wanted.items() if name not in holders] + faults

@@ -83,6 +83,7 @@ class Shape:
     top_k: int = 0  # routed experts that one token visits
     shared_experts: int = 0  # experts that every token visits
     d_expert: int = 0  # width of one expert
+    shared_gate: bool = False  # a sigmoid of the token weighs the shared experts' output
     dense_layers: int = 0  # leading layers of a sparse model that stay dense
     dense_places: tuple[int, ...] = ()  # other layers of a sparse model that stay dense, counted from 0
     gate: Literal["softmax", "sigmoid"] = "softmax"
@@ -98,6 +99,7 @@ class Shape:
     attention_bias: bool = False  # on the query, key and value projections
     norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
+    rotated: int = 0  # channels of a head that positions rotate; 0 is all
     rope_scaling: RopeScaling | None = None
     window: int = 0  # most positions that a query sees, its own included; 0 is all
     full_layers: int = 0  # leading layers that see all positions where the others have a window
@@ -124,6 +126,11 @@ class Shape:
             raise UserError(f"shape: kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if self.head_dim % 2 and not self.latent_attention:
             raise UserError(f"shape: head_dim={self.head_dim} is odd", hint="rotary positions rotate pairs of channels")
+        if self.rotated % 2 or not 0 <= self.rotated < self.head_dim or (self.rotated and self.latent_attention):
+            raise UserError(
+                f"shape: rotated={self.rotated} is not an even number of channels below head_dim={self.head_dim}",
+                hint="0 rotates all; latent attention has rope_head_dim",
+            )
         self._check_numbers()
         if self.window < 0 or not 0 <= self.full_layers <= self.layers or not 0 <= self.logit_cap < math.inf:
             raise UserError(
@@ -187,6 +194,8 @@ class Shape:
                 f"shape: top_k={self.top_k} lies outside 1..experts={self.experts}",
                 hint="top_k counts the routed experts that each token visits",
             )
+        if self.shared_gate and not self.shared_experts:
+            raise UserError("shape: shared_gate=True weighs shared experts, but shared_experts=0")
         if self.d_expert < 1 or self.shared_experts < 0:
             raise UserError(
                 f"shape: d_expert={self.d_expert} is below 1, or shared_experts={self.shared_experts} below 0"
@@ -265,7 +274,7 @@ class Shape:
     @property
     def rotary_dim(self) -> int:
         """Channels of a head that are rotated by their position."""
-        return self.rope_head_dim if self.latent_attention else self.head_dim
+        return self.rope_head_dim if self.latent_attention else self.rotated or self.head_dim
 
     @property
     def dense_feed_forwards(self) -> int:
@@ -295,11 +304,16 @@ class Shape:
         return (self.all_choices + shared) / (self.all_experts + shared) if self.all_experts else 1.0
 
     def record(self) -> dict[str, Any]:
-        """The shape as JSON; `own_layers` is left out where there are none."""
-        values = asdict(self)
-        if not self.own_layers:
-            del values["own_layers"]
-        return values
+        """The shape as JSON; what few models have is left out of the others, whose records are as they were before."""
+        return {name: value for name, value in asdict(self).items() if value or name not in RARE}
+
+
+RARE = ("own_layers", "shared_gate", "rotated")
+# Fields of which only sparse layers have use.
+ROUTED = (
+    "experts", "top_k", "shared_experts", "d_expert", "shared_gate", "gate", "normalize_gates", "routed_scaling",
+    "routing_bias", "expert_groups", "kept_groups", "top_p", "dense_layers", "dense_places",
+)  # fmt: skip
 
 
 def _largest(layers: Sequence[Layer]) -> dict[str, int]:
@@ -320,7 +334,7 @@ def with_layers(shape: Shape, layers: Sequence[Layer]) -> Shape:
     bare = {"layers": len(layers), "dense_layers": 0, "dense_places": (), "own_layers": ()}
     sizes = _largest(layers)
     if not sizes["experts"]:
-        bare |= {"shared_experts": 0}
+        bare |= {"shared_experts": 0, "shared_gate": False}
     dense = [number for number, layer in enumerate(layers) if not layer.is_sparse]
     leading = next((number for number, layer in enumerate(layers) if layer.is_sparse), len(layers))
     plain = {**bare, **sizes}

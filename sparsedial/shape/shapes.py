@@ -8,13 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.shape.shape import Layer, Shape
+from sparsedial.shape.shape import ROUTED, Layer, Shape
 
 SIZES = ("layers", "d_model", "heads", "kv_heads", "head_dim", "d_ff", "experts", "top_k", "shared_experts", "d_expert")
-ROUTED = (
-    "gate", "normalize_gates", "routed_scaling", "routing_bias", "expert_groups", "kept_groups", "top_p",
-    "dense_layers", "dense_places",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,4 +118,5 @@ def _sparse(shape: Shape, layer: Layer) -> dict[str, Size]:
         **({"routing_bias": (layer.experts,)} if shape.routing_bias else {}),
         **_swiglu(EXPERTS, shape.d_model, layer.d_expert),
         **(_swiglu("shared.", shape.d_model, shared) if shared else {}),
+        **({"shared_gate": (1, shape.d_model)} if shape.shared_gate else {}),
     }

@@ -14,7 +14,7 @@ from sparsedial.records.recipe import Recipe
 from sparsedial.training.muon import Muon
 
 EMBEDDINGS = ("embedding_VD", "unembedding_VD")
-NOT_FOR_MUON = (*EMBEDDINGS, "w_router_DE")
+NOT_FOR_MUON = (*EMBEDDINGS, "w_router_DE", "w_shared_gate_D1")
 
 
 class CompiledAdamW(torch.optim.Optimizer):

@@ -187,4 +187,18 @@ FAULTS = (
         becomes="for number, line in enumerate(lines_of(path), start=0):",
         tests="tests/text/test_known_digests.py",
     ),
+    Fault(
+        what="a head of a tied model's own is dropped",
+        file="shape/hugging_face/held.py",
+        line="elif not same_values(found[EMBEDDING], found[HEAD]):",
+        becomes="elif False:",
+        tests="tests/model/test_foreign.py::test_a_tied_model_with_another_head_uses_it_and_is_untied",
+    ),
+    Fault(
+        what="the index does not decide which file holds a tensor",
+        file="shape/hugging_face/files.py",
+        line="[entry for entry in held if entry.file.name == indexed]",
+        becomes="held",
+        tests="tests/model/test_foreign.py::test_the_index_decides_which_file_holds_a_tensor",
+    ),
 )

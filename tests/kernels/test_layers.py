@@ -25,6 +25,7 @@ HEADS = {
     "one head of two channels": {"d_model": 4, "heads": 1, "kv_heads": 1, "head_dim": 2},
     "odd width": {"d_model": 9, "heads": 3, "kv_heads": 3, "head_dim": 6},
     "grouped queries": {"d_model": 16, "heads": 4, "kv_heads": 2, "head_dim": 16},
+    "half of each head rotated": {"d_model": 16, "heads": 4, "kv_heads": 2, "head_dim": 12, "rotated": 6},
     "long heads": {"d_model": 24, "heads": 2, "kv_heads": 1, "head_dim": 40},
     "no norm of queries and keys": {"d_model": 12, "heads": 2, "kv_heads": 2, "head_dim": 6, "qk_norm": "none"},
 }
@@ -34,6 +35,7 @@ SPARSE = {
     "softmax, not normalised": {**ROUTED, "gate": "softmax", "normalize_gates": False, "routing_bias": False},
     "softmax, scaled": {**ROUTED, "gate": "softmax", "routed_scaling": 2.5},
     "no shared expert": {**ROUTED, "shared_experts": 0},
+    "shared experts that a gate weighs": {**ROUTED, "shared_experts": 2, "d_expert": 5, "shared_gate": True},
     "two shared experts": {**ROUTED, "shared_experts": 2, "d_expert": 5},
     "one choice": {**ROUTED, "top_k": 1},
     "every expert": {**ROUTED, "top_k": 8},
@@ -278,6 +280,7 @@ COMPILED = {  # layers whose attention, attention but for its projections, and f
     "biases": ({**GROUPED, "attention_bias": True}, 0, 2, 2, True, True),
     "a window in the second layer": ({**GROUPED, "window": 5, "full_layers": 1}, 1, 0, 2, True, True),
     "groups of experts": ({**GROUPED, **ROUTED, "d_ff": 0, "expert_groups": 4, "kept_groups": 2}, 2, 0, 2, True, True),
+    "gated shared experts": ({**GROUPED, **ROUTED, "d_ff": 0, "shared_gate": True}, 2, 0, 2, True, True),
     "top-p": ({**GROUPED, **ROUTED, "d_ff": 0, "top_p": 0.5}, 2, 0, 0, True, False),
     "a cap": ({**GROUPED, "logit_cap": 9.0}, 2, 0, 2, False, False),
 }

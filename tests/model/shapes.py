@@ -15,6 +15,7 @@ DENSE = Ladder(vocab_size=64, context=32).shape(16, 0)
 GROUPED = replace(DENSE, heads=4, kv_heads=2, head_dim=4)
 SMALL = {"layers": 2, "d_model": 16, "heads": 4, "kv_heads": 2, "head_dim": 4, "vocab_size": 64, "context": 32}
 EXPERTS = {"d_ff": 0, "experts": 8, "top_k": 2, "d_expert": 8}
+GATED = {"shared_experts": 2, "shared_gate": True, "attention_bias": True}
 LATENT = {
     **SMALL, "kv_heads": 4, "head_dim": 10, "kv_lora_rank": 12, "nope_head_dim": 6, "rope_head_dim": 4, "v_head_dim": 5,
     "layers": 3, "dense_layers": 1, **EXPERTS, "d_ff": 24, "shared_experts": 2, "tied_embeddings": False,
@@ -28,6 +29,12 @@ FAMILIES = {
     ),
     "llama, stretched evenly": Shape(
         **SMALL, d_ff=40, rope_scaling=RopeScaling(kind="linear", factor=2.0, original_context=16)
+    ),
+    "mistral": Shape(**SMALL, d_ff=40, window=6),
+    "mistral, heads that do not divide its width": Shape(**{**SMALL, "d_model": 18}, d_ff=40),
+    "qwen2": Shape(**SMALL, d_ff=40, attention_bias=True, tied_embeddings=True),
+    "qwen2, windows from the second layer on": Shape(
+        **{**SMALL, "layers": 3}, d_ff=40, attention_bias=True, window=5, full_layers=1
     ),
     "qwen3": Shape(**SMALL, d_ff=40, qk_norm="head", tied_embeddings=True),
     "qwen3, windows from the second layer on": Shape(
@@ -45,6 +52,12 @@ FAMILIES = {
     "mixtral": Shape(**SMALL, **EXPERTS),
     "mixtral, with a window": Shape(**SMALL, **EXPERTS, window=6),
     "olmoe": Shape(**SMALL, **EXPERTS, qk_norm="full", normalize_gates=False),
+    "qwen2_moe": Shape(**SMALL, **EXPERTS, **GATED, normalize_gates=False),
+    "qwen2_moe, some layers dense, no biases": Shape(
+        **{**SMALL, "layers": 4, **EXPERTS, **GATED, "d_ff": 24, "attention_bias": False},
+        dense_layers=1, dense_places=(2,),
+    ),
+    "qwen2_moe, windows from the second layer on": Shape(**SMALL, **EXPERTS, **GATED, window=5, full_layers=1),
     "qwen3_moe": Shape(**SMALL, **EXPERTS, qk_norm="head"),
     "qwen3_moe, with a window": Shape(**SMALL, **EXPERTS, qk_norm="head", window=6),
     "qwen3_moe, some layers dense": Shape(
@@ -52,6 +65,10 @@ FAMILIES = {
     ),
     "glm4_moe": SPARSE,
     "glm4_moe, with biases": replace(SPARSE, attention_bias=True),
+    "glm4_moe, half of each head rotated": replace(SPARSE, rotated=4, attention_bias=True, kv_heads=1),
+    "glm4_moe, a quarter rotated, no norms, YaRN": replace(
+        SPARSE, rotated=2, qk_norm="none", rope_scaling=RopeScaling(kind="yarn", factor=4.0, original_context=8)
+    ),
     "glm4_moe, first layer dense": replace(SPARSE, dense_layers=1, d_ff=24, layers=3),
     "deepseek_v2, queries as they are": Shape(**LATENT, normalize_gates=False),
     "deepseek_v2, groups and scaling": Shape(

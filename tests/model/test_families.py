@@ -138,7 +138,7 @@ def test_multi_token_prediction_travels_and_others_pass_it_over(tmp_path: Path, 
     torch.testing.assert_close(theirs_from(tmp_path / "c")(IDS).logits, model(IDS), **CLOSE)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "mixtral", "olmoe", "qwen3_moe"])
+@pytest.mark.parametrize("family", ["qwen3", "mixtral", "olmoe", "qwen3_moe"])
 @torch.no_grad()
 def test_biases_that_no_family_has_are_read_here_alone(tmp_path: Path, family):
     model = shaken(replace(FAMILIES[family], attention_bias=True))
@@ -186,10 +186,18 @@ def test_prediction_modules_that_the_files_lack_are_left_out(tmp_path: Path):
         ("deepseek_v3", {"moe_layer_freq": 2}, "moe_layer_freq"),
         ("deepseek_v3", {"topk_method": "greedy"}, "topk_method"),
         ("deepseek_v2, groups and scaling", {"norm_topk_prob": True}, "norm_topk_prob"),
-        ("glm4_moe", {"rope_parameters": {"partial_rotary_factor": 0.5, "rope_theta": 1e4}}, "partial_rotary_factor"),
+        ("glm4_moe", {"partial_rotary_factor": 0.4}, "partial_rotary_factor=0.4 of head_dim=8 is no even number"),
+        ("glm4_moe", {"rope_parameters": {"partial_rotary_factor": 2.0, "rope_theta": 1e4}}, "partial_rotary_factor=2"),
+        ("qwen3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ("qwen3_moe", {"decoder_sparse_step": 0}, "decoder_sparse_step"),
         ("qwen3_moe", {"mlp_only_layers": 1}, "mlp_only_layers"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ("mistral", {"attention_bias": True}, "attention_bias"),
+        ("qwen2", {"hidden_act": "gelu"}, "hidden_act"),
+        ("qwen2_moe", {"shared_expert_intermediate_size": 12}, "shared_expert_intermediate_size=12 is no multiple"),
+        ("qwen2_moe", {"shared_expert_intermediate_size": 0}, "shared_expert_intermediate_size=0"),
+        ("qwen2_moe", {"use_sliding_window": True, "num_hidden_layers": 3}, "layer_types"),
+        ("qwen2_moe", {"qkv_bias": "yes"}, "qkv_bias"),
         ("llama", {"num_hidden_layers": 10**9}, "num_hidden_layers"),
         ("llama", {"tie_word_embeddings": "no"}, "tie_word_embeddings"),
         ("llama", {"rms_norm_eps": "x"}, "rms_norm_eps"),
@@ -203,7 +211,8 @@ def test_prediction_modules_that_the_files_lack_are_left_out(tmp_path: Path):
         ("llama", {"model_type": "sparsedial", "shape": [1]}, "shape"),
         ("deepseek_v3", {"routed_scaling_factor": "x"}, "routed_scaling_factor"),
         ("deepseek_v3", {"norm_topk_prob": 1}, "norm_topk_prob"),
-        ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "none of its layers is sparse"),
+        ("mixtral", {"num_local_experts": 0}, "num_local_experts=0, but layers from 0 on are sparse"),
+        ("deepseek_v3", {"n_routed_experts": 0}, "n_routed_experts=0, but layers from 1 on are sparse"),
         ("qwen3, windows from the second layer on", {
             "layer_types": ["sliding_attention", "full_attention", "full_attention"]
         }, "layer_types"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sparsedial.model.layouts import LAYOUTS, halves_of_pairs, pairs_of_halves
+from sparsedial.model.layouts import LAYOUTS, halves_of_leading, halves_of_pairs, leading_of_halves, pairs_of_halves
 from sparsedial.model.rotary import rotary_table, rotate
 from tests.model.shapes import FAMILIES
 
@@ -20,6 +20,14 @@ def test_the_turned_rows_of_each_head_change_their_order():
     halves = rows([0, 1, 2, 4, 3, 5, 10, 11, 12, 14, 13, 15])
     assert torch.equal(halves_of_pairs(pairs, 6, 4), halves)
     assert torch.equal(pairs_of_halves(halves, 6, 4), pairs)
+
+
+def test_the_first_rows_of_each_head_are_spread_over_both_halves():
+    """Two heads of six rows, of which the first four are turned: 0 with 2, 1 with 3."""
+    leading = rows([0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15])
+    halves = rows([0, 1, 4, 2, 3, 5, 10, 11, 14, 12, 13, 15])
+    assert torch.equal(halves_of_leading(leading, 6, 4), halves)
+    assert torch.equal(leading_of_halves(halves, 6, 4), leading)
 
 
 def test_rows_in_pairs_are_turned_two_by_two():

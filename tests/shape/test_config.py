@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.shape.config import fitting_family, read_config, write_config
+from sparsedial.shape.config import BY_MODEL_TYPE, fitting_family, read_config, write_config
 from sparsedial.shape.families.registry import FAMILIES
 from sparsedial.shape.shape import RopeScaling, Shape
 from tests.model.shapes import FAMILIES as SHAPES
@@ -48,7 +48,7 @@ def test_a_field_left_out_is_what_transformers_takes_it_for(family, tmp_path: Pa
             assert told(rest) == told(filled(rest, tmp_path)), field
 
 
-@pytest.mark.parametrize("more", [{}, {"use_sliding_window": True}])
+@pytest.mark.parametrize("more", [{}, {"use_sliding_window": True, "max_window_layers": 0}])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_bare_model_type_is_the_model_that_transformers_makes_of_it(family, more, tmp_path: Path):
     bare = {"model_type": family, "num_experts_per_tok": 6, "partial_rotary_factor": 1.0, **more}
@@ -104,11 +104,44 @@ def test_rotary_fields_that_disagree_are_taken_as_transformers_takes_them(change
 
 
 @pytest.mark.parametrize("name", ["n_routed_experts", "num_experts", "num_local_experts"])
-@pytest.mark.parametrize("family", ["mixtral", "olmoe", "qwen3_moe", "glm4_moe", "deepseek_v2", "deepseek_v3"])
+@pytest.mark.parametrize("family", [name for name in FAMILIES if FAMILIES[name].experts])
 def test_experts_are_counted_under_the_name_of_any_release(family, name):
     config = write_config(ONE_OF_EACH[family])
     config[name] = config.pop(FAMILIES[family].experts)
     assert read_config(config) == ONE_OF_EACH[family]
+
+
+@pytest.mark.parametrize(("one", "other"), [("num_experts", "num_local_experts"), ("n_routed_experts", "num_experts")])
+def test_two_names_of_one_count_may_agree_and_not_contradict(one, other):
+    config = write_config(ONE_OF_EACH["qwen3_moe"])
+    experts = config.pop("num_experts")
+    assert read_config({**config, one: experts, other: experts}) == read_config({**config, one: None, other: experts})
+    with pytest.raises(UserError, match=f"{one}=8 and {other}=16 are two names"):
+        read_config({**config, one: experts, other: 16})
+
+
+@pytest.mark.parametrize("heads", [None, 1, 3, 128, "left out"])
+@pytest.mark.parametrize("family", ["deepseek_v2", "deepseek_v3"])
+def test_latent_attention_has_no_use_for_a_number_of_key_value_heads(family, heads):
+    config = write_config(ONE_OF_EACH[family]) | {"num_key_value_heads": heads}
+    if heads == "left out":
+        del config["num_key_value_heads"]
+    assert read_config(config) == ONE_OF_EACH[family]
+
+
+@pytest.mark.parametrize("kind", ["qwen3_next", "phimoe", "mimo", "llama4", "deepseek_v32", "mistral3", "gemma"])
+def test_another_model_type_gets_the_list_and_no_name_that_looks_like_it(kind):
+    with pytest.raises(UserError, match=f"model_type '{kind}' is not supported") as error:
+        read_config({**write_config(LLAMA), "model_type": kind})
+    assert error.value.hint == f"supported are {', '.join(BY_MODEL_TYPE)}"
+
+
+@pytest.mark.parametrize("kind", ["DeepseekV3", "deepseek-v3", "Qwen3-MoE", "LLaMA"])
+def test_a_model_type_of_the_same_letters_is_named(kind):
+    with pytest.raises(UserError) as error:
+        read_config({**write_config(LLAMA), "model_type": kind})
+    assert error.value.hint is not None
+    assert error.value.hint.startswith("did you mean '")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -132,10 +165,14 @@ def test_a_stretch_of_any_kind_comes_back_whole(family, kind):
     ("shape", "family"),
     [
         (replace(ONE_OF_EACH["glm4_moe"], attention_bias=True), "glm4_moe"),
-        (replace(LLAMA, attention_bias=True), None),  # theirs has one on the output too
+        (replace(LLAMA, attention_bias=True), "qwen2"),  # Llama has one on the output too
+        (replace(ONE_OF_EACH["qwen3"], attention_bias=True), None),  # theirs has one on the output too
         (replace(ONE_OF_EACH["mixtral"], attention_bias=True), None),  # theirs has none
         (replace(ONE_OF_EACH["olmoe"], head_dim=8), None),
-        (replace(LLAMA, d_model=18), None),
+        (replace(LLAMA, d_model=18), "mistral"),
+        (replace(LLAMA, window=5), "mistral"),
+        (replace(ONE_OF_EACH["qwen2_moe"], attention_bias=False), "qwen2_moe"),
+        (replace(ONE_OF_EACH["qwen2_moe"], shared_gate=False), None),
         (replace(ONE_OF_EACH["qwen3"], d_model=18), "qwen3"),
     ],
 )

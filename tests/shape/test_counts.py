@@ -57,6 +57,30 @@ def test_counts_equal_the_model_that_transformers_builds(shared_data: Path, tmp_
     assert total == _built(tmp_path / "config.json")[1]
 
 
+RELEASED = {  # the fields of a config.json that are not their family's defaults, and the published size
+    "Mistral-7B-v0.1": ({"model_type": "mistral", "max_position_embeddings": 32_768}, 7_241_732_096),
+    "Qwen2.5-7B": (
+        {
+            "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28,
+            "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152_064,
+        },
+        7_615_616_512,
+    ),
+    "Qwen1.5-MoE-A2.7B": ({"model_type": "qwen2_moe"}, 14_315_784_192),
+    "GLM-4.5-Air": (
+        {"model_type": "glm4_moe", "attention_bias": True, "head_dim": 128, "num_nextn_predict_layers": 1},
+        106_852_245_504,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_models_have_the_size_that_transformers_builds(tmp_path: Path, name):
+    config, published = RELEASED[name]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert _built(tmp_path / "config.json") == (published, published)
+
+
 def _built(path: Path) -> tuple[int, int]:
     """Our count, and the parameters of the model on the meta device."""
     import torch
@@ -91,7 +115,9 @@ def test_a_written_config_reads_back_as_the_same_shape(name):
     assert read_config(write_config(PUBLISHED[name])) == PUBLISHED[name]
 
 
-@pytest.mark.parametrize("shape", [SPARSE, Ladder(vocab_size=64, context=16).shape(16, 0)])
+@pytest.mark.parametrize(
+    "shape", [SPARSE, Ladder(vocab_size=64, context=16).shape(16, 0), replace(SPARSE, shared_gate=True)]
+)
 def test_flops_equal_pytorchs_counter(shape: Shape):
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -103,7 +103,11 @@ static long line_up(const step_t *at, const layer_t *layer, const int64_t *top_k
     } else {
         pairs[count++] = (pair_t){layer->w_in, layer->w_down, f, used, b};
     }
-    for (long row = 0; row < b; row++) visits[used + row] = (visit_t){row, 0, 1.0f};
+    for (long row = 0; row < b; row++) {
+        const float *w = layer->shared_gate;
+        float gate = w ? 1.0f / (1.0f + expf(-dot(own->normed + row * d, w, d))) : 1.0f;
+        visits[used + row] = (visit_t){row, 0, gate};
+    }
     return count;
 }
 

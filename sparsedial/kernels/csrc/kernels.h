@@ -71,7 +71,8 @@ struct decode_sizes {
 struct decode_layer {
     const float *attention_norm, *w_qkv, *b_qkv, *q_norm, *k_norm, *w_out;
     const float *query_down, *query_norm, *query, *latent, *latent_norm, *up; /* of latent attention */
-    const float *feed_forward_norm, *router, *bias, *w_in, *w_down, *shared_in, *shared_down;
+    const float *feed_forward_norm, *router, *bias, *w_in, *w_down, *shared_in, *shared_down,
+        *shared_gate;
     int64_t window, width, shared_width, experts, top_k; /* widths of an expert or dense layer, of all shared experts */
 };
 

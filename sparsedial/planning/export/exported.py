@@ -18,6 +18,8 @@ SHAPE_LIMITS = {
     "window": (0,),
     "rope_scaling": (None,),
     "attention_bias": (False,),
+    "shared_gate": (False,),
+    "rotated": (0,),
     "qk_norm": ("head", "none"),
     "expert_groups": (1,),
     "top_p": (1.0,),

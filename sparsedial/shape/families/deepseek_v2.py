@@ -71,6 +71,7 @@ DEEPSEEK_V2 = Family(
         limits.only("routing_bias", False, reason="no bias takes part in its choice"),
         limits.only("normalize_gates", False, reason="the gates of the chosen experts stay as they are"),
         limits.SHARED,
+        limits.NO_SHARED_GATE,
         limits.LEADING,
         limits.DIVIDED,
     ),

@@ -53,7 +53,10 @@ DEEPSEEK_V3 = Family(
     experts="n_routed_experts",
     read=lambda config: {**read_like_v3(config), **latent.read_latent(config)},
     written=_written,
-    limits=(*limits.SPARSE, limits.LATENT, *limits.SIGMOID_ROUTER, limits.SHARED, limits.LEADING),
+    limits=(
+        *(*limits.SPARSE, limits.LATENT, *limits.SIGMOID_ROUTER),
+        *(limits.SHARED, limits.NO_SHARED_GATE, limits.LEADING),
+    ),
     tensors=(
         *(*names.TRUNK, *names.latent_attention("rope_interleave")),
         *(*names.DENSE, *names.experts("mlp"), *names.ROUTING_BIAS, *names.SHARED),

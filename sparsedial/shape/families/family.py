@@ -13,7 +13,7 @@ from sparsedial.shape.hugging_face.routing import EXPERT_COUNTS
 from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.hugging_face.window import check_layer_types
 from sparsedial.shape.rules import Rule
-from sparsedial.shape.shape import Shape
+from sparsedial.shape.shape import ROUTED, Shape
 
 MOST_LAYERS = 10_000
 MODULES = "num_nextn_predict_layers"  # of multi-token prediction
@@ -48,8 +48,13 @@ class Family:
             raise config.error(f"num_hidden_layers={config.get('num_hidden_layers')} is more than {MOST_LAYERS:,}")
         check_layer_types(config)
         values = {**read_core(config), **self.read(config)}
-        if values.get("experts") and not (values.get("dense_layers") or values.get("dense_places")):
+        dense = values.get("dense_layers", 0) + len(values.get("dense_places", ()))
+        if values.get("experts") and not dense:
             values["d_ff"] = 0  # stated, but no layer has it
+        if values.get("experts") == 0:
+            if dense < values["layers"]:
+                raise config.error(f"{self.experts}=0, but layers from {values.get('dense_layers', 0)} on are sparse")
+            values = {name: value for name, value in values.items() if name not in ROUTED}
         return Shape(**values)
 
     @property

@@ -23,7 +23,7 @@ LLAMA = Family(
     limits=(
         *limits.DENSE,
         limits.GROUPED,
-        limits.only("qk_norm", "none", reason="its queries and keys are not normed"),
+        limits.NO_NORMS,
         limits.NO_WINDOW,
         limits.OUTPUT_BIAS,
         limits.DIVIDED,

@@ -44,10 +44,11 @@ MIXTRAL = Family(
     limits=(
         *limits.SPARSE,
         limits.GROUPED,
+        limits.WHOLE_HEADS,
         *limits.PLAIN_ROUTER,
         *limits.ALL_SPARSE,
         limits.only("normalize_gates", True, reason="the gates of the chosen experts sum to one"),
-        limits.only("qk_norm", "none", reason="its queries and keys are not normed"),
+        limits.NO_NORMS,
         limits.ONE_WINDOW,
         limits.NO_BIAS,
     ),

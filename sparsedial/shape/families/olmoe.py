@@ -50,6 +50,7 @@ OLMOE = Family(
     limits=(
         *limits.SPARSE,
         limits.GROUPED,
+        limits.WHOLE_HEADS,
         *limits.PLAIN_ROUTER,
         *limits.ALL_SPARSE,
         limits.only("qk_norm", "full", reason="it norms all heads' queries and keys together"),

@@ -4,14 +4,6 @@ from __future__ import annotations
 
 from sparsedial.shape.families.family import Family
 from sparsedial.shape.hugging_face import core, limits, names, window
-from sparsedial.shape.hugging_face.values import Fields
-from sparsedial.shape.shape import Shape
-
-
-def _written(shape: Shape) -> Fields:
-    windows = window.written_window(shape)
-    return {**windows, "max_window_layers": shape.full_layers} if windows else {}
-
 
 QWEN3 = Family(
     model_type="qwen3",
@@ -31,7 +23,7 @@ QWEN3 = Family(
     },
     only=core.ONLY,
     read=lambda config: {"qk_norm": "head", **window.read_windows(config)},
-    written=_written,
+    written=window.written_windows,
     limits=(
         *limits.DENSE,
         limits.GROUPED,

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from sparsedial.shape.families.family import Family
 from sparsedial.shape.hugging_face import core, limits, names, window
-from sparsedial.shape.hugging_face.limits import Limit
-from sparsedial.shape.hugging_face.routing import read_experts, read_sparse_layers
+from sparsedial.shape.hugging_face.routing import read_like_qwen, written_like_qwen
 from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.shape import Shape
 
 
 def _read(config: Config) -> Fields:
-    only, step = config.listed("mlp_only_layers"), config.whole("decoder_sparse_step")
-    if step < 1:
-        raise config.error(f"decoder_sparse_step={step} is below 1")
     return {
-        **read_experts(config, "num_experts", "moe_intermediate_size"),
-        "normalize_gates": config.truth("norm_topk_prob"),
+        **read_like_qwen(config),
         "qk_norm": "head",
         "window": config.whole("sliding_window", 0) if config.get("use_sliding_window") else 0,
-        **read_sparse_layers(config, lambda layer: layer not in only and (layer + 1) % step == 0),
     }
 
 
 def _written(shape: Shape) -> Fields:
-    return {
-        **window.written_window(shape),
-        "num_experts": shape.experts,
-        "num_experts_per_tok": shape.top_k,
-        "norm_topk_prob": shape.normalize_gates,
-        "moe_intermediate_size": shape.d_expert,
-        "decoder_sparse_step": 1,
-        "mlp_only_layers": [layer for layer in range(shape.layers) if not shape.is_sparse(layer)],
-    }
+    return {**window.written_window(shape), **written_like_qwen(shape)}
 
 
 QWEN3_MOE = Family(
@@ -62,13 +48,11 @@ QWEN3_MOE = Family(
     limits=(
         *limits.SPARSE,
         limits.GROUPED,
+        limits.WHOLE_HEADS,
         *limits.PLAIN_ROUTER,
         limits.only("qk_norm", "head", reason="it norms each head's queries and keys"),
         limits.ONE_WINDOW,
         limits.OUTPUT_BIAS,
-        Limit(
-            field="dense_layers", reason="one layer at least is sparse", allows=lambda shape: shape.sparse_layers > 0
-        ),
     ),
     tensors=(
         *names.TRUNK,

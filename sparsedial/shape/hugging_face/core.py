@@ -22,6 +22,7 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "hidden_act": (None, "silu"),
     "partial_rotary_factor": (None, 1.0),
 }
+ANY_BIAS: dict[str, tuple[Any, ...]] = {"attention_bias": (None, False, True)}  # of families that ignore the field
 ONLY_WHOLE = {**ONLY, "sliding_window": (None,)}  # of families whose layers see all positions
 
 

@@ -15,9 +15,10 @@ DEFAULTS: Fields = {
 
 
 def read_latent(config: Config) -> Fields:
-    """Ranks and the sizes of a head's parts."""
+    """Ranks and the sizes of a head's parts; every head has keys and values of its own, whatever the file says."""
     nope, rope = config.whole("qk_nope_head_dim"), config.whole("qk_rope_head_dim")
     return {
+        "kv_heads": config.whole("num_attention_heads"),
         "kv_lora_rank": config.whole("kv_lora_rank"),
         "q_lora_rank": config.whole("q_lora_rank", 0),
         "nope_head_dim": nope,

@@ -33,26 +33,31 @@ EVERY = (
     only("top_p", 1, reason="a token keeps all its top_k experts"),
     only("own_layers", (), reason="its layers do not differ in their sizes"),
 )
-DENSE = (*EVERY, only("experts", 0, reason="all its layers are dense"))
+WHOLE_HEADS = only("rotated", 0, reason="positions rotate all channels of its heads")
+DENSE = (*EVERY, WHOLE_HEADS, only("experts", 0, reason="all its layers are dense"))
 SPARSE = (*EVERY, Limit(field="experts", reason="it has experts", allows=lambda shape: shape.experts > 0))
 GROUPED = only("kv_lora_rank", 0, reason="its attention is not latent")
 LATENT = Limit(field="kv_lora_rank", reason="its attention is latent", allows=lambda shape: shape.latent_attention)
 NO_WINDOW = only("window", 0, reason="its layers see all positions")
 ONE_WINDOW = only("full_layers", 0, reason="its window holds for all layers")
+NO_NORMS = only("qk_norm", "none", reason="its queries and keys are not normed")
 NO_BIAS = only("attention_bias", False, reason="its projections have no biases")
+BIAS = only("attention_bias", True, reason="its queries, keys and values have biases")
 OUTPUT_BIAS = only("attention_bias", False, reason="its biases include one on the output projection")
 DIVIDED = Limit(
     field="d_model", reason="its heads must divide it", allows=lambda shape: shape.d_model % shape.heads == 0
 )
 LEADING = only("dense_places", (), reason="its dense layers come first")
+SHARED_GATE = only("shared_gate", True, reason="a gate weighs its shared experts")
+NO_SHARED_GATE = only("shared_gate", False, reason="no gate weighs its shared experts")
 ALL_SPARSE = (only("dense_layers", 0, reason="all its layers are sparse"), LEADING)
-PLAIN_ROUTER = (  # a softmax router over routed experts only
+SOFTMAX_ROUTER = (
     only("gate", "softmax", reason="its gates are a softmax"),
     only("routing_bias", False, reason="no bias takes part in its choice"),
     only("routed_scaling", 1, reason="its gates are not scaled"),
     only("expert_groups", 1, reason="its experts form no groups"),
-    only("shared_experts", 0, reason="it shares no expert"),
 )
+PLAIN_ROUTER = (*SOFTMAX_ROUTER, only("shared_experts", 0, reason="it shares no expert"))
 SIGMOID_ROUTER = (
     only("gate", "sigmoid", reason="its gates are sigmoids"),
     only("routing_bias", True, reason="a bias takes part in its choice"),

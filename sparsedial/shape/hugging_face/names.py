@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sparsedial.shape.rules import Layout, Rule
 from sparsedial.shape.shape import Shape
 
 LAYER = "model.layers.{layer}."
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 def named(names: Mapping[str, str], prefix: str = "", layout: Layout = "plain", switch: str = "") -> tuple[Rule, ...]:
@@ -18,7 +20,7 @@ def named(names: Mapping[str, str], prefix: str = "", layout: Layout = "plain", 
 
 
 TRUNK = (
-    *named({"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight", "unembedding": "lm_head.weight"}),
+    *named({"embedding": EMBEDDING, "norm": "model.norm.weight", "unembedding": HEAD}),
     *named({"attention_norm": "input_layernorm.weight", "feed_forward_norm": "post_attention_layernorm.weight"}, LAYER),
 )
 PREDICTION = named(  # as DeepSeek names it; `transformers` ignores it
@@ -50,8 +52,19 @@ BIASES = named(
 NORMS = named(
     {"attention.query_norm": "self_attn.q_norm.weight", "attention.key_norm": "self_attn.k_norm.weight"}, LAYER
 )
+TURNED = {f"attention.{name}{kind}" for name in ("query", "key") for kind in ("", "_bias", "_norm")}
+LEADING_ROTATED = tuple(  # of a family whose positions rotate only the first channels of a head
+    replace(rule, layout="leading") if rule.ours[0] in TURNED else rule for rule in (*PROJECTIONS, *BIASES, *NORMS)
+)
 DENSE = named({f"feed_forward.{ours}": f"mlp.{ours}_proj.weight" for ours in ("gate", "up", "down")}, LAYER)
 SHARED = named({f"shared.{ours}": f"mlp.shared_experts.{ours}_proj.weight" for ours in ("gate", "up", "down")}, LAYER)
+SHARED_GATED = named(
+    {
+        **{f"shared.{ours}": f"mlp.shared_expert.{ours}_proj.weight" for ours in ("gate", "up", "down")},
+        "shared_gate": "mlp.shared_expert_gate.weight",
+    },
+    LAYER,
+)
 ROUTING_BIAS = named({"routing_bias": "mlp.gate.e_score_correction_bias"}, LAYER)
 
 
@@ -86,7 +99,7 @@ def latent_attention(switch: str = "") -> tuple[Rule, ...]:
     return (*named(plain, LAYER), *named(rotated, LAYER, "pairs", switch))
 
 
-_EITHER = (*TRUNK, *DENSE, *experts("mlp"), *ROUTING_BIAS, *SHARED, *PREDICTION)
+_EITHER = (*TRUNK, *DENSE, *experts("mlp"), *ROUTING_BIAS, *SHARED, SHARED_GATED[-1], *PREDICTION)
 OWN_GROUPED = (*_EITHER, *PROJECTIONS, *BIASES, *NORMS)  # of shapes that no family fits
 OWN_LATENT = (*_EITHER, *latent_attention("rope_interleave"))
 
@@ -99,4 +112,4 @@ def repeated_names(shape: Shape) -> set[str]:
     shared = [
         f"{at}.{table}" for at in layers[shape.layers :] for table in ("embed_tokens.weight", "shared_head.head.weight")
     ]
-    return {*frequencies, *shared, *(["lm_head.weight"] if shape.tied_embeddings else [])}
+    return {*frequencies, *shared, *([HEAD] if shape.tied_embeddings else [])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ YARN = {name: name for name in ("beta_fast", "beta_slow", "truncate", "attention
 LLAMA3 = {"low_frequency_factor": "low_freq_factor", "high_frequency_factor": "high_freq_factor"}
 SCALES = {name: name for name in ("mscale", "mscale_all_dim")}
 NAMES = {**YARN, **SCALES, **LLAMA3}  # ours to theirs
+SHARE = "partial_rotary_factor"  # rotated channels of a head over all
 ORIGINAL = "original_max_position_embeddings"
 
 
@@ -39,6 +41,25 @@ def read_rope(config: Config) -> Fields:
     rope = rope_table(config)
     base = config if rope.get("rope_theta") is None else Config(rope, config.origin)
     return {"rope_theta": base.positive("rope_theta"), "rope_scaling": _scaling(config, rope)}
+
+
+def read_rotated(config: Config, head_dim: int) -> int:
+    """How many channels of a head are rotated; 0 is all.
+
+    Raises: UserError for a share that is none, or gives an odd number.
+    """
+    table = Config({**config.values, **rope_table(config)}, config.origin)
+    factor = table.positive(SHARE)
+    rotated = int(head_dim * factor)
+    if factor > 1 or rotated % 2 or not rotated:
+        raise config.error(f"{SHARE}={factor:g} of head_dim={head_dim} is no even number of channels")
+    return rotated if rotated < head_dim else 0
+
+
+def share(shape: Shape) -> float:
+    """The share of a head's channels that are rotated, such that its product with the channels is not below them."""
+    factor = shape.rotary_dim / shape.head_dim
+    return factor if int(shape.head_dim * factor) == shape.rotary_dim else math.nextafter(factor, 2)
 
 
 def _scaling(config: Config, rope: Mapping[str, Any]) -> RopeScaling | None:

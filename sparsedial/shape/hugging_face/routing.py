@@ -24,23 +24,47 @@ def read_experts(config: Config, count: str, width: str) -> Fields:
 
 
 def read_sparse_layers(config: Config, sparse: Callable[[int], bool]) -> Fields:
-    """Which layers are dense; `sparse` says whether a layer is sparse.
-
-    Raises: UserError where none is.
-    """
+    """Which layers are dense; `sparse` says whether a layer is sparse."""
     kinds = [sparse(layer) for layer in range(config.whole("num_hidden_layers"))]
-    if not any(kinds):
-        raise config.error("none of its layers is sparse", hint="read it as a model of the dense family")
-    leading = kinds.index(True)
+    leading = kinds.index(True) if any(kinds) else len(kinds)
     others = tuple(layer for layer, kind in enumerate(kinds) if layer > leading and not kind)
     return {"dense_layers": leading, "dense_places": others}
+
+
+def read_like_qwen(config: Config) -> Fields:
+    """Qwen's experts: softmax gates; layers are sparse by steps, but for a list of dense ones.
+
+    Raises: UserError for steps of no layer.
+    """
+    only, step = config.listed("mlp_only_layers"), config.whole("decoder_sparse_step")
+    experts = config.whole("num_experts")
+    if step < 1:
+        raise config.error(f"decoder_sparse_step={step} is below 1")
+    return {
+        **read_experts(config, "num_experts", "moe_intermediate_size"),
+        "normalize_gates": config.truth("norm_topk_prob"),
+        **read_sparse_layers(config, lambda layer: layer not in only and experts > 0 and (layer + 1) % step == 0),
+    }
+
+
+def written_like_qwen(shape: Shape) -> Fields:
+    """The same, for a `config.json`."""
+    return {
+        "num_experts": shape.experts,
+        "num_experts_per_tok": shape.top_k,
+        "norm_topk_prob": shape.normalize_gates,
+        "moe_intermediate_size": shape.d_expert,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [layer for layer in range(shape.layers) if not shape.is_sparse(layer)],
+    }
 
 
 def read_like_v3(config: Config) -> Fields:
     """DeepSeek-V3's router: sigmoid gates, a bias that balances them, groups; shared experts; dense layers first."""
     return {
         **read_experts(config, "n_routed_experts", "moe_intermediate_size"),
-        "dense_layers": config.whole("first_k_dense_replace", 0),
+        # A model that was cut to few layers may have fewer than its first dense ones.
+        "dense_layers": min(config.whole("first_k_dense_replace", 0), config.whole("num_hidden_layers")),
         "shared_experts": config.whole("n_shared_experts", 0),
         "gate": "sigmoid",
         "normalize_gates": config.truth("norm_topk_prob"),

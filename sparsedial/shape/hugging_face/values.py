@@ -29,11 +29,23 @@ class Config:
         return self.values.get(name)
 
     def with_defaults(self, defaults: Mapping[str, Any], synonyms: Mapping[str, str]) -> Config:
-        """With the defaults of fields that it leaves out; fields under another name get their usual one."""
-        renamed = {
-            synonyms[name]: value for name, value in self.values.items() if name in synonyms and value is not None
-        }
-        return replace(self, values={**defaults, **renamed, **self.values})
+        """With the defaults of fields that it leaves out; fields under another name get their usual one.
+
+        Raises: UserError where two names of one field have different values.
+        """
+        stated: dict[str, str] = {}  # by the usual name, the one that the file has
+        for name, value in self.values.items():
+            if value is None:
+                continue
+            first = stated.setdefault(synonyms.get(name, name), name)
+            if self.values[first] != value:
+                raise self.error(
+                    f"{first}={self.values[first]!r} and {name}={value!r} are two names of one field, and contradict"
+                    " each other",
+                    hint="leave one of them out",
+                )
+        renamed = {usual: self.values[name] for usual, name in stated.items()}
+        return replace(self, values={**defaults, **self.values, **renamed})
 
     def error(self, problem: str, hint: str | None = None) -> UserError:
         """An error about this configuration."""

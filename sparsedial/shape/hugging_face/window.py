@@ -33,6 +33,12 @@ def read_windows(config: Config) -> Fields:
     return {"window": window, "full_layers": full} if window and full < layers else {}
 
 
+def written_windows(shape: Shape) -> Fields:
+    """The same, with the first layer that has the window."""
+    windows = written_window(shape)
+    return {**windows, "max_window_layers": shape.full_layers} if windows else {}
+
+
 def written_window(shape: Shape) -> Fields:
     """The switch and the window; nothing where there is none."""
     return {"sliding_window": shape.window, "use_sliding_window": True} if shape.window else {}

@@ -13,8 +13,7 @@ from sparsedial.shape.families.registry import FAMILIES
 from sparsedial.shape.hugging_face.limits import Limit
 from sparsedial.shape.hugging_face.values import Config
 from sparsedial.shape.rules import expected_tensors, written_tensors
-from sparsedial.shape.shape import Shape, with_layers
-from sparsedial.shape.shapes import ROUTED
+from sparsedial.shape.shape import ROUTED, Shape, with_layers
 from sparsedial.shape.tensors import tensor_sizes
 from tests.model.shapes import FAMILIES as SHAPES
 
@@ -34,7 +33,7 @@ def with_other_experts(shape: Shape) -> Shape:
     if not shape.experts:
         return replace(shape, d_ff=0, experts=8, top_k=2, d_expert=8)
     defaults = {field.name: field.default for field in fields(Shape) if field.name in ROUTED}
-    return replace(shape, **defaults, experts=0, top_k=0, d_expert=0, shared_experts=0, d_ff=shape.d_ff or 24)
+    return replace(shape, **defaults, d_ff=shape.d_ff or 24)
 
 
 def with_other_attention(shape: Shape) -> Shape:
@@ -53,7 +52,7 @@ CHANGES: dict[str, Callable[[Shape], list[Shape]]] = {
     "kv_lora_rank": lambda shape: [with_other_attention(shape)],
     "window": lambda shape: [replace(shape, window=5)],
     "full_layers": lambda shape: [replace(shape, window=5, full_layers=1)],
-    "attention_bias": lambda shape: [replace(shape, attention_bias=True)],
+    "attention_bias": lambda shape: [replace(shape, attention_bias=not shape.attention_bias)],
     "qk_norm": lambda shape: [replace(shape, qk_norm=kind) for kind in ("none", "head", "full")],
     "d_model": lambda shape: [replace(shape, d_model=18)],
     "head_dim": lambda shape: [replace(shape, head_dim=2 * shape.head_dim)],
@@ -62,6 +61,8 @@ CHANGES: dict[str, Callable[[Shape], list[Shape]]] = {
     "routing_bias": lambda shape: [replace(shape, routing_bias=not shape.routing_bias)] * bool(shape.experts),
     "routed_scaling": lambda shape: [replace(shape, routed_scaling=3.0)] * bool(shape.experts),
     "expert_groups": lambda shape: [replace(shape, expert_groups=2, kept_groups=1)] * bool(shape.experts),
+    "rotated": lambda shape: [replace(shape, rotated=2)],
+    "shared_gate": lambda shape: [replace(shape, shared_gate=not shape.shared_gate)] * bool(shape.experts),
     "shared_experts": lambda shape: [replace(shape, shared_experts=count) for count in (0, 1) if shape.experts],
     "dense_layers": lambda shape: [
         replace(shape, layers=3, dense_layers=count, dense_places=(), d_ff=24) for count in (1, 3) if shape.experts
@@ -165,7 +166,10 @@ def test_no_name_of_a_family_means_two_things(name):
 @pytest.mark.parametrize(
     ("shape", "says"),
     [
-        (replace(SHAPES["llama"], attention_bias=True), ["llama", "attention_bias=True", "output projection"]),
+        (
+            replace(SHAPES["qwen3"], attention_bias=True),
+            ["qwen3", "attention_bias=True", "output projection", "qwen2", "qk_norm=head"],
+        ),
         (replace(SHAPES["olmoe"], head_dim=8), ["olmoe", "head_dim=8", "qwen3_moe", "qk_norm=full"]),
         (replace(SHAPES["glm4_moe"], logit_cap=20.0, top_p=0.7), ["glm4_moe", "logit_cap=20", "top_p=0.7"]),
         (unequal(SHAPES["qwen3_moe"]), ["qwen3_moe", "own_layers"]),
