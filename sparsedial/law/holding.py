@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from sparsedial.errors import UserError
-from sparsedial.law.choose import held_out_check, select
+from sparsedial.law.check import held_out_check
+from sparsedial.law.choose import select
 from sparsedial.law.fit import Rows, fit, refusal
 from sparsedial.law.table import matching
 from sparsedial.records.law import HeldOut
@@ -42,7 +43,14 @@ def _sparsest(rows: Rows) -> np.ndarray:
 
 
 def checked(
-    rows: Rows, held: np.ndarray | None, form: str, *, rule: str | None, pin: Mapping[str, float], seed: int
+    rows: Rows,
+    held: np.ndarray | None,
+    form: str,
+    *,
+    rule: str | None,
+    pin: Mapping[str, float],
+    seed: int,
+    huber: float | None,
 ) -> tuple[HeldOut | None, str | None]:
     """How the form, fitted to the other rows, predicts those held out; None, with the reason, without a check.
 
@@ -56,4 +64,5 @@ def checked(
         raise UserError(f"without the rows of '{rule}', {reason}", hint="hold out fewer rows", field="hold_out")
     if reason is not None:
         return None, f"without the largest budget, {reason}"
-    return held_out_check(below, select(rows, held), fit(below, form, pin=pin, bootstrap=0, seed=seed)), None
+    law = fit(below, form, pin=pin, bootstrap=0, seed=seed, huber=huber)
+    return held_out_check(below, select(rows, held), law), None

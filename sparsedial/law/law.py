@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from sparsedial.law.form import Form
 from sparsedial.law.forms import FORMS
 from sparsedial.records.law import LawFile
 from sparsedial.records.record import read
+from sparsedial.shape.shape import Shape
 
 SLACK = 1.01  # a value this factor beyond a fitted range is not reported yet
 
@@ -31,13 +32,19 @@ class Law(LawFile, frozen=True, kw_only=True, dict=True):
         arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(variables[name], dtype=float)) for name in names))
         return dict(zip(names, arrays, strict=True))
 
-    def loss(self, **variables: Any) -> np.ndarray:
-        """Predicted loss, vectorised over the form's own variables; others are ignored.
+    @overload
+    def loss(self, **variables: float) -> float: ...
+    @overload
+    def loss(self, **variables: Any) -> np.ndarray: ...
+    def loss(self, **variables: Any) -> float | np.ndarray:
+        """Predicted loss, vectorised over the form's own variables: of numbers a number. Other variables are ignored.
 
         Units: nats per token
         """
         values = np.array([self.coefficients[name] for name in self.as_form.coefficients])
-        return self.as_form.loss(values, self._columns(variables))
+        loss = self.as_form.loss(values, self._columns(variables))
+        one = all(np.ndim(variables[name]) == 0 for name in self.as_form.variables)
+        return float(loss[0]) if one else loss
 
     def sampled_loss(self, **variables: Any) -> np.ndarray:
         """Predicted loss by each bootstrap sample. Shapes: [samples, n]"""
@@ -62,6 +69,10 @@ class Law(LawFile, frozen=True, kw_only=True, dict=True):
         low, high = np.quantile(sampled, [tail, 1 - tail], axis=0)
         return low, high
 
+    @overload
+    def variables(self, shape: Shape, tokens: float) -> dict[str, float]: ...
+    @overload
+    def variables(self, shape: Any, tokens: Any) -> dict[str, Any]: ...
     def variables(self, shape: Any, tokens: Any) -> dict[str, Any]:
         """The law's variables of a Shape, or of Shapes as columns, counted as this law counts."""
         values = {**self.as_form.count(shape), "tokens": tokens}

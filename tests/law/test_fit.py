@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.law.choose import PROVEN, choose, compare, held_out_check, select
+from sparsedial.law.check import held_out_check
+from sparsedial.law.choose import PROVEN, choose, compare, select
 from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.law import read_law
