@@ -6,7 +6,7 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.records.record import read
 from sparsedial.records.run import Run
 from sparsedial.records.study import STUDY_FILE, read_finished
+
+if TYPE_CHECKING:
+    import polars
 
 MOST_RUNS = 20_000
 TRUNK = "trunk"  # the column that names what branches of one run share
@@ -52,7 +55,7 @@ def read_table(
     Raises: UserError for a missing or unreadable file, no rows or too many, or a mapped column that is missing or not
     numeric in the selected rows.
     """
-    table = _read(path)
+    table = columns_of(read_frame(path))
     if where is not None and table:
         picked = matching(table, where)
         table = {name: values[picked] for name, values in table.items()}
@@ -109,8 +112,16 @@ def _mapped(
     return values.astype(float)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def columns_of(frame: polars.DataFrame) -> dict[str, np.ndarray]:
     """Every column as floats, or else as words; a missing entry is NaN or an empty word."""
+    return {name: _values(frame[name]) for name in frame.columns}
+
+
+def read_frame(path: Path) -> polars.DataFrame:
+    """A table as it stands in its file, or as its study or runs give it.
+
+    Raises: UserError for a missing or unreadable file, or two columns of one name.
+    """
     import polars
 
     if (path / STUDY_FILE).exists():
@@ -136,14 +147,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 hint="give the folder of a study or of runs, or a .csv, .jsonl (also .gz) or .parquet file",
             )
     except polars.exceptions.NoDataError:
-        return {}
+        return polars.DataFrame()
     except (OSError, ValueError, polars.exceptions.PolarsError) as error:
         raise UserError(f"{path}: not readable as a table ({' '.join(str(error).split())[:120]})") from error
     for name in frame.columns:
         first, again, _ = name.partition("_duplicated_")  # as polars renames the second of two columns of one name
         if again and first in frame.columns:
             raise UserError(f"{path}: two columns are named '{first}'", hint="rename one, so that it is clear which")
-    return {name: _values(frame[name]) for name in frame.columns}
+    return frame
 
 
 def _values(column: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sparsedial.records.optimum import Allocation, Predicted
 from sparsedial.records.quantities import Span
 from sparsedial.records.record import Record
 
@@ -83,5 +84,9 @@ class Fit(Record, frozen=True, kw_only=True):
     held_out: HeldOut | None
     held_out_reason: str | None
     undetermined: tuple[str, ...] | None  # null with the intervals
+    allocations: tuple[Allocation, ...] | None  # the best size and tokens, at each sparsity of the table
+    allocations_reason: str | None
+    warnings: tuple[str, ...]
+    predicted: Predicted | None  # null where no table was to be predicted
     refused: str | None
     compared: Comparison | None  # null where a single form was asked for
