@@ -115,10 +115,10 @@ def forms_table(known: Forms) -> str:
 
 def fit_table(fit: Fit) -> str:
     """Coefficients with intervals, and the held-out error."""
+    taken = _taken_rows(fit)
     if fit.refused or fit.form is None:
-        return f"refused: {fit.refused}"
-    groups = f" in {fit.independent_runs} independent groups" if fit.independent_runs < fit.runs else ""
-    rows = [("form", fit.form), ("runs", f"{fit.runs}{groups}"), *_coefficient_rows(fit)]
+        return "\n".join([f"refused: {fit.refused}", *(f"{name}: {words}" for name, words in taken)])
+    rows = [("form", fit.form), ("runs", _runs_words(fit)), *taken, *_coefficient_rows(fit)]
     if fit.intervals_reason:
         rows.append(("no intervals", fit.intervals_reason))
     rows.append(("spread", f"{human_percent(fit.rmse_log_loss or 0.0, 3)} of the loss"))
@@ -131,6 +131,22 @@ def fit_table(fit: Fit) -> str:
         for name, trial in fit.compared.forms.items():
             rows.append((f"  {name}", trial.refused or human_percent(trial.rms_log_error or 0.0, 3)))
     return lines(rows)
+
+
+def _runs_words(fit: Fit) -> str:
+    cells = f" in {fit.cells} cells" if fit.cells < fit.runs else ""
+    groups = f" in {fit.independent_runs} independent groups" if fit.independent_runs < fit.runs else ""
+    return f"{fit.runs}{cells}{',' if cells and groups else ''}{groups}"
+
+
+def _taken_rows(fit: Fit) -> Rows:
+    """How the table was taken: rows that were dropped, and notes."""
+    rows = [("note", note) for note in fit.notes]
+    if fit.dropped_rows:
+        rows.insert(
+            0, ("dropped", f"{fit.dropped_rows} row{'s' if fit.dropped_rows > 1 else ''}: {fit.dropped_reason}")
+        )
+    return rows
 
 
 def _coefficient_rows(fit: Fit) -> Rows:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sparsedial.law.fit import Rows, independent
 from sparsedial.law.law import Law
+from sparsedial.law.runs import Runs
 from sparsedial.records.law import Comparison, Fit
 
 
-def answer(law: Law | None, rows: Rows, refused: str | None, compared: Comparison | None) -> Fit:
-    """What `fit` answers for a law of these rows, or for the reason that it was refused."""
+def answer(law: Law | None, rows: Rows, refused: str | None, compared: Comparison | None, runs: Runs) -> Fit:
+    """What `fit` answers for a law of these runs, or for the reason that it was refused."""
     sampled = law is None or len(law.samples) > 1  # a single sample gives no interval
     return Fit(
         form=law.form if law else None,
@@ -24,4 +25,8 @@ def answer(law: Law | None, rows: Rows, refused: str | None, compared: Compariso
         undetermined=(law.undetermined if law else ()) if sampled else None,
         refused=refused,
         compared=compared,
+        dropped_rows=runs.table.dropped,
+        dropped_reason=runs.dropped_reason,
+        cells=runs.cells,
+        notes=runs.notes,
     )

@@ -85,3 +85,7 @@ class Fit(Record, frozen=True, kw_only=True):
     undetermined: tuple[str, ...] | None  # null with the intervals
     refused: str | None
     compared: Comparison | None  # null where a single form was asked for
+    dropped_rows: int  # rows of the table that lack a number which the form needs
+    dropped_reason: str | None  # null where none was dropped
+    cells: int  # of one size, tokens and sparsity
+    notes: tuple[str, ...]  # what a reader must know of how the table was taken

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from sparsedial.errors import UserError, nearest
+from sparsedial.errors import UserError, nearest, with_flags
 from sparsedial.law.answer import answer
 from sparsedial.law.choose import compare
-from sparsedial.law.fit import Rows, refusal
+from sparsedial.law.expressions import assignments
 from sparsedial.law.fit import fit as fit_law
+from sparsedial.law.fit import refusal
 from sparsedial.law.forms import FORMS
 from sparsedial.law.holding import checked, held_rows
-from sparsedial.law.sanity import require_possible, require_units
-from sparsedial.law.table import read_table
+from sparsedial.law.runs import Reading, Runs, read_runs
 from sparsedial.records.law import Fit, Forms, FormWords
 from sparsedial.records.record import write
 from sparsedial.settings import setting
@@ -26,23 +26,8 @@ from sparsedial.units import parse_count
 MOST_BOOTSTRAP = 10_000
 
 
-def _pairs(text: Any, field: str) -> dict[str, str]:
-    """`a=b,c=d`, or a table from a settings file."""
-    if isinstance(text, Mapping):
-        return {str(key): str(value) for key, value in text.items()}
-    pairs: dict[str, str] = {}
-    for item in str(text).split(","):
-        name, equals, value = (part.strip() for part in item.partition("="))
-        if not (equals and name and value):
-            raise UserError(f"cannot read '{item}'", hint="write it like loss=final_loss,tokens=D", field=field)
-        if name in pairs:
-            raise UserError(f"'{name}' is given twice, as {pairs[name]} and as {value}", field=field)
-        pairs[name] = value
-    return pairs
-
-
 def _pins(text: Any, field: str) -> dict[str, float]:
-    return {name: parse_count(value, field) for name, value in _pairs(text, field).items()}
+    return {name: parse_count(value, field) for name, value in assignments(text, field).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +35,10 @@ class FitSettings:
     """The table, the form, and the runs to hold out."""
 
     table: Path | None = setting(
-        None, "folder of a study or of runs, or a .csv, .jsonl or .parquet file", positional=True, nargs="?"
+        None,
+        "folder of a study or of runs, or a .csv, .tsv, .jsonl, .json or .parquet file",
+        positional=True,
+        nargs="?",
     )
     form: tuple[str, ...] = setting(
         ("chinchilla_sparsity",),
@@ -58,12 +46,29 @@ class FitSettings:
         "FORM,…",
     )
     columns: dict[str, str] = setting(
-        help="the table's column names for loss, tokens, …", metavar="OURS=THEIRS,…", parse=_pairs, factory=dict
+        help="where the table has loss, tokens, …: its columns, or arithmetic like loss=log(ppl),tokens=D*1e9;"
+        " a name with a comma stands in backticks",
+        metavar="OURS=THEIRS,…",
+        parse=assignments,
+        factory=dict,
     )
-    where: str | None = setting(None, "rows to keep, like step==250000", "EXPR")
-    hold_out: str | None = setting(None, "rows to hold out, like flops>1e12, or sparsest [the largest budget]", "EXPR")
+    where: str | None = setting(None, "rows to keep, like step==250000; by the table's names or ours", "EXPR")
+    best_of: tuple[str, ...] = setting(
+        (),
+        "columns of settings, like lr: of the runs of one size and tokens, only those with the best stay",
+        "COLUMN,…",
+    )
+    weight: str | None = setting(None, "column or arithmetic that says how often each row counts", "COLUMN")
+    hold_out: str | None = setting(
+        None,
+        "rows to hold out, like flops>1e12, by the table's names or ours; or sparsest [the largest budget]",
+        "EXPR",
+    )
     group: str | None = setting(
-        None, "column that groups runs which are not independent [trunk, if there is one]", "COLUMN"
+        None,
+        "columns that tell which rows are one run, or not independent; row takes each for itself [trunk, if there is"
+        " one, or what tells checkpoints of a run]",
+        "COLUMN,…",
     )
     pin: dict[str, float] = setting(help="coefficients to keep fixed", metavar="NAME=VALUE", parse=_pins, factory=dict)
     huber: float | None = setting(None, "log-loss residual above which a run counts less [from the spread]", "DELTA")
@@ -89,8 +94,9 @@ def fit(settings: FitSettings) -> Fit | Forms:
     """
     if settings.list_forms:
         return Forms(forms={name: FormWords(says=form.says, source=form.source) for name, form in FORMS.items()})
-    rows = _rows(settings)
-    held = held_rows(rows, settings.hold_out)
+    runs = _runs(settings)
+    rows = runs.table.rows
+    held = held_rows(rows, settings.hold_out, runs.table.names)
     form, compared = settings.form[0], None
     if len(settings.form) > 1:
         if settings.pin:
@@ -99,7 +105,7 @@ def fit(settings: FitSettings) -> Fit | Forms:
     wanted = settings.bootstrap > 0
     reason = "none of the forms can be fitted" if form is None else refusal(rows, form, intervals=wanted)
     if form is None or reason is not None:
-        return answer(None, rows, reason, compared)
+        return answer(None, rows, reason, compared, runs)
     law = fit_law(
         rows,
         form,
@@ -112,11 +118,11 @@ def fit(settings: FitSettings) -> Fit | Forms:
     law = replace(law, held_out=check, held_out_reason=unchecked, compared=compared)
     if settings.out is not None:
         write(settings.out, law)
-    return answer(law, rows, None, compared)
+    return answer(law, rows, None, compared, runs)
 
 
-def _rows(settings: FitSettings) -> Rows:
-    """The table with the columns that the forms need.
+def _runs(settings: FitSettings) -> Runs:
+    """The runs of the table, with the columns that the forms need.
 
     Raises: UserError where no table is given, a column is missing, or a value is one that no run can have.
     """
@@ -126,18 +132,14 @@ def _rows(settings: FitSettings) -> Rows:
         )
     for form in settings.form:
         if form not in FORMS:
-            raise UserError(
-                f"no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`"
-            )
-    table = read_table(settings.table, settings.columns, settings.where, settings.group)
-    first, *others = (FORMS[form].variables for form in settings.form)
-    shared = [name for name in first if all(name in names for names in others)]
-    for name in ("loss", *shared):
-        if name not in table:
-            raise UserError(
-                f"{settings.table}: {', '.join(settings.form)} needs a column '{name}' of numbers in every row",
-                hint=f"<columns> {name}=NAME if it has another name; <where> '{name} > 0' if some rows lack it",
-            )
-    require_possible(table, shared, settings.table)
-    require_units(table, settings.columns, settings.table)
-    return table
+            raise UserError(f"no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`")
+    reading = Reading(
+        path=settings.table,
+        columns=settings.columns,
+        where=settings.where,
+        group=settings.group,
+        weight=settings.weight,
+        best_of=settings.best_of,
+    )
+    runs = read_runs(reading, settings.form)
+    return dataclasses.replace(runs, notes=tuple(map(with_flags, runs.notes)))

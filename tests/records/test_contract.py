@@ -70,7 +70,7 @@ LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitte
 FormWords: says source
 Forms: forms
 Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
-    held_out_reason undetermined refused compared
+    held_out_reason undetermined refused compared dropped_rows dropped_reason cells notes
 PlanBudget: currency value target_loss
 PredictedLoss: mean low high interval_basis interval_reason
 MemoryParts: weights_bytes moments_bytes casts_bytes gradients_bytes activations_bytes

@@ -32,10 +32,10 @@ def test_a_table_is_fitted_and_its_largest_budget_held_out(tmp_path, capsys):
     [
         ({"loss": [0.0, *GOOD["loss"][1:]]}, [], "row 1 has loss=0", ""),
         ({"tokens": [-1.0, *GOOD["tokens"][1:]]}, [], "row 1 has tokens=-1", ""),
-        ({"tokens": [None, *GOOD["tokens"][1:]]}, [], "needs a column 'tokens'", "--columns tokens=NAME"),
+        ({"tokens": [None] * len(GOOD["tokens"])}, [], "needs a column 'tokens'", "--columns 'tokens=NAME'"),
         ({"flops": [-1.0, *GOOD["flops"][1:]]}, [], "row 1 has flops=-1", "--where 'flops > 0'"),
         ({"loss": [1e-300, *([1e-299] * (len(GOOD["loss"]) - 1))]}, [], "cannot be a loss in nats", "--columns"),
-        ({"active_parameters": (1e6 * np.array(GOOD["active_parameters"])).tolist()}, [], "in other units", "*1e6"),
+        ({"active_parameters": (1e6 * np.array(GOOD["active_parameters"])).tolist()}, [], "in other units", "*1e-6"),
         ({"loss": [2.0] * len(GOOD["loss"])}, [], "loss is 2 in every row", ""),
         ({"total_parameters": (np.array(GOOD["total_parameters"]) / 1e9).tolist()}, [], "millions or billions", "*1e9"),
         ({"bpb": GOOD["loss"]}, ["--columns", "loss=bpb"], "looks like bits", "0.6931"),
