@@ -125,7 +125,7 @@ def _listed(names: Sequence[str]) -> str:
 def _candidate(table: Table, ours: str) -> str | None:
     """The column that most likely is one of ours, by its name."""
     usual = [ours, *USUAL_NAMES.get(ours, "").split()]
-    numbers = {name for name, values in table.words.items() if values.dtype == float and not np.isnan(values).all()}
+    numbers = [name for name, values in table.words.items() if values.dtype == float and not np.isnan(values).all()]
     plain = {name: _plain(name) for name in numbers}
     plain = {name: word for name, word in plain.items() if name not in table.columns.values() and name != ROW}
     for wanted in usual:

@@ -143,7 +143,7 @@ def open_table(
     if group is not None and GROUP in rows and not rows[GROUP].any():
         raise UserError(
             f"{path}: every run has the same '{group}', so none is independent of another",
-            hint="leave <group> out, or name a column that differs between trunks",
+            hint=f"leave <group> {shell(group)} out, or name a column that differs between trunks",
         )
     return replace(table, rows=rows)
 
