@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.fit_example import fitted_page
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.literature import LING, PUBLISHED, Leverage, Published
 from sparsedial.records.quantities import Span
@@ -19,7 +20,7 @@ shows several answers side by side. `sparsedial fit TABLE --form FORM` fits any 
 
 def laws_markdown() -> str:
     """The whole page."""
-    parts = [INTRODUCTION, *(_published(law) for law in PUBLISHED.values()), _leverage(LING), _ours()]
+    parts = [INTRODUCTION, fitted_page(), *(_published(law) for law in PUBLISHED.values()), _leverage(LING), _ours()]
     return "\n".join(parts)
 
 

@@ -16,10 +16,10 @@ GUESSES = {"last_budget_shape_kept": "the last budget's best shape", "linear_in_
 
 def fit_table(fit: Fit) -> str:
     """All rows of a fit."""
+    dropped, notes = _dropped_rows(fit), [("note", words) for words in fit.notes]
     if fit.refused or fit.form is None:
-        return f"refused: {fit.refused}"
-    groups = f" in {fit.independent_runs} independent groups" if fit.independent_runs < fit.runs else ""
-    rows = [("form", fit.form), ("runs", f"{fit.runs}{groups}"), *_coefficient_rows(fit)]
+        return "\n".join(f"{name}: {words}" for name, words in (("refused", fit.refused), *dropped, *notes))
+    rows = [("form", fit.form), ("runs", _runs_words(fit)), *dropped, *_coefficient_rows(fit)]
     if fit.intervals_reason:
         rows.append(("no intervals", fit.intervals_reason))
     rows.append(("spread", f"{human_percent(fit.rmse_log_loss or 0.0, 3)} of the loss"))
@@ -32,15 +32,25 @@ def fit_table(fit: Fit) -> str:
         rows.append(("compared by", f"{fit.compared.rule}; the simplest form near the best is used"))
         for name, trial in fit.compared.forms.items():
             rows.append((f"  {name}", trial.refused or human_percent(trial.rms_log_error or 0.0, 3)))
-    rows.extend(("note", words) for words in fit.warnings)
     if fit.predicted:
         rows.extend(_predicted_rows(fit.predicted))
-    return lines(rows)
+    return lines([*rows, *notes])
 
 
 def predicted_table(predicted: Predicted) -> str:
     """What a law predicted of a table."""
     return lines([("law", f"{predicted.form} ({predicted.source})"), *_predicted_rows(predicted)])
+
+
+def _runs_words(fit: Fit) -> str:
+    cells = f" in {fit.cells} cells" if fit.cells < fit.runs else ""
+    groups = f" in {fit.independent_runs} independent groups" if fit.independent_runs < fit.runs else ""
+    return f"{fit.runs}{cells}{',' if cells and groups else ''}{groups}"
+
+
+def _dropped_rows(fit: Fit) -> Rows:
+    rows = "row" if fit.dropped_rows == 1 else "rows"
+    return [("dropped", f"{fit.dropped_rows} {rows}: {fit.dropped_reason}")] if fit.dropped_rows else []
 
 
 def _coefficient_rows(fit: Fit) -> Iterator[tuple[str, str]]:

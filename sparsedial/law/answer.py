@@ -9,6 +9,7 @@ import numpy as np
 from sparsedial.law.fit import Rows, independent
 from sparsedial.law.law import Law
 from sparsedial.law.optimum import allocations
+from sparsedial.law.runs import Runs
 from sparsedial.records.law import Comparison, Fit, HeldOut
 from sparsedial.units import human_percent
 
@@ -25,9 +26,10 @@ def answer(
     rows: Rows,
     refused: str | None,
     compared: Comparison | None,
+    runs: Runs,
     at: Sequence[float] | None = None,
 ) -> Fit:
-    """What `fit` answers for a law of these rows, or for the reason that it was refused.
+    """What `fit` answers for a law of these runs, or for the reason that it was refused.
 
     `at` are the budgets whose best size and tokens are wanted.
     """
@@ -47,17 +49,20 @@ def answer(
         undetermined=(law.undetermined if law else ()) if sampled else None,
         allocations=split,
         allocations_reason=unsplit,
-        warnings=tuple(_warnings(law, rows)) if law else (),
         predicted=None,
         refused=refused,
         compared=compared,
+        dropped_rows=runs.table.dropped,
+        dropped_reason=runs.dropped_reason,
+        cells=runs.cells,
+        notes=(*runs.notes, *(check_notes(law.held_out, law.held_out_reason, rows) if law else ())),
     )
 
 
-def _warnings(law: Law, rows: Rows) -> Iterator[str]:
-    held = law.held_out
+def check_notes(held: HeldOut | None, why_not: str | None, rows: Rows) -> Iterator[str]:
+    """What a reader must know of the check on held-out runs of these rows."""
     if held is None:
-        yield f"the law was not checked on held-out runs: {law.held_out_reason}"
+        yield f"the law was not checked on held-out runs: {why_not}"
         return
     if held.runs < FEW_RUNS:
         yield _few(held, rows)

@@ -20,6 +20,7 @@ from sparsedial.law.resample import resample
 
 LEAST_BUDGETS = 2
 LEAST_INDEPENDENT = 2
+LEAST_SIZES = 3  # of a line of equal budget
 HUBER_FLOOR = 1e-3  # in log loss
 HUBER_TUNING = 1.345  # times the robust spread: 95 % efficient on normal noise
 REWEIGHTINGS = 4
@@ -75,7 +76,7 @@ def _has_interior_minimum(rows: Rows) -> bool:
     long_lines = 0
     for budget, level in {*zip(rows["flops"].tolist(), sparsity.tolist(), strict=True)}:
         line = (rows["flops"] == budget) & (sparsity == level)
-        if line.sum() < 3:
+        if len(np.unique(size[line])) < LEAST_SIZES:  # repeats of one size are no line of sizes
             continue
         long_lines += 1
         best = size[line][np.argmin(rows["loss"][line])]
@@ -189,9 +190,7 @@ class _Problem:
     def __init__(self, form: Form, rows: Rows, pin: Mapping[str, float]) -> None:
         for name in pin:
             if name not in form.coefficients:
-                raise UserError(
-                    f"{form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients)
-                )
+                raise UserError(f"{form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients))
         if len(pin) == len(form.coefficients):
             raise UserError(f"every coefficient of {form.name} is pinned, so nothing is left to fit")
         self.form, self.pin = form, pin

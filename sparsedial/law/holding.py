@@ -9,20 +9,22 @@ import numpy as np
 from sparsedial.errors import UserError
 from sparsedial.law.check import held_out_check
 from sparsedial.law.choose import select
+from sparsedial.law.expressions import matching
 from sparsedial.law.fit import Rows, fit, refusal
-from sparsedial.law.table import matching
 from sparsedial.records.law import HeldOut
 
 SPARSEST = "sparsest"
 
 
-def held_rows(rows: Rows, rule: str | None) -> np.ndarray | None:
+def held_rows(rows: Rows, rule: str | None, names: Rows | None = None) -> np.ndarray | None:
     """The rows to hold out: those that a rule picks, else those of the largest budget; None without two budgets.
+
+    The rule speaks of `names`, the columns of the same rows by all their names; by default of `rows`.
 
     Raises: UserError where the rule picks none or all.
     """
     if rule is not None:
-        top = _sparsest(rows) if rule == SPARSEST else matching(rows, rule)
+        top = _sparsest(rows) if rule == SPARSEST else matching(names or rows, rule)
         if not top.any() or top.all():
             raise UserError(
                 f"'{rule}' picks {int(top.sum())} of {len(top)} rows",

@@ -12,10 +12,12 @@ import numpy as np
 
 from sparsedial.errors import UserError
 from sparsedial.law.choose import relative_errors, select
+from sparsedial.law.entries import as_numbers
+from sparsedial.law.expressions import value
 from sparsedial.law.fit import Rows
 from sparsedial.law.law import Law
-from sparsedial.law.table import _value as value_of
-from sparsedial.law.table import columns_of, matching, read_frame
+from sparsedial.law.reading import Columns, read_columns
+from sparsedial.law.table import ROW, Table, open_table
 from sparsedial.records.optimum import Predicted
 from sparsedial.store import check_writable, write_atomically
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import polars
 
 ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet")
+MOST_WHOLE = 2.0**53  # beyond, floats skip whole numbers
 NO_INTERVALS = "the law has no bootstrap samples, so its uncertainty is not known"
 
 
@@ -44,33 +47,31 @@ def require_predictable(table: Path, out: Path | None) -> Path:
 
 
 def predict(law: Law, table: Path, out: Path, columns: Mapping[str, str], where: str | None = None) -> Predicted:
-    """Predict every row of a table, and write the table with its predictions.
+    """Predict the rows of a table, and write the table with its predictions.
 
     `predicted_low` and `predicted_high` bound the law's own loss, `run_low` and `run_high` that of a single run;
-    `times_beyond` says how far the row lies outside the range of the law's runs: 1 inside. A row that lacks a variable
-    has none of these.
+    `times_beyond` says how far the row lies outside the range of the law's runs: 1 inside. A row that `where` leaves
+    out, or that lacks a variable, has none of these.
 
     Raises: UserError for an unreadable table, one without a variable of the law, or one that was predicted before.
     """
-    frame = read_frame(table)
-    if where is not None:
-        frame = frame.filter(matching(columns_of(frame), where))
-    if not len(frame):
-        raise UserError(f"{table}: holds no runs" + (f" with {where}" if where else ""))
-    rows = _variables(law, frame, table, columns)
-    whole = np.logical_and.reduce([np.isfinite(rows[name]) for name in law.as_form.variables])
-    if not whole.any():
-        raise UserError(f"{table}: no row holds {', '.join(law.as_form.variables)}", field="predict")
-    added = _predictions(law, select(rows, whole))
+    given = {name: theirs for name, theirs in columns.items() if name in (*law.as_form.variables, "flops")}
+    found = open_table(table, given, where, needed=law.as_form.variables)
+    for name in law.as_form.variables:
+        if name not in found.rows:
+            raise UserError(
+                f"{table}: {law.form} predicts by a column '{name}'", hint=f"<columns> {name}=NAME", field="predict"
+            )
+    whole, added = read_columns(table), _predictions(law, found.rows)
     for name in added:
-        if name in frame.columns:
+        if name in whole:
             raise UserError(f"{table}: it has a column '{name}' already", hint="rename or drop it", field="predict")
-    _write(out, _with_columns(frame, whole, added))
-    errors = _errors(law, select(rows, whole))
+    _write(out, whole, found.rows[ROW].astype(int) - 1, added)
+    errors = _errors(law, found, columns.get("loss", "loss"))
     return Predicted(
         table=str(table),
         out=str(out),
-        rows=int(whole.sum()),
+        rows=len(found),
         rows_beyond=int((added["times_beyond"] > 1).sum()),
         form=law.form,
         source=law.source,
@@ -80,59 +81,36 @@ def predict(law: Law, table: Path, out: Path, columns: Mapping[str, str], where:
     )
 
 
-def _variables(law: Law, frame: polars.DataFrame, table: Path, columns: Mapping[str, str]) -> Rows:
-    """The law's variables of every row; FLOPs and loss too, where the table has them. Missing values are NaN."""
-    given = columns_of(frame)
-    wanted = {name: columns.get(name, name) for name in (*law.as_form.variables, "flops", "loss")}
-    return {
-        name: values
-        for name, theirs in wanted.items()
-        if (values := _numbers(given, name, theirs, table, needed=name in law.as_form.variables)) is not None
-    }
-
-
-def _numbers(table: Mapping[str, np.ndarray], ours: str, theirs: str, path: Path, *, needed: bool) -> np.ndarray | None:
-    """A column by name, or arithmetic over columns; None where one that is not needed is missing."""
-    words = set(re.findall(r"[A-Za-z_]\w*", theirs))
-    if theirs not in table and not words & set(table):
-        if not needed:
-            return None
-        raise UserError(f"{path}: no column '{theirs}' for {ours}", hint=f"<columns> {ours}=NAME", field="predict")
-    values = table[theirs] if theirs in table else value_of(theirs, table)
-    if values.dtype != float:
-        raise UserError(f"{path}: column '{theirs}' does not hold numbers", field="predict")
-    return values
-
-
-def _predictions(law: Law, rows: Rows) -> dict[str, np.ndarray]:
+def _predictions(law: Law, rows: Rows) -> Columns:
     added = {"predicted_loss": law.loss(**rows)}
     if len(law.samples) > 1:
         added["predicted_low"], added["predicted_high"] = law.interval(**rows)
         added["run_low"], added["run_high"] = law.run_interval(**rows)
-    places = range(len(added["predicted_loss"]))
-    shapes = [{name: float(values[place]) for name, values in rows.items()} for place in places]
+    known = [name for name in (*law.as_form.variables, "flops") if name in rows]
+    shapes = [
+        dict(zip(known, values, strict=True)) for values in zip(*(rows[name].tolist() for name in known), strict=True)
+    ]
     return {**added, "times_beyond": np.array([max([1.0, *law.outside(shape).values()]) for shape in shapes])}
 
 
-def _errors(law: Law, rows: Rows) -> np.ndarray:
-    if "loss" not in rows:
+def _errors(law: Law, found: Table, loss: str) -> np.ndarray:
+    """Relative errors at the rows that have a loss; none where the table has no such column."""
+    if loss not in found.words and not set(re.findall(r"[A-Za-z_]\w*", loss)) & set(found.words):
         return np.empty(0)
-    return relative_errors(law, select(rows, rows["loss"] > 0))  # NaN is not
+    measured = as_numbers(np.asarray(value(loss, found.words)))
+    return relative_errors(law, select({**found.rows, "loss": measured}, measured > 0))  # NaN is not
 
 
-def _with_columns(frame: polars.DataFrame, whole: np.ndarray, added: Mapping[str, np.ndarray]) -> polars.DataFrame:
+def _write(out: Path, whole: Columns, places: np.ndarray, added: Columns) -> None:
+    """The whole table, with what was added at some of its rows."""
     import polars
 
-    series = []
+    columns = {name: _plain(values) for name, values in whole.items()}
     for name, values in added.items():
-        column = np.full(len(whole), np.nan)
-        column[whole] = values
-        series.append(polars.Series(name, column, nan_to_null=True))
-    return frame.with_columns(series)
-
-
-def _write(out: Path, frame: polars.DataFrame) -> None:
-    buffer = io.BytesIO()
+        column = np.full(len(next(iter(whole.values()))), np.nan)
+        column[places] = values
+        columns[name] = polars.Series(column, nan_to_null=True)
+    frame, buffer = polars.DataFrame(columns), io.BytesIO()
     {
         ".csv": frame.write_csv,
         ".jsonl": frame.write_ndjson,
@@ -140,3 +118,14 @@ def _write(out: Path, frame: polars.DataFrame) -> None:
         ".parquet": frame.write_parquet,
     }[out.suffix](buffer)
     write_atomically(out, buffer.getvalue())
+
+
+def _plain(values: np.ndarray) -> polars.Series:
+    """A column as a table holds it: whole numbers without a point, and nothing for what is missing."""
+    import polars
+
+    if values.dtype != float:
+        return polars.Series([word or None for word in values.tolist()], dtype=polars.String)
+    series = polars.Series(values, nan_to_null=True)
+    there = values[np.isfinite(values)]
+    return series.cast(polars.Int64) if (there == there.round()).all() and (abs(there) < MOST_WHOLE).all() else series

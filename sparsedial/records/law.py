@@ -86,7 +86,10 @@ class Fit(Record, frozen=True, kw_only=True):
     undetermined: tuple[str, ...] | None  # null with the intervals
     allocations: tuple[Allocation, ...] | None  # the best size and tokens, at each sparsity of the table
     allocations_reason: str | None
-    warnings: tuple[str, ...]
     predicted: Predicted | None  # null where no table was to be predicted
     refused: str | None
     compared: Comparison | None  # null where a single form was asked for
+    dropped_rows: int  # rows of the table that lack a number which the form needs
+    dropped_reason: str | None  # null where none was dropped
+    cells: int  # of one size, tokens and sparsity
+    notes: tuple[str, ...]  # what a reader must know of the table and of the check

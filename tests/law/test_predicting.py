@@ -65,19 +65,19 @@ def test_a_law_without_samples_predicts_without_intervals_and_says_why(tmp_path)
     assert "no bootstrap samples" in answer.intervals_reason
 
 
-def test_rows_can_be_picked(tmp_path):
+def test_rows_that_are_not_picked_stay_without_a_prediction(tmp_path):
     frame, answer = predicted(tmp_path, where="name == 'b'")
-    assert frame["name"].to_list() == ["b"]
+    assert frame["predicted_loss"].is_null().to_list() == [True, False, True]
     assert (answer.rows, answer.median_relative_error) == (1, None)
 
 
 @pytest.mark.parametrize(
     ("columns", "where", "says"),
     [
-        ({"tokens": "D"}, None, "no column 'total_parameters'"),
-        ({**COLUMNS, "tokens": "name"}, None, "does not hold numbers"),
+        ({"tokens": "D"}, None, "predicts by a column 'total_parameters'"),
+        ({**COLUMNS, "tokens": "name"}, None, "which is not a number"),
         (COLUMNS, "D > 1e9", "holds no runs"),
-        (COLUMNS, "name == 'c'", "no row holds total_parameters, tokens"),
+        (COLUMNS, "name == 'c'", "no row holds|does not give a number in any row"),
     ],
 )
 def test_a_table_that_cannot_be_predicted_is_refused(tmp_path, columns, where, says):

@@ -62,7 +62,8 @@ LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitte
 FormWords: says source
 Forms: forms
 Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
-    held_out_reason undetermined allocations allocations_reason warnings predicted refused compared
+    held_out_reason undetermined allocations allocations_reason predicted refused compared dropped_rows
+    dropped_reason cells notes
 Estimate: value low high
 BestAt: flops size tokens loss beyond
 Minimum: flops size tokens runs
