@@ -19,7 +19,7 @@ from sparsedial.verbs import VERBS
 TABLE = Path(__file__).parent / "data" / "overtraining.csv"
 COLUMNS = "--columns 'total_parameters=params,flops=6*params*tokens'"
 SETTINGS = f"--form chinchilla {COLUMNS} --where \"train_set=='rpj'\""
-FIT = f"fit runs.csv {SETTINGS} --hold-out 'total_parameters>1e9' --out law.json"
+FIT = f"fit runs.csv {SETTINGS} --hold-out 'flops>1e20' --out law.json"
 PREDICT = f"fit --law law.json --predict runs.csv {COLUMNS} --where \"train_set=='c4_original'\" --out c4.csv"
 PLAN = "plan --flops 1e21 --law law.json"
 
@@ -33,7 +33,7 @@ A published table: the 104 dense models of Gadre et al. 2024 (arXiv 2403.08540, 
 ```
 
 Say which column is what (`--columns` takes arithmetic too), which rows to keep (`--where`: the models trained on
-RedPajama), and which to hold out for the check: here those above a billion parameters. Every output on this page is
+RedPajama), and which to hold out for the check: here those above 1e20 FLOPs. Every output on this page is
 computed when the page is written.
 
 {fit}

@@ -147,7 +147,7 @@ def _held_out_rows(held: HeldOut | None) -> Iterator[tuple[str, str]]:
     yield "held out", f"{runs}{_budget_words(held.budgets_flops)}, {missed}"
     if held.law_on_the_same is not None:
         cells = [("the law", held.law_on_the_same), *((GUESSES[name], error) for name, error in held.baselines.items())]
-        yield "  their best", "missed by " + ", ".join(f"{name} {human_percent(error, 3)}" for name, error in cells)
+        yield "  best run", "missed by " + ", ".join(f"{name} {human_percent(error, 3)}" for name, error in cells)
 
 
 def _budget_words(budgets: Sequence[float]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparsedial.law.beyond import times_beyond
 from sparsedial.law.fit import Rows
 from sparsedial.law.law import Law
 from sparsedial.law.parabola import parabolas
@@ -122,7 +123,7 @@ class _Search:
             loss=Estimate(
                 value=loss, low=None if low is None else float(low[0]), high=None if high is None else float(high[0])
             ),
-            beyond=self.law.outside({**_moving(own, self.split.held), "flops": budget}),
+            beyond=_beyond(self.law, {**own, "flops": budget}),
         )
 
     def _estimate(self, values: np.ndarray) -> Estimate | None:
@@ -145,8 +146,9 @@ class _Search:
         )
 
 
-def _moving(variables: Mapping[str, float], held: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in variables.items() if name not in held}
+def _beyond(law: Law, variables: Mapping[str, float]) -> dict[str, float]:
+    found = times_beyond(law.fitted_range, variables)
+    return {name: float(factor) for name, factor in found.items() if factor > 1}
 
 
 def _exp(logs: Estimate) -> Estimate:

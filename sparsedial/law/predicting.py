@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparsedial.errors import UserError
+from sparsedial.law.beyond import times_beyond
 from sparsedial.law.choose import relative_errors, select
 from sparsedial.law.entries import as_numbers
 from sparsedial.law.expressions import value
@@ -86,11 +87,8 @@ def _predictions(law: Law, rows: Rows) -> Columns:
     if len(law.samples) > 1:
         added["predicted_low"], added["predicted_high"] = law.interval(**rows)
         added["run_low"], added["run_high"] = law.run_interval(**rows)
-    known = [name for name in (*law.as_form.variables, "flops") if name in rows]
-    shapes = [
-        dict(zip(known, values, strict=True)) for values in zip(*(rows[name].tolist() for name in known), strict=True)
-    ]
-    return {**added, "times_beyond": np.array([max([1.0, *law.outside(shape).values()]) for shape in shapes])}
+    factors = list(times_beyond(law.fitted_range, rows).values())
+    return {**added, "times_beyond": np.max([np.ones(len(added["predicted_loss"])), *factors], axis=0)}
 
 
 def _errors(law: Law, found: Table, loss: str) -> np.ndarray:

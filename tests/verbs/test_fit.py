@@ -188,7 +188,7 @@ def test_the_guesses_stand_beside_the_law_for_a_dense_table_too(tmp_path, capsys
     polars.DataFrame(rows).write_csv(tmp_path / "dense.csv")
     assert main(["fit", str(tmp_path / "dense.csv"), "--form", "chinchilla", "--bootstrap", "5"]) == 0
     said = capsys.readouterr().out
-    best = next(line for line in said.splitlines() if line.startswith("  their best"))
+    best = next(line for line in said.splitlines() if line.startswith("  best run"))
     assert re.search(r"missed by the law .* %, the last budget's best shape .* %, a straight line .* %", best)
 
 
