@@ -40,6 +40,8 @@ computed when the page is written.
 
 * **coefficients** carry intervals from refits to resampled residuals. *not determined* marks those that these runs
   leave open.
+* **outlier** lists the rows farthest from the law, in robust spreads of the runs; **misfit** names a variable that the
+  residuals follow: then the form is not the law of these runs.
 * **best split** answers what a law is fitted for: how the best size and the best tokens grow with compute, and what
   they are for a budget, by default the largest of the table and ten times it (`--at 1e22,1e23` asks for others). The
   intervals come from the same refits. *beyond the runs* says how far an answer extrapolates.
@@ -84,4 +86,5 @@ def fitted_page() -> str:
 
 def planned() -> str:
     """The commands of docs/planning.md: the fit without its output, and the plan by its law."""
-    return "\n".join(["```console", f"$ sparsedial {FIT}", "…", f"$ sparsedial {PLAN}", _outputs()[PLAN], "```"])
+    answer = _outputs()[PLAN].partition("\nby ")[0]
+    return "\n".join(["```console", f"$ sparsedial {FIT}", "…", f"$ sparsedial {PLAN}", answer, "…", "```"])
