@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sparsedial.cli.law_rows import unexplained_rows
 from sparsedial.cli.plan_table import plan_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words
 from sparsedial.records.answers import Branch, Counts, Evaluation, Generation, Measured, Served, Trained
@@ -121,7 +122,7 @@ def fit_table(fit: Fit) -> str:
     rows = [("form", fit.form), ("runs", f"{fit.runs}{groups}"), *_coefficient_rows(fit)]
     if fit.intervals_reason:
         rows.append(("no intervals", fit.intervals_reason))
-    rows.append(("spread", f"{human_percent(fit.rmse_log_loss or 0.0, 3)} of the loss"))
+    rows += [("spread", f"{human_percent(fit.rmse_log_loss or 0.0, 3)} of the loss"), *unexplained_rows(fit)]
     held = fit.held_out
     if held:
         errors = errors_words(held.median_relative_error, held.max_relative_error)
@@ -142,6 +143,8 @@ def _coefficient_rows(fit: Fit) -> Rows:
         if interval is not None:
             words += f"  ({share}: {interval[0]:.4g} to {interval[1]:.4g})"
             words += "  not determined by these runs" if name in (fit.undetermined or ()) else ""
+            partners = fit.open_coefficients.get(name)
+            words += f": it can trade with {', '.join(partners)}" if partners else ""
         rows.append((name, words))
     return rows
 

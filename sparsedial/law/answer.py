@@ -22,6 +22,9 @@ def answer(law: Law | None, rows: Rows, refused: str | None, compared: Compariso
         held_out=law.held_out if law else None,
         held_out_reason=law.held_out_reason if law else "there is no law to check",
         undetermined=(law.undetermined if law else ()) if sampled else None,
+        open_coefficients=law.open_coefficients if law else {},
+        outliers=law.outliers if law else (),
+        misfit=law.misfit if law else None,
         refused=refused,
         compared=compared,
     )

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.answer import answer
 from sparsedial.law.choose import compare
-from sparsedial.law.fit import Rows, refusal
+from sparsedial.law.fit import Estimator, Rows, refusal
 from sparsedial.law.fit import fit as fit_law
 from sparsedial.law.forms import FORMS
 from sparsedial.law.holding import checked, held_rows
@@ -95,20 +95,15 @@ def fit(settings: FitSettings) -> Fit | Forms:
     if len(settings.form) > 1:
         if settings.pin:
             raise UserError("needs a single form", hint=f"<form> {settings.form[0]}", field="pin")
-        form, compared = compare(rows, settings.form, settings.seed, None if settings.hold_out is None else held)
+        stated = None if settings.hold_out is None else held
+        form, compared = compare(rows, settings.form, settings.seed, stated, huber=settings.huber)
     wanted = settings.bootstrap > 0
     reason = "none of the forms can be fitted" if form is None else refusal(rows, form, intervals=wanted)
     if form is None or reason is not None:
         return answer(None, rows, reason, compared)
-    law = fit_law(
-        rows,
-        form,
-        pin=settings.pin,
-        bootstrap=settings.bootstrap,
-        seed=settings.seed,
-        huber=settings.huber,
-    )
-    check, unchecked = checked(rows, held, form, rule=settings.hold_out, pin=settings.pin, seed=settings.seed)
+    how = Estimator(pin=settings.pin, huber=settings.huber)
+    law = fit_law(rows, form, bootstrap=settings.bootstrap, seed=settings.seed, **how)
+    check, unchecked = checked(rows, held, form, rule=settings.hold_out, seed=settings.seed, **how)
     law = replace(law, held_out=check, held_out_reason=unchecked, compared=compared)
     if settings.out is not None:
         write(settings.out, law)
@@ -126,9 +121,7 @@ def _rows(settings: FitSettings) -> Rows:
         )
     for form in settings.form:
         if form not in FORMS:
-            raise UserError(
-                f"no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`"
-            )
+            raise UserError(f"no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`")
     table = read_table(settings.table, settings.columns, settings.where, settings.group)
     first, *others = (FORMS[form].variables for form in settings.form)
     shared = [name for name in first if all(name in names for names in others)]

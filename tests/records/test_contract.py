@@ -65,12 +65,14 @@ HeldOut: runs budgets_flops rmse_log_loss median_relative_error max_relative_err
     regret_of_predicted_best
 FormTrial: rms_log_error refused
 Comparison: rule forms taken
-LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitted_range undetermined seed held_out
-    held_out_reason refused source compared
+Outlier: row loss predicted_loss spreads
+Misfit: variable share p_value
+LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitted_range undetermined seed
+    open_coefficients outliers misfit held_out held_out_reason refused source compared
 FormWords: says source
 Forms: forms
 Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
-    held_out_reason undetermined refused compared
+    held_out_reason undetermined open_coefficients outliers misfit refused compared
 PlanBudget: currency value target_loss
 PredictedLoss: mean low high interval_basis interval_reason
 MemoryParts: weights_bytes moments_bytes casts_bytes gradients_bytes activations_bytes
@@ -184,8 +186,8 @@ ProfileFile: memory
 HeldOut: law_on_the_same
 FormTrial: rms_log_error refused
 Comparison: taken
-LawFile: refused compared
-Fit: form confidence rmse_log_loss undetermined refused compared
+LawFile: misfit refused compared
+Fit: form confidence rmse_log_loss undetermined misfit refused compared
 PlanBudget: value target_loss
 PredictedLoss: low high interval_basis
 TrainingCosts: seconds_low seconds_high
