@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from sparsedial.cli.law_rows import unexplained_rows
 from sparsedial.cli.rows import Rows, errors_words, lines
 from sparsedial.records.law import Fit, HeldOut
 from sparsedial.records.optimum import Allocation, BestAt, Estimate, Parabolas, Predicted
@@ -22,7 +23,7 @@ def fit_table(fit: Fit) -> str:
     rows = [("form", fit.form), ("runs", _runs_words(fit)), *dropped, *_coefficient_rows(fit)]
     if fit.intervals_reason:
         rows.append(("no intervals", fit.intervals_reason))
-    rows.append(("spread", f"{human_percent(fit.rmse_log_loss or 0.0, 3)} of the loss"))
+    rows += [("spread", f"{human_percent(fit.rmse_log_loss or 0.0, 3)} of the loss"), *unexplained_rows(fit)]
     for split in fit.allocations or ():
         rows.extend(_split_rows(split))
     if fit.allocations_reason:
@@ -63,7 +64,9 @@ def _coefficient_rows(fit: Fit) -> Iterator[tuple[str, str]]:
         yield "coefficients", f"with {share} intervals"
     for (name, *_), line in zip(known, words, strict=True):
         undetermined = name in (fit.undetermined or ())
-        yield f"  {name}", f"{line}  not determined by these runs" if undetermined else line
+        partners = fit.open_coefficients.get(name)
+        trades = f": it can trade with {', '.join(partners)}" if partners else ""
+        yield f"  {name}", f"{line}  not determined by these runs{trades}" if undetermined else line
 
 
 def _split_rows(split: Allocation) -> Iterator[tuple[str, str]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import msgspec
 import numpy as np
 
-from sparsedial.law.fit import GROUP, Rows, fit, independent, refusal
+from sparsedial.law.fit import GROUP, Estimator, Rows, fit, independent, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.law import Law
 from sparsedial.records.law import Comparison, FormTrial
@@ -28,14 +29,14 @@ def select(rows: Rows, picked: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def compare(
-    rows: Rows, forms: Sequence[str], seed: int = 0, held: np.ndarray | None = None, huber: float | None = None
+    rows: Rows, forms: Sequence[str], seed: int = 0, held: np.ndarray | None = None, **how: Unpack[Estimator]
 ) -> tuple[str | None, Comparison]:
     """The simplest of the forms (given simplest first) whose error on held-out runs is near the best.
 
     The rows of the mask `held` are held out; without it the largest budget, where two remain below it; else each run
     once, in folds. "Near" is within 15 %, or within three tenths of the runs' own scatter: smaller differences are
-    chance. Forms are fitted with the threshold `huber`, as the law will be. Returns the form's name, None where none
-    can be fitted, and the error of each form or why it was refused.
+    chance. Every form is fitted as `how` says. Returns the form's name, None where none can be fitted, and the error of
+    each form or why it was refused.
     """
     rule, splits = _splits(rows, seed) if held is None else ("stated rows held out", [held])
     trials: dict[str, FormTrial] = {}
@@ -44,7 +45,7 @@ def compare(
     for form in forms:
         reason = _missing(rows, form) or refusal(rows, form) or _refused_beside(rows, form, splits)
         if reason is None:
-            errors[form], spread = _held_out_error(rows, form, splits, seed, huber)
+            errors[form], spread = _held_out_error(rows, form, splits, seed, how)
             scatter.append(spread)
         trials[form] = FormTrial(rms_log_error=errors.get(form), refused=reason)
     table = Comparison(rule=rule, forms=trials, taken=SIMPLEST)
@@ -96,12 +97,12 @@ def _folds(rows: Rows, seed: int) -> list[np.ndarray]:
 
 
 def _held_out_error(
-    rows: Rows, form: str, splits: Sequence[np.ndarray], seed: int, huber: float | None
+    rows: Rows, form: str, splits: Sequence[np.ndarray], seed: int, how: Estimator
 ) -> tuple[float, float]:
     """Root mean square error in log loss of the runs held out, and the scatter of the fitted ones around the law."""
     errors, scatter = [], []
     for held in splits:
-        law = fit(select(rows, ~held), form, bootstrap=0, seed=seed, huber=huber)
+        law = fit(select(rows, ~held), form, bootstrap=0, seed=seed, **how)
         top = select(rows, held)
         errors.append(np.log(law.loss(**top) / top["loss"]))
         scatter.append(law.rmse_log_loss)

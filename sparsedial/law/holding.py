@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Unpack
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from sparsedial.errors import UserError
 from sparsedial.law.check import held_out_check
 from sparsedial.law.choose import select
 from sparsedial.law.expressions import matching
-from sparsedial.law.fit import Rows, fit, refusal
+from sparsedial.law.fit import Estimator, Rows, fit, refusal
 from sparsedial.records.law import HeldOut
 
 SPARSEST = "sparsest"
@@ -45,16 +45,9 @@ def _sparsest(rows: Rows) -> np.ndarray:
 
 
 def checked(
-    rows: Rows,
-    held: np.ndarray | None,
-    form: str,
-    *,
-    rule: str | None,
-    pin: Mapping[str, float],
-    seed: int,
-    huber: float | None,
+    rows: Rows, held: np.ndarray | None, form: str, *, rule: str | None, seed: int, **how: Unpack[Estimator]
 ) -> tuple[HeldOut | None, str | None]:
-    """How the form, fitted to the other rows, predicts those held out; None, with the reason, without a check.
+    """How the form, fitted as `how` says to the other rows, predicts those held out; None, with the reason, else.
 
     Raises: UserError where a given rule leaves too few rows.
     """
@@ -66,5 +59,4 @@ def checked(
         raise UserError(f"without the rows of '{rule}', {reason}", hint="hold out fewer rows", field="hold_out")
     if reason is not None:
         return None, f"without the largest budget, {reason}"
-    law = fit(below, form, pin=pin, bootstrap=0, seed=seed, huber=huber)
-    return held_out_check(below, select(rows, held), law), None
+    return held_out_check(below, select(rows, held), fit(below, form, bootstrap=0, seed=seed, **how)), None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from sparsedial.records.optimum import Allocation, Predicted
 from sparsedial.records.quantities import Span
 from sparsedial.records.record import Record
@@ -37,8 +39,27 @@ class Comparison(Record, frozen=True, kw_only=True):
     taken: str | None = None  # why this form was chosen; null where none was compared
 
 
+class Outlier(Record, frozen=True, kw_only=True):
+    """A run far from the law that was fitted to it."""
+
+    row: int  # the first row of the fitted ones is 1
+    loss: float
+    predicted_loss: float
+    spreads: float  # its distance in robust spreads of the runs; below 0 where the run is better than the law
+
+
+class Misfit(Record, frozen=True, kw_only=True):
+    """What the form leaves unexplained: the runs' residuals follow a variable."""
+
+    variable: str
+    share: float  # of the residuals' variance that a smooth curve in it explains
+    p_value: float  # how often chance alone does that
+
+
 class LawFile(Record, frozen=True, kw_only=True):
     """Loss as a function of size, tokens and sparsity."""
+
+    ADDED_LATER = ("open_coefficients", "outliers", "misfit")
 
     form: str
     coefficients: dict[str, float]
@@ -50,6 +71,9 @@ class LawFile(Record, frozen=True, kw_only=True):
     fitted_range: dict[str, Span]
     undetermined: tuple[str, ...]
     seed: int
+    open_coefficients: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # with those they trade with
+    outliers: tuple[Outlier, ...] = ()  # farthest first
+    misfit: Misfit | None = None  # null: no structure was found in the residuals
     held_out: HeldOut | None = None
     held_out_reason: str | None = None
     refused: str | None = None  # null: where a fit refuses there is no law
@@ -84,6 +108,9 @@ class Fit(Record, frozen=True, kw_only=True):
     held_out: HeldOut | None
     held_out_reason: str | None
     undetermined: tuple[str, ...] | None  # null with the intervals
+    open_coefficients: dict[str, tuple[str, ...]]  # those that the design cannot tell, each with its partners
+    outliers: tuple[Outlier, ...]  # farthest first
+    misfit: Misfit | None  # null: no structure was found in the residuals
     allocations: tuple[Allocation, ...] | None  # the best size and tokens, at each sparsity of the table
     allocations_reason: str | None
     predicted: Predicted | None  # null where no table was to be predicted

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError, nearest, with_flags
 from sparsedial.law.answer import answer
 from sparsedial.law.choose import compare
+from sparsedial.law.fit import Estimator, refusal
 from sparsedial.law.fit import fit as fit_law
-from sparsedial.law.fit import refusal
 from sparsedial.law.forms import FORMS
 from sparsedial.law.holding import checked, held_rows
 from sparsedial.law.predicting import predict, require_predictable
@@ -43,14 +43,14 @@ def fit(settings: FitSettings) -> Fit | Forms | Predicted:
         if settings.pin:
             raise UserError("needs a single form", hint=f"<form> {settings.form[0]}", field="pin")
         stated = None if settings.hold_out is None else held
-        form, compared = compare(rows, settings.form, settings.seed, stated, settings.huber)
+        form, compared = compare(rows, settings.form, settings.seed, stated, huber=settings.huber)
     wanted = settings.bootstrap > 0
     reason = "none of the forms can be fitted" if form is None else refusal(rows, form, intervals=wanted)
     if form is None or reason is not None:
         return answer(None, rows, reason, compared, runs)
-    pin, seed, huber = settings.pin, settings.seed, settings.huber
-    law = fit_law(rows, form, pin=pin, bootstrap=settings.bootstrap, seed=seed, huber=huber)
-    check, unchecked = checked(rows, held, form, rule=settings.hold_out, pin=pin, seed=seed, huber=huber)
+    how = Estimator(pin=settings.pin, huber=settings.huber)
+    law = fit_law(rows, form, bootstrap=settings.bootstrap, seed=settings.seed, **how)
+    check, unchecked = checked(rows, held, form, rule=settings.hold_out, seed=settings.seed, **how)
     law = replace(law, held_out=check, held_out_reason=unchecked, compared=compared)
     found = answer(law, rows, None, compared, runs, settings.at)
     if settings.predict is not None and out is not None:

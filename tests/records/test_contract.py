@@ -57,13 +57,15 @@ HeldOut: runs budgets_flops rmse_log_loss median_relative_error max_relative_err
     regret_of_predicted_best
 FormTrial: rms_log_error refused
 Comparison: rule forms taken
-LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitted_range undetermined seed held_out
-    held_out_reason refused source compared
+Outlier: row loss predicted_loss spreads
+Misfit: variable share p_value
+LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitted_range undetermined seed
+    open_coefficients outliers misfit held_out held_out_reason refused source compared
 FormWords: says source
 Forms: forms
 Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
-    held_out_reason undetermined allocations allocations_reason predicted refused compared dropped_rows
-    dropped_reason cells notes
+    held_out_reason undetermined open_coefficients outliers misfit allocations allocations_reason predicted refused
+    compared dropped_rows dropped_reason cells notes
 Estimate: value low high
 BestAt: flops size tokens loss beyond
 Minimum: flops size tokens runs
@@ -184,8 +186,8 @@ ProfileFile: memory
 HeldOut: law_on_the_same
 FormTrial: rms_log_error refused
 Comparison: taken
-LawFile: refused compared
-Fit: form confidence rmse_log_loss undetermined predicted refused compared
+LawFile: misfit refused compared
+Fit: form confidence rmse_log_loss undetermined misfit predicted refused compared
 Estimate: low high
 Parabolas: size_exponent_on_law
 Allocation: size_exponent tokens_exponent
