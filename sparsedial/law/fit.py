@@ -16,6 +16,7 @@ from sparsedial.law.bracket import end_of
 from sparsedial.law.form import Form
 from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
+from sparsedial.law.ranges import ranges
 from sparsedial.law.resample import resample
 
 LEAST_BUDGETS = 2
@@ -130,11 +131,7 @@ def fit(
         samples=tuple(map(tuple, samples.tolist())),
         runs=len(residuals),
         rmse_log_loss=float(np.sqrt(np.sum(residuals**2) / freedom)),
-        fitted_range={
-            name: (float(rows[name].min()), float(rows[name].max()))
-            for name in (*FORMS[form].variables, "flops")
-            if name in rows
-        },
+        fitted_range=ranges(rows, FORMS[form]),
         undetermined=undetermined(FORMS[form], values, problem.columns, samples, tail, set(problem.pin)),
         seed=seed,
     )
@@ -189,9 +186,7 @@ class _Problem:
     def __init__(self, form: Form, rows: Rows, pin: Mapping[str, float]) -> None:
         for name in pin:
             if name not in form.coefficients:
-                raise UserError(
-                    f"{form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients)
-                )
+                raise UserError(f"{form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients))
         if len(pin) == len(form.coefficients):
             raise UserError(f"every coefficient of {form.name} is pinned, so nothing is left to fit")
         self.form, self.pin = form, pin

@@ -6,10 +6,12 @@ import numpy as np
 
 from sparsedial.errors import UserError
 from sparsedial.planning.budget import Budget
-from sparsedial.planning.planner import MOST_TOKENS, Search
+from sparsedial.planning.costs import Costs
+from sparsedial.planning.planner import DEVICE_MEMORY, MOST_TOKENS, Search
 from sparsedial.shape.counts import active_parameters, total_parameters
+from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
-from sparsedial.units import human_cost, human_count
+from sparsedial.units import human_bytes, human_cost, human_count
 
 MOST_FLOPS = 1e32  # a million times the largest run known
 
@@ -24,13 +26,19 @@ def check_reach(budget: Budget, flops: float) -> None:
         )
 
 
-def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str | None]:
+def nothing_fits(found: Search, budget: Budget, least: float, costs: Costs) -> tuple[str, str | None]:
     """Why no candidate is allowed, and a way out; `least` is the fewest tokens that are considered."""
     reachable = np.isfinite(found.goal)
     if not reachable.any():
         return _out_of_reach(found, budget, f"{human_count(least)} tokens")
     alone = {name: int((mask & reachable).sum()) for name, mask in found.kept.items()}
     tight = min(alone, key=lambda name: alone[name])
+    asked = np.logical_and.reduce([mask for name, mask in found.kept.items() if name not in found.why] or [reachable])
+    if (asked & reachable).any():
+        return _fenced(found, asked & reachable)
+    memory = next((name for name in found.kept if name.startswith(DEVICE_MEMORY)), None)
+    if memory is not None and (larger := found.least_without(memory)) is not None:
+        return _needs_devices(found.shapes[larger], costs)
     if alone[tight] == 0 and tight.startswith("sparsity="):
         levels = np.unique(found.shapes.sparsity[reachable])
         near = levels[np.argsort(np.abs(levels - float(tight.partition("=")[2])))[:2]]
@@ -47,6 +55,27 @@ def nothing_fits(found: Search, budget: Budget, least: float) -> tuple[str, str 
     if pairs:
         return f"no shape respects both {pairs[0][0]} and {pairs[0][1]}", "loosen one of them"
     return f"no shape respects all of {', '.join(found.kept)}", "loosen one of them"
+
+
+def _fenced(found: Search, asked: np.ndarray) -> tuple[str, str | None]:
+    """Why the law does not answer, though shapes respect all that was asked."""
+    names = [name for name in found.why if not (found.kept[name] & asked).any()] or list(found.why)
+    reasons = "; ".join(dict.fromkeys(found.why[name] for name in names))
+    return (
+        f"nothing that this budget buys is within {', and '.join(names)}, and the law is not asked beyond: {reasons}",
+        "ask for a budget like those of its runs, or fit it again to runs that reach further",
+    )
+
+
+def _needs_devices(shape: Shape, costs: Costs) -> tuple[str, str | None]:
+    """Why the devices are too few."""
+    held = human_bytes(costs.devices * (costs.device_bytes or 0))
+    problem = (
+        f"the smallest model that this asks for needs {human_bytes(float(costs.training_bytes(shape)))} to train, and"
+        f" <devices> {costs.devices} have {held}"
+    )
+    count = costs.devices_for(shape)
+    return problem, "no number of such devices is enough" if count is None else f"<devices> {count} are enough"
 
 
 def _out_of_reach(found: Search, budget: Budget, fewest: str) -> tuple[str, str | None]:

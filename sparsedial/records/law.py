@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 from sparsedial.records.quantities import Span
 from sparsedial.records.record import Record
 
 LAW_FILE = "law.json"
+Counting = Literal[
+    "with-embeddings", "without-embeddings", "both-embeddings"
+]  # tied tables count once, not at all, twice
 
 
 class HeldOut(Record, frozen=True, kw_only=True):
@@ -39,6 +44,7 @@ class Comparison(Record, frozen=True, kw_only=True):
 class LawFile(Record, frozen=True, kw_only=True):
     """Loss as a function of size, tokens and sparsity."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("counting",)
     form: str
     coefficients: dict[str, float]
     intervals: dict[str, Span]
@@ -54,6 +60,7 @@ class LawFile(Record, frozen=True, kw_only=True):
     refused: str | None = None  # null: where a fit refuses there is no law
     source: str = "ours"
     compared: Comparison | None = None  # null where a single form was asked for
+    counting: Counting | None = None  # of its sizes; null: as the form's paper counts
 
 
 class FormWords(Record, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.answer import answer
 from sparsedial.law.choose import compare
+from sparsedial.law.counting import COUNTINGS, counted_as
 from sparsedial.law.fit import Rows, refusal
 from sparsedial.law.fit import fit as fit_law
 from sparsedial.law.forms import FORMS
@@ -69,6 +70,9 @@ class FitSettings:
     huber: float | None = setting(None, "log-loss residual above which a run counts less [from the spread]", "DELTA")
     bootstrap: int = setting(200, "number of refits to resampled residuals, for the intervals", "N")
     seed: int = setting(0, "seed of the resampling", "N")
+    counting: str | None = setting(
+        None, "how sizes were counted: with-embeddings, without-embeddings or both-embeddings [from the names]", "HOW"
+    )
     out: Path | None = setting(None, "also write the law to this file", "FILE")
     list_forms: bool = setting(False, "list the forms and exit")
 
@@ -76,6 +80,10 @@ class FitSettings:
         for name, least, most in (("bootstrap", 0, MOST_BOOTSTRAP), ("seed", 0, 2**63 - 1)):
             if not least <= getattr(self, name) <= most:
                 raise UserError(f"{getattr(self, name)} lies outside {least}..{most}", field=name)
+        if self.counting is not None and self.counting not in COUNTINGS:
+            raise UserError(
+                f"no counting '{self.counting}'", hint=f"known are {', '.join(COUNTINGS)}", field="counting"
+            )
         if self.huber is not None and self.huber <= 0:
             raise UserError(f"{self.huber:g} is not above 0", hint="several papers use 1e-3", field="huber")
 
@@ -109,7 +117,8 @@ def fit(settings: FitSettings) -> Fit | Forms:
         huber=settings.huber,
     )
     check, unchecked = checked(rows, held, form, rule=settings.hold_out, pin=settings.pin, seed=settings.seed)
-    law = replace(law, held_out=check, held_out_reason=unchecked, compared=compared)
+    counting = counted_as(settings.counting, settings.columns) or FORMS[form].counting
+    law = replace(law, held_out=check, held_out_reason=unchecked, compared=compared, counting=counting)
     if settings.out is not None:
         write(settings.out, law)
     return answer(law, rows, None, compared)
@@ -126,9 +135,7 @@ def _rows(settings: FitSettings) -> Rows:
         )
     for form in settings.form:
         if form not in FORMS:
-            raise UserError(
-                f"no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`"
-            )
+            raise UserError(f"no form named '{form}'", hint=nearest(form, FORMS) or "`sparsedial fit --list-forms`")
     table = read_table(settings.table, settings.columns, settings.where, settings.group)
     first, *others = (FORMS[form].variables for form in settings.form)
     shared = [name for name in first if all(name in names for names in others)]
