@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparsedial.cli.rows import Rows, lines, span_words
+from sparsedial.law.fence import WORDS
 from sparsedial.records.plan import Export, NearOptimal, OtherLaw, Plan, TrainingCosts
 from sparsedial.records.quantities import Span
 from sparsedial.showing.dial_words import loss_words, shape_line, winner_words
@@ -14,7 +15,6 @@ MOST_SPENT = 0.95  # of a budget; less is said
 
 def plan_table(plan: Plan) -> str:
     """All rows of a plan."""
-    cross = plan.crossover
     sizes = f"{human_count(plan.total_parameters)} total, {human_count(plan.active_parameters)} active"
     per_parameter = f"{plan.tokens_per_total_parameter:.3g} per total parameter"
     return lines(
@@ -25,16 +25,30 @@ def plan_table(plan: Plan) -> str:
             ("tokens", f"{human_count(plan.tokens)}, {per_parameter}"),
             ("predicted loss", loss_words(plan.predicted_loss) + f" nats per token by {plan.law}"),
             *_cost_rows(plan.costs),
-            ("dense rival", _rival_words(plan)),
-            ("sparse or dense", winner_words(plan.winner, plan.gap_to_dense) or plan.gap_to_dense_reason or ""),
-            ("crossover", f"sparse beats dense {crossing_words(cross)}" if cross else plan.crossover_reason or ""),
+            *((head, words) for head, words in _against_dense(plan) if words not in plan.marks),
             ("near-optimal", _near_words(plan.near_optimal)),
             *(("limited by", bound) for bound in plan.binding_constraints),
             *((f"by {row.law}", _other_words(row)) for row in plan.other_laws),
-            *(("note", line) for line in plan.warnings),
+            *(("note", line) for line in plan.warnings if not line.startswith(_marked(plan))),
             *(row for item in plan.exported for row in _export_rows(item)),
         ]
     )
+
+
+def _marked(plan: Plan) -> tuple[str, ...]:
+    """How the notes begin that the mark of an extrapolation says already."""
+    words = (WORDS.get(name, name) for name in plan.extrapolation if name != "experts")
+    return tuple(f"{word} {verb} " for word in words for verb in ("are", "is"))
+
+
+def _against_dense(plan: Plan) -> Rows:
+    """The dense rival, which family wins and where that changes, or why there is none of these."""
+    cross = plan.crossover
+    return [
+        ("dense rival", _rival_words(plan)),
+        ("sparse or dense", winner_words(plan.winner, plan.gap_to_dense) or plan.gap_to_dense_reason or ""),
+        ("crossover", f"sparse beats dense {crossing_words(cross)}" if cross else plan.crossover_reason or ""),
+    ]
 
 
 def _cost_rows(costs: TrainingCosts) -> Rows:
@@ -68,7 +82,8 @@ def _near_words(band: NearOptimal) -> str:
         return words
     best = band.sampled
     sizes = f"{_count_span(best.total_parameters)} parameters, {_count_span(best.tokens)} tokens"
-    return f"{words}; best by {best.confidence:.0%} of the law's samples: sparsity {span_words(best.sparsity)}, {sizes}"
+    by = f"the best by the law's samples ({human_percent(best.confidence)})"
+    return f"{words}; {by}: sparsity {span_words(best.sparsity)}, {sizes}"
 
 
 def _count_span(span: Span) -> str:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sparsedial.errors import UserError
 from sparsedial.law.counting import COUNTS, size_of
+from sparsedial.law.form import Columns
 from sparsedial.law.forms import granularity
 from sparsedial.law.law import Law
 from sparsedial.records.quantities import Span
 from sparsedial.units import human_count
 
-FAR = 4.0  # beyond the runs by more than this factor, an answer is an extrapolation
+FAR = 2.0  # beyond the runs by more than this factor, an answer is an extrapolation
 INSIDE = 1.2  # what still counts as within the runs, since shapes come in steps
 ONE = 1.02  # values that differ by less are one: tokens are whole steps
+RUNS = "the law's runs, "  # how a bound that they set begins
 AXES = {"size": tuple(COUNTS), "sparsity": ("experts",)}  # what is held on an axis; else the variable of its name
+ONE_VALUED = (*COUNTS, "tokens_per_parameter", "active_experts", "granularity")  # of one value, no effect is known
+SINGULAR = ("d_model", "granularity", "shared_share")
 WORDS = {
     "flops": "FLOPs",
     "total_parameters": "total parameters",
@@ -42,7 +47,12 @@ class Hold:
     @property
     def name(self) -> str:
         """The bound in words."""
-        return f"the law's runs, {span_words(self.axis, self.span)}"
+        return f"{RUNS}{self.words}"
+
+    @property
+    def words(self) -> str:
+        """The span in words."""
+        return span_words(self.axis, self.span)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +74,19 @@ class Fence:
         """Whether dense models were among the runs, as far as is known."""
         return self.ranges.get("experts", (1.0, 1.0))[0] < ONE
 
+    @property
+    def no_dense(self) -> str | None:
+        """Why the law is not asked about dense models, where it is not."""
+        if self.ratio is not None:
+            return self.says[0] if self.ratio > ONE else None
+        held = next((hold for hold in self.holds if hold.axis == "experts" and hold.span[0] > ONE), None)
+        return held and f"the law is not asked about dense models: {held.why}, and {held.words} is what they had"
+
+    @property
+    def no_sparse(self) -> str | None:
+        """Why the law is not asked about sparse models, where it is not."""
+        return self.says[0] if self.ratio is not None and self.ratio < ONE else None
+
     def near(self, axis: str, values: Any, factors: Any) -> Any:
         """Whether values are near enough to the runs to be recommended first; `factors` are those of `beyond`."""
         unseen = np.asarray(values < ONE) if axis == "experts" and not self.saw_dense else False
@@ -74,19 +97,21 @@ class Fence:
         return {axis: _factor(measured[axis], span) for axis, span in self.ranges.items() if axis in measured}
 
 
-def measured(law: Law, shapes: Any, tokens: Any, flops: Any) -> dict[str, Any]:
-    """Everything about a training that a law's runs have ranges of, counted as the law counts; vectorised."""
-    sizes = {name: size_of(shapes, name, law.counting or law.as_form.counting) for name in COUNTS}
-    return {
-        **law.count(shapes),
-        **sizes,
-        "tokens": tokens,
-        "flops": flops,
-        "experts": shapes.experts_per_choice,
-        "granularity": granularity(shapes),
-        "tokens_per_parameter": tokens / sizes[law.as_form.size],
-        "d_model": shapes.d_model,
+def measured(law: Law, shapes: Any, tokens: Any, flops_per_token: Callable[[], Any], names: Collection[str]) -> Columns:
+    """What a law's runs have ranges of, for trainings: those of `names`, counted as the law counts; vectorised."""
+    counting = law.counting or law.as_form.counting
+    counted = law.as_form.counted
+    rules: dict[str, Callable[[], Any]] = {
+        **{name: partial(rule, shapes) for name, rule in counted.items()},
+        **{name: partial(size_of, shapes, name, counting) for name in COUNTS},
+        "tokens": lambda: tokens,
+        "flops": lambda: flops_per_token() * tokens,
+        "experts": lambda: shapes.experts_per_choice,
+        "granularity": lambda: granularity(shapes),
+        "tokens_per_parameter": lambda: tokens / size_of(shapes, law.as_form.size, counting),
+        "d_model": lambda: shapes.d_model,
     }
+    return {name: rules[name]() for name in names if name in rules}
 
 
 def fence(law: Law) -> Fence:
@@ -97,16 +122,26 @@ def fence(law: Law) -> Fence:
     spans = {name: span for name, span in law.fitted_range.items() if name != "sparsity"}
     if "experts" not in spans and "sparsity" in law.fitted_range:
         spans["experts"] = _ratios(law.fitted_range["sparsity"])
+    if spans.get("active_parameters") == spans.get("total_parameters"):
+        spans.pop("total_parameters" if law.as_form.size == "active_parameters" else "active_parameters", None)
     ratio, only_ratio = _only_ratio(law, spans.get("experts"))
     tokens, only_tokens = _only_tokens(law, spans.get("tokens"))
     open_axes = _open_axes(law)
+    free = [name for name in spans if not (name == "experts" and ratio) and not (name == "tokens" and tokens)]
     holds = [
         Hold(axis=name, span=spans[name], why=f"its runs leave {', '.join(names)} open")
         for axis, names in open_axes.items()
         for name in AXES.get(axis, (axis,))
-        if name in spans and not (name == "experts" and ratio) and not (name == "tokens" and tokens)
+        if name in free
     ]
     inside = f"{_opened(open_axes)}, so it is asked inside the range of its runs: {_listed(holds)}" if holds else None
+    single = [
+        Hold(axis=name, span=spans[name], why=f"all its runs had {span_words(name, spans[name])}")
+        for name in ONE_VALUED
+        if name in free and _is_one(spans[name]) and name not in {hold.axis for hold in holds}
+    ]
+    alone = f"all runs of this law had {_listed(single)}, so it is asked about that alone" if single else None
+    holds += single
     if "sparsity" in law.as_form.keeps_within and "sparsity" not in open_axes and not ratio and "experts" in spans:
         why = "its form tells nothing of sparser models than its runs'"
         holds.append(Hold(axis="experts", span=spans["experts"], why=why))
@@ -114,7 +149,7 @@ def fence(law: Law) -> Fence:
         ratio=ratio,
         tokens=tokens,
         holds=tuple(holds),
-        says=tuple(line for line in (only_ratio, only_tokens, inside) if line),
+        says=tuple(line for line in (only_ratio, only_tokens, alone, inside) if line),
         ranges=spans,
     )
 
@@ -142,11 +177,8 @@ def _only_ratio(law: Law, span: Span | None) -> tuple[float | None, str | None]:
     if form.knows_sparsity:
         return None, None
     if span is None:
-        kind = kind_words(form.unsaid_ratio)
-        return (
-            form.unsaid_ratio,
-            f"this law has no term for sparsity, so it plans {kind} alone, as its form's paper does",
-        )
+        only = f"so it plans {kind_words(form.unsaid_ratio)} alone"
+        return form.unsaid_ratio, f"this law has no term for sparsity, and its table tells none, {only}"
     told = f"this law has no term for sparsity, though its runs had {span_words('experts', span)}"
     return span[0], f"{told}: it plans the densest of them alone"
 
@@ -201,15 +233,23 @@ def _listed(holds: list[Hold]) -> str:
 
 def span_words(axis: str, span: Span) -> str:
     """A range in words; experts/top_k are said as sparsity."""
-    name = "sparsity" if axis == "experts" else WORDS.get(axis, axis)
+    name, amounts = "sparsity" if axis == "experts" else WORDS.get(axis, axis), span_amounts(axis, span)
+    one = span[0] == span[1] and axis not in ("experts", *SINGULAR)
+    return f"{amounts} {name}" if one else f"{name} {amounts}"
+
+
+def span_amounts(axis: str, span: Span) -> str:
+    """A range without its name."""
     low, high = (_amount(axis, end) for end in span)
-    return f"{name} {low}" if low == high else f"{name} {low} to {high}"
+    if not span[0]:
+        return f"up to {high}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _amount(axis: str, value: float) -> str:
     if axis in (*COUNTS, "tokens"):
         return human_count(value)
-    return f"{1 - 1 / value:.4g}" if axis == "experts" else f"{value:.4g}"
+    return f"{1 - 1 / value:.4g}" if axis == "experts" else f"{value:.3g}"
 
 
 def slack(axis: str) -> float:

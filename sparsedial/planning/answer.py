@@ -197,9 +197,7 @@ def decided(law: Law, found: Search, budget: Budget) -> tuple[Interval | None, s
     dense = found.shapes.experts == 0
     best = found.best(dense), found.best(~dense)
     if best[0] is None or best[1] is None:
-        says = fence(law).says
-        only = "dense" if best[1] is None else "sparse"
-        return None, says[0] if says else f"only {only} models respect the constraints", None
+        return None, _no_rival(law) if best[0] is None else _no_sparse(law), None
     gap = gap_to_dense(law, found, best[0], best[1])
     return gap, None, winner_of(gap, float(found.loss[best[0]]))
 
@@ -219,10 +217,11 @@ def bounds_of(found: Search, index: int, costs: Costs) -> list[str]:
 
 
 def _no_rival(law: Law) -> str:
-    says = fence(law)
-    if says.ratio is not None and says.ratio > 1:
-        return says.says[0]
-    return "no dense shape respects the constraints"
+    return fence(law).no_dense or "no dense shape respects the constraints"
+
+
+def _no_sparse(law: Law) -> str:
+    return fence(law).no_sparse or "no sparse shape respects the constraints"
 
 
 def _crossing(

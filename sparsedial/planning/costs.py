@@ -23,7 +23,7 @@ from sparsedial.shape.counts import (
 
 NO_MACHINE = "no machine was named"
 NO_PRICE = "no price was given"
-MOST_TRIES = 40  # for a number of devices; each adds the activations of the devices added before
+MOST_DEVICES = 10_000_000
 VALUE_BYTES = 2  # bf16: weights when serving, activations when training on a named device
 
 
@@ -96,7 +96,7 @@ class Costs:
         each, count = self.device_bytes, 1
         if each is None:
             return None
-        for _ in range(MOST_TRIES):
+        while count < MOST_DEVICES:
             needed = math.ceil(float(replace(self, devices=count).training_bytes(shape)) / each)
             if needed <= count:
                 return count

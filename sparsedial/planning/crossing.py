@@ -69,8 +69,9 @@ def _judge(
 ) -> tuple[Crossover | None, str | None]:
     """The crossover or why there is none, from gaps of dense minus sparse. Shapes: gaps [budgets, 1 + samples]"""
     if not len(amounts):
-        says = fence(law).says
-        return None, says[0] if says else "no budget affords both dense and sparse models that the law is about"
+        bounds = fence(law)
+        why = bounds.no_dense or bounds.no_sparse
+        return None, why or "no budget affords both dense and sparse models that the law is about"
     first, last = (human_cost(currency, amounts[end]) for end in (0, -1))
     value = first_crossing(amounts, gaps[:, 0])
     sure = _sure(law, gaps)

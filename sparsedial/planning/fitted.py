@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sparsedial.law.fence import FAR, WORDS, fence, measured, span_words
+from sparsedial.law.fence import FAR, SINGULAR, WORDS, fence, measured, span_amounts
 from sparsedial.law.law import Law
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.shape import Shape
@@ -15,8 +15,9 @@ SLACK = 1.01  # a value this factor beyond a range is not reported yet
 
 def factors_beyond(law: Law, shape: Shape, tokens: float, context: int) -> dict[str, float]:
     """By quantity, how far beyond the range of the law's runs a training lies, as a factor above 1."""
-    values = measured(law, shape, tokens, training_flops_per_token(shape, context) * tokens)
-    found = {name: float(factor) for name, factor in fence(law).beyond(values).items()}
+    bounds = fence(law)
+    values = measured(law, shape, tokens, lambda: training_flops_per_token(shape, context), bounds.ranges)
+    found = {name: float(factor) for name, factor in bounds.beyond(values).items()}
     return {name: factor for name, factor in found.items() if factor > SLACK}
 
 
@@ -27,14 +28,13 @@ def beyond(law: Law, shape: Shape, tokens: float, context: int) -> list[str]:
     if "experts" in found:
         least, most = (1 - 1 / end for end in fence(law).ranges["experts"])
         where = f"beyond {most:.4g}, the sparsest" if shape.sparsity > most else f"below {least:.4g}, the densest"
-        lines.append(f"sparsity {shape.sparsity:.4g} lies {where} that the law was fitted on")
+        lines.append(f"sparsity {shape.sparsity:.4g} lies {where} of the law's runs")
     return lines
 
 
 def _line(law: Law, name: str, factor: float) -> str:
-    words = WORDS.get(name, name)
-    verb = "are" if words.endswith("s") else "is"
-    return f"{words} {verb} {times(factor)} times outside the range that the law was fitted on"
+    verb = "is" if name in SINGULAR else "are"
+    return f"{WORDS.get(name, name)} {verb} {times(factor)} times outside the range of the law's runs"
 
 
 def far_beyond(law: Law, shape: Shape, tokens: float, context: int) -> dict[str, float]:
@@ -49,7 +49,7 @@ def extrapolation_words(law: Law, far: Mapping[str, float]) -> str:
     ranges = fence(law).ranges
     return "; ".join(
         f"{'sparsity' if name == 'experts' else WORDS.get(name, name)} {times(factor)} times beyond its runs"
-        f" ({span_words(name, ranges[name])})"
+        f" ({span_amounts(name, ranges[name])})"
         for name, factor in far.items()
     )
 

@@ -5,29 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sparsedial.errors import UserError
-from sparsedial.law.fence import FAR, fence, measured, slack, span_words
+from sparsedial.law.fence import FAR, RUNS, fence, measured, slack, span_words
 from sparsedial.law.law import Law
 from sparsedial.law.literature import repeated_tokens
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs, serving_bytes
 from sparsedial.records.quantities import Span
-from sparsedial.shape.counts import (
-    active_parameters,
-    forward_flops_per_token,
-    total_parameters,
-    training_flops_per_token,
-)
+from sparsedial.shape.counts import active_parameters, forward_flops_per_token, total_parameters
 from sparsedial.shape.shapes import Shapes
 
 BISECTIONS = 60
 NEAR_OPTIMAL = 0.005  # of the best predicted loss
 MOST_TOKENS = 1e18
 LIKELY = ("experts", "tokens_per_parameter", "d_model")  # what a search chooses freely, most telling first
+SPENT = "budget"  # as a bound: of a law of one number of tokens
 DEVICE_MEMORY = "device_memory_bytes"
 
 
@@ -136,8 +133,10 @@ def search(law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, c
     cost = tokens * per_token + serving
     kept = _kept(shapes, constraints, costs, tokens)
     if budget.value is not None and bounds.tokens is not None:
-        kept["budget"] = cost <= budget.value * 1.02
-    values = measured(law, shapes, enough, training_flops_per_token(shapes, costs.context) * enough)  # type: ignore[arg-type]
+        kept[SPENT] = cost <= budget.value * 1.02
+    axes = {*(hold.axis for hold in bounds.holds), *LIKELY} & set(bounds.ranges)
+    flops = partial(costs.per_token, shapes, "flops")
+    values = measured(law, shapes, enough, flops, axes)
     factors = bounds.beyond(values)
     kept |= {hold.name: factors[hold.axis] <= slack(hold.axis) for hold in bounds.holds}
     goal = (
@@ -157,14 +156,14 @@ def search(law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, c
         likely={
             _far_words(axis, bounds.ranges[axis]): bounds.near(axis, values[axis], factors[axis])
             for axis in LIKELY
-            if axis in factors
+            if axis in axes
         },
         goal=goal,
     )
 
 
 def _far_words(axis: str, span: Span) -> str:
-    return f"the law's runs, {span_words(axis, span)}: more than {FAR:g} times beyond is not recommended first"
+    return f"{RUNS}{span_words(axis, span)}: more than {FAR:g} times beyond is not recommended first"
 
 
 def least_tokens(law: Law, constraints: Constraints) -> float:
@@ -203,10 +202,11 @@ def _kept(shapes: Shapes, bounds: Constraints, costs: Costs, tokens: np.ndarray)
         if value is not None:
             kept[f"{name}={value:.4g}"] = np.asarray(mask)
 
-    total, active = total_parameters(shapes), active_parameters(shapes)  # type: ignore[arg-type]
     if bounds.max_total_parameters is not None:
+        total = total_parameters(shapes)  # type: ignore[arg-type]
         keep("max_total_parameters", bounds.max_total_parameters, total <= bounds.max_total_parameters)
     if bounds.max_active_parameters is not None:
+        active = active_parameters(shapes)  # type: ignore[arg-type]
         keep("max_active_parameters", bounds.max_active_parameters, active <= bounds.max_active_parameters)
     if bounds.max_experts is not None:
         keep("max_experts", bounds.max_experts, shapes.experts <= bounds.max_experts)

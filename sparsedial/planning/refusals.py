@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sparsedial.errors import UserError
+from sparsedial.law.fence import RUNS
 from sparsedial.planning.budget import Budget
 from sparsedial.planning.costs import Costs
-from sparsedial.planning.planner import DEVICE_MEMORY, MOST_TOKENS, Search
+from sparsedial.planning.planner import DEVICE_MEMORY, MOST_TOKENS, SPENT, Search
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
@@ -33,6 +34,12 @@ def nothing_fits(found: Search, budget: Budget, least: float, costs: Costs) -> t
         return _out_of_reach(found, budget, f"{human_count(least)} tokens")
     alone = {name: int((mask & reachable).sum()) for name, mask in found.kept.items()}
     tight = min(alone, key=lambda name: alone[name])
+    if not (found.kept.get(SPENT, reachable) & reachable).any() and budget.value is not None:
+        tokens, amount = human_count(float(found.tokens[0])), human_cost(budget.currency, budget.value)
+        return (
+            f"{amount} is too little for {tokens} tokens, the only number that this law is about",
+            "give a larger budget",
+        )
     asked = np.logical_and.reduce([mask for name, mask in found.kept.items() if name not in found.why] or [reachable])
     if (asked & reachable).any():
         return _fenced(found, asked & reachable)
@@ -60,9 +67,9 @@ def nothing_fits(found: Search, budget: Budget, least: float, costs: Costs) -> t
 def _fenced(found: Search, asked: np.ndarray) -> tuple[str, str | None]:
     """Why the law does not answer, though shapes respect all that was asked."""
     names = [name for name in found.why if not (found.kept[name] & asked).any()] or list(found.why)
-    reasons = "; ".join(dict.fromkeys(found.why[name] for name in names))
+    held = "; ".join(f"{name.removeprefix(RUNS)} ({found.why[name]})" for name in names)
     return (
-        f"nothing that this budget buys is within {', and '.join(names)}, and the law is not asked beyond: {reasons}",
+        f"this budget buys no model that the law may be asked about: it is held to its runs, {held}",
         "ask for a budget like those of its runs, or fit it again to runs that reach further",
     )
 

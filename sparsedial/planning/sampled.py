@@ -9,6 +9,7 @@ from sparsedial.planning.planner import Search
 from sparsedial.records.plan import SampledOptimum, Winner
 from sparsedial.records.quantities import Interval, Span
 from sparsedial.shape.counts import active_parameters, total_parameters
+from sparsedial.shape.shapes import Shapes
 
 SIZE_STEP = 0.05  # of the log of active parameters: within it only the best shape of a sparsity is asked again
 TIE = 1e-4  # of a loss; the steps between sizes alone make such differences
@@ -67,14 +68,19 @@ def sampled_optimum(law: Law, found: Search) -> SampledOptimum | None:
     if not law.samples or found.goal is not found.loss:
         return None
     indices = asked_again(law, found, mask)
-    best = indices[np.argmin(sampled_losses(law, found, indices), axis=1)]
-    shapes = found.shapes.pick(best)
+    return optimum_of(law, found.shapes.pick(indices), found.tokens[indices], sampled_losses(law, found, indices))
+
+
+def optimum_of(law: Law, shapes: Shapes, tokens: np.ndarray, losses: np.ndarray) -> SampledOptimum:
+    """Where the least of every sample's losses lies. Shapes: losses [samples, shapes]"""
+    best = np.argmin(losses, axis=1)
+    chosen = shapes.pick(best)
     return SampledOptimum(
         confidence=law.confidence,
-        sparsity=_edges(law, shapes.sparsity),
-        total_parameters=_edges(law, np.asarray(total_parameters(shapes))),  # type: ignore[arg-type]
-        active_parameters=_edges(law, np.asarray(active_parameters(shapes))),  # type: ignore[arg-type]
-        tokens=_edges(law, found.tokens[best]),
+        sparsity=_edges(law, chosen.sparsity),
+        total_parameters=_edges(law, np.asarray(total_parameters(chosen))),  # type: ignore[arg-type]
+        active_parameters=_edges(law, np.asarray(active_parameters(chosen))),  # type: ignore[arg-type]
+        tokens=_edges(law, tokens[best]),
     )
 
 
