@@ -88,16 +88,14 @@ class Costs:
             return self.machine.machine.memory_bytes if self.machine.device == "cpu" else None
         return None if self.machine is None else self.machine.memory_bytes
 
-    def devices_for(self, shape: Any) -> int | None:
-        """The fewest devices whose memory together trains a shape, states sharded and a sequence on each.
+    def devices_for(self, shapes: Any) -> int | None:
+        """The fewest devices that train a shape, or one of Shapes, with states sharded and a sequence on each.
 
         None where the memory of a device is not known, or no number of devices is enough.
         """
         each, count = self.device_bytes, 1
-        if each is None:
-            return None
-        while count < MOST_DEVICES:
-            needed = math.ceil(float(replace(self, devices=count).training_bytes(shape)) / each)
+        while each is not None and count < MOST_DEVICES:
+            needed = math.ceil(float(np.min(replace(self, devices=count).training_bytes(shapes))) / each)
             if needed <= count:
                 return count
             count = needed

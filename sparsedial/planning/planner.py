@@ -46,9 +46,10 @@ class Search:
     @property
     def allowed(self) -> np.ndarray:
         """Which candidates respect every constraint."""
-        return self._allowed()
+        return self.allowed_without()
 
-    def _allowed(self, without: str | None = None) -> np.ndarray:
+    def allowed_without(self, without: str | None = None) -> np.ndarray:
+        """Which candidates respect every constraint but one."""
         return np.logical_and.reduce(
             [*(mask for name, mask in self.kept.items() if name != without), np.isfinite(self.goal)]
         )
@@ -75,13 +76,7 @@ class Search:
 
     def without(self, name: str, best: int) -> int | None:
         """The better candidate that would be allowed without a constraint; None where it does not bind."""
-        return self._better(self.first(self._allowed(name)), best)
-
-    def least_without(self, name: str) -> int | None:
-        """The smallest model that would be allowed without a constraint, or None."""
-        mask = self._allowed(name)
-        sizes = np.where(mask, np.asarray(total_parameters(self.shapes), dtype=float), np.inf)  # type: ignore[arg-type]
-        return int(np.argmin(sizes)) if mask.any() else None
+        return self._better(self.first(self.allowed_without(name)), best)
 
     def _better(self, mask: np.ndarray, best: int) -> int | None:
         found = self._least(mask)

@@ -10,7 +10,6 @@ from sparsedial.planning.budget import Budget
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.planner import DEVICE_MEMORY, MOST_TOKENS, SPENT, Search
 from sparsedial.shape.counts import active_parameters, total_parameters
-from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
 from sparsedial.units import human_bytes, human_cost, human_count
 
@@ -44,8 +43,8 @@ def nothing_fits(found: Search, budget: Budget, least: float, costs: Costs) -> t
     if (asked & reachable).any():
         return _fenced(found, asked & reachable)
     memory = next((name for name in found.kept if name.startswith(DEVICE_MEMORY)), None)
-    if memory is not None and (larger := found.least_without(memory)) is not None:
-        return _needs_devices(found.shapes[larger], costs)
+    if memory is not None and (larger := found.allowed_without(memory)).any():
+        return _needs_devices(found.shapes.pick(larger), costs)
     if alone[tight] == 0 and tight.startswith("sparsity="):
         levels = np.unique(found.shapes.sparsity[reachable])
         near = levels[np.argsort(np.abs(levels - float(tight.partition("=")[2])))[:2]]
@@ -74,15 +73,15 @@ def _fenced(found: Search, asked: np.ndarray) -> tuple[str, str | None]:
     )
 
 
-def _needs_devices(shape: Shape, costs: Costs) -> tuple[str, str | None]:
-    """Why the devices are too few."""
+def _needs_devices(shapes: Shapes, costs: Costs) -> tuple[str, str | None]:
+    """Why the devices are too few for any of the shapes that would do."""
     held = human_bytes(costs.devices * (costs.device_bytes or 0))
-    problem = (
-        f"the smallest model that this asks for needs {human_bytes(float(costs.training_bytes(shape)))} to train, and"
-        f" <devices> {costs.devices} have {held}"
+    least = human_bytes(float(np.min(costs.training_bytes(shapes))))
+    count = costs.devices_for(shapes)
+    return (
+        f"every model that would do needs {least} or more to train, and <devices> {costs.devices} have {held}",
+        "no number of such devices is enough" if count is None else f"<devices> {count}",
     )
-    count = costs.devices_for(shape)
-    return problem, "no number of such devices is enough" if count is None else f"<devices> {count} are enough"
 
 
 def _out_of_reach(found: Search, budget: Budget, fewest: str) -> tuple[str, str | None]:
