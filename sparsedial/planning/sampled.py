@@ -11,7 +11,7 @@ from sparsedial.records.quantities import Interval, Span
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.shapes import Shapes
 
-SIZE_STEP = 0.05  # of the log of active parameters: within it only the best shape of a sparsity is asked again
+SIZE_STEP = 0.02  # of the log of active parameters: within it only the best shape of a sparsity is asked again
 TIE = 1e-4  # of a loss; the steps between sizes alone make such differences
 MOST_SAMPLED = 100_000  # shapes times samples that are asked one by one
 

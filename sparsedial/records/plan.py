@@ -201,7 +201,9 @@ class Plan(Record, frozen=True, kw_only=True):
     recipe_source: str
     exported: tuple[Export, ...] = ()
     marks: tuple[str, ...] = ()  # what a reader must know first: limits of the law, extrapolation, odd shapes
-    extrapolation: dict[str, float] = msgspec.field(default_factory=dict)  # by quantity: the factor beyond the runs
+    extrapolation: dict[str, float] = msgspec.field(
+        default_factory=dict[str, float]
+    )  # by quantity: the factor beyond the runs
     gap_to_dense: Interval | None = None  # the best dense loss minus the best sparse one
     gap_to_dense_reason: str | None = None
     winner: Winner | None = None  # null without a gap
