@@ -12,6 +12,7 @@ from sparsedial.law.bracket import end_of
 from sparsedial.law.confounded import open_coefficients, undetermined
 from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
+from sparsedial.law.ranges import ranges
 from sparsedial.law.resample import resample
 from sparsedial.law.search import search
 from sparsedial.law.structure import misfit, outliers
@@ -128,11 +129,7 @@ def fit(
         samples=tuple(map(tuple, samples.tolist())),
         runs=len(residuals),
         rmse_log_loss=rmse,
-        fitted_range={
-            name: (float(rows[name].min()), float(rows[name].max()))
-            for name in (*FORMS[form].variables, "flops")
-            if name in rows
-        },
+        fitted_range=ranges(rows, FORMS[form]),
         undetermined=undetermined(FORMS[form], samples, tail, open_, pin),
         open_coefficients=open_,
         outliers=outliers(target, residuals, weight, len(surface.names)),

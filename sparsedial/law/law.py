@@ -16,8 +16,6 @@ from sparsedial.records.law import LawFile
 from sparsedial.records.record import read
 from sparsedial.shape.shape import Shape
 
-SLACK = 1.01  # a value this factor beyond a fitted range is not reported yet
-
 
 class Law(LawFile, frozen=True, kw_only=True, dict=True):
     """Loss as a function of size, tokens and sparsity, with the bootstrap samples that give its uncertainty."""
@@ -75,16 +73,12 @@ class Law(LawFile, frozen=True, kw_only=True, dict=True):
     def variables(self, shape: Any, tokens: Any) -> dict[str, Any]: ...
     def variables(self, shape: Any, tokens: Any) -> dict[str, Any]:
         """The law's variables of a Shape, or of Shapes as columns, counted as this law counts."""
-        values = {**self.as_form.count(shape), "tokens": tokens}
+        values = {**self.count(shape), "tokens": tokens}
         return {name: values[name] for name in self.as_form.variables}
 
-    def outside(self, variables: Mapping[str, float]) -> dict[str, float]:
-        """How far beyond the fitted range each variable lies, as a factor above 1; empty inside."""
-        factors = {}
-        for name, (low, high) in self.fitted_range.items():
-            if name in variables and name != "sparsity" and not low / SLACK <= variables[name] <= high * SLACK:
-                factors[name] = float(max(low / variables[name], variables[name] / high))
-        return factors
+    def count(self, shape: Any) -> dict[str, Any]:
+        """The variables without tokens."""
+        return self.as_form.count(shape, self.counting)
 
 
 def read_law(path: Path) -> Law:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import msgspec
 
 from sparsedial.records.optimum import Allocation, Predicted
@@ -9,6 +11,9 @@ from sparsedial.records.quantities import Span
 from sparsedial.records.record import Record
 
 LAW_FILE = "law.json"
+Counting = Literal[
+    "with-embeddings", "without-embeddings", "both-embeddings"
+]  # tied tables count once, not at all, twice
 
 
 class HeldOut(Record, frozen=True, kw_only=True):
@@ -59,7 +64,7 @@ class Misfit(Record, frozen=True, kw_only=True):
 class LawFile(Record, frozen=True, kw_only=True):
     """Loss as a function of size, tokens and sparsity."""
 
-    ADDED_LATER = ("open_coefficients", "outliers", "misfit")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("open_coefficients", "outliers", "misfit", "counting")
 
     form: str
     coefficients: dict[str, float]
@@ -79,6 +84,7 @@ class LawFile(Record, frozen=True, kw_only=True):
     refused: str | None = None  # null: where a fit refuses there is no law
     source: str = "ours"
     compared: Comparison | None = None  # null where a single form was asked for
+    counting: Counting | None = None  # of its sizes; null: as the form's paper counts
 
 
 class FormWords(Record, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError, nearest, with_flags
 from sparsedial.law.answer import answer
 from sparsedial.law.choose import compare
+from sparsedial.law.counting import counted_as
 from sparsedial.law.fit import Estimator, refusal
 from sparsedial.law.fit import fit as fit_law
 from sparsedial.law.forms import FORMS
@@ -51,7 +52,8 @@ def fit(settings: FitSettings) -> Fit | Forms | Predicted:
     how = Estimator(pin=settings.pin, huber=settings.huber)
     law = fit_law(rows, form, bootstrap=settings.bootstrap, seed=settings.seed, **how)
     check, unchecked = checked(rows, held, form, rule=settings.hold_out, seed=settings.seed, **how)
-    law = replace(law, held_out=check, held_out_reason=unchecked, compared=compared)
+    counting = counted_as(settings.counting, settings.columns) or FORMS[form].counting
+    law = replace(law, held_out=check, held_out_reason=unchecked, compared=compared, counting=counting)
     found = answer(law, rows, None, compared, runs, settings.at)
     if settings.predict is not None and out is not None:
         return replace(found, predicted=predict(law, settings.predict, out, settings.columns))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsedial.errors import UserError
+from sparsedial.law.counting import COUNTINGS
 from sparsedial.law.expressions import assignments
 from sparsedial.settings import setting
 from sparsedial.units import parse_count, parse_counts
@@ -62,6 +63,9 @@ class FitSettings:
     huber: float | None = setting(None, "log-loss residual above which a run counts less [from the spread]", "DELTA")
     bootstrap: int = setting(200, "number of refits to resampled residuals, for the intervals", "N")
     seed: int = setting(0, "seed of the resampling", "N")
+    counting: str | None = setting(
+        None, "how sizes were counted: with-embeddings, without-embeddings or both-embeddings [from the names]", "HOW"
+    )
     at: tuple[float, ...] = setting(
         (), "budgets to split best [the largest, and ten times it]", "FLOPS,…", parse=parse_counts
     )
@@ -76,5 +80,9 @@ class FitSettings:
         for name, least, most in (("bootstrap", 0, MOST_BOOTSTRAP), ("seed", 0, 2**63 - 1)):
             if not least <= getattr(self, name) <= most:
                 raise UserError(f"{getattr(self, name)} lies outside {least}..{most}", field=name)
+        if self.counting is not None and self.counting not in COUNTINGS:
+            raise UserError(
+                f"no counting '{self.counting}'", hint=f"known are {', '.join(COUNTINGS)}", field="counting"
+            )
         if self.huber is not None and self.huber <= 0:
             raise UserError(f"{self.huber:g} is not above 0", hint="several papers use 1e-3", field="huber")

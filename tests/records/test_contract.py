@@ -61,6 +61,7 @@ Outlier: row loss predicted_loss spreads
 Misfit: variable share p_value
 LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitted_range undetermined seed
     open_coefficients outliers misfit held_out held_out_reason refused source compared
+    counting
 FormWords: says source
 Forms: forms
 Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
@@ -83,15 +84,19 @@ PlanMachine: name devices watts dollars_per_hour peak_flops_per_second memory_by
 Rival: shape tokens total_parameters cost predicted_loss
 Crossover: currency value low high interval_reason searched within_fitted_range within_fitted_range_reason
 Race: currency budgets dense_loss sparse_loss crossover crossover_reason
-NearOptimal: sparsity sparsity_reason total_parameters active_parameters tokens
+SampledOptimum: confidence sparsity total_parameters active_parameters tokens
+NearOptimal: sparsity sparsity_reason total_parameters active_parameters tokens sampled
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
+    budget_share extrapolation
 OtherLaw: law held_fixed answer answer_reason
 Export: trainer file command written_for not_expressed
 Plan: budget law law_source shape tokens total_parameters active_parameters sparsity predicted_loss costs machine
     dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
-    tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported
+    tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported marks extrapolation
+    gap_to_dense gap_to_dense_reason winner
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
-Positions: budget positions best dense machine
+    marks
+Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine
 Side: shape sparsity tokens total_parameters active_parameters loss bits_per_byte flops seconds joules joules_source
     learning_rate checkpoint runs
 CostMiss: words worth_nats
@@ -169,8 +174,8 @@ Served: served
 PageStart: law laws devices study state
 PositionWords: sparsity short loss gap parameters active tokens time energy money memory serving shape
 PagePosition: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints
-    warnings words
-PageDial: budget positions best dense machine words command csv
+    warnings marks words
+PageDial: budget positions best dense gap_to_dense gap_to_dense_reason winner machine words command csv
 PageRace: currency budgets dense_loss sparse_loss crossover crossover_reason words axis
 """)
 
@@ -186,7 +191,7 @@ ProfileFile: memory
 HeldOut: law_on_the_same
 FormTrial: rms_log_error refused
 Comparison: taken
-LawFile: misfit refused compared
+LawFile: misfit refused compared counting
 Fit: form confidence rmse_log_loss undetermined misfit predicted refused compared
 Estimate: low high
 Parabolas: size_exponent_on_law
@@ -198,10 +203,11 @@ TrainingCosts: seconds_low seconds_high
 PlanMachine: dollars_per_hour peak_flops_per_second memory_bytes utilisation_dense utilisation_sparse source machine
     median_relative_error
 Crossover: low high
-NearOptimal: total_parameters active_parameters tokens
+NearOptimal: total_parameters active_parameters tokens sampled
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
-Plan: machine
-Positions: dense machine
+    budget_share extrapolation
+Plan: machine winner
+Positions: dense winner machine
 Side: checkpoint
 CostMiss: worth_nats
 Verdict: sparse dense gap cost_miss
