@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from benchmarks.fit_example import fitted_page
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.literature import LING, PUBLISHED, Leverage, Published
+from sparsedial.records.law import Counting
 from sparsedial.records.quantities import Span
 
 INTRODUCTION = """# The laws
@@ -17,16 +19,29 @@ shows several answers side by side. `sparsedial fit TABLE --form FORM` fits any 
 """
 
 
+COUNTINGS: dict[Counting, str] = {
+    "with-embeddings": "sizes with embedding tables, tied ones once",
+    "without-embeddings": "sizes without embedding tables",
+    "both-embeddings": "sizes with both embedding tables, tied or not",
+}
+
+
 def laws_markdown() -> str:
     """The whole page."""
-    parts = [INTRODUCTION, *(_published(law) for law in PUBLISHED.values()), _leverage(LING), _ours()]
+    parts = [INTRODUCTION, fitted_page(), *(_published(law) for law in PUBLISHED.values()), _leverage(LING), _ours()]
     return "\n".join(parts)
 
 
 def _range(ranges: dict[str, Span]) -> str:
     if not ranges:
         return "not stated in our source"
-    return "; ".join(f"{name.replace('_', ' ')} {low:g} to {high:g}" for name, (low, high) in ranges.items())
+    return "; ".join(f"{name.replace('_', ' ')} {_span(low, high)}" for name, (low, high) in ranges.items())
+
+
+def _span(low: float, high: float) -> str:
+    if low == high:
+        return f"{low:g} alone"
+    return f"{low:g} to {high:g}" if low else f"up to {high:g}"
 
 
 def _sections(name: str, rows: list[tuple[str, str]]) -> str:
@@ -42,6 +57,7 @@ def _published(law: Published) -> str:
             ("Formula", f"`L = {form.says}`" if not form.log10 else f"`{form.says}`"),
             ("Coefficients", values),
             ("Variables", ", ".join(f"`{name}`" for name in form.variables)),
+            ("Counts", COUNTINGS[form.counting]),
             ("Fitted on", _range(law.fitted_range)),
             ("Source", f"{law.source}; {law.read}"),
             ("Assumes", law.held_fixed),

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from msgspec.structs import replace
 
+from benchmarks.fit_example import planned
 from benchmarks.laws_page import laws_markdown
 from benchmarks.speeds import short_table, speed_table
 from sparsedial.cli.arguments import read_arguments
@@ -162,7 +163,7 @@ BLOCKS = {
 PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
     README: BLOCKS,
     SPEED: {"speeds": speed_table},
-    PLANNING: {"answer": exported_answer, "files": exported_files},
+    PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 
 

@@ -37,10 +37,11 @@ class UserError(Exception):
     def on_command_line(self) -> tuple[str, str | None]:
         """Problem and hint, their fields spelled as flags."""
         problem = f"<{self.field}>: {self._problem}" if self.field else self._problem
-        return _with_flags(problem), None if self._hint is None else _with_flags(self._hint)
+        return with_flags(problem), None if self._hint is None else with_flags(self._hint)
 
 
-def _with_flags(text: str) -> str:
+def with_flags(text: str) -> str:
+    """A text with the fields that it marks spelled as flags."""
     return MARKED.sub(lambda match: _flag(match[1]), text)
 
 

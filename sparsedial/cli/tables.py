@@ -6,16 +6,18 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words
 from sparsedial.records.answers import Branch, Counts, Evaluation, Generation, Measured, Served, Trained
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
 from sparsedial.records.law import Fit, Forms
+from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
 from sparsedial.records.record import Record
 from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.showing.words import CURRENCIES, verdict_sentence
-from sparsedial.units import human_bytes, human_count, human_joules, human_percent, human_seconds
+from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
 NOTABLE = 0.02  # of the requested tokens: a larger difference is shown
 
@@ -111,39 +113,6 @@ def study_status_table(study: StudyStatus) -> str:
 def forms_table(known: Forms) -> str:
     """The forms that a law may have."""
     return lines([(name, form.says) for name, form in known.forms.items()])
-
-
-def fit_table(fit: Fit) -> str:
-    """Coefficients with intervals, and the held-out error."""
-    if fit.refused or fit.form is None:
-        return f"refused: {fit.refused}"
-    groups = f" in {fit.independent_runs} independent groups" if fit.independent_runs < fit.runs else ""
-    rows = [("form", fit.form), ("runs", f"{fit.runs}{groups}"), *_coefficient_rows(fit)]
-    if fit.intervals_reason:
-        rows.append(("no intervals", fit.intervals_reason))
-    rows.append(("spread", f"{human_percent(fit.rmse_log_loss or 0.0, 3)} of the loss"))
-    held = fit.held_out
-    if held:
-        errors = errors_words(held.median_relative_error, held.max_relative_error)
-        rows.append(("held out", f"{held.runs} runs, predicted within {errors}"))
-    if fit.compared:
-        rows.append(("compared by", f"{fit.compared.rule}; the simplest form near the best is used"))
-        for name, trial in fit.compared.forms.items():
-            rows.append((f"  {name}", trial.refused or human_percent(trial.rms_log_error or 0.0, 3)))
-    return lines(rows)
-
-
-def _coefficient_rows(fit: Fit) -> Rows:
-    share = human_percent(fit.confidence or 0.0)
-    rows: list[tuple[str, str]] = []
-    for name, value in fit.coefficients.items():
-        interval = fit.intervals[name]
-        words = f"{value:.4g}"
-        if interval is not None:
-            words += f"  ({share}: {interval[0]:.4g} to {interval[1]:.4g})"
-            words += "  not determined by these runs" if name in (fit.undetermined or ()) else ""
-        rows.append((name, words))
-    return rows
 
 
 def profile_table(profile: Measured) -> str:
@@ -256,6 +225,7 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     Counts: count_table,
     Fit: fit_table,
     Forms: forms_table,
+    Predicted: predicted_table,
     Plan: plan_table,
     Measured: profile_table,
     Trained: train_table,

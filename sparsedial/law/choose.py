@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import msgspec
 import numpy as np
 
-from sparsedial.law.fit import GROUP, Rows, fit, independent, refusal
+from sparsedial.law.fit import GROUP, Estimator, Rows, fit, independent, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.law import Law
-from sparsedial.records.law import Comparison, FormTrial, HeldOut
+from sparsedial.records.law import Comparison, FormTrial
 
 SIMPLEST = "the simplest near the best of the comparison"
 WITHIN = 1.15  # a simpler form is kept while its error is at most this factor of the best
@@ -28,13 +29,14 @@ def select(rows: Rows, picked: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def compare(
-    rows: Rows, forms: Sequence[str], seed: int = 0, held: np.ndarray | None = None
+    rows: Rows, forms: Sequence[str], seed: int = 0, held: np.ndarray | None = None, **how: Unpack[Estimator]
 ) -> tuple[str | None, Comparison]:
     """The simplest of the forms (given simplest first) whose error on held-out runs is near the best.
 
     The rows of the mask `held` are held out; without it the largest budget, where two remain below it; else each run
     once, in folds. "Near" is within 15 %, or within three tenths of the runs' own scatter: smaller differences are
-    chance. Returns the form's name, None where none can be fitted, and the error of each form or why it was refused.
+    chance. Every form is fitted as `how` says. Returns the form's name, None where none can be fitted, and the error of
+    each form or why it was refused.
     """
     rule, splits = _splits(rows, seed) if held is None else ("stated rows held out", [held])
     trials: dict[str, FormTrial] = {}
@@ -43,7 +45,7 @@ def compare(
     for form in forms:
         reason = _missing(rows, form) or refusal(rows, form) or _refused_beside(rows, form, splits)
         if reason is None:
-            errors[form], spread = _held_out_error(rows, form, splits, seed)
+            errors[form], spread = _held_out_error(rows, form, splits, seed, how)
             scatter.append(spread)
         trials[form] = FormTrial(rms_log_error=errors.get(form), refused=reason)
     table = Comparison(rule=rule, forms=trials, taken=SIMPLEST)
@@ -94,11 +96,13 @@ def _folds(rows: Rows, seed: int) -> list[np.ndarray]:
     return [fold == number for number in range(min(FOLDS, count))]
 
 
-def _held_out_error(rows: Rows, form: str, splits: Sequence[np.ndarray], seed: int) -> tuple[float, float]:
+def _held_out_error(
+    rows: Rows, form: str, splits: Sequence[np.ndarray], seed: int, how: Estimator
+) -> tuple[float, float]:
     """Root mean square error in log loss of the runs held out, and the scatter of the fitted ones around the law."""
     errors, scatter = [], []
     for held in splits:
-        law = fit(select(rows, ~held), form, bootstrap=0, seed=seed)
+        law = fit(select(rows, ~held), form, bootstrap=0, seed=seed, **how)
         top = select(rows, held)
         errors.append(np.log(law.loss(**top) / top["loss"]))
         scatter.append(law.rmse_log_loss)
@@ -108,62 +112,3 @@ def _held_out_error(rows: Rows, form: str, splits: Sequence[np.ndarray], seed: i
 def relative_errors(law: Law, rows: Rows) -> np.ndarray:
     """|predicted / measured - 1| of each run."""
     return np.abs(law.loss(**rows) / rows["loss"] - 1)
-
-
-def held_out_check(low: Rows, top: Rows, law: Law) -> HeldOut:
-    """How a law fitted to `low` predicts the held-out `top`, beside two baselines on the best run of each sparsity.
-
-    `last_budget_shape_kept`: the loss of the best shape of the largest budget in `low`, extrapolated linearly in log
-    compute (unchanged where the shape was trained once). `linear_in_log_compute`: each sparsity's best losses,
-    extrapolated linearly in log compute. `law_on_the_same` is the law's error on those same targets.
-    """
-    predicted = law.loss(**top)
-    residuals = np.log(predicted) - np.log(top["loss"])
-    errors = relative_errors(law, top)
-    comparable = {"flops", "sparsity", "active_parameters"} <= set(top)  # what the baselines are made of
-    baselines, ours = _baselines(low, top, predicted) if comparable else ({}, None)
-    return HeldOut(
-        runs=len(errors),
-        budgets_flops=tuple(np.unique(top["flops"]).tolist()) if "flops" in top else (),
-        rmse_log_loss=float(np.sqrt(np.mean(residuals**2))),
-        median_relative_error=float(np.median(errors)),
-        max_relative_error=float(np.max(errors)),
-        baselines=baselines,
-        law_on_the_same=ours,
-        regret_of_predicted_best=float(top["loss"][predicted.argmin()] - top["loss"].min()),
-    )
-
-
-def _baselines(low: Rows, top: Rows, predicted: np.ndarray) -> tuple[dict[str, float], float | None]:
-    """Median relative errors of the baselines, and of the law on the same targets."""
-    targets = {level: _best(select(top, top["sparsity"] == level)) for level in np.unique(top["sparsity"]).tolist()}
-    kept, line, ours = [], [], []
-    for level, target in targets.items():
-        below = select(low, low["sparsity"] == level)
-        if not len(below["loss"]):
-            continue
-        goal = np.log(target["flops"])
-        last = _best(select(below, below["flops"] == below["flops"].max()))
-        same = below["active_parameters"] == last["active_parameters"]
-        kept.append(_extrapolated(np.log(below["flops"][same]), below["loss"][same], goal) / target["loss"] - 1)
-        bests = [_best(select(below, below["flops"] == budget)) for budget in np.unique(below["flops"])]
-        points = np.array([[np.log(best["flops"]), best["loss"]] for best in bests])
-        line.append(_extrapolated(points[:, 0], points[:, 1], goal) / target["loss"] - 1)
-        ours.append(float(predicted[top["sparsity"] == level].min()) / target["loss"] - 1)
-    if not ours:
-        return {}, None  # no sparsity occurs on both sides
-    errors = {"last_budget_shape_kept": kept, "linear_in_log_compute": line}
-    return {name: float(np.median(np.abs(values))) for name, values in errors.items()}, float(np.median(np.abs(ours)))
-
-
-def _best(rows: Rows) -> dict[str, float]:
-    index = int(np.argmin(rows["loss"]))
-    return {name: float(values[index]) for name, values in rows.items()}
-
-
-def _extrapolated(x: np.ndarray, y: np.ndarray, goal: float) -> float:
-    """A straight line through the points, at `goal`; the last value where there is one point."""
-    if len(np.unique(x)) < 2:
-        return float(y[-1])
-    slope, level = np.polyfit(x, y, 1)
-    return float(level + slope * goal)

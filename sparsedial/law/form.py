@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from sparsedial.shape.counts import active_parameters, total_parameters
+from sparsedial.law.counting import COUNTS, size_of
+from sparsedial.records.law import Counting
 
 Columns = Mapping[str, np.ndarray]
 Terms = Callable[[np.ndarray, Columns], list[Any]]
 Counted = Callable[[Any], Any]  # of a Shape, or of Shapes as columns
 
-# How a law reads a variable off a model, unless the form says otherwise. Sources: DESIGN's conventions of counting.
+# How a law reads a variable off a model, sizes apart, unless the form says otherwise.
 COUNTED: dict[str, Counted] = {
-    "total_parameters": total_parameters,
-    "active_parameters": active_parameters,
     "sparsity": lambda shape: shape.sparsity,
     "experts": lambda shape: shape.experts_per_choice,
 }
@@ -44,6 +43,10 @@ class Form:
     signed: tuple[str, ...] = ()
     log10: bool = False
     counted: Mapping[str, Counted] = field(default_factory=dict)  # variables that this law counts in its own way
+    counting: Counting = "with-embeddings"  # of sizes, where a law does not say otherwise
+    governs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by axis: the coefficients that decide on it
+    keeps_within: tuple[str, ...] = ()  # axes on which it says nothing beyond its runs
+    unsaid_ratio: float = 1.0  # experts/top_k of its runs where neither the form nor the table tells
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -69,7 +72,21 @@ class Form:
         """The terms as the columns of a matrix. Shapes: [n, scales]"""
         return np.stack(np.broadcast_arrays(*self.terms(exponents, columns)), axis=1).astype(float)
 
-    def count(self, shape: Any) -> dict[str, Any]:
-        """The form's variables of a Shape, or of Shapes as columns, without tokens."""
+    def count(self, shape: Any, counting: Counting | None = None) -> dict[str, Any]:
+        """The form's variables of a Shape, or of Shapes as columns, without tokens; sizes by a law's own convention."""
         rules = {**COUNTED, **self.counted}
-        return {name: rules[name](shape) for name in self.variables if name != "tokens"}
+        return {
+            name: size_of(shape, name, counting or self.counting) if name in COUNTS else rules[name](shape)
+            for name in self.variables
+            if name != "tokens"
+        }
+
+    @property
+    def size(self) -> str:
+        """The size whose tokens per parameter count: the active parameters, where it knows them."""
+        return "active_parameters" if "active_parameters" in self.variables else "total_parameters"
+
+    @property
+    def knows_sparsity(self) -> bool:
+        """Whether sparsity is in its formula: as such, as a number of experts, or as active beside total size."""
+        return bool({"sparsity", "experts"} & set(self.variables)) or set(COUNTS) <= set(self.variables)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from sparsedial.law.form import Columns, Form
-from sparsedial.shape.counts import active_parameters, total_parameters
 
 
 def experts_per_choice(columns: Columns) -> np.ndarray:
@@ -108,16 +107,6 @@ def _zhao(exponents: np.ndarray, columns: Columns) -> list[Any]:
     ]
 
 
-def no_embedding(shape: Any) -> Any:
-    """Total parameters without embedding tables."""
-    return total_parameters(shape) - shape.vocab_size * shape.d_model * (1 if shape.tied_embeddings else 2)
-
-
-def both_embeddings(shape: Any) -> Any:
-    """Active parameters with both embedding tables, tied or not."""
-    return active_parameters(shape) + shape.vocab_size * shape.d_model * (1 if shape.tied_embeddings else 0)
-
-
 def granularity(shape: Any) -> Any:
     """4 d_model / d_expert; 1 for dense. Source: Krajewski et al. 2024 (arXiv 2402.07871)"""
     sparse = shape.experts > 0
@@ -136,6 +125,7 @@ def shared_share(shape: Any) -> Any:
 
 POWER = (0.02, 2.0)
 SIZE_STARTS = (0.2, 0.4, 0.7)
+SIZED = {"size": ("a", "alpha"), "tokens": ("b", "beta")}  # what governs them in our own forms
 FORMS = {
     form.name: form
     for form in (
@@ -148,6 +138,7 @@ FORMS = {
             starts=(SIZE_STARTS, SIZE_STARTS),
             scales=("E", "A", "B"),
             terms=_chinchilla,
+            governs={"size": ("A", "alpha"), "tokens": ("B", "beta")},
             source="Hoffmann et al. 2022 (arXiv 2203.15556), approach 3",
         ),
         Form(
@@ -159,6 +150,7 @@ FORMS = {
             starts=(SIZE_STARTS, SIZE_STARTS, (0.0, 0.3)),
             scales=("e", "a", "b"),
             terms=_chinchilla_sparsity,
+            governs={**SIZED, "sparsity": ("mu",)},
             source="ours: Chinchilla on active parameters, with a power of experts/top_k on the size term",
         ),
         Form(
@@ -170,6 +162,8 @@ FORMS = {
             starts=(SIZE_STARTS, SIZE_STARTS, (0.0, 0.1)),
             scales=("e", "a", "b"),
             terms=_chinchilla_times_sparsity,
+            governs={**SIZED, "sparsity": ("mu",)},
+            keeps_within=("sparsity",),
             source="ours: Chinchilla on active parameters times a power of experts/top_k, as in Clark et al. 2022"
             " (arXiv 2202.01169); it has no floor at high sparsity: do not use it beyond the tried range",
         ),
@@ -182,6 +176,8 @@ FORMS = {
             starts=(SIZE_STARTS, SIZE_STARTS, (0.3,), (2.0, 4.0)),
             scales=("e", "a", "b"),
             terms=_clark_saturating,
+            governs={**SIZED, "sparsity": ("mu", "log_most")},
+            keeps_within=("sparsity",),
             source="ours, with the saturation of Clark et al. 2022 (arXiv 2202.01169)",
         ),
         Form(
@@ -193,6 +189,7 @@ FORMS = {
             starts=(SIZE_STARTS, SIZE_STARTS, (0.3,), (0.0, 0.2)),
             scales=("e", "a", "b"),
             terms=_sparsity_and_tokens,
+            governs={**SIZED, "sparsity": ("mu", "nu")},
             source="ours: sparser models need more tokens, as in Ludziejewski et al. 2025 (arXiv 2502.05172)",
         ),
         Form(
@@ -204,6 +201,7 @@ FORMS = {
             starts=(SIZE_STARTS, SIZE_STARTS, (0.1,), (0.0, 0.05)),
             scales=("e", "a", "b"),
             terms=_sparsity_by_tokens,
+            governs={**SIZED, "sparsity": ("mu", "nu")},
             source="ours: what sparsity saves grows with tokens, as in Ludziejewski et al. 2025 (arXiv 2502.05172)",
         ),
         Form(
@@ -215,6 +213,11 @@ FORMS = {
             starts=(SIZE_STARTS, SIZE_STARTS, (0.2,), (-0.3, 0.3), (-0.3, 0.3)),
             scales=("a", "b", "c", "d", "e"),
             terms=_abnar,
+            governs={
+                "size": ("a", "alpha", "d", "gamma"),
+                "tokens": ("b", "beta"),
+                "sparsity": ("c", "lambda", "d", "delta"),
+            },
             source="Abnar et al. 2025 (arXiv 2501.12370)",
         ),
         Form(
@@ -229,6 +232,9 @@ FORMS = {
             log10=True,
             terms=_clark,
             source="Clark et al. 2022 (arXiv 2202.01169); logs to base 10",
+            counting="without-embeddings",  # of the released runs: 16,527,360 is d_model 512, 6 layers and no table
+            governs={"size": ("a", "c"), "sparsity": ("b", "c", "E_start", "E_max")},
+            keeps_within=("sparsity",),
         ),
         Form(
             name="krajewski",
@@ -240,7 +246,10 @@ FORMS = {
             scales=("a", "b", "g", "c"),
             terms=_krajewski,
             source="Krajewski et al. 2024 (arXiv 2402.07871)",
-            counted={"total_parameters": no_embedding, "granularity": granularity},
+            counted={"granularity": granularity},
+            counting="without-embeddings",
+            governs={"size": ("a", "alpha"), "tokens": ("b", "beta"), "granularity": ("g", "gamma")},
+            unsaid_ratio=64.0,
         ),
         Form(
             name="ludziejewski",
@@ -261,7 +270,13 @@ FORMS = {
             scales=("a", "b", "c"),
             terms=_ludziejewski,
             source="Ludziejewski et al. 2025 (arXiv 2502.05172)",
-            counted={"active_parameters": both_embeddings},
+            counting="both-embeddings",
+            governs={
+                "size": ("a", "alpha", "gamma"),
+                "tokens": ("b", "beta", "zeta"),
+                "sparsity": ("delta", "gamma", "omega", "zeta", "E_start", "E_max"),
+            },
+            keeps_within=("sparsity",),
         ),
         Form(
             name="zhao",
@@ -276,6 +291,13 @@ FORMS = {
             terms=_zhao,
             source="Zhao et al. 2025 (arXiv 2509.23678); one second-hand source",
             counted={"active_experts": active_experts, "shared_share": shared_share},
+            governs={
+                "size": ("a", "c", "alpha"),
+                "tokens": ("b", "beta"),
+                "sparsity": ("k", "h"),
+                "active_experts": ("e", "f"),
+                "shared_share": ("m", "n"),
+            },
         ),
     )
 }

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Unpack
 
 import numpy as np
 
 from sparsedial.errors import UserError
-from sparsedial.law.choose import held_out_check, select
-from sparsedial.law.fit import Rows, fit, refusal
-from sparsedial.law.table import matching
+from sparsedial.law.check import held_out_check
+from sparsedial.law.choose import select
+from sparsedial.law.expressions import matching
+from sparsedial.law.fit import Estimator, Rows, fit, refusal
 from sparsedial.records.law import HeldOut
 
 SPARSEST = "sparsest"
 
 
-def held_rows(rows: Rows, rule: str | None) -> np.ndarray | None:
+def held_rows(rows: Rows, rule: str | None, names: Rows | None = None) -> np.ndarray | None:
     """The rows to hold out: those that a rule picks, else those of the largest budget; None without two budgets.
+
+    The rule speaks of `names`, the columns of the same rows by all their names; by default of `rows`.
 
     Raises: UserError where the rule picks none or all.
     """
     if rule is not None:
-        top = _sparsest(rows) if rule == SPARSEST else matching(rows, rule)
+        top = _sparsest(rows) if rule == SPARSEST else matching(names or rows, rule)
         if not top.any() or top.all():
             raise UserError(
                 f"'{rule}' picks {int(top.sum())} of {len(top)} rows",
@@ -42,9 +45,9 @@ def _sparsest(rows: Rows) -> np.ndarray:
 
 
 def checked(
-    rows: Rows, held: np.ndarray | None, form: str, *, rule: str | None, pin: Mapping[str, float], seed: int
+    rows: Rows, held: np.ndarray | None, form: str, *, rule: str | None, seed: int, **how: Unpack[Estimator]
 ) -> tuple[HeldOut | None, str | None]:
-    """How the form, fitted to the other rows, predicts those held out; None, with the reason, without a check.
+    """How the form, fitted as `how` says to the other rows, predicts those held out; None, with the reason, else.
 
     Raises: UserError where a given rule leaves too few rows.
     """
@@ -56,4 +59,4 @@ def checked(
         raise UserError(f"without the rows of '{rule}', {reason}", hint="hold out fewer rows", field="hold_out")
     if reason is not None:
         return None, f"without the largest budget, {reason}"
-    return held_out_check(below, select(rows, held), fit(below, form, pin=pin, bootstrap=0, seed=seed)), None
+    return held_out_check(below, select(rows, held), fit(below, form, bootstrap=0, seed=seed, **how)), None

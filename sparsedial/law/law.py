@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from sparsedial.law.form import Form
 from sparsedial.law.forms import FORMS
 from sparsedial.records.law import LawFile
 from sparsedial.records.record import read
-
-SLACK = 1.01  # a value this factor beyond a fitted range is not reported yet
+from sparsedial.shape.shape import Shape
 
 
 class Law(LawFile, frozen=True, kw_only=True, dict=True):
@@ -31,13 +30,19 @@ class Law(LawFile, frozen=True, kw_only=True, dict=True):
         arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(variables[name], dtype=float)) for name in names))
         return dict(zip(names, arrays, strict=True))
 
-    def loss(self, **variables: Any) -> np.ndarray:
-        """Predicted loss, vectorised over the form's own variables; others are ignored.
+    @overload
+    def loss(self, **variables: float) -> float: ...
+    @overload
+    def loss(self, **variables: Any) -> np.ndarray: ...
+    def loss(self, **variables: Any) -> float | np.ndarray:
+        """Predicted loss, vectorised over the form's own variables: of numbers a number. Other variables are ignored.
 
         Units: nats per token
         """
         values = np.array([self.coefficients[name] for name in self.as_form.coefficients])
-        return self.as_form.loss(values, self._columns(variables))
+        loss = self.as_form.loss(values, self._columns(variables))
+        one = all(np.ndim(variables[name]) == 0 for name in self.as_form.variables)
+        return float(loss[0]) if one else loss
 
     def sampled_loss(self, **variables: Any) -> np.ndarray:
         """Predicted loss by each bootstrap sample. Shapes: [samples, n]"""
@@ -62,18 +67,18 @@ class Law(LawFile, frozen=True, kw_only=True, dict=True):
         low, high = np.quantile(sampled, [tail, 1 - tail], axis=0)
         return low, high
 
+    @overload
+    def variables(self, shape: Shape, tokens: float) -> dict[str, float]: ...
+    @overload
+    def variables(self, shape: Any, tokens: Any) -> dict[str, Any]: ...
     def variables(self, shape: Any, tokens: Any) -> dict[str, Any]:
         """The law's variables of a Shape, or of Shapes as columns, counted as this law counts."""
-        values = {**self.as_form.count(shape), "tokens": tokens}
+        values = {**self.count(shape), "tokens": tokens}
         return {name: values[name] for name in self.as_form.variables}
 
-    def outside(self, variables: Mapping[str, float]) -> dict[str, float]:
-        """How far beyond the fitted range each variable lies, as a factor above 1; empty inside."""
-        factors = {}
-        for name, (low, high) in self.fitted_range.items():
-            if name in variables and name != "sparsity" and not low / SLACK <= variables[name] <= high * SLACK:
-                factors[name] = float(max(low / variables[name], variables[name] / high))
-        return factors
+    def count(self, shape: Any) -> dict[str, Any]:
+        """The variables without tokens."""
+        return self.as_form.count(shape, self.counting)
 
 
 def read_law(path: Path) -> Law:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from sparsedial.errors import UserError
+from sparsedial.law.fence import fence
 from sparsedial.law.law import Law
-from sparsedial.law.literature import Published
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.crossing import around, race
+from sparsedial.planning.fitted import far_beyond
 from sparsedial.planning.others import other_laws
-from sparsedial.planning.planner import Search, least_tokens, search
+from sparsedial.planning.planner import DEVICE_MEMORY, Search, least_tokens, search
 from sparsedial.planning.refusals import check_reach, nothing_fits
-from sparsedial.planning.warnings import warnings
-from sparsedial.records.plan import Crossover, NearOptimal, OtherLaw, Plan, PredictedLoss, Rival
-from sparsedial.records.quantities import Span, Sparsity
+from sparsedial.planning.sampled import gap_to_dense, sampled_optimum, winner_of
+from sparsedial.planning.warnings import marks, warnings
+from sparsedial.records.plan import Crossover, NearOptimal, OtherLaw, Plan, PredictedLoss, Rival, Winner
+from sparsedial.records.quantities import Interval, Span, Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
@@ -51,6 +54,11 @@ class Surroundings:
     others: Sequence[OtherLaw]
     warnings: Sequence[str]
     candidates: int
+    marks: Sequence[str] = ()
+    extrapolation: Mapping[str, float] = field(default_factory=dict)
+    gap: Interval | None = None
+    gap_reason: str | None = None
+    winner: Winner | None = None
 
 
 def plan_of(
@@ -90,6 +98,11 @@ def plan_of(
         candidates=beside.candidates,
         recipe=recipe,
         recipe_source=recipe_source,
+        marks=tuple(beside.marks),
+        extrapolation=dict(beside.extrapolation),
+        gap_to_dense=beside.gap,
+        gap_to_dense_reason=beside.gap_reason,
+        winner=beside.winner,
     )
 
 
@@ -110,34 +123,43 @@ def answer(
     budget: Budget,
     constraints: Constraints,
     costs: Costs,
-    published: Published | None,
+    misleads: str | None = None,
     others: bool = True,
 ) -> Plan:
-    """The plan for a budget: the best of many shapes, by a law and the published one behind it.
+    """The plan for a budget: the best of many shapes by a law; `misleads` says where a published one does.
 
-    Raises: UserError where no candidate respects the constraints.
+    Raises: UserError where no candidate respects the constraints, or the law cannot be asked.
     """
-    found = search(law, shapes, budget, constraints, costs, published)
+    found = search(law, shapes, budget, constraints, costs)
     index = found.best()
     if index is None:
-        raise UserError(*nothing_fits(found, budget, least_tokens(law, constraints)))
+        raise UserError(*nothing_fits(found, budget, least_tokens(law, constraints), costs))
     best = answer_at(law, found, index)
     flops = float(training_flops_per_token(best.shape, costs.context)) * best.tokens
     check_reach(budget, flops)
     rival = found.best(shapes.experts == 0)
-    cross, why = _crossing(law, shapes, budget, constraints, costs, published)
+    cross, why = _crossing(law, shapes, budget, constraints, costs)
+    gap, no_gap, winner = decided(law, found, budget)
     beside = Surroundings(
         rival=None if rival is None else answer_at(law, found, rival),
-        rival_reason=None if rival is not None else _no_rival(published),
+        rival_reason=None if rival is not None else _no_rival(law),
         crossover=cross,
         crossover_reason=why,
-        bounds=found.binding(index) + on_edges(shapes, index, found),
-        band=band_of(found.shapes.pick(near := found.near(index)), found.tokens[near]),
+        bounds=bounds_of(found, index, costs),
+        band=replace(
+            band_of(found.shapes.pick(near := found.near(index)), found.tokens[near]),
+            sampled=sampled_optimum(law, found),
+        ),
         others=other_laws(name, shapes, best.shape, flops, budget, constraints, costs) if others else (),
         warnings=warnings(
-            law, published, best.shape, best.tokens, costs, constraints, found.spent(index, budget)
+            law, misleads, best.shape, best.tokens, costs, constraints, found.spent(index, budget)
         ),
         candidates=len(shapes),
+        marks=marks(law, best.shape, best.tokens, costs.context, best.predicted),
+        extrapolation=far_beyond(law, best.shape, best.tokens, costs.context),
+        gap=gap,
+        gap_reason=no_gap,
+        winner=winner,
     )  # fmt: skip
     recipe = first_recipe(best.shape, best.tokens, costs.context)
     return plan_of(law, name, budget, best, beside, costs, constraints, recipe, LING_RECIPE)
@@ -146,7 +168,7 @@ def answer(
 def answer_at(law: Law, found: Search, index: int) -> Answer:
     """One candidate of a search as an answer."""
     shape, tokens = found.shapes[index], round(float(found.tokens[index]))
-    loss = predicted(law, shape, tokens, float(found.loss[index]))
+    loss = predicted(law, shape, float(found.seen[index]), float(found.loss[index]))
     return Answer(shape=shape, tokens=tokens, predicted=loss, cost=float(found.cost[index]))
 
 
@@ -168,14 +190,42 @@ def with_bootstrap(loss: float, low: float, high: float) -> PredictedLoss:
     return PredictedLoss(mean=loss, low=low, high=high, interval_basis="bootstrap", interval_reason=None)
 
 
-def _no_rival(published: Published | None) -> str:
-    if published is not None and published.ratios[0] > 1:
-        return "this law is about sparse models only"
-    return "no dense shape respects the constraints"
+def decided(law: Law, found: Search, budget: Budget) -> tuple[Interval | None, str | None, Winner | None]:
+    """The gap of the best dense to the best sparse candidate, or why there is none, and which family it favours."""
+    if budget.value is None:
+        return None, "a target loss was given, which both families reach", None
+    dense = found.shapes.experts == 0
+    best = found.best(dense), found.best(~dense)
+    if best[0] is None or best[1] is None:
+        return None, _no_rival(law) if best[0] is None else _no_sparse(law), None
+    gap = gap_to_dense(law, found, best[0], best[1])
+    return gap, None, winner_of(gap, float(found.loss[best[0]]))
+
+
+def bounds_of(found: Search, index: int, costs: Costs) -> list[str]:
+    """What limits an answer: constraints without which a better one would be allowed, and the ends of the search."""
+    lines: list[str] = []
+    for name in found.binding(index):
+        if name in found.why:
+            name = f"{name}: {found.why[name]}"
+        elif name.startswith(DEVICE_MEMORY) and (better := found.without(name, index)) is not None:
+            count = costs.devices_for(found.shapes[better])
+            needs = "no number of such devices" if count is None else f"needs {count:,} such devices"
+            name = f"{name}: the best shape without this limit {needs}"
+        lines.append(name)
+    return lines + on_edges(found.shapes, index, found)
+
+
+def _no_rival(law: Law) -> str:
+    return fence(law).no_dense or "no dense shape respects the constraints"
+
+
+def _no_sparse(law: Law) -> str:
+    return fence(law).no_sparse or "no sparse shape respects the constraints"
 
 
 def _crossing(
-    law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs, published: Published | None
+    law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs
 ) -> tuple[Crossover | None, str | None]:
     if budget.value is None:
         return None, "the crossover is a budget, and a target loss was given instead"
@@ -186,7 +236,6 @@ def _crossing(
         budgets=around(budget.value),
         costs=costs,
         constraints=constraints,
-        published=published,
     )
     return found.crossover, found.crossover_reason
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from sparsedial.shape.counts import (
 
 NO_MACHINE = "no machine was named"
 NO_PRICE = "no price was given"
+MOST_DEVICES = 10_000_000
 VALUE_BYTES = 2  # bf16: weights when serving, activations when training on a named device
 
 
@@ -78,6 +80,26 @@ class Costs:
         if isinstance(self.machine, Profile) and self.machine.memory is not None:
             return self.machine.memory.bytes(shapes, self._sequences, self.context, self._value_bytes)
         return self.memory_parts(shapes).total
+
+    @property
+    def device_bytes(self) -> float | None:
+        """Memory of one device; None where it is not known."""
+        if isinstance(self.machine, Profile):
+            return self.machine.machine.memory_bytes if self.machine.device == "cpu" else None
+        return None if self.machine is None else self.machine.memory_bytes
+
+    def devices_for(self, shapes: Any) -> int | None:
+        """The fewest devices that train a shape, or one of Shapes, with states sharded and a sequence on each.
+
+        None where the memory of a device is not known, or no number of devices is enough.
+        """
+        each, count = self.device_bytes, 1
+        while each is not None and count < MOST_DEVICES:
+            needed = math.ceil(float(np.min(replace(self, devices=count).training_bytes(shapes))) / each)
+            if needed <= count:
+                return count
+            count = needed
+        return None
 
     def memory_parts(self, shapes: Any) -> StepBytes:
         """The counted bytes by part, without the process: one sequence per device, or the Profile's batch."""

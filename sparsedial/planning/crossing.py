@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
+from sparsedial.law.fence import fence
 from sparsedial.law.law import Law
-from sparsedial.law.literature import Published
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.fitted import beyond, states_sizes
 from sparsedial.planning.planner import Search, search
+from sparsedial.planning.sampled import TIE, asked_again, sampled_losses
 from sparsedial.records.plan import Crossover, Race
 from sparsedial.records.quantities import Currency
 from sparsedial.shape.shapes import Shapes
-from sparsedial.units import human_cost
+from sparsedial.units import human_cost, human_percent
 
 DECADES, POINTS = 3, 25  # around a budget
-MOST_SAMPLED = 100_000  # shapes times bootstrap samples; with more the interval would take seconds
 
 
 def around(value: float) -> np.ndarray:
@@ -35,28 +35,24 @@ def race(
     budgets: Sequence[float] | np.ndarray,
     costs: Costs,
     constraints: Constraints | None = None,
-    published: Published | None = None,
 ) -> Race:
     """The lowest dense and sparse losses along increasing budgets, and their crossover or the reason for none.
 
     The crossover is the budget above which the best sparse shape is predicted to beat the best dense one. Its interval
-    comes from those bootstrap samples of the law that have a crossover; there is none for a law without samples, or a
-    search too wide for them. `within_fitted_range` says whether both shapes at the crossover lie within the law's
-    range; it is null where the law states no sizes of its runs.
+    comes from the samples of the law; there is none for a law without samples, and an end is open where that many
+    samples cross nowhere. `within_fitted_range` says whether both shapes at the crossover lie within the law's range;
+    it is null where the law states no sizes of its runs.
     """
-    sampled = bool(law.samples) and len(shapes) * len(law.samples) <= MOST_SAMPLED
     bounds = constraints or Constraints()
     sides = np.array(
-        [
-            _sides(law, shapes, Budget(currency=currency, value=float(value)), bounds, costs, published, sampled)
-            for value in budgets
-        ]
+        [_sides(law, shapes, Budget(currency=currency, value=float(value)), bounds, costs) for value in budgets]
     )
     known = np.isfinite(sides[:, :, 0]).all(axis=1)
     amounts, gaps = np.asarray(budgets)[known], sides[known, 0] - sides[known, 1]
+    gaps[np.abs(gaps) <= TIE * sides[known, 0]] = 0.0  # a tie is no win
     cross, why = _judge(law, currency, amounts, gaps, f"widths {min(shapes.d_model)} to {max(shapes.d_model)}")
     if cross is not None and states_sizes(law):
-        at = search(law, shapes, Budget(currency=currency, value=cross.value), bounds, costs, published)
+        at = search(law, shapes, Budget(currency=currency, value=cross.value), bounds, costs)
         cross = replace(cross, within_fitted_range=_within(law, at, costs.context), within_fitted_range_reason=None)
     return Race(
         currency=currency,
@@ -71,23 +67,36 @@ def race(
 def _judge(
     law: Law, currency: Currency, amounts: np.ndarray, gaps: np.ndarray, widths: str
 ) -> tuple[Crossover | None, str | None]:
+    """The crossover or why there is none, from gaps of dense minus sparse. Shapes: gaps [budgets, 1 + samples]"""
     if not len(amounts):
-        return None, "this law is not about both dense and sparse models, or no budget affords them"
+        bounds = fence(law)
+        why = bounds.no_dense or bounds.no_sparse
+        return None, why or "no budget affords both dense and sparse models that the law is about"
     first, last = (human_cost(currency, amounts[end]) for end in (0, -1))
     value = first_crossing(amounts, gaps[:, 0])
+    sure = _sure(law, gaps)
     if value is None:
+        if sure is not None and sure[1][-1] > 0:
+            return None, f"undecided within the law's error, at the largest budget looked at, {last}, too ({widths})"
+        if gaps[-1, 0] == 0:
+            return None, f"neither dense nor sparse is predicted to win at the largest budget looked at, {last}"
         return None, f"dense is predicted to win at the largest budget looked at, {last}, among {widths}"
     if value <= amounts[0]:
+        if sure is not None and sure[0].min() <= 0:
+            undecided = amounts[sure[0] <= 0]
+            spans = f"from {human_cost(currency, undecided[0])} to {human_cost(currency, undecided[-1])}"
+            return None, (
+                f"sparse is predicted to win at every budget from {first} to {last}, among {widths},"
+                f" but {spans} that is undecided within the law's error"
+            )
         return None, f"sparse is predicted to win at every budget from {first} to {last}, among {widths}"
-    found = [cross for column in gaps[:, 1:].T if (cross := first_crossing(amounts, column)) is not None]
-    tail = (1 - law.confidence) / 2
-    low, high = np.quantile(found, [tail, 1 - tail]) if found else (None, None)
+    low, high, why = _interval(law, amounts, gaps)
     found_at = Crossover(
         currency=currency,
         value=value,
-        low=None if low is None else float(low),
-        high=None if high is None else float(high),
-        interval_reason=None if found else _no_interval(law, gaps),
+        low=low,
+        high=high,
+        interval_reason=why,
         searched=f"{widths}, {first} to {last}",
         within_fitted_range=None,
         within_fitted_range_reason="the law does not say how large the runs were that it was fitted on",
@@ -95,12 +104,29 @@ def _judge(
     return found_at, None
 
 
-def _no_interval(law: Law, gaps: np.ndarray) -> str:
-    if not law.samples:
-        return "the law has no samples to take it from"
+def _sure(law: Law, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The law's interval of the gap at every budget."""
     if gaps.shape[1] == 1:
-        return "the search is too wide to be done again for each sample of the law"
-    return "by no sample of the law do the two cross there"
+        return None
+    tail = (1 - law.confidence) / 2
+    low, high = np.quantile(gaps[:, 1:], [tail, 1 - tail], axis=1)
+    return low, high
+
+
+def _interval(law: Law, amounts: np.ndarray, gaps: np.ndarray) -> tuple[float | None, float | None, str | None]:
+    """The interval of the crossover, and why an end of it is missing."""
+    if gaps.shape[1] == 1:
+        return None, None, "the law has no samples to take it from"
+    found = [first_crossing(amounts, column) for column in gaps[:, 1:].T]
+    crossed = np.array([value for value in found if value is not None])
+    tail, never = (1 - law.confidence) / 2, found.count(None) / len(found)
+    if never == 1:
+        return None, None, "by no sample of the law do the two cross there"
+    if never > tail:
+        low = float(np.quantile(crossed, min(1.0, tail / (1 - never))))
+        return low, None, f"by {human_percent(never)} of the law's samples dense wins at every budget looked at"
+    low, high = np.quantile(crossed, [tail, 1 - tail])
+    return float(low), float(high), None
 
 
 def _within(law: Law, at: Search, context: int) -> bool:
@@ -110,28 +136,25 @@ def _within(law: Law, at: Search, context: int) -> bool:
     return not any(beyond(law, at.shapes[index], float(at.tokens[index]), context) for index in best)
 
 
-def _sides(
-    law: Law,
-    shapes: Shapes,
-    budget: Budget,
-    constraints: Constraints,
-    costs: Costs,
-    published: Published | None,
-    sampled: bool,
-) -> np.ndarray:
+def _sides(law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs) -> np.ndarray:
     """The lowest dense and sparse losses, by the fit and then by each sample; NaN where a side has no shape.
 
     Shapes: to [2, 1 + samples]
     """
-    found = search(law, shapes, budget, constraints, costs, published)
-    sides = [found.allowed & (shapes.experts == 0), found.allowed & (shapes.experts > 0)]
-    count = 1 + (len(law.samples) if sampled else 0)
+    found = search(law, shapes, budget, constraints, costs)
+    dense = shapes.experts == 0
+    sides = [found.first(found.allowed & side) for side in (dense, ~dense)]
     if not all(side.any() for side in sides):
-        return np.full((2, count), np.nan)
-    losses = found.loss[None]
-    if sampled:
-        losses = np.concatenate([losses, law.sampled_loss(**law.variables(shapes, found.tokens))])
-    return np.stack([losses[:, side].min(axis=1) for side in sides])
+        return np.full((2, 1 + len(law.samples)), np.nan)
+    return np.stack([_lowest(law, found, side) for side in sides])
+
+
+def _lowest(law: Law, found: Search, side: np.ndarray) -> np.ndarray:
+    """The lowest loss by the fit, and by each sample."""
+    best = found.loss[side].min(keepdims=True)
+    if not law.samples:
+        return best
+    return np.r_[best, sampled_losses(law, found, asked_again(law, found, side)).min(axis=1)]
 
 
 def first_crossing(budgets: np.ndarray, gaps: np.ndarray) -> float | None:

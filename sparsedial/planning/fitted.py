@@ -1,37 +1,61 @@
-"""Whether a law was fitted on such models: its range compared with a shape, its tokens and their FLOPs."""
+"""Whether a law was fitted on such models: the range of its runs compared with a shape, its tokens and their FLOPs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sparsedial.law.fence import FAR, SINGULAR, WORDS, fence, measured, span_amounts
 from sparsedial.law.law import Law
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.shape import Shape
 
-NAMES = {"flops": "FLOPs", "total_parameters": "total parameters", "active_parameters": "active parameters"}
-SIZES = (*NAMES, "tokens")  # a range of any of these says how large the law's runs were
+SIZES = ("flops", "total_parameters", "active_parameters", "tokens")  # ranges that say how large the law's runs were
+SLACK = 1.01  # a value this factor beyond a range is not reported yet
+
+
+def factors_beyond(law: Law, shape: Shape, tokens: float, context: int) -> dict[str, float]:
+    """By quantity, how far beyond the range of the law's runs a training lies, as a factor above 1."""
+    bounds = fence(law)
+    values = measured(law, shape, tokens, lambda: training_flops_per_token(shape, context), bounds.ranges)
+    found = {name: float(factor) for name, factor in bounds.beyond(values).items()}
+    return {name: factor for name, factor in found.items() if factor > SLACK}
 
 
 def beyond(law: Law, shape: Shape, tokens: float, context: int) -> list[str]:
     """In words, which quantities of a training lie outside the range that the law was fitted on; empty inside."""
-    values: Mapping[str, float] = {
-        **law.as_form.count(shape),
-        "tokens": tokens,
-        "flops": training_flops_per_token(shape, context) * tokens,
-    }
-    lines = [
-        f"{NAMES.get(name, name)} are {_times(factor)} times outside the range that the law was fitted on"
-        for name, factor in law.outside({key: float(value) for key, value in values.items()}).items()
-    ]
-    fitted = law.fitted_range.get("sparsity")
-    if fitted and shape.sparsity > fitted[1] + 1e-9:
-        lines.append(
-            f"sparsity {shape.sparsity:.4g} lies beyond {fitted[1]:.4g}, the sparsest that the law was fitted on"
-        )
+    found = factors_beyond(law, shape, tokens, context)
+    lines = [_line(law, name, factor) for name, factor in found.items() if name != "experts"]
+    if "experts" in found:
+        least, most = (1 - 1 / end for end in fence(law).ranges["experts"])
+        where = f"beyond {most:.4g}, the sparsest" if shape.sparsity > most else f"below {least:.4g}, the densest"
+        lines.append(f"sparsity {shape.sparsity:.4g} lies {where} of the law's runs")
     return lines
 
 
-def _times(factor: float) -> str:
+def _line(law: Law, name: str, factor: float) -> str:
+    verb = "is" if name in SINGULAR else "are"
+    return f"{WORDS.get(name, name)} {verb} {times(factor)} times outside the range of the law's runs"
+
+
+def far_beyond(law: Law, shape: Shape, tokens: float, context: int) -> dict[str, float]:
+    """The quantities that make an answer an extrapolation; a dense model always is one to a law that saw none."""
+    found, bounds = factors_beyond(law, shape, tokens, context), fence(law)
+    unseen = not shape.experts and not bounds.saw_dense
+    return {name: factor for name, factor in found.items() if factor > FAR or (unseen and name == "experts")}
+
+
+def extrapolation_words(law: Law, far: Mapping[str, float]) -> str:
+    """What lies how far beyond the law's runs, each with the range of the runs."""
+    ranges = fence(law).ranges
+    return "; ".join(
+        f"{'sparsity' if name == 'experts' else WORDS.get(name, name)} {times(factor)} times beyond its runs"
+        f" ({span_amounts(name, ranges[name])})"
+        for name, factor in far.items()
+    )
+
+
+def times(factor: float) -> str:
+    """A factor in words."""
     return f"{factor:,.3g}" if factor < 1000 else f"{factor:,.0f}"
 
 

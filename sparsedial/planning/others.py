@@ -5,6 +5,7 @@ from __future__ import annotations
 from sparsedial.law.literature import LING, PUBLISHED, Published
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
+from sparsedial.planning.fitted import far_beyond
 from sparsedial.planning.planner import search
 from sparsedial.records.plan import OtherAnswer, OtherLaw
 from sparsedial.shape.counts import active_parameters, total_parameters
@@ -35,7 +36,7 @@ def other_laws(
 
 
 def _by(other: Published, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs) -> OtherLaw:
-    found = search(other.law, shapes, budget, constraints, costs, other)
+    found = search(other.law, shapes, budget, constraints, costs)
     best = found.best()
     if best is None:
         reason = "no candidate that this law covers fits"
@@ -49,5 +50,7 @@ def _by(other: Published, shapes: Shapes, budget: Budget, constraints: Constrain
         active_parameters=active_parameters(shape),
         tokens=round(float(found.tokens[best])),
         loss=float(found.loss[best]),
+        budget_share=found.spent(best, budget),
+        extrapolation=far_beyond(other.law, shape, float(found.tokens[best]), costs.context),
     )
     return OtherLaw(law=other.name, held_fixed=other.held_fixed, answer=answer, answer_reason=None)

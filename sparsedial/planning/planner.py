@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sparsedial.errors import UserError
+from sparsedial.law.fence import FAR, RUNS, fence, measured, slack, span_words
 from sparsedial.law.law import Law
-from sparsedial.law.literature import Published, repeated_tokens
+from sparsedial.law.literature import repeated_tokens
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs, serving_bytes
+from sparsedial.records.quantities import Span
 from sparsedial.shape.counts import active_parameters, forward_flops_per_token, total_parameters
 from sparsedial.shape.shapes import Shapes
 
 BISECTIONS = 60
 NEAR_OPTIMAL = 0.005  # of the best predicted loss
 MOST_TOKENS = 1e18
+LIKELY = ("experts", "tokens_per_parameter", "d_model")  # what a search chooses freely, most telling first
+SPENT = "budget"  # as a bound: of a law of one number of tokens
+DEVICE_MEMORY = "device_memory_bytes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,33 +34,53 @@ class Search:
 
     shapes: Shapes
     tokens: np.ndarray
+    seen: np.ndarray  # tokens by their worth: repeated ones count less
     loss: np.ndarray  # infinite where the law does not cover the shape
     cost: np.ndarray  # in the budget's currency
     kept: dict[str, np.ndarray]  # by constraint: which candidates respect it
+    why: dict[str, str]  # of constraints that the law's runs set
     capped: dict[str, np.ndarray]  # by constraint: which candidates' tokens it limits or discounts
+    likely: dict[str, np.ndarray]  # by axis: which candidates are near the law's runs, and so recommended first
     goal: np.ndarray  # what is minimised: loss, or cost with a target loss
 
     @property
     def allowed(self) -> np.ndarray:
         """Which candidates respect every constraint."""
-        return np.logical_and.reduce([*self.kept.values(), np.isfinite(self.goal)])
+        return self.allowed_without()
+
+    def allowed_without(self, without: str | None = None) -> np.ndarray:
+        """Which candidates respect every constraint but one."""
+        return np.logical_and.reduce(
+            [*(mask for name, mask in self.kept.items() if name != without), np.isfinite(self.goal)]
+        )
+
+    def first(self, among: np.ndarray, without: str | None = None) -> np.ndarray:
+        """Those among candidates that are near the law's runs, axis by axis; an axis on which none is gives way."""
+        for name, near in self.likely.items():
+            if name != without and (among & near).any():
+                among = among & near
+        return among
 
     def best(self, among: np.ndarray | None = None) -> int | None:
         """Index of the best allowed candidate, or None where there is none."""
-        mask = self.allowed if among is None else self.allowed & among
-        if not mask.any():
-            return None
-        return int(np.argmin(np.where(mask, self.goal, np.inf)))
+        return self._least(self.first(self.allowed if among is None else self.allowed & among))
+
+    def _least(self, mask: np.ndarray) -> int | None:
+        return int(np.argmin(np.where(mask, self.goal, np.inf))) if mask.any() else None
 
     def binding(self, best: int) -> list[str]:
         """Constraints without which a better candidate would be allowed, or this one trained on more text."""
-        names = []
-        for name in self.kept:
-            others = [mask for other, mask in self.kept.items() if other != name]
-            mask = np.logical_and.reduce([*others, np.isfinite(self.goal)])
-            if np.where(mask, self.goal, np.inf).min() < self.goal[best] * (1 - 1e-9):
-                names.append(name)
+        names = [name for name in self.kept if self.without(name, best) is not None]
+        names += [name for name in self.likely if self._better(self.first(self.allowed, name), best) is not None]
         return names + [name for name, cut in self.capped.items() if cut[best]]
+
+    def without(self, name: str, best: int) -> int | None:
+        """The better candidate that would be allowed without a constraint; None where it does not bind."""
+        return self._better(self.first(self.allowed_without(name)), best)
+
+    def _better(self, mask: np.ndarray, best: int) -> int | None:
+        found = self._least(mask)
+        return found if found is not None and self.goal[found] < self.goal[best] * (1 - 1e-9) else None
 
     def spent(self, index: int, budget: Budget) -> float:
         """The share of the budget that a candidate's training takes; all of it with a target loss."""
@@ -62,50 +88,77 @@ class Search:
 
     def near(self, best: int) -> np.ndarray:
         """Allowed candidates within 0.5 % of the best."""
-        return self.allowed & (self.goal <= self.goal[best] * (1 + NEAR_OPTIMAL))
+        return self.first(self.allowed) & (self.goal <= self.goal[best] * (1 + NEAR_OPTIMAL))
 
 
-def search(
-    law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs, published: Published | None = None
-) -> Search:
-    """Tokens, loss and constraints of every candidate.
+def search(law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs) -> Search:
+    """Tokens, loss and constraints of every candidate, inside the law's fence.
 
-    `published` is the published law behind `law`; it may cover only some sparsities, or only one number of tokens.
+    Raises: UserError where the law cannot be asked about any of the shapes.
     """
+    bounds = fence(law)
     per_token = costs.per_token(shapes, budget.currency)
     serving = _serving_cost(shapes, per_token, constraints, costs)
-    covered = published.covers(shapes.experts_per_choice) if published else np.ones(len(shapes), dtype=bool)
-    counted = law.as_form.count(shapes)
+    covered = bounds.covers(shapes.experts_per_choice)
+    if not covered.any():
+        raise UserError(f"no shape can be planned: {bounds.says[0]}", hint="allow more experts, or another top_k")
+    counted = law.count(shapes)
+
+    def worth(tokens: np.ndarray) -> np.ndarray:
+        return tokens if constraints.data_tokens is None else repeated_tokens(constraints.data_tokens, tokens)
 
     def loss_of(tokens: np.ndarray) -> np.ndarray:
-        seen = tokens if constraints.data_tokens is None else repeated_tokens(constraints.data_tokens, tokens)
-        return law.loss(**counted, tokens=seen)
+        return law.loss(**counted, tokens=worth(tokens))
 
-    fixed = published.fixed_tokens if published else None
     if budget.target_loss is not None:
-        tokens = _tokens_for(loss_of, budget.target_loss, len(shapes), fixed)
-    elif fixed is not None:
-        tokens = np.full(len(shapes), fixed)
+        tokens = _tokens_for(loss_of, budget.target_loss, len(shapes), bounds.tokens)
+    elif bounds.tokens is not None:
+        tokens = np.full(len(shapes), bounds.tokens)
     else:
         assert budget.value is not None
         tokens = (budget.value - serving) / per_token
     capped = {}
-    if constraints.data_tokens is not None and budget.target_loss is None and fixed is None:
+    if constraints.data_tokens is not None and budget.target_loss is None and bounds.tokens is None:
         most = constraints.data_tokens * constraints.max_repeats
         capped[f"data_tokens={constraints.data_tokens:.4g}"] = tokens > constraints.data_tokens
         tokens = np.minimum(tokens, most)
     least = least_tokens(law, constraints)
-    loss = np.where(covered & (tokens >= least), loss_of(np.maximum(tokens, least)), np.inf)
+    enough = np.maximum(tokens, least)
+    loss = np.where(covered & (tokens >= least), loss_of(enough), np.inf)
     cost = tokens * per_token + serving
     kept = _kept(shapes, constraints, costs, tokens)
-    if budget.value is not None and fixed is not None:
-        kept["budget"] = cost <= budget.value * 1.02
+    if budget.value is not None and bounds.tokens is not None:
+        kept[SPENT] = cost <= budget.value * 1.02
+    axes = {*(hold.axis for hold in bounds.holds), *LIKELY} & set(bounds.ranges)
+    flops = partial(costs.per_token, shapes, "flops")
+    values = measured(law, shapes, enough, flops, axes)
+    factors = bounds.beyond(values)
+    kept |= {hold.name: factors[hold.axis] <= slack(hold.axis) for hold in bounds.holds}
     goal = (
         loss
         if budget.target_loss is None
         else np.where(np.isfinite(loss) & (tokens < 0.99 * MOST_TOKENS), cost, np.inf)
     )
-    return Search(shapes=shapes, tokens=tokens, loss=loss, cost=cost, kept=kept, capped=capped, goal=goal)
+    return Search(
+        shapes=shapes,
+        tokens=tokens,
+        seen=worth(enough),
+        loss=loss,
+        cost=cost,
+        kept=kept,
+        why={hold.name: hold.why for hold in bounds.holds},
+        capped=capped,
+        likely={
+            _far_words(axis, bounds.ranges[axis]): bounds.near(axis, values[axis], factors[axis])
+            for axis in LIKELY
+            if axis in axes
+        },
+        goal=goal,
+    )
+
+
+def _far_words(axis: str, span: Span) -> str:
+    return f"{RUNS}{span_words(axis, span)}: more than {FAR:g} times beyond is not recommended first"
 
 
 def least_tokens(law: Law, constraints: Constraints) -> float:
@@ -144,10 +197,11 @@ def _kept(shapes: Shapes, bounds: Constraints, costs: Costs, tokens: np.ndarray)
         if value is not None:
             kept[f"{name}={value:.4g}"] = np.asarray(mask)
 
-    total, active = total_parameters(shapes), active_parameters(shapes)  # type: ignore[arg-type]
     if bounds.max_total_parameters is not None:
+        total = total_parameters(shapes)  # type: ignore[arg-type]
         keep("max_total_parameters", bounds.max_total_parameters, total <= bounds.max_total_parameters)
     if bounds.max_active_parameters is not None:
+        active = active_parameters(shapes)  # type: ignore[arg-type]
         keep("max_active_parameters", bounds.max_active_parameters, active <= bounds.max_active_parameters)
     if bounds.max_experts is not None:
         keep("max_experts", bounds.max_experts, shapes.experts <= bounds.max_experts)
@@ -158,6 +212,9 @@ def _kept(shapes: Shapes, bounds: Constraints, costs: Costs, tokens: np.ndarray)
     if bounds.training_memory_bytes is not None:
         needed = costs.training_bytes(shapes)
         keep("memory_bytes", bounds.training_memory_bytes, needed <= bounds.training_memory_bytes)
+    elif costs.device_bytes is not None:
+        most = costs.devices * costs.device_bytes
+        keep(DEVICE_MEMORY, most, costs.training_bytes(shapes) <= most)
     if bounds.serving_memory_bytes is not None:
         needed = serving_bytes(shapes, bounds.serving_positions, bounds.serving_sequences)
         keep("serving_memory_bytes", bounds.serving_memory_bytes, needed <= bounds.serving_memory_bytes)

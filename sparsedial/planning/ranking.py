@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from sparsedial.law.bracket import end_of
 from sparsedial.law.law import Law
@@ -12,7 +13,9 @@ from sparsedial.machine.profile import Profile
 from sparsedial.planning.answer import Answer, band_of, with_bootstrap
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.planner import NEAR_OPTIMAL
+from sparsedial.planning.sampled import optimum_of, span_of
 from sparsedial.records.plan import NearOptimal
+from sparsedial.records.quantities import Interval
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.shapes import Shapes
 
@@ -56,11 +59,27 @@ def rank(
     return sorted(answers, key=lambda answer: answer.predicted.mean)
 
 
-def near_optimal(answers: Sequence[Answer]) -> NearOptimal:
-    """The ranges of the answers within 0.5 % of the best."""
+def near_optimal(answers: Sequence[Answer], law: Law | None = None) -> NearOptimal:
+    """The ranges of the answers within 0.5 % of the best, and of the best by the samples of a law."""
     best = answers[0].predicted.mean
     near = [answer for answer in answers if answer.predicted.mean <= best * (1 + NEAR_OPTIMAL)]
-    return band_of(Shapes.of([answer.shape for answer in near]), [answer.tokens for answer in near])
+    band = band_of(Shapes.of([answer.shape for answer in near]), [answer.tokens for answer in near])
+    if law is None or not law.samples:
+        return band
+    shapes, tokens = Shapes.of([answer.shape for answer in answers]), np.array([answer.tokens for answer in answers])
+    losses = law.sampled_loss(**law.variables(shapes, tokens))
+    return replace(band, sampled=optimum_of(law, shapes, tokens, losses))
+
+
+def gap_of(law: Law, dense: Answer, sparse: Answer) -> Interval:
+    """The loss of a dense answer minus that of a sparse one, with the interval of the law's samples."""
+    mean = dense.predicted.mean - sparse.predicted.mean
+    if not law.samples:
+        return Interval(mean=mean, low=None, high=None)
+    shapes, tokens = Shapes.of([dense.shape, sparse.shape]), np.array([dense.tokens, sparse.tokens])
+    losses = law.sampled_loss(**law.variables(shapes, tokens))
+    low, high = span_of(law, losses[:, 0] - losses[:, 1])
+    return Interval(mean=mean, low=low, high=high)
 
 
 def binding_constraints(best: Shape, shapes: Sequence[Shape]) -> list[str]:

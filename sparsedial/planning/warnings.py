@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+from sparsedial.law.counting import embedding_share
+from sparsedial.law.fence import fence
 from sparsedial.law.law import Law
-from sparsedial.law.literature import Published
 from sparsedial.planning.budget import Constraints
 from sparsedial.planning.costs import Costs
-from sparsedial.planning.fitted import beyond
+from sparsedial.planning.fitted import beyond, extrapolation_words, far_beyond
+from sparsedial.records.plan import PredictedLoss
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
 from sparsedial.units import human_percent
 
 FEWEST_TOKENS = 0.1  # per total parameter; no training known to us has fewer
 MOSTLY_SPENT = 0.5  # of a budget; a training that takes less of it, for lack of data, is worth a note
+MOSTLY_EMBEDDINGS = 0.5  # of the parameters
 REASONING_TOKENS = 20  # per total parameter; source: Nakamura et al. 2025, second-hand
 
 
 def warnings(
     law: Law,
-    published: Published | None,
+    misleads: str | None,
     shape: Shape,
     tokens: float,
     costs: Costs,
     constraints: Constraints,
     spent: float = 1.0,
 ) -> list[str]:
-    """The lines, most important first; `spent` is the share of the budget that the training takes."""
+    """The lines, most important first.
+
+    `misleads` says where a published law does; `spent` is the share of the budget that the training takes.
+    """
     lines = beyond(law, shape, tokens, costs.context)
-    if published is not None:
-        lines.append(f"{published.name}: {published.misleads}")
+    if misleads is not None:
+        lines.append(misleads)
     per_parameter = tokens / total_parameters(shape)
     if per_parameter < REASONING_TOKENS:
         few = "" if per_parameter >= FEWEST_TOKENS else "far fewer than any model is trained with; "
@@ -42,5 +48,25 @@ def warnings(
         lines.append(
             f"the data end long before the budget: they take {human_percent(spent)} of it, so only a larger model"
             " would spend the rest; find more data, or plan with a smaller budget"
+        )
+    return lines
+
+
+def marks(law: Law, shape: Shape, tokens: float, context: int, loss: PredictedLoss) -> list[str]:
+    """What a reader must know before the answer: what the law cannot be asked, extrapolation, a model of tables."""
+    lines = list(fence(law).says)
+    far = far_beyond(law, shape, tokens, context)
+    if far:
+        spread = (
+            "the law gives no interval"
+            if loss.low is None or loss.high is None
+            else f"by its samples the loss is {loss.low:.3f} to {loss.high:.3f}"
+        )
+        lines.append(f"extrapolation: {extrapolation_words(law, far)}; {spread}")
+    share = float(embedding_share(shape))
+    if share > MOSTLY_EMBEDDINGS:
+        lines.append(
+            f"{human_percent(share)} of the parameters are embedding tables of {shape.vocab_size:,} tokens: the law's"
+            " runs were hardly like this; a smaller vocabulary or a larger budget is needed"
         )
     return lines

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
+import msgspec
+
+from sparsedial.records.optimum import Allocation, Predicted
 from sparsedial.records.quantities import Span
 from sparsedial.records.record import Record
 
 LAW_FILE = "law.json"
+Counting = Literal[
+    "with-embeddings", "without-embeddings", "both-embeddings"
+]  # tied tables count once, not at all, twice
 
 
 class HeldOut(Record, frozen=True, kw_only=True):
@@ -36,8 +44,27 @@ class Comparison(Record, frozen=True, kw_only=True):
     taken: str | None = None  # why this form was chosen; null where none was compared
 
 
+class Outlier(Record, frozen=True, kw_only=True):
+    """A run far from the law that was fitted to it."""
+
+    row: int  # the first row of the fitted ones is 1
+    loss: float
+    predicted_loss: float
+    spreads: float  # its distance in robust spreads of the runs; below 0 where the run is better than the law
+
+
+class Misfit(Record, frozen=True, kw_only=True):
+    """What the form leaves unexplained: the runs' residuals follow a variable."""
+
+    variable: str
+    share: float  # of the residuals' variance that a smooth curve in it explains
+    p_value: float  # how often chance alone does that
+
+
 class LawFile(Record, frozen=True, kw_only=True):
     """Loss as a function of size, tokens and sparsity."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("open_coefficients", "outliers", "misfit", "counting")
 
     form: str
     coefficients: dict[str, float]
@@ -49,11 +76,17 @@ class LawFile(Record, frozen=True, kw_only=True):
     fitted_range: dict[str, Span]
     undetermined: tuple[str, ...]
     seed: int
+    open_coefficients: dict[str, tuple[str, ...]] = msgspec.field(
+        default_factory=dict[str, tuple[str, ...]]
+    )  # with those they trade with
+    outliers: tuple[Outlier, ...] = ()  # farthest first
+    misfit: Misfit | None = None  # null: no structure was found in the residuals
     held_out: HeldOut | None = None
     held_out_reason: str | None = None
     refused: str | None = None  # null: where a fit refuses there is no law
     source: str = "ours"
     compared: Comparison | None = None  # null where a single form was asked for
+    counting: Counting | None = None  # of its sizes; null: as the form's paper counts
 
 
 class FormWords(Record, frozen=True, kw_only=True):
@@ -83,5 +116,15 @@ class Fit(Record, frozen=True, kw_only=True):
     held_out: HeldOut | None
     held_out_reason: str | None
     undetermined: tuple[str, ...] | None  # null with the intervals
+    open_coefficients: dict[str, tuple[str, ...]]  # those that the design cannot tell, each with its partners
+    outliers: tuple[Outlier, ...]  # farthest first
+    misfit: Misfit | None  # null: no structure was found in the residuals
+    allocations: tuple[Allocation, ...] | None  # the best size and tokens, at each sparsity of the table
+    allocations_reason: str | None
+    predicted: Predicted | None  # null where no table was to be predicted
     refused: str | None
     compared: Comparison | None  # null where a single form was asked for
+    dropped_rows: int  # rows of the table that lack a number which the form needs
+    dropped_reason: str | None  # null where none was dropped
+    cells: int  # of one size, tokens and sparsity
+    notes: tuple[str, ...]  # what a reader must know of the table and of the check

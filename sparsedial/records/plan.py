@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from sparsedial.records.quantities import Currency, Machine, Span, Sparsity
+import msgspec
+
+from sparsedial.records.quantities import Currency, Family, Interval, Machine, Span, Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record
 from sparsedial.shape.shape import Shape
 
 PLAN_FILE = "plan.json"
+Winner = Family | Literal["undecided"]
 
 
 class PlanBudget(Record, frozen=True, kw_only=True):
@@ -111,14 +114,26 @@ class Race(Record, frozen=True, kw_only=True):
     crossover_reason: str | None
 
 
+class SampledOptimum(Record, frozen=True, kw_only=True):
+    """Where the best shape lies by the samples of the law, at its confidence."""
+
+    confidence: float
+    sparsity: Span
+    total_parameters: Span
+    active_parameters: Span
+    tokens: Span
+
+
 class NearOptimal(Record, frozen=True, kw_only=True):
     """The ranges of shapes predicted to be within 0.5 % of the best loss; null, with a reason, without a law."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("sampled",)
     sparsity: Span | None
     sparsity_reason: str | None = None  # of the other three as well
     total_parameters: Span | None = None
     active_parameters: Span | None = None
     tokens: Span | None = None
+    sampled: SampledOptimum | None = None  # null for a law without samples, or a loss to reach
 
 
 class OtherAnswer(Record, frozen=True, kw_only=True):
@@ -133,6 +148,8 @@ class OtherAnswer(Record, frozen=True, kw_only=True):
     loss: float | None = None
     leverage_of_this_shape: float | None = None
     at_flops: float | None = None
+    budget_share: float | None = None  # that its training takes; less than 1 for a law of one number of tokens
+    extrapolation: dict[str, float] | None = None  # as in a plan
 
 
 class OtherLaw(Record, frozen=True, kw_only=True):
@@ -156,6 +173,8 @@ class Export(Record, frozen=True, kw_only=True):
 
 class Plan(Record, frozen=True, kw_only=True):
     """The answer to a budget."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("marks", "extrapolation", "gap_to_dense", "gap_to_dense_reason", "winner")
 
     budget: PlanBudget
     law: str
@@ -181,6 +200,13 @@ class Plan(Record, frozen=True, kw_only=True):
     recipe: Recipe
     recipe_source: str
     exported: tuple[Export, ...] = ()
+    marks: tuple[str, ...] = ()  # what a reader must know first: limits of the law, extrapolation, odd shapes
+    extrapolation: dict[str, float] = msgspec.field(
+        default_factory=dict[str, float]
+    )  # by quantity: the factor beyond the runs
+    gap_to_dense: Interval | None = None  # the best dense loss minus the best sparse one
+    gap_to_dense_reason: str | None = None
+    winner: Winner | None = None  # null without a gap
 
 
 class Position(Record, frozen=True, kw_only=True):
@@ -195,6 +221,7 @@ class Position(Record, frozen=True, kw_only=True):
     costs: TrainingCosts
     binding_constraints: tuple[str, ...]
     warnings: tuple[str, ...]
+    marks: tuple[str, ...]  # as in a plan
 
 
 class Positions(Record, frozen=True, kw_only=True):
@@ -204,4 +231,7 @@ class Positions(Record, frozen=True, kw_only=True):
     positions: tuple[Position, ...]
     best: int
     dense: int | None  # null where no dense shape fits
+    gap_to_dense: Interval | None  # as in a plan
+    gap_to_dense_reason: str | None
+    winner: Winner | None  # null without a gap
     machine: PlanMachine | None  # null where none was named

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from sparsedial.records.dial import PageDial, PagePosition, PageRace, PositionWords
-from sparsedial.records.plan import Position, Positions, PredictedLoss, Race, TrainingCosts
-from sparsedial.records.quantities import Currency
+from sparsedial.records.plan import Position, Positions, PredictedLoss, Race, TrainingCosts, Winner
+from sparsedial.records.quantities import Currency, Interval
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.words import crossing_words, signed
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
@@ -23,6 +23,7 @@ BOUNDS = {
     "max_active_parameters": "at most {} active parameters",
     "max_experts": "at most {} experts",
     "top_k": "{} experts per token",
+    "device_memory_bytes": "at most {} of memory on the devices",
     "memory_bytes": "at most {} of memory to train",
     "serving_memory_bytes": "at most {} of memory to serve",
     "decode_tokens_per_second": "at least {} tokens per second",
@@ -44,7 +45,10 @@ def with_words(answer: Positions, law: str, state: Mapping[str, str]) -> PageDia
         best=answer.best,
         dense=answer.dense,
         machine=answer.machine,
-        words=_finding(rows[answer.best], dense),
+        gap_to_dense=answer.gap_to_dense,
+        gap_to_dense_reason=answer.gap_to_dense_reason,
+        winner=answer.winner,
+        words=_finding(answer, rows[answer.best], dense),
         command=_command(law, state),
         csv=_csv(rows),
     )
@@ -109,26 +113,45 @@ def shape_line(shape: Shape) -> str:
     return f"{sizes}; {shape.experts} experts of {shape.d_expert}, top-{shape.top_k}{shared}"
 
 
-def _finding(best: Position, dense: Position | None) -> str:
+def winner_words(winner: Winner | None, gap: Interval | None) -> str | None:
+    """Which family is better by the law, by how much, and how sure that is; None without a gap."""
+    if winner is None or gap is None:
+        return None
+    interval = "the law gives no interval"
+    if gap.low is not None and gap.high is not None:
+        interval = f"{signed(gap.low)} to {signed(gap.high)}"
+    size = f"dense minus sparse is {signed(gap.mean)} nats ({interval})"
+    return {"sparse": f"sparse: {size}", "dense": f"dense: {size}", "undecided": f"undecided: {size}"}[winner]
+
+
+def _finding(answer: Positions, best: Position, dense: Position | None) -> str:
+    """The answer in sentences: first what a reader must know of the law, then the best sparsity and its limits."""
     size = f"{human_count(best.total_parameters)} parameters, {human_count(best.active_parameters)} active"
+    first = "".join(f"{line[0].upper()}{line[1:]}. " for line in best.marks)
+    bounds = [_bound(name) for name in best.binding_constraints]
+    limits = f" Limited by: {'; '.join(bounds)}." if bounds else ""
+    if answer.winner == "undecided":
+        first += f"Sparse or dense is {winner_words(answer.winner, answer.gap_to_dense)}. "
     if not best.shape.experts:
-        return f"Stay dense: the best model is dense, with {human_count(best.total_parameters)} parameters."
-    words = f"The best sparsity is {_sparsity(best)}: {size}"
+        return f"{first}Stay dense: the best model is dense, with {human_count(best.total_parameters)} parameters."
+    words = f"{first}The best sparsity is {_sparsity(best)}: {size}"
     if dense is not None:
         better = dense.predicted_loss.mean - best.predicted_loss.mean
         words += f", predicted {better:.3f} nats better than the best dense model at the same cost"
-    bounds = [_bound(name) for name in best.binding_constraints]
-    return f"{words}." + (f" Limited by: {'; '.join(bounds)}." if bounds else "")
+    return f"{words}.{limits}"
 
 
 def _bound(name: str) -> str:
     """A text for a binding constraint: `max_total_parameters=3e+10` is `at most 30B total parameters`."""
     key, _, rest = name.partition("=")
     value, _, why = rest.partition(":")
+    words = BOUNDS.get(key)
+    if words is not None:
+        said = words.format(human_bytes(float(value)) if "memory" in key else human_count(float(value)))
+        return f"{said} ({why.strip()})" if why else said
     if why:
         return f"{key.replace('_', ' ')} {value} is{why.removeprefix(' the')}".replace("is most", "is the most")
-    words = BOUNDS.get(key)
-    return words.format(human_bytes(float(value)) if "memory" in key else human_count(float(value))) if words else name
+    return name
 
 
 def _command(law: str, state: Mapping[str, str]) -> str:

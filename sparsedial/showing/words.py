@@ -173,8 +173,9 @@ def law_sentence(law: LawSummary) -> str:
     if held_out is None:
         return f"The law ({law.form}) was not checked on a held-out budget; do not extrapolate with it."
     budget = " and ".join(f"{power_of_ten(value)} FLOPs" for value in held_out.budgets_flops)
+    cells = "one cell" if held_out.runs == 1 else f"{held_out.runs} cells"
     sentence = (
-        f"The law ({law.form}), fitted to the smaller budgets, predicted the {held_out.runs} cells of {budget}"
+        f"The law ({law.form}), fitted to the smaller budgets, predicted the {cells} of {budget}"
         f" with a relative error of {human_percent(held_out.median_relative_error)} in the median,"
         f" {human_percent(held_out.max_relative_error)} at worst."
     )

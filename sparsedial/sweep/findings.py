@@ -14,8 +14,10 @@ from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.candidates import rungs
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.crossing import POINTS, race
-from sparsedial.planning.fitted import beyond
-from sparsedial.planning.ranking import binding_constraints, near_optimal
+from sparsedial.planning.fitted import beyond, far_beyond
+from sparsedial.planning.ranking import binding_constraints, gap_of, near_optimal
+from sparsedial.planning.sampled import winner_of
+from sparsedial.planning.warnings import marks
 from sparsedial.records.grid import LearningRates, Prediction, VerdictRow
 from sparsedial.records.plan import NearOptimal, Plan, Race
 from sparsedial.records.study import ProfileSummary, RunningStudy, Study, VerdictSeeds
@@ -75,16 +77,22 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
 def _beside(lab: Lab, law: Law, shapes: Sequence[Shape], answers: Sequence[Answer]) -> Surroundings:
     """The context of the best answer: its dense rival, the crossover in seconds, its limits."""
     best, crossing = answers[0], crossover(lab, law)
+    dense, sparse = (next(answer for answer in answers if bool(answer.shape.experts) == family) for family in (0, 1))
+    gap = gap_of(law, dense, sparse)
     return Surroundings(
-        rival=next(answer for answer in answers if not answer.shape.experts),
+        rival=dense,
         rival_reason=None,
         crossover=crossing.crossover,
         crossover_reason=crossing.crossover_reason,
         bounds=binding_constraints(best.shape, shapes),
-        band=near_optimal(answers),
+        band=near_optimal(answers, law),
         others=(),  # published laws are about other text and far larger models
         warnings=beyond(law, best.shape, best.tokens, lab.context),
         candidates=len(shapes),
+        marks=marks(law, best.shape, best.tokens, lab.context, best.predicted),
+        extrapolation=far_beyond(law, best.shape, best.tokens, lab.context),
+        gap=gap,
+        winner=winner_of(gap, dense.predicted.mean),
     )
 
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from sparsedial.law.choose import choose, held_out_check, select
+from sparsedial.law.check import held_out_check
+from sparsedial.law.choose import choose, select
 from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import STUDY_FORMS
 from sparsedial.law.law import Law
@@ -107,7 +108,7 @@ def predicted_cell(layout: Layout, law: Law, cell: Cell) -> CellPrediction:
     return CellPrediction(
         d_model=cell.d_model,
         experts=cell.experts,
-        loss=float(law.loss(**variables)[0]),
+        loss=law.loss(**variables),
         low=float(low[0]),
         high=float(high[0]),
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from sparsedial.law.bracket import end_of, open_side
 from sparsedial.law.law import Law
 from sparsedial.planning.answer import Answer
@@ -140,4 +138,4 @@ def verdict_task(lab: Lab, rates: RateModel, rival: Rival, seed: int, alone: boo
 
 def predicted_loss(law: Law, rival: Rival, context: int) -> float:
     """A rival's loss by the law."""
-    return float(np.asarray(law.loss(**law.variables(rival.shape, rival.tokens(context)))).item())
+    return law.loss(**law.variables(rival.shape, rival.tokens(context)))

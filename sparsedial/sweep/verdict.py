@@ -187,7 +187,7 @@ def _worth_of(misses: Mapping[Family, float], law: Law | None, pair: Pair) -> fl
 def nats_per_efold(law: Law, run: Run) -> float:
     """By the law, how much the loss of a run falls when its tokens, and so its cost, grow by a factor of e."""
     factors = (1.0, math.e**0.05)
-    less, more = (float(law.loss(**law.variables(run.shape, run.tokens * factor)).item()) for factor in factors)
+    less, more = (law.loss(**law.variables(run.shape, run.tokens * factor)) for factor in factors)
     return (less - more) / 0.05
 
 

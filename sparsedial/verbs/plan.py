@@ -126,10 +126,10 @@ def plan(settings: PlanSettings) -> Plan:
     Raises: UserError for an unknown law or device, or where no shape meets the budget and the constraints.
     """
     found = find_law(settings.law)
-    shapes, costs = space(settings, found.study)
+    shapes, costs = space(settings, found)
     others = found.study is None  # published laws are about other text and far larger models than a study's
     record = answer(
-        found.law, settings.law, shapes, settings.budget, settings.constraints, costs, found.published, others=others
+        found.law, settings.law, shapes, settings.budget, settings.constraints, costs, found.misleads, others=others
     )
     if settings.out is not None:
         write(settings.out, record)

@@ -70,7 +70,7 @@ class Questions:
         """Every position of the dial at a budget."""
         asked = self._parts(state)
         settings, found = asked.settings, asked.found
-        answer = positions(found.law, asked.shapes, settings.budget, settings.constraints, asked.costs, found.published)
+        answer = positions(found.law, asked.shapes, settings.budget, settings.constraints, asked.costs, found.misleads)
         return with_words(answer, asked.name, state)
 
     def crossover(self, state: Mapping[str, str]) -> PageRace:
@@ -86,7 +86,6 @@ class Questions:
             budgets=around(budget.value),
             costs=asked.costs,
             constraints=asked.settings.constraints,
-            published=found.published,
         )
         return race_words(answer)
 
@@ -113,7 +112,7 @@ class Questions:
         if name not in self._laws:
             self._laws[name] = find_law(name)
         found = self._laws[name]
-        shapes, costs = space(settings, found.study)
+        shapes, costs = space(settings, found)
         return _Parts(name=name, settings=settings, found=found, shapes=shapes, costs=costs)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from sparsedial.errors import UserError
+from sparsedial.law.fence import fence
 from sparsedial.law.law import Law, read_law
-from sparsedial.law.literature import LING, PUBLISHED, Published, published
+from sparsedial.law.literature import LING, PUBLISHED, published
 from sparsedial.machine.devices import Device, find_device
 from sparsedial.machine.profile import Profile, read_profile
 from sparsedial.planning.candidates import MOST_EXPERTS, RATIOS, TOP_KS, candidates, rungs
@@ -28,7 +29,7 @@ class FoundLaw:
     """A law by name or file."""
 
     law: Law
-    published: Published | None  # what its paper says about it
+    misleads: str | None  # where a published one does
     study: Path | None  # the folder of the study that it came from
 
 
@@ -60,7 +61,7 @@ def find_law(name: str) -> FoundLaw:
     if path.is_dir() or path.suffix == ".json":
         file = path / LAW_FILE if path.is_dir() else path
         study = file.parent if (file.parent / STUDY_FILE).exists() else None
-        return FoundLaw(law=read_law(file), published=None, study=study)
+        return FoundLaw(law=read_law(file), misleads=None, study=study)
     if name == LING.name:
         raise UserError(
             "ling gives a ratio of compute, not a loss",
@@ -69,11 +70,15 @@ def find_law(name: str) -> FoundLaw:
         )
     law = published(name)
     assert isinstance(law, Law)
-    return FoundLaw(law=law, published=PUBLISHED[name], study=None)
+    return FoundLaw(law=law, misleads=f"{name}: {PUBLISHED[name].misleads}", study=None)
 
 
-def space(asked: Asked, study: Path | None) -> tuple[Shapes, Costs]:
-    """The candidate shapes and their costs: a study's own ladder and profile, or the wide search on a named device."""
+def space(asked: Asked, found: FoundLaw) -> tuple[Shapes, Costs]:
+    """The candidate shapes and their costs: a study's own ladder and profile, or the wide search on a named device.
+
+    The wide search holds the sparsity of a law that knows a single one.
+    """
+    study = found.study
     if study is not None:
         layout = read_study(study / STUDY_FILE).frozen.layout
         costs = _costs(asked, study / PROFILE_FILE, layout.batch, layout.ladder.context)
@@ -91,6 +96,7 @@ def space(asked: Asked, study: Path | None) -> tuple[Shapes, Costs]:
         context=context,
         max_experts=most,
         top_ks=(asked.top_k,) if asked.top_k else TOP_KS,
+        only_ratio=fence(found.law).ratio,
     )
     return shapes, _costs(asked, None, SEQUENCES, context)
 

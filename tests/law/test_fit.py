@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.law.choose import PROVEN, choose, compare, held_out_check, select
+from sparsedial.law.check import held_out_check
+from sparsedial.law.choose import PROVEN, choose, compare, select
 from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.law import read_law
-from sparsedial.law.resample import stiffness
 from sparsedial.records.record import write
 
 TRUTH = {
@@ -72,27 +72,6 @@ def test_intervals_of_the_loss_cover_the_truth():
         low, high = law.interval(**rows)
         covered.append(np.mean((low <= exact) & (exact <= high)))
     assert 0.7 <= np.mean(covered) <= 0.99  # 90 % nominal; 12 tables and 60 samples are few
-
-
-def test_refits_with_hubers_weights_spread_as_hubers_estimate_does():
-    x = np.random.default_rng(0).normal(size=20_000)
-    weights = np.minimum(1, 1.345 / np.abs(x))
-    of_weighted_mean = np.sqrt(np.sum((weights * x) ** 2)) / weights.sum()
-    true = 1 / np.sqrt(0.95 * len(x))  # Huber's estimate is 95 % efficient on normal noise
-    assert of_weighted_mean < 0.9 * true
-    assert of_weighted_mean * stiffness(weights) == pytest.approx(true, rel=0.02)
-
-
-def test_a_fit_widens_its_samples_by_that(monkeypatch):
-    rows, _ = table("clark")
-    largest = {name: values[-1:] for name, values in rows.items()}
-
-    def spread():
-        return np.log(fit(rows, "clark", bootstrap=100).sampled_loss(**largest)).std()
-
-    widened = spread()
-    monkeypatch.setattr("sparsedial.law.resample.stiffness", lambda weights: 1.0)
-    assert 1.05 < widened / spread() < 1.5
 
 
 def test_one_bad_run_hardly_moves_a_robust_fit():

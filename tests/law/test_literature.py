@@ -28,7 +28,16 @@ KNOWN = [
 
 @pytest.mark.parametrize(("name", "variables", "loss"), KNOWN)
 def test_a_published_law_gives_the_loss_of_its_formula(name, variables, loss):
-    assert published(name).loss(**variables)[0] == pytest.approx(loss, rel=1e-4)
+    assert published(name).loss(**variables) == pytest.approx(loss, rel=1e-4)
+
+
+def test_the_loss_of_numbers_is_a_number_and_that_of_columns_a_column():
+    law = published("chinchilla/besiroglu")
+    one = law.loss(total_parameters=70e9, tokens=1.4e12)
+    assert type(one) is float
+    many = law.loss(total_parameters=np.array([70e9, 7e9]), tokens=1.4e12)
+    assert many.shape == (2,)
+    assert many[0] == one
 
 
 def test_abnar_falls_with_sparsity_at_fixed_compute_up_to_the_sparsest():

@@ -48,8 +48,7 @@ def test_the_best_answer_equals_a_brute_force_over_the_shapes():
     law = law_with(0.3)
     answers = ranked(law, DENSE + SPARSE)
     losses = {
-        shape: float(law.loss(**law.variables(shape, 1e12 / training_flops_per_token(shape, 64)))[0])
-        for shape in DENSE + SPARSE
+        shape: law.loss(**law.variables(shape, 1e12 / training_flops_per_token(shape, 64))) for shape in DENSE + SPARSE
     }
     assert answers[0].shape == min(losses, key=lambda shape: losses[shape])
     assert [a.predicted.mean for a in answers] == sorted(a.predicted.mean for a in answers)

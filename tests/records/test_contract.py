@@ -13,20 +13,12 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from sparsedial import records
-from sparsedial.records.answers import Counts, Evaluation
-from sparsedial.records.law import Fit, HeldOut
-from sparsedial.records.plan import Crossover, Plan
-from sparsedial.records.quantities import Sparsity
 from sparsedial.records.recipe import Recipe
-from sparsedial.records.record import Record, plain
+from sparsedial.records.record import Record
 from sparsedial.records.study import Study, StudyAnswer
-from sparsedial.records.verdict import Side, Verdict
 from sparsedial.shape.ladder import Ladder
 from tests.records.held import unexplained
-from tests.showing.synthetic import bare_record, study_record
 
 
 def table(text: str) -> dict[str, tuple[str, ...]]:
@@ -65,12 +57,23 @@ HeldOut: runs budgets_flops rmse_log_loss median_relative_error max_relative_err
     regret_of_predicted_best
 FormTrial: rms_log_error refused
 Comparison: rule forms taken
-LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitted_range undetermined seed held_out
-    held_out_reason refused source compared
+Outlier: row loss predicted_loss spreads
+Misfit: variable share p_value
+LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitted_range undetermined seed
+    open_coefficients outliers misfit held_out held_out_reason refused source compared
+    counting
 FormWords: says source
 Forms: forms
 Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
-    held_out_reason undetermined refused compared
+    held_out_reason undetermined open_coefficients outliers misfit allocations allocations_reason predicted refused
+    compared dropped_rows dropped_reason cells notes
+Estimate: value low high
+BestAt: flops size tokens loss beyond
+Minimum: flops size tokens runs
+Parabolas: size_exponent tokens_exponent minima budgets_left_out size_exponent_on_law bias
+Allocation: held size flops_factor flops_factors budgets_flops size_exponent tokens_exponent at at_reason parabolas
+    parabolas_reason
+Predicted: table out rows rows_beyond form source intervals_reason median_relative_error max_relative_error
 PlanBudget: currency value target_loss
 PredictedLoss: mean low high interval_basis interval_reason
 MemoryParts: weights_bytes moments_bytes casts_bytes gradients_bytes activations_bytes
@@ -81,15 +84,19 @@ PlanMachine: name devices watts dollars_per_hour peak_flops_per_second memory_by
 Rival: shape tokens total_parameters cost predicted_loss
 Crossover: currency value low high interval_reason searched within_fitted_range within_fitted_range_reason
 Race: currency budgets dense_loss sparse_loss crossover crossover_reason
-NearOptimal: sparsity sparsity_reason total_parameters active_parameters tokens
+SampledOptimum: confidence sparsity total_parameters active_parameters tokens
+NearOptimal: sparsity sparsity_reason total_parameters active_parameters tokens sampled
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
+    budget_share extrapolation
 OtherLaw: law held_fixed answer answer_reason
 Export: trainer file command written_for not_expressed
 Plan: budget law law_source shape tokens total_parameters active_parameters sparsity predicted_loss costs machine
     dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
-    tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported
+    tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported marks extrapolation
+    gap_to_dense gap_to_dense_reason winner
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
-Positions: budget positions best dense machine
+    marks
+Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine
 Side: shape sparsity tokens total_parameters active_parameters loss bits_per_byte flops seconds joules joules_source
     learning_rate checkpoint runs
 CostMiss: words worth_nats
@@ -168,8 +175,8 @@ Served: served
 PageStart: law laws devices study state
 PositionWords: sparsity short loss gap parameters active tokens time energy money memory serving shape
 PagePosition: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints
-    warnings words
-PageDial: budget positions best dense machine words command csv
+    warnings marks words
+PageDial: budget positions best dense gap_to_dense gap_to_dense_reason winner machine words command csv
 PageRace: currency budgets dense_loss sparse_loss crossover crossover_reason words axis
 """)
 
@@ -185,18 +192,23 @@ ProfileFile: memory
 HeldOut: law_on_the_same
 FormTrial: rms_log_error refused
 Comparison: taken
-LawFile: refused compared
-Fit: form confidence rmse_log_loss undetermined refused compared
+LawFile: misfit refused compared counting
+Fit: form confidence rmse_log_loss undetermined misfit predicted refused compared
+Estimate: low high
+Parabolas: size_exponent_on_law
+Allocation: size_exponent tokens_exponent
+Predicted: median_relative_error max_relative_error
 PlanBudget: value target_loss
 PredictedLoss: low high interval_basis
 TrainingCosts: seconds_low seconds_high
 PlanMachine: dollars_per_hour peak_flops_per_second memory_bytes utilisation_dense utilisation_sparse source machine
     median_relative_error
 Crossover: low high
-NearOptimal: total_parameters active_parameters tokens
+NearOptimal: total_parameters active_parameters tokens sampled
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
-Plan: machine
-Positions: dense machine
+    budget_share extrapolation
+Plan: machine winner
+Positions: dense winner machine
 Side: checkpoint
 CostMiss: worth_nats
 Verdict: sparse dense gap cost_miss
@@ -225,70 +237,6 @@ Trained: checkpoint tokens_asked
 TrainSettingsFile: plan model
 """)
 
-# As DESIGN spells them, in "Commands and JSON that other programs rely on" and "Conventions of counting".
-DESIGN = {
-    StudyAnswer: """
-{"cells": {"planned", "finished", "diverged"}, "budgets_flops": […], "sparsities": [experts, …], "text": {"digest",
- "train_tokens", "bytes", "overlap"}, "machine": {…}, "versions": {…}, "wall_seconds", "law": {"form", "coefficients",
- "intervals", "confidence", "held_out": H, "refused"}, "verdict": {"flops": V, "seconds": V, "joules": V},
- "near_optimal": {"sparsity": [low, high]}, "binding_constraints": […],
- "crossover": X | null, "next": "a command to run on a bigger budget", "report"}""",
-    Verdict: """
-{"winner": "sparse" | "dense" | "undecided", "reason", "budget", "sparse": M, "dense": M, "gap": {"mean", "low",
- "high"}, "confidence", "seeds", "basis": "measured" | "estimated"}""",
-    Side: """
-{"shape", "sparsity", "tokens", "loss": {"mean", "low", "high"}, "bits_per_byte", "flops", "seconds", "joules",
- "checkpoint"}""",
-    HeldOut: """
-{"runs", "budgets_flops", "rmse_log_loss", "median_relative_error", "max_relative_error",
- "baselines": {name: median_relative_error}}""",
-    Crossover: """{"currency", "value", "low", "high", "within_fitted_range"}""",
-    Counts: """
-{"name", "total_parameters", "active_parameters", "active_parameters_one_embedding", "active_parameters_no_embedding",
- "sparsity", "forward_flops_per_token", "training_flops_per_token", "context_tokens", "dtype", "weight_bytes",
- "kv_cache_bytes_per_token"}""",
-    Sparsity: """{"experts", "parameters", "activation_ratio"}""",
-    Fit: """
-{"form", "coefficients": {…}, "intervals": {name: [low, high]}, "confidence", "runs", "rmse_log_loss",
- "held_out": H | null, "undetermined": [names], "refused": null | "reason"}""",
-    Plan: """
-{"budget": {"currency", "value"}, "law", "shape": {…}, "tokens", "total_parameters", "active_parameters", "sparsity",
- "predicted_loss": {"mean", "low", "high", "interval_basis"}, "costs": {"flops", "seconds", "joules", "dollars",
- "memory_bytes"}, "dense_rival": {"shape", "tokens", "predicted_loss"}, "crossover": X | null,
- "binding_constraints": […], "near_optimal": {"sparsity": [low, high]}, "other_laws": […], "warnings": […]}""",
-    Evaluation: """{"loss", "bits_per_byte", "tokens", "bytes"}""",
-}
-LETTERS = {"V": Verdict, "M": Side, "H": HeldOut, "X": Crossover}
-Tree = dict[str, Any]  # a key, and under it a tree, a letter or nothing
-
-
-def tree_of(text: str) -> Tree:
-    """The keys that DESIGN's JSON spells."""
-    tokens = iter(re.findall(r'"[^"]*"|[{},:]|\b[VMHX]\b', re.sub(r"\[[^]]*\]", "", text)))
-    assert next(tokens) == "{"
-    return _tree(tokens)
-
-
-def _tree(tokens: Iterator[str]) -> Tree:
-    found: Tree = {}
-    key, in_value = "", False
-    for token in tokens:
-        if token == "}":
-            return found
-        if token in (":", ","):
-            in_value = token == ":"
-        elif token == "{":
-            found[key] = _tree(tokens)
-        elif not in_value:
-            key = token.strip('"')
-            found[key] = None
-        elif token in LETTERS:
-            found[key] = token
-    raise AssertionError("DESIGN's JSON is cut short")
-
-
-TREES = {cls: tree_of(text) for cls, text in DESIGN.items()}
-
 
 def keys_of(cls: type) -> tuple[str, ...]:
     """The JSON keys of a record, or of a dataclass in one."""
@@ -298,11 +246,6 @@ def keys_of(cls: type) -> tuple[str, ...]:
 def hints_of(cls: type) -> dict[str, Any]:
     """The types of a record's fields."""
     return {name: hint for name, hint in typing.get_type_hints(cls).items() if name in keys_of(cls)}
-
-
-def record_in(hint: Any) -> type[Record]:
-    """The record that a type is, or may be."""
-    return next(one for one in (hint, *typing.get_args(hint)) if isinstance(one, type) and issubclass(one, Record))
 
 
 def written() -> list[type]:
@@ -337,50 +280,6 @@ def test_what_may_be_null_has_a_reason_or_a_meaning():
         unsaid = tuple(key for key in own if not {f"{key}_reason", f"{key}_source"} & set(keys_of(cls)))
         bare |= {cls.__name__: unsaid} if unsaid else {}
     assert bare == MEANT
-
-
-def lacking(cls: type, tree: Tree, path: str = "") -> Iterator[str]:
-    """Keys that DESIGN spells and a record lacks."""
-    hints = hints_of(cls)
-    for key, inner in tree.items():
-        if key not in hints:
-            yield path + key
-        elif isinstance(inner, dict) and inner:
-            yield from lacking(record_in(hints[key]), inner, f"{path}{key}.")
-        elif isinstance(inner, str):
-            assert record_in(hints[key]) is LETTERS[inner]
-
-
-@pytest.mark.parametrize("cls", TREES, ids=lambda cls: cls.__name__)
-def test_the_keys_of_design_are_keys_of_the_record(cls):
-    assert TREES[cls]
-    assert list(lacking(cls, TREES[cls])) == []
-
-
-def test_a_key_that_design_spells_is_missed_where_it_lacks():
-    assert list(lacking(Plan, tree_of('{"tokens", "costs": {"flops", "yen"}, "price"}'))) == ["costs.yen", "price"]
-
-
-def letters_in(value: Tree, tree: Tree) -> Iterator[str]:
-    """The letters of DESIGN whose objects are there, in a value that holds its keys."""
-    assert set(tree) <= set(value)
-    for key, inner in tree.items():
-        if isinstance(inner, str) and value[key] is not None:
-            yield inner
-            yield from letters_in(value[key], TREES[LETTERS[inner]])
-        elif isinstance(inner, dict) and value[key] is not None:
-            yield from letters_in(value[key], inner)
-
-
-def test_the_objects_of_design_occur_in_a_study():
-    assert sorted(letters_in(plain(study_record().answer), TREES[StudyAnswer])) == sorted("HX" + 3 * "VMM")
-
-
-def test_a_study_that_found_nothing_has_the_same_keys_and_says_why():
-    bare = plain(bare_record().answer)
-    assert list(letters_in(bare, TREES[StudyAnswer])) == ["V", "V", "V"]
-    assert list(unexplained(bare)) == []
-    assert bare["crossover_reason"] == bare["near_optimal"]["sparsity_reason"]
 
 
 def test_the_answer_of_a_study_is_a_part_of_its_record():

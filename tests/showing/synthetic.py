@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from sparsedial.law.choose import held_out_check, select
+from sparsedial.law.check import held_out_check
+from sparsedial.law.choose import select
 from sparsedial.law.law import Law
 from sparsedial.records.grid import CellRow, LearningRates
 from sparsedial.records.law import Comparison, FormTrial

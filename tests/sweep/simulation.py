@@ -110,7 +110,7 @@ def world_of(law: Law, **changes: Any) -> World:
     """A world where this law is true."""
 
     def loss(shape: Shape, tokens: int) -> float:
-        return law.loss(**law.variables(shape, tokens)).item()
+        return law.loss(**law.variables(shape, tokens))
 
     held_out = (("validation", TEXT.validation_tokens), ("test", TEXT.test_tokens))
     given = {"best_rate": best_rate, "step_seconds": true_seconds, "scoring_tokens": held_out, **changes}

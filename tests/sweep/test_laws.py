@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparsedial.law.choose import held_out_check, select
+from sparsedial.law.check import held_out_check
+from sparsedial.law.choose import select
 from sparsedial.law.fit import fit
 from sparsedial.records.law import Comparison
 from sparsedial.sweep.cells import law_rows

@@ -75,7 +75,8 @@ function turn() {
   by("dial").setAttribute("aria-valuetext", `${words.sparsity}, loss ${words.loss}`);
   for (const name of ["loss", "gap", "parameters", "active", "tokens", "time", "energy", "money", "memory", "serving", "shape"])
     by(name).textContent = words[name];
-  by("notes").replaceChildren(...row.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: `Note: ${text}.`.replace("..", ".") })));
+  const item = (name) => (text) => Object.assign(document.createElement("li"), { textContent: `${name}: ${text}.`.replace("..", "."), className: name.toLowerCase() });
+  by("notes").replaceChildren(...row.marks.map(item("Mind")), ...row.warnings.map(item("Note")));
   by("sparsest").textContent = shown.positions.at(-1).words.sparsity;
   const values = { ...state(), position: row.sparsity };
   history.replaceState(null, "", `?${new URLSearchParams(values)}`);

@@ -1,0 +1,134 @@
+"""Every key that DESIGN spells for other programs is a key of the record that prints it."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sparsedial.records.answers import Counts, Evaluation
+from sparsedial.records.law import Fit, HeldOut
+from sparsedial.records.plan import Crossover, Plan
+from sparsedial.records.quantities import Sparsity
+from sparsedial.records.record import Record, plain
+from sparsedial.records.study import StudyAnswer
+from sparsedial.records.verdict import Side, Verdict
+from tests.records.held import unexplained
+from tests.records.test_contract import hints_of
+from tests.showing.synthetic import bare_record, study_record
+
+# As DESIGN spells them, in "Commands and JSON that other programs rely on" and "Conventions of counting".
+DESIGN = {
+    StudyAnswer: """
+{"cells": {"planned", "finished", "diverged"}, "budgets_flops": […], "sparsities": [experts, …], "text": {"digest",
+ "train_tokens", "bytes", "overlap"}, "machine": {…}, "versions": {…}, "wall_seconds", "law": {"form", "coefficients",
+ "intervals", "confidence", "held_out": H, "refused"}, "verdict": {"flops": V, "seconds": V, "joules": V},
+ "near_optimal": {"sparsity": [low, high]}, "binding_constraints": […],
+ "crossover": X | null, "next": "a command to run on a bigger budget", "report"}""",
+    Verdict: """
+{"winner": "sparse" | "dense" | "undecided", "reason", "budget", "sparse": M, "dense": M, "gap": {"mean", "low",
+ "high"}, "confidence", "seeds", "basis": "measured" | "estimated"}""",
+    Side: """
+{"shape", "sparsity", "tokens", "loss": {"mean", "low", "high"}, "bits_per_byte", "flops", "seconds", "joules",
+ "checkpoint"}""",
+    HeldOut: """
+{"runs", "budgets_flops", "rmse_log_loss", "median_relative_error", "max_relative_error",
+ "baselines": {name: median_relative_error}}""",
+    Crossover: """{"currency", "value", "low", "high", "within_fitted_range"}""",
+    Counts: """
+{"name", "total_parameters", "active_parameters", "active_parameters_one_embedding", "active_parameters_no_embedding",
+ "sparsity", "forward_flops_per_token", "training_flops_per_token", "context_tokens", "dtype", "weight_bytes",
+ "kv_cache_bytes_per_token"}""",
+    Sparsity: """{"experts", "parameters", "activation_ratio"}""",
+    Fit: """
+{"form", "coefficients": {…}, "intervals": {name: [low, high]}, "confidence", "runs", "rmse_log_loss",
+ "held_out": H | null, "undetermined": [names], "refused": null | "reason"}""",
+    Plan: """
+{"budget": {"currency", "value"}, "law", "shape": {…}, "tokens", "total_parameters", "active_parameters", "sparsity",
+ "predicted_loss": {"mean", "low", "high", "interval_basis"}, "costs": {"flops", "seconds", "joules", "dollars",
+ "memory_bytes"}, "dense_rival": {"shape", "tokens", "predicted_loss"}, "crossover": X | null,
+ "binding_constraints": […], "near_optimal": {"sparsity": [low, high]}, "other_laws": […], "warnings": […]}""",
+    Evaluation: """{"loss", "bits_per_byte", "tokens", "bytes"}""",
+}
+LETTERS = {"V": Verdict, "M": Side, "H": HeldOut, "X": Crossover}
+Tree = dict[str, Any]  # a key, and under it a tree, a letter or nothing
+
+
+def tree_of(text: str) -> Tree:
+    """The keys that DESIGN's JSON spells."""
+    tokens = iter(re.findall(r'"[^"]*"|[{},:]|\b[VMHX]\b', re.sub(r"\[[^]]*\]", "", text)))
+    assert next(tokens) == "{"
+    return _tree(tokens)
+
+
+def _tree(tokens: Iterator[str]) -> Tree:
+    found: Tree = {}
+    key, in_value = "", False
+    for token in tokens:
+        if token == "}":
+            return found
+        if token in (":", ","):
+            in_value = token == ":"
+        elif token == "{":
+            found[key] = _tree(tokens)
+        elif not in_value:
+            key = token.strip('"')
+            found[key] = None
+        elif token in LETTERS:
+            found[key] = token
+    raise AssertionError("DESIGN's JSON is cut short")
+
+
+TREES = {cls: tree_of(text) for cls, text in DESIGN.items()}
+
+
+def record_in(hint: Any) -> type[Record]:
+    """The record that a type is, or may be."""
+    return next(one for one in (hint, *typing.get_args(hint)) if isinstance(one, type) and issubclass(one, Record))
+
+
+def lacking(cls: type, tree: Tree, path: str = "") -> Iterator[str]:
+    """Keys that DESIGN spells and a record lacks."""
+    hints = hints_of(cls)
+    for key, inner in tree.items():
+        if key not in hints:
+            yield path + key
+        elif isinstance(inner, dict) and inner:
+            yield from lacking(record_in(hints[key]), inner, f"{path}{key}.")
+        elif isinstance(inner, str):
+            assert record_in(hints[key]) is LETTERS[inner]
+
+
+@pytest.mark.parametrize("cls", TREES, ids=lambda cls: cls.__name__)
+def test_the_keys_of_design_are_keys_of_the_record(cls):
+    assert TREES[cls]
+    assert list(lacking(cls, TREES[cls])) == []
+
+
+def test_a_key_that_design_spells_is_missed_where_it_lacks():
+    assert list(lacking(Plan, tree_of('{"tokens", "costs": {"flops", "yen"}, "price"}'))) == ["costs.yen", "price"]
+
+
+def letters_in(value: Tree, tree: Tree) -> Iterator[str]:
+    """The letters of DESIGN whose objects are there, in a value that holds its keys."""
+    assert set(tree) <= set(value)
+    for key, inner in tree.items():
+        if isinstance(inner, str) and value[key] is not None:
+            yield inner
+            yield from letters_in(value[key], TREES[LETTERS[inner]])
+        elif isinstance(inner, dict) and value[key] is not None:
+            yield from letters_in(value[key], inner)
+
+
+def test_the_objects_of_design_occur_in_a_study():
+    assert sorted(letters_in(plain(study_record().answer), TREES[StudyAnswer])) == sorted("HX" + 3 * "VMM")
+
+
+def test_a_study_that_found_nothing_has_the_same_keys_and_says_why():
+    bare = plain(bare_record().answer)
+    assert list(letters_in(bare, TREES[StudyAnswer])) == ["V", "V", "V"]
+    assert list(unexplained(bare)) == []
+    assert bare["crossover_reason"] == bare["near_optimal"]["sparsity_reason"]
