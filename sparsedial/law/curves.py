@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from sparsedial.law.table import ADDED, GROUP, Table
+from sparsedial.law.table import ADDED, GROUP, Table, shell
 
 STEP = re.compile(r"(^|[\W_])(steps?|iter(ation)?s?|updates?|checkpoints?|ckpt)($|[\W_\d])", re.IGNORECASE)
 IDENTITY = re.compile(r"(^|[\W_])(run|id|name|trunk|experiment|exp|model)($|[\W_])", re.IGNORECASE)
@@ -38,13 +38,14 @@ def curves(table: Table) -> tuple[tuple[str, ...], np.ndarray] | None:
     return None
 
 
-def curve_note(columns: tuple[str, ...], runs: np.ndarray) -> str:
-    """A word on rows that were grouped."""
+def curve_note(table: Table, columns: tuple[str, ...], runs: np.ndarray) -> str:
+    """A word on rows that were grouped; and on keeping one of each, where the table has no tokens to tell them."""
     names = ",".join(columns)
-    return (
-        f"rows look like checkpoints of {runs.max() + 1} runs, told by {names}, and are grouped by it: <group> 'COLUMN'"
-        " names another, <group> row takes each row as a run"
-    )
+    points = f"rows look like checkpoints of {runs.max() + 1} runs, told by {names},"
+    if "tokens" not in table.rows:
+        step = _step_columns(table)[0][0]
+        return f"{points} and no column gives their tokens: <best_of> {shell(step)} keeps one of each size"
+    return f"{points} and are grouped by it: <group> 'COLUMN' names another, <group> row takes each row as a run"
 
 
 def unclear_note(table: Table) -> str | None:

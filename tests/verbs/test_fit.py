@@ -47,7 +47,12 @@ def test_a_table_is_fitted_and_its_largest_budget_held_out(tmp_path, capsys):
         ({}, ["--where", "flops>1 & loss>1"], "combines something that is not a condition", "brackets"),
         ({}, ["--columns", "loss=loss,loss=tokens"], "'loss' is given twice", ""),
         ({}, ["--columns", "loss=loss/0"], "does not give a number", ""),
-        ({"one": [1] * len(GOOD["loss"])}, ["--group", "one"], "every run has the same 'one'", "leave --group 'one' out"),
+        (
+            {"one": [1] * len(GOOD["loss"])},
+            ["--group", "one"],
+            "every run has the same 'one'",
+            "leave --group 'one' out",
+        ),
         ({}, ["--pin", "E=1,A=1,B=1,alpha=0.3,beta=0.3"], "every coefficient of chinchilla is pinned", ""),
         ({}, ["--bootstrap", "-5"], "--bootstrap: -5 lies outside", ""),
         ({}, ["--bootstrap", "inf"], "not a whole number", ""),

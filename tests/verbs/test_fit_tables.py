@@ -335,6 +335,39 @@ def test_weights_are_read_and_a_column_of_that_name_is_not_taken_for_one(tmp_pat
     assert fitted(capsys, file) == fitted(capsys, write(tmp_path, GOOD))
 
 
+def test_rows_on_several_texts_are_told_apart_by_a_condition_that_works(tmp_path, capsys):
+    lower = times("loss", 0.8)
+    table = {name: 2 * values for name, values in GOOD.items()} | {"loss": GOOD["loss"] + lower}
+    file = write(tmp_path, {**table, "val_set": ["it's c4"] * ROWS + ["code"] * ROWS})
+    words = ["fit", file, "--form", "chinchilla", "--where", "flops > 1", "--bootstrap", "0"]
+    assert main(words) == 0
+    note = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("note"))
+    assert "differ in val_set" in note
+    found = fitted(capsys, *followed(words, f"hint: {note}")[1:])
+    assert (found["runs"], found["notes"]) == (ROWS, [])
+
+
+def test_checkpoints_without_tokens_are_thinned_by_their_steps(tmp_path, capsys):
+    rows = [(3e7 * 4.0**size, 2.0**experts, step) for size in range(4) for experts in range(5) for step in range(1, 13)]
+    size, experts, step = map(np.array, zip(*rows, strict=True))
+    loss = 10 ** (1.1 - 0.08 * np.log10(size) - 0.1 * np.log10(experts)) + 1 / step
+    table = {"active_parameters": size, "experts": experts, "step": step, "loss": loss}
+    file = write(
+        tmp_path,
+        {name: values.tolist() for name, values in table.items()} | {"run": [f"{row[0]:g} {row[1]:g}" for row in rows]},
+    )
+    found = fitted(capsys, file, form="clark")
+    assert found["independent_runs"] == 20
+    assert "--best-of 'step' keeps one of each size" in found["notes"][0]
+    assert fitted(capsys, file, "--best-of", "step", form="clark")["runs"] == 20
+
+
+def test_low_losses_are_fitted_with_a_word_on_bits_per_byte(tmp_path, capsys):
+    found = fitted(capsys, write(tmp_path, {**GOOD, "loss": times("loss", 0.3)}))
+    assert "bits per byte" in found["notes"][0]
+    assert found["coefficients"]["E"] == pytest.approx(0.3 * E, abs=0.02)
+
+
 @pytest.mark.skipif(not CASES.exists(), reason="needs the shared cases")
 @pytest.mark.parametrize("file", ["fit_missing_values/missing_NA.csv", "fit_missing_values/inf.jsonl"])
 def test_the_shared_tables_with_missing_values_keep_their_thirty_runs(capsys, file):
