@@ -44,7 +44,7 @@ def best_of(table: Table, swept: Sequence[str]) -> Table:
                 hint=nearest(name, table.names),
                 field="best_of",
             )
-        if name in KNOWN or name in table.columns.values():
+        if name in KNOWN or quoted(name) in table.columns.values():
             raise UserError(
                 f"'{name}' is a variable of the law, so its values are cells of their own",
                 hint="name a column that the runs of a cell differ in",
@@ -94,7 +94,7 @@ def _differ(table: Table, pattern: re.Pattern[str]) -> list[str]:
     count = cell.max() + 1
     found = []
     for name, values in table.words.items():
-        if not pattern.search(name) or name in ADDED or name in table.columns.values():
+        if not pattern.search(name) or name in ADDED or quoted(name) in table.columns.values():
             continue
         pairs = np.unique(np.stack([cell, np.unique(values, return_inverse=True)[1]]), axis=1)
         if (np.bincount(pairs[0], minlength=count) > 1).mean() > LEAST_SHARE_SWEPT:

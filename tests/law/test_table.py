@@ -151,3 +151,13 @@ def test_columns_that_we_add_are_never_taken_from_the_table(tmp_path: Path):
     assert set(rows) == {"loss", "row"}
     assert rows["row"].tolist() == [1, 2]
     assert read_table(tmp_path / "a.csv", {}, group="loss")["group"].tolist() == [1, 0]
+
+
+def test_counts_with_a_letter_are_numbers_where_numbers_are_asked_for(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("size,loss\n125M,3\n1.3B,2\n7e9,1\n,1\n")
+    assert read_table(tmp_path / "a.csv", {"total_parameters": "size"})["total_parameters"].tolist() == [
+        125e6,
+        1.3e9,
+        7e9,
+    ]
+    assert read_table(tmp_path / "a.csv", {}, where="size == '125M'")["loss"].tolist() == [3]
