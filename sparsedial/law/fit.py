@@ -190,7 +190,9 @@ class _Problem:
     def __init__(self, form: Form, rows: Rows, pin: Mapping[str, float]) -> None:
         for name in pin:
             if name not in form.coefficients:
-                raise UserError(f"{form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients))
+                raise UserError(
+                    f"{form.name} has no coefficient named '{name}'", hint=nearest(name, form.coefficients)
+                )
         if len(pin) == len(form.coefficients):
             raise UserError(f"every coefficient of {form.name} is pinned, so nothing is left to fit")
         self.form, self.pin = form, pin
