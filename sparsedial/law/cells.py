@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.budgets import snapped
-from sparsedial.law.expressions import quoted
+from sparsedial.law.expressions import in_quotes, quoted
 from sparsedial.law.table import ADDED, KNOWN, Table
 
 SEED_WORDS = ("seed", "replicate", "repeat", "trial")
@@ -18,6 +18,7 @@ SETTINGS = re.compile(
     r"($|[\W_\d])",
     re.IGNORECASE,
 )
+TEXTS = re.compile(r"(^|[\W_])(data|dataset|set|corpus|split|domain|task|metric)s?($|[\W_\d])", re.IGNORECASE)
 LEAST_SHARE_SWEPT = 0.1  # of the cells: with fewer, a sweep is not worth a word
 
 
@@ -43,7 +44,7 @@ def best_of(table: Table, swept: Sequence[str]) -> Table:
                 hint=nearest(name, table.names),
                 field="best_of",
             )
-        if name in KNOWN or name in table.columns.values():
+        if name in KNOWN or quoted(name) in table.columns.values():
             raise UserError(
                 f"'{name}' is a variable of the law, so its values are cells of their own",
                 hint="name a column that the runs of a cell differ in",
@@ -72,19 +73,33 @@ def _variables(table: Table) -> list[str]:
 
 def sweep_note(table: Table) -> str | None:
     """A word on settings that the runs of many cells differ in, so that not all of them are at their best."""
+    names = ",".join(_differ(table, SETTINGS))
+    if not names:
+        return None
+    return f"runs of one size and tokens differ in {names}: <best_of> '{names}' keeps the best of each"
+
+
+def texts_note(table: Table) -> str | None:
+    """A word on texts that the rows of many cells differ in, so that their losses do not compare."""
+    names = [name for name in _differ(table, TEXTS) if table.words[name].dtype != float]
+    if not names:
+        return None
+    first = table.where_hint(f"{quoted(names[0])} == {in_quotes(table.words[names[0]][0])}")
+    return f"runs of one size and tokens differ in {', '.join(names)}; losses compare on one, as with {first}"
+
+
+def _differ(table: Table, pattern: re.Pattern[str]) -> list[str]:
+    """Columns of such a name that differ inside of many cells."""
     cell = cells(table)
     count = cell.max() + 1
-    swept = []
+    found = []
     for name, values in table.words.items():
-        if not SETTINGS.search(name) or name in ADDED or name in table.columns.values():
+        if not pattern.search(name) or name in ADDED or quoted(name) in table.columns.values():
             continue
         pairs = np.unique(np.stack([cell, np.unique(values, return_inverse=True)[1]]), axis=1)
         if (np.bincount(pairs[0], minlength=count) > 1).mean() > LEAST_SHARE_SWEPT:
-            swept.append(quoted(name) if "," in name else name)
-    if not swept:
-        return None
-    names = ",".join(swept)
-    return f"runs of one size and tokens differ in {names}: <best_of> '{names}' keeps the best of each"
+            found.append(name)
+    return found
 
 
 def _is_seed(name: str) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
+
+from sparsedial.units import parse_count
 
 # In lower case. Those of pandas and Excel, and what a run that diverged leaves behind: it has no loss to fit.
 MISSING = frozenset(
@@ -15,6 +18,7 @@ MISSING = frozenset(
     )
 )
 DECIMAL_COMMA = r"^[+-]?\d*,\d+([eE][+-]?\d+)?$"
+COUNT = re.compile(r"^\d+(\.\d+)?([eE]\+?\d+)? ?[kKmMbBgGtT]?$")
 IN_THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$"
 
 
@@ -42,6 +46,16 @@ def as_numbers(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "iufb":
         return values.astype(float)
     return _finite(_numbers(polars.Series(values.tolist(), dtype=polars.String), False))
+
+
+def as_counts(values: np.ndarray) -> np.ndarray:
+    """Words like `125M` or `1.3B` as floats, where all that are not missing are such counts; else as they are."""
+    missing = is_missing(values)
+    if missing.all() or not all(COUNT.match(word) for word in values[~missing].tolist()):
+        return values
+    counts = np.full(len(values), np.nan)
+    counts[~missing] = [parse_count(word) for word in values[~missing].tolist()]
+    return counts
 
 
 def is_missing(values: np.ndarray) -> np.ndarray:

@@ -57,6 +57,11 @@ def quoted(name: str) -> str:
     return name if name.isidentifier() and not keyword.iskeyword(name) else f"`{name}`"
 
 
+def in_quotes(word: str) -> str:
+    """A word as an expression."""
+    return f'"{word}"' if "'" in word else f"'{word}'"
+
+
 def scaled(expression: str, by: str) -> str:
     """An expression with something behind it, like `*1e6`, in brackets where it needs them."""
     return f"{expression}{by}" if re.fullmatch(r"\w+|`[^`]*`", expression) else f"({expression}){by}"

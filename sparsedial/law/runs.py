@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sparsedial.errors import UserError
-from sparsedial.law.cells import best_of, cells, sweep_note
+from sparsedial.law.cells import best_of, cells, sweep_note, texts_note
 from sparsedial.law.curves import curve_note, curves, unclear_note
 from sparsedial.law.expressions import quoted
 from sparsedial.law.forms import FORMS
@@ -74,7 +74,7 @@ def read_runs(reading: Reading, forms: Sequence[str]) -> Runs:
     require_nats(table)
     require_units(table)
     require_losses(table)
-    notes = [low_loss_note(table)]
+    notes = [low_loss_note(table), texts_note(table)]
     if reading.best_of:
         table = best_of(table, [name.strip() for name in reading.best_of])
     else:
@@ -83,7 +83,7 @@ def read_runs(reading: Reading, forms: Sequence[str]) -> Runs:
         found = curves(table)
         if found is not None:
             table = replace(table, rows={**table.rows, GROUP: found[1].astype(float)})
-        notes.append(unclear_note(table) if found is None else curve_note(*found))
+        notes.append(unclear_note(table) if found is None else curve_note(table, *found))
     return Runs(table=table, cells=int(cells(table).max()) + 1, notes=tuple(note for note in notes if note))
 
 

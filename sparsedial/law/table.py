@@ -12,7 +12,7 @@ import numpy as np
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.budgets import snapped
-from sparsedial.law.entries import as_numbers, is_missing
+from sparsedial.law.entries import as_counts, as_numbers, is_missing
 from sparsedial.law.expressions import matching, quoted, value
 from sparsedial.law.reading import read_columns
 
@@ -203,7 +203,9 @@ def _column(table: Table, ours: str, theirs: str) -> np.ndarray:
     """One of our columns; NaN where the table has no finite number for it."""
     found = np.asarray(value(theirs, table.words))
     name = theirs.strip().strip("`")
-    if found.dtype.kind == "U" and (name in table.words):
+    if found.dtype.kind == "U":
+        found = as_counts(found)
+    if found.dtype.kind == "U" and name in table.words:
         numbers, missing = as_numbers(found), is_missing(found)
         at = int(np.argmax(np.isnan(numbers) & ~missing))
         hint = table.columns_hint({ours: f"number({quoted(name)})"})
@@ -230,7 +232,7 @@ def _complete(table: Table, needed: Sequence[str]) -> Table:
         whole &= ~lacking
     if not whole.any():
         lacked = ", ".join(without)
-        raise UserError(f"{table.path}: no row holds a number for each of {lacked}", hint="leave the emptiest out")
+        raise UserError(f"{table.path}: no row holds a number for each of {lacked}")
     return replace(table.keep(whole), without=without)
 
 

@@ -130,3 +130,34 @@ def test_a_record_of_something_else_is_no_run(tmp_path: Path):
     write_json(tmp_path / "runs" / "0" / "run.json", {"status": "finished"})
     with pytest.raises(UserError, match="lacks the field 'hash'"):
         read_table(tmp_path, {})
+
+
+def test_a_table_without_losses_is_read_with_the_numbers_of_its_rows(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("Model Size,D,w\n1e8,1e9,1\n,2e9,2\n2e8,3e9,3\n")
+    columns = {"total_parameters": "Model Size", "tokens": "D", "weight": "w"}
+    rows = read_table(tmp_path / "a.csv", columns)
+    assert (rows["row"].tolist(), rows["tokens"].tolist(), rows["weight"].tolist()) == ([1, 3], [1e9, 3e9], [1, 3])
+
+
+def test_ours_is_meant_where_the_table_has_the_same_name(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("tokens,loss\n1,3\n2,2\n")
+    rows = read_table(tmp_path / "a.csv", {"tokens": "tokens*1e9"}, where="tokens > 1e9 and loss < 3")
+    assert rows["tokens"].tolist() == [2e9]
+
+
+def test_columns_that_we_add_are_never_taken_from_the_table(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("loss,group,weight,row\n3,1,9,7\n2,1,9,7\n")
+    rows = read_table(tmp_path / "a.csv", {})
+    assert set(rows) == {"loss", "row"}
+    assert rows["row"].tolist() == [1, 2]
+    assert read_table(tmp_path / "a.csv", {}, group="loss")["group"].tolist() == [1, 0]
+
+
+def test_counts_with_a_letter_are_numbers_where_numbers_are_asked_for(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("size,loss\n125M,3\n1.3B,2\n7e9,1\n,1\n")
+    assert read_table(tmp_path / "a.csv", {"total_parameters": "size"})["total_parameters"].tolist() == [
+        125e6,
+        1.3e9,
+        7e9,
+    ]
+    assert read_table(tmp_path / "a.csv", {}, where="size == '125M'")["loss"].tolist() == [3]
