@@ -1,10 +1,9 @@
 """Does a verdict get the best models? Simulated studies whose law is wrong: `python -m benchmarks.selection [studies]`.
 
-In each world 400 studies of ten minutes (no `--time`, three seeds a side) send the law's choice and the grid's best
-cell to a selection with 0 to 3 seeds of its own. With 0, the law's choice goes, as before 2026-11-28, or the measured
-best, where there is no law. Recorded: the mean regret, by which the model sent is above the best candidate of its
-family; how often the 95 % interval holds the true gap of the two models; and how often equal families are called
-different. Writes benchmarks/records/selection.json.
+In each world 200 studies of ten minutes (three seeds a side, ten laws in turn) send to their verdicts the law's choice,
+the best measured model, or the better of both by a selection with 1 to 3 seeds. Recorded: the mean regret, by which the
+model sent is above the best candidate of its family; how often the 95 % interval holds the true gap of the two models;
+and how often one family is called better. Writes benchmarks/records/selection.json.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from msgspec.structs import replace as with_fields
 
 from benchmarks.keeping import keep
 from sparsedial.records.law import HeldOut
-from sparsedial.runs.simulated import World
-from tests.sweep.choosing import CURRENCIES, FAMILIES, REFERENCE, Outcome, study, wrong_world
+from sparsedial.records.quantities import Family
+from tests.sweep.choosing import CURRENCIES, FAMILIES, REFERENCE, Outcome, outcome, ready, with_law
 from tests.sweep.simulation import LAW, WORLD
 
 RECORD = Path(__file__).parent / "records" / "selection.json"
-STUDIES = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+STUDIES = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 CHECKED = HeldOut(
     runs=9,
     budgets_flops=(1e12,),
@@ -37,22 +36,23 @@ CHECKED = HeldOut(
     law_on_the_same=0.01,
     regret_of_predicted_best=0.0,
 )
-TRUSTED = with_fields(LAW, held_out=CHECKED)  # so that it goes where nothing is selected
-WORLDS: dict[str, World] = {
-    "the law is right": wrong_world({}),
-    "dense 1 to 3 % above the law, most where wide": wrong_world(REFERENCE),
-    "dense 3 to 1 % above the law, most where narrow": wrong_world({"dense": (0.03, 0.01)}),
-    "sparse 1 to 3 % above the law, most where wide": wrong_world({"sparse": (0.01, 0.03)}),
-    "both 1 to 3 % above the law, most where wide": wrong_world({"dense": (0.01, 0.03), "sparse": (0.01, 0.03)}),
-    "all models equal": replace(WORLD, loss=lambda shape, tokens: 1.3, rate_penalty=0.0),
+EQUAL = replace(WORLD, loss=lambda shape, tokens: 1.3, rate_penalty=0.0)
+WORLDS: dict[str, dict[Family, tuple[float, float]] | None] = {  # shares by which losses are above the law
+    "the law is right": {},
+    "dense 1 % above the law, and 1 % more a rung": REFERENCE,
+    "both families so": {"dense": (0.01, 0.03), "sparse": (0.01, 0.03)},
+    "all models equal": None,
 }
 RULES = {"law": 0, "measured": 0, "1 seed": 1, "2 seeds": 2, "3 seeds": 3}
 
 
-def outcomes(world: str, rule: str) -> list[Outcome]:
-    """The studies of a world that choose their rivals by a rule."""
-    law = None if rule == "measured" else TRUSTED
-    return [study(WORLDS[world], seed, RULES[rule], law) for seed in range(STUDIES)]
+def study(world: str, seed: int) -> dict[str, Outcome]:
+    """The ends of one study, by rule."""
+    errors = WORLDS[world]
+    truth, law = (EQUAL, LAW) if errors is None else with_law(errors, seed)
+    at = ready(truth, seed, law)
+    trusted = with_fields(law, held_out=CHECKED)
+    return {rule: outcome(at, law if rule == "measured" else trusted, seeds) for rule, seeds in RULES.items()}
 
 
 def summary(found: list[Outcome]) -> dict[str, Any]:
@@ -73,25 +73,25 @@ def summary(found: list[Outcome]) -> dict[str, Any]:
     }
 
 
-def measure(pair: tuple[str, str]) -> dict[str, Any]:
-    """The summary of a world and a rule."""
-    return summary(outcomes(*pair))
+def measure(world: str) -> dict[str, Any]:
+    """The summaries of a world, by rule."""
+    found = [study(world, seed) for seed in range(STUDIES)]
+    return {rule: summary([one[rule] for one in found]) for rule in RULES}
 
 
 def main() -> None:
-    """Measure all worlds with all rules, and write the record."""
-    pairs = [(world, rule) for world in WORLDS for rule in RULES]
+    """Measure all worlds, and write the record."""
     with ProcessPoolExecutor(int(os.environ.get("WORKERS", "2"))) as pool:
-        found = dict(zip(pairs, pool.map(measure, pairs), strict=True))
-    table = {world: {rule: found[world, rule] for rule in RULES} for world in WORLDS}
+        table = dict(zip(WORLDS, pool.map(measure, WORLDS), strict=True))
     keep(RECORD, "python -m benchmarks.selection", {"studies": STUDIES, "worlds": table})
-    for (world, rule), one in found.items():
-        cells = [
-            f"{name} {one[name]['regret']['dense']:.4f} {one[name]['regret']['sparse']:.4f}"
-            f" covered {one[name]['covered']:.3f} different {one[name]['called_different']:.3f}"
-            for name in CURRENCIES
-        ]
-        print(f"{world}; {rule}: {'; '.join(cells)}")
+    for world, rules in table.items():
+        for rule, one in rules.items():
+            cells = [
+                f"{name} {one[name]['regret']['dense']:.4f} {one[name]['regret']['sparse']:.4f}"
+                f" covered {one[name]['covered']:.3f} called {one[name]['called_different']:.3f}"
+                for name in CURRENCIES
+            ]
+            print(f"{world}; {rule}: {'; '.join(cells)}")
 
 
 if __name__ == "__main__":

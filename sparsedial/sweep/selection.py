@@ -20,7 +20,7 @@ from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.rivals import Nominees, Rival, Rivals, selection_task
 from sparsedial.units import family_name
 
-SELECTION_SEEDS = 2  # runs of each nominee: a third changes the regret less than it costs (LOG.md, 2026-11-28)
+SELECTION_SEEDS = 2  # of each nominee; a third changes nothing (LOG.md, 2026-11-28), one alone may be a bad seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from msgspec.structs import replace as with_fields
-
 from sparsedial.law.law import Law
-from sparsedial.records.law import HeldOut
+from sparsedial.records.grid import RateModel
 from sparsedial.records.quantities import Family, family_of
 from sparsedial.records.study import VerdictSeeds
 from sparsedial.runs.simulated import World
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.shape import Shape
+from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.grid import train_grid
-from sparsedial.sweep.judge import Contest, Judged, contest, judge, name_rivals
+from sparsedial.sweep.judge import Contest, Judged, Named, contest, judge, name_rivals
+from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.rates import learning_rate
 from sparsedial.sweep.rivals import Rivals, candidates
 from sparsedial.sweep.scan import scan_rates
@@ -58,13 +58,28 @@ class Outcome:
     contest: Contest
 
 
-def study(world: World, seed: int, selection: int, law: Law | None, seeds: int = 3) -> Outcome:
-    """A study with noise of its own, up to its verdict, whose rivals are chosen with so many seeds."""
-    made = bench(world, seed=seed)
-    lab = made.lab
+@dataclass(frozen=True)
+class Ready:
+    """A study with noise of its own whose grid is trained, so that its rivals may be chosen in several ways."""
+
+    world: World
+    lab: Lab
+    rates: RateModel
+    cells: Cells
+    named: Named
+
+
+def ready(world: World, seed: int, law: Law) -> Ready:
+    """A study up to the naming of its rivals."""
+    lab = bench(world, seed=seed).lab
     rates = scan_rates(lab).model
     cells = train_grid(lab, rates, lab.layout.budgets, {})
-    named = name_rivals(lab, rates, law, cells)
+    return Ready(world, lab, rates, cells, name_rivals(lab, rates, law, cells))
+
+
+def outcome(at: Ready, law: Law, selection: int, seeds: int = 3) -> Outcome:
+    """The end of a study whose rivals are chosen with so many seeds."""
+    lab, rates, cells, named, world = at.lab, at.rates, at.cells, at.named, at.world
     chosen = contest(lab, rates, law, cells, named, VerdictSeeds(flops=selection, seconds=selection))
     judged = judge(lab, rates, law, chosen, VerdictSeeds(flops=seeds, seconds=seeds))
     layout, top = lab.layout, lab.layout.budgets[-1]
@@ -97,13 +112,10 @@ def study(world: World, seed: int, selection: int, law: Law | None, seeds: int =
     )
 
 
-def studies(
-    errors: Mapping[Family, tuple[float, float]], selection: int, count: int, check: HeldOut | None = None
-) -> list[Outcome]:
-    """So many studies whose laws, of which each in turn is in use, are wrong by these shares."""
-    laws = [with_fields(law, held_out=check) for law in LAWS]
-    worlds = [wrong_world(errors, law) for law in laws]
-    return [study(worlds[seed % len(laws)], seed, selection, laws[seed % len(laws)]) for seed in range(count)]
+def with_law(errors: Mapping[Family, tuple[float, float]], seed: int) -> tuple[World, Law]:
+    """A world in which the law is wrong by these shares; the laws take turns."""
+    law = LAWS[seed % len(LAWS)]
+    return wrong_world(errors, law), law
 
 
 def _holds(world: World, judged: Judged, currency: str) -> bool:
