@@ -15,7 +15,7 @@ from sparsedial.machine.energy import stated_power
 from sparsedial.machine.profile import read_profile
 from sparsedial.records.record import parse, plain, write
 from sparsedial.records.run import Metric, Run
-from sparsedial.records.study import Frozen, Study
+from sparsedial.records.study import Frozen, Study, VerdictSeeds
 from sparsedial.records.text import TextSummary
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Event, Group, Moved, Task
@@ -30,6 +30,8 @@ from sparsedial.sweep.notebook import Notebook
 
 RECORD = Path(__file__).parent / "records" / "reference_study"
 SPENT_SECONDS = 1958.0  # by the study when it was run
+FORM = "sparsity_by_tokens"  # the proven one when the study was laid: it was written down before its first run
+NO_SELECTION = VerdictSeeds(flops=0, seconds=0)  # no run is stored that chose between nominees: there was none yet
 
 
 class Stored:
@@ -147,7 +149,8 @@ def replay(record: Path, out: Path) -> Study:
     notebook = Notebook(None)
     notebook.freeze(frozen)
     notebook.clock = lab.clock
-    findings = conduct(lab, notebook, seeds=frozen.inputs.seeds, form=frozen.inputs.form)
+    notebook.keep(selection_seeds=NO_SELECTION)
+    findings = conduct(lab, notebook, seeds=frozen.inputs.seeds, form=FORM)
     plan = plan_at_top(lab, findings)
     assert notebook.study is not None
     study = finished_study(

@@ -63,6 +63,13 @@ def _sparsity_by_tokens(exponents: np.ndarray, columns: Columns) -> list[Any]:
     return [_one(columns), sized, columns["tokens"] ** -beta]
 
 
+def _sparsity_by_size_and_tokens(exponents: np.ndarray, columns: Columns) -> list[Any]:
+    alpha, beta, mu, kappa, nu = exponents
+    size, tokens = columns["active_parameters"], columns["tokens"]
+    power = mu + kappa * np.log(size / 1e5) + nu * np.log(tokens / 1e6)
+    return [_one(columns), size**-alpha * experts_per_choice(columns) ** -power, tokens**-beta]
+
+
 def _abnar(exponents: np.ndarray, columns: Columns) -> list[Any]:
     alpha, beta, gamma, delta, lam = exponents
     size, tokens, active = columns["total_parameters"], columns["tokens"], 1 - columns["sparsity"]
@@ -205,6 +212,19 @@ FORMS = {
             source="ours: what sparsity saves grows with tokens, as in Ludziejewski et al. 2025 (arXiv 2502.05172)",
         ),
         Form(
+            name="sparsity_by_size_and_tokens",
+            says="e + a / (active_parameters^alpha x^(mu + kappa ln(active_parameters/1e5) + nu ln(tokens/1e6)))"
+            " + b / tokens^beta, x = 1/(1 - sparsity)",
+            variables=("active_parameters", "tokens", "sparsity"),
+            exponents=("alpha", "beta", "mu", "kappa", "nu"),
+            bounds=(POWER, POWER, (-0.5, 1.5), (-0.3, 0.3), (-0.3, 0.3)),
+            starts=(SIZE_STARTS, SIZE_STARTS, (0.15,), (0.0, 0.08), (0.0, 0.05)),
+            scales=("e", "a", "b"),
+            terms=_sparsity_by_size_and_tokens,
+            source="ours: what sparsity saves grows with size and with tokens; a power of size that depends on experts"
+            " is in Clark et al. 2022 (arXiv 2202.01169) and Ludziejewski et al. 2025 (arXiv 2502.05172)",
+        ),
+        Form(
             name="abnar",
             says="a / N^alpha + b / D^beta + c / (1-S)^lambda + d / ((1-S)^delta N^gamma) + e",
             variables=("total_parameters", "tokens", "sparsity"),
@@ -307,5 +327,6 @@ STUDY_FORMS = (  # simplest first
     "clark_saturating",
     "sparsity_and_tokens",
     "sparsity_by_tokens",
+    "sparsity_by_size_and_tokens",
     "abnar",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sparsedial.errors import UserError
 from sparsedial.records.grid import CellRow, LawCurve, LayoutFile, LearningRates, Prediction, VerdictRow
@@ -75,6 +75,8 @@ class VerdictSeeds(Record, frozen=True, kw_only=True):
 class RunningStudy(Record, frozen=True, kw_only=True):
     """A running study: each part is null until it is known."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds",)
+
     status: Literal["running"] = "running"
     frozen: Frozen
     learning_rates: LearningRates | None = None
@@ -83,6 +85,7 @@ class RunningStudy(Record, frozen=True, kw_only=True):
     phases: tuple[Phase, ...] = ()
     prediction: Prediction | None = None
     cells: CellCounts | None = None
+    selection_seeds: VerdictSeeds | None = None
     verdict_seeds: VerdictSeeds | None = None
 
 
@@ -114,6 +117,8 @@ class ProfileSummary(Record, frozen=True, kw_only=True):
 class Study(Record, frozen=True, kw_only=True):
     """A finished study."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds",)
+
     status: Literal["done"] = "done"
     frozen: Frozen
     learning_rates: LearningRates
@@ -122,6 +127,7 @@ class Study(Record, frozen=True, kw_only=True):
     phases: tuple[Phase, ...]
     prediction: Prediction | None  # null where the budgets below the largest allow no fit
     cells: CellCounts
+    selection_seeds: VerdictSeeds | None = None  # of each model named for a verdict; null in files of earlier versions
     verdict_seeds: VerdictSeeds
     budgets_flops: tuple[float, ...]
     sparsities: tuple[float, ...]

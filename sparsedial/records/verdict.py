@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sparsedial.records.quantities import Amount, Gap, Interval, Sparsity
 from sparsedial.records.record import Record
@@ -10,10 +10,13 @@ from sparsedial.shape.shape import Shape
 
 Winner = Literal["sparse", "dense", "undecided"]
 Basis = Literal["measured", "estimated"]
+NamedBy = Literal["law", "measured", "both"]  # what named a model for a verdict: the law, or the losses of runs
 
 
 class Side(Record, frozen=True, kw_only=True):
     """One family's model: its shape, and means over its seeds."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("named_by", "sent_because")
 
     shape: Shape
     sparsity: Sparsity
@@ -29,6 +32,8 @@ class Side(Record, frozen=True, kw_only=True):
     learning_rate: float
     checkpoint: str | None  # its folder; null until the study says where
     runs: tuple[str, ...]  # hashes of its runs
+    named_by: NamedBy | None = None  # null in files of earlier versions, where it was the law
+    sent_because: str | None = None  # null where `named_by` is
 
     def cost(self, currency: str) -> float | None:
         """The mean cost of its runs; None where it is not known."""

@@ -138,6 +138,7 @@ def _sides(sides: Mapping[str, Side], currency: str) -> str:
         # at equal FLOPs the runs share the machine, so their seconds mean nothing
         **({"training seconds": lambda side: cost("seconds", side.seconds)} if currency != "flops" else {}),
         **({"joules": lambda side: cost("joules", side.joules)} if currency == "joules" else {}),
+        "sent to the verdict": lambda side: side.sent_because or NONE,
         "checkpoint": lambda side: side.checkpoint or NONE,
     }
     return table(

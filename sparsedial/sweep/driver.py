@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from sparsedial.sweep.afford import affordable_seeds, affordable_selection
 from sparsedial.sweep.cells import Cells, counted
 from sparsedial.sweep.findings import Findings
 from sparsedial.sweep.grid import train_grid
-from sparsedial.sweep.judge import affordable_seeds, contest, judge
+from sparsedial.sweep.judge import contest, judge, name_rivals
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.laws import Fitted, Laws
 from sparsedial.sweep.notebook import Counting, Notebook
@@ -29,8 +30,8 @@ def conduct(
     """Run all phases: learning rates, the lower budgets, the prediction, the largest budget, the verdict.
 
     Each decision is written down before the runs that it must not depend on: the rates before the grid, the prediction
-    before the largest budget, the verdict's seeds before the first of its runs. `seeds` and `form` are the user's
-    settings; `laws` fits the law of the cells; `say` is called with the name of each phase.
+    before the largest budget, the seeds of a selection or a verdict before its first run. `seeds` and `form` are the
+    user's settings; `laws` fits the law of the cells; `say` is called with the name of each phase.
     """
 
     def enter(phase: str) -> None:
@@ -60,7 +61,12 @@ def conduct(
     law = laws.of_all(layout, cells, before)
 
     enter("verdict")
-    chosen = contest(lab, rates.model, law.law, cells)
+    named = name_rivals(lab, rates.model, law.law, cells)
+    selection_seeds = study.selection_seeds
+    if selection_seeds is None:
+        selection_seeds = affordable_selection(lab, seeds, law.law, cells, named)
+        notebook.keep(selection_seeds=selection_seeds)
+    chosen = contest(lab, rates.model, law.law, cells, named, selection_seeds)
     verdict_seeds = study.verdict_seeds
     if verdict_seeds is None:
         verdict_seeds = affordable_seeds(lab, seeds, chosen)
@@ -69,5 +75,11 @@ def conduct(
 
     enter("report")
     return Findings(
-        rates=rates, prediction=prediction, cells=cells, law=law, verdict_seeds=verdict_seeds, judged=judged
+        rates=rates,
+        prediction=prediction,
+        cells=cells,
+        law=law,
+        selection_seeds=selection_seeds,
+        verdict_seeds=verdict_seeds,
+        judged=judged,
     )

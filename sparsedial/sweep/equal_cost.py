@@ -14,11 +14,21 @@ from sparsedial.records.quantities import Family
 from sparsedial.records.run import Run
 from sparsedial.runs.executor import Task
 from sparsedial.shape.shape import Shape
-from sparsedial.sweep.cells import Cells
+from sparsedial.sweep.cells import CellResult, Cells
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.layout import LEAST_STEPS
+from sparsedial.sweep.layout import LEAST_STEPS, Layout
 from sparsedial.sweep.rates import learning_rate
-from sparsedial.sweep.rivals import Rival, Rivals, candidates, edge, predicted_loss, ranked, verdict_task
+from sparsedial.sweep.rivals import (
+    Nominees,
+    Rival,
+    Rivals,
+    candidates,
+    edge,
+    law_loss,
+    predicted_loss,
+    ranked,
+    verdict_task,
+)
 from sparsedial.sweep.verdict import COST_TOLERANCE, Pair
 from sparsedial.units import family_name
 
@@ -61,55 +71,94 @@ def seconds_per_step(lab: Lab, rates: RateModel, shapes: Sequence[Shape], steps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Timing:
+    """The shapes that were timed before the choice of the models for equal seconds."""
+
+    considered: Mapping[Family, Sequence[Shape]]  # the candidates of which the timed ones are a short list
+    listed: Mapping[Family, Sequence[Shape]]
+    step_seconds: Mapping[Shape, float]  # of all listed shapes, those named at equal FLOPs included
+
+
+@dataclass(frozen=True, kw_only=True)
 class SecondsPlan:
     """The models to train at equal seconds, fixed before the first timed run."""
 
-    budget_run: Rival  # the dense winner at equal FLOPs: its cost is the budget
+    budget_run: Rival  # the dense model sent at equal FLOPs: its cost is the budget
     rivals: Rivals
     budget_seconds: float  # as predicted by the timing trial
     edges: Mapping[Family, str]  # in words, where a chosen width is the last candidate on its side
     step_seconds: Mapping[Shape, float]  # by the timing trial: of these rivals and of those at equal FLOPs
 
 
-def plan_seconds(lab: Lab, rates: RateModel, law: Law | None, cells: Cells, at_flops: Rivals) -> SecondsPlan:
-    """Choose the shape and tokens of each family for the seconds that the best dense model at equal FLOPs takes.
+def time_candidates(
+    lab: Lab, rates: RateModel, law: Law | None, cells: Cells, at_flops: Mapping[Family, Nominees]
+) -> Timing:
+    """Time, in turns, the models named at equal FLOPs and those that profile and law predict to be best in seconds.
 
-    The profile gives a short list, a timing trial in turns replaces its times, and the law chooses. Seconds favour
-    other sizes than FLOPs do, so one rung beyond those that the grid trained is also a candidate.
+    Seconds favour other sizes than FLOPs do, so one rung beyond those that the grid trained is also a candidate.
     """
-    winner, batch = at_flops.dense, lab.layout.batch
-    expected = lab.profile.step_seconds(winner.shape, batch, lab.context).value * winner.steps
+    dense, batch = at_flops["dense"].different(), lab.layout.batch
+    expected = lab.profile.step_seconds(dense[0].shape, batch, lab.context).value * dense[0].steps
     considered: dict[Family, list[Shape]] = {
-        rival.family: candidates(lab.layout, cells, rival.family, BEYOND) for rival in at_flops.both()
+        family: candidates(lab.layout, cells, family, BEYOND) for family in at_flops
     }
-    listed = {
-        rival.family: [rival.shape, *_shortlist(lab, law, considered[rival.family], rival.family, expected)]
-        for rival in at_flops.both()
-    }
-    timed = seconds_per_step(lab, rates, [*listed["dense"], *listed["sparse"]], winner.steps, batch)
-    budget = timed[winner.shape] * winner.steps
-
-    def choose(family: Family) -> Rival:
-        options = [
-            Rival(family=family, shape=shape, steps=max(LEAST_STEPS, round(budget / timed[shape])), batch=batch)
-            for shape in dict.fromkeys(listed[family])
+    listed: dict[Family, list[Shape]] = {
+        family: [
+            *(rival.shape for rival in nominees.different()),
+            *_shortlist(lab, law, considered[family], family, expected),
         ]
-        return _best_predicted(law, options, lab.context)
+        for family, nominees in at_flops.items()
+    }
+    shapes = [*listed["dense"], *listed["sparse"]]
+    timed = seconds_per_step(lab, rates, shapes, min(rival.steps for rival in dense), batch)
+    return Timing(considered=considered, listed=listed, step_seconds=timed)
 
-    dense, sparse = choose("dense"), choose("sparse")
-    found = {rival: edge(rival.shape, considered[rival.family]) for rival in (dense, sparse)}
+
+def seconds_nominees(
+    lab: Lab, law: Law | None, cells: Cells, timing: Timing, at_flops: Rivals
+) -> dict[Family, Nominees]:
+    """For the seconds of the dense model at equal FLOPs: the law's choice, and the best measured shape.
+
+    A shape's measured loss at these seconds is that of its cell at the largest budget, moved to its tokens by the law.
+    Without a law, or such a cell, the measured one is the shape sent at equal FLOPs.
+    """
+    budget = timing.step_seconds[at_flops.dense.shape] * at_flops.dense.steps
+
+    def named(sent: Rival) -> Nominees:
+        options = {
+            shape: replace(sent, shape=shape, steps=max(LEAST_STEPS, round(budget / timing.step_seconds[shape])))
+            for shape in timing.listed[sent.family]
+        }
+        if law is None:
+            return Nominees(law=None, measured=options[sent.shape])
+        losses = {shape: predicted_loss(law, rival, lab.context) for shape, rival in options.items()}
+        moved = {
+            shape: result.bounded_loss + losses[shape] - law_loss(law, shape, result.run.tokens)
+            for shape, result in _at_top(lab.layout, cells).items()
+            if shape in options and result.loss is not None
+        }
+        best = min(losses, key=lambda shape: losses[shape])
+        measured = min(moved, key=lambda shape: moved[shape], default=sent.shape)
+        return Nominees(law=options[best], measured=options[measured])
+
+    return {rival.family: named(rival) for rival in at_flops.both()}
+
+
+def _at_top(layout: Layout, cells: Cells) -> dict[Shape, CellResult]:
+    return {layout.shape(cell): result for cell, result in cells.items() if cell.budget_flops == layout.budgets[-1]}
+
+
+def plan_seconds(timing: Timing, at_flops: Rivals, rivals: Rivals) -> SecondsPlan:
+    """The plan of the verdict at equal seconds, between the models that were sent."""
+    winner = at_flops.dense
+    found = {rival: edge(rival.shape, timing.considered[rival.family]) for rival in rivals.both()}
     return SecondsPlan(
         budget_run=winner,
-        rivals=Rivals(dense=winner if dense.shape == winner.shape else dense, sparse=sparse),
-        budget_seconds=budget,
+        rivals=replace(rivals, dense=winner) if rivals.dense.shape == winner.shape else rivals,
+        budget_seconds=timing.step_seconds[winner.shape] * winner.steps,
         edges={rival.family: words for rival, words in found.items() if words is not None},
-        step_seconds=timed,
+        step_seconds=timing.step_seconds,
     )
-
-
-def _best_predicted(law: Law | None, options: Sequence[Rival], context: int) -> Rival:
-    """The rival with the lowest predicted loss; without a law, the first one."""
-    return options[0] if law is None else min(options, key=lambda rival: predicted_loss(law, rival, context))
 
 
 def _shortlist(lab: Lab, law: Law | None, shapes: Sequence[Shape], family: Family, seconds: float) -> list[Shape]:

@@ -43,6 +43,7 @@ class Findings:
     prediction: Prediction | None
     cells: Cells
     law: StudyLaw
+    selection_seeds: VerdictSeeds
     verdict_seeds: VerdictSeeds
     judged: Judged
 
@@ -139,6 +140,7 @@ def finished_study(
         phases=running.phases,
         prediction=findings.prediction,
         cells=counted(len(layout.cells), findings.cells),
+        selection_seeds=findings.selection_seeds,
         verdict_seeds=findings.verdict_seeds,
         budgets_flops=layout.budgets,
         sparsities=tuple(1 - layout.ladder.top_k / count if count else 0.0 for count in layout.experts),

@@ -1,27 +1,43 @@
-"""The verdict phase: the seeds that the time allows, the runs at equal FLOPs and at equal seconds, the verdicts."""
+"""The verdict phase: who may compete, who is sent, the runs at equal FLOPs and at equal seconds, the verdicts."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from sparsedial.law.law import Law
 from sparsedial.records.grid import RateModel
+from sparsedial.records.quantities import Currency, Family
 from sparsedial.records.study import VerdictSeeds
 from sparsedial.records.verdict import Side, Verdict, Verdicts
-from sparsedial.sweep.budgets import REPORT_SECONDS
 from sparsedial.sweep.cells import Cells
-from sparsedial.sweep.equal_cost import SecondsPlan, equal_flops, equal_seconds, plan_seconds
-from sparsedial.sweep.expect import forward_seconds
+from sparsedial.sweep.equal_cost import (
+    SecondsPlan,
+    Timing,
+    equal_flops,
+    equal_seconds,
+    plan_seconds,
+    seconds_nominees,
+    time_candidates,
+)
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.rivals import Rival, Rivals, flop_rivals, open_sides
+from sparsedial.sweep.rivals import Nominees, Rivals, flop_nominees, open_sides
+from sparsedial.sweep.selection import Sent, rivals_of, select
 from sparsedial.sweep.verdict import Pair, decide, undecided
 
-GRACE_SHARE = 0.06  # of the time limit, by which the last runs of a verdict may overrun it
-LEAST_SEEDS, MOST_SEEDS = 3, 5
+LEAST_SEEDS = 3  # of a verdict
+MEASURED_IN_SECONDS = "the best cell of the grid, with its loss moved to these tokens by the law"
+MEASURED_WITHOUT_LAW = "the shape sent at equal FLOPs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """What each family may send at equal FLOPs, and the seconds of a step of it and of candidates for equal seconds."""
+
+    at_flops: Mapping[Family, Nominees]
+    timing: Timing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +47,7 @@ class Contest:
     flops: Rivals
     seconds: SecondsPlan
     open_sides: Sequence[str]
+    sent: Mapping[Currency, Mapping[Family, Sent]]  # how they were chosen, at equal FLOPs and at equal seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,46 +59,28 @@ class Judged:
     flops: Pair | None
 
 
-def contest(lab: Lab, rates: RateModel, law: Law | None, cells: Cells) -> Contest:
-    """Choose the rivals at the largest budget, and time the candidates for equal seconds."""
-    budget = lab.layout.budgets[-1]
-    rivals = flop_rivals(lab, law, cells, budget)
+def name_rivals(lab: Lab, rates: RateModel, law: Law | None, cells: Cells) -> Named:
+    """Name the models of both families at the largest budget, and time the candidates for equal seconds."""
+    nominees = flop_nominees(lab, law, cells, lab.layout.budgets[-1])
+    return Named(at_flops=nominees, timing=time_candidates(lab, rates, law, cells, nominees))
+
+
+def contest(
+    lab: Lab, rates: RateModel, law: Law | None, cells: Cells, named: Named, selection: VerdictSeeds
+) -> Contest:
+    """Choose the rivals among the named ones on validation text, first at equal FLOPs, then at equal seconds."""
+    at_flops = select(lab, rates, law, named.at_flops, selection.flops)
+    rivals = rivals_of(at_flops)
+    nominees = seconds_nominees(lab, law, cells, named.timing, rivals)
+    at_seconds = select(
+        lab, rates, law, nominees, selection.seconds, MEASURED_IN_SECONDS if law else MEASURED_WITHOUT_LAW
+    )
     return Contest(
         flops=rivals,
-        seconds=plan_seconds(lab, rates, law, cells, rivals),
-        open_sides=open_sides(cells, rivals, budget),
+        seconds=plan_seconds(named.timing, rivals, rivals_of(at_seconds)),
+        open_sides=open_sides(cells, rivals, lab.layout.budgets[-1]),
+        sent={"flops": at_flops, "seconds": at_seconds},
     )
-
-
-def affordable_seeds(lab: Lab, asked: int | None, chosen: Contest) -> VerdictSeeds:
-    """Seeds of each verdict that fit into the remaining time, at most five; 0 where three do not fit.
-
-    The timed runs cost most, so they are dropped first. Stated seeds are used as they are.
-    """
-    if asked is not None or math.isinf(lab.clock.remaining):
-        return VerdictSeeds(flops=lab.layout.seeds, seconds=lab.layout.seeds)
-    timed, at_flops = chosen.seconds.rivals.both(), chosen.flops.both()
-
-    def cost(rivals: Iterable[Rival]) -> float:
-        """Seconds to train and to score one run of each."""
-        steps = {rival: chosen.seconds.step_seconds[rival.shape] for rival in rivals}
-        scored = sum(forward_seconds(lab.layout, step, lab.verdict_tokens) for step in steps.values())
-        return scored + sum(step * rival.steps for rival, step in steps.items())
-
-    one = cost(timed) + cost(rival for rival in at_flops if rival not in timed) / lab.workers
-    more = 2 * cost({*timed, chosen.seconds.budget_run}) - cost(timed)  # the first round, which may be done again
-    left, grace = lab.clock.remaining - REPORT_SECONDS, GRACE_SHARE * lab.clock.limit_seconds
-    if more + LEAST_SEEDS * one <= left + grace:
-        both = _between((left - more) // one)
-        return VerdictSeeds(flops=both, seconds=both)
-    beside = cost(at_flops) / lab.workers
-    if LEAST_SEEDS * beside <= left + grace:
-        return VerdictSeeds(flops=_between(left // beside), seconds=0)
-    return VerdictSeeds(flops=0, seconds=0)
-
-
-def _between(seeds: float) -> int:
-    return int(min(MOST_SEEDS, max(LEAST_SEEDS, seeds)))
 
 
 def judge(lab: Lab, rates: RateModel, law: Law | None, chosen: Contest, seeds: VerdictSeeds) -> Judged:
@@ -97,7 +96,7 @@ def judge(lab: Lab, rates: RateModel, law: Law | None, chosen: Contest, seeds: V
         beside = equal_flops(lab, rates, chosen.flops, seeds.flops)
         flops = decide("flops", budget, beside, chosen.open_sides)
     watts, source = lab.meter.watts or lab.profile.watts, lab.meter.source
-    flops, seconds = _with_checkpoints(lab, flops), _with_checkpoints(lab, seconds)
+    flops, seconds = _with_origin(lab, flops, chosen.sent["flops"]), _with_origin(lab, seconds, chosen.sent["seconds"])
     verdicts = Verdicts(flops=flops, seconds=seconds, joules=joules_verdict(seconds, watts, source))
     return Judged(verdicts=verdicts, seconds=timed, flops=beside)
 
@@ -123,10 +122,11 @@ def joules_verdict(seconds: Verdict, watts: float, source: str) -> Verdict:
     )  # fmt: skip
 
 
-def _with_checkpoints(lab: Lab, verdict: Verdict) -> Verdict:
-    """The verdict with the path of its checkpoints: that of each side's first run."""
+def _with_origin(lab: Lab, verdict: Verdict, sent: Mapping[Family, Sent]) -> Verdict:
+    """The verdict with the path of its checkpoints, that of each side's first run, and with why each side was sent."""
 
-    def kept(side: Side | None) -> Side | None:
-        return side and replace(side, checkpoint=str(lab.archive.checkpoint(side.runs[0])))
+    def origin(side: Side | None, chosen: Sent) -> Side | None:
+        path = side and str(lab.archive.checkpoint(side.runs[0]))
+        return side and replace(side, checkpoint=path, named_by=chosen.named_by, sent_because=chosen.because)
 
-    return replace(verdict, sparse=kept(verdict.sparse), dense=kept(verdict.dense))
+    return replace(verdict, sparse=origin(verdict.sparse, sent["sparse"]), dense=origin(verdict.dense, sent["dense"]))

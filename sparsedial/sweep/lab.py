@@ -23,6 +23,7 @@ from sparsedial.units import family_name, human_count
 
 TEST_TOKENS = 1 << 20  # of the test split, evenly spread, that score a verdict run; all of it where it is smaller
 REPEAT_SEED = 1001  # added to the study's seed for repeated runs of a cell; the verdict adds 1, 2, …
+SELECTION_SEED = 2000  # added, with 1, 2, …, for the runs that choose which model of a family a verdict gets
 
 
 class Archive(Shelf, Protocol):

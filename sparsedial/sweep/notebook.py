@@ -73,6 +73,7 @@ class Notebook:
         *,
         learning_rates: LearningRates | None = None,
         prediction: Prediction | None = None,
+        selection_seeds: VerdictSeeds | None = None,
         verdict_seeds: VerdictSeeds | None = None,
         cells: CellCounts | None = None,
     ) -> None:
@@ -83,6 +84,7 @@ class Notebook:
                 study,
                 learning_rates=learning_rates or study.learning_rates,
                 prediction=prediction or study.prediction,
+                selection_seeds=selection_seeds or study.selection_seeds,
                 verdict_seeds=verdict_seeds or study.verdict_seeds,
                 cells=cells or study.cells,
             )

@@ -1,8 +1,9 @@
-"""The rivals of a verdict: the best sparse and the best dense shape for a budget."""
+"""The rivals of a verdict: the models that the law and the measured cells name as the best of each family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsedial.law.bracket import end_of, open_side
@@ -15,7 +16,7 @@ from sparsedial.runs.executor import Task
 from sparsedial.shape.ladder import RUNGS
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import Cells, line_losses
-from sparsedial.sweep.lab import TEST_TOKENS, Lab, run_label, token_words
+from sparsedial.sweep.lab import SELECTION_SEED, TEST_TOKENS, Lab, run_label, token_words
 from sparsedial.sweep.layout import LEAST_STEPS, Layout
 from sparsedial.sweep.rates import learning_rate
 from sparsedial.units import family_name
@@ -47,6 +48,21 @@ class Rivals:
         return self.dense, self.sparse
 
 
+@dataclass(frozen=True, kw_only=True)
+class Nominees:
+    """What one family may send to a verdict: the model that the law predicts to be best, and the best measured one.
+
+    One of them may be missing: the law's where there is no law, the measured one where no cell was trained to its end.
+    """
+
+    law: Rival | None
+    measured: Rival | None
+
+    def different(self) -> tuple[Rival, ...]:
+        """The one or two different models."""
+        return tuple(dict.fromkeys(rival for rival in (self.law, self.measured) if rival is not None))
+
+
 def candidates(layout: Layout, cells: Cells, family: Family, beyond: int = 0) -> list[Shape]:
     """A family's shapes on the ladder, from the smallest to the largest width trained with the same number of experts.
 
@@ -70,18 +86,28 @@ def edge(shape: Shape, considered: Iterable[Shape]) -> str | None:
     return f"the best {family} size may be {side} than width {shape.d_model}, the last one considered"
 
 
-def flop_rivals(lab: Lab, law: Law | None, cells: Cells, budget: float) -> Rivals:
-    """The shape with the best predicted loss of each family at a FLOP budget; without a law, the best measured cell."""
+def flop_nominees(lab: Lab, law: Law | None, cells: Cells, budget: float) -> Mapping[Family, Nominees]:
+    """The law's choice and the best measured cell of each family at a FLOP budget."""
+    layout = lab.layout
 
-    def best(family: Family) -> Rival:
-        layout = lab.layout
-        if law is None:
-            shape = _best_measured(layout, cells, budget, family)
-        else:
-            shape = ranked(lab, law, candidates(layout, cells, family), "flops", budget)[0].shape
+    def nominee(family: Family, shape: Shape | None) -> Rival | None:
+        if shape is None:
+            return None
         return Rival(family=family, shape=shape, steps=layout.steps_for(shape, budget), batch=layout.batch)
 
-    return Rivals(dense=best("dense"), sparse=best("sparse"))
+    def predicted(family: Family) -> Shape | None:
+        if law is None:
+            return None
+        return ranked(lab, law, candidates(layout, cells, family), "flops", budget)[0].shape
+
+    families: tuple[Family, Family] = ("dense", "sparse")
+    return {
+        family: Nominees(
+            law=nominee(family, predicted(family)),
+            measured=nominee(family, _best_measured(layout, cells, budget, family, least=law is None)),
+        )
+        for family in families
+    }
 
 
 def ranked(lab: Lab, law: Law, shapes: Sequence[Shape], currency: str, budget: float) -> list[Answer]:
@@ -98,13 +124,15 @@ def ranked(lab: Lab, law: Law, shapes: Sequence[Shape], currency: str, budget: f
     )
 
 
-def _best_measured(layout: Layout, cells: Cells, budget: float, family: Family) -> Shape:
+def _best_measured(layout: Layout, cells: Cells, budget: float, family: Family, least: bool) -> Shape | None:
+    """The shape of the family's best cell at a budget; where all diverged, None, or with `least` one of them."""
     losses = {
         cell: result.bounded_loss
         for cell, result in cells.items()
-        if cell.budget_flops == budget and family_of(cell.experts) == family and result.loss is not None
+        if cell.budget_flops == budget and family_of(cell.experts) == family
     }
-    return layout.shape(min(losses, key=lambda cell: losses[cell]))
+    best = min(losses, key=lambda cell: losses[cell])
+    return layout.shape(best) if least or losses[best] < math.inf else None
 
 
 def open_sides(cells: Cells, rivals: Rivals, budget: float) -> list[str]:
@@ -119,6 +147,15 @@ def open_sides(cells: Cells, rivals: Rivals, budget: float) -> list[str]:
             family = family_name(experts)
             sides.append(f"the best {family} size may be {side} than width {last}, the last one trained")
     return sides
+
+
+def selection_task(lab: Lab, rates: RateModel, rival: Rival, seed: int) -> Task:
+    """One run of a nominee with a seed that neither the grid nor a verdict uses, scored on validation text."""
+    tokens = rival.tokens(lab.context)
+    rate = learning_rate(rates, rival.shape, tokens)
+    label = run_label(rival.shape.d_model, rival.shape.experts, token_words(tokens), f", selection, seed {seed}")
+    job = lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + SELECTION_SEED + seed)
+    return Task(job=job, label=label, evaluation_tokens=lab.evaluation_tokens)
 
 
 def verdict_task(lab: Lab, rates: RateModel, rival: Rival, seed: int, alone: bool, again: bool = False) -> Task:
@@ -138,4 +175,9 @@ def verdict_task(lab: Lab, rates: RateModel, rival: Rival, seed: int, alone: boo
 
 def predicted_loss(law: Law, rival: Rival, context: int) -> float:
     """A rival's loss by the law."""
-    return law.loss(**law.variables(rival.shape, rival.tokens(context)))
+    return law_loss(law, rival.shape, rival.tokens(context))
+
+
+def law_loss(law: Law, shape: Shape, tokens: int) -> float:
+    """A shape's loss by the law."""
+    return law.loss(**law.variables(shape, tokens))

@@ -14,10 +14,10 @@ from sparsedial.records.record import write
 from sparsedial.records.study import STUDY_FILE, Study, StudyAnswer, StudyStatus
 from sparsedial.showing.notes import skipped_words
 from sparsedial.store import lock
+from sparsedial.sweep.afford import MOST_SEEDS
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import dry_run, whole_seconds
 from sparsedial.sweep.findings import Findings, finished_study, plan_at_top
-from sparsedial.sweep.judge import MOST_SEEDS
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.notebook import Notebook, open_notebook, status
 from sparsedial.sweep.question import Question, require_same

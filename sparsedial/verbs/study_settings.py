@@ -40,8 +40,8 @@ class StudySettings:
     cell_seeds: int = setting(1, "seeds per cell at the two largest budgets; cheaper cells get more", "N")
     form: str | None = setting(
         None,
-        "form of the scaling law [with four or more budgets `sparsity_by_tokens`; with fewer, the one that predicts"
-        " best]",
+        "form of the scaling law [with four or more budgets `sparsity_by_size_and_tokens`; with fewer, the one"
+        " that predicts best]",
         "NAME",
     )
     workers: int | None = setting(None, "processes of one thread each [one per core, the maximum; one on a GPU]", "N")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VERDICTS, STUDIES = "tests/sweep/test_simulated_verdicts.py", "tests/sweep/test_simulated_studies.py"
+SELECTION = "tests/sweep/test_selection.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,8 @@ FAULTS = (
     Fault(
         what="no rung beyond the grid at equal seconds",
         file="sweep/equal_cost.py",
-        line="candidates(lab.layout, cells, rival.family, BEYOND)",
-        becomes="candidates(lab.layout, cells, rival.family)",
+        line="candidates(lab.layout, cells, family, BEYOND)",
+        becomes="candidates(lab.layout, cells, family)",
         tests=f"{VERDICTS}::test_a_rung_beyond_the_grid_is_a_rival_at_equal_seconds",
     ),
     Fault(
@@ -63,9 +64,9 @@ FAULTS = (
     ),
     Fault(
         what="seeds of the verdict are afforded at half their cost",
-        file="sweep/judge.py",
-        line="return scored + sum(step * rival.steps for",
-        becomes="return 0.5 * scored + 0.5 * sum(step * rival.steps for",
+        file="sweep/afford.py",
+        line="return step * rival.steps + forward_seconds(lab.layout, step, scored_tokens)",
+        becomes="return 0.5 * (step * rival.steps + forward_seconds(lab.layout, step, scored_tokens))",
         tests=f"{STUDIES}::test_the_time_is_kept",
     ),
     Fault(
@@ -200,5 +201,26 @@ FAULTS = (
         line="[entry for entry in held if entry.file.name == indexed]",
         becomes="held",
         tests="tests/model/test_foreign.py::test_the_index_decides_which_file_holds_a_tensor",
+    ),
+    Fault(
+        what="a family sends the worse of its two models",
+        file="sweep/selection.py",
+        line="losses[best] <= losses[chosen]",
+        becomes="losses[best] >= losses[chosen]",
+        tests=f"{SELECTION}::test_a_law_that_is_wrong_about_dense_sends_dense_too_wide_and_the_selection_mends_most_of_it",
+    ),
+    Fault(
+        what="models are selected by the verdict's own runs",
+        file="sweep/rivals.py",
+        line="lab.seed + SELECTION_SEED + seed",
+        becomes="lab.seed + seed",
+        tests=f"{SELECTION}::test_the_runs_that_select_have_seeds_of_their_own",
+    ),
+    Fault(
+        what="the law's choice goes unseen though a plain guess beat the law",
+        file="sweep/selection.py",
+        line="return check.law_on_the_same < min(check.baselines.values())",
+        becomes="return True",
+        tests=f"{SELECTION}::test_the_measured_best_goes_where_a_plain_guess_beat_the_law_or_none_was_checked",
     ),
 )

@@ -98,7 +98,7 @@ Position: sparsity shape tokens total_parameters active_parameters predicted_los
     marks
 Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine
 Side: shape sparsity tokens total_parameters active_parameters loss bits_per_byte flops seconds joules joules_source
-    learning_rate checkpoint runs
+    learning_rate checkpoint runs named_by sent_because
 CostMiss: words worth_nats
 Verdict: winner reason budget sparse dense gap confidence seeds basis cost_miss
 Verdicts: flops seconds joules
@@ -140,13 +140,14 @@ Frozen: inputs layout profile_digest evaluation_tokens set_up_seconds
 Phase: name seconds runs
 CellCounts: planned finished diverged
 VerdictSeeds: flops seconds
-RunningStudy: status frozen learning_rates elapsed_seconds phase phases prediction cells verdict_seeds
+RunningStudy: status frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds
+    verdict_seeds
 LawSummary: form coefficients intervals confidence undetermined rmse_log_loss held_out held_out_reason refused
     comparison
 ProfileSummary: median_relative_error max_relative_error watts watts_source metered
-Study: status frozen learning_rates elapsed_seconds phase phases prediction cells verdict_seeds budgets_flops
-    sparsities text machine law verdict near_optimal binding_constraints crossover crossover_reason cells_table
-    verdict_runs law_curves profile seed_noise seed_noise_reason versions next wall_seconds report
+Study: status frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
+    budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover crossover_reason
+    cells_table verdict_runs law_curves profile seed_noise seed_noise_reason versions next wall_seconds report
 StudyAnswer: cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
     binding_constraints crossover crossover_reason next report
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
@@ -209,7 +210,7 @@ OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens lo
     budget_share extrapolation
 Plan: machine winner
 Positions: dense winner machine
-Side: checkpoint
+Side: checkpoint named_by sent_because
 CostMiss: worth_nats
 Verdict: sparse dense gap cost_miss
 OverlapShares: validation test test_in_validation
@@ -224,9 +225,9 @@ VerdictRow: test_loss
 Inputs: time context max_total_parameters memory seeds form
 Frozen: set_up_seconds
 Phase: runs
-RunningStudy: learning_rates phase prediction cells verdict_seeds
+RunningStudy: learning_rates phase prediction cells selection_seeds verdict_seeds
 LawSummary: form confidence rmse_log_loss refused
-Study: phase prediction
+Study: phase prediction selection_seeds
 StudyStatus: phase report
 Setting: top_k_experts top_p_experts
 TrainDryRun: joules_source tokens_asked

@@ -25,7 +25,7 @@ from sparsedial.sweep.design import design, evaluation_tokens
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.findings import Findings
 from sparsedial.sweep.grid import train_grid
-from sparsedial.sweep.judge import Contest, Judged, contest, judge
+from sparsedial.sweep.judge import Contest, Judged, Named, contest, judge, name_rivals
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.laws import Forecast, StudyLaw
 from sparsedial.sweep.layout import Layout
@@ -225,7 +225,15 @@ class AtVerdict:
     law: Law
     rates: RateModel
     cells: Cells
+    named: Named
     contest: Contest
+
+    def chosen(self, world: World, seed: int, selection: int = 2) -> Contest:
+        """The models that are sent in a world, with noise of its own."""
+        executor = Simulated(world, workers=self.bench.lab.workers, seed=seed)
+        lab = replace(self.bench.lab, archive=executor, executor=executor)
+        seeds = VerdictSeeds(flops=selection, seconds=selection)
+        return contest(lab, self.rates, self.law, self.cells, self.named, seeds)
 
     def judged(self, world: World, seed: int, seeds: int = 3) -> Judged:
         """The verdict in a world, with noise of its own."""
@@ -240,7 +248,9 @@ def at_verdict(law: Law = LAW, world: World = WORLD, **given: Any) -> AtVerdict:
     lab = made.lab
     rates = scan_rates(lab).model
     cells = train_grid(lab, rates, lab.layout.budgets, {})
-    return AtVerdict(made, law, rates, cells, contest(lab, rates, law, cells))
+    named = name_rivals(lab, rates, law, cells)
+    chosen = contest(lab, rates, law, cells, named, VerdictSeeds(flops=2, seconds=2))
+    return AtVerdict(made, law, rates, cells, named, chosen)
 
 
 @functools.cache

@@ -1,0 +1,124 @@
+"""The seeds that the remaining time allows: of the runs that choose the rivals of a verdict, and of the verdict."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from sparsedial.law.law import Law
+from sparsedial.records.quantities import Family
+from sparsedial.records.study import VerdictSeeds
+from sparsedial.shape.shape import Shape
+from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, RUN_SECONDS
+from sparsedial.sweep.cells import Cells
+from sparsedial.sweep.equal_cost import seconds_nominees
+from sparsedial.sweep.expect import START_SECONDS, forward_seconds
+from sparsedial.sweep.judge import LEAST_SEEDS, Contest, Named
+from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.rivals import Nominees, Rival, Rivals
+from sparsedial.sweep.selection import SELECTION_SEEDS
+
+GRACE_SHARE = 0.06  # of the time limit, by which the last runs of a verdict may overrun it
+MOST_SEEDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Needs:
+    """Seconds of a verdict's parts."""
+
+    one: float  # a seed of both verdicts
+    more: float  # beside the seeds: the first timed round, which may be done again
+    beside: float  # a seed at equal FLOPs alone
+
+    def both(self, seeds: int) -> float:
+        """Seconds of both verdicts with so many seeds."""
+        return self.more + seeds * self.one
+
+
+def affordable_seeds(lab: Lab, asked: int | None, chosen: Contest) -> VerdictSeeds:
+    """Seeds of each verdict that fit into the remaining time, at most five; 0 where three do not fit.
+
+    The timed runs cost most, so they are dropped first. Stated seeds are used as they are.
+    """
+    if asked is not None or math.isinf(lab.clock.remaining):
+        return VerdictSeeds(flops=lab.layout.seeds, seconds=lab.layout.seeds)
+    needs = _needs(lab, chosen.seconds.step_seconds, chosen.flops, chosen.seconds.rivals)
+    left, grace = _left(lab), GRACE_SHARE * lab.clock.limit_seconds
+    if needs.both(LEAST_SEEDS) <= left + grace:
+        both = _between((left - needs.more) // needs.one)
+        return VerdictSeeds(flops=both, seconds=both)
+    if LEAST_SEEDS * needs.beside <= left + grace:
+        return VerdictSeeds(flops=_between(left // needs.beside), seconds=0)
+    return VerdictSeeds(flops=0, seconds=0)
+
+
+def affordable_selection(lab: Lab, asked: int | None, law: Law | None, cells: Cells, named: Named) -> VerdictSeeds:
+    """Seeds of the runs that choose the rivals at equal FLOPs and at equal seconds; 0 where time is short.
+
+    The verdict comes first, with its fewest seeds or the stated ones. What is left of the time, and no grace, pays for
+    the choice at equal FLOPs and then for that at equal seconds.
+    """
+    all_of_it = VerdictSeeds(flops=SELECTION_SEEDS, seconds=SELECTION_SEEDS)
+    if math.isinf(lab.clock.remaining):
+        return all_of_it
+    step_seconds, seeds = named.timing.step_seconds, LEAST_SEEDS if asked is None else asked
+    at_flops = _selection_seconds(lab, step_seconds, named.at_flops, ())
+    verdicts: list[_Needs] = []
+    at_seconds = 0.0
+    for dense, sparse in itertools.product(*(named.at_flops[family].different() for family in ("dense", "sparse"))):
+        rivals = Rivals(dense=dense, sparse=sparse)
+        nominees = seconds_nominees(lab, law, cells, named.timing, rivals)
+        timed = Rivals(dense=nominees["dense"].different()[0], sparse=nominees["sparse"].different()[0])
+        verdicts.append(_needs(lab, step_seconds, rivals, timed))
+        trained = [rival for both in named.at_flops.values() if len(both.different()) > 1 for rival in both.different()]
+        at_seconds = max(at_seconds, _selection_seconds(lab, step_seconds, nominees, trained))
+    left, grace = _left(lab), GRACE_SHARE * lab.clock.limit_seconds
+    both, flops = (
+        max(needs.both(seeds) for needs in verdicts),
+        max(seeds * needs.beside for needs in verdicts),
+    )
+    if both + at_flops + at_seconds <= left:
+        return all_of_it
+    if both + at_flops <= left or (both > left + grace and flops + at_flops <= left):
+        return VerdictSeeds(flops=SELECTION_SEEDS, seconds=0)
+    return VerdictSeeds(flops=0, seconds=0)
+
+
+def _left(lab: Lab) -> float:
+    return lab.clock.remaining - REPORT_SECONDS
+
+
+def _between(seeds: float) -> int:
+    return int(min(MOST_SEEDS, max(LEAST_SEEDS, seeds)))
+
+
+def _needs(lab: Lab, step_seconds: Mapping[Shape, float], at_flops: Rivals, timed: Rivals) -> _Needs:
+    def cost(rivals: Iterable[Rival]) -> float:
+        return sum(_run_seconds(lab, step_seconds, rival, lab.verdict_tokens) for rival in rivals)
+
+    one = cost(timed.both()) + cost(rival for rival in at_flops.both() if rival not in timed.both()) / lab.workers
+    first = 2 * cost({*timed.both(), at_flops.dense}) - cost(timed.both())
+    return _Needs(one=one, more=first, beside=cost(at_flops.both()) / lab.workers)
+
+
+def _selection_seconds(
+    lab: Lab,
+    step_seconds: Mapping[Shape, float],
+    nominees: Mapping[Family, Nominees],
+    trained: Collection[Rival],
+) -> float:
+    """Seconds of the runs that choose between nominees, on the study's workers; those of `trained` were done before."""
+    contested = [both.different() for both in nominees.values() if len(both.different()) > 1]
+    wanted = [rival for both in contested for rival in both if rival not in trained]
+    if not wanted:
+        return 0.0
+    runs = [_run_seconds(lab, step_seconds, rival, lab.evaluation_tokens) + RUN_SECONDS for rival in wanted]
+    return START_SECONDS + BESIDE_FACTOR * max(SELECTION_SEEDS * sum(runs) / lab.workers, *runs)
+
+
+def _run_seconds(lab: Lab, step_seconds: Mapping[Shape, float], rival: Rival, scored_tokens: int) -> float:
+    """Seconds to train and to score one run."""
+    step = step_seconds[rival.shape]
+    return step * rival.steps + forward_seconds(lab.layout, step, scored_tokens)
