@@ -32,7 +32,7 @@ class CsvLog:
         path = folder / "log.csv"
         is_new = not path.exists() or not path.stat().st_size
         self._file = path.open("a", newline="", encoding="utf-8", buffering=1)
-        self._rows = csv.DictWriter(self._file, COLUMNS, restval="")
+        self._rows: csv.DictWriter[str] = csv.DictWriter(self._file, COLUMNS, restval="")
         if is_new:
             self._rows.writeheader()
 

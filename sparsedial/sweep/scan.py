@@ -61,9 +61,7 @@ def scan_rates(lab: Lab) -> LearningRates:
         scan_of(layout.shape(corner.cell), corner.steps * layout.tokens_per_step, points[corner]) for corner in corners
     )
     if all(scan.optimum is None for scan in scans):
-        raise UserError(
-            "every learning rate of every scan diverged", hint="the files runs/*/run.json hold the reasons"
-        )
+        raise UserError("every learning rate of every scan diverged", hint="the files runs/*/run.json hold the reasons")
     return LearningRates(scans=scans, model=fit_rates(scans))
 
 
