@@ -76,7 +76,7 @@ def coefficients(law: Law) -> np.ndarray:
     return np.array([[law.coefficients[name] for name in law.as_form.coefficients]])
 
 
-def cover(name: str, seeds: range) -> tuple[np.ndarray, np.ndarray, list[float]]:
+def cover(name: str, seeds: range, samples: int = SAMPLES) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Whether each interval of each table holds the truth, and how wide it is in units of the truth.
 
     Shapes: [tables, quantities] twice
@@ -87,7 +87,7 @@ def cover(name: str, seeds: range) -> tuple[np.ndarray, np.ndarray, list[float]]
     held, widths, seconds = [], [], []
     for seed in seeds:
         began = time.perf_counter()
-        law = fit(draw(design, seed), "chinchilla", bootstrap=SAMPLES, seed=seed, huber=design.huber)
+        law = fit(draw(design, seed), "chinchilla", bootstrap=samples, seed=seed, huber=design.huber)
         seconds.append(time.perf_counter() - began)
         with np.errstate(all="ignore"):
             found = asked(np.array(law.samples), max(design.budgets))

@@ -14,7 +14,10 @@ DECADE = 10.0
 FLAT = 1e-5  # of the largest singular value of the unit-scaled slopes
 FLAT_SHARE = 0.03  # in a flat direction, above which a coefficient moves with it
 TOGETHER = 0.1  # how much two coefficients share of the flat directions, above which they trade
+STEP = 1e-5  # of the slopes, of a scale or of an exponent's bounds
+IDLE = 1e-8  # of the largest slope: less is no effect
 MATCHING_STEPS = 12
+FAINT = 3.0  # times the runs' scatter: terms that differ by less in all rows together are one to these runs
 EXACTLY = 1e-6  # relative difference of two terms that are one
 
 
@@ -67,20 +70,38 @@ def open_coefficients(surface: Surface, point: np.ndarray, scatter: float) -> di
 
 def _flat_directions(surface: Surface, point: np.ndarray) -> dict[str, set[str]]:
     """Coefficients with a share in a direction along which nothing changes, and the others with a share in it."""
-    slopes = np.nan_to_num(surface.slopes(point[None])[0]).T
+    slopes = _slopes(surface, point)
     lengths = np.linalg.norm(slopes, axis=0)
-    without = lengths <= FLAT * lengths.max() * 1e-3
-    slopes = slopes / np.where(without, np.inf, lengths)
-    _, sizes, directions = np.linalg.svd(slopes[:, ~without], full_matrices=False)
+    idle = lengths <= IDLE * lengths.max()
+    found = {surface.names[at]: _owners(surface, point, surface.names[at]) for at in np.flatnonzero(idle)}
+    names = [surface.names[at] for at in np.flatnonzero(~idle)]
+    _, sizes, directions = np.linalg.svd(slopes[:, ~idle] / lengths[~idle], full_matrices=False)
     null = directions[sizes < FLAT * sizes[0]]
     shares = null.T @ null
-    names = [name for name, idle in zip(surface.names, without, strict=True) if not idle]
-    found = {name: _owners(surface, point, name) for name, idle in zip(surface.names, without, strict=True) if idle}
     moving = np.flatnonzero(np.diag(shares) > FLAT_SHARE)
     for at in moving:
         least = TOGETHER * np.sqrt(shares[at, at] * shares[moving, moving])
         found[names[at]] = {names[other] for other in moving[np.abs(shares[at, moving]) > least] if other != at}
     return found
+
+
+def _slopes(surface: Surface, point: np.ndarray) -> np.ndarray:
+    """Slopes of log loss by each free coefficient, from both sides: one-sided ones hide a flat direction.
+
+    Shapes: point [free] to [n, free]
+    """
+    law, form = surface.unpack(point[None])[0], surface.form
+    ranges = [*np.abs(law[: len(form.scales)]), *(most - least for least, most in form.bounds)]
+    unit = surface.unpack(np.concatenate([np.ones(len(surface.scales)), point[len(surface.scales) :]])[None])[0]
+    slopes = []
+    for name in surface.names:
+        at = form.coefficients.index(name)
+        step = STEP * (ranges[at] or abs(unit[at]))  # for a scale at 0, of the one that makes its term 1
+        moved = law + step * np.eye(len(law))[[at, at]] * [[1], [-1]]
+        with np.errstate(all="ignore"):
+            ahead, back = np.log(form.loss(moved, surface.columns))
+        slopes.append(np.nan_to_num(ahead - back))
+    return np.array(slopes).T
 
 
 def _owners(surface: Surface, point: np.ndarray, name: str) -> set[str]:
@@ -128,9 +149,13 @@ class _Shapes:
         return term / np.maximum(np.linalg.norm(term, axis=1, keepdims=True), 1e-300)
 
     def match(self, wanted: int, scale: int, scatter: float) -> Sequence[str] | None:
-        """The exponents by which the term of `scale` becomes the wanted one on these rows; None where it cannot."""
+        """The exponents by which the term of `scale` becomes the wanted one on these rows; None where it cannot.
+
+        Exponents that both terms have stay.
+        """
         goal = self.unit(self.exponents[None], wanted)[0]
-        own = self.exponents_of(scale)
+        shared = self.exponents_of(wanted)
+        own = [at for at in self.exponents_of(scale) if at not in shared]
         here = self.exponents.copy()
         miss = self._miss(here[None], scale, goal)[0]
         damping = 1e-3
@@ -153,7 +178,7 @@ class _Shapes:
         # In log loss, over all rows: the wanted term times what is missed of it.
         size = self.height[wanted] * np.abs(goal).sum() ** -1 * len(goal)
         difference = np.linalg.norm(size * miss / self.loss) if not self.surface.form.log10 else np.linalg.norm(miss)
-        if not (np.linalg.norm(miss) < EXACTLY or difference < scatter):
+        if not (np.linalg.norm(miss) < EXACTLY or difference < FAINT * scatter):
             return None
         return [self.surface.form.exponents[self.surface.exponents[at]] for at in own]
 

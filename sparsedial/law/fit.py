@@ -34,6 +34,7 @@ def refusal(rows: Rows, form: str, intervals: bool = False) -> str | None:
     Reasons are too few rows for its coefficients, too few budgets, no budget and sparsity whose best size lies inside
     the tried range, and, where `intervals` are wanted, no two independent rows.
     """
+    rows = _counted(rows)
     wanted = len(FORMS[form].coefficients) + 3
     if len(rows["loss"]) < wanted:
         count = len(FORMS[form].coefficients)
@@ -102,10 +103,10 @@ def fit(
     """
     if form not in FORMS:
         raise UserError(f"no form named '{form}'", hint=nearest(form, FORMS) or "<list_forms> lists them")
+    rows = _counted(rows)
     reason = refusal(rows, form, intervals=bootstrap > 0)
     if reason is not None:
         raise UserError(reason)
-    rows = _counted(rows)
     pin = dict(how.get("pin") or {})
     surface = _surface(rows, form, pin)
     target = np.log(np.asarray(rows["loss"], dtype=float))

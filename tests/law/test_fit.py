@@ -10,6 +10,7 @@ from sparsedial.law.check import held_out_check
 from sparsedial.law.choose import PROVEN, choose, compare, select
 from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
+from sparsedial.law.holding import checked
 from sparsedial.law.law import read_law
 from sparsedial.records.record import write
 
@@ -196,3 +197,42 @@ def test_branches_of_a_single_trunk_give_a_law_but_no_interval():
     with pytest.raises(UserError, match="share one trunk"):
         fit(rows, "chinchilla", bootstrap=10)
     assert fit(rows, "chinchilla", bootstrap=0).runs == len(rows["loss"])
+
+
+def test_a_weight_is_how_often_a_run_counts():
+    rows, _ = table("chinchilla")
+    often = np.where(np.arange(len(rows["loss"])) % 5 == 0, 3, 1)
+    weighted = fit({**rows, "weight": often.astype(float)}, "chinchilla", bootstrap=50)
+    repeated = {name: np.repeat(values, often) for name, values in rows.items()}
+    repeated["group"] = np.repeat(np.arange(len(often)), often).astype(float)
+    copied = fit(repeated, "chinchilla", bootstrap=50)
+    for name, value in weighted.coefficients.items():
+        assert value == pytest.approx(copied.coefficients[name], rel=2e-3), name
+    assert weighted.coefficients["beta"] != pytest.approx(fit(rows, "chinchilla", bootstrap=0).coefficients["beta"])
+
+
+def test_a_run_of_weight_0_counts_as_if_it_were_not_there():
+    rows, _ = table("chinchilla")
+    weight = np.ones(len(rows["loss"]))
+    weight[3] = 0.0
+    without = fit(select(rows, weight > 0), "chinchilla", bootstrap=20)
+    bad = {**rows, "loss": np.where(weight > 0, rows["loss"], 100.0), "weight": weight}
+    assert fit(bad, "chinchilla", bootstrap=20) == without
+
+
+def test_even_weights_change_nothing():
+    rows, _ = table("chinchilla")
+    assert fit({**rows, "weight": np.full(len(rows["loss"]), 7.0)}, "chinchilla", bootstrap=20) == fit(
+        rows, "chinchilla", bootstrap=20
+    )
+
+
+def test_the_comparison_and_the_check_use_the_estimator_of_the_fit():
+    rows, _ = table("chinchilla", noise=0.02)
+    errors = [compare(rows, ["chinchilla"], huber=huber)[1]["forms"]["chinchilla"] for huber in (None, 1e-3)]
+    assert errors[0] != errors[1]
+    held = rows["flops"] == rows["flops"].max()
+    checks = [checked(rows, held, "chinchilla", rule=None, seed=0, huber=huber)[0] for huber in (None, 1e-3)]
+    assert checks[0] != checks[1]
+    law = fit(select(rows, ~held), "chinchilla", bootstrap=0, huber=1e-3)
+    assert checks[1] == held_out_check(select(rows, ~held), select(rows, held), law)

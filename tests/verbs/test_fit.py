@@ -158,3 +158,23 @@ def test_branches_of_one_trunk_alone_are_refused_with_the_reason_which_is_a_resu
     assert "share one trunk" in capsys.readouterr().out
     assert main(["fit", file, "--form", "chinchilla", "--bootstrap", "0"]) == 0
     assert "alpha" in capsys.readouterr().out
+
+
+def test_bad_runs_and_what_a_coefficient_can_trade_with_are_said(tmp_path, capsys):
+    loss = np.array(GOOD["loss"])
+    loss[11] *= 1.4
+    assert main(["fit", write(tmp_path, loss=loss.tolist()), "--form", "chinchilla", "--bootstrap", "30"]) == 0
+    assert "outlier, row 12" in capsys.readouterr().out
+    size = np.geomspace(3e7, 3e9, 14)
+    ratio = {"total_parameters": size, "tokens": 20 * size, "loss": 1.7 + 400 / size**0.34}
+    polars.DataFrame(ratio).write_csv(tmp_path / "ratio.csv")
+    assert main(["fit", str(tmp_path / "ratio.csv"), "--form", "chinchilla", "--bootstrap", "30"]) == 0
+    assert "not determined by these runs: it can trade with" in capsys.readouterr().out
+
+
+def test_a_form_that_does_not_describe_the_runs_is_called_a_misfit(tmp_path, capsys):
+    size = np.log(np.array(GOOD["tokens"]))
+    bend = np.cos(2 * np.pi * (size - size.min()) / np.ptp(size))
+    bent = (np.array(GOOD["loss"]) * np.exp(0.05 * bend)).tolist()
+    assert main(["fit", write(tmp_path, loss=bent), "--form", "chinchilla", "--bootstrap", "30"]) == 0
+    assert "the residuals follow" in capsys.readouterr().out
