@@ -98,7 +98,7 @@ def read_lines(path: Path, cls: type[T]) -> list[T]:
     """
     try:
         lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, RecursionError, msgspec.DecodeError) as error:
         raise UserError(f"{path}: not readable ({error})", OTHER_FILE_HINT) from error
     return [parse(line, cls, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 

@@ -114,7 +114,8 @@ def _visible_files(folder: Path) -> Iterator[Path]:
 
 
 def _plain_name(name: str) -> str:
-    return name.removesuffix(".gz")
+    """The name without `.gz`; the same in every locale, since documents are told apart by it."""
+    return os.fsencode(name).decode(errors="surrogateescape").removesuffix(".gz")
 
 
 def _suffix(path: Path) -> str:
