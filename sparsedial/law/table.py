@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sparsedial.errors import UserError, nearest
+from sparsedial.records.kinds import kind_of
 from sparsedial.records.record import read
 from sparsedial.records.run import Run
 from sparsedial.records.study import STUDY_FILE, read_finished
@@ -126,10 +127,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.is_dir():
             frame = polars.DataFrame(_run_rows(path), infer_schema_length=None)
-        elif path.name == STUDY_FILE:
-            frame = polars.DataFrame(_study_rows(path), infer_schema_length=None)
         elif (kind := path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix) in readers:
             frame = readers[kind]()
+        elif kind_of(path) == "study":
+            frame = polars.DataFrame(_study_rows(path), infer_schema_length=None)
         else:
             raise UserError(
                 f"{path}: unknown kind of table",

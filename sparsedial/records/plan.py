@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from sparsedial.records.quantities import Currency, Machine, Span, Sparsity
 from sparsedial.records.recipe import Recipe
-from sparsedial.records.record import Record
+from sparsedial.records.record import Record, parse
+from sparsedial.records.text import TokenizerWords
 from sparsedial.shape.shape import Shape
+from sparsedial.store import Fault, try_edited_json
 
 PLAN_FILE = "plan.json"
+TOKENIZER_FOLDER = "text/tokenizer"  # in the folder of a study, beside its plan
 
 
 class PlanBudget(Record, frozen=True, kw_only=True):
@@ -154,8 +158,21 @@ class Export(Record, frozen=True, kw_only=True):
     not_expressed: tuple[str, ...]
 
 
+class PlanOrigin(Record, frozen=True, kw_only=True):
+    """What the law of a study's plan was measured with. A run that differs in it is not the run that was predicted."""
+
+    tokenizer: TokenizerWords
+    tokenizer_folder: str  # that holds it; relative to the plan's folder, or absolute
+    text_digest: str
+    context: int
+    law_digest: str
+    profile_digest: str | None  # null where the machine is not a profile
+
+
 class Plan(Record, frozen=True, kw_only=True):
     """The answer to a budget."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("origin", "origin_reason")
 
     budget: PlanBudget
     law: str
@@ -181,6 +198,8 @@ class Plan(Record, frozen=True, kw_only=True):
     recipe: Recipe
     recipe_source: str
     exported: tuple[Export, ...] = ()
+    origin: PlanOrigin | None = None
+    origin_reason: str | None = "the law is not a study's, so it names no text and no tokenizer"
 
 
 class Position(Record, frozen=True, kw_only=True):
@@ -205,3 +224,15 @@ class Positions(Record, frozen=True, kw_only=True):
     best: int
     dense: int | None  # null where no dense shape fits
     machine: PlanMachine | None  # null where none was named
+
+
+def read_plan(path: Path) -> tuple[Plan, bool]:
+    """The plan in a file, and whether it was edited by hand, which a plan may be.
+
+    Raises: UserError as `read`, except for an edited file.
+    """
+    found = try_edited_json(path)
+    if isinstance(found, Fault):
+        raise found.error()
+    values, edited = found
+    return parse({key: value for key, value in values.items() if key != "schema_version"}, Plan, str(path)), edited

@@ -85,9 +85,11 @@ NearOptimal: sparsity sparsity_reason total_parameters active_parameters tokens
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
 OtherLaw: law held_fixed answer answer_reason
 Export: trainer file command written_for not_expressed
+PlanOrigin: tokenizer tokenizer_folder text_digest context law_digest profile_digest
 Plan: budget law law_source shape tokens total_parameters active_parameters sparsity predicted_loss costs machine
     dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
-    tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported
+    tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported origin
+    origin_reason
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
 Positions: budget positions best dense machine
 Side: shape sparsity tokens total_parameters active_parameters loss bits_per_byte flops seconds joules joules_source
@@ -160,7 +162,7 @@ Trained: hash trunk shape recipe recipe_version text_digest tokenizer device thr
     validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
     joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events checkpoint
     branches tokens_asked
-TrainSettingsFile: plan model text tokenizer shape recipe runs
+TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited
 Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory out
 Served: served
@@ -194,6 +196,7 @@ PlanMachine: dollars_per_hour peak_flops_per_second memory_bytes utilisation_den
 Crossover: low high
 NearOptimal: total_parameters active_parameters tokens
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
+PlanOrigin: profile_digest
 Plan: machine
 Positions: dense machine
 Side: checkpoint
