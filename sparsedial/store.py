@@ -6,16 +6,18 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sparsedial.errors import UserError
 
 SCHEMA_VERSION = 1
 DIGEST_KEY = "record_digest"
+SCHEMA_MARK = b'"schema_version"'
 
 
 def digest(value: Any) -> str:
@@ -58,9 +60,10 @@ def _reported(path: Path, partial: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path) -> None:
-    """Raises: UserError as `write_atomically` would, before the work whose result goes there."""
+    """Raises: UserError as `write_json` would, before the work whose result goes there."""
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder", hint="name a file in it")
+    _require_ours(path)
     partial = _partial(path)
     with _reported(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,11 +74,31 @@ def check_writable(path: Path) -> None:
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record with its schema version and its own digest, atomically.
 
-    Raises: ValueError for NaN or infinity, which our files never hold; UserError as `write_atomically`.
+    Raises: ValueError for NaN or infinity, which our files never hold; UserError as `write_atomically`, or where a file
+    of that name is not one of ours.
     """
+    _require_ours(path)
     body = {"schema_version": SCHEMA_VERSION, **{key: value for key, value in record.items() if key != DIGEST_KEY}}
     body[DIGEST_KEY] = digest(body)
     write_atomically(path, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _require_ours(path: Path) -> None:
+    """Raises: UserError where a file is there that no command of ours wrote."""
+    if not is_ours(path):
+        raise UserError(
+            f"{path} exists and is not a file of sparsedial's", hint="name another file or folder, or move it away"
+        )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether writing a record there destroys nothing: no file, an empty one, or one with our schema version."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+            return not start or SCHEMA_MARK in start or SCHEMA_MARK in start + file.read()
+    except OSError:  # missing, a folder, or unreadable: writing says so
+        return True
 
 
 @dataclass(frozen=True)
@@ -103,20 +126,53 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def try_json(path: Path) -> dict[str, Any] | Fault:
     """What `read_json` returns, or why it fails."""
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        return Fault(f"{path}: no such file")
-    except (OSError, ValueError) as error:
-        return Fault(f"{path}: not readable as JSON ({error})", "it was cut short; run the command again")
-    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
-        return Fault(f"{path}: not a sparsedial file of schema {SCHEMA_VERSION}")
-    stated = record.pop(DIGEST_KEY, None)
-    if stated != digest(record):
+    found = try_edited_json(path)
+    if isinstance(found, Fault):
+        return found
+    record, edited = found
+    if edited:
         return Fault(
             f"{path}: its content does not match its digest", "it was edited; delete it and run the command again"
         )
     return record
+
+
+def try_edited_json(path: Path) -> tuple[dict[str, Any], bool] | Fault:
+    """A file of ours that people may edit, and whether it was edited; or why it cannot be read."""
+    try:
+        record = parse_json(path.read_bytes())
+    except FileNotFoundError:
+        return Fault(f"{path}: no such file")
+    except OSError as error:
+        return Fault(f"{path}: cannot be read: {error.strerror or error}")
+    except json.JSONDecodeError as error:
+        return Fault(f"{path}: not readable as JSON ({error})", "it was cut short; run the command again")
+    except ValueError as error:
+        return Fault(f"{path}: not readable as JSON ({error})")
+    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
+        return Fault(f"{path}: not a sparsedial file of schema {SCHEMA_VERSION}")
+    stated = record.pop(DIGEST_KEY, None)
+    return record, stated != digest(record)
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text in any Unicode encoding.
+
+    Raises: ValueError for what is not JSON, NaN, infinity, a number too large for a float, or very deep nesting.
+    """
+    try:
+        return json.loads(data, parse_constant=_no_number, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"it holds {word}, which is not a number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 @contextlib.contextmanager

@@ -84,3 +84,41 @@ def test_a_full_disk_is_one_clear_line_and_keeps_the_old_file():
 def test_json_on_disk_is_plain(tmp_path: Path):
     write_json(tmp_path / "a.json", {"loss": 1.5})
     assert json.loads((tmp_path / "a.json").read_text())["loss"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"schema_version": 1, "norm_eps": NaN}', "it holds NaN, which is not a number"),
+        ('{"schema_version": 1, "norm_eps": [-Infinity]}', "it holds -Infinity, which is not a number"),
+        ('{"schema_version": 1, "norm_eps": 1e999}', "it holds 1e999, which is not a number"),
+        ('{"schema_version": 1, "norm_eps": ' + "[" * 100_000 + "]" * 100_000 + "}", "it is nested too deeply"),
+        ('{"schema_version": 1, "norm_eps": ' + "9" * 5000 + "}", "limit"),
+        ("\xff\xfe", "not readable as JSON"),
+        ("[1]", "not a sparsedial file"),
+    ],
+)
+def test_what_is_no_json_of_ours_is_one_clear_line(tmp_path: Path, text, says):
+    (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=says):
+        read_json(tmp_path / "a.json")
+    if "limit" not in says:
+        with pytest.raises(UserError, match=str(tmp_path)):
+            read_json(tmp_path / "a.json" / "b.json")
+
+
+def test_a_file_of_someone_else_is_not_overwritten(tmp_path: Path):
+    for name, text, replaced in (("mine.json", "mine", False), ("empty.json", "", True), ("list.json", "[1]", False)):
+        path = tmp_path / name
+        path.write_text(text)
+        if replaced:
+            write_json(path, {"loss": 1.5})
+        else:
+            for refuses in (check_writable, lambda path: write_json(path, {})):
+                with pytest.raises(UserError, match="is not a file of sparsedial's"):
+                    refuses(path)
+            assert path.read_text() == text
+    write_json(tmp_path / "empty.json", {"loss": 1.4})
+    assert read_json(tmp_path / "empty.json")["loss"] == 1.4
+    (tmp_path / "empty.json").write_text(json.dumps({"a": "x" * 100, "schema_version": 1}))  # sorted and cut by hand
+    write_json(tmp_path / "empty.json", {"loss": 1.3})

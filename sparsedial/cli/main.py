@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 
 from sparsedial import __version__
 from sparsedial.cli.arguments import Request, read_arguments
+from sparsedial.cli.start import INTERRUPTED
+from sparsedial.cli.streams import drop_output, print_answer, print_note, print_part, settle_streams
 from sparsedial.errors import UserError, nearest
 from sparsedial.records.record import Record, plain
 from sparsedial.records.run import Run
 from sparsedial.verbs import VERBS
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 AGAIN = "run the same command again to continue"
 KEPT = {"study": AGAIN, "train": AGAIN, "generate": "what was written is all there is"}  # of a stopped command's work
 
@@ -22,32 +23,45 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. The result goes to standard output, everything else to standard error.
 
     Returns 0 when done, 1 where a training run diverged, 2 for bad input, 130 after Ctrl-C. Our own bugs keep their
-    traceback, and Python then exits with 1.
+    traceback, and Python then exits with 1. An answer that cannot be printed is 1 too.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    settle_streams()
     try:
-        return _run(words)
-    except UserError as error:
-        problem, hint = error.on_command_line()
-        print(f"error: {problem}", file=sys.stderr)
-        if hint:
-            print(f"hint: {hint}", file=sys.stderr)
-        return BAD_INPUT
+        return _answered(words)
     except KeyboardInterrupt:
-        print(f"stopped; {KEPT.get(words[0], 'nothing was kept')}", file=sys.stderr)
+        kept = KEPT.get(words[0]) if words else None
+        print_note(f"stopped; {kept or 'nothing was kept'}")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output closed it (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return FAILED
 
 
-def _run(words: list[str]) -> int:
+def _answered(words: list[str]) -> int:
+    try:
+        text, status = _run(words)
+    except UserError as error:
+        return _failed(error, BAD_INPUT)
+    try:
+        print_answer(text)
+    except UserError as error:
+        return _failed(error, FAILED)
+    return status
+
+
+def _failed(error: UserError, status: int) -> int:
+    problem, hint = error.on_command_line()
+    print_note(f"error: {problem}", *([f"hint: {hint}"] if hint else []))
+    return status
+
+
+def _run(words: list[str]) -> tuple[str, int]:
+    """What a command prints, and its exit status."""
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
-        return DONE
+        return overview(), DONE
     if words[0] in ("-V", "--version"):
-        print(f"sparsedial {__version__}")
-        return DONE
+        return f"sparsedial {__version__}", DONE
     if words[0] not in VERBS:
         raise UserError(
             f"no command named '{words[0]}'", hint=nearest(words[0], VERBS) or "`sparsedial --help` lists them"
@@ -55,25 +69,17 @@ def _run(words: list[str]) -> int:
     verb = VERBS[words[0]]
     request = read_arguments(verb, words[1:])
     if request.help is not None:
-        print(request.help)
-        return DONE
-    result = verb.function(request.settings, *([_say] if verb.streams and not request.json else []))
-    _print(request, result)
-    return FAILED if isinstance(result, Run) and not result.finished else DONE
+        return request.help, DONE
+    result = verb.function(request.settings, *([print_part] if verb.streams and not request.json else []))
+    return _text(request, result), FAILED if isinstance(result, Run) and not result.finished else DONE
 
 
-def _say(text: str) -> None:
-    print(text, end="", flush=True)
-
-
-def _print(request: Request, result: Record) -> None:
+def _text(request: Request, result: Record) -> str:
     if request.json:
-        print(json.dumps(plain(result), indent=1, allow_nan=False))
-        return
+        return json.dumps(plain(result), indent=1, allow_nan=False)
     from sparsedial.cli.tables import table_of
 
-    print(table_of(result))
-    sys.stdout.flush()
+    return table_of(result)
 
 
 def overview() -> str:
@@ -88,7 +94,7 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "`sparsedial COMMAND --help` explains a command.",
+            "`sparsedial COMMAND --help` explains a command, `sparsedial --version` prints the version.",
         ]
     )
 

@@ -18,6 +18,7 @@ import numpy as np
 from sparsedial.errors import UserError
 from sparsedial.law.entries import entries
 from sparsedial.law.folders import run_rows, study_rows
+from sparsedial.records.kinds import kind_of
 from sparsedial.records.study import STUDY_FILE
 
 Columns = dict[str, np.ndarray]
@@ -41,7 +42,7 @@ def read_columns(path: Path) -> Columns:
         raise UserError(f"{path}: no such file")
     if path.is_dir():
         return _of_rows(run_rows(path))
-    if path.name == STUDY_FILE:
+    if path.name == STUDY_FILE or (path.suffix == ".json" and kind_of(path) == "study"):
         return _of_rows(study_rows(path))
     kind = (path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix).lower()
     if kind not in READERS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sparsedial.records.profile import ProfileFile
 from sparsedial.records.quantities import Load, Sparsity
@@ -83,6 +83,8 @@ class Trained(Run, frozen=True, kw_only=True):
 class TrainSettingsFile(Record, frozen=True, kw_only=True):
     """`settings.json` beside the runs of `train`: the resolved settings."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("plan_edited",)
+
     plan: str | None  # null where none was followed
     model: str | None  # null where a shape was described
     text: tuple[str, ...]
@@ -90,6 +92,7 @@ class TrainSettingsFile(Record, frozen=True, kw_only=True):
     shape: Shape
     recipe: Recipe
     runs: tuple[str, ...]
+    plan_edited: bool = False  # whether the plan was edited by hand after it was written
 
 
 class Measured(ProfileFile, frozen=True, kw_only=True):

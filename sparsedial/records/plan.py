@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import msgspec
 
 from sparsedial.records.quantities import Currency, Family, Interval, Machine, Span, Sparsity
 from sparsedial.records.recipe import Recipe
-from sparsedial.records.record import Record
+from sparsedial.records.record import Record, parse
+from sparsedial.records.text import TokenizerWords
 from sparsedial.shape.shape import Shape
+from sparsedial.store import Fault, try_edited_json
 
 PLAN_FILE = "plan.json"
 Winner = Family | Literal["undecided"]
+TOKENIZER_FOLDER = "text/tokenizer"  # in the folder of a study, beside its plan
 
 
 class PlanBudget(Record, frozen=True, kw_only=True):
@@ -171,10 +175,24 @@ class Export(Record, frozen=True, kw_only=True):
     not_expressed: tuple[str, ...]
 
 
+class PlanOrigin(Record, frozen=True, kw_only=True):
+    """What the law of a study's plan was measured with. A run that differs in it is not the run that was predicted."""
+
+    tokenizer: TokenizerWords
+    tokenizer_folder: str  # that holds it; relative to the plan's folder, or absolute
+    text_digest: str
+    context: int
+    law_digest: str
+    profile_digest: str | None  # null where the machine is not a profile
+
+
 class Plan(Record, frozen=True, kw_only=True):
     """The answer to a budget."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("marks", "extrapolation", "gap_to_dense", "gap_to_dense_reason", "winner")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = (
+        *("marks", "extrapolation", "gap_to_dense", "gap_to_dense_reason", "winner"),
+        *("origin", "origin_reason"),
+    )
 
     budget: PlanBudget
     law: str
@@ -207,6 +225,8 @@ class Plan(Record, frozen=True, kw_only=True):
     gap_to_dense: Interval | None = None  # the best dense loss minus the best sparse one
     gap_to_dense_reason: str | None = None
     winner: Winner | None = None  # null without a gap
+    origin: PlanOrigin | None = None
+    origin_reason: str | None = "the law is not a study's, so it names no text and no tokenizer"
 
 
 class Position(Record, frozen=True, kw_only=True):
@@ -235,3 +255,15 @@ class Positions(Record, frozen=True, kw_only=True):
     gap_to_dense_reason: str | None
     winner: Winner | None  # null without a gap
     machine: PlanMachine | None  # null where none was named
+
+
+def read_plan(path: Path) -> tuple[Plan, bool]:
+    """The plan in a file, and whether it was edited by hand, which a plan may be.
+
+    Raises: UserError as `read`, except for an edited file.
+    """
+    found = try_edited_json(path)
+    if isinstance(found, Fault):
+        raise found.error()
+    values, edited = found
+    return parse({key: value for key, value in values.items() if key != "schema_version"}, Plan, str(path)), edited

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import msgspec
 
 from sparsedial.errors import UserError
+from sparsedial.records.kinds import kind_in
 from sparsedial.shape.shape import Shape
 from sparsedial.store import Fault, try_json, write_atomically, write_json
 
@@ -98,7 +99,7 @@ def read_lines(path: Path, cls: type[T]) -> list[T]:
     """
     try:
         lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, RecursionError, msgspec.DecodeError) as error:
         raise UserError(f"{path}: not readable ({error})", OTHER_FILE_HINT) from error
     return [parse(line, cls, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
@@ -123,14 +124,16 @@ def parse(values: Any, cls: type[T], origin: str) -> T:
 
 
 def _parsed(values: Any, cls: type[T], origin: str) -> T | Fault:
+    kind = kind_in(values)
+    hint = f"it is a {kind}" if kind and kind not in cls.__name__.lower() else OTHER_FILE_HINT
     try:
         found = msgspec.convert(values, cls)
     except msgspec.ValidationError as error:
-        return Fault(f"{origin}: {_in_words(str(error))}", OTHER_FILE_HINT)
+        return Fault(f"{origin}: {_in_words(str(error))}", hint)
     for name in _unknown(values, plain(found)):
-        return Fault(f"{origin}: unknown field '{name}'", OTHER_FILE_HINT)
+        return Fault(f"{origin}: unknown field '{name}'", hint)
     for name in _missing(values, found):
-        return Fault(f"{origin}: lacks the field '{name}'", OTHER_FILE_HINT)
+        return Fault(f"{origin}: lacks the field '{name}'", hint)
     return found
 
 

@@ -32,7 +32,7 @@ def load_config(path: Path) -> Config:
         values = json.loads(file.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not readable as JSON ({error})") from error
     if not isinstance(values, dict):
         raise UserError(f"{file}: not a configuration, which is a JSON object")

@@ -11,9 +11,10 @@ from sparsedial.settings import fill
 from sparsedial.shape.config import load_config, read_config, tensor_rules
 from sparsedial.shape.hugging_face.held import shape_beside_weights
 from sparsedial.shape.shape import Shape
-from sparsedial.store import DIGEST_KEY
+from sparsedial.store import DIGEST_KEY, parse_json
 
 CONFIG = "config.json"
+FILES = (CONFIG, "shape.json", "plan.json")  # in this order, where a folder is named
 # DeepSeek's two generations of multi-head latent attention share these sizes.
 LATENT: dict[str, Any] = {
     "head_dim": 192,
@@ -93,15 +94,15 @@ PUBLISHED: dict[str, Shape] = {
 
 
 def find_shape(word: str) -> tuple[str, Shape]:
-    """The name and the Shape of a `config.json`, a `shape.json`, a folder with one, or a published model.
+    """The name and the Shape of a `config.json`, a shape, a plan, a run, a folder with one, or a published model.
 
     Raises: UserError for an unknown name (with the nearest), or a file that is not a shape.
     """
     path = Path(word)
     if path.is_dir():
-        found = next((path / name for name in (CONFIG, "shape.json") if (path / name).exists()), None)
+        found = next((path / name for name in FILES if (path / name).exists()), None)
         if found is None:
-            raise UserError(f"{path}: holds neither config.json nor shape.json")
+            raise UserError(f"{path}: holds none of {', '.join(FILES)}")
         return str(path), _in_folder(path, found)
     if path.exists() or path.suffix == ".json":
         return str(path), _read(path)
@@ -122,13 +123,18 @@ def _in_folder(folder: Path, file: Path) -> Shape:
 
 def _read(path: Path) -> Shape:
     try:
-        values = json.loads(path.read_text())
+        data = path.read_bytes()
+        values = json.loads(data)  # others' files may hold Infinity in fields that mean nothing here
+        if isinstance(values, dict) and "model_type" not in values:
+            values = parse_json(data)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
+    if isinstance(values, dict) and "model_type" not in values and isinstance(values.get("shape"), dict):
+        values = values["shape"]  # of a plan or a run
     if isinstance(values, dict) and "model_type" not in values and "d_model" in values:
         plain = {key: value for key, value in values.items() if key not in ("schema_version", DIGEST_KEY)}
         return fill(Shape, plain, str(path))

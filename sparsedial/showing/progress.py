@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Callable
@@ -105,7 +106,15 @@ class Progress:
             self._live.console.print(Text(text))
             self._show()
         else:
-            print(text, file=self._stream, flush=True)
+            self._print(text)
+
+    def _print(self, line: str) -> None:
+        """A line where no display is; a full disk under it must not end the work that it is about."""
+        try:
+            print(line, file=self._stream, flush=True)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
     def _show(self) -> None:
         now = self._clock()
@@ -115,7 +124,7 @@ class Progress:
         if self._live:
             self._live.update(self._picture(), refresh=True)
         else:
-            print(self._line(), file=self._stream, flush=True)
+            self._print(self._line())
 
     @property
     def _share(self) -> float:

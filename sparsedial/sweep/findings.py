@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 
 from sparsedial.law.law import Law
 from sparsedial.planning.answer import Answer, Surroundings, plan_of
@@ -19,9 +20,11 @@ from sparsedial.planning.ranking import binding_constraints, gap_of, near_optima
 from sparsedial.planning.sampled import winner_of
 from sparsedial.planning.warnings import marks
 from sparsedial.records.grid import LearningRates, Prediction, VerdictRow
-from sparsedial.records.plan import NearOptimal, Plan, Race
+from sparsedial.records.plan import TOKENIZER_FOLDER, NearOptimal, Plan, PlanOrigin, Race
+from sparsedial.records.record import plain
 from sparsedial.records.study import ProfileSummary, RunningStudy, Study, VerdictSeeds
 from sparsedial.shape.shape import Shape
+from sparsedial.store import digest
 from sparsedial.sweep.cells import Cells, counted
 from sparsedial.sweep.judge import Judged
 from sparsedial.sweep.lab import Lab
@@ -62,7 +65,7 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
     best = answers[0]
     steps = best.tokens // layout.tokens_per_step
     rate = learning_rate(findings.rates.model, best.shape, best.tokens)
-    return plan_of(
+    plan = plan_of(
         law,
         law.form,
         Budget(currency="flops", value=budget),
@@ -73,6 +76,15 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
         lab.job(best.shape, steps, layout.batch, rate, lab.seed).recipe,
         RECIPE_SOURCE,
     )
+    origin = PlanOrigin(
+        tokenizer=lab.text.tokenizer,
+        tokenizer_folder=TOKENIZER_FOLDER,
+        text_digest=lab.text.digest,
+        context=lab.context,
+        law_digest=digest(plain(law)),
+        profile_digest=digest(plain(lab.profile)),
+    )
+    return replace(plan, origin=origin, origin_reason=None)
 
 
 def _beside(lab: Lab, law: Law, shapes: Sequence[Shape], answers: Sequence[Answer]) -> Surroundings:

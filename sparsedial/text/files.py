@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +24,8 @@ MARKS = {  # the longer ones first: UTF-32's begins with UTF-16's
 
 
 def plain_name(name: str) -> str:
-    """A file's name without .gz."""
-    return name.removesuffix(".gz")
+    """A file's name without .gz; the same in every locale, since documents are told apart by it."""
+    return os.fsencode(name).decode(errors="surrogateescape").removesuffix(".gz")
 
 
 def suffix_of(path: Path) -> str:

@@ -71,7 +71,7 @@ def assign(sizes: Mapping[str, int]) -> dict[str, str]:
     quota = min(HELD_OUT_SHARE * sum(sizes.values()), HELD_OUT_MOST_BYTES)
     filled: dict[str, int] = dict.fromkeys(HELD_OUT, 0)
     splits: dict[str, str] = {}
-    for group in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest()):
+    for group in sorted(sizes, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest()):
         split = next((name for name in HELD_OUT if _takes(filled[name], sizes[group], quota)), "train")
         splits[group] = split
         if split != "train":

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 from sparsedial.errors import UserError
-from sparsedial.records.plan import PLAN_FILE, Plan
 from sparsedial.records.recipe import MOST_COUNT, Recipe
-from sparsedial.records.record import read
 from sparsedial.settings import fill
 from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
 from sparsedial.units import human_count
+from sparsedial.verbs.planned import FoundPlan
 
 Values = dict[str, Any]  # settings by name; some may be missing
 
@@ -24,12 +22,16 @@ WARMUP_SHARE = 0.05  # of the shortest run, where several runs share their first
 NOT_FROM_PLAN = ("dtype", "seed")  # these follow from the machine and from the settings
 
 
-def described(model: str | None, shape: Values, recipe: Values, tokens: float | None) -> tuple[Values, Values]:
+def described(
+    model: FoundPlan | str | None, shape: Values, recipe: Values, tokens: float | None
+) -> tuple[Values, Values]:
     """The given values of the shape, and the recipe's settings. Settings override the model's own values.
 
     Raises: UserError where no model is given, or the settings do not make a recipe.
     """
     base, planned = _of_model(model) if model is not None else ({}, {})
+    if isinstance(model, FoundPlan) and tokens is None and not {"steps", "batch", "context"} & set(recipe):
+        model.require_tokens()
     values = {**base, **shape}
     if not values:
         raise UserError(
@@ -50,22 +52,12 @@ def described(model: str | None, shape: Values, recipe: Values, tokens: float | 
     return values, settings
 
 
-def _of_model(word: str) -> tuple[Values, Values]:
+def _of_model(model: FoundPlan | str) -> tuple[Values, Values]:
     """The shape and the recipe of a plan, or the shape of a model."""
-    path = plan_file(word)
-    if path is None:
-        return find_shape(word)[1].record(), {}
-    plan = read(path, Plan)
-    recipe = {name: value for name, value in asdict(plan.recipe).items() if name not in NOT_FROM_PLAN}
-    return plan.shape.record(), recipe
-
-
-def plan_file(word: str) -> Path | None:
-    """The plan.json that a word names, directly or by its folder; None where the word names a model."""
-    path = Path(word)
-    if path.is_dir() and (path / PLAN_FILE).exists():
-        path = path / PLAN_FILE
-    return path if path.name == PLAN_FILE else None
+    if isinstance(model, str):
+        return find_shape(model)[1].record(), {}
+    recipe = {name: value for name, value in asdict(model.plan.recipe).items() if name not in NOT_FROM_PLAN}
+    return model.plan.shape.record(), recipe
 
 
 def _steps(tokens: float, settings: Values, recipe: Values) -> int:

@@ -1,16 +1,21 @@
-"""Where a checkpoint came from: its run, and the law that chose its shape."""
+"""Where a checkpoint came from: its run, and the law that chose its shape; and what a study's plan came from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from sparsedial.errors import UserError
+from sparsedial.law.law import Law
 from sparsedial.law.literature import PUBLISHED
+from sparsedial.machine.profile import Profile
+from sparsedial.planning.costs import Costs
 from sparsedial.records.answers import TrainSettingsFile
 from sparsedial.records.law import LAW_FILE
-from sparsedial.records.plan import Plan
-from sparsedial.records.record import read
+from sparsedial.records.plan import TOKENIZER_FOLDER, PlanOrigin, read_plan
+from sparsedial.records.record import plain, read
 from sparsedial.records.run import RUN_FILE, Run
+from sparsedial.records.study import STUDY_FILE, Study, read_study
+from sparsedial.store import digest
 
 SETTINGS = "settings.json"  # `train` writes it beside its runs
 NAME_A_LAW = "name a law, a law.json or a study's folder instead"
@@ -53,4 +58,20 @@ def _law_of(plan: str | None, checkpoint: Path) -> str:
         raise UserError(f"{checkpoint}: {gone}, so its law is unknown", hint=NAME_A_LAW)
     if (Path(plan).parent / LAW_FILE).exists():
         return str(Path(plan).parent)
-    return read(Path(plan), Plan).law
+    return read_plan(Path(plan))[0].law
+
+
+def plan_origin(folder: Path, law: Law, costs: Costs) -> PlanOrigin | None:
+    """What the law of a study's folder was measured with; None where the study did not come to its end."""
+    study = read_study(folder / STUDY_FILE)
+    if not isinstance(study, Study):
+        return None
+    machine = costs.machine
+    return PlanOrigin(
+        tokenizer=study.text.tokenizer,
+        tokenizer_folder=str((folder / TOKENIZER_FOLDER).resolve()),
+        text_digest=study.text.digest,
+        context=study.frozen.layout.ladder.context,
+        law_digest=digest(plain(law)),
+        profile_digest=digest(plain(machine)) if isinstance(machine, Profile) else None,
+    )

@@ -19,6 +19,7 @@ from sparsedial.records.quantities import Currency
 from sparsedial.records.record import write
 from sparsedial.settings import setting
 from sparsedial.units import parse_bytes, parse_count, parse_joules, parse_seconds
+from sparsedial.verbs.origin import plan_origin
 from sparsedial.verbs.space import DEFAULT_LAW, find_law, space
 
 MOST = 1_000_000_000  # upper limit of every count
@@ -131,6 +132,9 @@ def plan(settings: PlanSettings) -> Plan:
     record = answer(
         found.law, settings.law, shapes, settings.budget, settings.constraints, costs, found.misleads, others=others
     )
+    origin = found.study and plan_origin(found.study, found.law, costs)
+    if origin is not None:
+        record = replace(record, origin=origin, origin_reason=None)
     if settings.out is not None:
         write(settings.out, record)
     return record if settings.export is None else replace(record, exported=export_plan(record, settings.export))

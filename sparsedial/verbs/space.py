@@ -14,6 +14,7 @@ from sparsedial.machine.devices import Device, find_device
 from sparsedial.machine.profile import Profile, read_profile
 from sparsedial.planning.candidates import MOST_EXPERTS, RATIOS, TOP_KS, candidates, rungs
 from sparsedial.planning.costs import Costs
+from sparsedial.records.kinds import kind_of
 from sparsedial.records.law import LAW_FILE
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.study import STUDY_FILE, read_study
@@ -58,8 +59,10 @@ def find_law(name: str) -> FoundLaw:
     Raises: UserError for an unknown name, or a file that does not hold a law.
     """
     path = Path(name)
-    if path.is_dir() or path.suffix == ".json":
+    if name not in PUBLISHED and (path.exists() or path.suffix == ".json"):
         file = path / LAW_FILE if path.is_dir() else path
+        if kind_of(file) == "study":
+            file = file.parent / LAW_FILE
         study = file.parent if (file.parent / STUDY_FILE).exists() else None
         return FoundLaw(law=read_law(file), misleads=None, study=study)
     if name == LING.name:
@@ -103,7 +106,7 @@ def space(asked: Asked, found: FoundLaw) -> tuple[Shapes, Costs]:
 
 def _costs(asked: Asked, profile: Path | None, batch: int, context: int) -> Costs:
     machine: Device | Profile | None = None
-    if asked.device is not None and asked.device.endswith(".json"):
+    if asked.device is not None and (asked.device.endswith(".json") or Path(asked.device).is_file()):
         profile = Path(asked.device)
     elif asked.device is not None:
         machine = find_device(asked.device)

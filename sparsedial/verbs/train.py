@@ -18,8 +18,9 @@ from sparsedial.showing.notes import note_skipped
 from sparsedial.store import lock
 from sparsedial.units import parse_count, parse_counts
 from sparsedial.verbs import log_setting
-from sparsedial.verbs.described import described, plan_file, recipes, table_of, with_vocabulary
+from sparsedial.verbs.described import described, recipes, table_of, with_vocabulary
 from sparsedial.verbs.origin import SETTINGS
+from sparsedial.verbs.planned import FoundPlan, find_plan, remarks
 
 if TYPE_CHECKING:
     from sparsedial.runs.job import Job
@@ -39,7 +40,7 @@ class TrainSettings:
     """The model to train: a plan, or a shape with a recipe. Single settings override the plan's."""
 
     model: str | None = setting(
-        None, "a plan.json or its folder, a config.json, a shape.json or a published name", positional=True, nargs="?"
+        None, "a plan or its folder, a config.json, a shape.json or a published name", positional=True, nargs="?"
     )
     text: tuple[str, ...] = setting(
         (), "files or folders of text [Python's standard library]", "FILE,…", parse=file_names
@@ -54,7 +55,7 @@ class TrainSettings:
     recipe: dict[str, Any] = setting(
         help="one setting of the training recipe", parse=_recipe_parts, factory=dict, dotted="learning_rate"
     )
-    tokenizer: str = setting("bytes", "how text becomes tokens", "bytes|bpe:N|FILE")
+    tokenizer: str | None = setting(None, "how text becomes tokens [the plan's own, else bytes]", "bytes|bpe:N|FILE")
     device: str = setting("auto", "device to train on", "cpu|cuda")
     threads: int | None = setting(None, "CPU threads [one per core]", "N")
     out: Path = setting(Path("runs/train"), "the run's folder; the same command continues a stopped run", "DIR")
@@ -72,31 +73,35 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
     from sparsedial.showing.progress import Progress
     from sparsedial.text.prepare import prepare
 
-    shape_values, drafts = _drafts(settings)
-    with lock(settings.out):
-        text = prepare(settings.text, tokenizer=settings.tokenizer, folder=settings.out / "text")
+    plan = find_plan(settings.model) if settings.model else None
+    shape_values, drafts = _drafts(settings, plan)
+    tokenizer = plan.tokenizer(settings.tokenizer) if plan else settings.tokenizer or "bytes"
+    with lock(settings.out), Progress() as progress:
+        text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / "text")
         note_skipped(text.facts.skipped)
         shape = with_vocabulary(shape_values, text.tokenizer.vocab_size)
         jobs = [
             replace(draft, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for draft in drafts
         ]
+        for line in remarks(plan, jobs[-1], text):
+            progress.note(line)
         if settings.dry_run:
             from sparsedial.runs.costs import dry_run
 
             return dry_run(jobs[-1], settings.tokens)
-        _keep_settings(settings, jobs)
+        _keep_settings(settings, plan, text.tokenizer.name, jobs)
         from sparsedial.machine.energy import meter
         from sparsedial.runs.branches import train_branches
         from sparsedial.verbs.listening import RunListener, logging
 
-        with Progress() as progress, logging(settings.log, settings.out) as logs:
-            if fitting_family(shape) is None:
-                progress.note("no family of transformers has such a shape: only Sparsedial can read its checkpoint")
+        if fitting_family(shape) is None:
+            progress.note("no family of transformers has such a shape: only Sparsedial can read its checkpoint")
+        with logging(settings.log, settings.out) as logs:
             listener = RunListener(progress, meter(jobs[0].device, jobs[0].threads).watts, logs)
             return train_branches(jobs, text, settings.out, listener, settings.tokens)
 
 
-def _drafts(settings: TrainSettings) -> tuple[dict[str, Any], list[Job]]:
+def _drafts(settings: TrainSettings, plan: FoundPlan | None) -> tuple[dict[str, Any], list[Job]]:
     """The given values of the shape, and every run without its text, so that most errors are found before reading text.
 
     Raises: UserError for settings that make no model or run.
@@ -106,7 +111,7 @@ def _drafts(settings: TrainSettings) -> tuple[dict[str, Any], list[Job]]:
     from sparsedial.runs.job import Job
     from sparsedial.runs.measuring import training_dtype
 
-    values, recipe = described(settings.model, settings.shape, settings.recipe, settings.tokens)
+    values, recipe = described(plan or settings.model, settings.shape, settings.recipe, settings.tokens)
     device = pick_device(settings.device)
     recipe.setdefault("dtype", training_dtype(device))
     shape = fill(Shape, {"vocab_size": 1, **values}, "shape")
@@ -125,16 +130,16 @@ def _drafts(settings: TrainSettings) -> tuple[dict[str, Any], list[Job]]:
     return values, drafts
 
 
-def _keep_settings(settings: TrainSettings, jobs: Sequence[Job]) -> None:
+def _keep_settings(settings: TrainSettings, plan: FoundPlan | None, tokenizer: str, jobs: Sequence[Job]) -> None:
     """Write the resolved settings beside the runs: the plan, the text, the shape and the recipe."""
-    plan = settings.model and plan_file(settings.model)
     asked = TrainSettingsFile(
-        plan=str(plan.resolve()) if plan else None,
+        plan=str(plan.path.resolve()) if plan else None,
         model=settings.model,
         text=tuple(str(Path(path).resolve()) for path in settings.text),
-        tokenizer=settings.tokenizer,
+        tokenizer=settings.tokenizer or tokenizer,
         shape=jobs[-1].shape,
         recipe=jobs[-1].recipe,
         runs=tuple(job.hash for job in jobs),
+        plan_edited=plan is not None and plan.edited,
     )
     write(settings.out / SETTINGS, asked)

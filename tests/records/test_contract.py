@@ -90,10 +90,12 @@ OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens lo
     budget_share extrapolation
 OtherLaw: law held_fixed answer answer_reason
 Export: trainer file command written_for not_expressed
+PlanOrigin: tokenizer tokenizer_folder text_digest context law_digest profile_digest
 Plan: budget law law_source shape tokens total_parameters active_parameters sparsity predicted_loss costs machine
     dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
     tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported marks extrapolation
-    gap_to_dense gap_to_dense_reason winner
+    gap_to_dense gap_to_dense_reason winner origin
+    origin_reason
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
     marks
 Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine
@@ -169,7 +171,7 @@ Trained: hash trunk shape recipe recipe_version text_digest tokenizer device thr
     validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
     joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events checkpoint
     branches tokens_asked
-TrainSettingsFile: plan model text tokenizer shape recipe runs
+TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited
 Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory out
 Served: served
@@ -208,6 +210,7 @@ Crossover: low high
 NearOptimal: total_parameters active_parameters tokens sampled
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
     budget_share extrapolation
+PlanOrigin: profile_digest
 Plan: machine winner
 Positions: dense winner machine
 Side: checkpoint named_by sent_because

@@ -1,0 +1,100 @@
+"""A plan that is followed: found by its content, with its tokenizer, and the differences between it and a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsedial.errors import UserError
+from sparsedial.records.kinds import kind_of
+from sparsedial.records.plan import PLAN_FILE, Plan, read_plan
+from sparsedial.runs.job import Job
+from sparsedial.store import Fault
+from sparsedial.text.prepare import Text
+from sparsedial.text.tokenizer import Tokenizer, byte_tokenizer, try_load_tokenizer
+from sparsedial.units import human_count
+
+UNUSED = 2  # times the tokenizer's size: padding makes a vocabulary larger by far less
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundPlan:
+    """A plan, its file, and whether it was edited by hand."""
+
+    path: Path
+    plan: Plan
+    edited: bool
+
+    def require_tokens(self) -> None:
+        """Raises: UserError where an edited plan says two numbers of tokens, so that one would be ignored."""
+        plan, recipe = self.plan, self.plan.recipe
+        per_step = recipe.batch * recipe.context
+        if self.edited and abs(plan.tokens - recipe.tokens) > per_step:
+            raise UserError(
+                f"{self.path}: tokens={plan.tokens} and recipe.steps={recipe.steps} of {per_step} tokens contradict each"
+                " other",
+                hint="edit both, or give <tokens>",
+            )
+
+    def tokenizer(self, asked: str | None) -> str | Tokenizer:
+        """The tokenizer that is asked for, or else the plan's own, or bytes where the plan names none.
+
+        Raises: UserError where the plan's tokenizer is not there any more.
+        """
+        origin = self.plan.origin
+        if asked is not None or origin is None:
+            return asked or "bytes"
+        if origin.tokenizer.digest == byte_tokenizer().digest:
+            return "bytes"
+        folder = self.path.parent / origin.tokenizer_folder
+        found = try_load_tokenizer(folder)
+        if isinstance(found, Fault) or found.digest != origin.tokenizer.digest:
+            gone = "missing or damaged" if isinstance(found, Fault) else "another one"
+            raise UserError(
+                f"{self.path}: the plan was made with the tokenizer {origin.tokenizer.name}, but {folder} is {gone}",
+                hint="name its tokenizer.json, or another tokenizer, with <tokenizer>",
+            )
+        return found
+
+
+def find_plan(word: str) -> FoundPlan | None:
+    """The plan that a word names, directly or by its folder; None where the word names a model.
+
+    Raises: UserError for a plan that cannot be read.
+    """
+    path = Path(word)
+    if path.is_dir() and (path / PLAN_FILE).exists():
+        path = path / PLAN_FILE
+    if path.name != PLAN_FILE and kind_of(path) != "plan":
+        return None
+    plan, edited = read_plan(path)
+    return FoundPlan(path=path, plan=plan, edited=edited)
+
+
+def remarks(found: FoundPlan | None, job: Job, text: Text) -> list[str]:
+    """How a run differs from the plan that it follows, and tokens of its model that no text has."""
+    made = text.tokenizer
+    lines: list[str] = []
+    if job.shape.vocab_size >= UNUSED * made.vocab_size:
+        lines.append(
+            f"the model has {human_count(job.shape.vocab_size)} tokens and the tokenizer {made.name} only"
+            f" {human_count(made.vocab_size)}: the others are never learned (`tokenizer` and"
+            " `shape.vocab_size` are settings)"
+        )
+    if found is None:
+        return lines
+    if found.edited:
+        lines.append(f"{found.path} was edited by hand: its predictions are those of the plan before that")
+    if origin := found.plan.origin:
+        tokenizer, context = made.digest != origin.tokenizer.digest, job.recipe.context != origin.context
+        differing = [
+            *([f"tokenizer {made.name}"] if tokenizer else []),
+            *([f"context {job.recipe.context}"] if context else []),
+            *(["another text"] if not tokenizer and text.digest != origin.text_digest else []),
+        ]
+        if differing:
+            lines.append(
+                f"{found.path} was made with tokenizer {origin.tokenizer.name}, context {origin.context} and its own"
+                f" text, this run has {', '.join(differing)}: the predicted loss is not about this run"
+            )
+    return lines
