@@ -42,9 +42,9 @@ def read_columns(path: Path) -> Columns:
         raise UserError(f"{path}: no such file")
     if path.is_dir():
         return _of_rows(run_rows(path))
-    if path.name == STUDY_FILE or (path.suffix == ".json" and kind_of(path) == "study"):
-        return _of_rows(study_rows(path))
     kind = (path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix).lower()
+    if path.name == STUDY_FILE or (kind not in READERS.keys() - {".json"} and kind_of(path) == "study"):
+        return _of_rows(study_rows(path))
     if kind not in READERS:
         raise UserError(f"{path}: unknown kind of table", hint=f"give the folder of a study or of runs, or {KINDS}")
     try:

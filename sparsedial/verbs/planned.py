@@ -31,8 +31,8 @@ class FoundPlan:
         per_step = recipe.batch * recipe.context
         if self.edited and abs(plan.tokens - recipe.tokens) > per_step:
             raise UserError(
-                f"{self.path}: tokens={plan.tokens} and recipe.steps={recipe.steps} of {per_step} tokens contradict each"
-                " other",
+                f"{self.path}: tokens={plan.tokens} and recipe.steps={recipe.steps} of {per_step} tokens each"
+                " contradict each other",
                 hint="edit both, or give <tokens>",
             )
 
