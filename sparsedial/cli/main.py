@@ -7,14 +7,13 @@ import sys
 
 from sparsedial import __version__
 from sparsedial.cli.arguments import Request, read_arguments
-from sparsedial.cli.start import INTERRUPTED
+from sparsedial.cli.exits import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from sparsedial.cli.streams import drop_output, print_answer, print_note, print_part, settle_streams
 from sparsedial.errors import UserError, nearest
 from sparsedial.records.record import Record, plain
 from sparsedial.records.run import Run
 from sparsedial.verbs import VERBS
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 AGAIN = "run the same command again to continue"
 KEPT = {"study": AGAIN, "train": AGAIN, "generate": "what was written is all there is"}  # of a stopped command's work
 

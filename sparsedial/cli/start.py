@@ -6,7 +6,7 @@ import os
 import signal
 from types import FrameType
 
-INTERRUPTED = 130
+from sparsedial.cli.exits import INTERRUPTED
 
 
 def main() -> int:
