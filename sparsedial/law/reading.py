@@ -27,6 +27,13 @@ LINES_TO_TELL = 20  # of which the separator is told
 KINDS = "a .csv, .tsv, .jsonl or .json (also .gz) or a .parquet file"
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a path is a folder of runs or a study, whatever its file is called."""
+    if path.is_dir() or path.name == STUDY_FILE:
+        return True
+    return path.suffix.lower() not in READERS.keys() - {".json"} and kind_of(path) == "study"
+
+
 def read_columns(path: Path) -> Columns:
     """Every column of a table as floats (NaN where there is no finite number), or else as words.
 
@@ -43,7 +50,7 @@ def read_columns(path: Path) -> Columns:
     if path.is_dir():
         return _of_rows(run_rows(path))
     kind = (path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix).lower()
-    if path.name == STUDY_FILE or (kind not in READERS.keys() - {".json"} and kind_of(path) == "study"):
+    if is_ours(path):
         return _of_rows(study_rows(path))
     if kind not in READERS:
         raise UserError(f"{path}: unknown kind of table", hint=f"give the folder of a study or of runs, or {KINDS}")

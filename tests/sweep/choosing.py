@@ -43,7 +43,7 @@ def wrong_world(errors: Mapping[Family, tuple[float, float]], law: Law = LAW) ->
         wide = math.log(shape.d_model / WIDTHS[0]) / math.log(WIDTHS[1] / WIDTHS[0])
         spent = training_flops_per_token(shape, shape.context) * tokens
         late = min(max(math.log(spent / below) / math.log(top / below), 0.0), 1.0)
-        return law.loss(**law.variables(shape, tokens)).item() * (1 + late * max(low + (high - low) * wide, 0.0))
+        return law.loss(**law.variables(shape, tokens)) * (1 + late * max(low + (high - low) * wide, 0.0))
 
     return replace(world_of(law), loss=loss)
 

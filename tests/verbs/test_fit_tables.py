@@ -155,7 +155,7 @@ def test_a_hint_works_when_it_is_followed(tmp_path, capsys, case):
     assert len(error.splitlines()) == 2
     again = followed(words, error)
     assert main(again) == 0, (again, capsys.readouterr().err)
-    assert re.search("^(alpha|refused: no interior)", capsys.readouterr().out, re.MULTILINE)
+    assert re.search("^ *(alpha|refused: no interior)", capsys.readouterr().out, re.MULTILINE)
 
 
 RIGHT_FACTORS = ("millions and billions", "tokens in billions beside flops", "flops in petaflops", "all in other units")
