@@ -221,6 +221,7 @@ FORMS = {
             starts=(SIZE_STARTS, SIZE_STARTS, (0.15,), (0.0, 0.08), (0.0, 0.05)),
             scales=("e", "a", "b"),
             terms=_sparsity_by_size_and_tokens,
+            governs={**SIZED, "sparsity": ("mu", "kappa", "nu")},
             source="ours: what sparsity saves grows with size and with tokens; a power of size that depends on experts"
             " is in Clark et al. 2022 (arXiv 2202.01169) and Ludziejewski et al. 2025 (arXiv 2502.05172)",
         ),
