@@ -36,6 +36,8 @@ def descend(
     Shapes: points [laws, free], targets (log losses) and weight [laws, n] or [n], to [laws, free] and [laws]
     """
     laws, rows = len(points), targets.shape[-1]
+    if not laws:
+        return points, np.empty(0)
     targets, weight = np.broadcast_to(targets, (laws, rows)), np.broadcast_to(weight, (laws, rows))
     size = max(1, AT_ONCE // rows)
     parts = [slice(start, start + size) for start in range(0, laws, size)]
