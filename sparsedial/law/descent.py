@@ -36,6 +36,8 @@ def descend(
     Shapes: points [laws, free], targets (log losses) and weight [laws, n] or [n], to [laws, free] and [laws]
     """
     laws, rows = len(points), targets.shape[-1]
+    if not laws:
+        return points, np.empty(0)
     targets, weight = np.broadcast_to(targets, (laws, rows)), np.broadcast_to(weight, (laws, rows))
     size = max(1, AT_ONCE // rows)
     parts = [slice(start, start + size) for start in range(0, laws, size)]
@@ -55,7 +57,7 @@ def _descend(
     points = np.clip(points, surface.low, surface.high)
     residuals = surface.log_loss(points) - targets
     values = _finite(huber(residuals, weight, threshold))
-    damping = np.full(len(points), 1e-3)
+    damping, rise = np.full(len(points), 1e-3), np.full(len(points), 2.0)
     still = np.arange(len(points)) if points.shape[1] else np.empty(0, dtype=int)
     for _ in range(steps):
         if not len(still):
@@ -71,7 +73,8 @@ def _descend(
         done = np.where(better, near, near & (slope <= small) | (damping[still] > 1e8))
         taken = still[better]
         points[taken], residuals[taken], values[taken] = moved[better], there[better], after[better]
-        damping[still] = np.clip(np.where(better, damping[still] / 5, damping[still] * 8), 1e-7, 1e9)
+        damping[still] = np.clip(damping[still] * np.where(better, 0.1, rise[still]), 1e-7, 1e9)
+        rise[still] = np.where(better, 2.0, 2 * rise[still])  # Nielsen 1999: a narrow valley wants little, a wall much
         still = still[~done]
     return points, values
 

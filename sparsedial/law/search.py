@@ -15,12 +15,13 @@ HUBER_TUNING = 1.345  # times the robust spread: 95 % efficient on normal noise
 NORMAL = 1.4826  # the standard deviation of normal noise over the median of its size
 ROUNDS = 60  # of the threshold that follows the spread
 STEADY = 1e-5  # relative change of that threshold
-FIRST_STARTS, MORE_STARTS, MOST_STARTS = 24, 40, 184
-ROUGHLY, ROUGH_STEPS = 1e-3, 40  # how far every start is followed, before those near the best are
-NEAR = 1.1  # times the least squares found
+FIRST_STARTS, MORE_STARTS, MOST_STARTS = 24, 40, 100
+ROUGHLY, ROUGH_STEPS = 1e-3, 40  # how far every start is followed
+NEAR, NEAR_STEPS = 1.1, 60  # times the least squares found: those starts are followed farther
+NOTHING = 1e-15  # an objective per run that rounding errors give
 POLISHED = 8  # of the best ones, which are followed to the end
 AGAIN = 3  # starts that must lead to the best objective
-SAME = 1e-6  # relative difference of two objectives that are one
+SAME = 1e-5  # relative difference of two objectives that are one
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
 SKIPPED = 20  # first points of the sequence, which lie on a line where the primes are large
 
@@ -51,23 +52,30 @@ def search(surface: Surface, target: np.ndarray, weight: np.ndarray, stated: flo
 
     Shapes: target (log losses) and weight [n]
     """
-    points, squares = np.empty((0, len(surface.names))), np.empty(0)
-    begun, threshold = 0, stated
+    even, values = np.empty((0, len(surface.names))), np.empty(0)  # least squares, and Huber's objective from there
+    squares, robust, ended = np.empty(0), even, np.empty(0, dtype=bool)
+    begun, threshold, least = 0, stated or 0.0, np.inf
     while True:
         starts = surface.points(_starts(surface, begun), np.exp(target), weight)
         begun += len(starts)
         fresh, fresh_squares = descend(surface, starts, target, weight, settled=ROUGHLY, steps=ROUGH_STEPS)
-        points, squares = np.concatenate([points, fresh]), np.concatenate([squares, fresh_squares])
-        near = np.flatnonzero(squares <= NEAR * squares.min() + 1e-15 * len(target))
-        points[near], squares[near] = descend(surface, points[near], target, weight, settled=CLOSE)
-        if stated is None:
-            threshold = _settled_threshold(surface, points[squares.argmin()], target, weight)
-        assert threshold is not None
-        robust, values = descend(surface, points if stated else points[near], target, weight, threshold, settled=CLOSE)
+        far = NEAR * min(least, fresh_squares.min()) + NOTHING * len(target)
+        near = fresh_squares <= (far if stated is None else np.inf)  # a small threshold may order them otherwise
+        fresh, fresh_squares = descend(surface, fresh[near], target, weight, settled=CLOSE, steps=NEAR_STEPS)
+        even, squares = np.concatenate([even, fresh]), np.concatenate([squares, fresh_squares])
+        if squares.min() < least * (1 - SAME):  # a better fit has a threshold of its own
+            least = squares.min()
+            threshold = stated or _settled_threshold(surface, even[squares.argmin()], target, weight)
+            robust, values, ended, fresh = robust[:0], values[:0], ended[:0], even
+        close, close_values = descend(surface, fresh, target, weight, threshold, settled=CLOSE, steps=NEAR_STEPS)
+        robust, values = np.concatenate([robust, close]), np.concatenate([values, close_values])
+        ended = np.concatenate([ended, np.zeros(len(close), dtype=bool)])
         first = np.argsort(values)[:POLISHED]
-        robust, values = descend(surface, robust[first], target, weight, threshold)
+        first = first[~ended[first]]
+        ended[first] = True
+        robust[first], values[first] = descend(surface, robust[first], target, weight, threshold)
         best = int(values.argmin())
-        again = int((values <= values[best] * (1 + SAME) + 1e-15 * len(target)).sum())
+        again = int((values <= values[best] * (1 + SAME) + NOTHING * len(target)).sum())
         if again >= min(AGAIN, begun) or begun >= MOST_STARTS:
             return Best(
                 point=robust[best], threshold=threshold, objective=float(values[best]), again=again, starts=begun

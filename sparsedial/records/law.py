@@ -76,9 +76,8 @@ class LawFile(Record, frozen=True, kw_only=True):
     fitted_range: dict[str, Span]
     undetermined: tuple[str, ...]
     seed: int
-    open_coefficients: dict[str, tuple[str, ...]] = msgspec.field(
-        default_factory=dict[str, tuple[str, ...]]
-    )  # with those they trade with
+    # Those that the design cannot tell, each with the ones that can take its place; none where it has no effect.
+    open_coefficients: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict[str, tuple[str, ...]])
     outliers: tuple[Outlier, ...] = ()  # farthest first
     misfit: Misfit | None = None  # null: no structure was found in the residuals
     held_out: HeldOut | None = None

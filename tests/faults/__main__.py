@@ -21,7 +21,7 @@ def found(fault: Fault) -> str | None:
     """None where a test finds the fault, else what happened."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("sparsedial", "tests"):
+        for name in ("sparsedial", "tests", "benchmarks"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", copy)
         file = copy / "sparsedial" / fault.file

@@ -18,8 +18,8 @@ def grid(noise: float = 0.003, seed: int = 0) -> dict[str, np.ndarray]:
     return {"total_parameters": size, "tokens": tokens, "loss": loss * np.exp(random.normal(0, noise, len(size)))}
 
 
-def fitted(rows: dict[str, np.ndarray], **how: float) -> Law:
-    return fit(rows, "chinchilla", bootstrap=2, **how)
+def fitted(rows: dict[str, np.ndarray]) -> Law:
+    return fit(rows, "chinchilla", bootstrap=2)
 
 
 def test_bad_runs_are_listed_by_row_with_their_distance():
