@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from sparsedial.machine.devices import Device, find_device
 from sparsedial.machine.profile import Profile, read_profile
 from sparsedial.planning.candidates import MOST_EXPERTS, RATIOS, TOP_KS, candidates, rungs
 from sparsedial.planning.costs import Costs
+from sparsedial.records.grid import LayoutFile
 from sparsedial.records.kinds import kind_of
 from sparsedial.records.law import LAW_FILE
 from sparsedial.records.profile import PROFILE_FILE
@@ -32,6 +34,16 @@ class FoundLaw:
     law: Law
     misleads: str | None  # where a published one does
     study: Path | None  # the folder of the study that it came from
+
+    @functools.cached_property
+    def layout(self) -> LayoutFile | None:
+        """The grid of its study; None without one. It is read once: the dial page needs it at every change."""
+        return self.study and read_study(self.study / STUDY_FILE).frozen.layout
+
+    @functools.cached_property
+    def profile(self) -> Profile | None:
+        """The machine that its study was measured on; None without one, read once as well."""
+        return self.study and read_profile(self.study / PROFILE_FILE)
 
 
 class Asked(Protocol):
@@ -81,11 +93,9 @@ def space(asked: Asked, found: FoundLaw) -> tuple[Shapes, Costs]:
 
     The wide search holds the sparsity of a law that knows a single one.
     """
-    study = found.study
-    if study is not None:
-        layout = read_study(study / STUDY_FILE).frozen.layout
-        costs = _costs(asked, study / PROFILE_FILE, layout.batch, layout.ladder.context)
-        return rungs(layout.ladder, layout.experts), costs
+    layout = found.layout
+    if layout is not None:
+        return rungs(layout.ladder, layout.experts), _costs(asked, found, layout.batch, layout.ladder.context)
     context = asked.context or DEFAULT_CONTEXT
     most = max(asked.max_experts or 0, MOST_EXPERTS)
     if asked.top_k and asked.top_k * RATIOS[0] > most:
@@ -101,17 +111,17 @@ def space(asked: Asked, found: FoundLaw) -> tuple[Shapes, Costs]:
         top_ks=(asked.top_k,) if asked.top_k else TOP_KS,
         only_ratio=fence(found.law).ratio,
     )
-    return shapes, _costs(asked, None, SEQUENCES, context)
+    return shapes, _costs(asked, found, SEQUENCES, context)
 
 
-def _costs(asked: Asked, profile: Path | None, batch: int, context: int) -> Costs:
-    machine: Device | Profile | None = None
-    if asked.device is not None and (asked.device.endswith(".json") or Path(asked.device).is_file()):
-        profile = Path(asked.device)
-    elif asked.device is not None:
+def _costs(asked: Asked, found: FoundLaw, batch: int, context: int) -> Costs:
+    machine: Device | Profile | None
+    if asked.device is None:
+        machine = found.profile
+    elif asked.device.endswith(".json") or Path(asked.device).is_file():
+        machine = read_profile(Path(asked.device))
+    else:
         machine = find_device(asked.device)
-    if machine is None and profile is not None:
-        machine = read_profile(profile)
     return Costs(
         machine=machine,
         devices=asked.devices,
