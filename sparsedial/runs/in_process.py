@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
 
 import torch
 
 from sparsedial.runs.executor import Ended, Event, Group, Moved
+from sparsedial.runs.queued import Queued
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.turns import Turns, opened
 from sparsedial.text.prepare import Text
@@ -16,12 +16,12 @@ from sparsedial.text.prepare import Text
 WAIT_SECONDS = 0.2  # between two events of progress
 
 
-class InProcess:
+class InProcess(Queued):
     """Executes groups in this process. It trains while its events are waited for, and only then."""
 
     def __init__(self, *, text: Text, store: RunStore) -> None:
+        super().__init__()
         self._text, self._store = text, store
-        self._queue: deque[Group] = deque()
         self._group: Group = ()
         self._turns: Turns = iter(())
         self._open = contextlib.ExitStack()
@@ -34,13 +34,6 @@ class InProcess:
         self._queue.clear()
         self._group = ()
         self._open.close()
-
-    def submit(self, group: Group, *, first: bool = False) -> None:
-        """Add a group to the queue."""
-        if first:
-            self._queue.appendleft(group)
-        else:
-            self._queue.append(group)
 
     def wait(self) -> list[Event]:
         """Train for a short time.

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -16,6 +15,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from sparsedial.runs.executor import Ended, Event, Group, Lost, Moved
+from sparsedial.runs.queued import Queued
 from sparsedial.runs.worker import Broken, Message, Progressed, Refused, work
 
 LEAVE_SECONDS = 5.0  # for a stopped worker to end its step and save its run's state
@@ -29,14 +29,14 @@ class _Worker:
     group: Group = ()
 
 
-class Local:
+class Local(Queued):
     """Executes groups in processes on this machine. They start when they are needed and end with the context."""
 
     def __init__(self, *, text_folder: Path, runs_folder: Path, workers: int) -> None:
+        super().__init__()
         self._folders = text_folder, runs_folder
         self._most = workers
         self._workers: list[_Worker] = []
-        self._queue: deque[Group] = deque()
 
     def __enter__(self) -> Local:
         return self
@@ -52,13 +52,6 @@ class Local:
             worker.process.join(max(0.0, end - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
-
-    def submit(self, group: Group, *, first: bool = False) -> None:
-        """Add a group to the queue; it starts when a worker is free."""
-        if first:
-            self._queue.appendleft(group)
-        else:
-            self._queue.append(group)
 
     def wait(self) -> list[Event]:
         """The workers' events; waits at most a second.

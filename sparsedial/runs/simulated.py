@@ -8,7 +8,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.run import Metric, Run
 from sparsedial.runs.executor import Ended, Event, Group, Lost, Moved, Split, Task
+from sparsedial.runs.queued import Queued
 from sparsedial.shape.shape import Shape
 
 CURVE_POINTS = 20
@@ -65,16 +65,16 @@ class _Running:
     runs: tuple[Run, ...] | None = field(compare=False)  # None where its worker dies
 
 
-class Simulated:
+class Simulated(Queued):
     """Executes tasks in a World, in simulated time. It also stores the runs, like a folder of runs."""
 
     def __init__(self, world: World, *, workers: int = 2, seed: int = 0) -> None:
+        super().__init__()
         self.world, self.workers, self.seed = world, workers, seed
         self.seconds = 0.0  # simulated seconds so far
         self.labels: list[str] = []  # of the executed tasks, in the order in which they started
         self._runs: dict[str, Run] = {}
         self._checkpoints: set[str] = set()
-        self._queue: deque[Group] = deque()
         self._running: list[_Running] = []
         self._order = itertools.count()
         self._random = np.random.default_rng(seed)
@@ -89,13 +89,6 @@ class Simulated:
     def now(self) -> float:
         """Simulated seconds so far."""
         return self.seconds
-
-    def submit(self, group: Group, *, first: bool = False) -> None:
-        """Add a group to the queue; it starts when a worker is free."""
-        if first:
-            self._queue.appendleft(group)
-        else:
-            self._queue.append(group)
 
     def wait(self) -> list[Event]:
         """The next group that ends; simulated time moves to its end."""
