@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,12 @@ import numpy as np
 from msgspec.structs import replace as with_fields
 
 from benchmarks.keeping import keep
-from sparsedial.records.law import HeldOut
 from sparsedial.records.quantities import Family
-from tests.sweep.choosing import CURRENCIES, FAMILIES, REFERENCE, Outcome, outcome, ready, with_law
-from tests.sweep.simulation import LAW, WORLD
+from tests.sweep.choosing import CHECK, CURRENCIES, EQUAL, FAMILIES, REFERENCE, Outcome, outcome, ready, with_law
+from tests.sweep.simulation import LAW
 
 RECORD = Path(__file__).parent / "records" / "selection.json"
 STUDIES = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-CHECKED = HeldOut(
-    runs=9,
-    budgets_flops=(1e12,),
-    rmse_log_loss=0.01,
-    median_relative_error=0.01,
-    max_relative_error=0.03,
-    baselines={"last_budget_shape_kept": 0.07},
-    law_on_the_same=0.01,
-    regret_of_predicted_best=0.0,
-)
-EQUAL = replace(WORLD, loss=lambda shape, tokens: 1.3, rate_penalty=0.0)
 WORLDS: dict[str, dict[Family, tuple[float, float]] | None] = {  # shares by which losses are above the law
     "the law is right": {},
     "dense 1 % above the law, and 1 % more a rung": REFERENCE,
@@ -51,7 +38,7 @@ def study(world: str, seed: int) -> dict[str, Outcome]:
     errors = WORLDS[world]
     truth, law = (EQUAL, LAW) if errors is None else with_law(errors, seed)
     at = ready(truth, seed, law)
-    trusted = with_fields(law, held_out=CHECKED)
+    trusted = with_fields(law, held_out=CHECK)
     return {rule: outcome(at, law if rule == "measured" else trusted, seeds) for rule, seeds in RULES.items()}
 
 

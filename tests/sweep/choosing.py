@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from sparsedial.law.law import Law
 from sparsedial.records.grid import RateModel
+from sparsedial.records.law import HeldOut
 from sparsedial.records.quantities import Family, family_of
 from sparsedial.records.study import VerdictSeeds
 from sparsedial.runs.simulated import World
@@ -21,13 +22,24 @@ from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.rates import learning_rate
 from sparsedial.sweep.rivals import Rivals, candidates
 from sparsedial.sweep.scan import scan_rates
-from tests.sweep.simulation import LAW, asked, bench, layout_of, true_law, world_of
+from tests.sweep.simulation import LAW, WORLD, asked, bench, layout_of, true_law, world_of
 
 FAMILIES: tuple[Family, Family] = ("dense", "sparse")
 WIDTHS = 24.0, 48.0  # two rungs at the largest budget of a study of ten minutes
 LAWS = tuple(true_law(a=40 * 1.125**step) for step in range(10))  # the best sizes lie elsewhere between the rungs
 CURRENCIES = ("flops", "seconds")
 REFERENCE: dict[Family, tuple[float, float]] = {"dense": (0.01, 0.03)}  # as dense came out in four reference studies
+EQUAL = replace(WORLD, loss=lambda shape, tokens: 1.3, rate_penalty=0.0)
+CHECK = HeldOut(
+    runs=9,
+    budgets_flops=(1e12,),
+    rmse_log_loss=0.01,
+    median_relative_error=0.01,
+    max_relative_error=0.03,
+    baselines={"last_budget_shape_kept": 0.07, "linear_in_log_compute": 0.02},
+    law_on_the_same=0.01,
+    regret_of_predicted_best=0.0,
+)
 
 
 def wrong_world(errors: Mapping[Family, tuple[float, float]], law: Law = LAW) -> World:

@@ -9,28 +9,27 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as with_fields
 
-from sparsedial.records.law import HeldOut
 from sparsedial.records.study import VerdictSeeds
 from sparsedial.runs.simulated import Simulated
 from sparsedial.sweep.budgets import REPORT_SECONDS
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import OVERRUN_SHARE
 from sparsedial.sweep.judge import contest
-from tests.sweep.choosing import CURRENCIES, REFERENCE, Outcome, Ready, outcome, ready, with_law, wrong_world
+from tests.sweep.choosing import (
+    CHECK,
+    CURRENCIES,
+    EQUAL,
+    REFERENCE,
+    Outcome,
+    Ready,
+    outcome,
+    ready,
+    with_law,
+    wrong_world,
+)
 from tests.sweep.simulation import LAW, STILL, WORLD, Known, asked, at_verdict, bench, whole
 
 STUDIES = 60
-EQUAL = replace(WORLD, loss=lambda shape, tokens: 1.3, rate_penalty=0.0)
-CHECK = HeldOut(
-    runs=9,
-    budgets_flops=(1e12,),
-    rmse_log_loss=0.01,
-    median_relative_error=0.01,
-    max_relative_error=0.03,
-    baselines={"last_budget_shape_kept": 0.07, "linear_in_log_compute": 0.02},
-    law_on_the_same=0.01,
-    regret_of_predicted_best=0.0,
-)
 TRUSTED = with_fields(LAW, held_out=CHECK)
 
 
