@@ -6,8 +6,8 @@ import json
 import sys
 
 from sparsedial import __version__
+from sparsedial.cli import INTERRUPTED
 from sparsedial.cli.arguments import Request, read_arguments
-from sparsedial.cli.start import INTERRUPTED
 from sparsedial.cli.streams import drop_output, print_answer, print_note, settle_streams
 from sparsedial.errors import UserError, nearest
 from sparsedial.records.record import Record, plain

@@ -6,11 +6,15 @@ import os
 import signal
 from types import FrameType
 
-INTERRUPTED = 130
+from sparsedial.cli import INTERRUPTED
 
 
 def main() -> int:
     """Run one command; see `sparsedial.cli.main`."""
+    if "_ARGCOMPLETE" in os.environ:
+        from sparsedial.cli.completion import complete
+
+        complete()
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # the caller wants no Ctrl-C
         from sparsedial.cli.main import main as run
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from sparsedial.errors import UserError
 from sparsedial.law.law import Law
 from sparsedial.law.literature import PUBLISHED
-from sparsedial.records.answers import TrainSettingsFile
-from sparsedial.records.law import LAW_FILE
 from sparsedial.machine.profile import Profile
 from sparsedial.planning.costs import Costs
+from sparsedial.records.answers import TrainSettingsFile
+from sparsedial.records.law import LAW_FILE
 from sparsedial.records.plan import TOKENIZER_FOLDER, PlanOrigin, read_plan
 from sparsedial.records.record import plain, read
 from sparsedial.records.run import RUN_FILE, Run

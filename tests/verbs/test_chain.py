@@ -89,7 +89,7 @@ def test_a_tokenizer_that_is_gone_is_said(folder, corpus, capsys):
     assert status == 2
     assert "was made with the tokenizer bpe:300, but" in said
     assert "--tokenizer" in said
-    status, said, out = trained(folder / NAME, corpus, capsys, "--tokenizer", str(folder / "moved.json"))
+    status, said, _ = trained(folder / NAME, corpus, capsys, "--tokenizer", str(folder / "moved.json"))
     assert (status, "not about this run" in said) == (0, False)
 
 
@@ -131,7 +131,7 @@ def test_a_number_that_is_none_in_a_plan_is_one_line(folder, corpus, capsys, wor
 
 
 def test_a_run_that_was_edited_is_still_refused(folder, corpus, capsys):
-    status, _, out = trained(folder / NAME, corpus, capsys)
+    _, _, out = trained(folder / NAME, corpus, capsys)
     run = next(out.glob("runs/*/run.json"))
     edit(run, lambda values: values.update(test_loss=1.0))
     assert main(["fit", str(out)]) == 2
