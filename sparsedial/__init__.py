@@ -11,6 +11,13 @@ from typing import Any
 
 from sparsedial.version import __version__ as __version__
 
+# Threads of OpenMP spin while they wait. Where anything else uses a core, one of them is not running, and the others
+# spin for a whole time slice of the system: training on two threads of two cores then took 20 times as long
+# (`benchmarks/waiting.py` measures it). The runtime reads this when PyTorch is imported; our processes inherit it.
+WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+if not any(name in os.environ for name in WAITS):
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+
 
 def load(folder: str | os.PathLike[str]) -> Any:
     """Load the model of a checkpoint folder; calling it on token ids gives logits.
@@ -29,8 +36,16 @@ def load(folder: str | os.PathLike[str]) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    from sparsedial.verbs import VERBS, python_function
+    from sparsedial.verbs import VERBS
 
     if name in VERBS:
+        from sparsedial.verbs.python import python_function
+
         return python_function(VERBS[name])
     raise AttributeError(f"module 'sparsedial' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    from sparsedial.verbs import VERBS
+
+    return sorted([*VERBS, "load", "__version__", "__doc__"])

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import io
 import math
 import os
+import textwrap
+import tokenize
 import tomllib
 import types
 import typing
@@ -31,7 +36,8 @@ def setting(
     """A field of a verb's settings: its default, its line of help, the name of its value there, its parser.
 
     `parse` gets the value as given, and the field's name for its errors. `more` is for the command line: `positional`,
-    `nargs`, `any_words`, `dotted`, and an `example` for errors.
+    `nargs`, `any_words`, `table` (the class of a table of settings), `defaults` (other than that class's own), and
+    an `example` for errors.
     """
     metadata = {
         "help": help,
@@ -130,6 +136,25 @@ def _as_scalar(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and isinstance(value, hint):
         return value
     raise UserError(f"{where}: cannot use {value!r} here")
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """What each field of a dataclass means: the comment at its definition. Empty where its source is not installed."""
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+    except OSError:
+        return dict.fromkeys((field.name for field in dataclasses.fields(cls)), "")
+    comments: dict[int, str] = {
+        token.start[0]: token.string.removeprefix("#").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT and not token.string.startswith("# fmt")
+    }
+    (definition,) = typing.cast("list[ast.ClassDef]", ast.parse(source).body)
+    return {
+        node.target.id: " ".join(comments[line] for line in range(node.lineno, node.end_lineno + 1) if line in comments)
+        for node in definition.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.end_lineno
+    }
 
 
 def file_names(value: Any, field: str = "text") -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +17,8 @@ from sparsedial.errors import UserError
 
 SCHEMA_VERSION = 1
 DIGEST_KEY = "record_digest"
+LOCK = ".lock"
+FOLDER_RECORDS = ("study.json", "settings.json")  # of `study` and of `train`
 SCHEMA_MARK = b'"schema_version"'
 
 
@@ -175,6 +177,37 @@ def _finite(text: str) -> float:
     return number if math.isfinite(number) else _no_number(text)
 
 
+def require_ours(folder: Path, names: Iterable[str], force: bool) -> None:
+    """Refuse a folder that holds files of someone else; with `force`, only one where our `names` are taken.
+
+    A folder is ours where an earlier command left its lock or its record, or where only records of ours are.
+
+    Raises: UserError with what is there.
+    """
+    if not folder.is_dir() or any(_left_by_us(folder / name) for name in (LOCK, *FOLDER_RECORDS)):
+        return
+    found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    others = [path.name for path in found if path.is_dir() or not is_ours(path)]
+    taken = [name for name in names if name in others]
+    if taken and force:
+        raise UserError(
+            f"{folder} holds a {taken[0]} that is not sparsedial's", hint="move it away, or choose another <out>"
+        )
+    if others and not force:
+        raise UserError(
+            f"{folder} holds other files, such as {others[0]}",
+            hint="choose another <out>, or add <force> to write there",
+        )
+
+
+def _left_by_us(path: Path) -> bool:
+    """Whether a file is a lock or a record of ours."""
+    try:
+        return path.is_file() and (path.stat().st_size == 0 if path.name == LOCK else SCHEMA_MARK in path.read_bytes())
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Lock a folder for one process; the lock is released when the process ends, in whatever way.
@@ -183,7 +216,7 @@ def lock(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / ".lock", "w")  # noqa: SIM115  # held open on purpose: closing it frees the lock
+        handle = open(folder / LOCK, "w")  # noqa: SIM115  # held open on purpose: closing it frees the lock
     except OSError as error:
         raise UserError(
             f"cannot write in {folder}: {error.strerror}", hint="choose another folder with <out>"
@@ -201,7 +234,7 @@ def lock(folder: Path) -> Iterator[None]:
 def in_use(folder: Path) -> bool:
     """Whether a living process holds a folder's `lock`."""
     try:
-        handle = open(folder / ".lock")  # noqa: SIM115
+        handle = open(folder / LOCK)  # noqa: SIM115
     except OSError:
         return False
     with handle:

@@ -23,6 +23,8 @@ JOULE_UNITS = {
 YEAR = 365.25 * 86400  # seconds
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)\s*([A-Za-z]+)")
+_PARTS = re.compile(rf"\s*(?:{_PART.pattern}\s*)+")
 
 
 def _parse(text: str | float, units: dict[str, float], field: str, example: str) -> float:
@@ -47,8 +49,15 @@ def parse_counts(value: Any, field: str = "numbers") -> tuple[float, ...]:
 
 
 def parse_seconds(text: str | float, field: str = "time") -> float:
-    """Positive seconds from `90`, `10m`, `1.5h` or `2d`."""
-    return _parse(text, SECOND_UNITS, field, "90s, 10m or 1.5h")
+    """Positive seconds from `90`, `10m`, `1.5h`, `2d`, or parts from the largest unit down, like `1h30m`."""
+    example = "90s, 10m, 1.5h or 1h30m"
+    parts = _PART.findall(str(text))
+    sizes = [SECOND_UNITS.get(unit.lower(), 0) for _, unit in parts]
+    if len(parts) < 2 or 0 in sizes or sizes != sorted(set(sizes), reverse=True) or _PARTS.fullmatch(str(text)) is None:
+        return _parse(text, SECOND_UNITS, field, example)
+    return _parse(
+        sum(float(value) * size for (value, _), size in zip(parts, sizes, strict=True)), {"": 1}, field, example
+    )
 
 
 def parse_bytes(text: str | float, field: str = "memory") -> float:

@@ -27,6 +27,10 @@ from sparsedial.units import (
         (parse_count, 40_000, 40_000),
         (parse_seconds, "10m", 600),
         (parse_seconds, "1.5h", 5400),
+        (parse_seconds, "2m30s", 150),
+        (parse_seconds, "1h30m", 5400),
+        (parse_seconds, "1d 2h 3min 4.5s", 93784.5),
+        (parse_seconds, "4 min 05 s", 245),  # as times are printed
         (parse_bytes, "80GB", 80e9),
         (parse_bytes, "512MiB", 512 * 1024**2),
     ],
@@ -35,7 +39,9 @@ def test_human_numbers_are_read_with_their_units(read, text, value):
     assert read(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "ten", "1e999", "10 parsecs", "", "nan"])
+@pytest.mark.parametrize(
+    "text", ["0", "-3", "ten", "1e999", "10 parsecs", "", "nan", "30m1h", "1h1h", "1h30", "1h-5m", "2m30x", "0h0m"]
+)
 def test_what_is_no_positive_number_is_refused_with_an_example(text):
     with pytest.raises(UserError) as error:
         parse_seconds(text, "time")

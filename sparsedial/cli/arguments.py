@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsedial.cli.help import flag, help_text, is_switch
 from sparsedial.errors import UserError, nearest
 from sparsedial.settings import convert, fill, read_settings_file
 from sparsedial.verbs import Verb
 
 SETTINGS_FILES = (".yaml", ".yml", ".toml")  # a word with such an ending is a settings file, as after --config
-HELP_COLUMNS = 106
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,7 @@ def read_arguments(verb: Verb, words: list[str]) -> Request:
             if head not in fields or fields[head].metadata.get("positional"):
                 flags = [flag(field) for field in fields.values() if not field.metadata.get("positional")]
                 raise UserError(f"{verb.name}: no setting named '{name}'", hint=_suggest(name, flags))
-            if not equals and _is_switch(cls, fields[head]):
+            if not equals and is_switch(cls, fields[head]):
                 _put(values, key, True, verb.name)
             else:
                 _put(values, key, _value(word, attached if equals else None, queue), verb.name)
@@ -94,11 +92,6 @@ def _from_file(cls: type, file: str) -> dict[str, Any]:
     return values
 
 
-def flag(field: dataclasses.Field[Any]) -> str:
-    """A field's flag without the leading dashes: `max-total-parameters`."""
-    return field.name.replace("_", "-")
-
-
 def _suggest(name: str, flags: list[str]) -> str | None:
     close = nearest(name, [*flags, "json", "config"])
     return close.replace("'", "'--", 1) if close else None
@@ -110,10 +103,6 @@ def _value(word: str, attached: str | None, queue: list[str]) -> str:
     if not queue or (queue[0].startswith("--") and len(queue[0]) > 2):
         raise UserError(f"{word} needs a value")
     return queue.pop(0)
-
-
-def _is_switch(cls: type, field: dataclasses.Field[Any]) -> bool:
-    return typing.get_type_hints(cls)[field.name] is bool
 
 
 def _is_number(word: str) -> bool:
@@ -148,67 +137,3 @@ def _assign_positional(
             f"{verb_name}: '{loose[0]}' is one argument too many",
             hint=f"`sparsedial {verb_name} --help` shows the usage",
         )
-
-
-def help_text(verb: Verb) -> str:
-    """Usage, what the verb does, and a line for each setting with its default."""
-    fields = [field for field in dataclasses.fields(verb.settings_class) if field.init]
-    positional = [field for field in fields if field.metadata.get("positional")]
-    names = " ".join(
-        {"*": f"[{field.name.upper()}…]", "?": f"[{field.name.upper()}]"}.get(
-            field.metadata.get("nargs", ""), field.name.upper()
-        )
-        for field in positional
-    )
-    rows = [(_flag_words(verb, field), _explain(field)) for field in fields if not field.metadata.get("positional")]
-    rows += [
-        ("--config FILE", "a YAML or TOML file of settings; `--config` may be left out; flags override the file"),
-        ("--json", "print one JSON object and nothing else"),
-    ]
-    arguments = [(field.name.upper(), _explain(field)) for field in positional]
-    width = max(len(left) for left, _ in rows + arguments)
-    return "\n".join(
-        [
-            f"usage: sparsedial {verb.name} {names + ' ' if names else ''}[settings]",
-            "",
-            verb.summary[0].upper() + verb.summary[1:] + ".",
-            "",
-            *(_row(left, width, right) for left, right in arguments + rows),
-        ]
-    )
-
-
-def _row(left: str, width: int, right: str) -> str:
-    """A row of the help, with its explanation wrapped."""
-    indent = " " * (width + 4)
-    first = f"  {left:<{width}}  "
-    return textwrap.fill(
-        right,
-        HELP_COLUMNS,
-        initial_indent=first,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
-
-
-def _flag_words(verb: Verb, field: dataclasses.Field[Any]) -> str:
-    """A flag as the help shows it; a table of settings shows one of its names (`--shape.layers N`)."""
-    if "dotted" in field.metadata:
-        return f"--{flag(field)}.{field.metadata['dotted']} N …"
-    return f"--{flag(field)}" + ("" if _is_switch(verb.settings_class, field) else f" {_metavar(field)}")
-
-
-def _metavar(field: dataclasses.Field[Any]) -> str:
-    return field.metadata.get("metavar", field.name.rpartition("_")[2].upper())
-
-
-def _explain(field: dataclasses.Field[Any]) -> str:
-    text = field.metadata.get("help", "")
-    default = field.metadata.get("shown", field.default)
-    shown = default is not dataclasses.MISSING and default not in (None, False, ())
-    return f"{text} [{_plain(default)}]" if shown else text
-
-
-def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

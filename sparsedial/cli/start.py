@@ -11,6 +11,10 @@ from sparsedial.cli.exits import INTERRUPTED
 
 def main() -> int:
     """Run one command; see `sparsedial.cli.main`."""
+    if "_ARGCOMPLETE" in os.environ:
+        from sparsedial.cli.completion import complete
+
+        complete()
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # the caller wants no Ctrl-C
         from sparsedial.cli.main import main as run
 

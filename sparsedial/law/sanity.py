@@ -39,5 +39,5 @@ def require_losses(table: Table) -> None:
             f"{table.path}: loss is at most {loss.max():g}, which cannot be a loss in nats per token",
             hint="<columns> 'loss=NAME' names the column that holds it",
         )
-    if len(loss) > 1 and loss.min() == loss.max():
+    if len(loss) > 1 and loss.min() == loss.max():  # a single run is refused as too few
         raise UserError(f"{table.path}: loss is {loss[0]:g} in every row")

@@ -19,6 +19,7 @@ class Timing:
     median_seconds: float
     low_seconds: float  # 10th percentile
     high_seconds: float  # 90th percentile
+    mean_seconds: float  # of all calls, so the total over their number
     count: int
 
     def record(self) -> dict[str, float]:
@@ -29,7 +30,13 @@ class Timing:
 def summarise(seconds: list[float]) -> Timing:
     """The timing of some calls."""
     low, median, high = np.percentile(seconds, [10, 50, 90])
-    return Timing(median_seconds=float(median), low_seconds=float(low), high_seconds=float(high), count=len(seconds))
+    return Timing(
+        median_seconds=float(median),
+        low_seconds=float(low),
+        high_seconds=float(high),
+        mean_seconds=sum(seconds) / len(seconds),
+        count=len(seconds),
+    )
 
 
 def measure_in_turn(

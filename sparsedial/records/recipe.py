@@ -26,30 +26,30 @@ class Recipe:
     Raises: UserError for values that no run can have.
     """
 
-    learning_rate: float
-    steps: int
+    learning_rate: float  # the highest one, between warm-up and decay
+    steps: int  # optimizer steps
     batch: int  # sequences per step
     context: int  # tokens per sequence
-    optimizer: OptimizerName = "adamw"
-    schedule: Schedule = "wsd"
+    optimizer: OptimizerName = "adamw"  # muon is for the matrices; the rest has AdamW
+    schedule: Schedule = "wsd"  # warm-up, constant, linear decay to 0; or half a cosine to a tenth
     weight_decay: float = 0.1  # on matrices only
-    beta1: float = 0.9
-    beta2: float = 0.95
-    epsilon: float = 1e-8
-    warmup_share: float = 0.05
+    beta1: float = 0.9  # of the moving average of gradients
+    beta2: float = 0.95  # of the moving average of their squares
+    epsilon: float = 1e-8  # added to the root of the squares
+    warmup_share: float = 0.05  # of the steps, at the beginning
     warmup_steps: int = 0  # above 0, it replaces the share, so that runs of several lengths start alike
-    decay_share: float = 0.3
+    decay_share: float = 0.3  # of the steps, at the end
     width_base: int = 0  # above 0: the width of the tuned learning rate; matrices' rates fall as width grows
     clip: float = 1.0  # largest norm of the gradient
     balance_rate: float = (
         1e-2  # step of the routing bias; runs of hundreds of steps need more than the 1e-3 of long ones
     )
-    balance_weight: float = 1e-3
-    z_loss_weight: float = 1e-3
+    balance_weight: float = 1e-3  # of the sequence-wise balance loss
+    z_loss_weight: float = 1e-3  # of the squared log-sum of the router's logits
     mtp_weight: float = 0.3  # of multi-token prediction, where the shape has modules for it
     mtp_late_weight: float = 0.1  # after two thirds of the run; source: DeepSeek-V3, section 4.2
     spike_sigmas: float = 0.0  # above 0: a step whose loss is this far above the last ones is undone, its batch skipped
-    dtype: Dtype = "float32"
+    dtype: Dtype = "float32"  # of products; weights stay float32
     seed: int = 0  # of weights and of the order of windows
 
     def __post_init__(self) -> None:

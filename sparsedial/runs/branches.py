@@ -10,6 +10,7 @@ from sparsedial.records.run import Run
 from sparsedial.runs.executor import Task
 from sparsedial.runs.in_process import InProcess
 from sparsedial.runs.job import Job
+from sparsedial.runs.linking import linked
 from sparsedial.runs.policy import Listener, carry_out
 from sparsedial.runs.run_store import RunStore
 from sparsedial.text.prepare import Text
@@ -30,7 +31,7 @@ def train_branches(
     *others, longest = (found[job.hash] for job in jobs)
     return Trained(
         **longest,
-        checkpoint=_linked(store.checkpoint(longest.hash), out),
+        checkpoint=linked(store.checkpoint(longest.hash), out),
         branches=tuple(_branch(run) for run in others),
         tokens_asked=tokens_asked,
     )
@@ -49,13 +50,3 @@ def _task(job: Job, several: bool) -> Task:
 
 def _branch(run: Run) -> Branch:
     return Branch(**{name: getattr(run, name) for name in Branch.__struct_fields__})
-
-
-def _linked(checkpoint: Path, out: Path) -> str | None:
-    """Link `out/checkpoint` to the newest run's checkpoint; None where the run diverged and has none."""
-    if not checkpoint.exists():
-        return None
-    link = out / "checkpoint"
-    link.unlink(missing_ok=True)
-    link.symlink_to(checkpoint.relative_to(out))
-    return str(link)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparsedial.errors import UserError
+from sparsedial.model.digests import verify
 from sparsedial.records.record import read, read_lines, try_read, write, write_lines
 from sparsedial.records.run import METRICS_FILE, RUN_FILE, Metric, Run
 from sparsedial.store import Fault
@@ -33,8 +35,13 @@ class RunStore:
         return self.path(run_hash) / "checkpoint"
 
     def has_checkpoint(self, run_hash: str) -> bool:
-        """Whether a run's checkpoint was kept."""
-        return (self.checkpoint(run_hash) / "config.json").exists()
+        """Whether a run's checkpoint was kept and is whole."""
+        folder = self.checkpoint(run_hash)
+        try:
+            verify(folder)
+        except UserError:
+            return False
+        return (folder / "config.json").exists()
 
     def find(self, run_hash: str) -> Run | None:
         """The run that ended with this hash; None where it is missing or damaged, so that it is done again."""

@@ -70,13 +70,13 @@ class Shape:
     Raises: UserError for sizes that no model can have.
     """
 
-    layers: int
+    layers: int  # transformer blocks
     d_model: int  # residual stream
     heads: int  # query heads
     kv_heads: int  # grouped-query attention: heads that share keys and values
-    head_dim: int
+    head_dim: int  # channels of a head
     d_ff: int  # width of a dense feed-forward layer; 0 where every layer is sparse
-    vocab_size: int
+    vocab_size: int  # tokens of the vocabulary
     context: int  # most positions of a sequence
 
     experts: int = 0  # routed experts per sparse layer; 0 is a dense model
@@ -86,30 +86,30 @@ class Shape:
     shared_gate: bool = False  # a sigmoid of the token weighs the shared experts' output
     dense_layers: int = 0  # leading layers of a sparse model that stay dense
     dense_places: tuple[int, ...] = ()  # other layers of a sparse model that stay dense, counted from 0
-    gate: Literal["softmax", "sigmoid"] = "softmax"
+    gate: Literal["softmax", "sigmoid"] = "softmax"  # how the router's logits become weights
     normalize_gates: bool = True  # the chosen experts' weights sum to one
     routed_scaling: float = 1.0  # factor on the routed experts' output
     routing_bias: bool = False  # a buffer that balances the choice and never enters the output
-    expert_groups: int = 1
+    expert_groups: int = 1  # groups that the experts are divided into
     kept_groups: int = 1  # groups of experts that one token may choose from
     top_p: float = 1.0  # a token keeps the fewest of its top_k experts whose weights reach this share
 
-    tied_embeddings: bool = False
+    tied_embeddings: bool = False  # one table for embedding and unembedding
     qk_norm: Literal["none", "head", "full"] = "none"  # per head (Qwen3) or over the whole projection (OLMoE)
     attention_bias: bool = False  # on the query, key and value projections
-    norm_eps: float = 1e-6
-    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-6  # added to the mean square in norms
+    rope_theta: float = 10_000.0  # base of the rotary angles
     rotated: int = 0  # channels of a head that positions rotate; 0 is all
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: RopeScaling | None = None  # of rotary angles, for long contexts
     window: int = 0  # most positions that a query sees, its own included; 0 is all
     full_layers: int = 0  # leading layers that see all positions where the others have a window
     logit_cap: float = 0.0  # above 0: logits are cap * tanh(logits / cap)
 
     kv_lora_rank: int = 0  # above 0: multi-head latent attention, with the four sizes below
     q_lora_rank: int = 0  # 0: queries are not compressed
-    nope_head_dim: int = 0
-    rope_head_dim: int = 0
-    v_head_dim: int = 0
+    nope_head_dim: int = 0  # channels of a key without rotary angles
+    rope_head_dim: int = 0  # channels of a key with rotary angles
+    v_head_dim: int = 0  # channels of a value
     mtp_layers: int = 0  # multi-token-prediction modules
     own_layers: tuple[Layer, ...] = ()  # every layer's own sizes where layers differ; see `with_layers`
 

@@ -16,8 +16,8 @@ from sparsedial.verbs.planned import FoundPlan
 
 Values = dict[str, Any]  # settings by name; some may be missing
 
-RUN_DEFAULTS = {"batch": 16}
-SPIKE_SIGMAS = 6.0  # one long run is worth guarding; a study leaves its short runs unguarded, as data
+# One long run is worth guarding against spikes; a study leaves its short runs unguarded, as data.
+RUN_DEFAULTS: Values = {"batch": 16, "spike_sigmas": 6.0}
 WARMUP_SHARE = 0.05  # of the shortest run, where several runs share their first steps
 NOT_FROM_PLAN = ("dtype", "seed")  # these follow from the machine and from the settings
 
@@ -38,7 +38,7 @@ def described(
             "no model is given",
             hint="name a plan.json or a published model, or give <shape.d_model> and so on",
         )
-    settings: Values = {**RUN_DEFAULTS, **planned, "spike_sigmas": SPIKE_SIGMAS, **recipe}
+    settings: Values = {**RUN_DEFAULTS, **planned, **recipe}
     settings.setdefault("context", values.get("context"))
     for name in ("batch", "context"):
         value = settings[name]
@@ -57,6 +57,8 @@ def _of_model(model: FoundPlan | str) -> tuple[Values, Values]:
     if isinstance(model, str):
         return find_shape(model)[1].record(), {}
     recipe = {name: value for name, value in asdict(model.plan.recipe).items() if name not in NOT_FROM_PLAN}
+    if not recipe["spike_sigmas"]:  # as plans are written; one that was edited may say more
+        del recipe["spike_sigmas"]
     return model.plan.shape.record(), recipe
 
 

@@ -9,6 +9,7 @@ from sparsedial.errors import UserError
 from sparsedial.records.kinds import kind_of
 from sparsedial.records.plan import PLAN_FILE, Plan, read_plan
 from sparsedial.runs.job import Job
+from sparsedial.shape.config import fitting_family
 from sparsedial.store import Fault
 from sparsedial.text.prepare import Text
 from sparsedial.text.tokenizer import Tokenizer, byte_tokenizer, try_load_tokenizer
@@ -72,9 +73,11 @@ def find_plan(word: str) -> FoundPlan | None:
 
 
 def remarks(found: FoundPlan | None, job: Job, text: Text) -> list[str]:
-    """How a run differs from the plan that it follows, and tokens of its model that no text has."""
+    """How a run differs from the plan that it follows, and what is odd about its model."""
     made = text.tokenizer
     lines: list[str] = []
+    if fitting_family(job.shape) is None:
+        lines.append("no family of transformers has such a shape: only Sparsedial can read its checkpoint")
     if job.shape.vocab_size >= UNUSED * made.vocab_size:
         lines.append(
             f"the model has {human_count(job.shape.vocab_size)} tokens and the tokenizer {made.name} only"

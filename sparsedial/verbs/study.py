@@ -10,10 +10,11 @@ from sparsedial.errors import UserError
 from sparsedial.records.dry_run import StudyDryRun
 from sparsedial.records.law import LAW_FILE
 from sparsedial.records.plan import PLAN_FILE
+from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import write
 from sparsedial.records.study import STUDY_FILE, Study, StudyAnswer, StudyStatus
 from sparsedial.showing.notes import skipped_words
-from sparsedial.store import lock
+from sparsedial.store import lock, require_ours
 from sparsedial.sweep.afford import MOST_SEEDS
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import dry_run, whole_seconds
@@ -25,6 +26,8 @@ from sparsedial.text.prepare import prepare
 from sparsedial.verbs.following import following, versions
 from sparsedial.verbs.listening import listening
 from sparsedial.verbs.study_settings import StudySettings
+
+WRITTEN = (STUDY_FILE, LAW_FILE, PLAN_FILE, PROFILE_FILE, "report.html", "figures", "runs", "text")
 
 
 def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
@@ -40,6 +43,7 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
     from sparsedial.sweep.local_lab import local_lab
 
     question = settings.question()
+    require_ours(settings.out, WRITTEN, settings.force)
     with lock(settings.out), listening(settings.log, settings.out) as listener:
         notebook = open_notebook(settings.out)
         if isinstance(notebook, Study):

@@ -21,7 +21,7 @@ class StudySettings:
     text: tuple[str, ...] = setting(
         (), "files or folders of text [Python's standard library]", parse=file_names, positional=True, nargs="*"
     )
-    time: float | None = setting(None, "time for the whole command, like 30m [10m]", "T", parse=parse_seconds)
+    time: float | None = setting(None, "time for the whole command, like 30m or 1h30m [10m]", "T", parse=parse_seconds)
     budgets: tuple[float, ...] = setting(
         (), "the budgets in training FLOPs, instead of --time", "C,C,…", parse=parse_counts
     )
@@ -48,6 +48,7 @@ class StudySettings:
     device: str = setting("auto", "device to train on", "cpu|cuda")
     out: Path = setting(Path("runs/study"), "the study's folder; the same command continues a stopped study", "DIR")
     log: tuple[str, ...] = setting((), log_setting.HELP, "csv,…", parse=log_setting.log_names)
+    force: bool = setting(False, "write to --out although it holds other files; none of them is overwritten")
     status: bool = setting(False, "show the progress of the study in --out and exit")
     dry_run: bool = setting(False, "show what the study would cost and exit")
 

@@ -12,18 +12,19 @@ from sparsedial.records.dry_run import TrainDryRun
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import write
 from sparsedial.settings import convert, file_names, fill, setting
-from sparsedial.shape.config import fitting_family
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note_skipped
-from sparsedial.store import lock
+from sparsedial.store import lock, require_ours
 from sparsedial.units import parse_count, parse_counts
 from sparsedial.verbs import log_setting
-from sparsedial.verbs.described import described, recipes, table_of, with_vocabulary
+from sparsedial.verbs.described import RUN_DEFAULTS, described, recipes, table_of, with_vocabulary
 from sparsedial.verbs.origin import SETTINGS
 from sparsedial.verbs.planned import FoundPlan, find_plan, remarks
 
 if TYPE_CHECKING:
     from sparsedial.runs.job import Job
+
+WRITTEN = (SETTINGS, "runs", "text", "checkpoint")
 
 
 def _shape_parts(value: Any, field: str) -> dict[str, Any]:
@@ -50,16 +51,21 @@ class TrainSettings:
         (), "tokens of shorter runs that share the first steps of this one (schedule wsd)", "N,…", parse=parse_counts
     )
     shape: dict[str, Any] = setting(
-        help="one size of the shape; overrides the model's own", parse=_shape_parts, factory=dict, dotted="layers"
+        help="one size of the shape; overrides the model's own", parse=_shape_parts, factory=dict, table=Shape
     )
     recipe: dict[str, Any] = setting(
-        help="one setting of the training recipe", parse=_recipe_parts, factory=dict, dotted="learning_rate"
+        help="one setting of the training recipe; overrides the plan's",
+        parse=_recipe_parts,
+        factory=dict,
+        table=Recipe,
+        defaults=RUN_DEFAULTS,
     )
     tokenizer: str | None = setting(None, "how text becomes tokens [the plan's own, else bytes]", "bytes|bpe:N|FILE")
     device: str = setting("auto", "device to train on", "cpu|cuda")
     threads: int | None = setting(None, "CPU threads [one per core]", "N")
     out: Path = setting(Path("runs/train"), "the run's folder; the same command continues a stopped run", "DIR")
     log: tuple[str, ...] = setting((), log_setting.HELP, "csv,…", parse=log_setting.log_names)
+    force: bool = setting(False, "write to --out although it holds other files; none of them is overwritten")
     dry_run: bool = setting(False, "show what the run would cost and exit")
 
 
@@ -70,19 +76,21 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
 
     Raises: UserError for settings that make no model or run, a text that is too small, a folder in use or not writable.
     """
+    from sparsedial.runs.linking import require_link
     from sparsedial.showing.progress import Progress
     from sparsedial.text.prepare import prepare
 
     plan = find_plan(settings.model) if settings.model else None
     shape_values, drafts = _drafts(settings, plan)
     tokenizer = plan.tokenizer(settings.tokenizer) if plan else settings.tokenizer or "bytes"
+    require_ours(settings.out, WRITTEN, settings.force)
+    require_link(settings.out)
     with lock(settings.out), Progress() as progress:
         text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / "text")
         note_skipped(text.facts.skipped)
         shape = with_vocabulary(shape_values, text.tokenizer.vocab_size)
-        jobs = [
-            replace(draft, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for draft in drafts
-        ]
+        made = {"shape": shape, "text_digest": text.digest, "tokenizer": text.tokenizer.digest}
+        jobs = [replace(draft, **made) for draft in drafts]
         for line in remarks(plan, jobs[-1], text):
             progress.note(line)
         if settings.dry_run:
@@ -94,8 +102,6 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
         from sparsedial.runs.branches import train_branches
         from sparsedial.verbs.listening import RunListener, logging
 
-        if fitting_family(shape) is None:
-            progress.note("no family of transformers has such a shape: only Sparsedial can read its checkpoint")
         with logging(settings.log, settings.out) as logs:
             listener = RunListener(progress, meter(jobs[0].device, jobs[0].threads).watts, logs)
             return train_branches(jobs, text, settings.out, listener, settings.tokens)
@@ -114,10 +120,9 @@ def _drafts(settings: TrainSettings, plan: FoundPlan | None) -> tuple[dict[str, 
     values, recipe = described(plan or settings.model, settings.shape, settings.recipe, settings.tokens)
     device = pick_device(settings.device)
     recipe.setdefault("dtype", training_dtype(device))
-    shape = fill(Shape, {"vocab_size": 1, **values}, "shape")
     drafts = [
         Job(
-            shape=shape,
+            shape=fill(Shape, {"vocab_size": 1, **values}, "shape"),
             recipe=each,
             text_digest="",
             tokenizer="",

@@ -94,6 +94,14 @@ def test_a_dry_run_counts_the_spike_guards_copy_and_times_the_recipe_of_the_run(
     assert {(recipe.dtype, recipe.batch, recipe.steps) for recipe in measured} == {("bfloat16", 4, 100)}
 
 
+def test_a_dry_run_counts_the_rare_slow_steps_beside_other_work(corpus, tmp_path, capsys, measured, monkeypatch):
+    """One step in ten waits for the other core: the median does not see it, and the run pays for it."""
+    steps = [0.01] * 9 + [0.91]
+    monkeypatch.setattr(costs, "measure_in_turn", lambda calls, **_: {name: summarise(steps) for name in calls})
+    assert main(words(corpus, tmp_path, "--tokens", "6400", "--dry-run", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] == pytest.approx(10.0)  # of 100 steps
+
+
 def test_what_no_machine_holds_is_counted_with_the_guards_copy_and_multi_token_prediction(
     corpus, tmp_path, capsys, monkeypatch
 ):

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from sparsedial.errors import UserError
 from sparsedial.planning.export.exported import Exported
 from sparsedial.planning.export.hugging_face import hugging_face
 from sparsedial.planning.export.megatron import megatron
@@ -30,6 +31,9 @@ def export_plan(plan: Plan, folder: Path) -> tuple[Export, ...]:
     Raises: UserError for a shape that a trainer's file cannot describe, before anything is written.
     """
     exports = [export(plan.shape, plan.recipe) for export in EXPORTS.values()]
+    for item in exports:
+        if (folder / item.file).exists() and not (folder / PLAN_FILE).exists():
+            raise UserError(f"{folder} holds a {item.file} that no plan wrote", hint="choose another <export>")
     write(folder / PLAN_FILE, plan)
     for item in exports:
         write_atomically(folder / item.file, item.text.encode())

@@ -1,0 +1,327 @@
+# Written by `python -m tests.stub` from the settings of each command.
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsedial.records.answers import Counts, Evaluation, Generation, Measured, Served, Trained
+from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
+from sparsedial.records.law import Fit, Forms
+from sparsedial.records.optimum import Predicted
+from sparsedial.records.plan import Plan
+from sparsedial.records.study import StudyAnswer, StudyStatus
+
+WAITS: tuple[str, ...]
+__version__: str
+
+def load(folder: str | os.PathLike[str]) -> Any:
+    """Load the model of a checkpoint folder; calling it on token ids gives logits.
+
+    Shapes: ids [B, S] to logits [B, S, V]
+    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged.
+    """
+def study(
+    text: str | Sequence[str] = ...,
+    *,
+    time: str | float | None = None,
+    budgets: str | Sequence[float] = ...,
+    sparsities: str | Sequence[float] = ...,
+    top_k: int = 2,
+    shared_experts: int = 1,
+    tokenizer: str = 'bytes',
+    context: int | None = None,
+    batch: int = 16,
+    max_total_parameters: str | float | None = None,
+    memory: str | float | None = None,
+    seeds: int | None = None,
+    seed: int = 0,
+    cell_seeds: int = 1,
+    form: str | None = None,
+    workers: int | None = None,
+    device: str = 'auto',
+    out: str | Path = 'runs/study',
+    log: str | Sequence[str] = ...,
+    force: bool = False,
+    status: bool = False,
+    dry_run: bool = False,
+) -> StudyAnswer | StudyDryRun | StudyStatus:
+    """Measure the best sparsity on a text and a machine, and compare it with the best dense model at equal cost.
+
+    Writes report.html, figures, study.json, law.json, profile.json, plan.json, the runs and the verdict's checkpoints
+    to `out`. Started again there, it continues where it stopped.
+
+    Raises: UserError for bad input, a text too small, a time too short, or a folder in use or not writable.
+
+    Settings:
+        text: files or folders of text [Python's standard library]
+        time: time for the whole command, like 30m or 1h30m [10m]
+        budgets: the budgets in training FLOPs, instead of --time
+        sparsities: sparsities to compare, 1 - top_k/experts; 0 is dense
+        top_k: routed experts per token
+        shared_experts: shared experts, which every token uses
+        tokenizer: how text becomes tokens
+        context: tokens per training window [64, or 128 if --time is 40m or more]
+        batch: maximum sequences per step; short runs use fewer
+        max_total_parameters: leave out larger models
+        memory: memory for all workers together, like 3GB
+        seeds: new seeds for the verdict [3, or up to 5 if time allows]
+        seed: seed of the grid; change it to repeat the study with new runs
+        cell_seeds: seeds per cell at the two largest budgets; cheaper cells get more
+        form: form of the scaling law [with four or more budgets `sparsity_by_size_and_tokens`; with fewer, the one that predicts best]
+        workers: processes of one thread each [one per core, the maximum; one on a GPU]
+        device: device to train on
+        out: the study's folder; the same command continues a stopped study
+        log: also write the training curves for other programs: csv, tensorboard, wandb [metrics.jsonl of each run alone]
+        force: write to --out although it holds other files; none of them is overwritten
+        status: show the progress of the study in --out and exit
+        dry_run: show what the study would cost and exit
+    """
+def count(
+    shape: str,
+    *,
+    context: int | None = None,
+    dtype: str = 'bfloat16',
+    with_mtp: bool = False,
+) -> Counts:
+    """Parameters, FLOPs per token at a context, bytes of weights and cache, and the three measures of sparsity.
+
+    Raises: UserError for an unknown name, family or dtype, or a context outside the model's.
+
+    Settings:
+        shape: a config.json, a shape.json, or a published name
+        context: context length for the FLOPs of attention [the model's own, at most 4096]
+        dtype: data type of weights and cache
+        with_mtp: include the multi-token prediction modules
+    """
+def fit(
+    table: str | Path | None = None,
+    *,
+    form: str | Sequence[str] = ...,
+    columns: str | Mapping[str, Any] = ...,
+    where: str | None = None,
+    best_of: str | Sequence[str] = ...,
+    weight: str | None = None,
+    hold_out: str | None = None,
+    group: str | None = None,
+    pin: str | Mapping[str, Any] = ...,
+    huber: float | None = None,
+    bootstrap: int = 200,
+    seed: int = 0,
+    counting: str | None = None,
+    at: str | Sequence[float] = ...,
+    predict: str | Path | None = None,
+    law: str | None = None,
+    out: str | Path | None = None,
+    list_forms: bool = False,
+) -> Fit | Forms | Predicted:
+    """Fit a form to runs: its coefficients, the best size and tokens for a budget, and a held-out check.
+
+    A table that cannot support the form is refused with the reason. A refusal is a result, not an error. With a law
+    that was fitted before, a table is predicted instead.
+
+    Raises: UserError for an unreadable table, or missing columns that the form needs.
+
+    Settings:
+        table: folder of a study or of runs, or a .csv, .tsv, .jsonl, .json or .parquet file
+        form: names from --list-forms, simplest first; of several, the one that predicts held-out runs best is used
+        columns: where the table has loss, tokens, …: its columns, or arithmetic like loss=log(ppl),tokens=D*1e9; a name with a comma stands in backticks
+        where: rows to keep, like step==250000; by the table's names or ours
+        best_of: columns of settings, like lr: of the runs of one size and tokens, only those with the best stay
+        weight: column or arithmetic that says how often each row counts
+        hold_out: rows to hold out, like flops>1e12, by the table's names or ours; or sparsest [the largest budget]
+        group: columns that tell which rows are one run, or not independent; row takes each for itself [trunk, if there is one, or what tells checkpoints of a run]
+        pin: coefficients to keep fixed
+        huber: log-loss residual above which a run counts less [from the spread]
+        bootstrap: number of refits to resampled residuals, for the intervals
+        seed: seed of the resampling
+        counting: how sizes were counted: with-embeddings, without-embeddings or both-embeddings [from the names]
+        at: budgets to split best [the largest, and ten times it]
+        predict: also predict the rows of this table, into the file of --out
+        law: predict by this law: a law.json, a study's folder or a name; fit none
+        out: also write the law to this file; with --predict, the predictions
+        list_forms: list the forms and exit
+    """
+def profile(
+    *,
+    time: str | float = 60.0,
+    device: str = 'auto',
+    threads: int | None = None,
+    batch: int = 8,
+    context: int = 256,
+    vocab_size: int = 4096,
+    widths: str | Sequence[int] = ...,
+    out: str | Path = 'profile.json',
+) -> Measured:
+    """Measure seconds, joules and bytes of training steps here, and write the profile that `plan --device` takes.
+
+    Raises: UserError for impossible shapes, or a missing GPU.
+
+    Settings:
+        time: time for timing steps, at least a few per shape; before that, measuring memory takes half a minute or more
+        device: device to measure
+        threads: CPU threads [one per core]
+        batch: sequences per step
+        context: tokens per sequence
+        vocab_size: vocabulary size
+        widths: d_model of the measured shapes
+        out: the file to write
+    """
+def plan(
+    *,
+    flops: str | float | None = None,
+    seconds: str | float | None = None,
+    gpu_hours: str | float | None = None,
+    joules: str | float | None = None,
+    dollars: str | float | None = None,
+    target_loss: str | float | None = None,
+    law: str = 'abnar',
+    device: str | None = None,
+    devices: int = 1,
+    price: str | float | None = None,
+    max_total_parameters: str | float | None = None,
+    max_active_parameters: str | float | None = None,
+    max_experts: int | None = None,
+    top_k: int | None = None,
+    sparsity: float | None = None,
+    memory: str | float | None = None,
+    serving_memory: str | float | None = None,
+    serving_context: int = 8192,
+    serving_sequences: int = 1,
+    decode_speed: str | float | None = None,
+    data_tokens: str | float | None = None,
+    max_repeats: float = 4.0,
+    inference_tokens: str | float | None = None,
+    context: int | None = None,
+    vocab_size: int | None = None,
+    out: str | Path | None = None,
+    export: str | Path | None = None,
+) -> Plan:
+    """The best shape and tokens for a budget, with the error, the dense rival, the limits, and other laws' answers.
+
+    Raises: UserError for an unknown law or device, or where no shape meets the budget and the constraints.
+
+    Settings:
+        flops: training FLOPs, like 1e21
+        seconds: wall-clock time on the machine, like 10d
+        gpu_hours: device-hours, all devices together
+        joules: energy, like 2.5kWh
+        dollars: money; needs --price
+        target_loss: loss to reach at the lowest cost, nats per token
+        law: a published law, a law.json, or a study's folder
+        device: device to train on, like h100, or a profile.json [a study's own]
+        devices: number of devices
+        price: dollars per device-hour
+        max_total_parameters: maximum total parameters, like 30B
+        max_active_parameters: maximum parameters active per token
+        max_experts: maximum routed experts per layer
+        top_k: routed experts per token
+        sparsity: allow only this sparsity, 1 - top_k/experts; 0 is dense
+        memory: memory for training, on all devices together, like 640GB
+        serving_memory: memory for weights and cache when serving
+        serving_context: positions in the cache when serving
+        serving_sequences: sequences served at once
+        decode_speed: minimum tokens per second of one sequence
+        data_tokens: unique tokens available
+        max_repeats: maximum number of times that the data are read
+        inference_tokens: tokens served over the model's life, paid from the budget
+        context: tokens per training window [2048]
+        vocab_size: vocabulary size [50432]
+        out: also write the plan to this file
+        export: also write files for train, transformers, torchtitan and Megatron-LM to this folder
+    """
+def dial(
+    law: str = 'abnar',
+    *,
+    port: int = 8765,
+    open: bool = False,
+) -> Served:
+    """Serve the dial page until Ctrl-C.
+
+    Raises: UserError for an unknown law, a port in use, or missing libraries.
+
+    Settings:
+        law: a published law, a law.json, a study's or a checkpoint's folder
+        port: local port; 0 picks a free one
+        open: open the page in the browser
+    """
+def train(
+    model: str | None = None,
+    *,
+    text: str | Sequence[str] = ...,
+    tokens: str | float | None = None,
+    branches: str | Sequence[float] = ...,
+    shape: Mapping[str, Any] = ...,
+    recipe: Mapping[str, Any] = ...,
+    tokenizer: str | None = None,
+    device: str = 'auto',
+    threads: int | None = None,
+    out: str | Path = 'runs/train',
+    log: str | Sequence[str] = ...,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Trained | TrainDryRun:
+    """Train one model and write its checkpoint and its record. Started again, it continues where it stopped.
+
+    With branches, shorter runs come first, and each run continues the one before. Their records share a trunk.
+
+    Raises: UserError for settings that make no model or run, a text that is too small, a folder in use or not writable.
+
+    Settings:
+        model: a plan or its folder, a config.json, a shape.json or a published name
+        text: files or folders of text [Python's standard library]
+        tokens: number of training tokens
+        branches: tokens of shorter runs that share the first steps of this one (schedule wsd)
+        shape: one size of the shape; overrides the model's own
+        recipe: one setting of the training recipe; overrides the plan's
+        tokenizer: how text becomes tokens [the plan's own, else bytes]
+        device: device to train on
+        threads: CPU threads [one per core]
+        out: the run's folder; the same command continues a stopped run
+        log: also write the training curves for other programs: csv, tensorboard, wandb [metrics.jsonl of each run alone]
+        force: write to --out although it holds other files; none of them is overwritten
+        dry_run: show what the run would cost and exit
+    """
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    text: str | Sequence[str],
+    context: int | None = None,
+) -> Evaluation:
+    """Loss in nats per token and bits per byte, over windows of `context` tokens; every token is scored once.
+
+    Raises: UserError for a damaged checkpoint, or a text that is missing, empty or does not fit the model.
+
+    Settings:
+        checkpoint: a checkpoint folder
+        text: files or folders; all of their text is scored
+        context: tokens per window [the model's own]
+    """
+def generate(
+    checkpoint: str | Path,
+    prompt: str,
+    *,
+    tokens: int = 200,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    seed: int = 0,
+    chat: bool = False,
+    speculate: bool = False,
+) -> Generation:
+    """Continue a prompt token by token, with a cache.
+
+    `say` gets the prompt, or nothing of a chat's, and then the text piece by piece as it comes.
+
+    Raises: UserError for a damaged checkpoint, an empty prompt, or settings outside their range.
+
+    Settings:
+        checkpoint: a checkpoint folder
+        prompt: the text to continue
+        tokens: maximum number of new tokens
+        temperature: sampling temperature; 0 always takes the most likely token
+        top_k: sample from the K most likely tokens
+        top_p: sample from the most likely tokens up to this total probability
+        seed: seed for sampling
+        chat: answer the prompt as the message of a user, by the tokenizer's chat template
+        speculate: draft tokens with multi-token prediction: the greedy text (up to rounding) in fewer passes
+    """

@@ -1,0 +1,83 @@
+"""The help of a command names every setting with its meaning, and ends with examples that work; the shell completes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from sparsedial.cli.arguments import read_arguments
+from sparsedial.cli.help import dotted, help_text
+from sparsedial.cli.main import overview
+from sparsedial.records.recipe import Recipe
+from sparsedial.settings import meanings
+from sparsedial.shape.shape import Shape
+from sparsedial.verbs import VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+def test_the_help_ends_with_examples_that_are_understood(verb):
+    text = help_text(verb)
+    shown = text.rpartition("examples:\n")[2].splitlines()
+    assert [line.strip() for line in shown] == list(verb.examples)
+    assert len(shown) >= 2
+    for line in shown:
+        command, name, *words = shlex.split(line)
+        assert (command, name) == ("sparsedial", verb.name)
+        read_arguments(verb, words)
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("cls", [Shape, Recipe])
+def test_every_field_of_a_shape_and_a_recipe_says_what_it_means(cls):
+    words = meanings(cls)
+    assert list(words) == [field.name for field in dataclasses.fields(cls)]
+    assert [name for name, text in words.items() if not text] == []
+
+
+def test_the_help_of_train_lists_what_a_flag_can_set_and_no_more():
+    text = help_text(VERBS["train"])
+    table = {field.name: field for field in dataclasses.fields(VERBS["train"].settings_class)}
+    for name in ("shape", "recipe"):
+        for inner, words in dotted(table[name]):
+            assert f"--{name}.{inner.name} " in text
+            assert words.split()[0] in text
+    assert "--shape.own_layers" not in text
+    assert "--recipe.schedule" in text
+    assert "wsd|cosine:" in text
+    assert "undone, its\n                            batch skipped [6.0]" in text  # as `train` has it, not as a study
+
+
+def test_the_overview_says_how_to_see_the_version():
+    assert "sparsedial --version" in overview()
+
+
+def completed(line: str) -> set[str]:
+    """What a shell would offer after a line."""
+    pytest.importorskip("argcomplete")
+    script = "import os, sys; sys.argv = ['sparsedial']; from sparsedial.cli.start import main; main()"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": "/dev/stdout", "_ARGCOMPLETE_SUPPRESS_SPACE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | asked, capture_output=True, text=True, check=True
+    )
+    return {word.strip() for word in io.StringIO(done.stdout) if word.strip()}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sparsedial ev", {"evaluate"}),
+        ("sparsedial plan --gpu", {"--gpu-hours"}),
+        ("sparsedial train --recipe.beta", {"--recipe.beta1", "--recipe.beta2"}),
+        ("sparsedial count deepseek-v2", {"deepseek-v2", "deepseek-v2-lite"}),
+        ("sparsedial plan --law krajew", {"krajewski"}),
+    ],
+)
+def test_the_shell_completes_commands_flags_and_names(line, words):
+    assert completed(line) == words
