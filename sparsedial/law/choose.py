@@ -8,9 +8,10 @@ from typing import Unpack
 import msgspec
 import numpy as np
 
-from sparsedial.law.fit import GROUP, Estimator, Rows, fit, independent, refusal
+from sparsedial.law.fit import Estimator, Rows, fit, independent, refusal
 from sparsedial.law.forms import FORMS, STUDY_FORMS
 from sparsedial.law.law import Law
+from sparsedial.law.table import GROUP
 from sparsedial.records.law import Comparison, FormTrial
 
 SIMPLEST = "the simplest near the best of the comparison"

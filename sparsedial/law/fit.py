@@ -17,13 +17,11 @@ from sparsedial.law.resample import resample
 from sparsedial.law.search import search
 from sparsedial.law.structure import misfit, outliers
 from sparsedial.law.surface import Surface
+from sparsedial.law.table import GROUP, ROW, WEIGHT
 
 LEAST_BUDGETS = 2
 LEAST_INDEPENDENT = 2
 LEAST_SIZES = 3  # of a line of equal budget
-GROUP = "group"  # a column whose equal values mark runs that are not independent, such as branches of one trunk
-
-WEIGHT = "weight"  # how often a row counts
 
 Rows = Mapping[str, np.ndarray]
 
@@ -97,7 +95,8 @@ def fit(
     """Fit a form to runs, with intervals from refits to resampled residuals.
 
     `rows` maps column names to equally long arrays: `loss` and the form's variables; `flops` marks budgets, `group`
-    runs that are not independent, `weight` how often a run counts.
+    runs that are not independent, such as branches of one trunk, `weight` how often a run counts, and `row` its place
+    in the table, from 1, by which outliers are named.
 
     Raises: UserError for an unknown form, or rows that cannot support it (`refusal` gives the reason).
     """
@@ -122,6 +121,9 @@ def fit(
     freedom = max(1, len(residuals) - len(names))
     rmse = float(np.sqrt(np.sum(weight * residuals**2) / freedom))
     open_ = open_coefficients(surface, best.point, rmse) if bootstrap else {}
+    for at in map(names.index, open_):  # what the fit found is one of the values that explain the runs equally well
+        spread[:, at] = min(spread[0, at], values[at]), max(spread[1, at], values[at])
+    places = np.asarray(rows.get(ROW, np.arange(1, len(target) + 1)), dtype=int)
     return Law(
         form=form,
         coefficients=dict(zip(names, values.tolist(), strict=True)),
@@ -133,7 +135,7 @@ def fit(
         fitted_range=ranges(rows, FORMS[form]),
         undetermined=undetermined(FORMS[form], samples, tail, open_, pin),
         open_coefficients=open_,
-        outliers=outliers(target, residuals, weight, len(surface.names)),
+        outliers=outliers(target, residuals, weight, len(surface.names), places),
         misfit=misfit(surface, best, residuals, weight, groups, seed) if bootstrap else None,
         seed=seed,
     )

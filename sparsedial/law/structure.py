@@ -17,10 +17,12 @@ RARE = 0.01  # chance of calling a form that is right a misfit, over all variabl
 LEAST_SHARE = 0.1  # of the variance: less is no misfit worth a word
 
 
-def outliers(target: np.ndarray, residuals: np.ndarray, weight: np.ndarray, free: int) -> tuple[Outlier, ...]:
-    """The runs that lie far from the law, farthest first.
+def outliers(
+    target: np.ndarray, residuals: np.ndarray, weight: np.ndarray, free: int, places: np.ndarray
+) -> tuple[Outlier, ...]:
+    """The runs that lie far from the law, farthest first, by their `places` in the table.
 
-    Shapes: target (log losses), residuals (predicted less measured) and weight [n]
+    Shapes: target (log losses), residuals (predicted less measured), weight and places [n]
     """
     rows = len(target)
     narrowed = np.sqrt(rows / max(1, rows - free))  # a fit bends towards its rows
@@ -29,7 +31,7 @@ def outliers(target: np.ndarray, residuals: np.ndarray, weight: np.ndarray, free
     far = np.flatnonzero(np.abs(residuals) > least)
     return tuple(
         Outlier(
-            row=int(at) + 1,
+            row=int(places[at]),
             loss=float(np.exp(target[at])),
             predicted_loss=float(np.exp(target[at] + residuals[at])),
             spreads=float(-residuals[at] / spread),

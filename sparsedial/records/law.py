@@ -47,7 +47,7 @@ class Comparison(Record, frozen=True, kw_only=True):
 class Outlier(Record, frozen=True, kw_only=True):
     """A run far from the law that was fitted to it."""
 
-    row: int  # the first row of the fitted ones is 1
+    row: int  # its place in the table, whose first run is 1
     loss: float
     predicted_loss: float
     spreads: float  # its distance in robust spreads of the runs; below 0 where the run is better than the law

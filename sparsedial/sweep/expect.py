@@ -10,10 +10,12 @@ from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import Layout, cell_seconds
 from sparsedial.sweep.rates import MOST_POINTS
 from sparsedial.sweep.scan import scan_seconds
+from sparsedial.sweep.selection import SELECTION_SEEDS
 
 OVERRUN_SHARE = 0.1  # by which the whole command may overrun its time
 START_SECONDS = 2.5  # each start of the workers: they import PyTorch
 STARTS = 6  # starts of the workers: rates, both parts of the grid, timing trials, a repeated first round, equal FLOPs
+CONTESTED = 2 * 2 * 2  # models that may meet before a verdict: two of each family, at equal FLOPs and at equal seconds
 PAIR_BESIDE = 2.4  # seconds of a pair at equal FLOPs on a shared machine, over those of the dense run alone
 
 
@@ -26,10 +28,11 @@ def expected_seconds(
     evaluation_tokens: int,
     verdict_tokens: int,
 ) -> tuple[float, float]:
-    """Seconds of all phases with `seeds` verdict seeds: the likely value, and the value with all open sides followed.
+    """Seconds of all phases with `seeds` verdict seeds: the likely value, and the longest.
 
     The layout's own prediction serves to choose budgets. It leaves out scoring, the start of workers, the scan
-    that separates tokens from size, and additional seeds for which there is time.
+    that separates tokens from size, and additional seeds for which there is time. At the longest all open sides are
+    followed, and no family's best measured model is its law's choice, so that more runs choose between them.
     """
     planned = layout.predicted_seconds
     assert planned is not None
@@ -47,7 +50,8 @@ def expected_seconds(
         + scored
         + START_SECONDS * (STARTS + seeds)
     )
-    return likely, likely + (MOST_POINTS - SCAN_POINTS) * scans + EXTENSION_SHARE * planned.grid
+    choosing = 2 * START_SECONDS + SELECTION_SEEDS * CONTESTED * dense / workers
+    return likely, likely + (MOST_POINTS - SCAN_POINTS) * scans + EXTENSION_SHARE * planned.grid + choosing
 
 
 def scoring_seconds(layout: Layout, profile: Profile, tokens: int) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from sparsedial.sweep.budgets import EXTENSION_SHARE
 from sparsedial.sweep.expect import expected_seconds
 from sparsedial.sweep.layout import Layout, cell_seconds
+from sparsedial.sweep.selection import SELECTION_SEEDS
 from tests.sweep.test_layout import PROFILE, fitted
 
 
@@ -32,3 +34,10 @@ def test_the_scan_of_a_second_budget_counts():
     beside = expect(three)[1] - expect(three)[0]
     costlier = replace(three, budgets=(three.budgets[0], 2 * three.budgets[1], three.budgets[2]))
     assert expect(costlier)[1] - expect(costlier)[0] > beside
+
+
+def test_the_longest_includes_the_runs_that_choose_between_the_law_and_the_best_measured():
+    layout = fitted(1500)
+    likely, most = expect(layout)
+    dense = max(cell_seconds(layout, PROFILE, cell) for cell in layout.top_cells if not cell.experts)
+    assert most - likely > EXTENSION_SHARE * layout.predicted_seconds.grid + 2 * 4 * SELECTION_SEEDS * dense / 2

@@ -9,6 +9,7 @@ import numpy as np
 import polars
 import pytest
 
+import sparsedial
 from sparsedial.cli.main import main
 from tests.law.test_fit import branches, table
 
@@ -165,11 +166,18 @@ def test_bad_runs_and_what_a_coefficient_can_trade_with_are_said(tmp_path, capsy
     loss[11] *= 1.4
     assert main(["fit", write(tmp_path, loss=loss.tolist()), "--form", "chinchilla", "--bootstrap", "30"]) == 0
     assert "outlier, row 12" in capsys.readouterr().out
+    file = write(tmp_path, loss=loss.tolist(), kept=[0, 0, *[1] * (len(loss) - 2)])
+    assert main(["fit", file, "--where", "kept == 1", "--form", "chinchilla", "--bootstrap", "30"]) == 0
+    assert "outlier, row 12" in capsys.readouterr().out  # of the table, though its first rows are left out
     size = np.geomspace(3e7, 3e9, 14)
     ratio = {"total_parameters": size, "tokens": 20 * size, "loss": 1.7 + 400 / size**0.34}
     polars.DataFrame(ratio).write_csv(tmp_path / "ratio.csv")
     assert main(["fit", str(tmp_path / "ratio.csv"), "--form", "chinchilla", "--bootstrap", "30"]) == 0
     assert "not determined by these runs: it can trade with" in capsys.readouterr().out
+    found = sparsedial.fit(tmp_path / "ratio.csv", form="chinchilla", bootstrap=30)
+    for name in found.open_coefficients:
+        low, high = found.intervals[name]
+        assert low <= found.coefficients[name] <= high
 
 
 def test_a_form_that_does_not_describe_the_runs_is_called_a_misfit(tmp_path, capsys):
