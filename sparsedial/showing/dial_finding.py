@@ -19,7 +19,11 @@ BOUNDS = {
     "decode_tokens_per_second": "at least {} tokens per second",
     "data_tokens": "{} unique tokens of data",
 }
-ENDS = {"d_model": "width {}, {}", "experts": "{} experts, {}"}  # of the search; sparsity's is said with the best
+ENDS = {  # of the search; that of sparsity is said with the best
+    "d_model": "width {}, {}",
+    "experts": "{} experts, {}",
+    "budget": "the budget, since this law is about one number of tokens",
+}
 
 
 def finding(answer: Positions) -> str:
@@ -69,9 +73,9 @@ def _how_sure(answer: Positions) -> tuple[str, ...]:
         lines.append("This is the sparsest level considered, so the best may lie beyond.")
     if near.sampled is not None:
         share = human_percent(near.sampled.confidence)
-        low, high = (f"{end:.4g}" for end in near.sampled.sparsity)
+        low, high = near.sampled.sparsity
         same = f"At least {share} of the law's samples agree."
-        lines.append(same if low == high else f"The law's {share} interval of the best sparsity is {low} to {high}.")
+        lines.append(same if low == high else f"The law's {share} interval of the best sparsity is {_span((low, high))}.")
     if near.sparsity is not None:
         unit = "cost" if answer.budget.target_loss is not None else "loss"
         none = "" if near.sampled is not None else "The law gives no interval. "
@@ -80,7 +84,7 @@ def _how_sure(answer: Positions) -> tuple[str, ...]:
 
 
 def _span(span: Span) -> str:
-    low, high = (f"{end:.4g}" for end in span)
+    low, high = (f"{end:.4g}" if end else "0 (dense)" for end in span)
     return f"{low} alone" if low == high else f"{low} to {high}"
 
 

@@ -212,6 +212,9 @@ def test_two_laws_lie_over_each_other(visit):
     chosen(page, "beside", "abnar")
     expect(page.locator("[name=beside]")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#finding")).to_contain_text("The best sparsity is")
+    chosen(page, "beside", "krajewski")
+    expect(page.locator("#problem")).to_contain_text("nothing to lay over the first law: all runs of this law had")
+    assert page.locator("#by-sparsity polyline").count() == 1
 
 
 def test_a_law_of_one_sparsity_has_no_charts(visit):

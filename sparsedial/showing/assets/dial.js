@@ -3,6 +3,7 @@
 
 const TILES = ["loss", "gap", "parameters", "active", "tokens", "time", "energy", "money", "memory", "serving"];
 const REST = 100; // milliseconds: the address follows a turn when it rests, since browsers bound how often it may change
+const LULL = 120; // milliseconds without another question, after which the chart against the budget is asked for
 const PAUSE = 1500; // milliseconds: turns, or letters typed in one field, that follow closer are one step back
 const NO_COMMAND = "The command stands here once the question has an answer.";
 let shown = null; // the last answer to /api/dial
@@ -36,7 +37,7 @@ async function refresh(more = null) {
     const [answer, other] = await Promise.all([ask("dial", values), besides(values)]);
     if (number !== asked) return;
     shown = answer;
-    second = other?.positions ? other : null;
+    second = other?.positions && !answer.no_choice_reason ? other : null;
     stale = "";
     document.body.classList.remove("stale");
     mark(other instanceof Error ? { message: other.message, fields: ["beside"] } : more);
@@ -54,8 +55,9 @@ async function refresh(more = null) {
 // The answer of the second law, or why it has none.
 async function besides(values) {
   if (!values.beside) return null;
-  if (values.beside === field("law").value) return Object.assign(new Error("this is the law itself: choose another"), {});
-  return ask("dial", { ...values, law: values.beside }).catch((problem) => problem);
+  if (values.beside === field("law").value) return new Error("this is the law itself: choose another");
+  const answer = await ask("dial", { ...values, law: values.beside }).catch((problem) => problem);
+  return answer.no_choice_reason ? new Error(`there is nothing to lay over the first law: ${answer.no_choice_reason}`) : answer;
 }
 
 // The dial stands where it stood, or where a link asks for; else at the best.
@@ -182,6 +184,8 @@ function spec() {
 const along = () => place("by-sparsity", spec(), width);
 
 async function race(values, number) {
+  await new Promise((done) => setTimeout(done, LULL));
+  if (number !== asked) return;
   const laws = second ? [values, { ...values, law: values.beside }] : [values];
   let answers = [], words;
   try {
@@ -205,6 +209,7 @@ function budgets() {
   const line = ({ answer: from }, name, values, shade, dash = "none") => ({ name, points: from.budgets.map((budget, place) => [budget, values[place]]), colour: colour(shade), dash });
   const both = [line(known[0], "dense", answer.dense_loss, "dense"), line(known[0], "sparse", answer.sparse_loss, "sparse")];
   const leads = known.map((one) => line(one, [shown, second][one.index]?.law, one.answer.gap, one.index ? "second" : "sparse", one.index ? "7 4" : "none"));
+  by("by-budget-title").textContent = second ? "Lead of sparse over dense, by each law, against the budget" : "Best loss of each family against the budget";
   place("by-budget", {
     x: { ticks: answer.ticks },
     xLabel: answer.axis,

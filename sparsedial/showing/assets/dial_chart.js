@@ -37,7 +37,7 @@ function ticks(low, high, log, most) {
 function chart(spec, width, height) {
   const onX = spec.x.names ? (x) => x : Math.log10, onY = spec.log ? Math.log10 : (y) => y;
   const named = spec.lines.filter((line) => line.name);
-  const ys = spec.lines.flatMap((line) => [...line.points.map((point) => point[1]), ...(line.low ?? []), ...(line.high ?? [])]).map(onY);
+  const ys = spec.lines.flatMap((line) => [...line.points.map((point) => point[1]), ...(line.low ?? []), ...(line.high ?? [])]).concat(spec.level ? [spec.level.value] : []).map(onY);
   const xs = spec.x.names ? [-0.3, spec.x.names.length - 0.7] : spec.lines.flatMap((line) => line.points.map((point) => onX(point[0])));
   const spread = (values, share) => {
     const low = Math.min(...values), high = Math.max(...values), room = (high - low || Math.abs(high) * 0.02 || 1) * share;
