@@ -19,6 +19,7 @@ BOUNDS = {
     "decode_tokens_per_second": "at least {} tokens per second",
     "data_tokens": "{} unique tokens of data",
 }
+NO_INTERVAL = "The law gives no interval."
 ENDS = {  # of the search; that of sparsity is said with the best
     "d_model": "width {}, {}",
     "experts": "{} experts, {}",
@@ -73,13 +74,15 @@ def _how_sure(answer: Positions) -> tuple[str, ...]:
         lines.append("This is the sparsest level considered, so the best may lie beyond.")
     if near.sampled is not None:
         share = human_percent(near.sampled.confidence)
-        low, high = near.sampled.sparsity
-        same = f"At least {share} of the law's samples agree."
-        lines.append(same if low == high else f"The law's {share} interval of the best sparsity is {_span((low, high))}.")
+        agree = set(near.sampled.sparsity) == {best.sparsity}
+        span = f"The law's {share} interval of the best sparsity is {_span(near.sampled.sparsity)}."
+        lines.append(f"At least {share} of the law's samples agree." if agree else span)
     if near.sparsity is not None:
-        unit = "cost" if answer.budget.target_loss is not None else "loss"
-        none = "" if near.sampled is not None else "The law gives no interval. "
-        lines.append(f"{none}Within 0.5 % of the best {unit}: sparsity {_span(near.sparsity)}.")
+        target = answer.budget.target_loss is not None
+        unit, unknown = ("cost", "It has no interval for a target loss.") if target else ("loss", NO_INTERVAL)
+        if near.sampled is None:
+            lines.append(unknown)
+        lines.append(f"Within 0.5 % of the best {unit}: sparsity {_span(near.sparsity)}.")
     return (" ".join(lines),)
 
 
