@@ -19,7 +19,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 
 BUDGET = "?flops=1e21&max_total_parameters=30B&device=h100&devices=8&price=2.5"
-PHONE = {"viewport": {"width": 390, "height": 800}}
+PHONE = {"viewport": {"width": 320, "height": 800}}
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +207,7 @@ def test_two_laws_lie_over_each_other(visit):
     for chart in ("#by-sparsity", "#by-budget"):
         expect(page.locator(f"{chart} svg")).to_contain_text("Ludziejewski et al. 2025 (ludziejewski)", timeout=20_000)
         assert page.locator(f"{chart} polyline").count() == 2
+    assert page.evaluate("spec().lines.map(line => Math.min(...line.points.map(point => point[1])))") == [0, 0]
     assert in_address(page)["beside"] == "ludziejewski"
     assert "--law abnar" in page.locator("#command").inner_text()
     chosen(page, "beside", "abnar")
@@ -222,6 +223,7 @@ def test_a_law_of_one_sparsity_has_no_charts(visit):
     expect(page.locator("#finding")).to_contain_text("This law cannot say which sparsity is best")
     expect(page.locator("#crossing")).to_contain_text("All runs of this law had sparsity 0.9844")
     assert page.locator("svg:visible").count() == 0
+    expect(page.locator("#along")).to_be_hidden()
     assert "dense" not in page.locator(".ends").inner_text()
     page.locator("#save-png").click()
     expect(page.locator("#message")).to_contain_text("No picture")
@@ -237,7 +239,7 @@ def test_on_a_phone_inputs_stand_before_charts_whose_labels_can_be_read(visit):
         "all => all.map(one => one.getBoundingClientRect()).map(box => [box.left, box.right, box.top, box.height])"
     )
     assert min(height for *_, height in labels) >= 12
-    assert max(right for _, right, *_ in labels) <= 390
+    assert max(right for _, right, *_ in labels) <= 320
     rows = {round(top) for _, _, top, _ in labels}
     for row in rows:  # no two labels of a line overlap
         line = sorted((left, right) for left, right, top, _ in labels if round(top) == row)
