@@ -65,12 +65,12 @@ class Shapes:
         """Some of them, by mask or indices."""
         return Shapes(columns={name: values[selected] for name, values in self.columns.items()}, common=self.common)
 
-    @property
+    @functools.cached_property
     def sparse_layers(self) -> np.ndarray:
         """Layers whose feed-forward part is routed."""
         return np.where(self.experts > 0, self.layers - self.dense_layers - len(self.dense_places), 0)
 
-    @property
+    @functools.cached_property
     def kinds(self) -> tuple[tuple[Layer, np.ndarray], ...]:
         """The routed and the dense feed-forward part, as columns, and how many layers have each."""
         sparse = Layer(experts=self.experts, top_k=self.top_k, d_expert=self.d_expert)
@@ -91,12 +91,12 @@ class Shapes:
         """Whether keys and values are compressed."""
         return self.kv_lora_rank > 0
 
-    @property
+    @functools.cached_property
     def experts_per_choice(self) -> np.ndarray:
         """experts/top_k; 1 for dense."""
         return np.where(self.experts > 0, self.experts / np.maximum(self.top_k, 1), 1.0)
 
-    @property
+    @functools.cached_property
     def sparsity(self) -> np.ndarray:
         """Expert sparsity 1 - top_k/experts; 0 for dense."""
         return 1 - 1 / self.experts_per_choice

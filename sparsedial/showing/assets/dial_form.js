@@ -44,7 +44,7 @@ function fill(values) {
 }
 
 function choose(element, value) {
-  if (element.tagName === "SELECT" && ![...element.options].some((option) => option.value === value)) element.add(new Option(`${value} (unknown)`, value));
+  if (element.tagName === "SELECT" && ![...element.options].some((option) => option.value === value)) element.add(new Option(`${value} (from the link)`, value));
   element.value = value;
 }
 
