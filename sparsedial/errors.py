@@ -34,6 +34,11 @@ class UserError(Exception):
         """The way out."""
         return None if self._hint is None else MARKED.sub(r"\1", self._hint)
 
+    @property
+    def marked(self) -> tuple[str, str | None]:
+        """Problem and hint with the other fields that they name still marked, without the field at fault."""
+        return self._problem, self._hint
+
     def on_command_line(self) -> tuple[str, str | None]:
         """Problem and hint, their fields spelled as flags."""
         problem = f"<{self.field}>: {self._problem}" if self.field else self._problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import io
 import math
@@ -65,13 +66,19 @@ def fill(cls: type[T], values: Mapping[str, Any], origin: str) -> T:
     return cls(**converted)
 
 
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of a class's fields; to read them takes longer than to fill them."""
+    return typing.get_type_hints(cls)
+
+
 def convert(cls: type, values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Some fields of the dataclass `cls`, converted to their types.
 
     Raises: UserError as `fill`, except for missing names.
     """
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for name in values:
         if name not in fields:
             raise UserError(f"{origin}: no setting named '{name}'", hint=nearest(name, fields))

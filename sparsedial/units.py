@@ -70,11 +70,16 @@ def parse_joules(text: str | float, field: str = "energy") -> float:
     return _parse(text, JOULE_UNITS, field, "40MJ or 2.5kWh")
 
 
+def bare_exponent(text: str) -> str:
+    """A number with its exponent as people write it: `1e21` for `1e+21`."""
+    return text.replace("e+0", "e").replace("e+", "e")
+
+
 def human_count(value: float) -> str:
     """Three significant digits with k, M, B or T; powers of ten beyond."""
     for limit, letter in ((1e15, None), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
-            return f"{value:.3g}" if letter is None else f"{value / limit:.3g}{letter}"
+            return bare_exponent(f"{value:.3g}") if letter is None else f"{value / limit:.3g}{letter}"
     return f"{value:.3g}"
 
 
@@ -135,10 +140,15 @@ def unbroken(text: str) -> str:
 def human_cost(currency: str, value: float) -> str:
     """A budget in its currency: `1e18 FLOPs`, `7.0 days`, `4.1 kJ`, `$2,500`."""
     if currency == "flops":
-        return f"{value:.3g} FLOPs".replace("e+0", "e").replace("e+", "e")
-    if currency == "dollars":
-        return f"${value:,.0f}" if value >= 100 else f"${value:.3g}"
-    return {"seconds": human_seconds, "joules": human_joules}[currency](value)
+        return bare_exponent(f"{value:.3g} FLOPs")
+    return {"seconds": human_seconds, "joules": human_joules, "dollars": human_dollars}[currency](value)
+
+
+def human_dollars(value: float) -> str:
+    """`$2,500`, with cents below ten dollars, and below a cent two digits: `$0.0034`."""
+    if value >= 10:
+        return f"${value:,.0f}"
+    return f"${value:.2f}" if value >= 0.01 else f"${value:.2g}"
 
 
 def human_joules(value: float) -> str:

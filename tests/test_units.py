@@ -7,6 +7,7 @@ from sparsedial.units import (
     human_bytes,
     human_cost,
     human_count,
+    human_dollars,
     human_joules,
     human_percent,
     human_seconds,
@@ -75,9 +76,17 @@ def test_figures_are_written_with_their_units():
     assert [human_cost(*cost) for cost in (("flops", 1e18), ("seconds", 6e5), ("dollars", 2.5), ("dollars", 4e6))] == [
         "1e18 FLOPs",
         "6.9 days",
-        "$2.5",
+        "$2.50",
         "$4,000,000",
     ]
+    assert [human_dollars(value) for value in (0.0034, 0.1, 9.9, 12.3, 2508)] == [
+        "$0.0034",
+        "$0.10",
+        "$9.90",
+        "$12",
+        "$2,508",
+    ]
+    assert human_count(1e21) == "1e21"
 
 
 def test_counts_are_read_from_words_lists_and_single_numbers():

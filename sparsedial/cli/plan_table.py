@@ -6,7 +6,8 @@ from sparsedial.cli.rows import Rows, lines, span_words
 from sparsedial.law.fence import WORDS
 from sparsedial.records.plan import Export, NearOptimal, OtherLaw, Plan, TrainingCosts
 from sparsedial.records.quantities import Span
-from sparsedial.showing.dial_words import loss_words, shape_line, winner_words
+from sparsedial.showing.dial_finding import winner_words
+from sparsedial.showing.dial_words import loss_words, shape_line
 from sparsedial.showing.words import crossing_words
 from sparsedial.units import human_bytes, human_count, human_joules, human_percent, human_seconds
 

@@ -12,6 +12,7 @@ from sparsedial.records.plan import MemoryParts
 from sparsedial.records.profile import MemoryFile, StepMemory
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
+from sparsedial.shape.shapes import counted_once
 
 STEPS = 10  # of a calibrating run; the optimizer's moments exist from the second step
 
@@ -45,6 +46,7 @@ class StepBytes:
         return MemoryParts(**{f"{name}_bytes": float(np.asarray(value)) for name, value in vars(self).items()})
 
 
+@counted_once
 def step_bytes(shape: Any, batch: int, context: int, value_bytes: int = 4) -> StepBytes:
     """Parts of a training step's memory for a Shape, or for Shapes: weights, gradients and AdamW's moments in fp32.
 

@@ -126,6 +126,11 @@ class Costs:
         return "counted part by part, without the process itself; `sparsedial profile` calibrates it on a machine"
 
     @property
+    def metered(self) -> bool:
+        """Whether the watts were measured; else they are stated, and joules are estimated."""
+        return isinstance(self.machine, Profile) and self.machine.metered
+
+    @property
     def watts(self) -> float:
         """Power of one device at work."""
         if self.machine is None:

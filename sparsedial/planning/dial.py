@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from msgspec.structs import replace
 
 from sparsedial.errors import UserError
+from sparsedial.law.fence import fence
 from sparsedial.law.law import Law
-from sparsedial.planning.answer import answer_at, bounds_of, decided
+from sparsedial.planning.answer import answer_at, band_of, bounds_of, decided
 from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.planner import Search, least_tokens, search
 from sparsedial.planning.refusals import check_reach, nothing_fits
+from sparsedial.planning.sampled import sampled_optimum
 from sparsedial.planning.warnings import marks, warnings
 from sparsedial.records.plan import Position, Positions
 from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
@@ -38,6 +41,9 @@ def positions(
         return _position(law, found, index, budget, constraints, costs, misleads, bounds)
 
     gap, no_gap, winner = decided(law, found, budget)
+    near = found.near(best)
+    band = band_of(shapes.pick(near), found.tokens[near])
+    fenced = fence(law)
     return Positions(
         budget=budget.record(),
         positions=tuple(position(index) for index in indices),
@@ -47,6 +53,8 @@ def positions(
         gap_to_dense_reason=no_gap,
         winner=winner,
         machine=costs.record(),
+        near_optimal=replace(band, sampled=sampled_optimum(law, found)),
+        no_choice_reason=None if fenced.ratio is None else fenced.says[0],
     )
 
 

@@ -255,6 +255,8 @@ class Positions(Record, frozen=True, kw_only=True):
     gap_to_dense_reason: str | None
     winner: Winner | None  # null without a gap
     machine: PlanMachine | None  # null where none was named
+    near_optimal: NearOptimal
+    no_choice_reason: str | None  # why the law cannot say which sparsity is best; null where it can
 
 
 def read_plan(path: Path) -> tuple[Plan, bool]:

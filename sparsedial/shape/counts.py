@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsedial.shape.shape import Layer, Shape
+from sparsedial.shape.shapes import counted_once
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
 
@@ -64,11 +65,13 @@ def _parameters(shape: Shape, which: str, with_mtp: bool) -> int:
     return blocks + tables + shape.d_model + modules
 
 
+@counted_once
 def total_parameters(shape: Shape, with_mtp: bool = False) -> int:
     """Every stored parameter; tied embeddings count once, buffers do not count."""
     return _parameters(shape, "experts", with_mtp)
 
 
+@counted_once
 def active_parameters(shape: Shape, with_mtp: bool = False) -> int:
     """Everything that one token uses, router and norms included, both embedding tables when untied."""
     return _parameters(shape, "top_k", with_mtp)
@@ -118,6 +121,7 @@ def _summed(parts: Sequence[tuple[dict[str, int], int]]) -> dict[str, int]:
     return {name: sum(count * table[name] for table, count in parts) for name in parts[0][0]}
 
 
+@counted_once
 def forward_flops_per_token(shape: Shape, context: int, with_mtp: bool = False) -> int:
     """FLOPs of a forward pass per token, without norms, softmax and look-ups.
 
@@ -127,6 +131,7 @@ def forward_flops_per_token(shape: Shape, context: int, with_mtp: bool = False) 
     return sum(flops_by_part(shape, context, with_mtp).values())
 
 
+@counted_once
 def training_flops_per_token(shape: Shape, context: int, with_mtp: bool = False) -> int:
     """FLOPs of a training step per token: the forward pass, and twice that for the backward pass.
 

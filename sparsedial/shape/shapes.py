@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from sparsedial.shape.shape import ROUTED, Layer, Shape
 
 SIZES = ("layers", "d_model", "heads", "kv_heads", "head_dim", "d_ff", "experts", "top_k", "shared_experts", "d_expert")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,7 @@ class Shapes:
 
     columns: Mapping[str, np.ndarray]
     common: Mapping[str, Any] = field(default_factory=dict)
+    counted: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # by `counted_once`
 
     @staticmethod
     def of(shapes: Sequence[Shape]) -> Shapes:
@@ -60,12 +65,12 @@ class Shapes:
         """Some of them, by mask or indices."""
         return Shapes(columns={name: values[selected] for name, values in self.columns.items()}, common=self.common)
 
-    @property
+    @functools.cached_property
     def sparse_layers(self) -> np.ndarray:
         """Layers whose feed-forward part is routed."""
         return np.where(self.experts > 0, self.layers - self.dense_layers - len(self.dense_places), 0)
 
-    @property
+    @functools.cached_property
     def kinds(self) -> tuple[tuple[Layer, np.ndarray], ...]:
         """The routed and the dense feed-forward part, as columns, and how many layers have each."""
         sparse = Layer(experts=self.experts, top_k=self.top_k, d_expert=self.d_expert)
@@ -86,12 +91,12 @@ class Shapes:
         """Whether keys and values are compressed."""
         return self.kv_lora_rank > 0
 
-    @property
+    @functools.cached_property
     def experts_per_choice(self) -> np.ndarray:
         """experts/top_k; 1 for dense."""
         return np.where(self.experts > 0, self.experts / np.maximum(self.top_k, 1), 1.0)
 
-    @property
+    @functools.cached_property
     def sparsity(self) -> np.ndarray:
         """Expert sparsity 1 - top_k/experts; 0 for dense."""
         return 1 - 1 / self.experts_per_choice
@@ -101,3 +106,24 @@ class Shapes:
         """(top_k + shared) / (experts + shared); 1 for dense."""
         held = self.experts + self.shared_experts
         return np.where(self.experts > 0, (self.top_k + self.shared_experts) / np.maximum(held, 1), 1.0)
+
+
+def counted_once(count: Callable[P, T]) -> Callable[P, T]:
+    """A count that is made once for the same Shapes: they never change, and budget after budget asks for it.
+
+    Its columns are read-only, since all who ask share them. A single Shape is counted each time.
+    """
+
+    @functools.wraps(count)
+    def remembered(*given: P.args, **named: P.kwargs) -> T:
+        shapes = given[0]
+        if not isinstance(shapes, Shapes):
+            return count(*given, **named)
+        key = (count, given[1:], tuple(sorted(named.items())))
+        if key not in shapes.counted:
+            made = shapes.counted[key] = count(*given, **named)
+            if isinstance(made, np.ndarray):
+                made.flags.writeable = False
+        return shapes.counted[key]
+
+    return remembered

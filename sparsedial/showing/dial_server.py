@@ -7,22 +7,21 @@ import math
 import socket
 from collections.abc import Callable, Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-import plotly as plotly_package
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from sparsedial.errors import UserError
 from sparsedial.records.record import Record, plain
+from sparsedial.showing.dial_words import problem
 
 HOST = "127.0.0.1"
 MOST_QUERY = 4096  # bytes
 ASSETS = {
     "dial.html": "text/html; charset=utf-8",
     "dial.css": "text/css; charset=utf-8",
-    "dial.js": "text/javascript; charset=utf-8",
+    **{f"dial{part}.js": "text/javascript; charset=utf-8" for part in ("_form", "_chart", "")},
 }
 SAFE = {
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:",
@@ -39,26 +38,20 @@ def asset(name: str) -> bytes:
     return (resources.files("sparsedial.showing") / "assets" / name).read_bytes()
 
 
-def plotly() -> bytes:
-    """Plotly's script, from its Python package."""
-    return (Path(plotly_package.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
-
-
 def make_app(asks: Mapping[str, Ask], port: int) -> Any:
     """The application: the page, its files, and `/api/NAME` for every name in `asks`, which receives the raw query.
 
     Requests from another host or origin, with a long query or with a body, are refused. No file path comes from a
     request.
     """
-    script = plotly()
     hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
-        problem = _refused(request, hosts)
-        if problem is not None:
-            return Response(problem[1], status_code=problem[0], headers=SAFE)
+        refused = _refused(request, hosts)
+        if refused is not None:
+            return Response(refused[1], status_code=refused[0], headers=SAFE)
         response = await call_next(request)
         response.headers.update(SAFE)
         return response
@@ -66,10 +59,6 @@ def make_app(asks: Mapping[str, Ask], port: int) -> Any:
     @app.get("/")
     def page() -> Response:
         return Response(asset("dial.html"), media_type=ASSETS["dial.html"])
-
-    @app.get("/plotly.js")
-    def library() -> Response:
-        return Response(script, media_type=ASSETS["dial.js"], headers={"Cache-Control": "max-age=86400"})
 
     @app.get("/{name}")
     def file(name: str) -> Response:
@@ -84,8 +73,7 @@ def make_app(asks: Mapping[str, Ask], port: int) -> Any:
         try:
             result, status = asks[name](dict(request.query_params)), 200
         except UserError as error:
-            problem, hint = error.on_command_line()
-            result, status = {"error": problem, "hint": hint}, 422
+            result, status = problem(error), 422
         return Response(json.dumps(_finite(plain(result))), status_code=status, media_type="application/json")
 
     return app
@@ -100,7 +88,7 @@ def _refused(request: Any, hosts: set[str]) -> tuple[int, str] | None:
     if request.method not in ("GET", "HEAD"):
         return 405, "this page is read-only"
     if len(request.url.query) > MOST_QUERY:
-        return 414, f"a query has at most {MOST_QUERY} bytes"
+        return 414, f"the question is too long: an address has at most {MOST_QUERY} bytes"
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         return 413, "a query has no body"
     return None

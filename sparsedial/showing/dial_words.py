@@ -2,91 +2,137 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from sparsedial.records.dial import PageDial, PagePosition, PageRace, PositionWords
-from sparsedial.records.plan import Position, Positions, PredictedLoss, Race, TrainingCosts, Winner
-from sparsedial.records.quantities import Currency, Interval
+from sparsedial.errors import MARKED, UserError
+from sparsedial.records.dial import (
+    PageChart,
+    PageDial,
+    PagePosition,
+    PageProblem,
+    PageRace,
+    PositionWords,
+    Tick,
+    Told,
+)
+from sparsedial.records.plan import Position, Positions, PredictedLoss, Race, TrainingCosts
+from sparsedial.records.quantities import Currency
 from sparsedial.shape.shape import Shape
+from sparsedial.showing.dial_finding import BOUNDS, beside_it, bound_words, finding, sparsity_words
 from sparsedial.showing.words import crossing_words, signed
-from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
+from sparsedial.units import (
+    YEAR,
+    bare_exponent,
+    human_bytes,
+    human_cost,
+    human_count,
+    human_dollars,
+    human_joules,
+)
 
+ORIGIN = "dial"  # of the page's settings, in errors
+OWN = ("law", "position", "beside")  # what an address holds beside the settings of a plan
 AXES = {
     "flops": "training FLOPs",
-    "seconds": "seconds of training",
-    "joules": "joules of training",
+    "seconds": "time of training",
+    "joules": "energy of training",
     "dollars": "dollars of training",
 }
-BOUNDS = {
-    "max_total_parameters": "at most {} total parameters",
-    "max_active_parameters": "at most {} active parameters",
-    "max_experts": "at most {} experts",
-    "top_k": "{} experts per token",
-    "device_memory_bytes": "at most {} of memory on the devices",
-    "memory_bytes": "at most {} of memory to train",
-    "serving_memory_bytes": "at most {} of memory to serve",
-    "decode_tokens_per_second": "at least {} tokens per second",
-    "data_tokens": "{} unique tokens of data",
-}
+TIMES = (1, 60, 600, 3600, 36e3, 86400, 864e3, 864e4, YEAR, 10 * YEAR, 100 * YEAR, 1000 * YEAR)
+TIME_NAMES = ("1 s", "1 min", "10 min", "1 h", "10 h", "1 d", "10 d", "100 d", "1 y", "10 y", "100 y", "1000 y")
+FIELDS = {"memory_bytes": "memory", "device_memory_bytes": "devices", "serving_memory_bytes": "serving_memory"}
+FIELDS["decode_tokens_per_second"] = "decode_speed"
+BOUND = re.compile(rf"\b({'|'.join(BOUNDS)})=[\d.e+-]+")
 CSV = (
     "sparsity", "experts", "top_k", "total_parameters", "active_parameters", "tokens", "loss", "loss_low", "loss_high",
     "flops", "seconds", "joules", "dollars", "memory_bytes", "serving_memory_bytes",
 )  # fmt: skip
 
 
-def with_words(answer: Positions, law: str, state: Mapping[str, str]) -> PageDial:
-    """The positions of a dial with their texts, the finding, the equivalent command, and a table as CSV."""
+def with_words(answer: Positions, law: str, law_words: str, state: Mapping[str, str], metered: bool) -> PageDial:
+    """The positions of a dial with their texts, the finding, the equivalent command, and a table as CSV.
+
+    `metered` says whether the machine's watts were measured.
+    """
     rows = answer.positions
-    dense = None if answer.dense is None else rows[answer.dense]
     return PageDial(
         budget=answer.budget,
-        positions=tuple(_with_words(row, dense) for row in rows),
+        positions=tuple(PagePosition(**row, words=_row_words(answer, row, metered)) for row in rows),
         best=answer.best,
         dense=answer.dense,
         machine=answer.machine,
         gap_to_dense=answer.gap_to_dense,
         gap_to_dense_reason=answer.gap_to_dense_reason,
         winner=answer.winner,
-        words=_finding(answer, rows[answer.best], dense),
+        near_optimal=answer.near_optimal,
+        no_choice_reason=answer.no_choice_reason,
+        law=law_words,
+        words=finding(answer),
+        more=beside_it(answer),
+        gap_label="Loss minus the best dense model's" if answer.budget.value else "Cost, against the best dense model",
+        chart=_chart(answer),
+        caption=_caption(answer, law_words, state),
         command=_command(law, state),
         csv=_csv(rows),
+        unknown_amounts=_unknown_amounts(rows[0].costs),
     )
 
 
-def _with_words(row: Position, dense: Position | None) -> PagePosition:
-    return PagePosition(**row, words=_row_words(row, dense))
-
-
-def _row_words(row: Position, dense: Position | None) -> PositionWords:
+def _row_words(answer: Positions, row: Position, metered: bool) -> PositionWords:
     shape, costs = row.shape, row.costs
     return PositionWords(
-        sparsity=_sparsity(row),
+        sparsity=sparsity_words(row),
         short=f"{row.sparsity:.3g}" if shape.experts else "dense",
-        loss=loss_words(row.predicted_loss),
-        gap=_gap(row, dense),
-        parameters=human_count(row.total_parameters),
-        active=human_count(row.active_parameters),
-        tokens=human_count(row.tokens),
-        time=_time(costs),
-        energy="no machine named" if costs.joules is None else human_joules(costs.joules),
-        money="no price given" if costs.dollars is None else f"${costs.dollars:,.0f}",
-        memory=human_bytes(costs.memory_bytes),
-        serving=human_bytes(costs.serving_memory_bytes),
         shape=shape_line(shape),
+        loss=_loss(row.predicted_loss),
+        gap=_gap(answer, row),
+        parameters=Told(text=human_count(row.total_parameters)),
+        active=Told(text=human_count(row.active_parameters)),
+        tokens=Told(text=human_count(row.tokens)),
+        time=_with_range("seconds", costs.seconds, costs, "no machine named"),
+        energy=_with_range("joules", costs.joules, costs, "no machine named", "" if metered else "estimated"),
+        money=_with_range("dollars", costs.dollars, costs, costs.dollars_reason or "no price given"),
+        memory=Told(text=human_bytes(costs.memory_bytes)),
+        serving=Told(text=human_bytes(costs.serving_memory_bytes)),
+        amounts=_amounts(answer, row),
     )
 
 
-def _time(costs: TrainingCosts) -> str:
-    if costs.seconds is None or costs.seconds_low is None or costs.seconds_high is None:
-        return "no machine named"
-    return f"{human_seconds(costs.seconds)} ({human_seconds(costs.seconds_low)} to {human_seconds(costs.seconds_high)})"
+def _loss(loss: PredictedLoss) -> Told:
+    if loss.low is None or loss.high is None:
+        return Told(text=f"{loss.mean:.3f}", more="the law gives no interval")
+    return Told(text=f"{loss.mean:.3f}", more=f"{loss.low:.3f} to {loss.high:.3f}")
 
 
-def _sparsity(row: Position) -> str:
-    if not row.shape.experts:
-        return "dense"
-    return f"{row.sparsity:.4g} ({row.shape.top_k} of {row.shape.experts})"
+def _with_range(currency: Currency, value: float | None, costs: TrainingCosts, missing: str, remark: str = "") -> Told:
+    """A cost that goes with time, with the range that time has."""
+    if value is None or not costs.seconds or costs.seconds_low is None or costs.seconds_high is None:
+        return Told(text="–", more=missing)
+    low, high = (human_cost(currency, value * end / costs.seconds) for end in (costs.seconds_low, costs.seconds_high))
+    return Told(text=human_cost(currency, value), more=_range(low, high) + (remark and f", {remark}"))
+
+
+def _range(low: str, high: str) -> str:
+    """A range on one line: `3.8 to 8.1 days`, with spaces that do not break."""
+    (amount, _, unit), other = low.partition(" "), high.partition(" ")
+    return f"{amount if unit == other[2] else low} to {high}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _gap(answer: Positions, row: Position) -> Told:
+    dense = None if answer.dense is None else answer.positions[answer.dense]
+    if answer.no_choice_reason is not None:
+        return Told(text="–", more="this law cannot say")
+    if dense is None:
+        return Told(text="–", more="no dense model to compare with")
+    if row is dense:
+        return Told(text="–", more="this is that model")
+    if answer.budget.target_loss is None:
+        return Told(text=f"{signed(row.predicted_loss.mean - dense.predicted_loss.mean)} nats")
+    ratio = dense.costs.flops / row.costs.flops
+    return Told(text=f"{ratio:.3g} times less" if ratio >= 1 else f"{1 / ratio:.3g} times more")
 
 
 def loss_words(loss: PredictedLoss) -> str:
@@ -94,14 +140,6 @@ def loss_words(loss: PredictedLoss) -> str:
     if loss.low is None or loss.high is None:
         return f"{loss.mean:.3f}"
     return f"{loss.mean:.3f} ({loss.low:.3f} to {loss.high:.3f})"
-
-
-def _gap(row: Position, dense: Position | None) -> str:
-    if dense is None:
-        return "no dense model fits"
-    if row is dense:
-        return "this is that model"
-    return f"{signed(row.predicted_loss.mean - dense.predicted_loss.mean)} nats"
 
 
 def shape_line(shape: Shape) -> str:
@@ -113,52 +151,83 @@ def shape_line(shape: Shape) -> str:
     return f"{sizes}; {shape.experts} experts of {shape.d_expert}, top-{shape.top_k}{shared}"
 
 
-def winner_words(winner: Winner | None, gap: Interval | None) -> str | None:
-    """Which family is better by the law, by how much, and how sure that is; None without a gap."""
-    if winner is None or gap is None:
-        return None
-    interval = "the law gives no interval"
-    if gap.low is not None and gap.high is not None:
-        interval = f"{signed(gap.low)} to {signed(gap.high)}"
-    size = f"dense minus sparse is {signed(gap.mean)} nats ({interval})"
-    return {"sparse": f"sparse: {size}", "dense": f"dense: {size}", "undecided": f"undecided: {size}"}[winner]
+def _amounts(answer: Positions, row: Position) -> dict[str, str]:
+    """The budget in every currency, in which a training of this shape costs the same."""
+    costs, budget = row.costs, answer.budget
+    known: dict[str, float | None] = {
+        "flops": costs.flops, "seconds": costs.seconds, "joules": costs.joules, "dollars": costs.dollars
+    }  # fmt: skip
+    spent = known[budget.currency]
+    share = 1.0 if budget.value is None or not spent else budget.value / spent  # a law may spend less than the budget
+    amounts = {name: value * share for name, value in known.items() if value is not None}
+    if "seconds" in amounts and answer.machine is not None:
+        amounts["gpu_hours"] = amounts["seconds"] * answer.machine.devices / 3600
+    return {name: _typed(name, value) for name, value in amounts.items()} | {
+        "target_loss": f"{row.predicted_loss.mean:.4f}"
+    }
 
 
-def _finding(answer: Positions, best: Position, dense: Position | None) -> str:
-    """The answer in sentences: first what a reader must know of the law, then the best sparsity and its limits."""
-    size = f"{human_count(best.total_parameters)} parameters, {human_count(best.active_parameters)} active"
-    first = "".join(f"{line[0].upper()}{line[1:]}. " for line in best.marks)
-    bounds = [_bound(name) for name in best.binding_constraints]
-    limits = f" Limited by: {'; '.join(bounds)}." if bounds else ""
-    if answer.winner == "undecided":
-        first += f"Sparse or dense is {winner_words(answer.winner, answer.gap_to_dense)}. "
-    if not best.shape.experts:
-        return f"{first}Stay dense: the best model is dense, with {human_count(best.total_parameters)} parameters."
-    words = f"{first}The best sparsity is {_sparsity(best)}: {size}"
-    if dense is not None:
-        better = dense.predicted_loss.mean - best.predicted_loss.mean
-        words += f", predicted {better:.3f} nats better than the best dense model at the same cost"
-    return f"{words}.{limits}"
+def _typed(currency: str, value: float) -> str:
+    """An amount as one types it: `1e21`, `5.208d`, `702kWh`."""
+    units = {
+        "seconds": ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")),
+        "joules": ((3.6e12, "GWh"), (3.6e9, "MWh"), (3.6e6, "kWh"), (1, "J")),
+    }.get(currency, ((1, ""),))
+    size, unit = next(((size, unit) for size, unit in units if value >= size), units[-1])
+    plain = f"{value / size:.4g}"
+    if "e" in plain and 1e-4 < value / size < 1e9:
+        plain = f"{value / size:.0f}"
+    return bare_exponent(plain) + unit
 
 
-def _bound(name: str) -> str:
-    """A text for a binding constraint: `max_total_parameters=3e+10` is `at most 30B total parameters`."""
-    key, _, rest = name.partition("=")
-    value, _, why = rest.partition(":")
-    words = BOUNDS.get(key)
-    if words is not None:
-        said = words.format(human_bytes(float(value)) if "memory" in key else human_count(float(value)))
-        return f"{said} ({why.strip()})" if why else said
-    if why:
-        return f"{key.replace('_', ' ')} {value} is{why.removeprefix(' the')}".replace("is most", "is the most")
-    return name
+def _unknown_amounts(costs: TrainingCosts) -> dict[str, str]:
+    """What to give before the budget is known in a currency."""
+    if costs.seconds is None:
+        names = ("seconds", "gpu_hours", "joules", "dollars")
+        return dict.fromkeys(names, "name a <device> first: time, energy and money need one")
+    return {"dollars": "give <price> first"} if costs.dollars is None else {}
+
+
+def _chart(answer: Positions) -> PageChart:
+    rows = answer.positions
+    if answer.budget.target_loss is not None:
+        flops = [row.costs.flops for row in rows]
+        return PageChart(
+            axis="training FLOPs to reach the loss",
+            log=True,
+            values=tuple(flops),
+            low=(),
+            high=(),
+            beyond=tuple(value / min(flops) for value in flops),
+            beyond_axis="times the least cost by that law",
+        )
+    losses = [row.predicted_loss for row in rows]
+    bands = [(loss.low, loss.high) for loss in losses if loss.low is not None and loss.high is not None]
+    least = min(loss.mean for loss in losses)
+    return PageChart(
+        axis="loss, nats per token",
+        log=False,
+        values=tuple(loss.mean for loss in losses),
+        low=tuple(low for low, _ in bands) if len(bands) == len(rows) else (),
+        high=tuple(high for _, high in bands) if len(bands) == len(rows) else (),
+        beyond=tuple(loss.mean - least for loss in losses),
+        beyond_axis="nats above that law's best",
+    )
+
+
+def _caption(answer: Positions, law_words: str, state: Mapping[str, str]) -> str:
+    budget = answer.budget
+    amount = f"loss {budget.target_loss:g}" if budget.value is None else human_cost(budget.currency, budget.value)
+    amounts = ("flops", "seconds", "gpu_hours", "joules", "dollars", "target_loss")
+    others = [
+        f"{key.replace('_', ' ')} {value}" for key, value in state.items() if value and key not in (*OWN, *amounts)
+    ]
+    return "; ".join([f"Law: {law_words}", f"budget: {amount}", *others])
 
 
 def _command(law: str, state: Mapping[str, str]) -> str:
     flags = [
-        f"--{key.replace('_', '-')} {shlex.quote(value)}"
-        for key, value in state.items()
-        if value and key not in ("position", "law")
+        f"--{key.replace('_', '-')} {shlex.quote(value)}" for key, value in state.items() if value and key not in OWN
     ]
     return " ".join(["sparsedial plan", *flags, f"--law {shlex.quote(law)}", "--sparsity SPARSITY"])
 
@@ -177,10 +246,31 @@ def _csv(rows: Sequence[Position]) -> str:
 
 
 def race_words(answer: Race) -> PageRace:
-    """The crossover with its text, and the label of its axis."""
+    """The crossover with its text, and its axis."""
     cross = answer.crossover
-    words = (answer.crossover_reason or "") if cross is None else f"Sparse beats dense {crossing_words(cross)}."
-    return PageRace(**answer, words=words[0].upper() + words[1:], axis=AXES[answer.currency])
+    words = answer.crossover_reason or "" if cross is None else f"Sparse wins {crossing_words(cross, human_cost)}"
+    return PageRace(
+        **answer,
+        words=words[0].upper() + words[1:] + ".",
+        gap=tuple(dense - sparse for dense, sparse in zip(answer.dense_loss, answer.sparse_loss, strict=True)),
+        axis=AXES[answer.currency],
+        ticks=tuple(_ticks(answer)),
+    )
+
+
+def _ticks(answer: Race) -> list[Tick]:
+    """Round amounts along the axis of budgets, each with its label."""
+    if not answer.budgets:
+        return []
+    low, high = answer.budgets[0], answer.budgets[-1]
+    if answer.currency == "seconds":
+        known = [Tick(value=value, text=name) for value, name in zip(TIMES, TIME_NAMES, strict=True)]
+        return [tick for tick in known if low <= tick.value <= high]
+    size = 3.6 if answer.currency == "joules" and high > 3.6e6 else 1  # whole watt-hours
+    powers = range(math.ceil(math.log10(low / size)), math.floor(math.log10(high / size)) + 1)
+    words = {"flops": lambda value: bare_exponent(f"{value:.0e}"), "joules": human_joules, "dollars": human_dollars}
+    spelled = words[answer.currency]
+    return [Tick(value=size * 10.0**power, text=spelled(size * 10.0**power)) for power in powers]
 
 
 def no_race(currency: Currency, reason: str) -> PageRace:
@@ -189,3 +279,15 @@ def no_race(currency: Currency, reason: str) -> PageRace:
         currency=currency, budgets=(), dense_loss=(), sparse_loss=(), crossover=None, crossover_reason=reason
     )
     return race_words(nothing)
+
+
+def problem(error: UserError) -> PageProblem:
+    """An error with the fields at fault; bounds of the search are said as the page says them."""
+    text, hint = error.marked
+    of_field = re.match(rf"{ORIGIN}: (\w+): ", text)
+    text = text[of_field.end() :] if of_field else text.removeprefix(f"{ORIGIN}: ")
+    named = [error.field, of_field and of_field[1], *MARKED.findall(text)]
+    bounds = [FIELDS.get(key, key) for key in BOUND.findall(text)]
+    said = BOUND.sub(lambda match: f"“{bound_words(match[0])}”", text)
+    fields = dict.fromkeys(name for name in (*named, *bounds) if name)
+    return PageProblem(error=said, hint=hint or "", fields=tuple(fields))

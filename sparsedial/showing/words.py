@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sparsedial.records.law import HeldOut
 from sparsedial.records.plan import Crossover
@@ -150,19 +150,19 @@ def crossover_sentence(study: Study) -> str:
     return f"No crossover was found: {why}."
 
 
-def crossing_words(found: Crossover) -> str:
+def crossing_words(found: Crossover, spelled: Callable[[str, float], str] = cost) -> str:
     """The budget of a crossover, its interval, whether it is an extrapolation, and the searched shapes."""
     currency = found.currency
     interval = ""
     if found.low is not None and found.high is not None:
-        interval = f" (interval {cost(currency, found.low)} to {cost(currency, found.high)})"
+        interval = f" (interval {spelled(currency, found.low)} to {spelled(currency, found.high)})"
     where = {
         True: "inside the range that the law was fitted on",
         False: "an extrapolation outside the range that the law was fitted on",
         None: "and the range that the law was fitted on is not known",
     }[found.within_fitted_range]
     searched = f"; searched: {found.searched}" if found.searched else ""
-    return f"from {cost(currency, found.value)} on{interval}, {where}{searched}"
+    return f"from {spelled(currency, found.value)} on{interval}, {where}{searched}"
 
 
 def law_sentence(law: LawSummary) -> str:

@@ -16,6 +16,7 @@ from sparsedial.records.record import plain, read
 from sparsedial.records.run import RUN_FILE, Run
 from sparsedial.records.study import STUDY_FILE, Study, read_study
 from sparsedial.store import digest
+from sparsedial.units import bare_exponent
 
 SETTINGS = "settings.json"  # `train` writes it beside its runs
 NAME_A_LAW = "name a law, a law.json or a study's folder instead"
@@ -42,7 +43,7 @@ def law_behind(checkpoint: Path) -> tuple[str, dict[str, str]]:
             hint=f"name a law: {', '.join(PUBLISHED)}, a law.json, or a study's folder",
         )
     run = read(folder / RUN_FILE, Run)
-    state = {"flops": f"{run.flops:.6g}", "position": str(run.sparsity.experts)}
+    state = {"flops": bare_exponent(f"{run.flops:.6g}"), "position": str(run.sparsity.experts)}
     for above in folder.parents:
         if (above / LAW_FILE).exists():
             return str(above), state

@@ -98,7 +98,7 @@ Plan: budget law law_source shape tokens total_parameters active_parameters spar
     origin_reason
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
     marks
-Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine
+Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine near_optimal no_choice_reason
 Side: shape sparsity tokens total_parameters active_parameters loss bits_per_byte flops seconds joules joules_source
     learning_rate checkpoint runs named_by sent_because
 CostMiss: words worth_nats
@@ -175,12 +175,18 @@ TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited
 Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory out
 Served: served
+Choice: name words
 PageStart: law laws devices study state
-PositionWords: sparsity short loss gap parameters active tokens time energy money memory serving shape
+Told: text more
+PositionWords: sparsity short shape loss gap parameters active tokens time energy money memory serving amounts
 PagePosition: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints
     warnings marks words
-PageDial: budget positions best dense gap_to_dense gap_to_dense_reason winner machine words command csv
-PageRace: currency budgets dense_loss sparse_loss crossover crossover_reason words axis
+PageChart: axis log values low high beyond beyond_axis
+PageDial: budget positions best dense gap_to_dense gap_to_dense_reason winner machine near_optimal no_choice_reason law
+    words more gap_label chart caption command csv unknown_amounts
+Tick: value text
+PageRace: currency budgets dense_loss sparse_loss crossover crossover_reason words gap axis ticks
+PageProblem: error hint fields
 """)
 
 # Fields that may be null with no reason of their own: what it means is said at the field or by a `reason` nearby.

@@ -79,3 +79,17 @@ def test_shapes_with_layers_that_differ_cannot_be_columns():
     shape = Ladder(vocab_size=256, context=64).shape(16, 8)
     with pytest.raises(ValueError, match="cannot be columns"):
         Shapes.of([with_layers(shape, [Layer(d_ff=32), Layer(d_ff=16)])])
+
+
+def test_shapes_are_counted_once_for_each_question_about_them(monkeypatch):
+    from sparsedial.shape import counts
+
+    ladder = Ladder(vocab_size=256, context=64)
+    columns = Shapes.of([ladder.shape(width, 8) for width in (16, 32)])
+    first = training_flops_per_token(columns, 64)
+    monkeypatch.setattr(counts, "flops_by_part", lambda *given: pytest.fail("counted again"))
+    assert training_flops_per_token(columns, 64) is first
+    monkeypatch.undo()
+    assert (training_flops_per_token(columns, 128) > first).all()
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0
