@@ -115,7 +115,7 @@ function turn() {
   for (const name of TILES) by(name).replaceChildren(words[name].text, make("small", { textContent: words[name].more }));
   by("shape").textContent = words.shape;
   const item = (name) => (text) => make("li", { textContent: `${name}: ${text}.`.replace("..", ".") });
-  by("minds").replaceChildren(...row.marks.filter((text) => text !== shown.no_choice_reason).map(item("Mind")));
+  by("minds").replaceChildren(...row.marks.filter((text) => text !== shown.no_choice_reason).map(item("Note")));
   by("notes").replaceChildren(...row.warnings.map(item("Note")));
   by("command").textContent = [shown, second].filter(Boolean).map((answer) => command(answer, row.sparsity)).join("\n");
   for (const [index, line] of [...by("table").tBodies[0].rows].entries()) line.toggleAttribute("aria-current", index === position);

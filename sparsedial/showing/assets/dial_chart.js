@@ -1,4 +1,4 @@
-// Line charts as SVG, drawn for the width they have. Ours, since a turn must redraw in a few milliseconds: Plotly took 40.
+// Line charts as SVG, drawn for the width they have. Ours, since a turn must redraw in a few milliseconds.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
