@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sparsedial.cli.fit_table import fit_table, predicted_table
@@ -16,7 +16,7 @@ from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
 from sparsedial.records.record import Record
 from sparsedial.records.study import StudyAnswer, StudyStatus
-from sparsedial.showing.words import CURRENCIES, verdict_sentence
+from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
 NOTABLE = 0.02  # of the requested tokens: a larger difference is shown
@@ -66,8 +66,20 @@ def study_dry_table(cost: StudyDryRun) -> str:
 
 def study_table(study: StudyAnswer) -> str:
     """What a study found."""
-    verdicts = [(f"at equal {name}", verdict_sentence(study.verdict, name)) for name in CURRENCIES]
-    return lines([*verdicts, *_law_rows(study), ("report", study.report), ("next", study.next)])
+    return lines(
+        [
+            *_under("answer", [best_headline(study), *best_sentences(study)]),
+            *_under("sparse or dense", lead_sentences(study)),
+            *_under("next", [next_sentence(study), study.next]),
+            *_law_rows(study),
+            ("report", study.report),
+        ]
+    )
+
+
+def _under(head: str, words: Sequence[str]) -> Rows:
+    """Lines under one head."""
+    return [("" if number else head, line) for number, line in enumerate(words)]
 
 
 def _law_rows(study: StudyAnswer) -> Rows:

@@ -99,6 +99,8 @@ Plan: budget law law_source shape tokens total_parameters active_parameters spar
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
     marks
 Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine
+BestModel: shape sparsity tokens total_parameters active_parameters budget_flops loss split sparsest_tried open_size
+    sparsity_interval sparsity_interval_confidence sparsity_interval_reason
 Side: shape sparsity tokens total_parameters active_parameters loss bits_per_byte flops seconds joules joules_source
     learning_rate checkpoint runs named_by sent_because
 CostMiss: words worth_nats
@@ -147,10 +149,10 @@ RunningStudy: status frozen learning_rates elapsed_seconds phase phases predicti
 LawSummary: form coefficients intervals confidence undetermined rmse_log_loss held_out held_out_reason refused
     comparison
 ProfileSummary: median_relative_error max_relative_error watts watts_source metered
-Study: status frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
+Study: status best frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
     budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover crossover_reason
     cells_table verdict_runs law_curves profile seed_noise seed_noise_reason versions next wall_seconds report
-StudyAnswer: cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
+StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
     binding_constraints crossover crossover_reason next report
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
     elapsed_seconds report
@@ -213,6 +215,7 @@ OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens lo
 PlanOrigin: profile_digest
 Plan: machine winner
 Positions: dense winner machine
+BestModel: open_size sparsity_interval_confidence
 Side: checkpoint named_by sent_because
 CostMiss: worth_nats
 Verdict: sparse dense gap cost_miss
@@ -230,7 +233,8 @@ Frozen: set_up_seconds
 Phase: runs
 RunningStudy: learning_rates phase prediction cells selection_seeds verdict_seeds
 LawSummary: form confidence rmse_log_loss refused
-Study: phase prediction selection_seeds
+Study: best phase prediction selection_seeds
+StudyAnswer: best
 StudyStatus: phase report
 Setting: top_k_experts top_p_experts
 TrainDryRun: joules_source tokens_asked
