@@ -135,11 +135,11 @@ def unbroken(text: str) -> str:
 
 
 def human_cost(currency: str, value: float) -> str:
-    """A budget in its currency: `1e18 FLOPs`, `7.0 days`, `4.1 kJ`, `$2,500`."""
+    """A budget in its currency: `1e18 FLOPs`, `7.0 days`, `4.1 kJ`, `$2,500`, `$0.25`."""
     if currency == "flops":
         return f"{value:.3g} FLOPs".replace("e+0", "e").replace("e+", "e")
     if currency == "dollars":
-        return f"${value:,.0f}" if value >= 100 else f"${value:.3g}"
+        return f"${value:,.0f}" if value >= 10 else f"${value:.2f}" if value >= 0.01 else f"${value:.2g}"
     return {"seconds": human_seconds, "joules": human_joules}[currency](value)
 
 

@@ -83,7 +83,7 @@ def test_figures_are_written_with_their_units():
     assert [human_cost(*cost) for cost in (("flops", 1e18), ("seconds", 6e5), ("dollars", 2.5), ("dollars", 4e6))] == [
         "1e18 FLOPs",
         "6.9 days",
-        "$2.5",
+        "$2.50",
         "$4,000,000",
     ]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
-from sparsedial.cli.rows import Rows, errors_words, lines, span_words
+from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
 from sparsedial.records.answers import Branch, Counts, Evaluation, Generation, Measured, Served, Trained
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
 from sparsedial.records.law import Fit, Forms
@@ -68,18 +68,13 @@ def study_table(study: StudyAnswer) -> str:
     """What a study found."""
     return lines(
         [
-            *_under("answer", [best_headline(study), *best_sentences(study)]),
-            *_under("sparse or dense", lead_sentences(study)),
-            *_under("next", [next_sentence(study), study.next]),
+            *under("answer", [best_headline(study), *best_sentences(study)]),
+            *under("sparse or dense", lead_sentences(study)),
+            *under("next", [next_sentence(study), study.next]),
             *_law_rows(study),
             ("report", study.report),
         ]
     )
-
-
-def _under(head: str, words: Sequence[str]) -> Rows:
-    """Lines under one head."""
-    return [("" if number else head, line) for number, line in enumerate(words)]
 
 
 def _law_rows(study: StudyAnswer) -> Rows:

@@ -92,7 +92,8 @@ def _curve(layout: Layout, law: Law, budget: float, experts: int, rungs: Sequenc
     shapes = [layout.ladder.shape(rung, experts) for rung in rungs]
     points = [law.variables(shape, layout.steps_for(shape, budget) * layout.tokens_per_step) for shape in shapes]
     sizes = np.array([active_parameters(shape) for shape in shapes], dtype=float)
-    between = np.geomspace(sizes[0], sizes[-1], LAW_POINTS) if len(sizes) > 1 else sizes
+    ends = math.log(sizes[0]), math.log(sizes[-1])
+    between = np.exp(np.linspace(*ends, LAW_POINTS)) if len(sizes) > 1 else sizes
     columns = {name: _between(sizes, [point[name] for point in points], between) for name in points[0]}
     low, high = law.interval(**columns)
     return LawCurve(

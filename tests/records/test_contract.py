@@ -78,10 +78,11 @@ PlanBudget: currency value target_loss
 PredictedLoss: mean low high interval_basis interval_reason
 MemoryParts: weights_bytes moments_bytes casts_bytes gradients_bytes activations_bytes
 TrainingCosts: flops memory_bytes memory_parts memory_source serving_memory_bytes seconds seconds_low seconds_high
-    joules dollars seconds_reason joules_reason dollars_reason
+    joules dollars seconds_reason joules_reason dollars_reason joules_low joules_high joules_basis dollars_low
+    dollars_high
 PlanMachine: name devices watts dollars_per_hour peak_flops_per_second memory_bytes utilisation_dense
     utilisation_sparse source machine median_relative_error
-Rival: shape tokens total_parameters cost predicted_loss
+Rival: shape tokens total_parameters cost predicted_loss costs
 Crossover: currency value low high interval_reason searched within_fitted_range within_fitted_range_reason
 Race: currency budgets dense_loss sparse_loss crossover crossover_reason
 SampledOptimum: confidence sparsity total_parameters active_parameters tokens
@@ -95,7 +96,7 @@ Plan: budget law law_source shape tokens total_parameters active_parameters spar
     dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
     tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported marks extrapolation
     gap_to_dense gap_to_dense_reason winner origin
-    origin_reason
+    origin_reason cost best_sparsity_reason
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
     marks
 Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine
@@ -205,7 +206,7 @@ Allocation: size_exponent tokens_exponent
 Predicted: median_relative_error max_relative_error
 PlanBudget: value target_loss
 PredictedLoss: low high interval_basis
-TrainingCosts: seconds_low seconds_high
+TrainingCosts: seconds_low seconds_high joules_low joules_high joules_basis dollars_low dollars_high
 PlanMachine: dollars_per_hour peak_flops_per_second memory_bytes utilisation_dense utilisation_sparse source machine
     median_relative_error
 Crossover: low high
@@ -213,7 +214,8 @@ NearOptimal: total_parameters active_parameters tokens sampled
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
     budget_share extrapolation
 PlanOrigin: profile_digest
-Plan: machine winner
+Rival: costs
+Plan: machine winner cost
 Positions: dense winner machine
 BestModel: open_size sparsity_interval_confidence
 Side: checkpoint named_by sent_because
