@@ -59,7 +59,7 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         low, high = whole_seconds(lab, question.limit_seconds, _most_seeds(question, lab), notebook.set_up_seconds)
         if settings.dry_run:
             return dry_run(lab, low, high)
-        listener.plan((low + high) / 2, clock, lab.profile.watts)
+        listener.plan((low + high) / 2, clock, lab.profile)
         try:
             findings = conduct(lab, notebook, seeds=settings.seeds, form=settings.form, say=listener.note)
         finally:

@@ -66,7 +66,7 @@ FormWords: says source
 Forms: forms
 Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
     held_out_reason undetermined open_coefficients outliers misfit allocations allocations_reason predicted refused
-    compared dropped_rows dropped_reason cells notes
+    compared dropped_rows dropped_reason cells notes out
 Estimate: value low high
 BestAt: flops size tokens loss beyond
 Minimum: flops size tokens runs
@@ -199,7 +199,7 @@ HeldOut: law_on_the_same
 FormTrial: rms_log_error refused
 Comparison: taken
 LawFile: misfit refused compared counting
-Fit: form confidence rmse_log_loss undetermined misfit predicted refused compared
+Fit: form confidence rmse_log_loss undetermined misfit predicted refused compared out
 Estimate: low high
 Parabolas: size_exponent_on_law
 Allocation: size_exponent tokens_exponent
