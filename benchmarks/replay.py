@@ -15,7 +15,7 @@ from sparsedial.machine.energy import stated_power
 from sparsedial.machine.profile import read_profile
 from sparsedial.records.record import parse, plain, write
 from sparsedial.records.run import Metric, Run
-from sparsedial.records.study import Frozen, Study, VerdictSeeds
+from sparsedial.records.study import Frozen, Inputs, Study, VerdictSeeds
 from sparsedial.records.text import TextSummary
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Event, Group, Moved, Task
@@ -23,10 +23,12 @@ from sparsedial.runs.job import Job
 from sparsedial.showing.report import write_report
 from sparsedial.store import read_json
 from sparsedial.sweep.driver import conduct
-from sparsedial.sweep.findings import finished_study, plan_at_top
+from sparsedial.sweep.findings import best_of_study, finished_study, plan_at_top
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import Layout
 from sparsedial.sweep.notebook import Notebook
+from sparsedial.verbs.following import DESIGN, following
+from sparsedial.verbs.study_settings import StudySettings
 
 RECORD = Path(__file__).parent / "records" / "reference_study"
 SPENT_SECONDS = 1958.0  # by the study when it was run
@@ -159,7 +161,7 @@ def replay(record: Path, out: Path) -> Study:
         findings,
         plan,
         versions=kept["versions"],
-        next_command=kept["next"],
+        next_command=following(_settings(frozen.inputs), best_of_study(findings, plan)),
         report=kept["report"],
     )
     assert findings.law.law is not None
@@ -169,6 +171,12 @@ def replay(record: Path, out: Path) -> Study:
     write(out / "profile.json", profile)
     write(out / "study.json", study)
     return study
+
+
+def _settings(inputs: Inputs) -> StudySettings:
+    """The settings of the stored study, without its device: the cores that `auto` chose."""
+    kept = {name: getattr(inputs, name) for name in (*DESIGN, "budgets") if name != "device"}
+    return StudySettings(**kept, out=Path("runs/fourth"))
 
 
 def main(out: Path) -> None:

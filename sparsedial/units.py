@@ -24,6 +24,8 @@ YEAR = 365.25 * 86400  # seconds
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)\s*([A-Za-z]+)")
+_UNIT = r"(?:%|min|m?s|h|days|years|[kMGTPE]?B|[km]?J|[kMGT]?Wh|W|FLOPs|nats)(?!\w)"
+_TIED = re.compile(rf"(?<=\d) (?={_UNIT})|(?<=min|. h) (?=\d\d (?:s|min)\b)")
 _PARTS = re.compile(rf"\s*(?:{_PART.pattern}\s*)+")
 
 
@@ -133,12 +135,12 @@ def human_percent(share: float, digits: int = 2) -> str:
 
 
 def unbroken(text: str) -> str:
-    """A text whose percent signs stay on one line with their numbers."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+    """A text whose units stay on one line with their numbers, and minutes with their seconds."""
+    return _TIED.sub("\N{NO-BREAK SPACE}", text)
 
 
 def human_cost(currency: str, value: float) -> str:
-    """A budget in its currency: `1e18 FLOPs`, `7.0 days`, `4.1 kJ`, `$2,500`."""
+    """A budget in its currency: `1e18 FLOPs`, `7.0 days`, `4.1 kJ`, `$2,500`, `$0.25`."""
     if currency == "flops":
         return bare_exponent(f"{value:.3g} FLOPs")
     return {"seconds": human_seconds, "joules": human_joules, "dollars": human_dollars}[currency](value)

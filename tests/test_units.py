@@ -17,6 +17,7 @@ from sparsedial.units import (
     parse_seconds,
     spelled_at_least,
     spelled_seconds,
+    unbroken,
 )
 
 
@@ -59,6 +60,13 @@ def test_seconds_are_spelled_as_they_are_read(text):
 @pytest.mark.parametrize(("seconds", "text"), [(61, "2m"), (7199, "120m"), (7201, "3h"), (87_297 * 60, "61d")])
 def test_a_least_time_is_rounded_up_in_a_unit_that_reads_well(seconds, text):
     assert spelled_at_least(seconds) == text
+
+
+def test_numbers_stay_on_one_line_with_their_units():
+    said = unbroken("63 models in 32 min 38 s, 2 h 10 min; 4.1 % of 10.9 MB at 5 seeds")
+    assert said.replace("\N{NO-BREAK SPACE}", "_") == (
+        "63 models in 32_min_38_s, 2_h_10_min; 4.1_% of 10.9_MB at 5 seeds"
+    )
 
 
 def test_figures_are_written_with_their_units():

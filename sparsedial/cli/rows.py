@@ -25,3 +25,8 @@ def span_words(span: Span) -> str:
 def errors_words(median: float, largest: float) -> str:
     """A median error and the largest."""
     return f"{human_percent(median, 3)} in the median, {human_percent(largest, 3)} at worst"
+
+
+def under(head: str, words: Sequence[str]) -> Rows:
+    """Lines under one head, which stands at the first."""
+    return [("" if number else head, line) for number, line in enumerate(words)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
-from sparsedial.cli.rows import Rows, errors_words, lines, span_words
+from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
 from sparsedial.records.answers import Branch, Counts, Evaluation, Generation, Measured, Served, Trained
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
 from sparsedial.records.law import Fit, Forms
@@ -16,7 +16,7 @@ from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
 from sparsedial.records.record import Record
 from sparsedial.records.study import StudyAnswer, StudyStatus
-from sparsedial.showing.words import CURRENCIES, verdict_sentence
+from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
 NOTABLE = 0.02  # of the requested tokens: a larger difference is shown
@@ -66,8 +66,15 @@ def study_dry_table(cost: StudyDryRun) -> str:
 
 def study_table(study: StudyAnswer) -> str:
     """What a study found."""
-    verdicts = [(f"at equal {name}", verdict_sentence(study.verdict, name)) for name in CURRENCIES]
-    return lines([*verdicts, *_law_rows(study), ("report", study.report), ("next", study.next)])
+    return lines(
+        [
+            *under("answer", [best_headline(study), *best_sentences(study)]),
+            *under("sparse or dense", lead_sentences(study)),
+            *under("next", [next_sentence(study), study.next]),
+            *_law_rows(study),
+            ("report", study.report),
+        ]
+    )
 
 
 def _law_rows(study: StudyAnswer) -> Rows:

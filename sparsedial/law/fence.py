@@ -83,6 +83,11 @@ class Fence:
         return held and f"the law is not asked about dense models: {held.why}, and {held.words} is what they had"
 
     @property
+    def no_best(self) -> str | None:
+        """Why the law cannot say which sparsity is best, where it knows one alone."""
+        return None if self.ratio is None else self.says[0]
+
+    @property
     def no_sparse(self) -> str | None:
         """Why the law is not asked about sparse models, where it is not."""
         return self.says[0] if self.ratio is not None and self.ratio < ONE else None

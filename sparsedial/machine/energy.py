@@ -6,11 +6,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 RAPL = Path("/sys/class/powercap")
 # Design power by a word in the processor's name, watts for the whole package, with its cores: makers' data sheets.
 STATED_WATTS_PER_CORE = {"epyc": 4.5, "xeon": 6.0, "ryzen": 8.0, "core": 8.0, "apple": 4.0, "neoverse": 3.0}
 DEFAULT_WATTS_PER_CORE = 6.0
+
+
+class Power(Protocol):
+    """The power of the machine at work, and whether a meter says so: a meter or a profile."""
+
+    @property
+    def watts(self) -> float:
+        """Watts at work."""
+        ...
+
+    @property
+    def metered(self) -> bool:
+        """Whether they are measured, not stated."""
+        ...
 
 
 @dataclass

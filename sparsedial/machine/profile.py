@@ -45,6 +45,10 @@ class Estimate:
     low: Any
     high: Any
 
+    def times(self, factor: float) -> Estimate:
+        """The figure and its interval in another currency, which costs this much for each unit."""
+        return Estimate(value=self.value * factor, low=self.low * factor, high=self.high * factor)
+
 
 class Profile(ProfileFile, frozen=True, kw_only=True):
     """A linear model of step time over physical features, with its error on shapes it was not fitted to."""

@@ -21,7 +21,7 @@ from sparsedial.planning.planner import DEVICE_MEMORY, Search, least_tokens, sea
 from sparsedial.planning.refusals import check_reach, nothing_fits
 from sparsedial.planning.sampled import gap_to_dense, sampled_optimum, winner_of
 from sparsedial.planning.warnings import marks, warnings
-from sparsedial.records.plan import Crossover, NearOptimal, OtherLaw, Plan, PredictedLoss, Rival, Winner
+from sparsedial.records.plan import Crossover, NearOptimal, OtherLaw, Plan, PredictedLoss, Rival, TrainingCosts, Winner
 from sparsedial.records.quantities import Interval, Span, Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
@@ -74,6 +74,10 @@ def plan_of(
 ) -> Plan:
     """An answer as the record of a `plan.json`."""
     shape = best.shape
+
+    def costing(one: Answer) -> TrainingCosts:
+        return costs.of_training(one.shape, one.tokens, constraints.serving_positions, constraints.serving_sequences)
+
     return Plan(
         budget=budget.record(),
         law=name,
@@ -84,9 +88,9 @@ def plan_of(
         active_parameters=active_parameters(shape),
         sparsity=Sparsity.of(shape),
         predicted_loss=best.predicted,
-        costs=costs.of_training(shape, best.tokens, constraints.serving_positions, constraints.serving_sequences),
+        costs=costing(best),
         machine=costs.record(),
-        dense_rival=None if beside.rival is None else _rival(beside.rival),
+        dense_rival=None if beside.rival is None else _rival(beside.rival, costing(beside.rival)),
         dense_rival_reason=beside.rival_reason,
         crossover=beside.crossover,
         crossover_reason=beside.crossover_reason,
@@ -103,16 +107,19 @@ def plan_of(
         gap_to_dense=beside.gap,
         gap_to_dense_reason=beside.gap_reason,
         winner=beside.winner,
+        cost=best.cost,
+        best_sparsity_reason=fence(law).no_best or constraints.only_sparsity,
     )
 
 
-def _rival(rival: Answer) -> Rival:
+def _rival(rival: Answer, costs: TrainingCosts) -> Rival:
     return Rival(
         shape=rival.shape,
         tokens=rival.tokens,
         total_parameters=total_parameters(rival.shape),
         cost=rival.cost,
         predicted_loss=rival.predicted,
+        costs=costs,
     )
 
 

@@ -45,6 +45,11 @@ class Constraints:
     least_tokens: float = 1e6  # the shortest training that is considered
     inference_tokens: float = 0.0  # over the model's life, paid from the same budget
 
+    @property
+    def only_sparsity(self) -> str | None:
+        """Why no sparsity is chosen, where one alone is allowed."""
+        return None if self.sparsity is None else f"only sparsity {self.sparsity:g} was allowed"
+
     def __post_init__(self) -> None:
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise UserError(

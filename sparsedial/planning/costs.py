@@ -14,6 +14,7 @@ from sparsedial.machine.memory import StepBytes, step_bytes
 from sparsedial.machine.profile import VALUE_BYTES as BYTES_OF
 from sparsedial.machine.profile import Estimate, Profile
 from sparsedial.records.plan import PlanMachine, TrainingCosts
+from sparsedial.records.verdict import Basis
 from sparsedial.shape.counts import (
     active_parameters,
     cached_values_per_token,
@@ -126,16 +127,15 @@ class Costs:
         return "counted part by part, without the process itself; `sparsedial profile` calibrates it on a machine"
 
     @property
-    def metered(self) -> bool:
-        """Whether the watts were measured; else they are stated, and joules are estimated."""
-        return isinstance(self.machine, Profile) and self.machine.metered
-
-    @property
     def watts(self) -> float:
         """Power of one device at work."""
         if self.machine is None:
             raise UserError("joules need a machine", hint="for example h100, or a profile.json", field="device")
         return self.machine.watts
+
+    @property
+    def _joules_basis(self) -> Basis:
+        return "measured" if isinstance(self.machine, Profile) and self.machine.metered else "estimated"
 
     def decoding(self, shapes: Any, positions: int) -> Any:
         """Tokens per second of one sequence, limited by reading active weights and its cache once per token.
@@ -187,6 +187,8 @@ class Costs:
         seconds = None if self.machine is None else self.training_seconds(shape, tokens)
         price = self.dollars_per_hour
         no_machine = NO_MACHINE if seconds is None else None
+        joules = None if seconds is None else seconds.times(self.devices * self.watts)
+        dollars = None if price is None or seconds is None else seconds.times(self.devices * price / 3600)
         return TrainingCosts(
             flops=float(training_flops_per_token(shape, self.context)) * tokens,
             memory_bytes=float(self.training_bytes(shape)),
@@ -196,11 +198,16 @@ class Costs:
             seconds=seconds and seconds.value,
             seconds_low=seconds and seconds.low,
             seconds_high=seconds and seconds.high,
-            joules=seconds and seconds.value * self.devices * self.watts,
-            dollars=None if price is None or seconds is None else seconds.value * self.devices * price / 3600,
+            joules=joules and joules.value,
+            dollars=dollars and dollars.value,
             seconds_reason=no_machine,
             joules_reason=no_machine,
             dollars_reason=no_machine or (NO_PRICE if price is None else None),
+            joules_low=joules and joules.low,
+            joules_high=joules and joules.high,
+            joules_basis=None if joules is None else self._joules_basis,
+            dollars_low=dollars and dollars.low,
+            dollars_high=dollars and dollars.high,
         )
 
 

@@ -54,7 +54,7 @@ def positions(
         winner=winner,
         machine=costs.record(),
         near_optimal=replace(band, sampled=sampled_optimum(law, found)),
-        no_choice_reason=None if fenced.ratio is None else fenced.says[0],
+        no_choice_reason=fenced.no_best,
     )
 
 

@@ -127,3 +127,4 @@ class Fit(Record, frozen=True, kw_only=True):
     dropped_reason: str | None  # null where none was dropped
     cells: int  # of one size, tokens and sparsity
     notes: tuple[str, ...]  # what a reader must know of the table and of the check
+    out: str | None = None  # the file of the law; null where none was written

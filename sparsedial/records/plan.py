@@ -11,6 +11,7 @@ from sparsedial.records.quantities import Currency, Family, Interval, Machine, S
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record, parse
 from sparsedial.records.text import TokenizerWords
+from sparsedial.records.verdict import Basis
 from sparsedial.shape.shape import Shape
 from sparsedial.store import Fault, try_edited_json
 
@@ -48,7 +49,15 @@ class MemoryParts(Record, frozen=True, kw_only=True):
 
 
 class TrainingCosts(Record, frozen=True, kw_only=True):
-    """The costs of a training run; null, with a reason, where unknown."""
+    """The costs of a training run; null, with a reason, where unknown. Each low and high is of the seconds' range."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = (
+        "joules_low",
+        "joules_high",
+        "joules_basis",
+        "dollars_low",
+        "dollars_high",
+    )
 
     flops: float
     memory_bytes: float  # to train
@@ -63,6 +72,11 @@ class TrainingCosts(Record, frozen=True, kw_only=True):
     seconds_reason: str | None
     joules_reason: str | None
     dollars_reason: str | None
+    joules_low: float | None = None
+    joules_high: float | None = None
+    joules_basis: Basis | None = None  # measured: seconds times metered watts; estimated: times stated ones
+    dollars_low: float | None = None
+    dollars_high: float | None = None
 
 
 class PlanMachine(Record, frozen=True, kw_only=True):
@@ -87,11 +101,14 @@ class PlanMachine(Record, frozen=True, kw_only=True):
 class Rival(Record, frozen=True, kw_only=True):
     """The best dense model for the same budget."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("costs",)
+
     shape: Shape
     tokens: int
     total_parameters: int
     cost: float  # in the budget's currency
     predicted_loss: PredictedLoss
+    costs: TrainingCosts | None = None  # null in files of earlier versions
 
 
 class Crossover(Record, frozen=True, kw_only=True):
@@ -191,7 +208,7 @@ class Plan(Record, frozen=True, kw_only=True):
 
     ADDED_LATER: ClassVar[tuple[str, ...]] = (
         *("marks", "extrapolation", "gap_to_dense", "gap_to_dense_reason", "winner"),
-        *("origin", "origin_reason"),
+        *("origin", "origin_reason", "cost", "best_sparsity_reason"),
     )
 
     budget: PlanBudget
@@ -227,6 +244,8 @@ class Plan(Record, frozen=True, kw_only=True):
     winner: Winner | None = None  # null without a gap
     origin: PlanOrigin | None = None
     origin_reason: str | None = "the law is not a study's, so it names no text and no tokenizer"
+    cost: float | None = None  # in the budget's currency, as the dense rival's; null in files of earlier versions
+    best_sparsity_reason: str | None = None  # why it is not known which sparsity is best; null where it is
 
 
 class Position(Record, frozen=True, kw_only=True):

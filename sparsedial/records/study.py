@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from sparsedial.errors import UserError
+from sparsedial.records.best import BestModel
 from sparsedial.records.grid import CellRow, LawCurve, LayoutFile, LearningRates, Prediction, VerdictRow
 from sparsedial.records.law import Comparison, HeldOut
 from sparsedial.records.plan import Crossover, NearOptimal
@@ -117,9 +118,10 @@ class ProfileSummary(Record, frozen=True, kw_only=True):
 class Study(Record, frozen=True, kw_only=True):
     """A finished study."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best")
 
     status: Literal["done"] = "done"
+    best: BestModel | None = None  # null where no model was trained to its end, and in files of earlier versions
     frozen: Frozen
     learning_rates: LearningRates
     elapsed_seconds: float
@@ -159,6 +161,9 @@ class Study(Record, frozen=True, kw_only=True):
 class StudyAnswer(Record, frozen=True, kw_only=True):
     """The answer of `study`: parts of the study, in an order of its own."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best",)
+
+    best: BestModel | None = None  # as in the study
     cells: CellCounts
     budgets_flops: tuple[float, ...]
     sparsities: tuple[float, ...]

@@ -52,15 +52,12 @@ CSV = (
 )  # fmt: skip
 
 
-def with_words(answer: Positions, law: str, law_words: str, state: Mapping[str, str], metered: bool) -> PageDial:
-    """The positions of a dial with their texts, the finding, the equivalent command, and a table as CSV.
-
-    `metered` says whether the machine's watts were measured.
-    """
+def with_words(answer: Positions, law: str, law_words: str, state: Mapping[str, str]) -> PageDial:
+    """The positions of a dial with their texts, the finding, the equivalent command, and a table as CSV."""
     rows = answer.positions
     return PageDial(
         budget=answer.budget,
-        positions=tuple(PagePosition(**row, words=_row_words(answer, row, metered)) for row in rows),
+        positions=tuple(PagePosition(**row, words=_row_words(answer, row)) for row in rows),
         best=answer.best,
         dense=answer.dense,
         machine=answer.machine,
@@ -81,7 +78,7 @@ def with_words(answer: Positions, law: str, law_words: str, state: Mapping[str, 
     )
 
 
-def _row_words(answer: Positions, row: Position, metered: bool) -> PositionWords:
+def _row_words(answer: Positions, row: Position) -> PositionWords:
     shape, costs = row.shape, row.costs
     return PositionWords(
         sparsity=sparsity_words(row),
@@ -92,9 +89,11 @@ def _row_words(answer: Positions, row: Position, metered: bool) -> PositionWords
         parameters=Told(text=human_count(row.total_parameters)),
         active=Told(text=human_count(row.active_parameters)),
         tokens=Told(text=human_count(row.tokens)),
-        time=_with_range("seconds", costs.seconds, costs, "no machine named"),
-        energy=_with_range("joules", costs.joules, costs, "no machine named", "" if metered else "estimated"),
-        money=_with_range("dollars", costs.dollars, costs, costs.dollars_reason or "no price given"),
+        time=_with_range("seconds", costs.seconds, costs.seconds_low, costs.seconds_high, "no machine named"),
+        energy=_energy(costs),
+        money=_with_range(
+            "dollars", costs.dollars, costs.dollars_low, costs.dollars_high, costs.dollars_reason or "no price given"
+        ),
         memory=Told(text=human_bytes(costs.memory_bytes)),
         serving=Told(text=human_bytes(costs.serving_memory_bytes)),
         amounts=_amounts(answer, row),
@@ -107,12 +106,16 @@ def _loss(loss: PredictedLoss) -> Told:
     return Told(text=f"{loss.mean:.3f}", more=f"{loss.low:.3f} to {loss.high:.3f}")
 
 
-def _with_range(currency: Currency, value: float | None, costs: TrainingCosts, missing: str, remark: str = "") -> Told:
-    """A cost that goes with time, with the range that time has."""
-    if value is None or not costs.seconds or costs.seconds_low is None or costs.seconds_high is None:
+def _energy(costs: TrainingCosts) -> Told:
+    told = _with_range("joules", costs.joules, costs.joules_low, costs.joules_high, "no machine named")
+    return Told(text=told.text, more=f"{told.more}, estimated") if costs.joules_basis == "estimated" else told
+
+
+def _with_range(currency: Currency, value: float | None, low: float | None, high: float | None, missing: str) -> Told:
+    """A cost with its range."""
+    if value is None or low is None or high is None:
         return Told(text="–", more=missing)
-    low, high = (human_cost(currency, value * end / costs.seconds) for end in (costs.seconds_low, costs.seconds_high))
-    return Told(text=human_cost(currency, value), more=_range(low, high) + (remark and f", {remark}"))
+    return Told(text=human_cost(currency, value), more=_range(human_cost(currency, low), human_cost(currency, high)))
 
 
 def _range(low: str, high: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -168,9 +168,10 @@ def advantage(study: Study) -> Figure | None:
     if len(pairs) < 2:
         return None
     first, last = pairs[0][1], pairs[-1][1]
-    spread = study.seed_noise
+    spread, law = study.seed_noise, _law_advantages(study)
+    moved = _moved(first, last, spread) + _law_moved(law)
     figure, (axes,) = canvas(
-        f"From the smallest budget to the largest, the advantage of sparse {_moved(first, last, spread)}",
+        f"From the smallest budget to the largest, the advantage of sparse {moved}",
         "Loss of the best dense cell minus that of the best sparse one, at equal FLOPs; below zero dense is better."
         + ("" if spread is None else " Bars: two standard deviations between seeds"),
         plot_inches=3.0,
@@ -187,7 +188,6 @@ def advantage(study: Study) -> Figure | None:
         markersize=7,
     )
     labels = [(pairs[-1][0], last, "measured", sparse)]
-    law = _law_advantages(study)
     if law:
         axes.plot(*zip(*law, strict=True), color=MUTED, linewidth=1.4, zorder=1)
         labels.append((law[-1][0], law[-1][1], "the law", MUTED))
@@ -210,6 +210,14 @@ def _moved(first: float, last: float, spread: float | None) -> str:
     if abs(last - first) <= error:
         return f"changes by less than its error of ±\N{NO-BREAK SPACE}{error:.3f}: {span}"
     return f"{'grows' if last > first else 'shrinks'}: {span}"
+
+
+def _law_moved(law: Sequence[tuple[float, float]]) -> str:
+    """What the law's line does from its first budget to its last."""
+    if len(law) < 2:
+        return ""
+    first, last = law[0][1], law[-1][1]
+    return f"; by the law it {'grows' if last > first else 'shrinks'}: {signed(first)} to {signed(last)}"
 
 
 def _law_advantages(study: Study) -> list[tuple[float, float]]:

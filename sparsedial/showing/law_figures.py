@@ -117,7 +117,7 @@ def held_out(study: Study) -> Figure | None:
         **{BASELINES[name]: value for name, value in check.baselines.items()},
     }
     figure, (cells, bars) = canvas(
-        _held_out_title(check.median_relative_error, errors),
+        _held_out_title(check.median_relative_error, errors) + _inside_words(rows),
         "Left: every cell of the held-out budget, predicted before it was trained."
         " Right: median error on each sparsity's best cell",
         plot_inches=max(2.2, 0.6 + 0.21 * len(rows)),
@@ -158,6 +158,14 @@ def _held_out_title(missed: float, errors: Mapping[str, float]) -> str:
     if better:
         return f"{title}; “{listing(better)}” did as well or better"
     return title + (", less than simple guesses" if others else "")
+
+
+def _inside_words(rows: Sequence[CellRow]) -> str:
+    """How many cells lie inside their predicted intervals."""
+    spans = [(row.predicted_low, row.bounded_loss, row.predicted_high) for row in rows]
+    known = [(low, loss, high) for low, loss, high in spans if low is not None and high is not None]
+    inside = sum(low <= loss <= high for low, loss, high in known)
+    return f"; {inside} of {len(known)} cells lie inside their interval" if known else ""
 
 
 def _bars(axes: Axes, errors: Mapping[str, float]) -> None:

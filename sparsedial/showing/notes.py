@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from sparsedial.records.text import SkippedLines
 
@@ -11,6 +12,11 @@ def note_skipped(skipped: SkippedLines) -> None:
     """Say which lines of a text were left out."""
     if skipped.lines:
         print(skipped_words(skipped), file=sys.stderr, flush=True)
+
+
+def note_not_written(path: Path, why: str) -> None:
+    """Say that a file that was asked for is not written, and why."""
+    print(f"{path} is not written: {why}", file=sys.stderr, flush=True)
 
 
 def skipped_words(skipped: SkippedLines) -> str:

@@ -10,18 +10,18 @@ from sparsedial.units import unbroken
 _CSS = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:60rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
+main{max-width:54rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem;text-wrap:balance}
 h2{font-size:1.25rem;margin:3rem 0 .6rem;padding-top:1rem;border-top:1px solid var(--rule)}
 h3{font-size:1rem;margin:1.8rem 0 .3rem}
-p,ul{max-width:46rem;margin:.5rem 0}
+p,ul{margin:.5rem 0}
 li{margin:.3rem 0}
 .kicker{color:var(--muted);margin:0 0 .5rem}
 .quiet,figcaption{color:var(--muted);font-size:.9rem}
 figure{margin:1.8rem 0;break-inside:avoid}
 .wide{overflow-x:auto}
 figure svg{display:block;width:100%;min-width:40rem;height:auto}
-table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;margin:.8rem 0}
+table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums;margin:.8rem 0}
 th,td{padding:.3rem .8rem .3rem 0;text-align:right;vertical-align:top;white-space:nowrap}
 tr{border-bottom:1px solid var(--rule)}
 th{color:var(--muted);font-weight:500}

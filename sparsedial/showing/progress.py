@@ -30,6 +30,7 @@ class _Cell:
     loss: float | None
     tokens_per_second: float | None
     joules_per_token: float | None
+    estimated: bool  # whether the joules come from stated watts
 
 
 class Progress:
@@ -73,6 +74,7 @@ class Progress:
         loss: float | None = None,
         tokens_per_second: float | None = None,
         joules_per_token: float | None = None,
+        estimated: bool = False,
     ) -> None:
         """Show the progress of a running cell."""
         self._cells[id] = _Cell(
@@ -82,6 +84,7 @@ class Progress:
             loss=loss,
             tokens_per_second=tokens_per_second,
             joules_per_token=joules_per_token,
+            estimated=estimated,
         )
         self._show()
 
@@ -147,7 +150,8 @@ class Progress:
         ]
         if powers:
             watts = sum(rate * joules for rate, joules in powers)
-            parts.append(small_joules(watts / sum(rate for rate, _ in powers)))
+            estimated = any(cell.estimated for cell in self._cells.values())
+            parts.append(small_joules(watts / sum(rate for rate, _ in powers), estimated))
         return parts
 
     def _line(self) -> str:
@@ -181,7 +185,7 @@ def _columns(cell: _Cell) -> list[str]:
         f"{cell.step}/{cell.steps}",
         "" if cell.loss is None else f"loss {cell.loss:.3f}",
         "" if not cell.tokens_per_second else f"{human_count(cell.tokens_per_second)} tokens/s",
-        "" if not cell.joules_per_token else small_joules(cell.joules_per_token),
+        "" if not cell.joules_per_token else small_joules(cell.joules_per_token, cell.estimated),
     ]
 
 
@@ -190,9 +194,8 @@ def _facts(cell: _Cell) -> list[str]:
     return [f"step {step}", *filter(None, rest)]
 
 
-def small_joules(value: float) -> str:
-    """Joules per token: `0.12 mJ/token`, `23 µJ/token`."""
-    for unit, size in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6)):
-        if value >= size * 0.1:
-            return f"{value / size:.3g} {unit}/token"
-    return f"{value * 1e9:.3g} nJ/token"
+def small_joules(value: float, estimated: bool = False) -> str:
+    """Joules per token: `0.12 mJ/token`, `23 µJ/token (estimated)` where they come from stated watts."""
+    units = (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9))
+    unit, size = next((pair for pair in units if value >= pair[1] * 0.1), units[-1])
+    return f"{value / size:.3g} {unit}/token{' (estimated)' if estimated else ''}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sparsedial.records.study import Study
 from sparsedial.records.verdict import Side
+from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
 from sparsedial.showing.drawing import page_colours, png, style, svg, svg_for_page
 from sparsedial.showing.figures import FIGURES
 from sparsedial.showing.numbers import NONE, count_words, loss_number, with_interval
@@ -18,13 +19,11 @@ from sparsedial.showing.words import (
     CURRENCIES,
     cost,
     crossover_sentence,
-    headline,
     held_equal,
     metered,
     near_optimal_sentence,
     power_of_ten,
     shape_words,
-    verdict_sentence,
 )
 from sparsedial.store import write_atomically
 from sparsedial.units import human_bytes, human_percent, human_seconds
@@ -70,44 +69,30 @@ def compose(study: Study, drawn: Mapping[str, str]) -> str:
         text_and_machine(study),
         everything(study),
     ]
-    return page(f"Sparsedial: {headline(study.verdict)}", "\n".join(sections), page_colours(experts_tried(study)))
+    return page(f"Sparsedial: {best_headline(study)}", "\n".join(sections), page_colours(experts_tried(study)))
 
 
 def _opening(study: Study, drawn: Mapping[str, str]) -> str:
-    text, cells = study.text, study.cells
-    kicker = (
-        f"Sparsedial study: {cells.finished} models of {len(experts_tried(study))} sparsities"
-        f" at {len(budgets(study))} budgets, trained on {human_bytes(text.bytes)} of text"
-        f" in {human_seconds(study.wall_seconds)}"
-    )
+    """The answer: the best sparsity, sparse against dense, and what to do next."""
     return "\n".join(
         [
-            paragraph(kicker, "kicker"),
-            heading(headline(study.verdict), 1),
-            bullets(
-                [
-                    verdict_sentence(study.verdict, name)
-                    for name in CURRENCIES
-                    if name != "joules" or metered(study.verdict)
-                ]
-            ),
-            paragraph(None if metered(study.verdict) else _joules_line(study)),
-            pictures(drawn, "verdict"),
-            heading("What to do next", 3),
-            paragraph("To repeat the study with a larger budget:" if study.next else None),
+            heading(best_headline(study), 1),
+            paragraph(_kicker(study), "kicker"),
+            paragraph(" ".join(best_sentences(study))),
+            bullets(lead_sentences(study)),
+            paragraph(next_sentence(study)),
             command(study.next),
+            pictures(drawn, "verdict"),
         ]
     )
 
 
-def _joules_line(study: Study) -> str:
-    verdict, profile = study.verdict.joules, study.profile
-    if verdict.basis == "measured":
-        return f"At equal joules there is no verdict: {verdict.reason}."
-    power = f"power is assumed to be {profile.watts:g} W ({profile.watts_source})" if profile.watts else verdict.reason
+def _kicker(study: Study) -> str:
+    text, cells = study.text, study.cells
     return (
-        "At equal joules the finding is the one at equal seconds, times a constant:"
-        f" no energy meter is readable here, and {power}."
+        f"Sparsedial study: {cells.finished} models of {len(experts_tried(study))} sparsities"
+        f" at {len(budgets(study))} budgets, trained on {human_bytes(text.bytes)} of text"
+        f" in {human_seconds(study.wall_seconds)}"
     )
 
 
@@ -120,7 +105,7 @@ def _verdicts(study: Study) -> str:
             continue
         parts.append(heading(f"At equal {currency}", 3))
         if not sides:
-            parts.append(paragraph(f"No pair of models was trained to the end: {verdict.reason}.", "quiet"))
+            parts.append(paragraph(f"Nothing was compared: {verdict.reason}.", "quiet"))
             continue
         parts += [paragraph(held_equal(study.verdict, name)), _sides(sides, name)]
     return "\n".join(parts)
@@ -171,12 +156,7 @@ def _cost(study: Study, drawn: Mapping[str, str]) -> str:
         [
             heading("What it costs in time and energy"),
             paragraph(_seconds_words()),
-            paragraph(
-                None
-                if metered(study.verdict)
-                else "There is no picture of loss against joules, since no meter is readable:"
-                " it would be the picture against seconds with another scale."
-            ),
+            paragraph(_joules_words(study)),
             pictures(drawn, "seconds", "joules", "training_curves"),
             _profile(study),
         ]
@@ -189,6 +169,18 @@ def _seconds_words() -> str:
         " The verdict's timed runs were alone on the machine, sparse and dense in turns with the same number of"
         " threads, so that other load affected both alike."
         " Cells of the grid shared the machine: their seconds show the trend and decide nothing."
+    )
+
+
+def _joules_words(study: Study) -> str | None:
+    """Why joules have no verdict and no picture of their own; None where a meter was read."""
+    if metered(study.verdict):
+        return None
+    if study.profile.metered:
+        return f"At equal joules nothing was compared: {study.verdict.joules.reason}."
+    return (
+        f"Energy is estimated, as seconds times a constant: {study.profile.watts_source}."
+        " So joules have no verdict and no picture of their own."
     )
 
 

@@ -29,7 +29,7 @@ def text_and_machine(study: Study) -> str:
             paragraph(overlap_sentence(study.text)),
             table(
                 ["machine", ""],
-                _machine_rows(study.machine),
+                [*_machine_rows(study.machine), ["digest of the text", study.text.digest]],
                 "words",
             ),
             folded("Versions", table(["", "version"], versions, "words")),

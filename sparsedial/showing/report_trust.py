@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 
@@ -9,16 +10,16 @@ from sparsedial.records.study import Study
 from sparsedial.showing.numbers import NONE
 from sparsedial.showing.page import bullets, folded, heading, paragraph, pictures, table
 from sparsedial.showing.rows import budgets, experts_tried, finished, line_of, open_side
-from sparsedial.showing.words import CURRENCIES, law_sentence, listing, metered, power_of_ten
+from sparsedial.showing.words import law_sentence, listing, power_of_ten
 from sparsedial.units import family_name, human_percent
 
 
 def trust(study: Study, drawn: Mapping[str, str]) -> str:
-    """How far to trust the finding: seeds, gaps, rates, refusals, and the law's errors; `drawn` holds the pictures."""
+    """How far to trust the finding: seeds, gaps, rates, and the law's errors; `drawn` holds the pictures."""
     return "\n".join(
         [
             heading("How far to trust it"),
-            bullets([*_seeds(study), *_gaps_in_grid(study), *_rates(study), *_refusals(study)]),
+            bullets([*_seeds(study), *_gaps_in_grid(study), *_rates(study)]),
             paragraph(law_sentence(study.law)),
             pictures(drawn, "held_out", "law"),
             _coefficients(study),
@@ -44,9 +45,8 @@ def _seeds(study: Study) -> list[str]:
 
 def _gaps_in_grid(study: Study) -> list[str]:
     diverged = [row for row in study.cells_table if row.status == "diverged"]
-    diverged_line = f"Cells that diverged: {len(diverged)}" + (
-        ", listed in the table with the reason." if diverged else "."
-    )
+    cells = "One cell" if len(diverged) == 1 else f"{len(diverged)} cells"
+    diverged_lines = [f"{cells} diverged: the table of all cells has the reason."] if diverged else []
     open_lines = []
     for experts in experts_tried(study):
         for budget in budgets(study):
@@ -58,29 +58,20 @@ def _gaps_in_grid(study: Study) -> list[str]:
         if not open_lines
         else f"Not bracketed, so the best size may be outside the tried range: {listing(open_lines)}."
     )
-    return [diverged_line, bracketed]
+    return [*diverged_lines, bracketed]
+
+
+NOTED = math.log2(1.1)  # a learning rate nearer to the modelled optimum is not worth a line
 
 
 def _rates(study: Study) -> list[str]:
     distances = [abs(row.learning_rate_optimum_distance) for row in finished(study)]
-    if not distances:
+    if max(distances, default=0.0) < NOTED:
         return []
     return [
         f"Learning rates: the median cell was trained within a factor of {2 ** statistics.median(distances):.2f}"
         f" of the modelled optimum, the furthest within a factor of {2 ** max(distances):.2f}."
     ]
-
-
-def _refusals(study: Study) -> list[str]:
-    refusals = []
-    if study.law.refused:
-        refusals.append(f"No law was fitted: {study.law.refused}.")
-    refusals += [
-        f"No verdict at equal {CURRENCIES[name]}: {study.verdict.of(name).reason}."
-        for name in CURRENCIES
-        if study.verdict.of(name).winner == "undecided" and (name != "joules" or metered(study.verdict))
-    ]
-    return refusals or ["Nothing was refused."]
 
 
 def _coefficients(study: Study) -> str:

@@ -52,9 +52,9 @@ def _against_cost(study: Study, currency: str, label: str) -> Figure | None:
     if not cells:
         return None
     found = study.verdict.of(currency)
-    outcome = {"sparse": "sparse is better", "dense": "dense is better", "undecided": "there is no verdict"}[
-        found.winner
-    ]
+    outcome = {"sparse": "sparse is better", "dense": "dense is better", "undecided": "it is undecided"}[found.winner]
+    if found.gap is None:
+        outcome = "no pair of models was compared"
     budget = found.budget.value
     where = f"At equal {CURRENCIES[currency]}" + (f" ({cost(currency, budget)})" if runs and budget else "")
     beside = "alone on the machine" if all(row.alone for row in cells) else "beside other cells"

@@ -60,7 +60,7 @@ def headline(verdicts: Verdicts) -> str:
     """The whole finding in one sentence."""
     flops, seconds = _outcome(verdicts.flops), _outcome(verdicts.seconds)
     if flops == seconds:
-        sentence = f"{flops} at equal FLOPs and at equal seconds"
+        sentence = f"{flops} at equal FLOPs {'or' if verdicts.flops.gap is None else 'and'} at equal seconds"
     else:
         sentence = f"{flops} at equal FLOPs; {seconds} at equal seconds"
     if metered(verdicts):
@@ -69,6 +69,8 @@ def headline(verdicts: Verdicts) -> str:
 
 
 def _outcome(verdict: Verdict) -> str:
+    if verdict.gap is None:
+        return "not compared"
     return {"sparse": "sparse wins", "dense": "dense wins", "undecided": "undecided"}[verdict.winner]
 
 
@@ -77,21 +79,19 @@ def verdict_sentence(verdicts: Verdicts, currency: str) -> str:
     verdict, name = verdicts.of(currency), CURRENCIES[currency]
     gap, sides = verdict.gap, verdict.sides()
     if gap is None or sides is None:
-        return f"At equal {name} there is no verdict: {verdict.reason}."
-    sparse, dense = (side.loss.mean for side in sides)
-    losses = f"sparse {sparse:.3f}, dense {dense:.3f} nats per token on test text that was not used for any choice"
-    interval = (
-        f"dense minus sparse is {signed(gap.mean)}, {human_percent(verdict.confidence)} interval"
-        f" {signed(gap.low)} to {signed(gap.high)}, {verdict.seeds} seeds each"
-    )
+        return f"At equal {name} nothing was compared: {verdict.reason}."
+    sparse, dense = (f"{side.loss.mean:.3f}" for side in sides)
     if verdict.winner == "undecided":
-        measured = losses if "interval" in verdict.reason else f"{losses}; {interval}"
-        return f"At equal {name} the verdict is undecided: {verdict.reason}. Measured: {measured}."
-    by = abs(gap.mean)
-    loser = dense if verdict.winner == "sparse" else sparse
+        losses = f"sparse {sparse}, dense {dense}, {verdict.seeds} seeds each"
+        return f"At equal {name} the verdict is undecided: {verdict.reason} ({losses})."
+    won = verdict.winner == "sparse"
+    low, high = (gap.low, gap.high) if won else (-gap.high, -gap.low)
+    share = human_percent(abs(gap.mean) / max(side.loss.mean for side in sides))
     return (
-        f"At equal {name} the {verdict.winner} model wins by {by:.3f} nats per token ({human_percent(by / loser)}):"
-        f" {losses}; {interval}.{_missed(verdict)}{_estimated(verdict, currency)}"
+        f"At equal {name} {verdict.winner} wins by {abs(gap.mean):.3f} nats per token ({share};"
+        f" {human_percent(verdict.confidence)} interval {low:.3f} to {high:.3f}, {verdict.seeds} seeds each):"
+        f" {sparse if won else dense} against {dense if won else sparse}."
+        f"{_missed(verdict)}{_estimated(verdict, currency)}"
     )
 
 
@@ -116,18 +116,26 @@ def held_equal(verdicts: Verdicts, currency: str) -> str | None:
     sides = verdict.sides()
     if sides is None:
         return None
+    others = verdicts.flops.dense if currency != "flops" else None
+    shared = " The dense runs are those of equal FLOPs." if others and others.runs == sides[1].runs else ""
     costs = [side.cost(currency) for side in sides]
     what = {
         "flops": "training FLOPs by count (not time)",
         "seconds": "measured seconds of training, alone on the machine and in turns",
         "joules": "joules of training" if metered(verdicts) else "seconds of training times stated watts",
     }[currency]
-    spent = f"sparse {cost(currency, costs[0])}, dense {cost(currency, costs[1])}" if None not in costs else "not known"
     return (
-        f"Held equal: {what}, budget {cost(currency, verdict.budget.value)} ({spent});"
-        " also text, tokenizer, context, batch, top-k and the seeds. Chosen for each family: size, tokens, number of"
-        " experts, and the learning rate, which the model of learning rates gives."
+        f"Held equal: {what} ({_spent(currency, verdict, costs)}), text, tokenizer, context, batch, top-k and seeds."
+        " Chosen for each family: size, tokens, number of experts and learning rate."
+        f" The losses are those of test text that was not used for any choice.{shared}"
     )
+
+
+def _spent(currency: str, verdict: Verdict, costs: Sequence[float | None]) -> str:
+    """The budget of a verdict, and what each side spent where that reads differently."""
+    budget = cost(currency, verdict.budget.value)
+    sparse, dense = (cost(currency, spent) for spent in costs)
+    return budget if sparse == dense == budget else f"budget {budget}, sparse {sparse}, dense {dense}"
 
 
 def near_optimal_sentence(study: Study) -> str:
@@ -218,7 +226,7 @@ def text_sentence(text: TextSummary) -> str:
         human_bytes(text.bytes), f"{text.documents} documents", f"{human_count(text.train_tokens)} training tokens"
     ]  # fmt: skip
     python = f" The built-in text: the standard library of Python {text.python_version}." if text.python_version else ""
-    return f"{listing(parts)}, tokenizer {text.tokenizer.name}, digest {text.digest}.{python}"
+    return f"{listing(parts)}, tokenizer {text.tokenizer.name}.{python}"
 
 
 def overlap_sentence(text: TextSummary) -> str:

@@ -19,12 +19,14 @@ from sparsedial.planning.fitted import beyond, far_beyond
 from sparsedial.planning.ranking import binding_constraints, gap_of, near_optimal
 from sparsedial.planning.sampled import winner_of
 from sparsedial.planning.warnings import marks
+from sparsedial.records.best import BestModel
 from sparsedial.records.grid import LearningRates, Prediction, VerdictRow
 from sparsedial.records.plan import TOKENIZER_FOLDER, NearOptimal, Plan, PlanOrigin, Race
 from sparsedial.records.record import plain
 from sparsedial.records.study import ProfileSummary, RunningStudy, Study, VerdictSeeds
 from sparsedial.shape.shape import Shape
 from sparsedial.store import digest
+from sparsedial.sweep.best import best_model
 from sparsedial.sweep.cells import Cells, counted
 from sparsedial.sweep.judge import Judged
 from sparsedial.sweep.lab import Lab
@@ -130,6 +132,21 @@ def _costs(lab: Lab) -> Costs:
     return Costs(machine=lab.profile, batch=lab.layout.batch, context=lab.context)
 
 
+def best_of_study(findings: Findings, plan: Plan | None) -> BestModel | None:
+    """The study's answer to its question; None where no model was trained to its end."""
+    return best_model(findings.cells, findings.judged.verdicts.flops, _near_optimal(findings, plan))
+
+
+def _near_optimal(findings: Findings, plan: Plan | None) -> NearOptimal:
+    if plan is not None:
+        return plan.near_optimal
+    return NearOptimal(sparsity=None, sparsity_reason=_no_law(findings))
+
+
+def _no_law(findings: Findings) -> str:
+    return f"no law could be fitted: {findings.law.refused}"
+
+
 def finished_study(
     lab: Lab,
     running: RunningStudy,
@@ -143,8 +160,9 @@ def finished_study(
     """The whole record of a finished study."""
     layout, verdicts = lab.layout, findings.judged.verdicts
     rows = verdict_rows(lab.archive, findings.judged)
-    noise, no_law = seed_noise(rows), f"no law could be fitted: {findings.law.refused}"
+    noise = seed_noise(rows)
     return Study(
+        best=best_of_study(findings, plan),
         frozen=running.frozen,
         learning_rates=findings.rates,
         elapsed_seconds=running.elapsed_seconds,
@@ -160,10 +178,10 @@ def finished_study(
         machine=lab.profile.machine,
         law=findings.law.summary(),
         verdict=verdicts,
-        near_optimal=plan.near_optimal if plan else NearOptimal(sparsity=None, sparsity_reason=no_law),
+        near_optimal=_near_optimal(findings, plan),
         binding_constraints=plan.binding_constraints if plan else (),
         crossover=plan.crossover if plan else None,
-        crossover_reason=plan.crossover_reason if plan else no_law,
+        crossover_reason=plan.crossover_reason if plan else _no_law(findings),
         cells_table=cells_table(layout, findings.cells, findings.rates.model, findings.law.forecast.law),
         verdict_runs=rows,
         law_curves=law_curves(layout, findings.cells, findings.law.law),

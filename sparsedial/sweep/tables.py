@@ -22,6 +22,7 @@ from sparsedial.sweep.rates import learning_rate
 from sparsedial.sweep.verdict import Pair
 
 CURVE_POINTS = 120
+LAW_POINTS = 25  # of a law's curve, which bends between the sizes that were trained
 
 
 def cells_table(layout: Layout, cells: Cells, rates: RateModel, below: Law | None) -> tuple[CellRow, ...]:
@@ -90,13 +91,24 @@ def law_curves(layout: Layout, cells: Cells, law: Law | None) -> tuple[LawCurve,
 def _curve(layout: Layout, law: Law, budget: float, experts: int, rungs: Sequence[int]) -> LawCurve:
     shapes = [layout.ladder.shape(rung, experts) for rung in rungs]
     points = [law.variables(shape, layout.steps_for(shape, budget) * layout.tokens_per_step) for shape in shapes]
-    columns = {name: np.array([point[name] for point in points]) for name in points[0]}
+    sizes = np.array([active_parameters(shape) for shape in shapes], dtype=float)
+    ends = math.log(sizes[0]), math.log(sizes[-1])
+    between = np.exp(np.linspace(*ends, LAW_POINTS)) if len(sizes) > 1 else sizes
+    columns = {name: _between(sizes, [point[name] for point in points], between) for name in points[0]}
     low, high = law.interval(**columns)
     return LawCurve(
         budget_flops=budget,
         experts=experts,
-        active_parameters=tuple(active_parameters(shape) for shape in shapes),
+        active_parameters=tuple(np.rint(between).astype(int).tolist()),
         loss=tuple(law.loss(**columns).tolist()),
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
     )
+
+
+def _between(sizes: np.ndarray, values: Sequence[float], wanted: np.ndarray) -> np.ndarray:
+    """A variable of a law at sizes between those where it is known; straight lines where both axes are logarithmic."""
+    known = np.array(values, dtype=float)
+    if not (known > 0).all():
+        return np.interp(np.log(wanted), np.log(sizes), known)
+    return np.exp(np.interp(np.log(wanted), np.log(sizes), np.log(known)))

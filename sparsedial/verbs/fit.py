@@ -19,6 +19,7 @@ from sparsedial.law.runs import Reading, Runs, read_runs
 from sparsedial.records.law import Fit, Forms, FormWords
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.record import write
+from sparsedial.showing.notes import note_not_written
 from sparsedial.verbs.fit_settings import FitSettings
 from sparsedial.verbs.space import find_law
 
@@ -48,6 +49,8 @@ def fit(settings: FitSettings) -> Fit | Forms | Predicted:
     wanted = settings.bootstrap > 0
     reason = "none of the forms can be fitted" if form is None else refusal(rows, form, intervals=wanted)
     if form is None or reason is not None:
+        if settings.out is not None:
+            note_not_written(settings.out, f"the fit is refused: {reason}")
         return answer(None, rows, reason, compared, runs)
     how = Estimator(pin=settings.pin, huber=settings.huber)
     law = fit_law(rows, form, bootstrap=settings.bootstrap, seed=settings.seed, **how)
@@ -57,9 +60,10 @@ def fit(settings: FitSettings) -> Fit | Forms | Predicted:
     found = answer(law, rows, None, compared, runs, settings.at)
     if settings.predict is not None and out is not None:
         return replace(found, predicted=predict(law, settings.predict, out, settings.columns))
-    if settings.out is not None:
-        write(settings.out, law)
-    return found
+    if settings.out is None:
+        return found
+    write(settings.out, law)
+    return replace(found, out=str(settings.out))
 
 
 def _by_law(settings: FitSettings, name: str) -> Predicted:

@@ -6,7 +6,7 @@ import platform
 import shlex
 from dataclasses import fields, replace
 
-from sparsedial.records.plan import Plan
+from sparsedial.records.best import BestModel
 from sparsedial.verbs.study_settings import StudySettings
 from sparsedial.version import __version__
 
@@ -15,15 +15,15 @@ STEP = 10  # times the budget
 DEFAULT_SECONDS = 600.0
 
 
-def following(settings: StudySettings, plan: Plan | None) -> str:
-    """The command for a budget ten times as large. It adds a sparser level where the sparsest one is the answer."""
+def following(settings: StudySettings, best: BestModel | None) -> str:
+    """The command for a budget ten times as large. It adds a sparser level where the sparsest one is the best."""
     words = ["sparsedial", "study", *settings.text]
     if settings.budgets:
         words += ["--budgets", ",".join(f"{STEP * budget:.3g}" for budget in settings.budgets)]
     else:
         words += ["--time", f"{round(STEP * (settings.time or DEFAULT_SECONDS) / 60)}m"]
     wanted, most = settings, max(settings.question().experts())
-    if plan and plan.shape.experts == most:
+    if best is not None and best.sparsest_tried:
         wanted = replace(settings, sparsities=(*settings.sparsities, 1 - settings.top_k / (2 * most)))
     defaults = {field.name: field.default for field in fields(settings)}
     for name in DESIGN:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sparsedial.machine.energy import Power, StatedPower
 from sparsedial.records.run import Event, Run
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Moved, Task
@@ -17,14 +18,14 @@ from sparsedial.showing.progress import Progress
 class RunListener:
     """Receives the events of the runs of `train`, shows them on the terminal and writes them to logs."""
 
-    def __init__(self, progress: Progress, watts: float, logs: Sequence[Log] = ()) -> None:
+    def __init__(self, progress: Progress, power: Power, logs: Sequence[Log] = ()) -> None:
         self._progress, self._logs = progress, logs
-        self._watts = watts
+        self._power = power
         self._began = time.monotonic()
 
     def moved(self, event: Moved) -> None:
         """Show the progress of the running task, and the time that it has left."""
-        show_moved(self._progress, event, self._watts)
+        show_moved(self._progress, event, self._power)
         log_moved(self._logs, event)
         elapsed = time.monotonic() - self._began
         left = (event.task.job.recipe.steps - event.step - 1) / event.steps_per_second
@@ -45,11 +46,11 @@ class StudyListener:
         self._progress, self._logs = progress, logs
         self._planned = 0.0
         self._clock: Clock | None = None
-        self._watts = 0.0
+        self._power: Power = StatedPower(watts=0.0, source="not known yet")
 
-    def plan(self, whole_seconds: float, clock: Clock, watts: float) -> None:
+    def plan(self, whole_seconds: float, clock: Clock, power: Power) -> None:
         """Set the expected seconds of the study over all its starts, and the clock of those spent."""
-        self._planned, self._clock, self._watts = whole_seconds, clock, watts
+        self._planned, self._clock, self._power = whole_seconds, clock, power
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -64,7 +65,7 @@ class StudyListener:
 
     def moved(self, event: Moved) -> None:
         """Show the progress of a running task."""
-        show_moved(self._progress, event, self._watts)
+        show_moved(self._progress, event, self._power)
         log_moved(self._logs, event)
         self._total()
 
@@ -79,12 +80,13 @@ class StudyListener:
             self._progress.total(self._clock.elapsed, self._planned)
 
 
-def show_moved(progress: Progress, event: Moved, watts: float) -> None:
+def show_moved(progress: Progress, event: Moved, power: Power) -> None:
     """Show the step, loss, speed and energy of a running task."""
     job = event.task.job
     rate = event.steps_per_second * job.recipe.batch * job.recipe.context
-    energy = watts / rate if rate else None
-    progress.cell(job.hash, event.task.label, event.step + 1, job.recipe.steps, event.loss, rate, energy)
+    energy = power.watts / rate if rate else None
+    step, estimated = event.step + 1, not power.metered
+    progress.cell(job.hash, event.task.label, step, job.recipe.steps, event.loss, rate, energy, estimated)
 
 
 def log_moved(logs: Sequence[Log], event: Moved) -> None:

@@ -77,7 +77,7 @@ class Questions:
         asked = self._parts(state)
         settings, found = asked.settings, asked.found
         answer = positions(found.law, asked.shapes, settings.budget, settings.constraints, asked.costs, found.misleads)
-        return with_words(answer, asked.name, _law_words(asked.name), state, asked.costs.metered)
+        return with_words(answer, asked.name, _law_words(asked.name), state)
 
     def crossover(self, state: Mapping[str, str]) -> PageRace:
         """The best sparse and the best dense loss over budgets around this one."""

@@ -18,7 +18,7 @@ from sparsedial.store import lock, require_ours
 from sparsedial.sweep.afford import MOST_SEEDS
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import dry_run, whole_seconds
-from sparsedial.sweep.findings import Findings, finished_study, plan_at_top
+from sparsedial.sweep.findings import Findings, best_of_study, finished_study, plan_at_top
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.notebook import Notebook, open_notebook, status
 from sparsedial.sweep.question import Question, require_same
@@ -59,7 +59,7 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         low, high = whole_seconds(lab, question.limit_seconds, _most_seeds(question, lab), notebook.set_up_seconds)
         if settings.dry_run:
             return dry_run(lab, low, high)
-        listener.plan((low + high) / 2, clock, lab.profile.watts)
+        listener.plan((low + high) / 2, clock, lab.profile)
         try:
             findings = conduct(lab, notebook, seeds=settings.seeds, form=settings.form, say=listener.note)
         finally:
@@ -87,7 +87,7 @@ def _finish(settings: StudySettings, lab: Lab, notebook: Notebook, findings: Fin
         findings,
         plan,
         versions=versions(),
-        next_command=following(settings, plan),
+        next_command=following(settings, best_of_study(findings, plan)),
         report=str(out / "report.html"),
     )
     if law is not None:

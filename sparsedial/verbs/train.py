@@ -103,7 +103,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
         from sparsedial.verbs.listening import RunListener, logging
 
         with logging(settings.log, settings.out) as logs:
-            listener = RunListener(progress, meter(jobs[0].device, jobs[0].threads).watts, logs)
+            listener = RunListener(progress, meter(jobs[0].device, jobs[0].threads), logs)
             return train_branches(jobs, text, settings.out, listener, settings.tokens)
 
 

@@ -28,6 +28,8 @@ from sparsedial.shape.config import read_config
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
+from sparsedial.verbs.plan import PlanSettings
+from sparsedial.verbs.plan import plan as make_plan
 
 # Fields of torchtitan's configurations and parameters of its helpers that the export may use.
 # Source: torchtitan at commit b5bcd76c66d0 (2026-08-21), the signatures in torchtitan/
@@ -261,13 +263,24 @@ def test_torchtitan_gets_every_size_and_every_step():
 
 
 @pytest.mark.parametrize("batch", [1, 7, 8, 37, 69, 1522, 4096])
-def test_devices_divide_the_batch_and_the_tokens_stay(batch):
-    steps = schedule(recipe(batch=batch, steps=10_000))
+@pytest.mark.parametrize("devices", [1, 6, 8, 64])
+def test_devices_divide_the_batch_and_the_tokens_stay(batch, devices):
+    steps = schedule(recipe(batch=batch, steps=10_000), devices)
     assert abs(steps.batch / batch - 1) <= 1 / 8
     assert steps.batch % (1 << max(0, (batch // 4).bit_length() - 1)) == 0
     assert steps.batch % steps.devices == 0
     assert steps.steps * steps.batch == pytest.approx(10_000 * batch, rel=1e-3)
-    assert (steps.note is None) == (steps.batch == batch)
+    assert (steps.batch_note is None) == (steps.batch == batch)
+    assert steps.devices <= min(devices, 8)
+    assert any(f"{steps.devices} of the {devices} devices" in note for note in steps.notes) == (steps.devices < devices)
+
+
+@pytest.mark.parametrize(("devices", "started"), [(1, 1), (4, 4), (8, 8), (16, 8)])
+def test_launch_lines_start_the_devices_that_were_asked_for(devices: int, started: int, tmp_path: Path):
+    settings = PlanSettings(flops=1e20, device="h100", devices=devices, max_total_parameters=1e9, export=tmp_path / "x")
+    commands = {item.trainer: item.command for item in make_plan(settings).exported}
+    assert f"NGPU={started} " in commands["torchtitan"]
+    assert f"--nproc-per-node {started} " in commands["Megatron-LM"]
 
 
 @pytest.mark.parametrize(
@@ -290,7 +303,7 @@ def test_a_model_that_the_file_would_not_describe_is_refused(export, changes, na
 
 @pytest.mark.parametrize("name", EXPORTS)
 def test_an_export_says_how_it_is_used_for_which_version_and_what_it_lacks(name, tmp_path: Path):
-    exported = EXPORTS[name](SHAPES["sparse"], recipe()).record(tmp_path)
+    exported = EXPORTS[name](SHAPES["sparse"], recipe(), 8).record(tmp_path)
     assert str(tmp_path) in exported.command
     assert exported.trainer in exported.written_for
     assert exported.not_expressed

@@ -66,7 +66,7 @@ FormWords: says source
 Forms: forms
 Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
     held_out_reason undetermined open_coefficients outliers misfit allocations allocations_reason predicted refused
-    compared dropped_rows dropped_reason cells notes
+    compared dropped_rows dropped_reason cells notes out
 Estimate: value low high
 BestAt: flops size tokens loss beyond
 Minimum: flops size tokens runs
@@ -78,10 +78,11 @@ PlanBudget: currency value target_loss
 PredictedLoss: mean low high interval_basis interval_reason
 MemoryParts: weights_bytes moments_bytes casts_bytes gradients_bytes activations_bytes
 TrainingCosts: flops memory_bytes memory_parts memory_source serving_memory_bytes seconds seconds_low seconds_high
-    joules dollars seconds_reason joules_reason dollars_reason
+    joules dollars seconds_reason joules_reason dollars_reason joules_low joules_high joules_basis dollars_low
+    dollars_high
 PlanMachine: name devices watts dollars_per_hour peak_flops_per_second memory_bytes utilisation_dense
     utilisation_sparse source machine median_relative_error
-Rival: shape tokens total_parameters cost predicted_loss
+Rival: shape tokens total_parameters cost predicted_loss costs
 Crossover: currency value low high interval_reason searched within_fitted_range within_fitted_range_reason
 Race: currency budgets dense_loss sparse_loss crossover crossover_reason
 SampledOptimum: confidence sparsity total_parameters active_parameters tokens
@@ -95,10 +96,12 @@ Plan: budget law law_source shape tokens total_parameters active_parameters spar
     dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
     tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported marks extrapolation
     gap_to_dense gap_to_dense_reason winner origin
-    origin_reason
+    origin_reason cost best_sparsity_reason
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
     marks
 Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine near_optimal no_choice_reason
+BestModel: shape sparsity tokens total_parameters active_parameters budget_flops loss split sparsest_tried open_size
+    sparsity_interval sparsity_interval_confidence sparsity_interval_reason
 Side: shape sparsity tokens total_parameters active_parameters loss bits_per_byte flops seconds joules joules_source
     learning_rate checkpoint runs named_by sent_because
 CostMiss: words worth_nats
@@ -147,10 +150,10 @@ RunningStudy: status frozen learning_rates elapsed_seconds phase phases predicti
 LawSummary: form coefficients intervals confidence undetermined rmse_log_loss held_out held_out_reason refused
     comparison
 ProfileSummary: median_relative_error max_relative_error watts watts_source metered
-Study: status frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
+Study: status best frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
     budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover crossover_reason
     cells_table verdict_runs law_curves profile seed_noise seed_noise_reason versions next wall_seconds report
-StudyAnswer: cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
+StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
     binding_constraints crossover crossover_reason next report
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
     elapsed_seconds report
@@ -202,14 +205,14 @@ HeldOut: law_on_the_same
 FormTrial: rms_log_error refused
 Comparison: taken
 LawFile: misfit refused compared counting
-Fit: form confidence rmse_log_loss undetermined misfit predicted refused compared
+Fit: form confidence rmse_log_loss undetermined misfit predicted refused compared out
 Estimate: low high
 Parabolas: size_exponent_on_law
 Allocation: size_exponent tokens_exponent
 Predicted: median_relative_error max_relative_error
 PlanBudget: value target_loss
 PredictedLoss: low high interval_basis
-TrainingCosts: seconds_low seconds_high
+TrainingCosts: seconds_low seconds_high joules_low joules_high joules_basis dollars_low dollars_high
 PlanMachine: dollars_per_hour peak_flops_per_second memory_bytes utilisation_dense utilisation_sparse source machine
     median_relative_error
 Crossover: low high
@@ -217,8 +220,10 @@ NearOptimal: total_parameters active_parameters tokens sampled
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
     budget_share extrapolation
 PlanOrigin: profile_digest
-Plan: machine winner
+Rival: costs
+Plan: machine winner cost
 Positions: dense winner machine
+BestModel: open_size sparsity_interval_confidence
 Side: checkpoint named_by sent_because
 CostMiss: worth_nats
 Verdict: sparse dense gap cost_miss
@@ -236,7 +241,8 @@ Frozen: set_up_seconds
 Phase: runs
 RunningStudy: learning_rates phase prediction cells selection_seeds verdict_seeds
 LawSummary: form confidence rmse_log_loss refused
-Study: phase prediction selection_seeds
+Study: best phase prediction selection_seeds
+StudyAnswer: best
 StudyStatus: phase report
 Setting: top_k_experts top_p_experts
 TrainDryRun: joules_source tokens_asked

@@ -18,6 +18,7 @@ from sparsedial.records.law import Comparison, FormTrial
 from sparsedial.records.plan import NearOptimal
 from sparsedial.records.study import CellCounts, RunningStudy, Study
 from sparsedial.runs.simulated import World
+from sparsedial.sweep.best import best_model
 from sparsedial.sweep.cells import Cells, law_rows
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.findings import NO_SPREAD, Findings, finished_study, plan_at_top
@@ -120,6 +121,7 @@ def bare_record() -> Study:
     """The same study with all that may be missing missing."""
     study = study_record()
     nothing = undecided("flops", "fewer than two seeds of each family finished")
+    no_law = NearOptimal(sparsity=None, sparsity_reason=NO_LAW)
     verdicts = replace(
         study.verdict,
         **{
@@ -146,11 +148,12 @@ def bare_record() -> Study:
     rows[-1] = replace(rows[-1], status="diverged", reason="loss is nan at step 41", loss=None, bits_per_byte=None)
     return replace(
         study,
+        best=best_model(finished()[1].cells, nothing, no_law),
         verdict=verdicts,
         law=law,
         crossover=None,
         crossover_reason=NO_LAW,
-        near_optimal=NearOptimal(sparsity=None, sparsity_reason=NO_LAW),
+        near_optimal=no_law,
         binding_constraints=(),
         law_curves=(),
         verdict_runs=(),

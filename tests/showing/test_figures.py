@@ -155,6 +155,36 @@ def test_a_lead_that_moves_is_said_to_shrink_or_grow(study: Study) -> None:
     assert "grows" in words(drawn("advantage", growing))
 
 
+def test_the_title_of_the_advantage_says_what_the_laws_line_does(study: Study) -> None:
+    def tilted(by: float) -> Study:
+        budgets = {budget: at for at, budget in enumerate(study.budgets_flops)}
+        curves = (
+            replace(curve, loss=tuple(2.0 - by * budgets[curve.budget_flops] * bool(curve.experts) for _ in curve.loss))
+            for curve in study.law_curves
+        )
+        return replace(study, law_curves=tuple(curves))
+
+    assert "by the law it grows" in words(drawn("advantage", tilted(0.02)))
+    assert "by the law it shrinks" in words(drawn("advantage", tilted(-0.02)))
+
+
+def test_cells_outside_their_predicted_interval_are_counted(study: Study) -> None:
+    held = [row for row in study.cells_table if row.held_out]
+    outside = with_cells(study, lambda row: replace(row, predicted_low=0.1, predicted_high=0.2))
+    assert f"0 of {len(held)} cells lie inside" in words(drawn("held_out", outside))
+
+
+def test_nothing_is_undecided_where_nothing_was_compared() -> None:
+    assert "At equal seconds no pair of models was compared" in words(drawn("seconds", bare_record()))
+
+
+def test_the_laws_line_bends_between_the_sizes(study: Study) -> None:
+    tried = {row.active_parameters for row in study.cells_table}
+    assert any(len(set(curve.active_parameters) - tried) > 10 for curve in study.law_curves)
+    for curve in study.law_curves:
+        assert list(curve.active_parameters) == sorted(set(curve.active_parameters))
+
+
 def test_a_lead_that_moves_by_less_than_its_error_is_not_said_to_grow(study: Study) -> None:
     still = leading(study, lambda row: 0.004 * math.log10(row.budget_flops / 1e10))
     said = words(drawn("advantage", still))

@@ -120,3 +120,12 @@ def test_a_terminal_is_left_whole_when_the_work_is_interrupted() -> None:
 @pytest.mark.parametrize(("value", "said"), [(0.5, "0.5 J"), (2.3e-4, "0.23 mJ"), (4e-5, "40 µJ"), (2e-8, "20 nJ")])
 def test_joules_of_a_token_keep_a_readable_unit(value: float, said: str) -> None:
     assert small_joules(value) == f"{said}/token"
+
+
+@pytest.mark.parametrize("estimated", [True, False])
+def test_energy_from_stated_watts_is_marked_on_the_cell_and_in_the_whole(estimated):
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream, live=False, clock=clock) as progress:
+        clock.now += PLAIN_SECONDS
+        progress.cell("a", "dense", 1, 2, 1.5, 1000.0, 5e-5, estimated)
+    assert stream.getvalue().count("50 µJ/token (estimated)") == 2 * estimated

@@ -103,9 +103,9 @@ def test_pictures_on_the_page_take_its_colours(page: str) -> None:
 
 def test_the_page_says_the_verdict_with_numbers_interval_and_seeds(page: str) -> None:
     text = plain(page)
-    assert "Sparse wins at equal FLOPs; undecided at equal seconds" in text
-    assert "wins by 0.122 nats per token" in text
-    assert "+0.111 to +0.133, 5 seeds each" in text
+    assert "At equal FLOPs sparse wins by 0.122 nats per token" in text
+    assert "95 % interval 0.111 to 0.133, 5 seeds each" in text
+    assert "At equal seconds the verdict is undecided" in text
     assert "the interval of the gap holds 0" in text
 
 
@@ -125,7 +125,7 @@ def test_the_page_says_the_verdict_with_numbers_interval_and_seeds(page: str) ->
         "1 % of the test text's 64-byte windows also occur in the training text",
         "AMD EPYC 7713",
         "total wall time of training steps",
-        "no energy meter is readable here, and power is assumed to be 4 W (stated)",
+        "Energy is estimated, as seconds times a constant: stated.",
         "was 0.0000 nats above the best",
         "The longest run of the grid reads the training text",
         "sparsedial study --time 2h --out runs/bigger",
@@ -138,7 +138,8 @@ def test_the_page_says(page: str, said: str) -> None:
 
 def test_a_bare_record_is_reported_with_its_reasons(tmp_path: Path) -> None:
     text = plain(write_report(bare_record(), tmp_path).read_text())
-    assert "Undecided at equal FLOPs and at equal seconds" in text
+    assert "At equal seconds nothing was compared: fewer than two seeds" in text
+    assert words.headline(bare_record().verdict) == "Not compared at equal FLOPs or at equal seconds"
     assert "fewer than two seeds of each family finished" in text
     assert "No law was fitted: only 2 budgets: at least 3 are needed." in text
     assert "diverged: loss is nan at step 41" in text
@@ -171,13 +172,14 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> Non
 def test_a_metered_study_has_a_verdict_at_equal_joules() -> None:
     text = plain(compose(metered(study_record()), {}))
     assert "At equal joules the verdict is undecided" in text
-    assert "no energy meter" not in text
+    assert "Energy is estimated" not in text
 
 
 def test_dense_that_wins_is_said_to_win() -> None:
     study = with_verdict(study_record(), "seconds", winner="dense", gap=Gap(mean=-0.05, low=-0.07, high=-0.03))
     said = words.verdict_sentence(study.verdict, "seconds")
-    assert said.startswith("At equal seconds the dense model wins by 0.050 nats")
+    assert said.startswith("At equal seconds dense wins by 0.050 nats per token")
+    assert "interval 0.030 to 0.070" in said
 
 
 def test_no_crossover_is_said_with_its_reason() -> None:

@@ -91,6 +91,18 @@ def test_three_rows_are_refused_with_the_reason_which_is_a_result(tmp_path, caps
     assert "3 runs are too few" in capsys.readouterr().out
 
 
+def test_a_refused_fit_writes_no_law_and_says_so(tmp_path, capsys):
+    polars.DataFrame(GOOD).head(3).write_csv(tmp_path / "few.csv")
+    words = ["fit", str(tmp_path / "few.csv"), "--form", "chinchilla", "--out", str(tmp_path / "law.json"), "--json"]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert "3 runs are too few" in result["refused"]
+    assert result["out"] is None
+    assert f"{tmp_path / 'law.json'} is not written: the fit is refused: 3 runs are too few" in printed.err
+    assert not (tmp_path / "law.json").exists()
+
+
 def test_the_sparsest_level_can_be_held_out(tmp_path, capsys):
     rows = {name: values.tolist() for name, values in table("chinchilla_sparsity")[0].items()}
     polars.DataFrame(rows).write_csv(tmp_path / "a.csv")

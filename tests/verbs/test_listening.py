@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from types import SimpleNamespace
 
+from sparsedial.machine.energy import StatedPower
 from sparsedial.runs import clock as runs_clock
 from sparsedial.runs.executor import Moved
 from sparsedial.showing.progress import PLAIN_SECONDS, Progress
@@ -21,7 +22,7 @@ def said(elapsed_before: float, elapsed: float) -> str:
     spent = runs_clock.Clock(600.0, elapsed_before, now=lambda: now[0])
     with Progress(stream, clock=clock) as progress:
         listener = StudyListener(progress)
-        listener.plan(180.0, spent, 4.0)
+        listener.plan(180.0, spent, StatedPower(watts=4.0, source="stated"))
         now[0] = elapsed - elapsed_before
         for clock.now in (0.0, PLAIN_SECONDS):
             listener.moved(Moved(task=TASK, step=1, loss=2.0, steps_per_second=0.0))  # type: ignore[arg-type]

@@ -10,26 +10,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
-from sparsedial.shape.ladder import Ladder
 from sparsedial.verbs import VERBS
 from sparsedial.verbs.following import following
 from sparsedial.verbs.origin import law_behind
 from sparsedial.verbs.questions import questions
 from sparsedial.verbs.study import StudySettings
+from tests.showing.synthetic import study_record
 
 pytestmark = pytest.mark.slow
 
 SIZES = ["--budgets", "3.5e9,7e9", "--sparsities", "0,0.75", "--context", "16", "--batch", "4", "--seeds", "2"]
 PATIENCE = 240.0  # seconds, for a machine that is busy with other things
 KEYS = {
-    "cells", "budgets_flops", "sparsities", "text", "machine", "versions", "wall_seconds", "law", "verdict",
+    "best", "cells", "budgets_flops", "sparsities", "text", "machine", "versions", "wall_seconds", "law", "verdict",
     "near_optimal", "binding_constraints", "crossover", "crossover_reason", "next", "report",
 }  # fmt: skip
 
@@ -205,13 +205,10 @@ def test_the_dial_of_its_checkpoint_stands_on_the_studys_law(finished, tmp_path:
         law_behind(tmp_path / "checkpoint")
 
 
-def plan_of(experts: int):
-    return SimpleNamespace(shape=Ladder(vocab_size=256, context=64).shape(64, experts))
-
-
 def test_the_next_command_keeps_the_design_and_goes_sparser_where_the_answer_lies_on_the_sparsest_level():
     asked = StudySettings(text=("my text/",), budgets=(1e11, 3e11), batch=4, sparsities=(0.0, 0.75, 0.9921875))
-    inside, edge = (following(asked, plan_of(experts)) for experts in (8, 256))
+    best = study_record().best
+    inside, edge = (following(asked, replace(best, sparsest_tried=sparsest)) for sparsest in (False, True))
     assert "--sparsities 0,0.75,0.9921875 --batch 4" in inside
     words = shlex.split(edge)
     verb = VERBS["study"]

@@ -18,8 +18,8 @@ from sparsedial.shape.shape import Shape
 from sparsedial.store import write_atomically
 from sparsedial.version import __version__
 
-EXPORTS: dict[str, Callable[[Shape, Recipe], Exported]] = {
-    "transformers": hugging_face,
+EXPORTS: dict[str, Callable[[Shape, Recipe, int], Exported]] = {
+    "transformers": lambda shape, recipe, _: hugging_face(shape, recipe),
     "torchtitan": torchtitan,
     "megatron": megatron,
 }
@@ -30,7 +30,8 @@ def export_plan(plan: Plan, folder: Path) -> tuple[Export, ...]:
 
     Raises: UserError for a shape that a trainer's file cannot describe, before anything is written.
     """
-    exports = [export(plan.shape, plan.recipe) for export in EXPORTS.values()]
+    devices = plan.machine.devices if plan.machine else 1
+    exports = [export(plan.shape, plan.recipe, devices) for export in EXPORTS.values()]
     for item in exports:
         if (folder / item.file).exists() and not (folder / PLAN_FILE).exists():
             raise UserError(f"{folder} holds a {item.file} that no plan wrote", hint="choose another <export>")

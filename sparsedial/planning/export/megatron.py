@@ -14,7 +14,7 @@ from sparsedial.shape.shape import Shape
 VERSION = "Megatron-LM at commit d98e8a64ddf3 (2026-08-22, core 0.20)"
 
 
-def megatron(shape: Shape, recipe: Recipe) -> Exported:
+def megatron(shape: Shape, recipe: Recipe, devices: int = 1) -> Exported:
     """Arguments that build the shape and train it by the recipe, one per line.
 
     Raises: UserError for what no plan contains, and for sigmoid gates that do not sum to one.
@@ -23,7 +23,7 @@ def megatron(shape: Shape, recipe: Recipe) -> Exported:
     require_exportable(shape, recipe, "Megatron-LM")
     if shape.experts and shape.gate == "sigmoid" and not shape.normalize_gates:
         raise UserError("export: Megatron-LM makes sigmoid gates sum to one, but normalize_gates=False")
-    plan = schedule(recipe)
+    plan = schedule(recipe, devices)
     arguments = _dense(shape) | (_sparse(shape, recipe) if shape.experts else {}) | _training(shape, recipe, plan)
     return Exported(
         trainer="Megatron-LM",
@@ -109,7 +109,7 @@ def _training(shape: Shape, recipe: Recipe, plan: Schedule) -> dict[str, Any]:
 
 def _missing(shape: Shape, plan: Schedule) -> tuple[str, ...]:
     missing = [
-        *([plan.note] if plan.note else []),
+        *plan.notes,
         "the text (prepared by its tools/preprocess_data.py), a tokenizer and a folder for weights: give your own",
         "the spread of initial weights by the width of each matrix: there is one --init-method-std for all",
         "the first step of the warm-up: Megatron-LM's begins with a learning rate of 0",

@@ -17,14 +17,14 @@ FILE = "torchtitan_plan.py"
 VERSION = "torchtitan at commit b5bcd76c66d0 (2026-08-21)"
 
 
-def torchtitan(shape: Shape, recipe: Recipe) -> Exported:
+def torchtitan(shape: Shape, recipe: Recipe, devices: int = 1) -> Exported:
     """A module that builds the shape of torchtitan's Qwen3 blocks and trains it by the recipe.
 
     Raises: UserError for what no plan contains.
     Source: torchtitan/config/README.md, torchtitan/models/qwen3, torchtitan/models/common
     """
     require_exportable(shape, recipe, "torchtitan")
-    plan = schedule(recipe)
+    plan = schedule(recipe, devices)
     missing = _missing(shape, plan)
     settings = "\n".join(f"{name} = {value!r}" for name, value in _settings(shape, recipe, plan).items())
     template = (resources.files("sparsedial.planning.export") / "templates" / f"{FILE}.template").read_text()
@@ -40,7 +40,7 @@ def torchtitan(shape: Shape, recipe: Recipe) -> Exported:
 
 def _missing(shape: Shape, plan: Schedule) -> tuple[str, ...]:
     missing = [
-        *([plan.note] if plan.note else []),
+        *plan.notes,
         f"the text and its tokenizer of at most {shape.vocab_size} tokens: set TEXT and TOKENIZER in the file",
         "windows across documents: attention and positions start again at each document",
     ]

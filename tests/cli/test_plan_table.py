@@ -1,0 +1,78 @@
+"""A printed plan begins with the best sparsity, then sparse against dense, then what to do next."""
+
+from __future__ import annotations
+
+import pytest
+
+from sparsedial.cli.plan_table import plan_table
+from sparsedial.records.plan import Plan
+from sparsedial.verbs.plan import PlanSettings, plan
+
+
+def rows(found: Plan) -> dict[str, list[str]]:
+    """The lines of a table under their heads."""
+    table: dict[str, list[str]] = {}
+    head, lines = "", plan_table(found).splitlines()
+    width = max(len(name) for name in ("sparse or dense", *(f"by {row.law}" for row in found.other_laws)))
+    for line in lines:
+        head = line[:width].strip() or head
+        table.setdefault(head, []).append(line[width:].strip())
+    return table
+
+
+def test_the_answer_stands_first_then_sparse_or_dense_then_what_to_do_next():
+    table = rows(plan(PlanSettings(flops=1e20)))
+    assert list(table)[:3] == ["answer", "sparse or dense", "next"]
+    assert table["answer"][0].startswith("sparsity 0.98")
+    assert "experts" in table["answer"][0]
+    assert table["next"][0].startswith("sparsedial study")
+
+
+def test_the_sparsest_model_considered_is_said_to_be_an_end():
+    found = plan(PlanSettings(flops=1e20, max_experts=64, top_k=8))
+    assert any(bound.startswith("max_experts=64") for bound in found.binding_constraints)
+    assert "the best sparsity may lie beyond" in rows(found)["answer"][1]
+
+
+@pytest.mark.parametrize(
+    ("law", "runs"), [("chinchilla/besiroglu", "were dense"), ("krajewski", "had sparsity 0.9844")]
+)
+def test_a_law_of_one_sparsity_says_that_it_cannot_tell_which_is_best(law: str, runs: str):
+    found = plan(PlanSettings(flops=1e21, law=law))
+    table, text = rows(found), plan_table(found)
+    assert found.best_sparsity_reason is not None
+    assert table["answer"][0].startswith(f"which sparsity is best is not known: all runs of this law {runs}")
+    assert "sparse or dense" not in table
+    assert "is best:" not in text
+    assert not table["near-optimal"][0].startswith("sparsity")
+    assert text.count(found.best_sparsity_reason) == 1
+
+
+def test_where_one_sparsity_is_allowed_none_is_called_the_best():
+    table = rows(plan(PlanSettings(flops=1e20, sparsity=0.75)))
+    assert table["answer"][0].startswith("which sparsity is best is not known: only sparsity 0.75 was allowed")
+
+
+def test_a_target_loss_answers_with_what_each_side_costs_and_the_factor():
+    found = plan(PlanSettings(target_loss=2.2, device="h100", devices=8, price=2.5))
+    table, rival = rows(found), found.dense_rival
+    assert rival is not None
+    assert found.cost == pytest.approx(found.costs.flops)
+    assert rival.cost == pytest.approx(rival.costs.flops)
+    said = table["sparse or dense"][0]
+    assert f"{rival.cost / found.cost:.3g} times" in said
+    assert "$" in said
+    assert not {"crossover", "near-optimal"} & set(table)
+    assert "nats better" not in plan_table(found)
+
+
+def test_money_and_energy_have_the_range_that_time_has_and_stated_watts_are_marked():
+    found = plan(PlanSettings(seconds=3600, device="h100", price=0.1, max_total_parameters=1e9))
+    costs, table = found.costs, rows(found)
+    for value in ("joules", "dollars"):
+        for end in ("low", "high"):
+            ratio = getattr(costs, f"{value}_{end}") / getattr(costs, value)
+            assert ratio == pytest.approx(getattr(costs, f"seconds_{end}") / costs.seconds)
+    assert costs.joules_basis == "estimated"
+    assert table["energy"][0].endswith("estimated from stated watts")
+    assert table["money"][0].startswith("$0.10 ($0.0")
