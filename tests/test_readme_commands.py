@@ -30,13 +30,15 @@ from tests.sweep.simulation import true_law, world_of
 
 ROOT = README.parent
 VENV = ".venv"
+FORM = "chinchilla_sparsity"
 SMALL = {  # of a command: settings that it gets besides, or in place of the README's
-    "study": {"--time": "10m", "--tokenizer": "bpe:300", "--context": "32", "--seed": "1"},
+    "study": {"--time": "10m", "--tokenizer": "bpe:300", "--context": "32", "--seed": "1", "--form": FORM},
     "train": {"--tokens": "2k", "--threads": "1"},
     "generate": {"--tokens": "4", "--seed": "1"},
     "fit": {"--bootstrap": "5"},
     "dial": {"--port": "0"},
 }
+LESS = {"10h": "10m"}  # in place of a word
 TEXT = {"study": ["my_text/"], "train": ["--text", "my_text/"]}  # in place of the built-in one
 
 
@@ -69,7 +71,7 @@ def command(words: list[str]) -> list[str] | None:
 
 def small(words: list[str]) -> list[str]:
     """A command with the small text and the settings of this test."""
-    verb, *given = words
+    verb, *given = (LESS.get(word, word) for word in words)
     if not any(word.startswith("my_text") for word in given):
         given = [*TEXT.get(verb, []), *given]
     for flag, value in SMALL.get(verb, {}).items():
