@@ -174,7 +174,7 @@ def file_names(value: Any, field: str = "text") -> tuple[str, ...]:
     whole = str(value)
     names = (whole,) if os.path.exists(whole) else tuple(whole.split(","))
     if not all(name.strip() for name in names):
-        raise UserError("an entry is empty", hint="write it like a,b", field=field)
+        raise UserError("an entry is empty", hint="give the names of files or folders, like a,b", field=field)
     return names
 
 

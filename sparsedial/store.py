@@ -148,7 +148,9 @@ def try_edited_json(path: Path) -> tuple[dict[str, Any], bool] | Fault:
     except OSError as error:
         return Fault(f"{path}: cannot be read: {error.strerror or error}")
     except json.JSONDecodeError as error:
-        return Fault(f"{path}: not readable as JSON ({error})", "it was cut short; run the command again")
+        cut_short = error.doc.lstrip().startswith("{")  # as all of ours begin
+        hint = "it was cut short; run the command again" if cut_short else None
+        return Fault(f"{path}: not readable as JSON ({error})", hint)
     except ValueError as error:
         return Fault(f"{path}: not readable as JSON ({error})")
     if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:

@@ -85,6 +85,11 @@ def human_count(value: float) -> str:
     return f"{value:.3g}"
 
 
+def count_words(count: int, noun: str) -> str:
+    """`1 file`, or `2,000 files`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def human_seconds(value: float) -> str:
     """`4.2 ms`, `12.3 s`, `4 min 05 s`, `2 h 10 min`, `12.5 days` or `3.1 years`."""
     if value < 1:

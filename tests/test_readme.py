@@ -52,6 +52,19 @@ def test_every_command_of_a_page_is_understood(page):
         read_arguments(VERBS[verb], words)
 
 
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [README, *sorted((README.parent / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_every_heading_that_a_page_links_to_is_there(page):
+    for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        target = page.parent / link if link else page
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), flags=re.M)
+        assert anchor in map(slug, headings), f"{link}#{anchor}"
+
+
 def test_make_targets_in_the_readme_exist():
     makefile = (README.parent / "Makefile").read_text()
     for target in set(re.findall(r"make ([a-z-]+)", TEXT)):

@@ -15,7 +15,12 @@ from sparsedial.records.run import Run
 from sparsedial.verbs import VERBS
 
 AGAIN = "run the same command again to continue"
-KEPT = {"study": AGAIN, "train": AGAIN, "generate": "what was written is all there is"}  # of a stopped command's work
+KEPT = {  # of a stopped command's work
+    "study": AGAIN,
+    "train": AGAIN,
+    "generate": "what was written is all there is",
+    "dial": "the page is closed",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

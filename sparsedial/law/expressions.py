@@ -67,7 +67,7 @@ def scaled(expression: str, by: str) -> str:
     return f"{expression}{by}" if re.fullmatch(r"\w+|`[^`]*`", expression) else f"({expression}){by}"
 
 
-def assignments(text: Any, field: str) -> dict[str, str]:
+def assignments(text: Any, field: str, example: str = "loss=final_loss,tokens=D") -> dict[str, str]:
     """Names and what they are, from `a=b,c=d` or a table; a comma in brackets, quotes or backticks parts nothing.
 
     Raises: UserError, for the setting `field`, where one is cut short or given twice.
@@ -78,7 +78,7 @@ def assignments(text: Any, field: str) -> dict[str, str]:
     for item in _items(str(text)):
         name, equals, given = (part.strip() for part in item.partition("="))
         if not (equals and name and given):
-            raise UserError(f"cannot read '{item}'", hint="write it like loss=final_loss,tokens=D", field=field)
+            raise UserError(f"cannot read '{item}'", hint=f"write it like {example}", field=field)
         if name in pairs:
             raise UserError(f"'{name}' is given twice, as {pairs[name]} and as {given}", field=field)
         pairs[name] = given

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import msgspec
 
 from sparsedial.errors import UserError
+from sparsedial.records.html import html_table
 from sparsedial.records.kinds import kind_in
 from sparsedial.shape.shape import Shape
 from sparsedial.store import Fault, try_json, write_atomically, write_json
@@ -42,6 +43,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def keys(self) -> tuple[str, ...]:
         """The JSON keys, so that `dict(record)` works."""
         return self.__struct_fields__
+
+    def _repr_html_(self) -> str:
+        """The record as a table, which notebooks show."""
+        return html_table(plain(self))
 
 
 def plain(value: Any) -> Any:

@@ -12,11 +12,16 @@ from sparsedial.model.digests import SUMMARY, verify
 LINK = "checkpoint"
 
 
-def require_link(out: Path) -> None:
-    """Raises: UserError where something is there that is neither a link nor a copy of a run's checkpoint."""
+def require_link(out: Path) -> Path | None:
+    """The checkpoint that the link is to, None where there is no link yet.
+
+    Raises: UserError where something is there that is neither a link nor a copy of a run's checkpoint.
+    """
     link = out / LINK
-    if link.is_symlink() or not link.exists() or _is_copy(link, out):
-        return
+    if link.is_symlink():
+        return out / link.readlink()
+    if not link.exists() or _is_copy(link, out):
+        return None
     raise UserError(
         f"{link} is not a link to a run's checkpoint, as it should be, nor a copy of one",
         hint="move it away, or choose another <out>",
@@ -35,6 +40,13 @@ def linked(checkpoint: Path, out: Path) -> str | None:
     new.symlink_to(checkpoint.relative_to(out))
     os.replace(new, link)
     return str(link)
+
+
+def left_by(before: Path | None, out: Path) -> str | None:
+    """A sentence where the link has left an earlier run's checkpoint for another's."""
+    if before is None or before == require_link(out):
+        return None
+    return f"{out / LINK} is now this run's; the earlier run's is {before}"
 
 
 def _is_copy(folder: Path, out: Path) -> bool:

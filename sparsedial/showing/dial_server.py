@@ -114,6 +114,7 @@ def serve(asks: Mapping[str, Ask], port: int, ready: Callable[[str], None]) -> N
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()  # a browser that is opened now waits until the page is served
     except OSError as error:
         listening.close()
         raise UserError(f"{port} is in use", hint="0 picks a free port", field="port") from error

@@ -1,11 +1,16 @@
-"""Notes on standard error about what a command left out."""
+"""Notes on standard error about what a command left out, or could not do."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparsedial.records.text import SkippedLines
+from sparsedial.units import count_words
+
+if TYPE_CHECKING:
+    from sparsedial.text.prepare import Text
 
 
 def note_skipped(skipped: SkippedLines) -> None:
@@ -19,9 +24,17 @@ def note_not_written(path: Path, why: str) -> None:
     print(f"{path} is not written: {why}", file=sys.stderr, flush=True)
 
 
+def text_notes(text: Text) -> list[str]:
+    """What was left out of a text, and where its tokenizer has fewer tokens than were asked for."""
+    made, skipped = text.tokenizer, text.facts.skipped
+    kind, _, size = made.name.partition(":")
+    asked = int(size) if kind == "bpe" and size.isdecimal() else 0
+    few = f"the text gave only {made.vocab_size:,} of the {asked:,} tokens of {made.name}: no more pairs come twice"
+    return [*([skipped_words(skipped)] if skipped.lines else []), *([few] if made.vocab_size < asked else [])]
+
+
 def skipped_words(skipped: SkippedLines) -> str:
     """`skipped 7 lines of the text: a.jsonl, line 3: not JSON …; … and 2 more`."""
-    unit = "line" if skipped.lines == 1 else "lines"
     more = skipped.lines - len(skipped.named)
     named = [*skipped.named, *([f"and {more:,} more"] if more else [])]
-    return f"skipped {skipped.lines:,} {unit} of the text: {'; '.join(named)}"
+    return f"skipped {count_words(skipped.lines, 'line')} of the text: {'; '.join(named)}"

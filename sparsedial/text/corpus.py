@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.text.files import plain_name, reading, suffix_of
+from sparsedial.units import count_words
 
 SUFFIXES = (".txt", ".md", ".rst", ".py", ".jsonl")  # what is read in a folder; each also with .gz
 OTHER_SUFFIXES = (".ndjson", ".jl", ".json", ".csv", ".tsv", ".parquet")  # where a folder has none of those
@@ -77,7 +78,7 @@ def _walk(folder: Path) -> tuple[list[File], int]:
     chosen = _of(paths, SUFFIXES) or _of(paths, OTHER_SUFFIXES)
     if not chosen:
         raise UserError(
-            f"{folder}: no text in its {len(paths)} files",
+            f"{folder}: no text in its {count_words(len(paths), 'file')}" if paths else f"{folder}: it holds no file",
             hint=f"a folder's text is read from {', '.join(SUFFIXES)}, each also with .gz, or where there are none from"
             f" {', '.join(OTHER_SUFFIXES)}; name other files one by one",
         )

@@ -12,6 +12,7 @@ from sparsedial.text.bad_lines import BadLines
 from sparsedial.text.corpus import Corpus
 from sparsedial.text.documents import Document, documents
 from sparsedial.text.splits import Entry, cuts, entry, is_same
+from sparsedial.units import count_words
 
 LEAST_BYTES = 4096
 
@@ -69,7 +70,7 @@ def read_corpus(corpus: Corpus, *, uncut: bool = False, cut: Mapping[str, int] |
         together.update(document.text)
     if not entries:
         named = ", ".join(corpus.sources) or "the standard library"
-        raise UserError(f"{named}: empty: no text in {len(corpus.files)} files")
+        raise UserError(f"{named}: empty: no text in {count_words(len(corpus.files), 'file')}")
     reading = Reading(corpus=corpus, cut=cut or {}, entries=tuple(entries), digest=together.hexdigest(), bad=bad)
     if not uncut and reading.bytes < LEAST_BYTES:
         raise UserError(

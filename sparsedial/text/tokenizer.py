@@ -20,6 +20,7 @@ from sparsedial.store import Fault
 
 END = "<|endoftext|>"
 END_NAMES = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
+MOST_BPE = 1_000_000  # four times the largest vocabulary of a published model
 LEAST_BPE = 257  # the end token and one token for each byte value
 
 
@@ -137,15 +138,16 @@ def byte_tokenizer() -> Tokenizer:
 def bpe_size(setting: str) -> int | None:
     """N of the setting `bpe:N`, None for any other setting.
 
-    Raises: UserError where N is not a whole number of at least `LEAST_BPE`.
+    Raises: UserError where N is not a whole number from `LEAST_BPE` to `MOST_BPE`.
     """
     if not setting.startswith("bpe"):
         return None
     match = re.fullmatch(r"bpe:(\d+)(k?)", setting)
     size = int(match[1]) * (1000 if match[2] else 1) if match else 0
-    if size < LEAST_BPE:
+    if not LEAST_BPE <= size <= MOST_BPE:
         raise UserError(
-            f"tokenizer: cannot read '{setting}'", hint=f"write it like bpe:4096, with at least {LEAST_BPE} tokens"
+            f"tokenizer: cannot read '{setting}'",
+            hint=f"write it like bpe:4096, with {LEAST_BPE} to {MOST_BPE:,} tokens",
         )
     return size
 

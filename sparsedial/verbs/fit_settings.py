@@ -16,7 +16,7 @@ MOST_BOOTSTRAP = 10_000
 
 
 def _pins(text: Any, field: str) -> dict[str, float]:
-    return {name: parse_count(value, field) for name, value in assignments(text, field).items()}
+    return {name: parse_count(value, field) for name, value in assignments(text, field, "alpha=0.34").items()}
 
 
 @dataclass(frozen=True, kw_only=True)

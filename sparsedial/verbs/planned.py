@@ -10,6 +10,7 @@ from sparsedial.records.kinds import kind_of
 from sparsedial.records.plan import PLAN_FILE, Plan, read_plan
 from sparsedial.runs.job import Job
 from sparsedial.shape.config import fitting_family
+from sparsedial.showing.notes import text_notes
 from sparsedial.store import Fault
 from sparsedial.text.prepare import Text
 from sparsedial.text.tokenizer import Tokenizer, byte_tokenizer, try_load_tokenizer
@@ -73,9 +74,9 @@ def find_plan(word: str) -> FoundPlan | None:
 
 
 def remarks(found: FoundPlan | None, job: Job, text: Text) -> list[str]:
-    """How a run differs from the plan that it follows, and what is odd about its model."""
+    """How a run differs from the plan that it follows, and what is odd about its text and its model."""
     made = text.tokenizer
-    lines: list[str] = []
+    lines = text_notes(text)
     if fitting_family(job.shape) is None:
         lines.append("no family of transformers has such a shape: only Sparsedial can read its checkpoint")
     if job.shape.vocab_size >= UNUSED * made.vocab_size:

@@ -13,7 +13,7 @@ from sparsedial.records.plan import PLAN_FILE
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import write
 from sparsedial.records.study import STUDY_FILE, Study, StudyAnswer, StudyStatus
-from sparsedial.showing.notes import skipped_words
+from sparsedial.showing.notes import text_notes
 from sparsedial.store import lock, require_ours
 from sparsedial.sweep.afford import MOST_SEEDS
 from sparsedial.sweep.driver import conduct
@@ -53,8 +53,8 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         clock = notebook.start(question.limit_seconds)
         listener.note("reading the text")
         text = prepare(question.sources, tokenizer=settings.tokenizer, folder=settings.out / "text")
-        if text.facts.skipped.lines:
-            listener.note(skipped_words(text.facts.skipped))
+        for line in text_notes(text):
+            listener.note(line)
         lab = local_lab(question, text, notebook, clock, listener, binds=not settings.dry_run)
         low, high = whole_seconds(lab, question.limit_seconds, _most_seeds(question, lab), notebook.set_up_seconds)
         if settings.dry_run:

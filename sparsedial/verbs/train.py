@@ -13,7 +13,6 @@ from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import write
 from sparsedial.settings import convert, file_names, fill, setting
 from sparsedial.shape.shape import Shape
-from sparsedial.showing.notes import note_skipped
 from sparsedial.store import lock, require_ours
 from sparsedial.units import parse_count, parse_counts
 from sparsedial.verbs import log_setting
@@ -76,7 +75,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
 
     Raises: UserError for settings that make no model or run, a text that is too small, a folder in use or not writable.
     """
-    from sparsedial.runs.linking import require_link
+    from sparsedial.runs.linking import left_by, require_link
     from sparsedial.showing.progress import Progress
     from sparsedial.text.prepare import prepare
 
@@ -84,13 +83,11 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
     shape_values, drafts = _drafts(settings, plan)
     tokenizer = plan.tokenizer(settings.tokenizer) if plan else settings.tokenizer or "bytes"
     require_ours(settings.out, WRITTEN, settings.force)
-    require_link(settings.out)
+    before = require_link(settings.out)
     with lock(settings.out), Progress() as progress:
         text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / "text")
-        note_skipped(text.facts.skipped)
         shape = with_vocabulary(shape_values, text.tokenizer.vocab_size)
-        made = {"shape": shape, "text_digest": text.digest, "tokenizer": text.tokenizer.digest}
-        jobs = [replace(draft, **made) for draft in drafts]
+        jobs = [replace(one, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for one in drafts]
         for line in remarks(plan, jobs[-1], text):
             progress.note(line)
         if settings.dry_run:
@@ -104,7 +101,10 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
 
         with logging(settings.log, settings.out) as logs:
             listener = RunListener(progress, meter(jobs[0].device, jobs[0].threads), logs)
-            return train_branches(jobs, text, settings.out, listener, settings.tokens)
+            trained = train_branches(jobs, text, settings.out, listener, settings.tokens)
+            if left := left_by(before, settings.out):
+                progress.note(left)
+            return trained
 
 
 def _drafts(settings: TrainSettings, plan: FoundPlan | None) -> tuple[dict[str, Any], list[Job]]:

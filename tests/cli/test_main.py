@@ -307,3 +307,27 @@ def test_a_law_that_no_budget_checked_is_said_to_be_unchecked():
 def test_every_answer_has_a_table(verb):
     answer = typing.get_type_hints(VERBS[verb].function)["return"]
     assert set(typing.get_args(answer) or (answer,)) <= set(TABLES)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "hint"),
+    [
+        (["fit", "t.csv", "--pin", "alpha"], "--pin: cannot read 'alpha'", "write it like alpha=0.34"),
+        (["plan", "--flops", "1e18", "--law", "notes.txt"], "notes.txt: not readable as JSON", None),
+        (["plan", "--flops", "1e18", "--law", "law.json"], "law.json: not readable as JSON", "it was cut short"),
+        (["study", ""], "--text: an entry is empty", "files or folders"),
+        (["study", "nothing"], "nothing: it holds no file", "is read from"),
+        (["study", "--tokenizer", "bpe:99999999"], "cannot read 'bpe:99999999'", "257 to 1,000,000 tokens"),
+    ],
+)
+def test_a_hint_is_about_what_was_given(words, problem, hint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "t.csv").write_text("loss,total_parameters,tokens\n3,1e6,1e7\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "law.json").write_text('{"schema_version": 1, "form": "chinch')
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert f"error: {problem}" in said or f"error: tokenizer: {problem}" in said
+    assert ("hint:" in said) == (hint is not None)
+    assert hint is None or hint in said

@@ -58,7 +58,7 @@ def test_what_is_missing_no_file_unreadable_or_without_text_is_refused(folder_of
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(UserError, match="loop: cannot be read"):
         read(tmp_path / "loop")
-    with pytest.raises(UserError, match="no text in its 1 files"):
+    with pytest.raises(UserError, match="no text in its 1 file"):
         read(folder_of({"x.bin": b"x"}))
 
 

@@ -18,6 +18,7 @@ from sparsedial.store import read_json
 from sparsedial.sweep.findings import plan_at_top
 from sparsedial.text.prepare import Text, prepare
 from tests.showing.synthetic import finished, study_record
+from tests.verbs.test_train import words as train_words
 
 NAME = "plan (1).json"  # as a browser names a second one
 
@@ -181,3 +182,8 @@ def test_a_plan_by_a_studys_law_names_its_text_and_where_its_tokenizer_is(study,
     assert origin["tokenizer"]["digest"] == made.text.tokenizer.digest
     assert origin["tokenizer_folder"] == str(study.resolve() / TOKENIZER_FOLDER)
     assert len(origin["law_digest"]) == len(origin["profile_digest"]) == 64
+
+
+def test_a_text_that_gives_fewer_tokens_than_asked_for_says_so(corpus, tmp_path, capsys):
+    assert main(train_words(corpus / "00.txt", tmp_path / "run", "--tokens", "64", "--tokenizer", "bpe:60k")) == 0
+    assert "of the 60,000 tokens of bpe:60000: no more pairs come twice" in capsys.readouterr().err

@@ -97,3 +97,12 @@ def test_a_single_run_is_too_few_for_a_law(corpus, tmp_path, capsys):
 
 def test_settings_of_a_training_say_whether_its_plan_was_edited(trained):
     assert read_json(trained / "settings.json")["plan_edited"] is False
+
+
+def test_a_run_that_takes_the_place_of_another_is_said(trained, corpus, capsys):
+    before = trained / (trained / "checkpoint").readlink()
+    assert main(words(corpus, trained, "--tokens", "640")) == 0
+    assert "is now this run's" not in capsys.readouterr().err
+    assert main(words(corpus, trained, "--tokens", "1280")) == 0
+    assert f"is now this run's; the earlier run's is {before}" in capsys.readouterr().err
+    assert before.is_dir()

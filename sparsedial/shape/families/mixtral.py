@@ -16,7 +16,12 @@ def _read(config: Config) -> Fields:
 
 def _written(shape: Shape) -> Fields:
     window = {"sliding_window": shape.window} if shape.window else {}
-    return {**window, "num_local_experts": shape.experts, "num_experts_per_tok": shape.top_k}
+    return {
+        **window,
+        "intermediate_size": shape.d_expert,
+        "num_local_experts": shape.experts,
+        "num_experts_per_tok": shape.top_k,
+    }
 
 
 MIXTRAL = Family(

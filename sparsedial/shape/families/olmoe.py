@@ -21,6 +21,7 @@ def _read(config: Config) -> Fields:
 
 def _written(shape: Shape) -> Fields:
     return {
+        "intermediate_size": shape.d_expert,
         "num_experts": shape.experts,
         "num_experts_per_tok": shape.top_k,
         "norm_topk_prob": shape.normalize_gates,

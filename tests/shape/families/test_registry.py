@@ -180,3 +180,10 @@ def test_a_shape_of_no_family_names_the_nearest_and_what_stands_in_its_way(shape
         family_of(shape)
     for part in says:
         assert part in error.value.problem
+
+
+@pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if shape.experts and not shape.dense_layers])
+def test_a_width_that_no_layer_uses_changes_no_tensor(name):
+    """`d_ff` of a shape whose layers are all sparse, given beside experts of another width."""
+    shape = replace(SHAPES[name], d_ff=SHAPES[name].d_expert + 8)
+    assert tensor_sizes(read_config(write_config(shape))) == tensor_sizes(shape)
