@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparsedial.model.router import balance_of
 from sparsedial.model.transformer import Transformer
+from sparsedial.model.working import Working
 from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Recipe
 from sparsedial.training.optimizer import clip_gradient, gradient_norm, set_rate
@@ -61,10 +62,8 @@ class TrainingStep:
         ranks: Alone | Ranks = ALONE,
     ) -> None:
         self.model, self.optimizers, self.recipe, self.ranks = model, optimizers, recipe, ranks
-        self._parameters = list(model.parameters())
+        self._working = Working(model, recipe.dtype)
         self._routed = model.sparse_feed_forwards
-        device = model.embedding_VD.device.type
-        self._autocast = torch.autocast(device, torch.bfloat16, enabled=recipe.dtype == "bfloat16")
 
     def take(self, ids_BS1: Tensor, rates: Rates, with_balance: bool = False) -> Taken:
         """Learn from this rank's windows of S+1 ids.
@@ -88,16 +87,13 @@ class TrainingStep:
 
     def _gradients(self, ids_BS1: Tensor, prediction_weight: float) -> tuple[Tensor, list[Tensor]]:
         """The cross-entropy of the next token, and the gradients of the loss that is trained on."""
-        for parameter in self._parameters:
-            parameter.grad = (
-                None  # before the forward pass, so that old gradients and activations are not held together
-            )
-        with self._autocast:
-            total, entropy = self.model.loss(
-                ids_BS1, self.recipe.balance_weight, self.recipe.z_loss_weight, prediction_weight
-            )
+        self._working.forget_gradients()  # now, so that they and the next activations are not held together
+        self._working.renew()
+        total, entropy = self._working.model.loss(
+            ids_BS1, self.recipe.balance_weight, self.recipe.z_loss_weight, prediction_weight
+        )
         total.backward()
-        return entropy, [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        return entropy, self._working.gradients()
 
 
 def read_balance(model: Transformer) -> Balance | None:

@@ -1,0 +1,82 @@
+"""The types that a model works in, by rule: products, the residual stream and the experts in a recipe's type.
+
+Always in float32: the router, the sums of norms, softmax and the loss; and the weights that learn. Where the type is
+another one, products read copies of those weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsedial.model.transformer import Transformer
+from sparsedial.records.recipe import Dtype
+
+TYPES: dict[Dtype, tuple[torch.dtype, torch.dtype]] = {  # of products, and of the stream
+    "float32": (torch.float32, torch.float32),
+    "bfloat16": (torch.bfloat16, torch.bfloat16),
+    "bfloat16_products": (torch.bfloat16, torch.float32),
+}
+EXACT = ("w_router_DE", "bias_E", "load_E")  # never copied: the working model has the model's own
+
+
+class Working:
+    """A model beside the one that learns: copies of its weights in the recipe's type, and its own router.
+
+    In float32 it is the model that learns.
+    """
+
+    def __init__(self, model: Transformer, dtype: Dtype) -> None:
+        products, stream = TYPES[dtype]
+        self._learning = list(model.parameters())
+        self.model = model
+        if products != torch.float32:
+            self.model = _twin(model, products)
+            self.model.stream_dtype = stream
+        pairs = zip(self._learning, self.model.parameters(), strict=True)
+        self._copied = [(weight, copied) for weight, copied in pairs if weight is not copied]
+
+    def forget_gradients(self) -> None:
+        """Drop the gradients of the step before."""
+        for weight in self._learning:
+            weight.grad = None
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Copy the weights as they are now."""
+        if self._copied:
+            weights, copies = zip(*self._copied, strict=True)
+            torch._foreach_copy_(copies, weights)  # pyright: ignore[reportPrivateImportUsage]
+
+    @torch.no_grad()
+    def gradients(self) -> list[Tensor]:
+        """The gradients of the weights that learn, after a backward pass through the working model."""
+        held = [(weight, copied) for weight, copied in self._copied if copied.grad is not None]
+        if held:
+            for weight, _ in held:
+                weight.grad = torch.empty_like(weight)
+            weights, copies = zip(*held, strict=True)
+            torch._foreach_copy_(_gradients(weights), _gradients(copies))  # pyright: ignore[reportPrivateImportUsage]
+            for copied in copies:
+                copied.grad = None
+        return _gradients(self._learning)
+
+
+def _gradients(weights: Iterable[Tensor]) -> list[Tensor]:
+    return [weight.grad for weight in weights if weight.grad is not None]
+
+
+def _twin(model: Transformer, dtype: torch.dtype) -> Transformer:
+    """A model with copies of all weights and tables but the `EXACT` ones, which both models share."""
+    tensors: dict[int, Any] = {id(model.shape): model.shape}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name.rpartition(".")[2] in EXACT:
+            tensors[id(tensor)] = tensor
+        else:
+            copied = tensor.detach().to(dtype)
+            tensors[id(tensor)] = nn.Parameter(copied) if isinstance(tensor, nn.Parameter) else copied
+    return copy.deepcopy(model, tensors)
