@@ -49,12 +49,12 @@ class Scorer:
         Shapes: [W, S+1] to a number
         Units: nats
         """
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
         for ids_BS1 in windows_WS1.split(max(1, TOKENS_AT_ONCE // (windows_WS1.shape[1] - 1))):
             ids_BS1 = ids_BS1.to(self._device)
             logits_TV = self._logits(ids_BS1[:, :-1])
-            total += float(functional.cross_entropy(logits_TV, ids_BS1[:, 1:].flatten(), reduction="sum"))
-        return total
+            total += functional.cross_entropy(logits_TV, ids_BS1[:, 1:].flatten(), reduction="sum")
+        return float(total)
 
     def _logits(self, ids_BS: Tensor, at: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Logits at some rows and columns of the ids, or at all of them. Shapes: to [R, V]"""

@@ -145,9 +145,9 @@ class SparseFeedForward(nn.Module):
         return y_BSD if self.w_shared_gate_D1 is None else torch.sigmoid(x_BSD @ self.w_shared_gate_D1) * y_BSD
 
     @torch.no_grad()
-    def balance(self, rate: float) -> None:
+    def balance(self, rate: float | Tensor) -> None:
         """Move the routing bias by the load since the last call, and forget that load."""
-        if self.bias_E is not None and rate:
+        if self.bias_E is not None and (isinstance(rate, Tensor) or rate):
             self.bias_E.copy_(bias_after(self.bias_E, self.load_E, rate))
         self.load_E.zero_()
 

@@ -14,7 +14,7 @@ from sparsedial.records.recipe import Dtype
 from sparsedial.text.sampler import Sampler
 from sparsedial.training.loop import train_steps
 from sparsedial.training.optimizer import make_optimizers
-from sparsedial.training.step import read_balance
+from sparsedial.training.step import Taken, balance_of_routers, read
 from tests.runs.tiny import LADDER, RECIPE
 
 
@@ -79,8 +79,9 @@ def test_the_balance_read_is_that_of_the_worst_router_and_the_farthest_bias(wors
     layers[1 - worst].load_E[:] = 2
     layers[1 - worst].bias_E[3] = -0.7
     layers[worst].bias_E[5] = 0.4
-    balance = read_balance(model)
+    (figures,) = read([Taken(0.0, 0.0, balance_of_routers(model))])
+    balance = figures.balance
     assert (balance.load.max_over_mean, balance.load.dead_experts) == (2.0, 1)
     assert 0 < balance.load.entropy < 1
     assert balance.bias_drift == pytest.approx(0.7)
-    assert read_balance(initialise(LADDER.shape(12, 0), 0)) is None
+    assert balance_of_routers(initialise(LADDER.shape(12, 0), 0)) is None
