@@ -48,8 +48,7 @@ class StepBytes:
 def step_bytes(shape: Any, batch: int, context: int, value_bytes: int = 4) -> StepBytes:
     """Parts of a training step's memory for a Shape, or for Shapes: weights, gradients and AdamW's moments in fp32.
 
-    The peak is either at the start of the backward pass, with every activation, or at its end, with every gradient; a
-    16-bit type's gradients then exist a second time, in fp32.
+    The peak is either at the start of the backward pass, with every activation, or at its end, with every gradient.
     """
     parameters = 1.0 * total_parameters(shape)
     tokens = batch * context
@@ -57,14 +56,12 @@ def step_bytes(shape: Any, batch: int, context: int, value_bytes: int = 4) -> St
     table = 4.0 * shape.vocab_size * shape.d_model
     head = 4.0 * tokens * shape.d_model  # the gradient with which the backward pass begins
     last = kept / shape.layers + value_bytes * tokens * _transient_values(shape)
-    casts = 0.0 * parameters if value_bytes == 4 else value_bytes * parameters
-    gradients = 4 * parameters + casts
-    begins, ends = table + kept + head, gradients + last + head
+    begins, ends = table + kept + head, 4 * parameters + last + head
     return StepBytes(
         weights=4 * parameters,
         moments=8 * parameters,
-        casts=casts,
-        gradients=np.where(begins > ends, table, gradients),
+        casts=0.0 * parameters if value_bytes == 4 else value_bytes * parameters,
+        gradients=np.where(begins > ends, table, 4 * parameters),
         activations=np.where(begins > ends, kept + head, last + head),
     )
 

@@ -7,7 +7,7 @@ another one, products read copies of those weights.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,6 +39,8 @@ class Working:
             self.model.stream_dtype = stream
         pairs = zip(self._learning, self.model.parameters(), strict=True)
         self._copied = [(weight, copied) for weight, copied in pairs if weight is not copied]
+        for weight, copied in self._copied:
+            copied.register_post_accumulate_grad_hook(partial(_hand_over, weight))
 
     def forget_gradients(self) -> None:
         """Drop the gradients of the step before."""
@@ -52,22 +54,15 @@ class Working:
             weights, copies = zip(*self._copied, strict=True)
             torch._foreach_copy_(copies, weights)  # pyright: ignore[reportPrivateImportUsage]
 
-    @torch.no_grad()
     def gradients(self) -> list[Tensor]:
         """The gradients of the weights that learn, after a backward pass through the working model."""
-        held = [(weight, copied) for weight, copied in self._copied if copied.grad is not None]
-        if held:
-            for weight, _ in held:
-                weight.grad = torch.empty_like(weight)
-            weights, copies = zip(*held, strict=True)
-            torch._foreach_copy_(_gradients(weights), _gradients(copies))  # pyright: ignore[reportPrivateImportUsage]
-            for copied in copies:
-                copied.grad = None
-        return _gradients(self._learning)
+        return [weight.grad for weight in self._learning if weight.grad is not None]
 
 
-def _gradients(weights: Iterable[Tensor]) -> list[Tensor]:
-    return [weight.grad for weight in weights if weight.grad is not None]
+def _hand_over(weight: Tensor, copied: Tensor) -> None:
+    """Give a copy's gradient to its weight, in the weight's type; so only one gradient at a time exists twice."""
+    assert copied.grad is not None
+    weight.grad, copied.grad = copied.grad.to(weight.dtype), None
 
 
 def _twin(model: Transformer, dtype: torch.dtype) -> Transformer:
