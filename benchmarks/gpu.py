@@ -1,188 +1,180 @@
-"""The rows that need a GPU, in one call of some five minutes: `python -m benchmarks.gpu`.
+"""What needs a GPU, in one call: `python -m benchmarks.gpu --budget 420s`.
 
-The sparse layer forward and backward in bf16 (Triton's kernels beside `torch` grouped products and beside a large
-matrix product of this device); a training step of OLMoE's shape beside dense of the same active size; and steps of a
-study's size by one process and by several on the same GPU. Writes benchmarks/records/gpu_DEVICE.json. With `--device
-cpu --quick` the same code runs at toy sizes, for a check, and writes nothing.
+Each section (benchmarks/gpu_sections.py) runs in a process of its own with a limit of its own. When it ends, it appends
+one JSON line to benchmarks/records/gpu_CARD.jsonl and prints two lines, with predictions beside measurements. A section
+that fails or overruns takes no other along, and what it had found by then is kept. `--sections` chooses some.
+`--device cpu --quick` is a rehearsal: the same code at toy sizes, in seconds, and no record.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from benchmarks.keeping import keep
-from benchmarks.side_by_side import Apart, ratio
-from sparsedial.kernels.sparse import sparse_feed_forward
-from sparsedial.machine.timing import measure_in_turn
-from sparsedial.runs.timed import make_step
-from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
-from sparsedial.shape.ladder import Ladder
-from sparsedial.shape.published import PUBLISHED
-from sparsedial.shape.shape import Shape
+from benchmarks import gpu_sections
+from benchmarks.gpu_sections import Figures, Place
+from sparsedial.machine.hardware import describe
+from sparsedial.records.record import plain
+from sparsedial.units import parse_seconds
 
 RECORDS = Path(__file__).parent / "records"
-LAYERS = {"DeepSeek-V3-like": (7168, 256, 8, 2048), "OLMoE-like": (2048, 64, 8, 1024)}  # D, experts, top-k, d_expert
-TOY_LAYERS = {"toy": (32, 8, 2, 16)}
-TOKENS, SQUARE = 16384, 8192
-BYTES_PER_PARAMETER = 16  # weight, gradient and two moments, fp32
-ACTIVATIONS = 0.7  # share of the memory that those four may take
-PROCESSES = (1, 2, 4, 8, 16)  # of a study, on one GPU
-PACKED_SECONDS = 5.0
-Call = Callable[[], None]
 
 
-def layer(what: str, sizes: tuple[int, int, int, int], device: str, quick: bool) -> dict[str, Any]:
-    """One layer's candidates in turn; FLOP/s beside those of a large square product."""
-    d_model, experts, top_k, d_expert = sizes
-    tokens, side = (64, 64) if quick else (TOKENS, SQUARE)
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    make = torch.Generator(device).manual_seed(0)
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One section: its limit, what it measures, and what was predicted for an H100 80GB HBM3."""
 
-    def random(*size: int, scale: float = 1.0) -> Tensor:
-        return (scale * torch.randn(*size, generator=make, device=device, dtype=dtype)).requires_grad_()
+    seconds: float
+    measure: Callable[[Place], Figures]
+    predicted: Mapping[str, float]
+    spare: bool = False  # left out where the budget does not hold all
 
-    x_TD, slope_TD = random(tokens, d_model), random(tokens, d_model).detach()
-    w_in_EDH = random(experts, d_model, 2 * d_expert, scale=d_model**-0.5)
-    w_out_EFD = random(experts, d_expert, d_model, scale=d_expert**-0.5)
-    chosen_TK = torch.rand(tokens, experts, generator=make, device=device).topk(top_k, dim=1).indices
-    gates_TK = torch.rand(tokens, top_k, generator=make, device=device, dtype=dtype).requires_grad_()
-    leaves = (x_TD, w_in_EDH, w_out_EFD, gates_TK)
-    square = random(side, side).detach()
-    squared = torch.empty_like(square)
 
-    def step(kernel: str) -> None:
-        y_TD = sparse_feed_forward(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, kernel)
-        torch.autograd.grad(y_TD, leaves, slope_TD)
-        wait(device)
+SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `layer` and `card`, measured before
+    "card": Section(seconds=20, measure=gpu_sections.card, predicted={"square_product_tflops": 666}),
+    "tests": Section(seconds=70, measure=gpu_sections.tests, predicted={"failed": 0, "errors": 0}),
+    "waits": Section(
+        seconds=30,
+        measure=gpu_sections.waits,
+        predicted={"sparse_waits": 0, "dense_waits": 0, "sparse_launches": 412, "dense_launches": 170},
+    ),
+    "step": Section(
+        seconds=110, measure=gpu_sections.step, predicted={"sparse_8k_ms": 84, "dense_8k_ms": 49, "tax_8k": 1.71}
+    ),
+    "layer": Section(
+        seconds=80,
+        measure=gpu_sections.layer,
+        predicted={
+            "olmoe_triton_tflops": 378,
+            "olmoe_torch_grouped_tflops": 319,
+            "olmoe_times_grouped": 1.19,
+            "deepseek_triton_tflops": 373,
+            "deepseek_torch_grouped_tflops": 402,
+            "deepseek_times_grouped": 0.93,
+        },
+    ),
+    "small": Section(
+        seconds=60,
+        measure=gpu_sections.small,
+        predicted={"sparse_32_ms": 15.5, "processes_8_times_one": 5},
+        spare=True,
+    ),
+    "study": Section(seconds=160, measure=gpu_sections.study, predicted={"accepted": 0}),
+    "profile": Section(seconds=30, measure=gpu_sections.profile, predicted={}, spare=True),
+}
 
-    def multiply() -> None:
-        torch.mm(square, square, out=squared)
-        wait(device)
 
-    ours = "triton" if device == "cuda" else "compiled"
-    calls: dict[str, Call] = {
-        ours: partial(step, ours),
-        "torch_grouped": partial(step, "torch_grouped"),
-        "matmul": multiply,
-    }
-    timings = measure_in_turn(calls, rounds=2 if quick else 9, round_seconds=0.05 if quick else 0.5)
-    flops = 3 * 2 * 3 * d_model * d_expert * tokens * top_k  # three products, forward and twice that backward
-    rates = {name: flops / timing.median_seconds for name, timing in timings.items() if name != "matmul"}
-    peak = 2 * side**3 / timings["matmul"].median_seconds
+def chosen(names: Sequence[str], budget: float) -> list[str]:
+    """The sections to run: those that are named, or all that the budget has room for without the spare ones."""
+    if names:
+        return [name for name in SECTIONS if name in names]
+    room = sum(section.seconds for section in SECTIONS.values()) <= budget
+    return [name for name, section in SECTIONS.items() if room or not section.spare]
+
+
+def run(name: str, limit: float, place: Place, command: Sequence[str] | None = None) -> dict[str, Any]:
+    """One section in a process of its own: its line of the record."""
+    flags = ["--device", place.device, *(["--quick"] if place.quick else [])]
+    command = command or [sys.executable, "-m", "benchmarks.gpu", "--one", name, *flags]
+    began = time.perf_counter()
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=gpu_sections.ROOT,
+    )
+    overran = False
+    try:
+        out, errors = child.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        overran = True
+        os.killpg(child.pid, signal.SIGKILL)  # with the processes that it started
+        out, errors = child.communicate()
+    figures: dict[str, Any] = {}
+    for line in out.splitlines():
+        if line.startswith("{") and line.endswith("}"):
+            figures |= json.loads(line)
+    status = "overran" if overran else "done" if child.returncode == 0 else "failed"
     return {
-        "what": f"{what}: d_model {d_model}, {experts} experts, top-{top_k}, d_expert {d_expert}, {tokens} tokens",
-        "rows": {name: timing.record() for name, timing in timings.items()},
-        "flops_per_second": rates,
-        "matmul_flops_per_second": peak,
-        "speed_against_grouped_mm": ratio(timings, ours, "torch_grouped"),
-        "share_of_matmul": rates[ours] / peak,
+        "section": name,
+        "status": status,
+        "seconds": time.perf_counter() - began,
+        "limit_seconds": limit,
+        "figures": figures,
+        "predicted": {} if place.quick else dict(SECTIONS[name].predicted),
+        "reason": errors[-2000:] if status == "failed" else None,
     }
 
 
-def wait(device: str) -> None:
-    """Wait until the device has done its work."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+def lines(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What is printed of a section: how it ended, and its numbers over those predicted."""
+    words = []
+    for name, value in row["figures"].items():
+        if isinstance(value, (int, float)):
+            predicted = row["predicted"].get(name)
+            words.append(f"{name} {value:.4g}" + ("" if predicted is None else f" (predicted {predicted:g})"))
+    reason = "" if row["reason"] is None else f": {row['reason'].strip().splitlines()[-1]}"
+    ended = f"{row['section']}: {row['status']} in {row['seconds']:.1f} s of {row['limit_seconds']:.0f} s{reason}"
+    return ended, "  " + ("; ".join(words) or "no figures")
 
 
-def step_shapes(device: str, quick: bool) -> tuple[Shape, Shape]:
-    """OLMoE's shape with as many layers as this device's memory trains in fp32, and dense of its active size."""
-    if quick:
-        ladder = Ladder(vocab_size=256, context=64)
-        return ladder.shape(32, 8), ladder.shape(32, 0)
-    sparse = PUBLISHED["olmoe-1b-7b"]
-    room = ACTIVATIONS * torch.cuda.get_device_properties(device).total_memory
-    while BYTES_PER_PARAMETER * total_parameters(sparse) > room:
-        sparse = replace(sparse, layers=sparse.layers - 1)
-    dense = replace(sparse, experts=0, top_k=0, d_expert=0, d_ff=sparse.top_k * sparse.d_expert)
-    return sparse, dense
+def record_of(device: str) -> Path:
+    """The file that holds a card's lines."""
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    return RECORDS / f"gpu_{re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')}.jsonl"
 
 
-def training_step(device: str, quick: bool, peak: float) -> dict[str, Any]:
-    """The sparse step's time over the dense one's at the same active size, one after the other, since both do not
-    fit at once; and each one's share of `peak`, the FLOP/s of a large product on this device.
-    """
-    batch, context = (2, 32) if quick else (4, 2048)
-    rows = {}
-    for name, shape in zip(("sparse", "dense"), step_shapes(device, quick), strict=True):
-        step = make_step(shape, batch, context, device)
-        timing = measure_in_turn({name: step}, rounds=1 if quick else 5, round_seconds=0.1 if quick else 2.0)[name]
-        flops = training_flops_per_token(shape, context) * batch * context
-        rows[name] = {
-            **timing.record(),
-            "layers": shape.layers,
-            "active_parameters": active_parameters(shape),
-            "total_parameters": total_parameters(shape),
-            "flops_per_second": flops / timing.median_seconds,
-            "share_of_matmul": flops / timing.median_seconds / peak,
-        }
-        del step
-        if device == "cuda":
-            torch.cuda.empty_cache()
-    tax = rows["sparse"]["median_seconds"] / rows["dense"]["median_seconds"]
-    return {"what": f"{batch} x {context} tokens", "rows": rows, "tax": tax}
-
-
-def packed(device: str, quick: bool) -> list[dict[str, float]]:
-    """Steps per second of a study's shape, by several processes at once on one device."""
-    shape = Ladder(vocab_size=256, context=128).shape(16 if quick else 64, 8 if quick else 32)
-    seconds, rows = (0.3 if quick else PACKED_SECONDS), []
-    for count in PROCESSES[:2] if quick else PROCESSES:
-        with ExitStack() as stack:
-            apart = [stack.enter_context(Apart(partial(make_step, shape, 8, 128, device), 1)) for _ in range(count)]
-            for one in apart:
-                one()  # warms up
-            steps, end = 0, time.perf_counter() + seconds
-            began = time.perf_counter()
-            while time.perf_counter() < end:
-                for one in apart:
-                    one.begin()
-                for one in apart:
-                    one.finish()
-                steps += count
-            rows.append({"processes": count, "steps_per_second": steps / (time.perf_counter() - began)})
-    for row in rows:
-        row["times_one_process"] = row["steps_per_second"] / rows[0]["steps_per_second"]
-    return rows
+def append(path: Path | None, row: Mapping[str, Any]) -> None:
+    """Add a line to the record, at once on the disk."""
+    if path is None:
+        return
+    with path.open("a") as file:
+        file.write(json.dumps(plain(row)) + "\n")
 
 
 def main() -> None:
-    """Measure everything and write the record."""
+    """Run the sections one after the other within the budget, or one of them here."""
     parser = argparse.ArgumentParser(description="what needs a GPU")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--budget", type=parse_seconds, default=420.0, help="seconds for all sections, like 420s")
+    parser.add_argument("--sections", default="", help=f"some of {','.join(SECTIONS)}, or their numbers")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="toy sizes; nothing is written")
+    parser.add_argument("--one", choices=SECTIONS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("no GPU here: nothing is measured")
-    sizes_of = TOY_LAYERS if options.quick else LAYERS
-    layers = [layer(what, sizes, options.device, options.quick) for what, sizes in sizes_of.items()]
-    peak = max(row["matmul_flops_per_second"] for row in layers)
-    record: dict[str, Any] = {
-        "torch": torch.__version__,
-        "layers": layers,
-        "step": training_step(options.device, options.quick, peak),
-        "packed": packed(options.device, options.quick),
-    }
-    for row in layers:
-        value, share = row["speed_against_grouped_mm"]["value"], row["share_of_matmul"]
-        print(f"{row['what']}: {value:.2f} times grouped products, {share:.0%} of a large product")
-    step = record["step"]
-    print(f"step: tax {step['tax']:.2f}, {step['rows']['sparse']['share_of_matmul']:.0%} of a large product")
-    for row in record["packed"]:
-        print(f"{row['processes']} processes: {row['times_one_process']:.2f} times the steps of one")
-    if not options.quick:
-        name = torch.cuda.get_device_name().lower().replace(" ", "_")
-        keep(RECORDS / f"gpu_{name}.json", "python -m benchmarks.gpu", record)
+        raise SystemExit("no GPU here: nothing is measured; try --device cpu --quick")
+    place = Place(options.device, options.quick)
+    if options.one:
+        if options.device == "cuda":
+            gpu_sections.fix_tiles()
+        for name, value in SECTIONS[options.one].measure(place):
+            print(json.dumps({name: value}), flush=True)
+        return
+    names = [list(SECTIONS)[int(word) - 1] if word.isdigit() else word for word in options.sections.split(",") if word]
+    if unknown := [name for name in names if name not in SECTIONS]:
+        raise SystemExit(f"no section named {unknown[0]}; there are {', '.join(SECTIONS)}")
+    path = None if options.quick else record_of(options.device)
+    command = "python -m benchmarks.gpu " + " ".join(sys.argv[1:])
+    append(path, {"command": command.strip(), "machine": describe(), "at": time.strftime("%Y-%m-%dT%H:%M:%S")})
+    end = time.perf_counter() + options.budget
+    for name in chosen(names, options.budget):
+        row = run(name, max(0.0, min(SECTIONS[name].seconds, end - time.perf_counter())), place)
+        append(path, row)
+        print(*lines(row), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

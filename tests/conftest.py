@@ -42,3 +42,15 @@ def small_text(corpus: Path, tmp_path_factory: pytest.TempPathFactory):
     from sparsedial.text.prepare import prepare
 
     return prepare([str(corpus)], tokenizer="bytes", folder=tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch) -> None:
+    """Training takes the way that it takes on a GPU, with PyTorch's operations on the CPU."""
+    import torch
+
+    from sparsedial.kernels import native, reference, sparse
+
+    monkeypatch.setattr(native, "module", None)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setitem(sparse.KERNELS, "auto", reference.torch_grouped)

@@ -13,6 +13,7 @@ from sparsedial.evaluation.scorer import Scorer
 from sparsedial.model.router import balance_of
 from sparsedial.model.transformer import Routing, Transformer
 from sparsedial.records.quantities import Load
+from sparsedial.records.recipe import Dtype
 from sparsedial.text.prepare import Text
 from sparsedial.text.windows import evaluation_windows, whole_windows, window_bytes
 
@@ -29,7 +30,7 @@ class TextLoss:
 
 
 def evaluate_text(
-    model: Transformer, text: Text, split: str, *, context: int, max_tokens: int | None = None, dtype: str = "float32"
+    model: Transformer, text: Text, split: str, *, context: int, max_tokens: int | None = None, dtype: Dtype = "float32"
 ) -> TextLoss:
     """Score whole windows of the context, each token once; with `max_tokens`, evenly spread ones.
 
@@ -44,7 +45,7 @@ def evaluate_all(model: Transformer, text: Text, split: str, *, context: int) ->
     return _scored(model, whole_windows(text, split, context), text.bytes(split), "float32")
 
 
-def _scored(model: Transformer, groups: Sequence[np.ndarray], scored_bytes: int, dtype: str) -> TextLoss:
+def _scored(model: Transformer, groups: Sequence[np.ndarray], scored_bytes: int, dtype: Dtype) -> TextLoss:
     """Windows in groups of one length each."""
     for layer in model.sparse_feed_forwards:
         layer.load_E.zero_()

@@ -17,6 +17,8 @@ from sparsedial.errors import UserError
 from sparsedial.model.decoder import alike, padded
 from sparsedial.model.greedy import Vocabulary, go_on, likeliest
 from sparsedial.model.transformer import Routing, Transformer
+from sparsedial.model.working import Working
+from sparsedial.records.recipe import Dtype
 from sparsedial.text.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 4096
@@ -35,10 +37,10 @@ class Continuation:
 class Scorer:
     """Scores token ids by one model; its experts' loads are counted where the routing asks for losses."""
 
-    def __init__(self, model: Transformer, *, routing: Routing | None = None, dtype: str = "float32") -> None:
+    def __init__(self, model: Transformer, *, routing: Routing | None = None, dtype: Dtype = "float32") -> None:
         self.model, self.routing = model, Routing() if routing is None else routing
         self._device = model.embedding_VD.device
-        self._autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+        self._working = Working(model, dtype).model
 
     @torch.no_grad()
     def loss(self, windows_WS1: Tensor) -> float:
@@ -47,19 +49,19 @@ class Scorer:
         Shapes: [W, S+1] to a number
         Units: nats
         """
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
         for ids_BS1 in windows_WS1.split(max(1, TOKENS_AT_ONCE // (windows_WS1.shape[1] - 1))):
             ids_BS1 = ids_BS1.to(self._device)
             logits_TV = self._logits(ids_BS1[:, :-1])
-            total += float(functional.cross_entropy(logits_TV, ids_BS1[:, 1:].flatten(), reduction="sum"))
-        return total
+            total += functional.cross_entropy(logits_TV, ids_BS1[:, 1:].flatten(), reduction="sum")
+        return float(total)
 
     def _logits(self, ids_BS: Tensor, at: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Logits at some rows and columns of the ids, or at all of them. Shapes: to [R, V]"""
-        with self._autocast:
-            x_BSD = self.model.stream(ids_BS, self.model.place(ids_BS), self.routing)
-            x_RD = x_BSD.flatten(0, 1) if at is None else x_BSD[at]
-            return self.model.logits(x_RD.unsqueeze(0), self.model.norm_D).squeeze(0).float()
+        model = self._working
+        x_BSD = model.stream(ids_BS, model.place(ids_BS), self.routing)
+        x_RD = x_BSD.flatten(0, 1) if at is None else x_BSD[at]
+        return model.logits(x_RD.unsqueeze(0), model.norm_D).squeeze(0).float()
 
     def log_likelihoods(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Continuation]:
         """The log-likelihood of each continuation after its context; pairs are (context ids, continuation ids).

@@ -26,6 +26,17 @@ def visited(top_k_T: Tensor, top_k: int) -> Tensor:
     return torch.arange(top_k, device=top_k_T.device) < top_k_T.unsqueeze(1)
 
 
+def by_expert(chosen_R: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows sorted by expert: their experts, their numbers, and where each expert's rows end; one past the last expert
+    stands for none. (A count by `bincount` would wait for a GPU.)
+
+    Shapes: to [R], [R], [E]
+    """
+    sorted_R, order_R = torch.sort(chosen_R, stable=True)
+    numbers_E = torch.arange(experts, device=chosen_R.device, dtype=chosen_R.dtype)
+    return sorted_R, order_R, torch.searchsorted(sorted_R, numbers_E, right=True)
+
+
 def reference(
     x_TD: Tensor,
     w_in_EDH: Tensor,
@@ -62,11 +73,11 @@ def torch_grouped(
     (tokens, top_k), experts = chosen_TK.shape, len(w_in_EDH)
     idle_TK = None if top_k_T is None else ~visited(top_k_T, top_k)
     chosen_R = (chosen_TK if idle_TK is None else chosen_TK.masked_fill(idle_TK, experts)).reshape(-1)
-    order_R = torch.argsort(chosen_R, stable=True)
-    ends_E = torch.bincount(chosen_R, minlength=experts)[:experts].cumsum(0).to(torch.int32)
+    sorted_R, order_R, ends_E = by_expert(chosen_R, experts)
+    ends_E = ends_E.to(torch.int32)
     x_RD = x_TD[order_R // top_k]
     if idle_TK is not None:  # products leave rows after the last expert's uninitialised, and their gradients too
-        x_RD = x_RD.masked_fill((chosen_R[order_R] == experts).unsqueeze(1), 0)
+        x_RD = x_RD.masked_fill((sorted_R == experts).unsqueeze(1), 0)
     h_RH = functional.grouped_mm(x_RD, w_in_EDH, offs=ends_E)
     y_RD = functional.grouped_mm(activate(h_RH), w_out_EFD, offs=ends_E)
     y_TKD = y_RD[torch.argsort(order_R)].view(tokens, top_k, -1)

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sparsedial.kernels import triton_tiles
-from sparsedial.kernels.reference import torch_grouped, visited
+from sparsedial.kernels.reference import by_expert, torch_grouped, visited
 from sparsedial.kernels.triton_tiles import Choice, Tiles, Tuned
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -47,9 +47,8 @@ def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor 
         chosen_TK = chosen_TK.masked_fill(~visited(top_k_T, chosen_TK.shape[1]), experts)
     chosen_R = chosen_TK.reshape(-1)
     rows = chosen_R.numel()
-    order_P = torch.argsort(chosen_R, stable=True).to(torch.int32)
-    sizes_E = torch.bincount(chosen_R, minlength=experts)[:experts]
-    ends_E = sizes_E.cumsum(0)
+    _, order_P, ends_E = by_expert(chosen_R, experts)
+    sizes_E = ends_E.diff(prepend=ends_E.new_zeros(1))
     blocks_E = (sizes_E + block_rows - 1) // block_rows
     block_ends_E = blocks_E.cumsum(0)
     most = (rows + block_rows - 1) // block_rows + experts  # an upper bound, so that nothing is read back
@@ -59,7 +58,7 @@ def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor 
     held_B = expert_B.clamp(max=experts - 1)
     first_B = (ends_E - sizes_E)[held_B] + (block_B - (block_ends_E - blocks_E)[held_B]) * block_rows
     return Plan(
-        row_of_place_P=order_P,
+        row_of_place_P=order_P.to(torch.int32),
         start_of_block_B=torch.where(inside_B, first_B, 0).to(torch.int32),
         expert_of_block_B=torch.where(inside_B, expert_B, -1).to(torch.int32),
         ends_E=ends_E.to(torch.int32),

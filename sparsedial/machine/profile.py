@@ -19,7 +19,7 @@ from sparsedial.records.record import read
 from sparsedial.shape.counts import flops_by_part, total_parameters
 from sparsedial.shape.shape import Shape
 
-VALUE_BYTES = {"float32": 4, "bfloat16": 2}  # of an activation, by the dtype of training
+VALUE_BYTES = {"float32": 4, "bfloat16": 2, "bfloat16_products": 2}  # of an activation, by the dtype of training
 # What a step's time is made of; every coefficient is a time and cannot be negative.
 FEATURES = (
     "step",  # once a step: Python, optimizer calls

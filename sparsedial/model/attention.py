@@ -19,8 +19,11 @@ LATENT_EPS = 1e-6  # of the norms inside latent attention, independent of the mo
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / rms(x) * weight over the last axis. Source: Zhang and Sennrich 2019 (arXiv 1910.07467)"""
-    return functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
+    """x / rms(x) * weight over the last axis, in the weight's type, which is that of the products that follow.
+
+    Source: Zhang and Sennrich 2019 (arXiv 1910.07467)
+    """
+    return functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps).to(weight.dtype)
 
 
 def attend(q_BHSC: Tensor, k_BGPC: Tensor, v_BGPV: Tensor, mask: Tensor | None, scale: float) -> Tensor:

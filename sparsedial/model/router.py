@@ -93,18 +93,24 @@ def loads(chosen_TK: Tensor, kept_TK: Tensor, experts: int, sequences: int) -> T
     return load_BE.scatter_add_(1, chosen_TK.reshape(sequences, -1), kept_TK.reshape(sequences, -1))
 
 
-def balance_of(load_E: Tensor) -> Load:
-    """How even a load is."""
+def balance_figures(load_E: Tensor) -> Tensor:
+    """How even a load is: its largest over its mean, the experts without one, its entropy. Shapes: to [3], float64"""
     share_E = load_E.double() / load_E.sum().clamp(min=1)
     entropy = -(share_E * share_E.clamp(min=1e-30).log()).sum() / torch.log(torch.tensor(float(max(2, len(load_E)))))
-    return Load(
-        max_over_mean=float(share_E.max() * len(load_E)),
-        dead_experts=int((load_E == 0).sum()),
-        entropy=float(entropy),
-    )
+    return torch.stack([share_E.max() * len(load_E), (load_E == 0).sum().double(), entropy])
 
 
-def bias_after(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
+def load_of(max_over_mean: float, dead_experts: float, entropy: float) -> Load:
+    """The same as numbers."""
+    return Load(max_over_mean=max_over_mean, dead_experts=int(dead_experts), entropy=entropy)
+
+
+def balance_of(load_E: Tensor) -> Load:
+    """How even a load is."""
+    return load_of(*balance_figures(load_E).tolist())
+
+
+def bias_after(bias_E: Tensor, load_E: Tensor, rate: float | Tensor) -> Tensor:
     """The routing bias after one step: up where the load is below the mean, down where it is above.
 
     The step is proportional to the distance from the mean, and at most `rate`: steps of constant length swing around

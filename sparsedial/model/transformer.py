@@ -145,9 +145,9 @@ class SparseFeedForward(nn.Module):
         return y_BSD if self.w_shared_gate_D1 is None else torch.sigmoid(x_BSD @ self.w_shared_gate_D1) * y_BSD
 
     @torch.no_grad()
-    def balance(self, rate: float) -> None:
+    def balance(self, rate: float | Tensor) -> None:
         """Move the routing bias by the load since the last call, and forget that load."""
-        if self.bias_E is not None and rate:
+        if self.bias_E is not None and (isinstance(rate, Tensor) or rate):
             self.bias_E.copy_(bias_after(self.bias_E, self.load_E, rate))
         self.load_E.zero_()
 
@@ -190,7 +190,7 @@ class Prediction(nn.Module):
     def forward(self, x_BSD: Tensor, next_BSD: Tensor, place: Place, routing: Routing) -> Tensor:
         """The next stream. Shapes: the stream and the embeddings of the tokens after its own [B, S, D] to [B, S, D]"""
         parts = [rms_norm(next_BSD, self.embedding_norm_D, self.eps), rms_norm(x_BSD, self.stream_norm_D, self.eps)]
-        return self.block(torch.cat(parts, 2) @ self.w_join_JD, place, routing)
+        return self.block((torch.cat(parts, 2) @ self.w_join_JD).to(x_BSD.dtype), place, routing)
 
 
 class Transformer(nn.Module):
@@ -199,6 +199,7 @@ class Transformer(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
+        self.stream_dtype: torch.dtype | None = None  # of the residual stream, where it is not the weights'
         self.embedding_VD = nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
         self.blocks = nn.ModuleList(Block(shape, number) for number in range(shape.layers))
         self.norm_D = nn.Parameter(torch.ones(shape.d_model))
@@ -290,6 +291,8 @@ class Transformer(nn.Module):
         if routing.top_k_LB is not None:
             check_top_k(routing.top_k_LB, self.shape, len(ids_BS))
         x_BSD = functional.embedding(ids_BS, self.embedding_VD)
+        if self.stream_dtype is not None:
+            x_BSD = x_BSD.to(self.stream_dtype)
         for block in self.blocks:
             x_BSD = block(x_BSD, place, routing)
         return x_BSD

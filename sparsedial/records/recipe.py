@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from sparsedial.errors import UserError
 
 RECIPE_VERSION = 5  # rises when the same recipe gives other numbers
+HALF_VERSION = 6  # the same, of recipes in bfloat16
 FROZEN_SHARE = 0.05  # of a run, at its end, in which the routing bias is constant
 LATE_SHARE = 0.67  # of a run; then multi-token prediction has a lower weight: 10 of DeepSeek-V3's 14.8 T tokens
 MOST_COUNT = 2**31  # largest number of steps, sequences or positions
@@ -16,7 +17,7 @@ MOST_SIZE = 1e9  # largest rate, weight or threshold
 MOST = {"seed": 2**62 - 1, **dict.fromkeys(("beta1", "beta2", "warmup_share", "decay_share"), 1)}  # exceptions
 OptimizerName = Literal["adamw", "muon"]
 Schedule = Literal["wsd", "cosine"]
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "bfloat16_products"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Recipe:
     mtp_weight: float = 0.3  # of multi-token prediction, where the shape has modules for it
     mtp_late_weight: float = 0.1  # after two thirds of the run; source: DeepSeek-V3, section 4.2
     spike_sigmas: float = 0.0  # above 0: a step whose loss is this far above the last ones is undone, its batch skipped
-    dtype: Dtype = "float32"  # of products; weights stay float32
+    dtype: Dtype = "float32"  # of products and the residual stream, or of products alone; weights stay float32
     seed: int = 0  # of weights and of the order of windows
 
     def __post_init__(self) -> None:
@@ -57,9 +58,8 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise UserError(f"recipe: {name}={getattr(self, name)} is not positive")
         for name, known in (("dtype", Dtype), ("optimizer", OptimizerName), ("schedule", Schedule)):
-            first, second = get_args(known)
-            if getattr(self, name) not in (first, second):
-                raise UserError(f"recipe: {name}={getattr(self, name)} is neither {first} nor {second}")
+            if getattr(self, name) not in get_args(known):
+                raise UserError(f"recipe: {name}={getattr(self, name)} is not one of {', '.join(get_args(known))}")
         for name, value in vars(self).items():
             if not isinstance(value, str):
                 _check_size(name, value)
@@ -77,6 +77,11 @@ class Recipe:
                 f"recipe: warmup_share={self.warmup_share} leaves no step for the cosine",
                 hint="give a share below 1, or schedule wsd",
             )
+
+    @property
+    def version(self) -> int:
+        """The version of the numbers that such a recipe gives."""
+        return RECIPE_VERSION if self.dtype == "float32" else HALF_VERSION
 
     @property
     def tokens(self) -> int:

@@ -19,7 +19,7 @@ from sparsedial.runs.state import LiveRun, Tally, begin, metric_of
 from sparsedial.text.prepare import Text
 from sparsedial.text.sampler import repeats
 from sparsedial.text.windows import require_windows
-from sparsedial.training.loop import Step, train_steps
+from sparsedial.training.loop import Step, train_readings
 from sparsedial.training.memory import settle_memory
 from sparsedial.training.resume import forget_state
 from sparsedial.training.spikes import MOST_SKIPPED, SNAPSHOT_STEPS, WINDOW, is_spike
@@ -79,33 +79,34 @@ def _train(
     live: LiveRun, text: Text, energy: Meter, keep_trunk: bool, save_seconds: float
 ) -> Generator[Step, None, str | None]:
     """Run all steps. Returns the reason where the run diverged."""
-    job, recipe, saved = live.job, live.job.recipe, time.monotonic()
+    recipe, saved = live.job.recipe, time.monotonic()
     guarded = recipe.spike_sigmas > 0
     if guarded:
         live.keep()
     again = True
     while again:
         again = False
-        tally = live.tally
-        steps = train_steps(live.model, live.optimizers, text, recipe, tally.next_step, tuple(tally.skipped))
-        for step in steps:
-            if guarded and _undone(live, step):
+        tally, trunk = live.tally, recipe.trunk_steps if keep_trunk else 0
+        readings = train_readings(
+            live.model, live.optimizers, text, recipe, tally.next_step, tuple(tally.skipped), stop=trunk
+        )
+        for steps in readings:
+            if guarded and _undone(live, steps[-1]):
                 again = True
                 break
-            _note(live.tally, step, recipe.steps, energy)
-            reason = _diverged(step, job)
+            reason = _noted(live, steps, energy)
             if reason is not None:
                 return reason
-            yield step
+            yield from steps  # the tally already counts them all, as the weights do
             energy.begin()  # energy used between our steps is not ours
             next_step = live.tally.next_step
             restorable = not guarded or next_step % SNAPSHOT_STEPS == 0
             if guarded and restorable:
                 live.keep()
             if keep_trunk and next_step == recipe.trunk_steps:
-                live.save(live.store.trunk(job.trunk), job.trunk)
+                live.save(live.store.trunk(live.job.trunk), live.job.trunk)
             if restorable and time.monotonic() - saved > save_seconds and next_step < recipe.steps:
-                live.save(live.store.unfinished(job.hash), job.hash)
+                live.save(live.store.unfinished(live.job.hash), live.job.hash)
                 saved = time.monotonic()
     return None
 
@@ -120,6 +121,16 @@ def _undone(live: LiveRun, step: Step) -> bool:
         return False
     live.go_back(step)
     return True
+
+
+def _noted(live: LiveRun, steps: Sequence[Step], energy: Meter) -> str | None:
+    """Count steps as done, up to one with which the run diverged; returns the reason where one did."""
+    for step in steps:
+        _note(live.tally, step, live.job.recipe.steps, energy)
+        reason = _diverged(step, live.job)
+        if reason is not None:
+            return reason
+    return None
 
 
 def _note(tally: Tally, step: Step, steps: int, energy: Meter) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from sparsedial.errors import UserError
 from sparsedial.records.quantities import Sparsity
-from sparsedial.records.recipe import RECIPE_VERSION, Recipe
+from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import plain
 from sparsedial.records.run import RunInputs
 from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
@@ -46,7 +46,7 @@ class Job:
     @cached_property
     def hash(self) -> str:
         """The run's name. Equal inputs give equal names; paths, times and hosts are no inputs."""
-        return digest({"recipe_version": RECIPE_VERSION, **plain(self)})
+        return digest({"recipe_version": self.recipe.version, **plain(self)})
 
     @property
     def trunk(self) -> str:
@@ -56,7 +56,7 @@ class Job:
         count them as independent.
         """
         inputs = plain(self)
-        return digest({"recipe_version": RECIPE_VERSION, **inputs, "recipe": {**inputs["recipe"], "steps": None}})
+        return digest({"recipe_version": self.recipe.version, **inputs, "recipe": {**inputs["recipe"], "steps": None}})
 
     @property
     def flops(self) -> int:
@@ -71,7 +71,7 @@ class Job:
             trunk=self.trunk if self.recipe.trunk_steps else None,
             shape=self.shape,
             recipe=self.recipe,
-            recipe_version=RECIPE_VERSION,
+            recipe_version=self.recipe.version,
             text_digest=self.text_digest,
             tokenizer=self.tokenizer,
             device=self.device,

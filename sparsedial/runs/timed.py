@@ -43,7 +43,7 @@ def _study_recipe(batch: int, context: int, device: str) -> Recipe:
 
 def step_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> Callable[[], None]:
     """One whole training step by a recipe, with its dtype and its multi-token prediction."""
-    return _step(*_begin(shape, recipe, device, threads), recipe, device)
+    return step_of(*_begin(shape, recipe, device, threads), recipe, device)
 
 
 def peak_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:
@@ -83,7 +83,7 @@ def _send_peak(pipe: Connection, shape: Shape, recipe: Recipe, device: str, thre
 
 def _peak_here(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:
     model, optimizers = _begin(shape, recipe, device, threads)
-    step = _step(model, optimizers, recipe, device)
+    step = step_of(model, optimizers, recipe, device)
     for _ in range(STEPS):
         step()
     peak = torch.cuda.max_memory_reserved() if device == "cuda" else peak_process_bytes()
@@ -97,9 +97,10 @@ def _begin(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[Tra
     return model, make_optimizers(model, recipe)
 
 
-def _step(
+def step_of(
     model: Transformer, optimizers: list[torch.optim.Optimizer], recipe: Recipe, device: str
 ) -> Callable[[], None]:
+    """One training step of a model on random ids; it waits until its work is done."""
     generator = torch.Generator().manual_seed(0)
     ids_BS1 = torch.randint(model.shape.vocab_size, (recipe.batch, recipe.context + 1), generator=generator).to(device)
     # the weight of multi-token prediction does not change the time, unless it is 0

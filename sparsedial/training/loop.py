@@ -13,9 +13,11 @@ from sparsedial.records.recipe import Recipe
 from sparsedial.text.prepare import Text
 from sparsedial.text.sampler import Sampler
 from sparsedial.training.ranks import ALONE, Alone, Ranks
-from sparsedial.training.step import Balance, Rates, TrainingStep
+from sparsedial.training.step import Balance, Figures, Rates, Taken, TrainingStep, read
 
 READINGS = 300  # of the routers' balance, spread over a run
+MOST_UNREAD = 50  # steps of a GPU between two readings of their figures
+READING_SECONDS = 0.5  # between two readings, about: how late a run's progress is seen
 
 
 @dataclass(frozen=True)
@@ -45,22 +47,65 @@ def train_steps(
     Ends early, with a last Step whose loss or gradient is not finite, when the run diverges: the weights are then
     those of the step before.
     """
+    for steps in train_readings(model, optimizers, text, recipe, start, skipped, ranks):
+        yield from steps
+
+
+def train_readings(
+    model: Transformer,
+    optimizers: Sequence[torch.optim.Optimizer],
+    text: Text,
+    recipe: Recipe,
+    start: int = 0,
+    skipped: Sequence[int] = (),
+    ranks: Alone | Ranks = ALONE,
+    stop: int = 0,
+) -> Iterator[list[Step]]:
+    """The same, yielding the steps since the last reading: the weights are those after the last of them.
+
+    On a CPU, and where a spike must be found at once, each step is read when it is done. On a GPU several are, so that
+    it need not wait for the host; a reading ends with the step before `stop`, if a run passes it.
+    """
     device = model.embedding_VD.device
+    at_once = recipe.spike_sigmas > 0 or not model.embedding_VD.is_cuda
     step = TrainingStep(model, optimizers, recipe, ranks)
     sampler = Sampler(text=text, seed=recipe.seed, sequences=recipe.batch, context=recipe.context, ranks=ranks.count)
+    taken: list[Taken] = []
+    most, began = 1, time.perf_counter()
     for index in range(start, recipe.steps):
-        began = time.perf_counter()
-        ids = sampler.batch(batch_number(index, skipped), ranks.index)
-        rates = Rates(recipe.rate(index), recipe.bias_rate(index), recipe.prediction_weight(index))
-        taken = step.take(
-            torch.from_numpy(ids).to(device, non_blocking=True),
-            rates,
-            with_balance=index % max(1, recipe.steps // READINGS) == 0,
-        )
-        seconds, tokens = time.perf_counter() - began, recipe.batch * recipe.context
-        yield Step(index, taken.loss, taken.gradient_norm, rates.learning_rate, seconds, tokens, taken.balance)
-        if not taken.finite:
+        ids_BS1 = torch.from_numpy(sampler.batch(batch_number(index, skipped), ranks.index))
+        with_balance = index % max(1, recipe.steps // READINGS) == 0
+        taken.append(step.take(_moved(ids_BS1, device), _rates(recipe, index), with_balance))
+        if len(taken) < most and index + 1 not in (recipe.steps, stop):
+            continue
+        figures = read(taken)
+        seconds = time.perf_counter() - began
+        yield _steps(figures, index + 1 - len(taken), seconds / len(taken), recipe)
+        if not all(found.finite for found in figures):
             return
+        if not at_once:
+            most = min(2 * most, MOST_UNREAD) if seconds < READING_SECONDS else max(1, most // 2)
+        taken, began = [], time.perf_counter()
+
+
+def _moved(ids_BS1: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Ids on the device; a copy from pinned memory waits for nothing."""
+    return (ids_BS1.pin_memory() if device.type == "cuda" else ids_BS1).to(device, non_blocking=True)
+
+
+def _rates(recipe: Recipe, index: int) -> Rates:
+    return Rates(recipe.rate(index), recipe.bias_rate(index), recipe.prediction_weight(index))
+
+
+def _steps(figures: Sequence[Figures], first: int, seconds: float, recipe: Recipe) -> list[Step]:
+    """The steps with these figures, of this time each, up to the first that is not finite."""
+    steps, tokens = [], recipe.batch * recipe.context
+    for index, found in enumerate(figures, start=first):
+        balance = found.balance if found.finite else None
+        steps.append(Step(index, found.loss, found.gradient_norm, recipe.rate(index), seconds, tokens, balance))
+        if not found.finite:
+            break
+    return steps
 
 
 def batch_number(index: int, skipped: Sequence[int]) -> int:

@@ -38,6 +38,8 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, groups: list[dict[str, Any]], widths: Mapping[Tensor, tuple[int, ...]], recipe: Recipe) -> None:
         super().__init__(groups, {"lr": recipe.learning_rate})
         self._widths = widths
+        self.found_inf: Tensor | None = None  # 1 where a step must change nothing, else 0; as PyTorch's scaler sets it
+        self.grad_scale: Tensor | None = None  # what gradients are divided by
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -49,8 +51,9 @@ class Muon(torch.optim.Optimizer):
             if _parallel(sizes) >= threads and native.usable(*(parameter for parameter, _ in held)):
                 self._step_compiled([parameter for parameter, _ in held], _table(sizes), group, threads)
             else:  # each matrix by all threads
+                step = self._step_one if self.found_inf is None else self._step_where_finite
                 for parameter, widths in held:
-                    self._step_one(parameter, widths, group)
+                    step(parameter, widths, group)
 
     def _step_compiled(self, held: list[Tensor], places: Any, group: dict[str, Any], threads: int) -> None:
         first, third, fifth = NEWTON_SCHULZ
@@ -70,6 +73,17 @@ class Muon(torch.optim.Optimizer):
             iterations=NEWTON_SCHULZ_STEPS,
             threads=threads,
         )
+
+    def _step_where_finite(self, parameter: Tensor, widths: tuple[int, ...], group: dict[str, Any]) -> None:
+        gradient, scale, found_inf = parameter.grad, self.grad_scale, self.found_inf
+        assert gradient is not None
+        assert scale is not None
+        assert found_inf is not None
+        before = [(tensor, tensor.clone()) for tensor in (parameter, self._momentum(parameter))]
+        parameter.grad = gradient / scale
+        self._step_one(parameter, widths, group)
+        for tensor, old in before:
+            tensor.copy_(torch.where(found_inf > 0, old, tensor))
 
     def _step_one(self, parameter: Tensor, widths: tuple[int, ...], group: dict[str, Any]) -> None:
         gradient = parameter.grad

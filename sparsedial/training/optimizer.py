@@ -122,11 +122,26 @@ def gradient_norm(gradients: list[Tensor]) -> float:
         return native.module.gradient_norm(
             gradients=gradients, sizes=sizes, count=len(gradients), threads=torch.get_num_threads()
         )
+    return float(norm_on_device(gradients))
+
+
+def norm_on_device(gradients: list[Tensor]) -> Tensor:
+    """The same as a tensor of the gradients' device, for which nothing waits."""
     norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ does
-    return float(torch.linalg.vector_norm(torch.stack(norms)))
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def clip_gradient(gradients: list[Tensor], norm: float, largest: float) -> None:
     """Scale the whole gradient, whose norm is `norm`, down to one of at most `largest`."""
     if norm > largest:
         torch._foreach_mul_(gradients, largest / norm)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def step_where_finite(optimizers: Sequence[torch.optim.Optimizer], finite: Tensor, gradient_scale: Tensor) -> None:
+    """One step of every optimizer with its gradients divided by a scale; where `finite` is false, nothing changes.
+
+    Both are tensors of the device, so nothing waits. (PyTorch's fused AdamW takes them as its gradient scaler's.)
+    """
+    for optimizer in optimizers:
+        optimizer.found_inf, optimizer.grad_scale = (~finite).float(), gradient_scale  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.step()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+Figure = TypeVar("Figure", float, Tensor)  # a number, or one that is on its device
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Alone:
     def add_up(self, tensors: list[Tensor]) -> None:
         """Leave the tensors as they are."""
 
-    def agree(self, loss: float, gradient_norm: float) -> tuple[float, float]:
+    def agree(self, loss: Figure, gradient_norm: Figure) -> tuple[Figure, Figure]:
         """Both as they are."""
         return loss, gradient_norm
 
@@ -57,16 +60,18 @@ class Ranks:
         for tensor, part in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def agree(self, loss: float, gradient_norm: float) -> tuple[float, float]:
+    def agree(self, loss: Figure, gradient_norm: Figure) -> tuple[Figure, Figure]:
         """The whole batch's loss and gradient norm, the same numbers on every rank.
 
         The gradient is already averaged, so its norm differs between ranks only by rounding. They must agree all the
-        same: all clip alike, and all or none take the step. Otherwise their weights would drift apart.
+        same: all clip alike, and all or none take the step. Otherwise their weights would drift apart. Tensors stay on
+        their device, and nothing waits for them.
         """
-        numbers = torch.tensor([loss, gradient_norm], dtype=torch.float64, device=self.device)
-        distributed.all_reduce(numbers, group=self.group)
-        loss, gradient_norm = (numbers / self.count).tolist()
-        return loss, gradient_norm
+        given = (torch.as_tensor(figure, dtype=torch.float64, device=self.device) for figure in (loss, gradient_norm))
+        figures = torch.stack(list(given))
+        distributed.all_reduce(figures, group=self.group)
+        figures = figures / self.count
+        return figures.unbind() if isinstance(loss, Tensor) else tuple(figures.tolist())  # pyright: ignore[reportReturnType]
 
 
 ALONE = Alone()

@@ -8,15 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparsedial.model.router import balance_of
+from sparsedial.model.router import balance_figures, load_of
 from sparsedial.model.transformer import Transformer
+from sparsedial.model.working import Working
 from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Recipe
-from sparsedial.training.optimizer import clip_gradient, gradient_norm, set_rate
+from sparsedial.training.optimizer import (
+    clip_gradient,
+    gradient_norm,
+    norm_on_device,
+    set_rate,
+    step_where_finite,
+)
 from sparsedial.training.ranks import ALONE, Alone, Ranks
 
 
@@ -38,13 +46,26 @@ class Balance:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Figures:
     """What a step measured over the whole batch; a step that is not finite left the weights as they were."""
 
     loss: float  # cross-entropy, nats per token
     gradient_norm: float  # before clipping
-    finite: bool
     balance: Balance | None  # where it was requested
+
+    @property
+    def finite(self) -> bool:
+        """Whether the step changed the weights."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The figures of a step, which on a GPU lie there until they are read."""
+
+    loss: float | Tensor
+    gradient_norm: float | Tensor
+    balance_L4: Tensor | None  # of each router, and its largest bias; where it was requested
 
 
 class TrainingStep:
@@ -61,50 +82,87 @@ class TrainingStep:
         ranks: Alone | Ranks = ALONE,
     ) -> None:
         self.model, self.optimizers, self.recipe, self.ranks = model, optimizers, recipe, ranks
-        self._parameters = list(model.parameters())
+        self._working = Working(model, recipe.dtype)
         self._routed = model.sparse_feed_forwards
-        device = model.embedding_VD.device.type
-        self._autocast = torch.autocast(device, torch.bfloat16, enabled=recipe.dtype == "bfloat16")
+        table_VD = model.embedding_VD
+        self._finite = torch.ones((), dtype=torch.bool, device=table_VD.device) if table_VD.is_cuda else None
 
     def take(self, ids_BS1: Tensor, rates: Rates, with_balance: bool = False) -> Taken:
-        """Learn from this rank's windows of S+1 ids.
+        """Learn from this rank's windows of S+1 ids. On a GPU this does not wait for the work to be done.
+
+        After a loss or a gradient that is not finite a GPU changes nothing any more, whatever the steps that follow.
 
         Shapes: ids [B, S+1], B this rank's share
         """
         entropy, gradients = self._gradients(ids_BS1, rates.prediction_weight)
         self.ranks.average(gradients)
+        set_rate(self.optimizers, rates.learning_rate)
+        update = self._update if self._finite is None else self._update_on_device
+        loss, norm, finite = update(entropy, gradients)
+        self.ranks.add_up([layer.load_E for layer in self._routed])
+        balance_L4 = balance_of_routers(self.model) if with_balance else None
+        bias_rate = rates.bias_rate * finite  # a rejected step moves no bias and counts no load
+        for layer in self._routed:
+            layer.balance(bias_rate)
+        return Taken(loss, norm, balance_L4)
+
+    def _update(self, entropy: Tensor, gradients: list[Tensor]) -> tuple[float, float, bool]:
+        """Clip and step, unless loss or norm is not finite; both of the whole batch, and whether they are."""
         loss, norm = self.ranks.agree(float(entropy), gradient_norm(gradients))
-        finite, balance = math.isfinite(loss) and math.isfinite(norm), None
+        finite = math.isfinite(loss) and math.isfinite(norm)
         if finite:
             clip_gradient(gradients, norm, self.recipe.clip)
-            set_rate(self.optimizers, rates.learning_rate)
             for optimizer in self.optimizers:
                 optimizer.step()
-            self.ranks.add_up([layer.load_E for layer in self._routed])
-            balance = read_balance(self.model) if with_balance else None
-        for layer in self._routed:
-            layer.balance(rates.bias_rate if finite else 0.0)  # a rejected step moves no bias and counts no load
-        return Taken(loss, norm, finite, balance)
+        return loss, norm, finite
+
+    def _update_on_device(self, entropy: Tensor, gradients: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by tensors of the device; not finite is also a step after one that was not."""
+        assert self._finite is not None
+        loss, norm = self.ranks.agree(entropy, norm_on_device(gradients))
+        self._finite &= loss.isfinite() & norm.isfinite()
+        scale = (norm / self.recipe.clip).clamp(min=1).float()
+        step_where_finite(self.optimizers, self._finite, scale)
+        return loss, norm, self._finite
 
     def _gradients(self, ids_BS1: Tensor, prediction_weight: float) -> tuple[Tensor, list[Tensor]]:
         """The cross-entropy of the next token, and the gradients of the loss that is trained on."""
-        for parameter in self._parameters:
-            parameter.grad = (
-                None  # before the forward pass, so that old gradients and activations are not held together
-            )
-        with self._autocast:
-            total, entropy = self.model.loss(
-                ids_BS1, self.recipe.balance_weight, self.recipe.z_loss_weight, prediction_weight
-            )
+        self._working.forget_gradients()  # now, so that they and the next activations are not held together
+        self._working.renew()
+        total, entropy = self._working.model.loss(
+            ids_BS1, self.recipe.balance_weight, self.recipe.z_loss_weight, prediction_weight
+        )
         total.backward()
-        return entropy, [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        return entropy, self._working.gradients()
 
 
-def read_balance(model: Transformer) -> Balance | None:
-    """The balance of the least even router, and the largest routing bias of all; None for dense."""
+def balance_of_routers(model: Transformer) -> Tensor | None:
+    """The balance of every router, and its largest routing bias; None for dense. Shapes: to [L, 4], float64"""
     layers = model.sparse_feed_forwards
     if not layers:
         return None
-    worst = max((balance_of(layer.load_E) for layer in layers), key=lambda load: load.max_over_mean)
-    biases = [float(layer.bias_E.abs().max()) for layer in layers if layer.bias_E is not None]
-    return Balance(worst, max(biases, default=0.0))
+    drifts = [
+        torch.zeros_like(layer.load_E[0]) if layer.bias_E is None else layer.bias_E.abs().max() for layer in layers
+    ]
+    rows = zip(layers, drifts, strict=True)
+    return torch.stack([torch.cat([balance_figures(layer.load_E), drift.double()[None]]) for layer, drift in rows])
+
+
+def read(taken: Sequence[Taken]) -> list[Figures]:
+    """The figures of steps; on a GPU this waits until all of them are done."""
+    numbers = _numbers([step.loss for step in taken] + [step.gradient_norm for step in taken])
+    balances = iter(_numbers([step.balance_L4 for step in taken if step.balance_L4 is not None]))
+    return [
+        Figures(loss, norm, None if step.balance_L4 is None else _worst(next(balances)))
+        for step, loss, norm in zip(taken, numbers, numbers[len(taken) :], strict=False)
+    ]
+
+
+def _numbers(given: Sequence[Any]) -> Sequence[Any]:
+    return torch.stack(list(given)).tolist() if given and isinstance(given[0], Tensor) else given
+
+
+def _worst(rows: Sequence[Sequence[float]]) -> Balance:
+    """The balance of the least even router, and the largest bias of all."""
+    loads = [load_of(*row[:3]) for row in rows]
+    return Balance(max(loads, key=lambda load: load.max_over_mean), max(row[3] for row in rows))

@@ -18,7 +18,7 @@ def gradients(function, names: list[str], tensors: list[Tensor], *rest) -> dict[
     """The output and the gradient of a weighted sum of it with respect to every named tensor."""
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
     output = function(*leaves, *rest)
-    weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype, device=output.device).view_as(output)
     (output * weight).sum().backward()
     return {"output": output.detach(), **{name: leaf.grad for name, leaf in zip(names, leaves, strict=True)}}
 
@@ -30,23 +30,32 @@ def assert_equal(fast: dict[str, Tensor], slow: dict[str, Tensor], tolerance: fl
         )
 
 
-def sparse_inputs(shape, dtype=torch.float32, skip_first: bool = False):
+def assert_near(fast: dict[str, Tensor], slow: dict[str, Tensor], tolerance: float) -> None:
+    """The norm of each difference is at most this share of the expected tensor's norm."""
+    for name, expected in slow.items():
+        far = (fast[name].double() - expected.double()).norm() / expected.double().norm()
+        assert far <= tolerance, f"{name}: {float(far):.1e}"  # NaN fails too
+
+
+def sparse_inputs(shape, dtype=torch.float32, skip_first: bool = False, device: str = "cpu"):
     tokens, d_model, d_expert, experts, top_k = shape
-    make = torch.Generator().manual_seed(0)
-    x = torch.randn(tokens, d_model, generator=make, dtype=dtype)
-    w_in = torch.randn(experts, d_model, 2 * d_expert, generator=make, dtype=dtype) / d_model**0.5
-    w_out = torch.randn(experts, d_expert, d_model, generator=make, dtype=dtype) / d_expert**0.5
-    scores = torch.rand(tokens, experts, generator=make)
+    make = torch.Generator(device).manual_seed(0)
+    options = {"generator": make, "dtype": dtype, "device": device}
+    x = torch.randn(tokens, d_model, **options)
+    w_in = torch.randn(experts, d_model, 2 * d_expert, **options) / d_model**0.5
+    w_out = torch.randn(experts, d_expert, d_model, **options) / d_expert**0.5
+    scores = torch.rand(tokens, experts, generator=make, device=device)
     if skip_first and experts > top_k:
         scores[:, 0] = -1  # an expert that nobody chose
     chosen = scores.topk(top_k, dim=1).indices
-    gates = torch.rand(tokens, top_k, generator=make, dtype=dtype)
+    gates = torch.rand(tokens, top_k, **options)
     return x, w_in, w_out, chosen, gates
 
 
 def some_of(chosen: Tensor) -> Tensor:
     """How many of its choices each token visits: some none, some all."""
-    top_k = torch.randint(chosen.shape[1] + 1, (len(chosen),), generator=torch.Generator().manual_seed(1))
+    make = torch.Generator(chosen.device).manual_seed(1)
+    top_k = torch.randint(chosen.shape[1] + 1, (len(chosen),), generator=make, device=chosen.device)
     top_k[::5], top_k[1::5] = chosen.shape[1], 0
     return top_k
 

@@ -259,7 +259,7 @@ def test_the_router_works_in_fp32_whatever_the_rest_is_in(autocast):
     if not autocast:
         layer, x = layer.bfloat16(), x.bfloat16()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        layer(x, torch.ones(16), 1e-6, Routing(losses=[]))
+        layer(x, torch.ones(16, dtype=x.dtype), 1e-6, Routing(losses=[]))
     assert layer.load_E.nonzero().flatten().tolist() == list(range(8 - SPARSE.top_k, 8))
 
 

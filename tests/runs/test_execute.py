@@ -159,6 +159,50 @@ def test_a_run_goes_on_from_the_trunk_of_a_shorter_one_bit_for_bit(small_text, t
         assert mine.trunk == short.trunk
 
 
+@pytest.fixture
+def read_late(on_a_gpu, monkeypatch) -> None:
+    """Figures are read after 1, 2, 4, 8, 16 and 9 steps."""
+    monkeypatch.setattr("sparsedial.training.loop.READING_SECONDS", math.inf)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.usefixtures("read_late")
+def test_a_run_that_is_closed_between_two_readings_goes_on_from_the_later_one(small_text, tmp_path: Path, optimizer):
+    """Its weights are already those of the later one, and so are its numbers."""
+    whole, parts = RunStore(tmp_path / "whole"), RunStore(tmp_path / "parts")
+    job = job_of(small_text, optimizer=optimizer)
+    expected = finish(execute(job, small_text, whole, keep_checkpoint=True))
+    steps = execute(job, small_text, parts)
+    assert [step.index for step in islice(steps, 12)] == list(range(12))
+    steps.close()
+    assert read_json(parts.unfinished(job.hash) / "state.json")["next_step"] == 15
+    assert finish(execute(job, small_text, parts, keep_checkpoint=True)).validation_loss == expected.validation_loss
+    series = [[{**line, "seconds": None} for line in read_metrics(store, job.hash)] for store in (whole, parts)]
+    assert series[0] == series[1]
+    weights = [(store.path(job.hash) / "checkpoint" / "model.safetensors").read_bytes() for store in (whole, parts)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.usefixtures("read_late")
+def test_a_trunk_is_read_and_saved_where_it_ends(small_text, tmp_path: Path):
+    store = RunStore(tmp_path)
+    short, long = (job_of(small_text, warmup_steps=4, steps=steps) for steps in (40, 50))
+    finish(execute(short, small_text, store, keep_trunk=True))
+    again = finish(execute(long, small_text, store))
+    assert again.trunk_steps_shared == short.recipe.trunk_steps
+    assert again.validation_loss == finish(execute(long, small_text, RunStore(tmp_path / "alone"))).validation_loss
+
+
+@pytest.mark.usefixtures("read_late")
+def test_a_run_that_diverges_between_two_readings_ends_at_that_step(small_text, tmp_path: Path):
+    store, job = RunStore(tmp_path), job_of(small_text, learning_rate=1e6, clip=1e9)
+    record = finish(execute(job, small_text, store))
+    last = read_metrics(store, job.hash)[-1]
+    assert record.status == "diverged"
+    assert record.steps_done == last["index"] + 1 < 40
+    assert f"at step {last['index']}" in record.reason
+
+
 @pytest.mark.parametrize("changes", [{"warmup_steps": 0}, {"schedule": "cosine"}, {"decay_share": 0.95}])
 def test_a_run_that_shares_no_step_with_longer_ones_records_no_trunk(small_text, tmp_path: Path, changes):
     job = job_of(small_text, **{"steps": 10, "warmup_steps": 2, "warmup_share": 0.0, **changes})

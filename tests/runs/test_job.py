@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from sparsedial.errors import UserError
+from sparsedial.records.recipe import Dtype
 from sparsedial.runs.job import Job
 from tests.runs.tiny import LADDER, RECIPE, job_of
 
@@ -35,3 +37,9 @@ def test_a_context_that_does_not_fit_the_shape_is_refused(shape, context, says):
     with pytest.raises(UserError, match=says):
         replace(job, shape=replace(job.shape, **shape), recipe=replace(RECIPE, context=context))
     replace(job, shape=replace(job.shape, mtp_layers=2), recipe=replace(RECIPE, context=3))
+
+
+def test_a_run_in_bfloat16_has_a_version_of_its_own(small_text):
+    """Its numbers changed where float32's did not."""
+    versions = {dtype: job_of(small_text, dtype=dtype).inputs().recipe_version for dtype in get_args(Dtype)}
+    assert versions["bfloat16"] == versions["bfloat16_products"] > versions["float32"]

@@ -1,0 +1,304 @@
+"""What `benchmarks.gpu` measures, section by section. Each yields its figures by name as they are found, so that one
+that is cut short keeps those before. Figures end in their unit.
+
+T tokens, D d_model, E experts, K chosen, F d_expert.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.side_by_side import Apart
+from sparsedial.kernels.sparse import sparse_feed_forward
+from sparsedial.machine.timing import measure_in_turn
+from sparsedial.model.transformer import Transformer
+from sparsedial.records.recipe import Dtype, Recipe
+from sparsedial.runs.timed import HARMLESS_RATE, make_step, step_of
+from sparsedial.shape.counts import training_flops_per_token
+from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.published import PUBLISHED
+from sparsedial.shape.shape import Shape
+from sparsedial.training.optimizer import make_optimizers
+from sparsedial.training.step import Rates, TrainingStep, read
+
+ROOT = Path(__file__).parents[1]
+LAYERS = {"olmoe": (2048, 64, 8, 1024), "deepseek": (7168, 256, 8, 2048)}  # D, E, K, F
+STEP_LAYERS, STEP_CONTEXT = 3, 2048
+BATCHES = {"8k": 4, "32k": 16}  # sequences, by the tokens of an optimizer step
+LADDER = Ladder(vocab_size=256, context=128)
+WIDTHS, TOGETHER = (32, 128, 256), (2, 4, 8, 16)
+Figures = Iterator[tuple[str, Any]]
+
+
+def fix_tiles() -> None:
+    """Give large layers the tiles that the compiler's figures favour (benchmarks/gpu_resources.py).
+
+    Tuning them takes minutes inside the first step, longer than a section has.
+    """
+    from sparsedial.kernels import triton_sparse
+    from sparsedial.kernels.triton_tiles import Choice, Tiles, Tuned, alike
+
+    narrow, wide = Tiles(128, 128, 64, 8, 3), Tiles(128, 256, 64, 8, 3)
+    large: Choice = {"up": narrow, "down": wide, "down_backward": narrow, "up_backward": wide, "outer": wide}
+
+    def tuned(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
+        flops = 3 * 2 * 3 * w_out_EFD[0].numel() * chosen_TK.numel()
+        return Tuned(alike(Tiles()) if flops < triton_sparse.SMALL_FLOPS else large, wins=True)
+
+    triton_sparse._tuned = tuned
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where sections run, and whether at toy sizes."""
+
+    device: str
+    quick: bool
+
+    def wait(self) -> None:
+        """Wait until the device has done its work."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def seconds(self, calls: dict[str, Callable[[], object]], full_seconds: float = 1.0) -> dict[str, float]:
+        """The median of each call, all in turn."""
+
+        def waiting(call: Callable[[], object]) -> None:
+            call()
+            self.wait()
+
+        rounds, each = (1, 0.01) if self.quick else (5, full_seconds)
+        timings = measure_in_turn(
+            {name: partial(waiting, call) for name, call in calls.items()}, rounds=rounds, round_seconds=each
+        )
+        return {name: timing.median_seconds for name, timing in timings.items()}
+
+    def random(self, *size: int, scale: float = 1.0) -> Tensor:
+        """Numbers of the type of products here."""
+        dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
+        return scale * torch.randn(*size, device=self.device, dtype=dtype)
+
+    def step(self, shape: Shape, batch: int, context: int, dtype: Dtype) -> Callable[[], None]:
+        """A training step on random ids."""
+        recipe = Recipe(learning_rate=HARMLESS_RATE, steps=1000, batch=batch, context=context, dtype=dtype)
+        model = self.model(shape)
+        return step_of(model, make_optimizers(model, recipe), recipe, self.device)
+
+    def model(self, shape: Shape) -> Transformer:
+        """A model whose weights were drawn on the device: drawing them on the host takes seconds."""
+        with torch.device(self.device), torch.no_grad():
+            model = Transformer(shape)
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(0, parameter.shape[-2] ** -0.5)
+        return model
+
+
+def card(place: Place) -> Figures:
+    """The card, its versions, and the rates that nothing can exceed: a copy, and large products of random numbers."""
+    yield "torch", torch.__version__
+    if place.device == "cuda":
+        yield "name", torch.cuda.get_device_name()
+        yield "capability", ".".join(map(str, torch.cuda.get_device_capability()))
+    side, words, values = (128, 256, 1 << 16) if place.quick else (8192, 50304, 1 << 31)
+    source = torch.empty(values, dtype=torch.bfloat16, device=place.device)
+    seconds = place.seconds({"copy": source.clone}, 0.3)["copy"]
+    yield "copy_gb_per_second", 2 * source.nbytes / seconds / 1e9
+    del source
+    for name, sizes in {"square": (side, side, side), "head": (side, side // 4, words)}.items():
+        left, right = place.random(sizes[0], sizes[1]), place.random(sizes[1], sizes[2])
+        seconds = place.seconds({name: partial(torch.mm, left, right)}, 0.3)[name]
+        yield f"{name}_product_tflops", 2 * sizes[0] * sizes[1] * sizes[2] / seconds / 1e12
+
+
+def tests(place: Place) -> Figures:
+    """The tests that need a GPU."""
+    began = time.perf_counter()
+    where = "tests/kernels/test_triton.py" if place.quick else "tests"
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-rf", where]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    counts = {name: int(count) for count, name in re.findall(r"(\d+) (passed|failed|skipped|error)", said)}
+    for name in ("passed", "failed", "skipped"):
+        yield name, counts.get(name, 0)
+    yield "errors", counts.get("error", 0)
+    yield "pytest_seconds", time.perf_counter() - began
+    yield "failures", [line[:200] for line in said.splitlines() if line.startswith("FAILED")]
+
+
+def waits(place: Place) -> Figures:
+    """Whether PyTorch finds a wait in a small step, and how many kernels it launches."""
+    for name, experts in (("sparse", 32), ("dense", 0)):
+        shape = LADDER.shape(32, experts)
+        recipe = Recipe(learning_rate=HARMLESS_RATE, steps=1000, batch=8, context=128, dtype="bfloat16")
+        model = place.model(shape)
+        training, rates = TrainingStep(model, make_optimizers(model, recipe), recipe), Rates(HARMLESS_RATE, 1e-2, 0.3)
+        ids_BS1 = torch.zeros(8, 129, dtype=torch.long, device=place.device)
+        training.take(ids_BS1, rates, with_balance=True)  # compiles kernels, chooses tiles
+        if place.device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            taken = training.take(ids_BS1, rates, with_balance=True)
+            yield f"{name}_waits", 0
+        except RuntimeError as error:
+            yield f"{name}_waits", str(error)[:200]
+            continue
+        finally:
+            if place.device == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+        yield f"{name}_is_finite", read([taken])[0].finite
+        rows = _profiled(place, partial(training.take, ids_BS1, rates))
+        yield f"{name}_launches", sum(count for _, _, count in rows)
+
+
+def _profiled(place: Place, call: Callable[[], object]) -> list[tuple[str, float, int]]:
+    """Name, milliseconds and number of launches of everything that a call ran on the device, the longest first."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if place.device == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as profiler:
+        call()
+        place.wait()
+    rows: dict[str, tuple[float, int]] = {}
+    for event in profiler.events():
+        if event.device_type.name.lower() == place.device:
+            spent, count = rows.get(event.name, (0.0, 0))
+            rows[event.name] = (spent + event.time_range.elapsed_us() / 1e3, count + 1)
+    listed = [(name, spent, count) for name, (spent, count) in rows.items()]
+    return sorted(listed, key=lambda row: row[1], reverse=True)
+
+
+def _step_shapes(place: Place) -> dict[str, Shape]:
+    """OLMoE's widths with a few layers, and dense of the same active size."""
+    if place.quick:
+        return {"sparse": LADDER.shape(16, 8), "dense": LADDER.shape(16, 0)}
+    sparse = replace(PUBLISHED["olmoe-1b-7b"], layers=STEP_LAYERS)
+    d_ff = sparse.top_k * sparse.d_expert
+    return {"sparse": sparse, "dense": replace(sparse, experts=0, top_k=0, d_expert=0, d_ff=d_ff)}
+
+
+def step(place: Place) -> Figures:
+    """Sparse and dense training steps in turn: time, tax, rate and memory; then with a float32 stream."""
+    shapes, context = _step_shapes(place), 32 if place.quick else STEP_CONTEXT
+    for size, batch in BATCHES.items():
+        batch = 2 if place.quick else batch
+        steps = {name: place.step(shape, batch, context, "bfloat16") for name, shape in shapes.items()}
+        yield from _stepped(place, steps, shapes, size, batch * context)
+        if place.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            steps["sparse"]()
+            yield f"sparse_{size}_peak_gb", torch.cuda.max_memory_allocated() / 1e9
+        del steps
+    other = {"sparse_float32_stream": place.step(shapes["sparse"], batch, context, "bfloat16_products")}
+    yield "sparse_float32_stream_32k_ms", 1e3 * place.seconds(other)["sparse_float32_stream"]
+
+
+def _stepped(
+    place: Place, steps: dict[str, Callable[[], None]], shapes: dict[str, Shape], size: str, tokens: int
+) -> Figures:
+    context = 32 if place.quick else STEP_CONTEXT
+    seconds = place.seconds(dict(steps), 2.0)
+    for name, shape in shapes.items():
+        yield f"{name}_{size}_ms", 1e3 * seconds[name]
+        yield f"{name}_{size}_tflops", training_flops_per_token(shape, context) * tokens / seconds[name] / 1e12
+    yield f"tax_{size}", seconds["sparse"] / seconds["dense"]
+
+
+def layer(place: Place) -> Figures:
+    """The sparse layer forward and backward: our kernels and PyTorch's grouped products in turn."""
+    kernels = ("triton", "torch_grouped") if place.device == "cuda" else ("compiled", "torch_grouped")
+    for name, (d_model, experts, top_k, width) in ({"toy": (32, 8, 2, 16)} if place.quick else LAYERS).items():
+        tokens = 64 if place.quick else 16384
+        leaves = [
+            tensor.requires_grad_()
+            for tensor in (
+                place.random(tokens, d_model),
+                place.random(experts, d_model, 2 * width, scale=d_model**-0.5),
+                place.random(experts, width, d_model, scale=width**-0.5),
+                torch.rand(tokens, top_k, device=place.device),
+            )
+        ]
+        chosen_TK = torch.rand(tokens, experts, device=place.device).topk(top_k, dim=1).indices
+        slope_TD = place.random(tokens, d_model)
+
+        def learn(kernel: str, leaves: Any = leaves, chosen_TK: Any = chosen_TK, slope_TD: Any = slope_TD) -> None:
+            x_TD, w_in_EDH, w_out_EFD, gates_TK = leaves
+            y_TD = sparse_feed_forward(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, kernel)
+            torch.autograd.grad(y_TD, leaves, slope_TD)
+
+        seconds = place.seconds({kernel: partial(learn, kernel) for kernel in kernels}, 0.5)
+        flops = 3 * 2 * 3 * d_model * width * tokens * top_k  # three products, forward and twice that backward
+        for kernel in kernels:
+            yield f"{name}_{kernel}_tflops", flops / seconds[kernel] / 1e12
+        yield f"{name}_times_grouped", seconds[kernels[1]] / seconds[kernels[0]]
+
+
+def small(place: Place) -> Figures:
+    """Steps of a study's sizes, one at a time; then of the smallest by several processes at once."""
+    for width in (16,) if place.quick else WIDTHS:
+        for name, experts in (("dense", 0), ("sparse", 32)):
+            call = make_step(LADDER.shape(width, experts), 8, 128, place.device)
+            yield f"{name}_{width}_ms", 1e3 * place.seconds({name: call}, 0.2)[name]
+    if place.quick:
+        return
+    alone = 0.0
+    for count in (1, *TOGETHER):
+        rate = _steps_per_second(place, count)
+        alone = alone or rate
+        yield f"processes_{count}_times_one", rate / alone
+
+
+def _steps_per_second(place: Place, count: int) -> float:
+    with ExitStack() as stack:
+        make = partial(make_step, LADDER.shape(WIDTHS[0], 32), 8, 128, place.device)
+        apart = [stack.enter_context(Apart(make, 1)) for _ in range(count)]
+        for one in apart:
+            one()  # warms up
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() < began + 2.0:
+            for one in apart:
+                one.begin()
+            for one in apart:
+                one.finish()
+            steps += count
+        return steps / (time.perf_counter() - began)
+
+
+def study(place: Place) -> Figures:
+    """A whole study by time, or why it was refused."""
+    seconds = "1s" if place.quick else "150s"  # one second is refused
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--time", seconds, "--device", place.device, "--out", folder, "--json"]
+        command = [sys.executable, "-m", "sparsedial", "study", *flags]
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    yield "wall_seconds", time.perf_counter() - began
+    yield "accepted", int(done.returncode == 0)
+    if done.returncode:
+        yield "refusal", done.stderr[-500:]
+        return
+    found = json.loads(done.stdout)
+    yield "cells", found["cells"]
+    yield "budgets_flops", found["budgets_flops"]
+
+
+def profile(place: Place) -> Figures:
+    """What takes the time of a large sparse step."""
+    shape, batch = _step_shapes(place)["sparse"], 2 if place.quick else BATCHES["8k"]
+    call = place.step(shape, batch, 32 if place.quick else STEP_CONTEXT, "bfloat16")
+    for _ in range(3):
+        call()
+    yield "longest", [{"name": name[:80], "ms": ms, "count": count} for name, ms, count in _profiled(place, call)[:30]]

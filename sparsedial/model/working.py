@@ -1,0 +1,77 @@
+"""The types that a model works in, by rule: products, the residual stream and the experts in a recipe's type.
+
+Always in float32: the router, the sums of norms, softmax and the loss; and the weights that learn. Where the type is
+another one, products read copies of those weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsedial.model.transformer import Transformer
+from sparsedial.records.recipe import Dtype
+
+TYPES: dict[Dtype, tuple[torch.dtype, torch.dtype]] = {  # of products, and of the stream
+    "float32": (torch.float32, torch.float32),
+    "bfloat16": (torch.bfloat16, torch.bfloat16),
+    "bfloat16_products": (torch.bfloat16, torch.float32),
+}
+EXACT = ("w_router_DE", "bias_E", "load_E")  # never copied: the working model has the model's own
+
+
+class Working:
+    """A model beside the one that learns: copies of its weights in the recipe's type, and its own router.
+
+    In float32 it is the model that learns.
+    """
+
+    def __init__(self, model: Transformer, dtype: Dtype) -> None:
+        products, stream = TYPES[dtype]
+        self._learning = list(model.parameters())
+        self.model = model
+        if products != torch.float32:
+            self.model = _twin(model, products)
+            self.model.stream_dtype = stream
+        pairs = zip(self._learning, self.model.parameters(), strict=True)
+        self._copied = [(weight, copied) for weight, copied in pairs if weight is not copied]
+        for weight, copied in self._copied:
+            copied.register_post_accumulate_grad_hook(partial(_hand_over, weight))
+
+    def forget_gradients(self) -> None:
+        """Drop the gradients of the step before."""
+        for weight in self._learning:
+            weight.grad = None
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Copy the weights as they are now."""
+        if self._copied:
+            weights, copies = zip(*self._copied, strict=True)
+            torch._foreach_copy_(copies, weights)  # pyright: ignore[reportPrivateImportUsage]
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients of the weights that learn, after a backward pass through the working model."""
+        return [weight.grad for weight in self._learning if weight.grad is not None]
+
+
+def _hand_over(weight: Tensor, copied: Tensor) -> None:
+    """Give a copy's gradient to its weight, in the weight's type; so only one gradient at a time exists twice."""
+    assert copied.grad is not None
+    weight.grad, copied.grad = copied.grad.to(weight.dtype), None
+
+
+def _twin(model: Transformer, dtype: torch.dtype) -> Transformer:
+    """A model with copies of all weights and tables but the `EXACT` ones, which both models share."""
+    tensors: dict[int, Any] = {id(model.shape): model.shape}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name.rpartition(".")[2] in EXACT:
+            tensors[id(tensor)] = tensor
+        else:
+            copied = tensor.detach().to(dtype)
+            tensors[id(tensor)] = nn.Parameter(copied) if isinstance(tensor, nn.Parameter) else copied
+    return copy.deepcopy(model, tensors)

@@ -1,0 +1,90 @@
+"""The GPU's benchmark, rehearsed at toy sizes: every section measures, and none takes another along."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="installed without Triton")
+
+from benchmarks import gpu
+from benchmarks.gpu import SECTIONS, append, chosen, lines, run
+from benchmarks.gpu_sections import Place, fix_tiles
+from sparsedial.kernels import triton_sparse, triton_tiles
+
+HERE = Place("cpu", quick=True)
+WITH_PROCESSES = ("tests", "study")  # of their own, which take seconds to begin
+
+
+@pytest.mark.parametrize("name", [name for name in SECTIONS if name not in WITH_PROCESSES])
+def test_a_section_finds_figures(name):
+    figures = dict(SECTIONS[name].measure(HERE))
+    assert len(figures) >= 1
+    json.dumps(figures)
+    named = {word for word in SECTIONS[name].predicted if name != "layer" and not word.startswith("processes")}
+    if name == "small":
+        named = {"sparse_16_ms"}
+    assert named <= set(figures)
+
+
+def test_a_rehearsal_prints_two_lines_for_each_section_and_writes_nothing():
+    root, records = Path(__file__).parents[1], set(gpu.RECORDS.iterdir())
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--sections", "1"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith("card: done in ")
+    assert said[1].startswith("  copy_gb_per_second ")
+    assert set(gpu.RECORDS.iterdir()) == records
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_section_that_fails_says_why_and_keeps_what_it_found():
+    code = "print('{\"copy_gb_per_second\": 3.5}', flush=True); raise ValueError('no card')"
+    row = run("card", 60, HERE, python(code))
+    assert (row["status"], row["figures"]) == ("failed", {"copy_gb_per_second": 3.5})
+    assert lines(row)[0].endswith("ValueError: no card")
+    assert lines(row)[1] == "  copy_gb_per_second 3.5"
+
+
+def test_a_section_that_overruns_is_ended_with_the_processes_that_it_started(tmp_path):
+    inner = f"import time, pathlib; time.sleep(5); pathlib.Path({str(tmp_path / 'late')!r}).touch()"
+    begin = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    row = run("card", 4.0, HERE, python("print('{\"a\": 1}', flush=True); " + begin))
+    assert (row["status"], row["figures"]) == ("overran", {"a": 1})
+    time.sleep(6)
+    assert not (tmp_path / "late").exists()
+
+
+@pytest.mark.parametrize(("tokens", "columns"), [(16384, 256), (64, 64)])
+def test_only_large_layers_get_other_tiles_than_the_default(monkeypatch, tokens, columns):
+    monkeypatch.setattr(triton_sparse, "_tuned", None)
+    fix_tiles()
+    sizes = [(tokens, 2048), (8, 2048, 2048), (8, 1024, 2048), (tokens, 2)]
+    tuned = triton_sparse._tuned(*[torch.empty(size, device="meta") for size in sizes])
+    assert tuned.wins
+    assert tuned.tiles["outer"].columns == columns
+    assert len({tuned.tiles[name].rows for name in triton_tiles.ROW_KERNELS}) == 1
+
+
+def test_a_prediction_stands_beside_its_measurement_and_the_line_is_kept(tmp_path):
+    row = run("step", 60, Place("cpu", quick=False), python("print('{\"tax_8k\": 1.5}')"))
+    assert lines(row)[1] == "  tax_8k 1.5 (predicted 1.71)"
+    for _ in range(2):
+        append(tmp_path / "gpu.jsonl", row)
+    assert [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()] == [row, row]
+
+
+@pytest.mark.parametrize(("budget", "left_out"), [(420.0, {"small", "profile"}), (1000.0, set())])
+def test_a_budget_without_room_for_all_leaves_the_spare_sections_out(budget, left_out):
+    assert set(SECTIONS) - set(chosen([], budget)) == left_out
+    assert chosen(["study", "card"], budget) == ["card", "study"]

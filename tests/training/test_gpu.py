@@ -1,0 +1,146 @@
+"""A training step as a GPU takes it: no wait, types by rule, few casts and launches, figures read now and then."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+
+pytest.importorskip("triton", reason="installed without Triton")
+
+from benchmarks.gpu_counts import DTYPES, SHAPES, as_on_a_gpu, counts_of
+from sparsedial.kernels import native
+from sparsedial.model.transformer import initialise
+from sparsedial.training import loop, muon
+from sparsedial.training.loop import train_readings
+from sparsedial.training.optimizer import make_optimizers
+from sparsedial.training.resume import training_state
+from sparsedial.training.step import Rates, TrainingStep, read
+from tests.runs.tiny import LADDER, RECIPE
+
+WAITS = (DataDependentOutputException, DynamicOutputShapeException)
+MOST = {  # launches and casts of a step of two layers; lower them when they fall
+    ("dense", "float32"): (149, 1),
+    ("dense", "bfloat16"): (170, 21),
+    ("sparse", "float32"): (383, 13),
+    ("sparse", "bfloat16"): (412, 41),
+}
+
+
+@cache
+def counted(name, dtype):
+    return counts_of(SHAPES[name], dtype)
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "muon"}])
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_training_step_never_waits_for_the_device(name, changes):
+    """Not even where it measures the routers' balance."""
+    counts_of(SHAPES[name], "bfloat16", with_balance=True, **changes)
+
+
+@pytest.mark.parametrize("wait", [lambda x: float(x[0]), lambda x: x.nonzero(), lambda x: torch.bincount(x.long())])
+def test_an_operation_that_waits_would_be_found(wait):
+    with as_on_a_gpu(print), FakeTensorMode(), pytest.raises(WAITS):
+        wait(torch.ones(3))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_experts_work_in_the_recipes_type(dtype):
+    assert set(counted("sparse", dtype).expert_dtypes) == {dtype}
+
+
+@pytest.mark.parametrize(("name", "dtype"), MOST)
+def test_a_step_launches_and_casts_no_more_than_before(name, dtype):
+    counts = counted(name, dtype)
+    launches, casts = MOST[name, dtype]
+    assert (counts.launches <= launches, counts.casts <= casts) == (True, True), counts
+
+
+def trained(small_text, recipe, experts=8, broken_step=None):
+    """The readings of a run, and the state after it; one step's gradient may be no number."""
+    model = initialise(LADDER.shape(12, experts), 0)
+    calls = []
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return gradient * float("nan") if len(calls) - 1 == broken_step else gradient
+
+    model.norm_D.register_hook(spoil)
+    optimizers = make_optimizers(model, recipe)
+    readings = list(train_readings(model, optimizers, small_text, recipe))
+    return readings, {name: tensor.clone() for name, tensor in training_state(model, optimizers).items()}
+
+
+def figures(readings):
+    return [replace(step, seconds=0.0) for steps in readings for step in steps]
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "muon"}, {"clip": 0.3}])
+@pytest.mark.parametrize("experts", [0, 8])
+def test_steps_read_now_and_then_are_those_read_at_once(request, monkeypatch, small_text, experts, changes):
+    """Bit for bit where nothing is clipped; clipping multiplies on one side and divides on the other."""
+    monkeypatch.setattr(muon, "orthogonal", torch.sign)  # which is bfloat16 on a GPU
+    recipe = replace(RECIPE, **{"clip": 1e9, **changes})
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "module", None)
+        at_once, state = trained(small_text, recipe, experts)
+    request.getfixturevalue("on_a_gpu")
+    monkeypatch.setattr(loop, "READING_SECONDS", math.inf)
+    late, other = trained(small_text, recipe, experts)
+    assert [len(steps) for steps in at_once] == [1] * 40
+    assert [len(steps) for steps in late] == [1, 2, 4, 8, 16, 9]
+    if "clip" not in changes:
+        assert figures(late) == figures(at_once)
+        assert all(torch.equal(other[name], tensor) for name, tensor in state.items())
+    for one, two in zip(figures(late), figures(at_once), strict=True):
+        assert (one.loss, one.gradient_norm) == pytest.approx((two.loss, two.gradient_norm), rel=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.usefixtures("on_a_gpu")
+def test_a_step_that_is_not_finite_leaves_all_as_it_was_whatever_is_read_later(monkeypatch, small_text, optimizer):
+    """Weights, moments, counters and routing biases are those of a run that ends before it."""
+    monkeypatch.setattr(loop, "READING_SECONDS", math.inf)
+    recipe = replace(RECIPE, optimizer=optimizer)
+    readings, state = trained(small_text, recipe, broken_step=10)
+    steps = figures(readings)
+    assert [len(reading) for reading in readings] == [1, 2, 4, 4]  # the last reading was of eight
+    assert [math.isfinite(step.gradient_norm) for step in steps] == [True] * 10 + [False]
+    assert steps[-1].balance is None
+    model = initialise(LADDER.shape(12, 8), 0)
+    optimizers = make_optimizers(model, recipe)
+    whole = train_readings(model, optimizers, small_text, recipe, stop=10)
+    assert [len(next(whole)) for _ in range(4)] == [1, 2, 4, 3]
+    for name, tensor in training_state(model, optimizers).items():
+        assert torch.equal(state[name], tensor), name
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+def test_every_step_is_read_where_spikes_are_undone_or_steps_are_slow(monkeypatch, small_text):
+    guarded, _ = trained(small_text, replace(RECIPE, spike_sigmas=6.0))
+    monkeypatch.setattr(loop, "READING_SECONDS", 0.0)
+    slow, _ = trained(small_text, RECIPE)
+    assert {len(steps) for steps in (*guarded, *slow)} == {1}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_pytorch_finds_no_wait_in_a_step_on_a_gpu(name, optimizer):
+    recipe = replace(RECIPE, dtype="bfloat16", optimizer=optimizer)
+    model = initialise(SHAPES[name], 0).cuda()
+    step, rates = TrainingStep(model, make_optimizers(model, recipe), recipe), Rates(1e-3, 1e-2, 0.3)
+    ids_BS1 = torch.zeros(8, 33, dtype=torch.long, device="cuda")
+    step.take(ids_BS1, rates, with_balance=True)  # compiles kernels, chooses tiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        taken = step.take(ids_BS1, rates, with_balance=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert read([taken])[0].finite
