@@ -19,8 +19,8 @@ from sparsedial import WAITS
 from sparsedial.machine.hardware import BusyWatch
 
 RECORD = Path(__file__).parent / "records" / "waiting.json"
-ROUNDS, STEP_SECONDS = 5, 0.4
-SHAPES = ((48, 0), (48, 16))  # width and experts, 16 x 64 tokens
+ROUNDS, STEP_SECONDS = 5, 0.6
+SHAPES = ((48, 0), (48, 16), (192, 16))  # width and experts, 16 x 64 tokens
 CANDIDATES: dict[str, tuple[int, dict[str, str]]] = {  # threads, environment
     "spinning, 2 threads": (2, {"GOMP_SPINCOUNT": "300000"}),  # libgomp's own default
     "passive, 2 threads": (2, {"OMP_WAIT_POLICY": "passive"}),
