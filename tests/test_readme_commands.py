@@ -1,7 +1,7 @@
 """Every command of the README in its order, in one folder, each on what the one before left.
 
-Text and budgets are small; tokenizer, context and seed are not the defaults. A study's runs come from a simulated
-world; its text, grid, law and plan are real, and so are all other commands.
+Text and budgets are small; tokenizer, context and seed are not the defaults. A study's runs and machine are simulated;
+its text, grid, law and plan are real, and so are all other commands.
 """
 
 from __future__ import annotations

@@ -310,7 +310,7 @@ FORMS = {
             scales=("e", "f", "m", "n", "a", "b", "c", "eps"),
             signed=("n",),
             terms=_zhao,
-            source="Zhao et al. 2025 (arXiv 2509.23678); one second-hand source",
+            source="Zhao et al. 2025 (arXiv 2509.23678); copied from one other source, not from the paper itself",
             counted={"active_experts": active_experts, "shared_share": shared_share},
             governs={
                 "size": ("a", "c", "alpha"),

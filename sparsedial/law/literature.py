@@ -45,8 +45,8 @@ class Published:
 
 
 READ = "read in the paper"
-TWO = "second-hand: two independent transcriptions agree"
-ONE = "second-hand: a single transcription"
+TWO = "copied from two independent transcriptions that agree, not from the paper itself"
+ONE = "copied from a single transcription, not from the paper itself"
 
 
 def _clark(router: str, **coefficients: float) -> Published:
@@ -179,8 +179,8 @@ PUBLISHED = {
             source="Zhao et al. 2025 (arXiv 2509.23678)",
             read=ONE,
             held_fixed="nothing; active experts and the share of shared ones are variables of their own",
-            misleads="Its coefficients and ranges reached us by one second-hand source each, so it is shown and never"
-            " the default.",
+            misleads="Its coefficients and ranges were copied from one other source each, not from the paper itself,"
+            " so it is shown and never the default.",
             default=False,
         ),
     )

@@ -40,7 +40,7 @@ def warnings(
         few = "" if per_parameter >= FEWEST_TOKENS else "far fewer than any model is trained with; "
         lines.append(
             f"{per_parameter:.3g} tokens per total parameter: {few}reasoning tasks need about {REASONING_TOKENS}"
-            " (Nakamura et al. 2025, second-hand), knowledge tasks less"
+            " (Nakamura et al. 2025, as quoted by others), knowledge tasks less"
         )
     if constraints.data_tokens is not None and tokens > constraints.data_tokens:
         lines.append(f"the data are read {tokens / constraints.data_tokens:.2g} times; repeats are discounted")

@@ -29,6 +29,21 @@ def require_checkpoint(folder: Path) -> None:
         raise UserError(f"{folder} is the folder of a run, not a checkpoint", hint=f"its checkpoint is {inner}")
 
 
+def require_study_has(file: Path) -> None:
+    """Raises: UserError where a study's law or plan is missing, with the reason that the study has for it."""
+    held = file.parent / STUDY_FILE
+    if file.exists() or not held.exists():
+        return
+    study = read_study(held)
+    if not isinstance(study, Study):
+        raise UserError(f"{file}: the study is not finished", hint="run its command again to continue it")
+    if study.law.refused:
+        raise UserError(
+            f"{file}: the study has no law, and so no plan: {study.law.refused}",
+            hint=f"a larger study may have one: {study.next}",
+        )
+
+
 def law_behind(checkpoint: Path) -> tuple[str, dict[str, str]]:
     """The law that a checkpoint of `study` or `train` came from, and its position on that law's dial.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from sparsedial.errors import UserError
 from sparsedial.records.kinds import kind_of
 from sparsedial.records.plan import PLAN_FILE, Plan, read_plan
+from sparsedial.records.study import STUDY_FILE
 from sparsedial.runs.job import Job
 from sparsedial.shape.config import fitting_family
 from sparsedial.showing.notes import text_notes
@@ -15,6 +16,7 @@ from sparsedial.store import Fault
 from sparsedial.text.prepare import Text
 from sparsedial.text.tokenizer import Tokenizer, byte_tokenizer, try_load_tokenizer
 from sparsedial.units import human_count
+from sparsedial.verbs.origin import require_study_has
 
 UNUSED = 2  # times the tokenizer's size: padding makes a vocabulary larger by far less
 
@@ -62,11 +64,13 @@ class FoundPlan:
 def find_plan(word: str) -> FoundPlan | None:
     """The plan that a word names, directly or by its folder; None where the word names a model.
 
-    Raises: UserError for a plan that cannot be read.
+    Raises: UserError for a plan that cannot be read, or that a study has not made.
     """
     path = Path(word)
-    if path.is_dir() and (path / PLAN_FILE).exists():
+    if path.is_dir() and any((path / name).exists() for name in (PLAN_FILE, STUDY_FILE)):
         path = path / PLAN_FILE
+    if path.name == PLAN_FILE:
+        require_study_has(path)
     if path.name != PLAN_FILE and kind_of(path) != "plan":
         return None
     plan, edited = read_plan(path)

@@ -21,6 +21,7 @@ from sparsedial.records.law import LAW_FILE
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.study import STUDY_FILE, read_study
 from sparsedial.shape.shapes import Shapes
+from sparsedial.verbs.origin import require_study_has
 
 DEFAULT_LAW = "abnar"
 DEFAULT_CONTEXT, DEFAULT_VOCABULARY = 2048, 50_432  # what Abnar et al. 2025 trained with
@@ -75,6 +76,8 @@ def find_law(name: str) -> FoundLaw:
         file = path / LAW_FILE if path.is_dir() else path
         if kind_of(file) == "study":
             file = file.parent / LAW_FILE
+        if file.name == LAW_FILE:
+            require_study_has(file)
         study = file.parent if (file.parent / STUDY_FILE).exists() else None
         return FoundLaw(law=read_law(file), misleads=None, study=study)
     if name == LING.name:

@@ -17,7 +17,7 @@ from sparsedial.shape.ladder import Ladder
 from sparsedial.store import read_json
 from sparsedial.sweep.findings import plan_at_top
 from sparsedial.text.prepare import Text, prepare
-from tests.showing.synthetic import finished, study_record
+from tests.showing.synthetic import bare_record, finished, study_record
 from tests.verbs.test_train import words as train_words
 
 NAME = "plan (1).json"  # as a browser names a second one
@@ -187,3 +187,25 @@ def test_a_plan_by_a_studys_law_names_its_text_and_where_its_tokenizer_is(study,
 def test_a_text_that_gives_fewer_tokens_than_asked_for_says_so(corpus, tmp_path, capsys):
     assert main(train_words(corpus / "00.txt", tmp_path / "run", "--tokens", "64", "--tokenizer", "bpe:60k")) == 0
     assert "of the 60,000 tokens of bpe:60000: no more pairs come twice" in capsys.readouterr().err
+
+
+def test_a_study_without_a_law_says_why_there_is_no_plan(tmp_path, capsys):
+    write(tmp_path / "study.json", bare_record())
+    for words in (
+        ["train", str(tmp_path)],
+        ["train", str(tmp_path / "plan.json")],
+        ["plan", "--flops", "1e12", "--law", str(tmp_path)],
+        ["plan", "--flops", "1e12", "--law", str(tmp_path / "study.json")],
+        ["dial", str(tmp_path)],
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert "the study has no law, and so no plan: only 2 budgets" in said, words
+        assert "hint: a larger study may have one: sparsedial study" in said
+
+
+def test_a_study_that_is_not_finished_says_so(tmp_path, capsys):
+    _, _, running = finished()
+    write(tmp_path / "study.json", running)
+    assert main(["train", str(tmp_path)]) == 2
+    assert "plan.json: the study is not finished" in capsys.readouterr().err
