@@ -31,7 +31,7 @@ p{overflow-wrap:anywhere}
 pre{background:var(--rule);padding:.8rem 1rem;border-radius:.4rem;font-size:.9rem;white-space:pre-wrap;
 overflow-wrap:anywhere}
 summary{cursor:pointer;color:var(--muted)}
-@media (max-width:44rem){figure svg{min-width:0}}
+@media (max-width:44rem){main{padding:1.25rem 1rem 3rem}h1{font-size:1.5rem}}
 @media print{
 main{padding:0;max-width:none}
 body{font-size:11pt}
