@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BytesIO
 from typing import Any, cast
 
@@ -53,14 +54,21 @@ STYLE: dict[str, Any] = {
 }
 LOSS = "validation loss, nats per token"
 WIDTH_INCHES = 9.0
+NARROW_INCHES = 5.2  # for a phone, on which a point is then about a pixel
+_WIDTH = ContextVar("width_inches", default=WIDTH_INCHES)
 _LINE_INCHES = 0.26
+_BETWEEN_INCHES = 0.85  # between plots one below another
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Use the look of our pictures inside the context."""
-    with matplotlib.rc_context(cast(Any, STYLE)):
-        yield
+def style(width_inches: float = WIDTH_INCHES) -> Iterator[None]:
+    """Use the look of our pictures, and a width, inside the context; a narrow one has its plots one below another."""
+    before = _WIDTH.set(width_inches)
+    try:
+        with matplotlib.rc_context(cast(Any, STYLE)):
+            yield
+    finally:
+        _WIDTH.reset(before)
 
 
 def sparsity_colours(experts: Sequence[int], dark: bool = False) -> dict[int, str]:
@@ -95,25 +103,28 @@ def canvas(
 
     `headed` is the number of lines in the plots' own titles; `left`, `right` and `foot` are margins in inches.
     """
-    title_lines = textwrap.wrap(unbroken(title), 84)
-    subtitle_lines = textwrap.wrap(unbroken(subtitle), 126)
+    width = _WIDTH.get()
+    rows = columns if width < WIDTH_INCHES else 1
+    title_lines = textwrap.wrap(unbroken(title), round(84 * width / WIDTH_INCHES))
+    subtitle_lines = textwrap.wrap(unbroken(subtitle), round(126 * width / WIDTH_INCHES))
     head = 0.2 + _LINE_INCHES * len(title_lines) + 0.2 * len(subtitle_lines) + 0.16 + 0.19 * options.pop("headed", 0)
     foot, left = options.pop("foot", 0.62), options.pop("left", 0.7)
-    height = head + plot_inches + foot
-    figure = Figure(figsize=(WIDTH_INCHES, height))
+    height = head + rows * plot_inches + (rows - 1) * _BETWEEN_INCHES + foot
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        1,
-        columns,
-        left=left / WIDTH_INCHES,
-        right=1 - right / WIDTH_INCHES,
+        rows,
+        columns // rows,
+        left=left / width,
+        right=1 - right / width,
         top=1 - head / height,
         bottom=foot / height,
         wspace=options.pop("wspace", 0.28),
-        width_ratios=options.pop("width_ratios", None),
+        hspace=_BETWEEN_INCHES / plot_inches,
+        **{"height_ratios" if rows > 1 else "width_ratios": options.pop("width_ratios", None)},
     )
-    axes = grid.subplots(squeeze=False, **options)[0]
-    edge = 0.12 / WIDTH_INCHES
+    axes = grid.subplots(squeeze=False, **options).flatten()
+    edge = 0.12 / width
     figure.text(
         edge, 1 - 0.16 / height, "\n".join(title_lines), fontsize=13, fontweight="bold", va="top", linespacing=1.3
     )

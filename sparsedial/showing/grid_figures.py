@@ -140,7 +140,7 @@ def sparsity(study: Study) -> Figure | None:
     below = (
         "routed experts (0: dense)" if crowded else "routed experts, and the share of them that a token does not use"
     )
-    figure.text(0.5, 0.035, below, color=MUTED, fontsize=9.5, ha="center")
+    figure.text(0.5, 0.16 / figure.get_figheight(), below, color=MUTED, fontsize=9.5, ha="center")
     return figure
 
 

@@ -118,8 +118,8 @@ def held_out(study: Study) -> Figure | None:
     }
     figure, (cells, bars) = canvas(
         _held_out_title(check.median_relative_error, errors) + _inside_words(rows),
-        "Left: every cell of the held-out budget, predicted before it was trained."
-        " Right: median error on each sparsity's best cell",
+        "Points: every cell of the held-out budget, predicted before it was trained."
+        " Bars: median error on each sparsity's best cell",
         plot_inches=max(2.2, 0.6 + 0.21 * len(rows)),
         columns=2,
         left=1.55,

@@ -31,7 +31,15 @@ p{overflow-wrap:anywhere}
 pre{background:var(--rule);padding:.8rem 1rem;border-radius:.4rem;font-size:.9rem;white-space:pre-wrap;
 overflow-wrap:anywhere}
 summary{cursor:pointer;color:var(--muted)}
-@media (max-width:44rem){figure svg{min-width:0}}
+.narrow{display:none}
+@media screen and (max-width:44rem){
+main{padding:1.25rem 1rem 3rem}
+h1{font-size:1.5rem}
+.narrow{display:block}
+.broad{display:none}
+figure svg{min-width:0}
+.words td:first-child{white-space:normal}
+}
 @media print{
 main{padding:0;max-width:none}
 body{font-size:11pt}
@@ -98,6 +106,11 @@ def picture(drawn: str, caption: str = "") -> str:
     """An inline picture, with a caption where its own title is not enough."""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f'<figure><div class="wide">{drawn}</div>{below}</figure>'
+
+
+def for_screens(broad: str, narrow: str) -> str:
+    """A picture that is drawn twice: for a desktop, and for the width of a phone."""
+    return f'<div class="broad">{broad}</div><div class="narrow">{narrow}</div>'
 
 
 def pictures(drawn: Mapping[str, str], *names: str) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from sparsedial.records.study import Study
 from sparsedial.records.verdict import Side
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
-from sparsedial.showing.drawing import page_colours, png, style, svg, svg_for_page
+from sparsedial.showing.drawing import NARROW_INCHES, page_colours, png, style, svg, svg_for_page
 from sparsedial.showing.figures import FIGURES
 from sparsedial.showing.numbers import NONE, count_words, loss_number, with_interval
-from sparsedial.showing.page import bullets, command, heading, page, paragraph, pictures, table
+from sparsedial.showing.page import bullets, command, for_screens, heading, page, paragraph, pictures, table
 from sparsedial.showing.report_tables import everything, text_and_machine
 from sparsedial.showing.report_trust import trust
 from sparsedial.showing.rows import budgets, experts_tried
@@ -54,7 +54,13 @@ def draw(study: Study, folder: Path) -> dict[str, str]:
         vector = svg(figure)
         write_atomically(folder / f"{name}.png", png(figure))
         write_atomically(folder / f"{name}.svg", vector)
-        drawn[name] = svg_for_page(vector, name, figure.texts[0].get_text().replace("\n", " "), colours)
+        said = figure.texts[0].get_text().replace("\n", " ")
+        with style(NARROW_INCHES):
+            narrow = make(study)
+        assert narrow is not None
+        drawn[name] = for_screens(
+            svg_for_page(vector, name, said, colours), svg_for_page(svg(narrow), f"{name}-narrow", said, colours)
+        )
     return drawn
 
 

@@ -13,6 +13,7 @@ from sparsedial.sweep.judge import contest, judge, name_rivals
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.laws import Fitted, Laws
 from sparsedial.sweep.notebook import Counting, Notebook
+from sparsedial.sweep.pace import Pace, late_words
 from sparsedial.sweep.scan import scan_rates
 
 FITTED = Fitted()
@@ -31,7 +32,8 @@ def conduct(
 
     Each decision is written down before the runs that it must not depend on: the rates before the grid, the prediction
     before the largest budget, the seeds of a selection or a verdict before its first run. `seeds` and `form` are the
-    user's settings; `laws` fits the law of the cells; `say` is called with the name of each phase.
+    user's settings; `laws` fits the law of the cells; `say` is called with the name of each phase, and where the
+    machine is too slow for the time limit.
     """
 
     def enter(phase: str) -> None:
@@ -43,18 +45,27 @@ def conduct(
 
     study, layout = notebook.study, lab.layout
     assert study is not None, "the study is not laid yet"
-    lab = replace(lab, listener=Counting(notebook, lab.listener))
+    pace = Pace(lab.profile, Counting(notebook, lab.listener))
+    lab = replace(lab, listener=pace)
     rates = study.learning_rates
     if rates is None:
         enter("learning rates")
         rates = scan_rates(lab)
         notebook.keep(learning_rates=rates)
+    late = late_words(lab, pace, layout.budgets)
+    if late:
+        say(late)
+    pace.ratios.clear()  # what the scans said is old by the next time
 
     enter("grid below the largest budget")
     below = train_grid(lab, rates.model, layout.budgets[:-1], {}, report)
     before = laws.forecast(layout, below, form)
     prediction = study.prediction or before.prediction(layout)
     notebook.keep(prediction=prediction)
+
+    still_late = None if late else late_words(lab, pace, layout.budgets[-1:])
+    if still_late:
+        say(still_late)
 
     enter("largest budget")
     cells = train_grid(lab, rates.model, layout.budgets[-1:], below, report)

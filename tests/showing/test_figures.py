@@ -26,8 +26,8 @@ def study() -> Study:
     return study_record()
 
 
-def drawn(name: str, study: Study) -> Figure:
-    with drawing.style():
+def drawn(name: str, study: Study, width: float = drawing.WIDTH_INCHES) -> Figure:
+    with drawing.style(width):
         figure = FIGURES[name](study)
     assert figure is not None
     return figure
@@ -55,9 +55,11 @@ def beyond(figure: Figure) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("width", [drawing.WIDTH_INCHES, drawing.NARROW_INCHES])
 @pytest.mark.parametrize("name", sorted(set(FIGURES) - {"joules"}))
-def test_every_picture_has_a_title_and_nothing_leaves_its_edges(name: str, study: Study) -> None:
-    figure = drawn(name, study)
+def test_every_picture_has_a_title_and_nothing_leaves_its_edges(name: str, width: float, study: Study) -> None:
+    figure = drawn(name, study, width)
+    assert figure.get_figwidth() == width
     assert len(figure.texts[0].get_text()) > 20
     assert beyond(figure) == []
 

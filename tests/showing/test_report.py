@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError
 from sparsedial.records.quantities import Gap
 from sparsedial.showing import words
+from sparsedial.showing.drawing import NARROW_INCHES, WIDTH_INCHES
 from sparsedial.showing.figures import FIGURES
 from sparsedial.showing.report import compose, write_report
 
@@ -91,7 +92,18 @@ def test_every_picture_is_on_the_page_and_beside_it_as_png_and_svg(folder: Path,
     for ending in ("png", "svg"):
         assert {path.stem for path in (folder / "figures").glob(f"*.{ending}")} == names
     assert page.count("<figure>") == len(names)
-    assert page.count('role="img" aria-label="') == len(names)
+    assert page.count('role="img" aria-label="') == 2 * len(names)
+
+
+def test_every_picture_is_drawn_for_a_phone_too(page: str) -> None:
+    for name in set(FIGURES) - {"joules"}:
+        widths = [
+            float(re.findall(rf'class="{kind}"><svg[^>]*viewBox="0 0 ([0-9.]+)', part)[0])
+            for part in page.split("<figure>")
+            if f'id="{name}-narrow-' in part
+            for kind in ("broad", "narrow")
+        ]
+        assert widths == pytest.approx([72 * WIDTH_INCHES, 72 * NARROW_INCHES]), name
 
 
 def test_pictures_on_the_page_take_its_colours(page: str) -> None:

@@ -61,6 +61,28 @@ def test_the_time_is_kept(limit, machine):
         assert made.executor.seconds + REPORT_SECONDS < (1 + OVERRUN_SHARE) * limit
 
 
+@pytest.mark.parametrize(
+    ("slowness", "said"), [(3.0, "probably not hold"), (1.9, "fewer seeds or is left out"), (1.3, "")]
+)
+def test_a_machine_too_slow_for_the_time_is_told_before_the_grid(slowness: float, said: str):
+    made = bench(replace(WORLD, slowness=lambda seconds: slowness), question=asked(time=600.0))
+    lines: list[str] = []
+    conduct(made.lab, made.notebook, laws=Known(LAW), say=lines.append)
+    late = [number for number, line in enumerate(lines) if "slower than when it was measured" in line]
+    assert [said in lines[number] for number in late] == [True] * bool(said)
+    assert all(number < lines.index("grid below the largest budget") for number in late)
+    assert bool(said) or made.lab.clock.elapsed <= 600.0
+
+
+def test_a_machine_that_becomes_slow_in_the_grid_is_told_before_its_largest_budget():
+    limit = 600.0
+    made = bench(replace(WORLD, slowness=lambda seconds: 1 + 5 * (seconds > 0.15 * limit)), question=asked(time=limit))
+    lines: list[str] = []
+    conduct(made.lab, made.notebook, laws=Known(LAW), say=lines.append)
+    (late,) = (number for number, line in enumerate(lines) if "slower than when it was measured" in line)
+    assert late < lines.index("largest budget")
+
+
 def test_seeds_of_the_verdict_are_those_that_the_time_holds():
     """Of machines that are ever slower, some have time for five, for fewer, for equal FLOPs alone, and for none."""
     found = set()

@@ -1,0 +1,69 @@
+"""Whether a study keeps its time: the seconds of its first runs, beside those that the machine's profile predicts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sparsedial.machine.profile import Profile
+from sparsedial.records.run import Run
+from sparsedial.runs.executor import Moved, Task
+from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS
+from sparsedial.sweep.expect import OVERRUN_SHARE
+from sparsedial.sweep.lab import Lab, Listener
+from sparsedial.sweep.layout import cell_seconds
+from sparsedial.units import human_seconds
+
+SLOW = 1.1  # a machine slower by less than this is as it was measured
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Compares the seconds of a study's runs with the profile's, and passes on what happens."""
+
+    profile: Profile
+    listener: Listener
+    ratios: list[float] = field(default_factory=list[float])  # measured over predicted seconds, of each run
+
+    def moved(self, event: Moved) -> None:
+        """A running task moved."""
+        self.listener.moved(event)
+
+    def ended(self, task: Task, run: Run) -> None:
+        """A task ended, or was found done."""
+        recipe = run.recipe
+        step = float(self.profile.step_seconds(run.shape, recipe.batch, recipe.context).value)
+        if run.finished and run.seconds > 0:
+            self.ratios.append(run.seconds / (step * recipe.steps))
+        self.listener.ended(task, run)
+
+    def slowdown(self, workers: int) -> float:
+        """How many times slower the machine is than when it was measured; 1 before the first run ended."""
+        beside = BESIDE_FACTOR if workers > 1 else 1.0
+        return statistics.median(self.ratios) / beside if self.ratios else 1.0
+
+
+def late_words(lab: Lab, pace: Pace, budgets: Iterable[float]) -> str | None:
+    """What a slower machine means for the time limit, where cells of these budgets are still to train; None where none.
+
+    The seeds of a verdict are fitted to the remaining time; the cells of the grid are not.
+    """
+    planned, slowdown, limit = lab.layout.predicted_seconds, pace.slowdown(lab.workers), lab.clock.limit_seconds
+    if planned is None or slowdown < SLOW:
+        return None
+    grid = sum(
+        cell_seconds(lab.layout, lab.profile, cell) * lab.layout.repeats(cell.budget_flops)
+        for cell in lab.layout.cells
+        if cell.budget_flops in set(budgets)
+    )
+    ends = lab.clock.elapsed + slowdown * grid / lab.workers + REPORT_SECONDS
+    slower = f"the machine is {slowdown:.2g} times slower than when it was measured"
+    if ends > limit:  # what is not counted here, as timing trials, is up to the tenth by which a study may overrun
+        return (
+            f"{slower}: the limit of {human_seconds(limit)} will probably not hold, since the grid alone takes until"
+            f" about {human_seconds(ends)}"
+        )
+    if ends + slowdown * planned.verdict > (1 + OVERRUN_SHARE) * limit:
+        return f"{slower}: to keep the limit of {human_seconds(limit)}, a verdict gets fewer seeds or is left out"
+    return None
