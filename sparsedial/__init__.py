@@ -12,7 +12,7 @@ from typing import Any
 from sparsedial.version import __version__ as __version__
 
 # Threads of OpenMP spin while they wait. Where anything else uses a core, one of them is not running, and the others
-# spin for a whole time slice of the system: training on two threads of two cores then took 20 times as long
+# spin for a whole time slice of the system: training on two threads of two cores then takes several times as long
 # (`benchmarks/waiting.py` measures it). The runtime reads this when PyTorch is imported; our processes inherit it.
 WAITS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 if not any(name in os.environ for name in WAITS):
