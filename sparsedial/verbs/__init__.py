@@ -121,6 +121,7 @@ VERBS = {
                 "sparsedial generate runs/model/checkpoint 'Once upon' --tokens 100",
                 "sparsedial generate runs/model/checkpoint 'Once upon' --temperature 0 --json",
             ),
+            streams=True,
         ),
     )
 }

@@ -13,11 +13,13 @@ from tests.machine.test_profile import profile_of
 
 @pytest.fixture(scope="module")
 def out(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose text is ready."""
+    """A folder whose text is ready, as a study that was stopped leaves it."""
+    from sparsedial.store import lock
     from sparsedial.text.prepare import prepare
 
     folder = tmp_path_factory.mktemp("study")
-    prepare([str(corpus)], tokenizer="bytes", folder=folder / "text")
+    with lock(folder):
+        prepare([str(corpus)], tokenizer="bytes", folder=folder / "text")
     return folder
 
 
