@@ -16,7 +16,10 @@ from sparsedial.showing.words import crossing_words
 from sparsedial.units import human_bytes, human_cost, human_count, human_percent
 
 MOST_SPENT = 0.95  # of a budget; less is said
-SPARSEST = ("experts=", "experts/top_k=", "max_experts=")  # how a bound begins that the sparsest models considered set
+ENDS = {  # how bounds begin that the sparsest models considered set, and what was not considered then
+    ("experts/top_k=",): "no sparser model",
+    ("experts=", "max_experts="): "no model of more experts",
+}
 
 
 def plan_table(plan: Plan) -> str:
@@ -58,8 +61,9 @@ def _known(plan: Plan) -> list[str]:
     """How well the best sparsity is known."""
     if plan.best_sparsity_reason:
         return []
-    if plan.shape.experts and any(bound.startswith(SPARSEST) for bound in plan.binding_constraints):
-        return ["no sparser model was considered, so the best sparsity may lie beyond"]
+    for begins, unseen in ENDS.items():
+        if plan.shape.experts and any(bound.startswith(begins) for bound in plan.binding_constraints):
+            return [f"{unseen} was considered, so the best sparsity may lie beyond"]
     if plan.near_optimal.sampled is None:
         return ["this law gives the best sparsity no interval"]
     best = plan.near_optimal.sampled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from sparsedial.cli.plan_table import plan_table
 from sparsedial.records.plan import Plan
@@ -31,7 +32,10 @@ def test_the_answer_stands_first_then_sparse_or_dense_then_what_to_do_next():
 def test_the_sparsest_model_considered_is_said_to_be_an_end():
     found = plan(PlanSettings(flops=1e20, max_experts=64, top_k=8))
     assert any(bound.startswith("max_experts=64") for bound in found.binding_constraints)
-    assert "the best sparsity may lie beyond" in rows(found)["answer"][1]
+    assert rows(found)["answer"][1] == "no model of more experts was considered, so the best sparsity may lie beyond"
+    edge = "experts/top_k=8: the most that was considered"
+    said = rows(replace(found, binding_constraints=(edge, *found.binding_constraints)))["answer"][1]
+    assert said == "no sparser model was considered, so the best sparsity may lie beyond"
 
 
 @pytest.mark.parametrize(
