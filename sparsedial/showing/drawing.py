@@ -105,7 +105,7 @@ def canvas(
     """
     width = _WIDTH.get()
     rows = columns if width < WIDTH_INCHES else 1
-    title_lines = textwrap.wrap(unbroken(title), round(84 * width / WIDTH_INCHES))
+    title_lines = textwrap.wrap(unbroken(title), round(10.3 * width - 8.7))  # slack, since a line's letters may be wide
     subtitle_lines = textwrap.wrap(unbroken(subtitle), round(126 * width / WIDTH_INCHES))
     head = 0.2 + _LINE_INCHES * len(title_lines) + 0.2 * len(subtitle_lines) + 0.16 + 0.19 * options.pop("headed", 0)
     foot, left = options.pop("foot", 0.62), options.pop("left", 0.7)
