@@ -6,6 +6,7 @@ its text, grid, law and plan are real, and so are all other commands.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -55,7 +56,11 @@ def command(words: list[str]) -> list[str] | None:
         case ["sparsedial", *given]:
             return given
         case ["make", target]:
-            made = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+            apart = {
+                name: value for name, value in os.environ.items() if not name.startswith("MAKE")
+            }  # from `make test`
+            asked = ["make", "-n", "--no-print-directory", target]
+            made = subprocess.run(asked, cwd=ROOT, env=apart, capture_output=True, text=True, check=True).stdout
             program, *given = shlex.split(made.splitlines()[-1])
             assert program == f"{VENV}/bin/sparsedial"
             return given
