@@ -59,6 +59,7 @@ def command(words: list[str]) -> list[str] | None:
             apart = {
                 name: value for name, value in os.environ.items() if not name.startswith("MAKE")
             }  # from `make test`
+            # a make around the tests must not speak here
             asked = ["make", "-n", "--no-print-directory", target]
             made = subprocess.run(asked, cwd=ROOT, env=apart, capture_output=True, text=True, check=True).stdout
             program, *given = shlex.split(made.splitlines()[-1])
