@@ -163,6 +163,8 @@ def human_joules(value: float) -> str:
     for size, unit in ((3.6e15, "TWh"), (3.6e12, "GWh"), (3.6e9, "MWh"), (3.6e6, "kWh")):
         if value >= size:
             return f"{value / size:.3g} {unit}"
+    if value >= 1e6:
+        return f"{value / 1e3:,.0f} kJ"
     return f"{value:.3g} J" if value < 1e3 else f"{value / 1e3:.3g} kJ"
 
 

@@ -77,6 +77,7 @@ def test_figures_are_written_with_their_units():
     assert human_percent(2e-6) == "0.0002 %"
     assert human_bytes(1.34e12) == "1.34 TB"
     assert human_joules(4500) == "4.5 kJ"
+    assert human_joules(2.52e6) == "2,520 kJ"
     assert human_bytes(2.25e18) == "2.25 EB"
     assert human_seconds(1e9) == "31.7 years"
     assert human_joules(7.2e9) == "2 MWh"

@@ -26,10 +26,9 @@ def plan_table(plan: Plan) -> str:
     """All rows of a plan."""
     return lines(
         [
-            *under("answer", [_answer(plan), *_known(plan)]),
+            *under("answer", [_answer(plan), *_known(plan), *_marks(plan)]),
             *under("sparse or dense", _against_dense(plan)),
             ("next", _next(plan)),
-            *(("note", line) for line in plan.marks if line != plan.best_sparsity_reason),
             ("shape", shape_line(plan.shape)),
             ("tokens", f"{human_count(plan.tokens)}, {plan.tokens_per_total_parameter:.3g} per total parameter"),
             ("predicted loss", loss_words(plan.predicted_loss) + f" nats per token by {plan.law}"),
@@ -68,6 +67,11 @@ def _known(plan: Plan) -> list[str]:
         return ["this law gives the best sparsity no interval"]
     best = plan.near_optimal.sampled
     return [f"by the law's samples the best sparsity is {span_words(best.sparsity)} ({human_percent(best.confidence)})"]
+
+
+def _marks(plan: Plan) -> list[str]:
+    """What makes the answer doubtful, as an extrapolation does."""
+    return [line for line in plan.marks if line != plan.best_sparsity_reason]
 
 
 def _next(plan: Plan) -> str:

@@ -29,6 +29,12 @@ def test_the_answer_stands_first_then_sparse_or_dense_then_what_to_do_next():
     assert table["next"][0].startswith("sparsedial study")
 
 
+def test_an_extrapolation_is_said_with_the_answer():
+    found = plan(PlanSettings(seconds=3600, device="h100", max_total_parameters=1e9))
+    assert found.marks
+    assert rows(found)["answer"][-1].startswith("extrapolation: FLOPs")
+
+
 def test_the_sparsest_model_considered_is_said_to_be_an_end():
     found = plan(PlanSettings(flops=1e20, max_experts=64, top_k=8))
     assert any(bound.startswith("max_experts=64") for bound in found.binding_constraints)
