@@ -6,13 +6,12 @@ from msgspec.structs import replace
 
 from sparsedial.cli.rows import Rows, lines, span_words, under
 from sparsedial.law.fence import WORDS
-from sparsedial.records.plan import Export, NearOptimal, OtherLaw, Plan, Rival, TrainingCosts
-from sparsedial.records.quantities import Span
+from sparsedial.records.plan import Export, NearOptimal, OtherLaw, Plan, Rival, TrainingCosts, Winner
+from sparsedial.records.quantities import Interval, Span
 from sparsedial.showing.best_words import experts_words
 from sparsedial.showing.cost_words import energy_words, money_words, time_words
-from sparsedial.showing.dial_finding import winner_words
 from sparsedial.showing.dial_words import loss_words, shape_line
-from sparsedial.showing.words import crossing_words
+from sparsedial.showing.words import crossing_words, signed
 from sparsedial.units import human_bytes, human_cost, human_count, human_percent
 
 MOST_SPENT = 0.95  # of a budget; less is said
@@ -98,10 +97,21 @@ def _against_dense(plan: Plan) -> list[str]:
     cross, shape = plan.crossover, f"{human_count(rival.total_parameters)}, {human_count(rival.tokens)} tokens"
     crossing = f"sparse beats dense {crossing_words(cross)}" if cross else plan.crossover_reason or ""
     return [
-        winner_words(plan.winner, plan.gap_to_dense) or plan.gap_to_dense_reason or "",
+        _winner_words(plan.winner, plan.gap_to_dense) or plan.gap_to_dense_reason or "",
         f"the best dense model: {shape}, predicted loss {loss_words(rival.predicted_loss)}",
         crossing,
     ]
+
+
+def _winner_words(winner: Winner | None, gap: Interval | None) -> str | None:
+    """Which family is better by the law, by how much, and how sure that is; None without a gap."""
+    if winner is None or gap is None:
+        return None
+    interval = "the law gives no interval"
+    if gap.low is not None and gap.high is not None:
+        interval = f"{signed(gap.low)} to {signed(gap.high)}"
+    size = f"dense minus sparse is {signed(gap.mean)} nats ({interval})"
+    return {"sparse": f"sparse: {size}", "dense": f"dense: {size}", "undecided": f"undecided: {size}"}[winner]
 
 
 def _price_words(plan: Plan, rival: Rival) -> str:

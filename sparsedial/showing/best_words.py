@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparsedial.records.best import BestModel
 from sparsedial.records.study import Study, StudyAnswer
 from sparsedial.shape.shape import Shape
-from sparsedial.showing.words import headline, metered, power_of_ten, verdict_sentence
+from sparsedial.showing.words import headline, metered, power_of_ten, sparsity_words, verdict_sentence
 from sparsedial.units import human_count, human_percent
 
 Answered = Study | StudyAnswer
@@ -16,13 +16,14 @@ def best_headline(study: Answered) -> str:
     best = study.best
     if best is None:
         return headline(study.verdict)
+    sparsity = sparsity_words(best.shape, best.sparsity.experts)
     tried = " tried" if best.sparsest_tried or study.verdict.flops.winner == "undecided" else ""
     if not best.shape.experts:
         words = f"The best model{tried} is dense"
     elif best.sparsest_tried:
-        words = f"The best sparsity tried is {_sparsity(best)}, the sparsest one, so the best may lie beyond"
+        words = f"The best sparsity tried is {sparsity}, the sparsest one, so the best may lie beyond"
     else:
-        words = f"The best sparsity{tried} is {_sparsity(best)}"
+        words = f"The best sparsity{tried} is {sparsity}"
     return words
 
 
@@ -54,10 +55,6 @@ def experts_words(shape: Shape) -> str:
         return "dense"
     shared = f" and {shape.shared_experts} shared" if shape.shared_experts else ""
     return f"{shape.top_k} of {shape.experts} experts{shared}"
-
-
-def _sparsity(best: BestModel) -> str:
-    return f"{best.sparsity.experts:.4g} ({best.shape.top_k} of {best.shape.experts} experts)"
 
 
 def _model(best: BestModel) -> str:

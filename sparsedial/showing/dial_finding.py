@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sparsedial.records.plan import Position, Positions, Winner
-from sparsedial.records.quantities import Interval, Span
-from sparsedial.showing.words import signed
+from sparsedial.records.plan import Position, Positions
+from sparsedial.records.quantities import Span
+from sparsedial.showing.words import signed, sparsity_words
 from sparsedial.units import human_bytes, human_cost, human_count, human_dollars, human_percent, human_seconds
 
 EQUAL = {"flops": "FLOPs", "seconds": "time", "joules": "energy", "dollars": "money"}
@@ -40,7 +40,7 @@ def finding(answer: Positions) -> str:
     if len(answer.positions) == 1:
         return f"Within these bounds there is one choice, {_kind(best)}: {model}."
     if best.shape.experts:
-        return f"The best sparsity is {sparsity_words(best)}: {model}."
+        return f"The best sparsity is {sparsity_words(best.shape, best.sparsity)}: {model}."
     if answer.winner == "dense":
         return f"Stay dense: the best model is dense, with {model}."
     return f"The best model is dense, by less than the law can tell: {model}."
@@ -55,15 +55,8 @@ def beside_it(answer: Positions) -> tuple[str, ...]:
     return (*how_sure, f"Sparse against dense: {against}.", *_limits(answer))
 
 
-def sparsity_words(row: Position) -> str:
-    """`dense`, or `0.9375 (2 of 32 experts)`."""
-    if not row.shape.experts:
-        return "dense"
-    return f"{row.sparsity:.4g} ({row.shape.top_k} of {row.shape.experts} experts)"
-
-
 def _kind(row: Position) -> str:
-    return f"sparsity {sparsity_words(row)}" if row.shape.experts else "a dense model"
+    return f"sparsity {sparsity_words(row.shape, row.sparsity)}" if row.shape.experts else "a dense model"
 
 
 def _how_sure(answer: Positions) -> tuple[str, ...]:
@@ -91,7 +84,7 @@ def _span(span: Span) -> str:
     return f"{low} alone" if low == high else f"{low} to {high}"
 
 
-def sparse_and_dense(answer: Positions) -> tuple[Position | None, Position | None]:
+def _sparse_and_dense(answer: Positions) -> tuple[Position | None, Position | None]:
     """The best sparse and the best dense position; None where a family has none."""
     sparse = [row for row in answer.positions if row.shape.experts]
     goal = _flops if answer.budget.target_loss is not None else _loss
@@ -108,7 +101,7 @@ def _loss(row: Position) -> float:
 
 def _costs_to_reach(answer: Positions) -> str:
     """What each family pays for the same loss."""
-    sparse, dense = sparse_and_dense(answer)
+    sparse, dense = _sparse_and_dense(answer)
     if sparse is None or dense is None:
         return f"no {'sparse' if sparse is None else 'dense'} model that may be asked about reaches this loss"
     costs = sorted((row.costs.flops, name) for row, name in ((sparse, "sparse"), (dense, "dense")))
@@ -118,7 +111,7 @@ def _costs_to_reach(answer: Positions) -> str:
 
 
 def _against_dense(answer: Positions) -> str:
-    sparse, dense = sparse_and_dense(answer)
+    sparse, dense = _sparse_and_dense(answer)
     gap = answer.gap_to_dense
     if gap is None or sparse is None or dense is None:
         return answer.gap_to_dense_reason or "one of the two does not fit"
@@ -148,17 +141,6 @@ def _paid(answer: Positions, sparse: Position, dense: Position) -> str:
         if time is not None
     ]
     return f"; equal FLOPs are not equal time: sparse takes {paid[0]}, dense {paid[1]}"
-
-
-def winner_words(winner: Winner | None, gap: Interval | None) -> str | None:
-    """Which family is better by the law, by how much, and how sure that is; None without a gap."""
-    if winner is None or gap is None:
-        return None
-    interval = "the law gives no interval"
-    if gap.low is not None and gap.high is not None:
-        interval = f"{signed(gap.low)} to {signed(gap.high)}"
-    size = f"dense minus sparse is {signed(gap.mean)} nats ({interval})"
-    return {"sparse": f"sparse: {size}", "dense": f"dense: {size}", "undecided": f"undecided: {size}"}[winner]
 
 
 def _limits(answer: Positions) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ from sparsedial.records.dial import (
 from sparsedial.records.plan import Position, Positions, PredictedLoss, Race, TrainingCosts
 from sparsedial.records.quantities import Currency
 from sparsedial.shape.shape import Shape
-from sparsedial.showing.dial_finding import BOUNDS, beside_it, bound_words, finding, sparsity_words
-from sparsedial.showing.words import crossing_words, signed
+from sparsedial.showing.dial_finding import BOUNDS, beside_it, bound_words, finding
+from sparsedial.showing.words import crossing_words, signed, sparsity_words
 from sparsedial.units import (
     YEAR,
     bare_exponent,
@@ -81,7 +81,7 @@ def with_words(answer: Positions, law: str, law_words: str, state: Mapping[str, 
 def _row_words(answer: Positions, row: Position) -> PositionWords:
     shape, costs = row.shape, row.costs
     return PositionWords(
-        sparsity=sparsity_words(row),
+        sparsity=sparsity_words(row.shape, row.sparsity),
         short=f"{row.sparsity:.3g}" if shape.experts else "dense",
         shape=shape_line(shape),
         loss=_loss(row.predicted_loss),

@@ -9,6 +9,7 @@ from sparsedial.records.plan import Crossover
 from sparsedial.records.study import LawSummary, Study
 from sparsedial.records.text import TextSummary
 from sparsedial.records.verdict import Side, Verdict, Verdicts
+from sparsedial.shape.shape import Shape
 from sparsedial.showing.rows import near_optimal_experts
 from sparsedial.units import human_bytes, human_cost, human_count, human_percent
 
@@ -209,6 +210,11 @@ def _against_baselines(held_out: HeldOut) -> str:
     ahead = [BASELINES[name] for name, value in held_out.baselines.items() if value <= error]
     outcome = f"“{listing(ahead)}” did as well or better" if ahead else "the law did better than these simple guesses"
     return f"On each sparsity's best cell its error was {human_percent(error)}, {stated}: {outcome}."
+
+
+def sparsity_words(shape: Shape, sparsity: float) -> str:
+    """`dense`, or `0.9375 (2 of 32 experts)`."""
+    return f"{sparsity:.4g} ({shape.top_k} of {shape.experts} experts)" if shape.experts else "dense"
 
 
 def shape_words(side: Side) -> str:

@@ -13,7 +13,7 @@ from sparsedial.sweep.judge import contest, judge, name_rivals
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.laws import Fitted, Laws
 from sparsedial.sweep.notebook import Counting, Notebook
-from sparsedial.sweep.pace import Pace, late_words
+from sparsedial.sweep.pace import Pace
 from sparsedial.sweep.scan import scan_rates
 
 FITTED = Fitted()
@@ -52,10 +52,7 @@ def conduct(
         enter("learning rates")
         rates = scan_rates(lab)
         notebook.keep(learning_rates=rates)
-    late = late_words(lab, pace, layout.budgets)
-    if late:
-        say(late)
-    pace.ratios.clear()  # what the scans said is old by the next time
+    pace.warn(lab, layout.budgets, say)
 
     enter("grid below the largest budget")
     below = train_grid(lab, rates.model, layout.budgets[:-1], {}, report)
@@ -63,10 +60,7 @@ def conduct(
     prediction = study.prediction or before.prediction(layout)
     notebook.keep(prediction=prediction)
 
-    still_late = None if late else late_words(lab, pace, layout.budgets[-1:])
-    if still_late:
-        say(still_late)
-
+    pace.warn(lab, layout.budgets[-1:], say)
     enter("largest budget")
     cells = train_grid(lab, rates.model, layout.budgets[-1:], below, report)
     law = laws.of_all(layout, cells, before)

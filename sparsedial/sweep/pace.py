@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from sparsedial.machine.profile import Profile
@@ -18,13 +18,14 @@ from sparsedial.units import human_seconds
 SLOW = 1.1  # a machine slower by less than this is as it was measured
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pace:
     """Compares the seconds of a study's runs with the profile's, and passes on what happens."""
 
     profile: Profile
     listener: Listener
     ratios: list[float] = field(default_factory=list[float])  # measured over predicted seconds, of each run
+    warned: bool = False
 
     def moved(self, event: Moved) -> None:
         """A running task moved."""
@@ -43,8 +44,19 @@ class Pace:
         beside = BESIDE_FACTOR if workers > 1 else 1.0
         return statistics.median(self.ratios) / beside if self.ratios else 1.0
 
+    def warn(self, lab: Lab, budgets: Iterable[float], say: Callable[[str], None]) -> None:
+        """Say once what a slower machine means for the time limit, where cells of these budgets are still to train.
 
-def late_words(lab: Lab, pace: Pace, budgets: Iterable[float]) -> str | None:
+        The runs so far are forgotten: what they said is old by the next time.
+        """
+        words = None if self.warned else _late_words(lab, self, budgets)
+        if words:
+            say(words)
+            self.warned = True
+        self.ratios.clear()
+
+
+def _late_words(lab: Lab, pace: Pace, budgets: Iterable[float]) -> str | None:
     """What a slower machine means for the time limit, where cells of these budgets are still to train; None where none.
 
     The seeds of a verdict are fitted to the remaining time; the cells of the grid are not.

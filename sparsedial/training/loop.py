@@ -33,24 +33,6 @@ class Step:
     balance: Balance | None = None  # at some steps of a sparse model
 
 
-def train_steps(
-    model: Transformer,
-    optimizers: Sequence[torch.optim.Optimizer],
-    text: Text,
-    recipe: Recipe,
-    start: int = 0,
-    skipped: Sequence[int] = (),
-    ranks: Alone | Ranks = ALONE,
-) -> Iterator[Step]:
-    """Train from step `start` on, yielding each step after it is done; batches in `skipped` are left out.
-
-    Ends early, with a last Step whose loss or gradient is not finite, when the run diverges: the weights are then
-    those of the step before.
-    """
-    for steps in train_readings(model, optimizers, text, recipe, start, skipped, ranks):
-        yield from steps
-
-
 def train_readings(
     model: Transformer,
     optimizers: Sequence[torch.optim.Optimizer],
@@ -61,10 +43,14 @@ def train_readings(
     ranks: Alone | Ranks = ALONE,
     stop: int = 0,
 ) -> Iterator[list[Step]]:
-    """The same, yielding the steps since the last reading: the weights are those after the last of them.
+    """Train from step `start` on, yielding the steps since the last reading; batches in `skipped` are left out.
 
-    On a CPU, and where a spike must be found at once, each step is read when it is done. On a GPU several are, so that
-    it need not wait for the host; a reading ends with the step before `stop`, if a run passes it.
+    At a yield the weights are those after the last of its steps. On a CPU, and where a spike must be found at once,
+    each step is read when it is done. On a GPU several are, so that it need not wait for the host; a reading ends with
+    the step before `stop`, if a run passes it.
+
+    Ends early, with a last Step whose loss or gradient is not finite, when the run diverges: the weights are then
+    those of the step before.
     """
     device = model.embedding_VD.device
     at_once = recipe.spike_sigmas > 0 or not model.embedding_VD.is_cuda

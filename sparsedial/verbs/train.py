@@ -120,9 +120,10 @@ def _drafts(settings: TrainSettings, plan: FoundPlan | None) -> tuple[dict[str, 
     values, recipe = described(plan or settings.model, settings.shape, settings.recipe, settings.tokens)
     device = pick_device(settings.device)
     recipe.setdefault("dtype", training_dtype(device))
-    drafts = [
+    shape = fill(Shape, {"vocab_size": 1, **values}, "shape")
+    return values, [
         Job(
-            shape=fill(Shape, {"vocab_size": 1, **values}, "shape"),
+            shape=shape,
             recipe=each,
             text_digest="",
             tokenizer="",
@@ -132,7 +133,6 @@ def _drafts(settings: TrainSettings, plan: FoundPlan | None) -> tuple[dict[str, 
         )
         for each in recipes(recipe, settings.branches)
     ]
-    return values, drafts
 
 
 def _keep_settings(settings: TrainSettings, plan: FoundPlan | None, tokenizer: str, jobs: Sequence[Job]) -> None:

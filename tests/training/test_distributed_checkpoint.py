@@ -16,8 +16,8 @@ from sparsedial.kernels import native
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
-from sparsedial.training.loop import train_steps
 from sparsedial.training.optimizer import CompiledAdamW, make_optimizers
+from tests.training.steps import train_steps
 
 RECIPE = Recipe(learning_rate=0.01, steps=12, batch=8, context=32)
 SHAPE = Ladder(vocab_size=256, context=32).shape(16, 8)

@@ -12,10 +12,10 @@ import torch
 from sparsedial.model.transformer import initialise
 from sparsedial.records.recipe import Dtype
 from sparsedial.text.sampler import Sampler
-from sparsedial.training.loop import train_steps
 from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.step import Taken, balance_of_routers, read
 from tests.runs.tiny import LADDER, RECIPE
+from tests.training.steps import train_steps
 
 
 @pytest.mark.parametrize("experts", [0, 8])

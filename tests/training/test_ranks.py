@@ -18,9 +18,9 @@ from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import plain
 from sparsedial.shape.ladder import Ladder
 from sparsedial.text.prepare import open_text
-from sparsedial.training.loop import train_steps
 from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.ranks import ALONE, Alone, Ranks
+from tests.training.steps import train_steps
 
 RECIPE = Recipe(learning_rate=0.01, steps=12, batch=8, context=32, clip=0.7, warmup_share=0.5)
 SPARSE = Ladder(vocab_size=256, context=32).shape(12, 8)
