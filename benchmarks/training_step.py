@@ -171,6 +171,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "torch": torch.__version__,
         "transformers": version("transformers"),
+        "bfloat16_instructions": "avx512_bf16" in Path("/proc/cpuinfo").read_text(),  # else torchtitan's are emulated
         "dense": shown(dense_against_plain_gpt()),
         "sparse": [shown(sparse_against_hugging_face(*sizes)) for sizes in ((256, 64), (512, 128))],
         "deepseek": shown(deepseek_against_hugging_face()),
