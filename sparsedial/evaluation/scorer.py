@@ -5,7 +5,7 @@ W windows, B sequences of a call, S positions, D d_model, V vocabulary, R scored
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,15 +14,28 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.errors import UserError
+from sparsedial.evaluation.packing import Pack, best_size, packs
 from sparsedial.model.decoder import alike, padded
 from sparsedial.model.greedy import Vocabulary, go_on, likeliest
+from sparsedial.model.packed import branching
 from sparsedial.model.transformer import Routing, Transformer
 from sparsedial.model.working import Working
 from sparsedial.records.recipe import Dtype
+from sparsedial.shape.counts import active_parameters, cached_values_per_token
 from sparsedial.text.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 4096
+SEQUENCES = 64  # that are continued together, if their cache is no larger than
+CACHED_BYTES = 1 << 30
+LOGITS_AT_ONCE = 256  # positions; logits over a large vocabulary are the largest tensors of a call
+SLOWER = 1.0  # a FLOP of attention under a mask, over one of a product with weights; measured on a CPU
 T = TypeVar("T")
+Pair = tuple[Sequence[int], Sequence[int]]  # ids of a context and of what follows it
+
+
+def windows_at_once(tokens: int) -> int:
+    """Windows of so many tokens that are scored in one call of the model; their last tokens are not read."""
+    return max(1, TOKENS_AT_ONCE // (tokens - 1))
 
 
 @dataclass(frozen=True)
@@ -39,37 +52,76 @@ class Scorer:
 
     def __init__(self, model: Transformer, *, routing: Routing | None = None, dtype: Dtype = "float32") -> None:
         self.model, self.routing = model, Routing() if routing is None else routing
-        self._device = model.embedding_VD.device
+        self.device = model.embedding_VD.device
         self._working = Working(model, dtype).model
 
-    @torch.no_grad()
     def loss(self, windows_WS1: Tensor) -> float:
         """The summed loss of each window's ids after its first one, given those before them in the window.
 
         Shapes: [W, S+1] to a number
         Units: nats
         """
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for ids_BS1 in windows_WS1.split(max(1, TOKENS_AT_ONCE // (windows_WS1.shape[1] - 1))):
-            ids_BS1 = ids_BS1.to(self._device)
-            logits_TV = self._logits(ids_BS1[:, :-1])
-            total += functional.cross_entropy(logits_TV, ids_BS1[:, 1:].flatten(), reduction="sum")
-        return float(total)
+        return self.losses(windows_WS1, windows_WS1.shape[1] - 1)[0]
 
-    def _logits(self, ids_BS: Tensor, at: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Logits at some rows and columns of the ids, or at all of them. Shapes: to [R, V]"""
+    @torch.no_grad()
+    def losses(self, windows_WS1: Tensor, last: int) -> tuple[float, Tensor]:
+        """The sum of the losses of each window's `last` ids, given those before them in the window, and each of them.
+
+        Shapes: [W, S+1] to a number and [W, last]
+        Units: nats
+        """
+        total, each = torch.zeros((), dtype=torch.float64, device=self.device), []
+        for ids_BS1 in windows_WS1.split(windows_at_once(windows_WS1.shape[1])):
+            ids_BS1 = ids_BS1.to(self.device)
+            targets_R = ids_BS1[:, -last:].flatten()
+            shares_RV = self._logits(ids_BS1[:, :-1], last).log_softmax(1)
+            total += functional.nll_loss(shares_RV, targets_R, reduction="sum")
+            each.append(functional.nll_loss(shares_RV, targets_R, reduction="none").view(-1, last))
+        return float(total), torch.cat(each)
+
+    def _logits(self, ids_BS: Tensor, last: int) -> Tensor:
+        """Logits at the last positions of all rows. Shapes: to [R, V]"""
         model = self._working
-        x_BSD = model.stream(ids_BS, model.place(ids_BS), self.routing)
-        x_RD = x_BSD.flatten(0, 1) if at is None else x_BSD[at]
-        return model.logits(x_RD.unsqueeze(0), model.norm_D).squeeze(0).float()
+        x_BSD = model.stream(ids_BS, model.place(ids_BS), self.routing)[:, -last:]
+        return model.logits(x_BSD.flatten(0, 1).unsqueeze(0), model.norm_D).squeeze(0).float()
 
-    def log_likelihoods(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Continuation]:
+    def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Continuation]:
         """The log-likelihood of each continuation after its context; pairs are (context ids, continuation ids).
 
         Where a pair is longer than the model's context, the beginning of its context is left out.
 
         Raises: UserError for an empty context or continuation, or a continuation longer than the model's context.
         """
+        return _in_order(self.likelihoods(pairs))
+
+    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[dict[int, Continuation]]:
+        """The same group by group, as they are found, by the number of the pair.
+
+        Raises: UserError as `log_likelihoods`.
+        """
+        rows = self._rows(pairs)
+        counts = [len(continuation) for _, continuation in pairs]
+        inputs = [row[:-1] for row in rows]
+        size = best_size(inputs, self.model.shape.context, self._pair_cost)
+        if size is None:
+            for group in alike([len(row) for row in inputs], TOKENS_AT_ONCE):
+                found = self._apart([rows[number] for number in group], [counts[number] for number in group])
+                yield dict(zip(group, found, strict=True))
+            return
+        for pack in packs(inputs, size):
+            yield self._packed(pack, {number: rows[number][-counts[number] :] for number in pack.rows})
+
+    def tokens_to_read(self, pairs: Sequence[Pair]) -> int:
+        """The tokens that `likelihoods` reads: what several pairs share is read once.
+
+        Raises: UserError as `log_likelihoods`.
+        """
+        inputs = [row[:-1] for row in self._rows(pairs)]
+        size = best_size(inputs, self.model.shape.context, self._pair_cost)
+        return sum(map(len, inputs)) if size is None else sum(len(pack.ids) for pack in packs(inputs, size))
+
+    def _rows(self, pairs: Sequence[Pair]) -> list[list[int]]:
+        """Each pair as one row of ids, cut at its beginning to the model's context and one more."""
         most = self.model.shape.context
         for context, continuation in pairs:
             if not context or not continuation:
@@ -81,32 +133,55 @@ class Scorer:
                 raise UserError(
                     f"a continuation of {len(continuation)} tokens does not fit the model's context of {most}"
                 )
-        rows = [[*context, *continuation][-most - 1 :] for context, continuation in pairs]
-        counts = [len(continuation) for _, continuation in pairs]
+        return [[*context, *continuation][-most - 1 :] for context, continuation in pairs]
 
-        def score(group: list[int]) -> list[Continuation]:
-            return self._continuations([rows[number] for number in group], [counts[number] for number in group])
+    @property
+    def _bytes_per_position(self) -> int:
+        """What a cache keeps of one position."""
+        return cached_values_per_token(self.model.shape) * self.model.table_VD.element_size()
 
-        return _by_length([len(row) - 1 for row in rows], score)
+    @property
+    def _pair_cost(self) -> float:
+        """The cost of one position that looks at another, over that of one position's products with weights."""
+        shape = self.model.shape
+        products = 2 * (active_parameters(shape) - shape.vocab_size * shape.d_model)
+        return SLOWER * 4 * shape.heads * shape.head_dim * shape.layers / products
 
     @torch.no_grad()
-    def _continuations(self, rows: Sequence[Sequence[int]], counts: Sequence[int]) -> list[Continuation]:
-        """Score the last ids of each row; `counts` says how many."""
-        ids_BS = padded([row[:-1] for row in rows], self._device)
+    def _apart(self, rows: Sequence[Sequence[int]], counts: Sequence[int]) -> list[Continuation]:
+        """Score the last ids of each row; `counts` says how many. Rows are read side by side."""
+        ids_BS = padded([row[:-1] for row in rows], self.device)
         at_R = [
             (number, position)
             for number, (row, count) in enumerate(zip(rows, counts, strict=True))
             for position in range(len(row) - 1 - count, len(row) - 1)
         ]
-        targets_R = torch.tensor([rows[number][position + 1] for number, position in at_R], device=self._device)
-        numbers_R, positions_R = torch.tensor(at_R, device=self._device).unbind(1)
-        logits_RV = self._logits(ids_BS, (numbers_R, positions_R))
-        nats_R = functional.cross_entropy(logits_RV, targets_R, reduction="none").double()
-        best_R = logits_RV.argmax(1) == targets_R
-        return [
-            Continuation(-float(nats.sum()), len(nats), bool(best.all()))
-            for nats, best in zip(nats_R.split(list(counts)), best_R.split(list(counts)), strict=True)
-        ]
+        x_BSD = self._working.stream(ids_BS, self._working.place(ids_BS), self.routing)
+        numbers_R, positions_R = torch.tensor(at_R, device=self.device).unbind(1)
+        targets = [token for row, count in zip(rows, counts, strict=True) for token in row[-count:]]
+        return self._judged(x_BSD[numbers_R, positions_R], targets, counts)
+
+    @torch.no_grad()
+    def _packed(self, pack: Pack, targets: Mapping[int, Sequence[int]]) -> dict[int, Continuation]:
+        """Score the ids that follow in each row of a pack, given by the row's number."""
+        ids_1S = torch.tensor([pack.ids], device=self.device)
+        place = branching(self._working.place(ids_1S), pack.before, pack.positions)
+        x_SD = self._working.stream(ids_1S, place, self.routing).squeeze(0)
+        counts = [len(targets[number]) for number in pack.rows]
+        places = [at for row, count in zip(pack.rows.values(), counts, strict=True) for at in row[-count:]]
+        wanted = [token for number in pack.rows for token in targets[number]]
+        return dict(zip(pack.rows, self._judged(x_SD[places], wanted, counts), strict=True))
+
+    def _judged(self, x_RD: Tensor, targets: Sequence[int], counts: Sequence[int]) -> list[Continuation]:
+        """The likelihood of each target after a position, summed over rows of `counts` targets."""
+        targets_R = torch.tensor(targets, device=self.device)
+        nats_R, best_R = [], []
+        for x_ND, targets_N in zip(x_RD.split(LOGITS_AT_ONCE), targets_R.split(LOGITS_AT_ONCE), strict=True):
+            logits_NV = self._working.logits(x_ND.unsqueeze(0), self._working.norm_D).squeeze(0).float()
+            nats_R.append(functional.cross_entropy(logits_NV, targets_N, reduction="none").double())
+            best_R.append(logits_NV.argmax(1) == targets_N)
+        rows = torch.cat(nats_R).split(list(counts)), torch.cat(best_R).split(list(counts))
+        return [Continuation(-float(nats.sum()), len(nats), bool(best.all())) for nats, best in zip(*rows, strict=True)]
 
     def greedy_until(
         self, prompts: Sequence[Sequence[int]], tokenizer: Tokenizer, until: Sequence[str], tokens: int
@@ -117,12 +192,22 @@ class Scorer:
 
         Raises: UserError for an empty prompt, or an id outside the vocabulary.
         """
-        most = self.model.shape.context
+        return _in_order(self.continuations(prompts, tokenizer, until, tokens))
 
-        def say(group: list[int]) -> list[str]:
-            return self._continue([prompts[number] for number in group], tokenizer, until, tokens)
+    def continuations(
+        self, prompts: Sequence[Sequence[int]], tokenizer: Tokenizer, until: Sequence[str], tokens: int
+    ) -> Iterator[dict[int, str]]:
+        """The same group by group, as they are written, by the number of the prompt.
 
-        return _by_length([min(most, len(prompt) + tokens) for prompt in prompts], say)
+        Raises: UserError as `greedy_until`.
+        """
+        order = sorted(range(len(prompts)), key=lambda number: tuple(prompts[number]))  # alike beginnings together
+        longest = min(self.model.shape.context, max(map(len, prompts), default=0) + tokens)
+        count = max(1, min(SEQUENCES, CACHED_BYTES // (longest * self._bytes_per_position)))
+        for start in range(0, len(order), count):
+            group = order[start : start + count]
+            written = self._continue([prompts[number] for number in group], tokenizer, until, tokens)
+            yield dict(zip(group, written, strict=True))
 
     def _continue(
         self, prompts: Sequence[Sequence[int]], tokenizer: Tokenizer, until: Sequence[str], tokens: int
@@ -145,12 +230,10 @@ class Scorer:
         return [text[: _end(text, until)] for text in texts]
 
 
-def _by_length(lengths: Sequence[int], answer: Callable[[list[int]], list[T]]) -> list[T]:
-    """An answer for each row, asked for in groups of about one length."""
-    found: dict[int, T] = {}
-    for group in alike(lengths, TOKENS_AT_ONCE):
-        found.update(zip(group, answer(group), strict=True))
-    return [found[number] for number in range(len(lengths))]
+def _in_order(groups: Iterable[Mapping[int, T]]) -> list[T]:
+    """All of the answers, by their numbers."""
+    found = {number: answer for group in groups for number, answer in group.items()}
+    return [found[number] for number in range(len(found))]
 
 
 def _end(text: str, until: Sequence[str]) -> int | None:

@@ -20,6 +20,7 @@ from sparsedial.model.router import check_top_k
 from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer
 
 TOKENS_AT_ONCE = 4096  # read in one call; this limits its memory
+LEAST_SHARED = 32  # ids at the beginning of several rows; fewer are read again
 LEAST_FULL = 0.75  # rows that are read together have at least this share of the longest one's length
 
 
@@ -49,6 +50,19 @@ class Decoder:
             of_rows = None if top_k_LB is None else top_k_LB[:, rows]
             logits_BV[rows] = self._read([ids[row] for row in rows], [slots[row] for row in rows], of_rows)
         return logits_BV
+
+    def begin(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Read whole sequences into all slots, what several have in common at their beginning only once.
+
+        Returns the logits after the last id of each. Shapes: to [slots, V]
+        """
+        groups = [(rows, shared) for rows, shared in _alike_at_first(ids) if shared]
+        if groups:
+            self.read([ids[rows[0]][:shared] for rows, shared in groups], [rows[0] for rows, _ in groups])
+        for rows, _ in groups:
+            for row in rows[1:]:
+                self.cache.copy(rows[0], row)
+        return self.read([row[filled:] for row, filled in zip(ids, self.cache.filled, strict=True)])
 
     def _read(self, ids: Sequence[Sequence[int]], slots: Sequence[int], top_k_LB: Tensor | None) -> Tensor:
         model, lengths = self.model, [len(row) for row in ids]
@@ -83,6 +97,28 @@ def alike(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
         group.append(row)
     if group:
         yield group
+
+
+def _alike_at_first(ids: Sequence[Sequence[int]]) -> list[tuple[list[int], int]]:
+    """Rows in groups that begin alike, and how many ids each group has in common; 0 where that is not worth a copy.
+
+    At least the last id of every row is not among them.
+    """
+    groups: list[tuple[list[int], int]] = []
+    for row in sorted(range(len(ids)), key=lambda row: tuple(ids[row])):
+        rows, shared = groups[-1] if groups else ([], 0)
+        still = common(ids[rows[0]][:shared], ids[row][:-1]) if rows else 0
+        if still >= max(LEAST_SHARED, shared / 2):
+            groups[-1] = [*rows, row], still
+        else:
+            groups.append(([row], len(ids[row]) - 1))
+    return [(rows, shared if len(rows) > 1 else 0) for rows, shared in groups]
+
+
+def common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids two rows have in common at their beginning."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 def padded(ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from sparsedial.errors import UserError
-from sparsedial.store import read_json, write_json
+from sparsedial.store import digest, read_json, write_json
 
 SUMMARY = "sparsedial.json"  # a folder made by others has none
 
@@ -14,6 +14,12 @@ SUMMARY = "sparsedial.json"  # a folder made by others has none
 def write_digests(folder: Path) -> None:
     """Write the digest of every file that is there."""
     write_json(folder / SUMMARY, {"files_sha256": {path.name: _sha256(path) for path in sorted(folder.iterdir())}})
+
+
+def digest_of(folder: Path) -> str:
+    """Hex SHA-256 of what decides a checkpoint's answers: its weights, its configurations and its tokenizer."""
+    names = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".model"))
+    return digest({path.name: _sha256(path) for path in names if path.name != SUMMARY})
 
 
 def verify(folder: Path) -> None:

@@ -64,7 +64,7 @@ def go_on(
         raise UserError("the prompt has no tokens", hint="give at least one character")
     context, ids = model.shape.context, [list(prompt) for prompt in prompts]
     decoder = Decoder(model, len(ids), min(context, max(map(len, ids)) + tokens))
-    going, logits_BV = list(range(len(ids))), decoder.read([row[-context:] for row in ids])
+    going, logits_BV = list(range(len(ids))), decoder.begin([row[-context:] for row in ids])
     for made in range(tokens):
         if made:
             logits_BV = _read_on(decoder, ids, going)
