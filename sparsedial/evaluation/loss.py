@@ -1,21 +1,22 @@
-"""Loss of a model on a text: nats per token, bits per byte. W windows, S positions."""
+"""Loss of a model on a text: nats per token, bits per byte. W windows, S positions, T scored tokens of the text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from sparsedial.evaluation.scorer import Scorer
+from sparsedial.evaluation.scorer import Scorer, windows_at_once
 from sparsedial.model.router import balance_of
 from sparsedial.model.transformer import Routing, Transformer
 from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Dtype
 from sparsedial.text.prepare import Text
-from sparsedial.text.windows import evaluation_windows, whole_windows, window_bytes
+from sparsedial.text.windows import Windows, evaluation_windows, whole_windows, window_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,14 @@ class TextLoss:
     expert_load: Load | None  # the worst layer's; None for a dense model
 
 
+@dataclass(frozen=True)
+class TokenLosses:
+    """The loss of each token of a text after its first one."""
+
+    total: float  # nats
+    nats_T: np.ndarray
+
+
 def evaluate_text(
     model: Transformer, text: Text, split: str, *, context: int, max_tokens: int | None = None, dtype: Dtype = "float32"
 ) -> TextLoss:
@@ -36,32 +45,56 @@ def evaluate_text(
 
     Raises: UserError where the split is shorter than a window.
     """
-    windows = evaluation_windows(text, split, context, max_tokens)
-    return _scored(model, [windows], window_bytes(text, split, context, max_tokens), dtype)
+    windows_WS1 = evaluation_windows(text, split, context, max_tokens)
+    total = counting_scorer(model, dtype).loss(torch.from_numpy(windows_WS1))
+    return _text_loss(model, total, windows_WS1[:, 1:].size, window_bytes(text, split, context, max_tokens))
 
 
-def evaluate_all(model: Transformer, text: Text, split: str, *, context: int) -> TextLoss:
-    """Score every token of a split: windows of the context, and a shorter one for the rest."""
-    return _scored(model, whole_windows(text, split, context), text.bytes(split), "float32")
+def token_losses(scorer: Scorer, text: Text, split: str, *, context: int, stride: int | None = None) -> TokenLosses:
+    """The loss of each token of a split, in windows of the context that move by the stride (the context by default).
+
+    Raises: UserError for a stride outside 1..context.
+    """
+    total, nats = 0.0, []
+    for windows in whole_windows(text, split, context, stride):
+        for ids_BS1 in _batches(windows):
+            batch, nats_BS = scorer.losses(ids_BS1, windows.last)
+            total += batch
+            nats.append(nats_BS.flatten().cpu().numpy())
+    return TokenLosses(total, np.concatenate(nats))
 
 
-def _scored(model: Transformer, groups: Sequence[np.ndarray], scored_bytes: int, dtype: Dtype) -> TextLoss:
-    """Windows in groups of one length each."""
-    for layer in model.sparse_feed_forwards:
-        layer.load_E.zero_()
-    scorer = Scorer(model, routing=Routing(losses=[]), dtype=dtype)
-    total = sum(scorer.loss(torch.from_numpy(windows_WS1)) for windows_WS1 in groups)
-    tokens = sum(windows_WS1[:, 1:].size for windows_WS1 in groups)
+def _batches(windows: Windows) -> Iterator[Tensor]:
+    """A few windows at a time as numbers of their own: all of them may be many times as large as the text."""
+    count = windows_at_once(windows.ids.shape[1])
+    for start in range(0, len(windows.ids), count):
+        yield torch.from_numpy(windows.ids[start : start + count].astype(np.int64))
+
+
+def _text_loss(model: Transformer, total: float, tokens: int, scored_bytes: int) -> TextLoss:
     return TextLoss(
         loss=total / tokens,
-        bits_per_byte=total / math.log(2) / scored_bytes,
+        bits_per_byte=bits_per_byte(total, scored_bytes),
         tokens=tokens,
         bytes=scored_bytes,
-        expert_load=_worst_load(model),
+        expert_load=worst_load(model),
     )
 
 
-def _worst_load(model: Transformer) -> Load | None:
+def bits_per_byte(total: float, scored_bytes: int) -> float:
+    """A summed loss in nats as bits, divided by the bytes that its tokens stand for."""
+    return total / math.log(2) / scored_bytes
+
+
+def counting_scorer(model: Transformer, dtype: Dtype = "float32") -> Scorer:
+    """A scorer that counts its experts' loads, from zero on."""
+    for layer in model.sparse_feed_forwards:
+        layer.load_E.zero_()
+    return Scorer(model, routing=Routing(losses=[]), dtype=dtype)
+
+
+def worst_load(model: Transformer) -> Load | None:
+    """The load of the layer whose experts are least evenly used, since a counting scorer was made; None if dense."""
     loads = [balance_of(layer.load_E) for layer in model.sparse_feed_forwards]
     for layer in model.sparse_feed_forwards:
         layer.load_E.zero_()

@@ -24,8 +24,13 @@ except ImportError as missing:
     raise UserError("the package 'jinja2' is missing", hint="pip install 'sparsedial[train]'") from missing
 
 
-def rendered(template: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, str]) -> str:
-    """The messages as text, up to where the answer begins; `special` are the tokenizer's special tokens by role.
+def rendered(
+    template: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, str], *, answer: bool = True
+) -> str:
+    """The messages as text; `special` are the tokenizer's special tokens by role.
+
+    The text ends where the answer to the messages begins. Without `answer` it ends with the last message, which is the
+    beginning of an answer then.
 
     Raises: UserError where the template fails.
     """
@@ -36,11 +41,17 @@ def rendered(template: str, messages: Sequence[Mapping[str, str]], special: Mapp
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
     try:
-        return environment.from_string(template).render(
-            messages=messages, tools=None, documents=None, add_generation_prompt=True, **special
+        text = environment.from_string(template).render(
+            messages=messages, tools=None, documents=None, add_generation_prompt=answer, **special
         )
     except (jinja2.TemplateError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"the chat template of the tokenizer fails: {error}", field="chat") from error
+    if answer:
+        return text
+    last = messages[-1]["content"].strip()
+    if last not in text:
+        raise UserError("the chat template of the tokenizer leaves out the beginning of the answer", field="chat")
+    return text[: text.rindex(last) + len(last)]
 
 
 class _GenerationTag(jinja2.ext.Extension):

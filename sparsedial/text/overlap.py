@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from sparsedial.records.text import HeldOutCounts, OverlapShares
+from sparsedial.text.sought import Sought
 
 WINDOW_BYTES = 64
 MOST_WINDOWS = 2**16  # sampled per split: a share of 5 % is then known to 0.1 %
@@ -62,8 +63,7 @@ class Windows:
         self._position = 0  # of the next document's first byte
         self._sample: list[np.ndarray] = []
         self._hashes = np.empty(0, np.uint64)
-        self._met = np.empty(0, bool)
-        self._filter = np.empty(0, bool)
+        self._sought = Sought(self._hashes)
 
     def add(self, text: bytes) -> None:
         """Sample the windows of one document: one every stride bytes of the whole text, none across two documents."""
@@ -73,19 +73,12 @@ class Windows:
 
     def close(self) -> None:
         """End the sample; texts can be looked through after this."""
-        self._hashes = np.sort(np.concatenate([*self._sample, np.empty(0, np.uint64)]))
-        self._met = np.zeros(len(self._hashes), bool)
-        self._filter = np.zeros(2**22, bool)
-        self._filter[self._hashes >> np.uint64(42)] = True
+        self._hashes = np.concatenate([*self._sample, self._hashes])
+        self._sought = Sought(self._hashes)
 
     def look_through(self, hashes: np.ndarray) -> None:
         """Mark the sampled windows that these hashes hold."""
-        if not len(self._hashes):
-            return
-        likely = hashes[self._filter[hashes >> np.uint64(42)]]
-        index = np.searchsorted(self._hashes, likely)
-        index[index == len(self._hashes)] = 0
-        self._met[index[self._hashes[index] == likely]] = True
+        self._sought.look_through(hashes)
 
     @property
     def count(self) -> int:
@@ -95,10 +88,7 @@ class Windows:
     @property
     def share_met(self) -> float | None:
         """The share of the sampled windows that were found; None without any window."""
-        if not self.count:
-            return None
-        # a window that is in the sample twice is marked at its first index only
-        return float(np.mean(self._met[np.searchsorted(self._hashes, self._hashes)]))
+        return float(np.mean(self._sought.met(self._hashes))) if self.count else None
 
 
 def window_hashes(text: bytes) -> np.ndarray:

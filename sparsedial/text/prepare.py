@@ -26,7 +26,7 @@ from sparsedial.records.text import (
     TokenizerWords,
 )
 from sparsedial.store import Fault
-from sparsedial.text.corpus import open_corpus
+from sparsedial.text.corpus import Corpus, open_corpus
 from sparsedial.text.manifest import MANIFEST, ManifestWriter, read_manifest, row_of
 from sparsedial.text.overlap import Overlap
 from sparsedial.text.reading import Reading, read_corpus
@@ -143,7 +143,9 @@ class Written:
     changed: int  # held-out documents that the tokenizer does not give back as they were
 
 
-def prepare(sources: Iterable[str], *, tokenizer: str | Tokenizer = "bytes", folder: Path, whole: bool = False) -> Text:
+def prepare(
+    sources: Iterable[str] | Corpus, *, tokenizer: str | Tokenizer = "bytes", folder: Path, whole: bool = False
+) -> Text:
     """Split, tokenize and store a text in `folder`, or open it where it is there from the same text and tokenizer.
 
     No source means the standard library. `tokenizer` is `bytes`, `bpe:N`, the path of a tokenizer.json, or a Tokenizer.
@@ -155,7 +157,8 @@ def prepare(sources: Iterable[str], *, tokenizer: str | Tokenizer = "bytes", fol
     text, and a folder that cannot be written.
     """
     made = _given_tokenizer(tokenizer)
-    reading = read_corpus(open_corpus(tuple(map(str, sources))), uncut=whole)
+    corpus = sources if isinstance(sources, Corpus) else open_corpus(tuple(map(str, sources)))
+    reading = read_corpus(corpus, uncut=whole)
     setting = made.digest if made else str(tokenizer)
     request = store.digest({"protocol": PROTOCOL, "text": reading.digest, "tokenizer": setting, "whole": whole})
     if (ready := _opened(folder, request)) is not None:

@@ -5,7 +5,7 @@ Text to learn from is read otherwise (`Tokenizer.encode`): there a special token
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -50,6 +50,13 @@ class Prompts:
 
         Raises: UserError where there is no template, or it fails.
         """
+        return self.render([{"role": "user", "content": message}])
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, answer: bool = True) -> str:
+        """Messages as the tokenizer's chat template writes them, as `text.chat.rendered` does.
+
+        Raises: UserError where there is no template, or it fails.
+        """
         if self.template is None:
             raise UserError(
                 f"{self.folder}: its tokenizer has no chat template",
@@ -58,7 +65,7 @@ class Prompts:
             )
         from sparsedial.text.chat import rendered  # jinja2 is needed only here
 
-        return rendered(self.template, [{"role": "user", "content": message}], self.special)
+        return rendered(self.template, messages, self.special, answer=answer)
 
 
 def prompts_of(folder: Path, tokenizer: Tokenizer) -> Prompts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -36,25 +38,62 @@ def evaluation_windows(text: Text, split: str, context: int, max_tokens: int | N
 def window_bytes(text: Text, split: str, context: int, max_tokens: int | None = None) -> int:
     """The bytes of text that the scored tokens of `evaluation_windows` stand for; an end token stands for none."""
     starts = _scored_starts(text, split, context, max_tokens)
+    return int(sliding_window_view(scored_bytes(text, split), context)[starts].sum(dtype=np.int64))
+
+
+def scored_bytes(text: Text, split: str) -> np.ndarray:
+    """The bytes of text that each token after the first one stands for; an end token stands for none.
+
+    Raises: UserError for train tokens, whose bytes are kept with the tokenizer `bytes` only.
+    """
     if text.tokenizer.backend is None:
-        scored = sliding_window_view(text.tokens(split)[1:], context)[starts]
-        return int(np.count_nonzero(scored != text.tokenizer.end_token))
+        return text.tokens(split)[1:] != text.tokenizer.end_token
     if split not in text.lengths:
         raise UserError(f"text: the bytes of {split} tokens are not kept", hint="score validation or test")
-    return int(sliding_window_view(text.lengths[split][1:], context)[starts].sum(dtype=np.int64))
+    return text.lengths[split][1:]
 
 
-def whole_windows(text: Text, split: str, context: int) -> list[np.ndarray]:
-    """The windows that score all of a split: those of the context, and a shorter one for the rest.
+class Windows(NamedTuple):
+    """Windows of one length, whose last tokens are scored."""
 
-    Shapes: each int64 [windows, context + 1]; the first token of each window is only read
+    ids: np.ndarray  # [windows, tokens]; views of the text, as overlapping windows are many times its size
+    last: int  # of each window, this many are scored; those before them are only read
+
+
+def whole_windows(text: Text, split: str, context: int, stride: int | None = None) -> list[Windows]:
+    """The windows that score each token of a split once, in order: all of the first window, then `stride` of each.
+
+    A window is `context` tokens and the one that follows them. The first token of the split, an end token, is only
+    read. What follows the last whole window is scored in a shorter one. By default the stride is the context.
+
+    Raises: UserError for a stride outside 1..context.
     """
+    stride = context if stride is None else stride
+    if not 1 <= stride <= context:
+        raise UserError(f"{stride} lies outside 1..{context}, the tokens of a window", field="stride")
     tokens = text.tokens(split)
-    end = (len(tokens) - 1) // context * context  # the token that the whole windows end with
-    groups = [sliding_window_view(tokens, context + 1)[:end:context]] if end else []
-    if end < len(tokens) - 1:
-        groups.append(tokens[np.newaxis, end:])
-    return [windows.astype(np.int64) for windows in groups]
+    scored = len(tokens) - 1
+    whole = len(range(0, scored - context + 1, stride))
+    groups = []
+    if whole:
+        ids = sliding_window_view(tokens, context + 1)[::stride]
+        groups = [Windows(ids, context)] if stride == context else [Windows(ids[:1], context), Windows(ids[1:], stride)]
+    rest = scored - (context + (whole - 1) * stride if whole else 0)
+    groups.append(Windows(tokens[np.newaxis, whole * stride :], rest))
+    return [windows for windows in groups if len(windows.ids) and windows.last]
+
+
+def protocol(context: int, stride: int, tokens: int) -> str:
+    """How the tokens of a text are scored by `whole_windows`, as one sentence."""
+    once = f"An end token stands before the first document, and each of {tokens:,} tokens is scored once"
+    if tokens <= context:
+        return f"{once}, given all that stands before it."
+    if stride == context:
+        return f"{once}, given what stands before it in its window of {context:,}."
+    return (
+        f"{once}, in windows of {context:,} that move by {stride:,}: at least {context - stride + 1:,} tokens stand"
+        " before each, except in the first window."
+    )
 
 
 def _scored_starts(text: Text, split: str, context: int, max_tokens: int | None) -> np.ndarray:

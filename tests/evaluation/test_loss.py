@@ -8,11 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sparsedial.evaluation.loss import evaluate_all, evaluate_text
+from sparsedial.evaluation.loss import evaluate_text
 from sparsedial.evaluation.scorer import Scorer
-from sparsedial.model.transformer import initialise
+from sparsedial.model.checkpoint import save_checkpoint
+from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.shape.ladder import Ladder
-from sparsedial.text.prepare import prepare
+from sparsedial.text.prepare import Text, prepare
+from tests.evaluation.whole import evaluate_all
+from tests.model.shapes import FAMILIES, shaken
+from tests.model.test_families import theirs_from
 
 
 def uniform(vocab_size: int):
@@ -61,3 +65,67 @@ def test_a_text_of_whole_windows_scores_as_before(small_text):
     assert evaluate_all(model, text, "validation", context=32).loss == pytest.approx(
         evaluate_text(model, text, "validation", context=32).loss, rel=1e-9
     )
+
+
+def first_tokens(text: Text, count: int) -> Text:
+    return replace(text, arrays={**text.arrays, "validation": text.tokens("validation")[: count + 1]})
+
+
+def one_by_one(model: Transformer, ids: list[int], context: int, stride: int) -> float:
+    """The mean loss of each token by a call of its own, given what stands before it in the window that scores it."""
+    total = 0.0
+    for place in range(1, len(ids)):
+        begin = max(0, -(-(place - context) // stride)) * stride
+        with torch.no_grad():
+            logits_V = model(torch.tensor([ids[begin:place]]))[0, -1].double()
+        total -= float(logits_V.log_softmax(0)[ids[place]])
+    return total / (len(ids) - 1)
+
+
+@pytest.mark.parametrize("experts", [0, 8])
+@pytest.mark.parametrize(("stride", "count"), [(1, 40), (5, 61), (16, 64), (31, 90), (32, 70), (7, 20)])
+def test_a_sliding_window_scores_each_token_after_what_its_window_holds(small_text, experts, stride, count):
+    model = initialise(Ladder(vocab_size=256, context=32).shape(12, experts), 0).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0)  # so that what stands before a token matters
+    text = first_tokens(small_text, count)
+    scored = evaluate_all(model, text, "validation", context=32, stride=stride)
+    assert scored.tokens == count
+    expected = one_by_one(model, text.tokens("validation").tolist(), 32, stride)
+    assert scored.loss == pytest.approx(expected, rel=1e-6)
+
+
+def test_more_before_a_token_changes_its_loss(small_text):
+    model = shaken(Ladder(vocab_size=256, context=32).shape(12, 0))
+    text = first_tokens(small_text, 300)
+    losses = [evaluate_all(model, text, "validation", context=32, stride=stride).loss for stride in (1, 16, 32)]
+    assert len({round(loss, 5) for loss in losses}) == 3
+
+
+def test_a_stride_of_the_whole_window_is_no_stride(small_text):
+    model = initialise(Ladder(vocab_size=256, context=32).shape(12, 4), 0)
+    without = evaluate_all(model, small_text, "validation", context=32)
+    assert evaluate_all(model, small_text, "validation", context=32, stride=32) == without
+
+
+@pytest.mark.parametrize("stride", [4, 16])
+def test_the_loss_is_that_of_transformers(tmp_path, corpus, stride):
+    model = shaken(replace(FAMILIES["llama"], vocab_size=300, context=16))
+    save_checkpoint(model, tmp_path / "llama")
+    text = first_tokens(prepare([str(corpus)], tokenizer="bpe:300", folder=tmp_path / "text"), 500)
+    ids = torch.tensor(text.tokens("validation").astype("int64"))[None]
+    theirs, total, end = theirs_from(tmp_path / "llama"), 0.0, 0
+    for begin in range(0, 500, stride):  # as the guide of transformers to perplexity does
+        window = ids[:, begin : begin + 17]
+        labels = window.clone()
+        labels[:, : window.shape[1] - (begin + window.shape[1] - 1 - end)] = -100
+        new = begin + window.shape[1] - 1 - end
+        with torch.no_grad():
+            total += float(theirs(window, labels=labels).loss) * new
+        end += new
+        if end == 500:
+            break
+    scored = evaluate_all(model, text, "validation", context=16, stride=stride)
+    assert (scored.tokens, end) == (500, 500)
+    assert scored.loss == pytest.approx(total / 500, abs=1e-4)

@@ -9,7 +9,14 @@ import pytest
 
 from sparsedial.errors import UserError
 from sparsedial.text.prepare import Text
-from sparsedial.text.windows import evaluation_windows, require_windows, whole_windows, window_bytes
+from sparsedial.text.windows import (
+    evaluation_windows,
+    protocol,
+    require_windows,
+    scored_bytes,
+    whole_windows,
+    window_bytes,
+)
 
 
 def test_scoring_takes_each_token_once_in_order(text: Text) -> None:
@@ -21,17 +28,56 @@ def test_scoring_takes_each_token_once_in_order(text: Text) -> None:
     assert np.array_equal(windows[1:, 0], windows[:-1, -1])
 
 
+def cut(text: Text, count: int) -> Text:
+    return replace(text, arrays={"test": np.asarray(text.tokens("test"))[:count]})
+
+
 @pytest.mark.parametrize("context", [1, 24, 10**6])
 def test_every_token_can_be_scored_the_last_ones_in_a_shorter_window(text: Text, context: int) -> None:
-    tokens = np.asarray(text.tokens("test")).astype(np.int64)
+    tokens = np.asarray(text.tokens("test"))
     for count in (len(tokens), 24 * 5 + 1, 24, 2):
-        part = replace(text, arrays={"test": tokens[:count]})
-        groups = whole_windows(part, "test", context)
-        assert np.array_equal(np.concatenate([group[:, 1:].ravel() for group in groups]), tokens[1:count])
-        assert [group.shape[1] for group in groups[:-1]] == [context + 1] * (len(groups) - 1)
-        assert groups[-1].shape[1] <= context + 1
-        firsts = np.concatenate([group[:, 0] for group in groups])
+        groups = whole_windows(cut(text, count), "test", context)
+        assert np.array_equal(np.concatenate([group.ids[:, 1:].ravel() for group in groups]), tokens[1:count])
+        assert [group.ids.shape[1] for group in groups[:-1]] == [context + 1] * (len(groups) - 1)
+        assert groups[-1].ids.shape[1] <= context + 1
+        assert all(group.last == group.ids.shape[1] - 1 for group in groups)
+        firsts = np.concatenate([group.ids[:, 0] for group in groups])
         assert np.array_equal(firsts, tokens[: count - 1 : context])
+
+
+@pytest.mark.parametrize(("context", "stride"), [(24, 1), (24, 7), (24, 12), (24, 23), (24, 24), (1, 1)])
+def test_windows_that_overlap_score_each_token_once_after_all_but_a_stride_of_the_context(
+    text: Text, context: int, stride: int
+) -> None:
+    tokens = np.asarray(text.tokens("test"))
+    for count in (2, 20, 24, 25, 26, 32, 33, 300):
+        groups = whole_windows(cut(text, count), "test", context, stride)
+        scored = np.concatenate([group.ids[:, -group.last :].ravel() for group in groups])
+        assert np.array_equal(scored, tokens[1:count])
+        before = np.concatenate([np.arange(width)[-last:] for ids, last in groups for width in map(len, ids)])
+        assert before.max() <= context
+        assert np.array_equal(before[:context], np.arange(1, min(count, context + 1)))
+        assert (before[context:] >= context - stride + 1).all()
+
+
+@pytest.mark.parametrize("stride", [0, 25])
+def test_a_stride_that_leaves_tokens_out_is_refused(text: Text, stride: int) -> None:
+    with pytest.raises(UserError, match=rf"stride: {stride} lies outside 1\.\.24"):
+        whole_windows(text, "test", 24, stride)
+
+
+def test_the_protocol_says_what_stands_before_a_token() -> None:
+    assert "each of 1,234 tokens is scored once, given what stands before it in its window of 24." in protocol(
+        24, 24, 1234
+    )
+    assert "windows of 24 that move by 8: at least 17 tokens stand before each" in protocol(24, 8, 1234)
+    assert protocol(24, 8, 24).endswith("given all that stands before it.")
+
+
+def test_each_token_has_the_bytes_that_it_stands_for(text: Text) -> None:
+    sizes = scored_bytes(text, "test")
+    assert len(sizes) == text.test_tokens - 1
+    assert sizes.sum(dtype=np.int64) == text.bytes("test")
 
 
 def test_the_bytes_of_scored_tokens_are_those_of_their_text(text: Text) -> None:
