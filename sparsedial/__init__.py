@@ -35,6 +35,18 @@ def load(folder: str | os.PathLike[str]) -> Any:
     return load_checkpoint(Path(folder))
 
 
+def lm_eval_model(folder: str | os.PathLike[str]) -> Any:
+    """The model of a checkpoint folder for lm-eval: `lm_eval.simple_evaluate(lm_eval_model(folder), tasks=[...])`.
+
+    Raises: UserError for a damaged checkpoint, or where lm-eval is missing.
+    """
+    from pathlib import Path
+
+    from sparsedial.evaluation.harness import HarnessModel
+
+    return HarnessModel.around(Path(folder), load(folder))
+
+
 def __getattr__(name: str) -> Any:
     from sparsedial.verbs import VERBS
 
@@ -48,4 +60,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from sparsedial.verbs import VERBS
 
-    return sorted([*VERBS, "load", "__version__", "__doc__"])
+    return sorted([*VERBS, "load", "lm_eval_model", "__version__", "__doc__"])

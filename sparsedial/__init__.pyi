@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsedial.records.answers import Counts, Evaluation, Generation, Measured, Served, Trained
+from sparsedial.records.answers import Counts, Generation, Measured, Served, Trained
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
+from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
@@ -19,6 +20,12 @@ def load(folder: str | os.PathLike[str]) -> Any:
 
     Shapes: ids [B, S] to logits [B, S, V]
     Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged.
+    """
+
+def lm_eval_model(folder: str | os.PathLike[str]) -> Any:
+    """The model of a checkpoint folder for lm-eval: `lm_eval.simple_evaluate(lm_eval_model(folder), tasks=[...])`.
+
+    Raises: UserError for a damaged checkpoint, or where lm-eval is missing.
     """
 def study(
     text: str | Sequence[str] = ...,
@@ -282,19 +289,40 @@ def train(
         dry_run: show what the run would cost and exit
     """
 def evaluate(
-    checkpoint: str | Path,
+    checkpoint: str | Sequence[str],
     *,
-    text: str | Sequence[str],
+    text: str | Sequence[str] = ...,
     context: int | None = None,
-) -> Evaluation:
-    """Loss in nats per token and bits per byte, over windows of `context` tokens; every token is scored once.
+    stride: int | None = None,
+    tasks: str | Sequence[str] = ...,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    shots: int | None = None,
+    against: str | Sequence[str] = ...,
+    chat: bool = False,
+    out: str | Path = 'runs/evaluate',
+    dry_run: bool = False,
+) -> Evaluation | Evaluations | EvaluateDryRun:
+    """Loss in nats per token and bits per byte of a text, each token scored once; scores on tasks; or their cost.
 
-    Raises: UserError for a damaged checkpoint, or a text that is missing, empty or does not fit the model.
+    One checkpoint gives its own answer; several are also compared, on the same items.
+
+    Raises: UserError for a damaged checkpoint, a text that is missing, empty or does not fit the model, or a task that
+    is unknown or whose items cannot be had.
 
     Settings:
-        checkpoint: a checkpoint folder
-        text: files or folders; all of their text is scored
-        context: tokens per window [the model's own]
+        checkpoint: checkpoint folders; several are compared on the same items
+        text: files or folders, all of their text; a folder's sub-folders are domains
+        context: tokens per window of the text [the model's own]
+        stride: tokens by which windows move; each scores its last ones [context]
+        tasks: tasks or groups of them: reading, mathematics, knowledge, all; needs sparsedial[evaluate]
+        data: the folder that holds the tasks' items [the Hub]
+        limit: items of each task, its first ones [all]
+        shots: solved examples before each item [as the task says]
+        against: training text; items that stand in it are counted, and scores are also given without
+        chat: ask by the tokenizer's chat template
+        out: folder for the tasks' answers; the same command continues a stopped one
+        dry_run: show how much the tasks would read and write, and exit
     """
 def generate(
     checkpoint: str | Path,

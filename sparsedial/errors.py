@@ -55,7 +55,7 @@ def _flag(field: str) -> str:
     return f"--{head.replace('_', '-')}{dot}{rest}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """A hint that names the known word closest to `name`, or None when none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else None
+def nearest(name: str, known: Iterable[str], most: int = 1) -> str | None:
+    """A hint that names the known words closest to `name`, at most so many, or None when none is close."""
+    close = [f"'{word}'" for word in difflib.get_close_matches(name, list(known), n=most, cutoff=0.5)]
+    return f"did you mean {' or '.join(close)}?" if close else None

@@ -27,6 +27,9 @@ __version__: str
 
 def load(folder: str | os.PathLike[str]) -> Any:
 {load}
+
+def lm_eval_model(folder: str | os.PathLike[str]) -> Any:
+{lm_eval_model}
 """
 
 
@@ -37,7 +40,11 @@ def stub() -> str:
         f"from {module} import {', '.join(name for _, name in names)}"
         for module, names in itertools.groupby(modules, key=lambda pair: pair[0])
     )
-    opening = OPENING.format(imports=imports, load=_docstring(sparsedial.load.__doc__ or ""))
+    opening = OPENING.format(
+        imports=imports,
+        load=_docstring(sparsedial.load.__doc__ or ""),
+        lm_eval_model=_docstring(sparsedial.lm_eval_model.__doc__ or ""),
+    )
     return "\n".join([opening.rstrip(), *(_function(verb) for verb in VERBS.values()), ""])
 
 

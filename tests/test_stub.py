@@ -16,7 +16,7 @@ def test_the_stub_is_as_the_settings_are():
 
 
 def test_dir_names_the_commands_and_nothing_that_was_only_imported():
-    assert {name for name in dir(sparsedial) if not name.startswith("_")} == {*VERBS, "load"}
+    assert {name for name in dir(sparsedial) if not name.startswith("_")} == {*VERBS, "load", "lm_eval_model"}
 
 
 def test_a_function_has_types_defaults_and_a_line_for_each_setting():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from sparsedial.cli.law_rows import unexplained_rows
-from sparsedial.cli.rows import Rows, errors_words, lines
+from sparsedial.cli.rows import Rows, aligned, errors_words, lines
 from sparsedial.records.law import Fit, HeldOut
 from sparsedial.records.optimum import Allocation, BestAt, Estimate, Parabolas, Predicted
 from sparsedial.units import human_cost, human_count, human_percent
@@ -170,12 +170,3 @@ def _predicted_rows(predicted: Predicted) -> Rows:
     if predicted.intervals_reason:
         rows.append(("no intervals", predicted.intervals_reason))
     return [*rows, ("written", predicted.out)]
-
-
-def aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines, with each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True) if width).rstrip()
-        for row in table
-    ]

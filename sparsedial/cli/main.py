@@ -18,9 +18,11 @@ AGAIN = "run the same command again to continue"
 KEPT = {  # of a stopped command's work
     "study": AGAIN,
     "train": AGAIN,
+    "evaluate": "answers to tasks are kept: run the same command again to continue",
     "generate": "what was written is all there is",
     "dial": "the page is closed",
 }
+NO_TEMPORARY = "No usable temporary directory"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +49,11 @@ def _answered(words: list[str]) -> int:
         text, status = _run(words)
     except UserError as error:
         return _failed(error, BAD_INPUT)
+    except FileNotFoundError as error:  # of `tempfile`, which some packages ask for when they are imported
+        if NO_TEMPORARY not in str(error):
+            raise
+        problem = f"cannot write a temporary file: {error.strerror}"
+        return _failed(UserError(problem, hint="free some space, or name another folder in TMPDIR"), BAD_INPUT)
     try:
         print_answer(text)
     except UserError as error:

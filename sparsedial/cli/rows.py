@@ -30,3 +30,12 @@ def errors_words(median: float, largest: float) -> str:
 def under(head: str, words: Sequence[str]) -> Rows:
     """Lines under one head, which stands at the first."""
     return [("" if number else head, line) for number, line in enumerate(words)]
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, with each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True) if width).rstrip()
+        for row in table
+    ]

@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sparsedial.cli.evaluate_table import evaluate_dry_table, evaluate_table, evaluations_table
 from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
-from sparsedial.records.answers import Branch, Counts, Evaluation, Generation, Measured, Served, Trained
+from sparsedial.records.answers import Branch, Counts, Generation, Measured, Served, Trained
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
+from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
@@ -199,17 +201,6 @@ def _branch_words(branch: Branch) -> str:
     return f"{branch.test_loss:.4f} nats per token; it shares its trunk, so it is not an independent run"
 
 
-def evaluate_table(scored: Evaluation) -> str:
-    """Loss on a text."""
-    return lines(
-        [
-            ("loss", f"{scored.loss:.4f} nats per token"),
-            ("bits per byte", f"{scored.bits_per_byte:.4f}"),
-            ("scored", f"{scored.tokens:,} tokens, {scored.bytes:,} bytes, windows of {scored.context_tokens}"),
-        ]
-    )
-
-
 def generate_table(answer: Generation) -> str:
     """Nothing: its text was written as it came."""
     return ""
@@ -238,6 +229,8 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     Trained: train_table,
     TrainDryRun: train_dry_table,
     Evaluation: evaluate_table,
+    Evaluations: evaluations_table,
+    EvaluateDryRun: evaluate_dry_table,
     Generation: generate_table,
     Served: served_table,
 }

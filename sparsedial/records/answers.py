@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from sparsedial.records.profile import ProfileFile
-from sparsedial.records.quantities import Load, Sparsity
+from sparsedial.records.quantities import Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record
 from sparsedial.records.run import Run
-from sparsedial.records.text import SkippedLines
 from sparsedial.shape.shape import Shape
 
 
@@ -28,18 +27,6 @@ class Counts(Record, frozen=True, kw_only=True):
     dtype: str
     weight_bytes: int
     kv_cache_bytes_per_token: int
-
-
-class Evaluation(Record, frozen=True, kw_only=True):
-    """The loss of a checkpoint on a text."""
-
-    loss: float  # nats per token
-    bits_per_byte: float
-    tokens: int
-    bytes: int
-    context_tokens: int
-    expert_load: Load | None  # null for a dense model
-    skipped: SkippedLines
 
 
 class DraftCounts(Record, frozen=True, kw_only=True):

@@ -107,10 +107,11 @@ VERBS = {
         Verb(
             name="evaluate",
             settings="EvaluateSettings",
-            summary="measure loss and bits per byte of a checkpoint on a text",
+            summary="score checkpoints on a text, or on questions, mathematics and reading",
             examples=(
                 "sparsedial evaluate runs/model/checkpoint --text other.txt",
-                "sparsedial evaluate runs/model/checkpoint --text other/ --context 128 --json",
+                "sparsedial evaluate runs/model/checkpoint --tasks arc_easy,squad --limit 50",
+                "sparsedial evaluate runs/mine/sparse/checkpoint runs/mine/dense/checkpoint --tasks reading",
             ),
         ),
         Verb(

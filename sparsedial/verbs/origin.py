@@ -23,7 +23,9 @@ NAME_A_LAW = "name a law, a law.json or a study's folder instead"
 
 
 def require_checkpoint(folder: Path) -> None:
-    """Raises: UserError where a folder contains a checkpoint but is not one itself."""
+    """Raises: UserError where there is no such folder, or it contains a checkpoint but is not one itself."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
     inner = folder / "checkpoint"
     if not (folder / "config.json").exists() and (inner / "config.json").exists():
         raise UserError(f"{folder} is the folder of a run, not a checkpoint", hint=f"its checkpoint is {inner}")

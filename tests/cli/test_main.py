@@ -108,7 +108,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["train", "qwen3-8b", "--tokens", "1k", "--shape.vocab_size", "x"], "'x' is not a number", None),
         (["evaluate", "/nowhere", "--text", ""], "an entry is empty", None),
         (["evaluate"], "'checkpoint' is missing", "like `sparsedial evaluate"),
-        (["evaluate", "/nowhere"], "'text' is missing", "--text FILE"),
+        (["evaluate", "/nowhere"], "no such folder", None),
         (["generate"], "'checkpoint' is missing", "like `sparsedial generate"),
         (["generate", "/nowhere"], "'prompt' is missing", "like `sparsedial generate"),
         (["generate", "/nowhere", "notes.toml"], "/nowhere: no such folder", None),

@@ -72,7 +72,7 @@ def training(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kilobytes", "file"), [(0, "tokenizer.json"), (8, "train.bin"), (18, "checkpoint")], ids=lambda value: str(value)
+    ("kilobytes", "file"), [(0, "temporary"), (8, "train.bin"), (18, "checkpoint")], ids=lambda value: str(value)
 )
 def test_a_full_disk_is_one_line_whichever_file_does_not_fit(tmp_path: Path, kilobytes, file):
     done = shell(f"ulimit -f {kilobytes}; {training(tmp_path)}")

@@ -165,7 +165,22 @@ TrainDryRun: dry_run total_parameters active_parameters tokens flops memory_part
 Counts: name total_parameters active_parameters active_parameters_one_embedding active_parameters_no_embedding
     sparsity forward_flops_per_token training_flops_per_token context_tokens dtype weight_bytes
     kv_cache_bytes_per_token
-Evaluation: loss bits_per_byte tokens bytes context_tokens expert_load skipped
+Joules: joules low high basis source
+TaskScore: version licence source data_digest shots items items_truncated items_left_out metrics primary chance
+    at_chance p_value answer_bits_per_byte gold_rank margin_nats items_per_second joules_per_item contaminated_items
+    metrics_without_contaminated
+Harness: name version
+CheckpointName: path digest family
+Evaluation: checkpoint setting loss bits_per_byte tokens bytes loss_interval bits_per_byte_interval interval_over
+    context_tokens stride_tokens domains expert_load skipped tasks harness machine wall_seconds
+PairedDifference: mean low high items p_value
+Paired: task metric first second difference
+Evaluations: results paired comparisons
+TaskSize: items items_too_long tokens tokens_written
+EvaluateDryRun: tasks items tokens tokens_written seconds
+KeptAnswer: asked nats greedy text
+Judged: checkpoint task id choices_nats gold chosen text contaminated
+DomainLoss: loss bits_per_byte tokens bytes loss_interval bits_per_byte_interval interval_over
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds drafts
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
@@ -246,7 +261,14 @@ StudyAnswer: best
 StudyStatus: phase report
 Setting: top_k_experts top_p_experts
 TrainDryRun: joules_source tokens_asked
-Evaluation: expert_load
+Joules: low high
+TaskScore: licence source data_digest chance at_chance p_value answer_bits_per_byte gold_rank margin_nats
+    items_per_second joules_per_item contaminated_items metrics_without_contaminated
+Evaluation: setting loss bits_per_byte tokens bytes loss_interval bits_per_byte_interval interval_over
+    context_tokens stride_tokens domains expert_load skipped tasks harness
+PairedDifference: low high
+KeptAnswer: nats greedy text
+Judged: choices_nats gold chosen text contaminated
 Generation: drafts
 Branch: trunk validation_loss test_loss
 Trained: checkpoint tokens_asked

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from sparsedial.records.answers import Counts, Evaluation
+from sparsedial.records.answers import Counts
+from sparsedial.records.domains import DomainLoss
+from sparsedial.records.evaluation import Evaluation
 from sparsedial.records.law import Fit, HeldOut
 from sparsedial.records.plan import Crossover, Plan
 from sparsedial.records.quantities import Sparsity
@@ -52,6 +54,7 @@ DESIGN = {
  "memory_bytes"}, "dense_rival": {"shape", "tokens", "predicted_loss"}, "crossover": X | null,
  "binding_constraints": […], "near_optimal": {"sparsity": [low, high]}, "other_laws": […], "warnings": […]}""",
     Evaluation: """{"loss", "bits_per_byte", "tokens", "bytes"}""",
+    DomainLoss: """{"loss", "bits_per_byte", "tokens", "bytes"}""",
 }
 LETTERS = {"V": Verdict, "M": Side, "H": HeldOut, "X": Crossover}
 Tree = dict[str, Any]  # a key, and under it a tree, a letter or nothing

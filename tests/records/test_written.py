@@ -15,9 +15,10 @@ from sparsedial.law.law import read_law
 from sparsedial.machine.memory import step_bytes
 from sparsedial.machine.profile import Profile, read_profile
 from sparsedial.machine.timing import summarise
-from sparsedial.records.answers import Counts, Evaluation, Generation, Measured, Served, Trained, TrainSettingsFile
+from sparsedial.records.answers import Counts, Generation, Measured, Served, Trained, TrainSettingsFile
 from sparsedial.records.dial import PageDial, PageRace, PageStart
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
+from sparsedial.records.evaluation import Evaluation
 from sparsedial.records.law import Fit, Forms, LawFile
 from sparsedial.records.plan import Plan
 from sparsedial.records.profile import ProfileFile

@@ -1,0 +1,166 @@
+"""Tasks on our model and on lm-eval's own, in one run: `python -m benchmarks.evaluation FOLDER --data DIR`.
+
+FOLDER holds SmolLM2-135M-Instruct (`python -m benchmarks.smollm2 FOLDER`), DIR the tasks' items. Two sections:
+`agreement`, item by item (log-likelihoods, scores, written texts), and `throughput`, items per second in turn, each
+with its spread. `--only` runs one of them. Writes benchmarks/records/evaluation.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+
+from benchmarks.keeping import keep
+from sparsedial.evaluation.harness import HarnessModel
+from sparsedial.evaluation.judge import Asking
+from sparsedial.evaluation.tasks import load_tasks
+from sparsedial.machine.hardware import BusyWatch
+from sparsedial.model.checkpoint import load
+
+RECORD = Path(__file__).parent / "records" / "evaluation.json"
+AGREE = {  # items of each task, by kind of request
+    "arc_easy": 50, "hellaswag": 50, "piqa": 50, "boolq": 20, "arc_challenge": 50, "lambada_openai": 50,
+    "squad": 10, "gsm8k": 4,
+}  # fmt: skip
+CLOSE_LOGITS = 1e-4  # two best logits nearer than this may swap by rounding
+TURNS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the throughput table."""
+
+    task: str
+    items: int
+    shots: int
+    tokens: int | None = None  # of an answer at most; None: as the task says
+    batch: int = 8  # of lm-eval's own model: the fastest of 1, 8 and 16 for this task on two cores
+
+
+ROWS = (
+    Row(task="arc_easy", items=12, shots=5),
+    Row(task="hellaswag", items=12, shots=0),
+    Row(task="lambada_openai", items=24, shots=0),
+    Row(task="gsm8k", items=4, shots=5, tokens=128),
+)
+AIMS = {"arc_easy": 3.0, "hellaswag": 1.5, "lambada_openai": 1.0, "gsm8k": 5.0}
+
+
+def main() -> None:
+    """Both sections, or one; the record keeps the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", choices=("agreement", "throughput"))
+    given = parser.parse_args()
+    found: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    sections = {name: found.get(name) for name in ("agreement", "throughput")}
+    if given.only != "throughput":
+        sections["agreement"] = {name: _agree(given, name, items) for name, items in AGREE.items()}
+    if given.only != "agreement":
+        sections["throughput"] = _throughput(given)
+    keep(RECORD, "python -m benchmarks.evaluation FOLDER --data DIR", sections)
+
+
+def _ours(folder: Path) -> HarnessModel:
+    """Our model; it forgets what it answered."""
+    return HarnessModel.around(folder, load(folder))
+
+
+def _theirs(folder: Path, batch: int) -> HFLM:
+    return HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=batch)
+
+
+def _answers(model: Any, name: str, task: Any, items: int, shots: int | None = None) -> tuple[list[Any], float]:
+    """lm-eval's record of each item, and the seconds that it took."""
+    Asking(shots=shots).prepare(task)
+    began = time.perf_counter()
+    found = evaluate(model, {"tasks": {name: task}, "groups": {}, "group_map": {}}, limit=items, bootstrap_iters=0)
+    seconds = time.perf_counter() - began
+    assert found is not None
+    return found["samples"][name], seconds
+
+
+def _agree(given: argparse.Namespace, name: str, items: int) -> Mapping[str, Any]:
+    """The largest difference of a task's answers."""
+    task = load_tasks([name], given.data)[name]
+    ours, _ = _answers(_ours(given.folder), name, task, items)
+    theirs, _ = _answers(_theirs(given.folder, 1), name, task, items)
+    pairs = list(zip(ours, theirs, strict=True))
+    metrics = [metric for metric in ours[0]["metrics"] if isinstance(ours[0][metric], int | float)]
+    found: dict[str, Any] = {
+        "items": items,
+        "kind": task.OUTPUT_TYPE,
+        "scores_equal": all(one[metric] == other[metric] for one, other in pairs for metric in metrics),
+    }
+    if task.OUTPUT_TYPE == "generate_until":
+        different = [number for number, (one, other) in enumerate(pairs) if one["resps"] != other["resps"]]
+        close = [number for number in different if _near_tie(given.folder, pairs[number])]
+        found |= {"texts_different": len(different), "of_these_after_a_near_tie": len(close)}
+    else:
+        nats = [
+            abs(answer[0][0] - twin[0][0])
+            for one, other in pairs
+            for answer, twin in zip(one["resps"], other["resps"], strict=True)
+        ]
+        found["largest_difference_nats"] = float(max(nats))
+    print(name, found, flush=True)
+    return found
+
+
+def _near_tie(folder: Path, pair: tuple[Any, Any]) -> bool:
+    """Whether two texts part where the two best logits are so close that rounding decides."""
+    model = _ours(folder)
+    prompt = pair[0]["arguments"][0][0]
+    ids = [
+        model.tok_encode(text, add_special_tokens=False) for text in (pair[0]["resps"][0][0], pair[1]["resps"][0][0])
+    ]
+    shared = next((at for at, (one, other) in enumerate(zip(*ids, strict=False)) if one != other), min(map(len, ids)))
+    row = [*model.tok_encode(prompt), *ids[0][:shared]]
+    with torch.no_grad():
+        best = model.scorer.model(torch.tensor([row]))[0, -1].topk(2).values
+    return float(best[0] - best[1]) < CLOSE_LOGITS
+
+
+def _throughput(given: argparse.Namespace) -> Mapping[str, Any]:
+    """Items per second of both, in turn."""
+    rows = {}
+    for row in ROWS:
+        task = load_tasks([row.task], given.data)[row.task]
+        if row.tokens is not None:
+            task.set_config("generation_kwargs", {"max_gen_toks": row.tokens}, update=True)
+        theirs, busy = _theirs(given.folder, row.batch), BusyWatch()
+        seconds = []
+        for _ in range(TURNS):
+            one = _answers(_ours(given.folder), row.task, task, row.items, row.shots)[1]
+            other = _answers(theirs, row.task, task, row.items, row.shots)[1]
+            seconds.append((one, other))
+        ours_s, theirs_s = np.array(seconds).T
+        ratios = theirs_s / ours_s
+        rows[f"{row.task}, {row.shots}-shot"] = {
+            "items": row.items,
+            "batch_of_theirs": row.batch,
+            "our_items_per_second": float(row.items / np.median(ours_s)),
+            "their_items_per_second": float(row.items / np.median(theirs_s)),
+            "ratio": float(np.median(ratios)),
+            "ratio_low": float(ratios.min()),
+            "ratio_high": float(ratios.max()),
+            "aim": AIMS[row.task],
+            "machine_busy": busy.share(),
+        }
+        print(row.task, rows[f"{row.task}, {row.shots}-shot"], flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The table of an evaluation: loss on a text, scores on tasks, and differences between checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sparsedial.cli.rows import Rows, aligned, lines
+from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations, Paired, TaskScore
+from sparsedial.records.quantities import Interval
+from sparsedial.text.windows import protocol
+from sparsedial.units import count_words, human_count, human_percent, human_seconds
+
+SURE = 0.05  # a difference that chance alone makes less often is called one
+AS_SHARE = ("acc", "acc_norm", "exact_match", "f1", "em")  # metrics that are shares of items
+
+
+def evaluate_table(scored: Evaluation) -> str:
+    """One checkpoint's answer."""
+    return lines(_rows(scored))
+
+
+def evaluations_table(scored: Evaluations) -> str:
+    """Several checkpoints' answers, and how they differ."""
+    rows = [row for one in scored.results for row in (("checkpoint", one.checkpoint.path), *_rows(one))]
+    if scored.paired:
+        rows += [("", ""), ("compared", "second minus first, on the same items, with 95 % intervals")]
+        rows += [("  " + pair.task, words) for pair, words in zip(scored.paired, _pairs(scored.paired), strict=True)]
+        if scored.comparisons > 1:
+            rows.append(("note", f"of {scored.comparisons} comparisons, one in twenty is this sure by chance alone"))
+    return lines(rows)
+
+
+def evaluate_dry_table(cost: EvaluateDryRun) -> str:
+    """What an evaluation would cost."""
+    cells = [
+        [
+            count_words(size.items, "item"),
+            f"{human_count(size.tokens)} tokens to read",
+            f"{human_count(size.tokens_written)} to write at most" if size.tokens_written else "",
+            f"{size.items_too_long:,} too long for the model" if size.items_too_long else "",
+        ]
+        for size in cost.tasks.values()
+    ]
+    written = f", {human_count(cost.tokens_written)} to write at most" if cost.tokens_written else ""
+    whole = f"{count_words(cost.items, 'item')}, {human_count(cost.tokens)} tokens to read{written}"
+    return lines([*zip(cost.tasks, aligned(cells), strict=True), ("all", whole), ("time", _about(cost.seconds))])
+
+
+def _about(seconds: float) -> str:
+    return f"about {human_seconds(seconds)} for one checkpoint, by a short trial of this model"
+
+
+def _rows(scored: Evaluation) -> Rows:
+    rows = []
+    if scored.loss is not None and scored.bits_per_byte is not None:
+        over = f"95 % over {scored.interval_over}"
+        rows += [
+            ("loss", f"{_ends(f'{scored.loss:.4f}', scored.loss_interval)} nats per token, {over}"),
+            ("bits per byte", _ends(f"{scored.bits_per_byte:.4f}", scored.bits_per_byte_interval)),
+            ("scored", f"{scored.tokens:,} tokens, {scored.bytes:,} bytes"),
+            ("how", protocol(scored.context_tokens or 0, scored.stride_tokens or 0, scored.tokens or 0)),
+        ]
+    if scored.domains:
+        cells = [
+            [
+                f"{_ends(f'{one.loss:.4f}', one.loss_interval)} nats per token",
+                f"{one.bits_per_byte:.4f} bits per byte",
+                f"{one.tokens:,} tokens",
+            ]
+            for one in scored.domains.values()
+        ]
+        rows += zip((f"  {name}" for name in scored.domains), aligned(cells), strict=True)
+    if scored.tasks:
+        rows += zip(scored.tasks, aligned([_cells(score) for score in scored.tasks.values()]), strict=True)
+        rows += _notes(scored.tasks)
+    return rows
+
+
+def _ends(value: str, interval: Interval | None) -> str:
+    return value if interval is None or interval.low is None else f"{value} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def _cells(score: TaskScore) -> list[str]:
+    """The metric that stands for a task, what guessing gives, the right answer's bits, and what was asked."""
+    chance = "" if score.chance is None else f"chance {human_percent(score.chance)}"
+    if score.at_chance:
+        chance += ", no better than guessing"
+    bits = score.answer_bits_per_byte
+    pace = "" if score.items_per_second is None else f", {score.items_per_second:.3g} a second"
+    return [
+        _words(score.primary, score.metrics[score.primary]),
+        score.primary,
+        chance,
+        "" if bits is None else f"answer {bits.mean:.2f} bits per byte",
+        f"{count_words(score.items, 'item')}, {score.shots}-shot{pace}",
+    ]
+
+
+def _notes(tasks: Mapping[str, TaskScore]) -> Rows:
+    return [("note", words) for name, score in tasks.items() for words in _said(name, score)]
+
+
+def _said(name: str, score: TaskScore) -> Iterator[str]:
+    """What one should know of a score."""
+    if score.items_left_out:
+        yield f"{name}: {count_words(score.items_left_out, 'item')} left out, too long for the model"
+    if score.items_truncated:
+        yield f"{name}: the beginning of {count_words(score.items_truncated, 'item')} was cut, too long for the model"
+    if score.contaminated_items:
+        touched = f"{name}: {count_words(score.contaminated_items, 'item')} stand in the training text"
+        clean = score.metrics_without_contaminated
+        yield f"{touched}; without them {_words(score.primary, clean[score.primary])}" if clean else touched
+
+
+def _words(metric: str, value: Interval) -> str:
+    """`54.0 % [40.0 %, 68.0 %]`; a metric that is no share as a plain number."""
+    share = metric.partition(",")[0] in AS_SHARE and 0 <= value.mean <= 1
+    ends = [value.mean, value.low, value.high]
+    mean, low, high = ("?" if end is None else human_percent(end, 3) if share else f"{end:.4g}" for end in ends)
+    return mean if value.low is None else f"{mean} [{low}, {high}]"
+
+
+def _pairs(paired: tuple[Paired, ...]) -> list[str]:
+    return aligned([_pair(pair) for pair in paired])
+
+
+def _pair(pair: Paired) -> list[str]:
+    found = pair.difference
+    ends = "" if found.low is None or found.high is None else f"[{found.low:+.3f}, {found.high:+.3f}]"
+    sure = "" if found.p_value < SURE else "not resolved, "
+    return [
+        f"{found.mean:+.3f}",
+        ends,
+        pair.metric,
+        f"{pair.first} → {pair.second}",
+        f"{sure}p = {found.p_value:.2g}, {count_words(found.items, 'item')}",
+    ]

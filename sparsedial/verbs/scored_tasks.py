@@ -1,0 +1,143 @@
+"""The scores of checkpoints on tasks, comparisons of them, and what they would cost, for `evaluate`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsedial.records.evaluation import (
+    CheckpointName,
+    EvaluateDryRun,
+    Evaluation,
+    Evaluations,
+    Paired,
+    TaskScore,
+)
+from sparsedial.records.record import write, write_lines
+from sparsedial.showing.notes import note_skipped
+from sparsedial.units import count_words, human_seconds
+from sparsedial.verbs.evaluate_settings import EvaluateSettings
+
+if TYPE_CHECKING:
+    from sparsedial.evaluation.judge import Asking, Result
+    from sparsedial.model.transformer import Transformer
+
+ANSWERS, ITEMS, ANSWER = "answers.jsonl", "items.jsonl", "evaluation.json"
+
+
+def score_tasks(
+    folder: Path, model: Transformer, name: CheckpointName, tasks: Mapping[str, Any], settings: EvaluateSettings
+) -> dict[str, Result]:
+    """The results of all tasks; each answer is kept in `out` as it comes.
+
+    Raises: UserError for a task that does not fit the model, before any is scored.
+    """
+    from sparsedial.evaluation.harness import HarnessModel
+    from sparsedial.evaluation.judge import judge, require_askable
+    from sparsedial.evaluation.kept import Kept
+
+    kept = Kept(settings.out / ANSWERS, name.digest)
+    asked, asking = HarnessModel.around(folder, model, kept), _asking(settings)
+    for task in tasks:
+        require_askable(asked, task, tasks[task], asking)
+    shares = _touched(tasks, settings)
+    found = {}
+    for task in tasks:
+        began = time.perf_counter()
+        found[task] = judge(asked, task, tasks[task], asking, shares.get(task))
+        _say(task, found[task].score, settings, time.perf_counter() - began)
+    return found
+
+
+def _say(task: str, score: TaskScore, settings: EvaluateSettings, seconds: float) -> None:
+    """A line on standard error about a task that is done."""
+    without = "; asked without solved examples, it has none" if settings.shots and not score.shots else ""
+    words = f"{task}: {count_words(score.items, 'item')} in {human_seconds(seconds)}{without}"
+    print(words, file=sys.stderr, flush=True)
+
+
+def _touched(tasks: Mapping[str, Any], settings: EvaluateSettings) -> dict[str, dict[int, float | None]]:
+    """By task and item, the share of its 13-word runs that the text `against` has; nothing without such a text."""
+    if not settings.against:
+        return {}
+    from sparsedial.evaluation.item_text import item_text
+    from sparsedial.text.contamination import contamination
+
+    texts = {
+        (name, number): item_text(task, doc)
+        for name, task in tasks.items()
+        for number, doc in task.doc_iterator(limit=settings.limit)
+    }
+    found = contamination(list(texts.values()), settings.against)
+    note_skipped(found.skipped)
+    shares: dict[str, dict[int, float | None]] = {name: {} for name in tasks}
+    for (name, number), share in zip(texts, found.shares, strict=True):
+        shares[name][number] = share
+    return shares
+
+
+def _asking(settings: EvaluateSettings) -> Asking:
+    from sparsedial.evaluation.judge import Asking
+
+    return Asking(limit=settings.limit, shots=settings.shots, chat=settings.chat)
+
+
+def compared(answers: Sequence[Evaluation], results: Sequence[Mapping[str, Result]]) -> Evaluations:
+    """Several checkpoints' answers, with the differences of every two on each task's own metric."""
+    from sparsedial.evaluation.compare import difference
+
+    paired = []
+    for (first, ours), (second, theirs) in combinations(zip(answers, results, strict=True), 2):
+        for task, result in ours.items():
+            one, other = result.values, theirs[task].values
+            apart = None if one is None or other is None else difference(one, other)
+            if one is not None and apart is not None:
+                paired.append(
+                    Paired(
+                        task=task,
+                        metric=one.metric,
+                        first=first.checkpoint.path,
+                        second=second.checkpoint.path,
+                        difference=apart,
+                    )
+                )
+    return Evaluations(results=tuple(answers), paired=tuple(paired), comparisons=len(paired))
+
+
+def write_answers(folder: Path, whole: Evaluation | Evaluations, results: Sequence[Mapping[str, Result]]) -> None:
+    """Write the answer, and beside it every item's.
+
+    Raises: UserError where they cannot be written.
+    """
+    write(folder / ANSWER, whole)
+    write_lines(folder / ITEMS, [item for by_task in results for result in by_task.values() for item in result.items])
+
+
+def cost(folder: Path, tasks: Mapping[str, Any], settings: EvaluateSettings) -> EvaluateDryRun:
+    """How much a checkpoint would read and write for the tasks, and how long that takes by a short trial.
+
+    Raises: UserError for a task that does not fit the model.
+    """
+    from sparsedial.evaluation.harness import HarnessModel
+    from sparsedial.evaluation.judge import require_askable, size
+    from sparsedial.evaluation.pace import seconds_per_token
+    from sparsedial.model.checkpoint import load
+
+    model = HarnessModel.around(folder, load(folder))
+    asking = _asking(settings)
+    for name, task in tasks.items():
+        require_askable(model, name, task, asking)
+    sizes = {name: size(model, name, task, asking) for name, task in tasks.items()}
+    tokens, written = sum(one.tokens for one in sizes.values()), sum(one.tokens_written for one in sizes.values())
+    reading, writing = seconds_per_token(model.scorer, writing=written > 0)
+    return EvaluateDryRun(
+        tasks=sizes,
+        items=sum(one.items for one in sizes.values()),
+        tokens=tokens,
+        tokens_written=written,
+        seconds=tokens * reading + written * writing,
+    )
