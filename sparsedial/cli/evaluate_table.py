@@ -110,6 +110,8 @@ def _said(name: str, score: TaskScore) -> Iterator[str]:
         touched = f"{name}: {count_words(score.contaminated_items, 'item')} stand in the training text"
         clean = score.metrics_without_contaminated
         yield f"{touched}; without them {_words(score.primary, clean[score.primary])}" if clean else touched
+    elif score.contaminated_items == 0:
+        yield f"{name}: no item stands in the training text"
 
 
 def _words(metric: str, value: Interval) -> str:

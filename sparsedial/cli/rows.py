@@ -13,7 +13,7 @@ Rows = Sequence[tuple[str, str]]  # a label and its text
 def lines(rows: Rows) -> str:
     """The rows as text, with the labels in one column."""
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in rows)
 
 
 def span_words(span: Span) -> str:

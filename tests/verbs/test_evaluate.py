@@ -94,6 +94,19 @@ def test_several_checkpoints_are_compared_on_the_same_items(data, tmp_path, caps
     assert "second minus first" in capsys.readouterr().out
 
 
+def test_items_are_looked_for_in_the_training_text(checkpoint, data, tmp_path, capsys):
+    text, other = tmp_path / "text.txt", tmp_path / "other.txt"
+    text.write_text("Said by the way: The river is wide. Question: is it so? Answer: no, and yes.")
+    other.write_text("Nothing of the kind.")
+    words = ["evaluate", checkpoint, "--tasks", "boolq", "--data", str(data), "--out", str(tmp_path / "out")]
+    said = []
+    for file in (text, other):
+        assert main([*words, "--against", str(file)]) == 0
+        said.append(capsys.readouterr().out)
+    assert "stand in the training text; without them" in said[0]
+    assert "boolq: no item stands in the training text" in said[1]
+
+
 def test_a_dry_run_counts_and_scores_nothing(checkpoint, data, tmp_path, capsys):
     words = ["evaluate", checkpoint, "--tasks", "arc_easy,boolq,gsm8k", "--data", str(data), "--shots", "0"]
     assert main([*words, "--dry-run", "--json", "--out", str(tmp_path / "out")]) == 0
