@@ -16,7 +16,7 @@ from sparsedial.shape.config import load_config
 from sparsedial.store import lock
 from sparsedial.verbs.evaluate_settings import EXAMPLE, EvaluateSettings
 from sparsedial.verbs.origin import require_checkpoint
-from sparsedial.verbs.scored_tasks import compared, cost, score_tasks, write_answers
+from sparsedial.verbs.scored_tasks import Touched, compared, cost, score_tasks, touched, write_answers
 from sparsedial.verbs.scored_text import text_loss
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def evaluate(settings: EvaluateSettings) -> Evaluation | Evaluations | EvaluateD
     if settings.dry_run:
         return cost(folders[0], tasks, settings)
     with lock(settings.out) if tasks else nullcontext():
-        found = [_evaluated(folder, tasks, settings) for folder in folders]
+        shares = touched(tasks, settings)
+        found = [_evaluated(folder, tasks, shares, settings) for folder in folders]
         answers = [answer for answer, _ in found]
         whole = answers[0] if len(found) == 1 else compared(answers, [results for _, results in found])
         if tasks:
@@ -59,7 +60,7 @@ def _tasks(settings: EvaluateSettings) -> dict[str, Any]:
 
 
 def _evaluated(
-    folder: Path, tasks: Mapping[str, Any], settings: EvaluateSettings
+    folder: Path, tasks: Mapping[str, Any], shares: Touched, settings: EvaluateSettings
 ) -> tuple[Evaluation, dict[str, Result]]:
     """One checkpoint's answer, and the results by task."""
     from sparsedial.model.checkpoint import load
@@ -70,7 +71,7 @@ def _evaluated(
     name = CheckpointName(path=str(folder), digest=digest_of(folder), family=str(load_config(folder).get("model_type")))
     loss = text_loss(folder, model, settings) if settings.text else None
     total = loss and loss.losses.total
-    results = score_tasks(folder, model, name, tasks, settings) if tasks else {}
+    results = score_tasks(folder, model, name, tasks, shares, settings) if tasks else {}
     return Evaluation(
         checkpoint=name,
         setting=None,

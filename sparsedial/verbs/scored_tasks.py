@@ -9,14 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsedial.records.evaluation import (
-    CheckpointName,
-    EvaluateDryRun,
-    Evaluation,
-    Evaluations,
-    Paired,
-    TaskScore,
-)
+from sparsedial.records.evaluation import CheckpointName, EvaluateDryRun, Evaluation, Evaluations, Paired, TaskScore
 from sparsedial.records.record import write, write_lines
 from sparsedial.showing.notes import note_skipped
 from sparsedial.units import count_words, human_seconds
@@ -26,13 +19,19 @@ if TYPE_CHECKING:
     from sparsedial.evaluation.judge import Asking, Result
     from sparsedial.model.transformer import Transformer
 
+Touched = Mapping[str, Mapping[int, float | None]]  # by task and item
 ANSWERS, ITEMS, ANSWER = "answers.jsonl", "items.jsonl", "evaluation.json"
 
 
 def score_tasks(
-    folder: Path, model: Transformer, name: CheckpointName, tasks: Mapping[str, Any], settings: EvaluateSettings
+    folder: Path,
+    model: Transformer,
+    name: CheckpointName,
+    tasks: Mapping[str, Any],
+    shares: Touched,
+    settings: EvaluateSettings,
 ) -> dict[str, Result]:
-    """The results of all tasks; each answer is kept in `out` as it comes.
+    """The results of all tasks; each answer is kept in `out` as it comes. `shares` are those of `touched`.
 
     Raises: UserError for a task that does not fit the model, before any is scored.
     """
@@ -44,7 +43,6 @@ def score_tasks(
     asked, asking = HarnessModel.around(folder, model, kept), _asking(settings)
     for task in tasks:
         require_askable(asked, task, tasks[task], asking)
-    shares = _touched(tasks, settings)
     found = {}
     for task in tasks:
         began = time.perf_counter()
@@ -60,8 +58,11 @@ def _say(task: str, score: TaskScore, settings: EvaluateSettings, seconds: float
     print(words, file=sys.stderr, flush=True)
 
 
-def _touched(tasks: Mapping[str, Any], settings: EvaluateSettings) -> dict[str, dict[int, float | None]]:
-    """By task and item, the share of its 13-word runs that the text `against` has; nothing without such a text."""
+def touched(tasks: Mapping[str, Any], settings: EvaluateSettings) -> Touched:
+    """The share of each item's 13-word runs that the text `against` has; nothing without such a text.
+
+    Raises: UserError for a text that is missing, empty or unreadable.
+    """
     if not settings.against:
         return {}
     from sparsedial.evaluation.item_text import item_text
