@@ -44,6 +44,7 @@ def study(
     seed: int = 0,
     cell_seeds: int = 1,
     form: str | None = None,
+    probes: str | float | None = None,
     workers: int | None = None,
     device: str = 'auto',
     out: str | Path = 'runs/study',
@@ -75,6 +76,7 @@ def study(
         seed: seed of the grid; change it to repeat the study with new runs
         cell_seeds: seeds per cell at the two largest budgets; cheaper cells get more
         form: form of the scaling law [with four or more budgets `sparsity_by_size_and_tokens`; with fewer, the one that predicts best]
+        probes: share of the training tokens that are arithmetic, facts and passages to be asked about, like 8% [none]
         workers: processes of one thread each [one per core, the maximum; one on a GPU]
         device: device to train on
         out: the study's folder; the same command continues a stopped study

@@ -19,10 +19,11 @@ BYTE_UNITS = {
 JOULE_UNITS = {
     "": 1, "j": 1, "kj": 1e3, "mj": 1e6, "gj": 1e9, "wh": 3600, "kwh": 3.6e6, "mwh": 3.6e9, "gwh": 3.6e12,
 }  # fmt: skip
+SHARE_UNITS = {"": 1, "%": 0.01}
 
 YEAR = 365.25 * 86400  # seconds
 
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*|%)\s*")
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)\s*([A-Za-z]+)")
 _UNIT = r"(?:%|min|m?s|h|days|years|[kMGTPE]?B|[km]?J|[kMGT]?Wh|W|FLOPs|nats)(?!\w)"
 _TIED = re.compile(rf"(?<=\d) (?={_UNIT})|(?<=min|. h) (?=\d\d (?:s|min)\b)")
@@ -70,6 +71,11 @@ def parse_bytes(text: str | float, field: str = "memory") -> float:
 def parse_joules(text: str | float, field: str = "energy") -> float:
     """Positive joules from `5e6`, `40MJ` or `2.5kWh`."""
     return _parse(text, JOULE_UNITS, field, "40MJ or 2.5kWh")
+
+
+def parse_share(text: str | float, field: str = "share") -> float:
+    """A share above 0 from `8%` or `0.08`."""
+    return round(_parse(text, SHARE_UNITS, field, "8% or 0.08"), 12)  # 7 * 0.01 is not 0.07
 
 
 def bare_exponent(text: str) -> str:

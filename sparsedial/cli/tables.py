@@ -19,6 +19,7 @@ from sparsedial.records.plan import Plan
 from sparsedial.records.record import Record
 from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
+from sparsedial.showing.report_probes import equal_loss_sentences
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
 NOTABLE = 0.02  # of the requested tokens: a larger difference is shown
@@ -72,6 +73,7 @@ def study_table(study: StudyAnswer) -> str:
         [
             *under("answer", [best_headline(study), *best_sentences(study)]),
             *under("sparse or dense", lead_sentences(study)),
+            *(under("probes", equal_loss_sentences(study.probes)) if study.probes else []),
             *under("next", [next_sentence(study), study.next]),
             *_law_rows(study),
             ("report", study.report),

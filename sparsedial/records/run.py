@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
+from sparsedial.records.probes import ProbeScores
 from sparsedial.records.quantities import Load, Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record
@@ -46,6 +47,8 @@ class RunInputs(Record, frozen=True, kw_only=True):
 class Run(RunInputs, frozen=True, kw_only=True):
     """One training run; a missing value is null, with a reason."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes",)
+
     status: Literal["finished", "diverged"]
     reason: str | None
     steps_done: int
@@ -66,6 +69,7 @@ class Run(RunInputs, frozen=True, kw_only=True):
     machine_busy: float | None  # share of all cores that was busy during the run; null where it cannot be read
     trunk_steps_shared: int  # steps that came from a shorter run with the same trunk
     events: tuple[Event, ...]
+    probes: ProbeScores | None = None  # null where its text has none, or where it diverged
 
     @property
     def finished(self) -> bool:

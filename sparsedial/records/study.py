@@ -10,6 +10,7 @@ from sparsedial.records.best import BestModel
 from sparsedial.records.grid import CellRow, LawCurve, LayoutFile, LearningRates, Prediction, VerdictRow
 from sparsedial.records.law import Comparison, HeldOut
 from sparsedial.records.plan import Crossover, NearOptimal
+from sparsedial.records.probes import StudyProbes
 from sparsedial.records.quantities import Machine, Span
 from sparsedial.records.record import Record, parse
 from sparsedial.records.text import TextSummary
@@ -21,6 +22,8 @@ STUDY_FILE = "study.json"
 
 class Inputs(Record, frozen=True, kw_only=True):
     """The settings that a study's folder is bound to; null where the study was free to choose."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes",)
 
     time: float | None  # seconds; null with stated budgets
     budgets: tuple[float, ...]
@@ -37,6 +40,7 @@ class Inputs(Record, frozen=True, kw_only=True):
     cell_seeds: int
     form: str | None
     device: str
+    probes: float | None = None  # their share of the training tokens; null without probes
     text: str  # its digest
 
 
@@ -118,7 +122,7 @@ class ProfileSummary(Record, frozen=True, kw_only=True):
 class Study(Record, frozen=True, kw_only=True):
     """A finished study."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best", "probes")
 
     status: Literal["done"] = "done"
     best: BestModel | None = None  # null where no model was trained to its end, and in files of earlier versions
@@ -147,6 +151,7 @@ class Study(Record, frozen=True, kw_only=True):
     profile: ProfileSummary
     seed_noise: float | None  # standard deviation of test loss between seeds
     seed_noise_reason: str | None
+    probes: StudyProbes | None = None  # null where none were asked for
     versions: dict[str, str]
     next: str  # the command of the same study with a larger budget
     wall_seconds: float
@@ -161,7 +166,7 @@ class Study(Record, frozen=True, kw_only=True):
 class StudyAnswer(Record, frozen=True, kw_only=True):
     """The answer of `study`: parts of the study, in an order of its own."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best", "probes")
 
     best: BestModel | None = None  # as in the study
     cells: CellCounts
@@ -177,6 +182,7 @@ class StudyAnswer(Record, frozen=True, kw_only=True):
     binding_constraints: tuple[str, ...]
     crossover: Crossover | None
     crossover_reason: str | None
+    probes: StudyProbes | None = None  # as in the study
     next: str
     report: str
 

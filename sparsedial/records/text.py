@@ -82,10 +82,20 @@ class SkippedLines(Record, frozen=True, kw_only=True):
     named: tuple[str, ...]  # the first ones: file, line and reason
 
 
+class MixedProbes(Record, frozen=True, kw_only=True):
+    """Text of probes in the train split."""
+
+    share: float  # of the split's tokens, as asked for
+    seed: int  # that draws them
+    documents: int
+    tokens: int  # end tokens among them
+    bytes: int
+
+
 class TextFile(Record, frozen=True, kw_only=True):
     """`text.json`: what a prepared text was made of, and the files that hold it."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("manifest", "skipped")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("manifest", "skipped", "probes")
 
     kind: Literal["text"] = "text"
     request: str  # digest of what was asked for: the same request finds this text again
@@ -103,6 +113,7 @@ class TextFile(Record, frozen=True, kw_only=True):
     overlap: OverlapShares
     documents_changed_by_tokenizer: int
     skipped: SkippedLines = SkippedLines(lines=0, named=())
+    probes: MixedProbes | None = None  # null where none were asked for
     digest: str  # of tokens and tokenizer: the same text has the same digest on every machine
 
 

@@ -8,9 +8,11 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 
 from sparsedial.evaluation.loss import TextLoss, evaluate_text
+from sparsedial.evaluation.scorer import Scorer
 from sparsedial.machine.energy import Meter, meter
 from sparsedial.machine.hardware import BusyWatch, peak_process_bytes
 from sparsedial.model.checkpoint import save_checkpoint
+from sparsedial.records.probes import ProbeScores
 from sparsedial.records.run import Run
 from sparsedial.runs.executor import Split
 from sparsedial.runs.job import Job
@@ -63,6 +65,7 @@ def execute(
                 live.model, text, split, context=recipe.context, max_tokens=evaluation_tokens, dtype=recipe.dtype
             )
             yield Step(recipe.steps - 1, scores[split].loss, 0.0, 0.0, 0.0, 0)
+        probes = _probe_scores(live, text) if reason is None else None
     except (
         KeyboardInterrupt,
         GeneratorExit,
@@ -70,7 +73,7 @@ def execute(
         live.leave(between_steps=isinstance(stop, GeneratorExit))
         raise
     evaluation_seconds = time.perf_counter() - began
-    run = _record(live, text, reason, scores, energy, alone, evaluation_seconds, busy.share())
+    run = _record(live, text, reason, scores, probes, energy, alone, evaluation_seconds, busy.share())
     _keep(run, live, text, keep_checkpoint and reason is None)
     return run
 
@@ -153,11 +156,22 @@ def _diverged(step: Step, job: Job) -> str | None:
     return None
 
 
+def _probe_scores(live: LiveRun, text: Text) -> ProbeScores | None:
+    """The model's scores on the probes that are mixed into its text."""
+    mixed = text.facts.probes
+    if mixed is None:
+        return None
+    from sparsedial.evaluation.probes import probe_scores  # its statistics are slow to load, and few texts have probes
+
+    return probe_scores(Scorer(live.model, dtype=live.job.recipe.dtype), text.tokenizer, mixed.seed)
+
+
 def _record(
     live: LiveRun,
     text: Text,
     reason: str | None,
     scores: Mapping[str, TextLoss],
+    probes: ProbeScores | None,
     energy: Meter,
     alone: bool,
     evaluation_seconds: float,
@@ -190,6 +204,7 @@ def _record(
         machine_busy=busy,
         trunk_steps_shared=tally.shared,
         events=tuple(tally.events),
+        probes=probes,
     )
 
 

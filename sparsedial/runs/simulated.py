@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sparsedial.records.probes import ProbeScores
 from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.run import Metric, Run
@@ -42,6 +43,7 @@ class World:
     scoring_tokens: tuple[tuple[Split, int], ...] = ()  # per split; scoring a token costs a third of training on it
     lost_share: float = 0.0  # share of groups whose worker dies before they end
     test_offset: float = 0.1  # nats by which the test loss is above the validation loss
+    probes: Callable[[Shape, float], ProbeScores] | None = None  # of a shape and its loss; None without probes
 
     def expected_loss(self, shape: Shape, recipe: Recipe) -> float:
         """Mean loss of a run over seeds, on the validation split."""
@@ -156,6 +158,7 @@ class Simulated(Queued):
             machine_busy=None,
             trunk_steps_shared=0,
             events=(),
+            probes=None if diverged or world.probes is None else world.probes(job.shape, loss),
         )
 
     def _scored(self, task: Task) -> int:

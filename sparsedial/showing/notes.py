@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsedial.records.text import SkippedLines
-from sparsedial.units import count_words
+from sparsedial.units import count_words, human_percent
 
 if TYPE_CHECKING:
     from sparsedial.text.prepare import Text
@@ -25,12 +25,16 @@ def note_not_written(path: Path, why: str) -> None:
 
 
 def text_notes(text: Text) -> list[str]:
-    """What was left out of a text, and where its tokenizer has fewer tokens than were asked for."""
-    made, skipped = text.tokenizer, text.facts.skipped
+    """What was left out of a text, what was mixed into it, and where its tokenizer has few tokens."""
+    made, skipped, mixed = text.tokenizer, text.facts.skipped, text.facts.probes
     kind, _, size = made.name.partition(":")
     asked = int(size) if kind == "bpe" and size.isdecimal() else 0
     few = f"the text gave only {made.vocab_size:,} of the {asked:,} tokens of {made.name}: no more pairs come twice"
-    return [*([skipped_words(skipped)] if skipped.lines else []), *([few] if made.vocab_size < asked else [])]
+    return [
+        *([skipped_words(skipped)] if skipped.lines else []),
+        *([few] if made.vocab_size < asked else []),
+        *([f"{human_percent(mixed.tokens / text.train_tokens)} of the training tokens are probes"] if mixed else []),
+    ]
 
 
 def skipped_words(skipped: SkippedLines) -> str:

@@ -12,6 +12,7 @@ from sparsedial.showing.drawing import NARROW_INCHES, page_colours, png, style, 
 from sparsedial.showing.figures import FIGURES
 from sparsedial.showing.numbers import NONE, count_words, loss_number, with_interval
 from sparsedial.showing.page import bullets, command, for_screens, heading, page, paragraph, pictures, table
+from sparsedial.showing.report_probes import probes_section
 from sparsedial.showing.report_tables import everything, text_and_machine
 from sparsedial.showing.report_trust import trust
 from sparsedial.showing.rows import budgets, experts_tried
@@ -71,6 +72,7 @@ def compose(study: Study, drawn: Mapping[str, str]) -> str:
         _verdicts(study),
         _optimum(study, drawn),
         _cost(study, drawn),
+        *([probes_section(study, study.probes, drawn)] if study.probes else []),
         trust(study, drawn),
         text_and_machine(study),
         everything(study),

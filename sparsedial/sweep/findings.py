@@ -32,6 +32,7 @@ from sparsedial.sweep.judge import Judged
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.laws import StudyLaw
 from sparsedial.sweep.layout import cell_seconds
+from sparsedial.sweep.probed import probed
 from sparsedial.sweep.rates import learning_rate
 from sparsedial.sweep.rivals import candidates, ranked
 from sparsedial.sweep.tables import cells_table, law_curves, verdict_rows
@@ -194,6 +195,7 @@ def finished_study(
         ),
         seed_noise=noise,
         seed_noise_reason=NO_SPREAD if noise is None else None,
+        probes=probed(findings.cells, running.frozen.inputs),
         versions=versions,
         next=next_command,
         wall_seconds=lab.clock.elapsed,

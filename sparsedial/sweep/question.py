@@ -14,6 +14,7 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.law.forms import STUDY_FORMS
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.study import Inputs
+from sparsedial.text.probes import Mixture
 from sparsedial.units import spelled_seconds
 
 # Ratios of the budgets, by the smallest time in seconds. The largest budget is held out, so it is far from the next.
@@ -58,7 +59,7 @@ class Question:
                 hint=nearest(inputs.form, STUDY_FORMS) or ", ".join(STUDY_FORMS),
                 field="form",
             )
-        self.experts()
+        _ = self.experts(), self.probes  # which refuse what cannot be
         self._check_workers()
 
     def _check_workers(self) -> None:
@@ -96,6 +97,12 @@ class Question:
     def ratios(self) -> Sequence[tuple[float, ...]]:
         """Ratios of the budgets that suit the time, best first."""
         return next(ratios for seconds, ratios in reversed(BUDGET_RATIOS.items()) if self.limit_seconds >= seconds)
+
+    @property
+    def probes(self) -> Mixture | None:
+        """The probes in the training text, drawn by the seed of the grid; None where none were asked for."""
+        share = self.inputs.probes
+        return None if share is None else Mixture(share=share, seed=self.inputs.seed)
 
     def experts(self) -> tuple[int, ...]:
         """Routed experts of each sparsity, dense first.

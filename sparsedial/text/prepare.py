@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from sparsedial.records.text import (
     TEXT_FILE,
     HeldOutCounts,
     ManifestFile,
+    MixedProbes,
     OverlapShares,
     SkippedLines,
     SplitFiles,
@@ -28,7 +29,9 @@ from sparsedial.records.text import (
 from sparsedial.store import Fault
 from sparsedial.text.corpus import Corpus, open_corpus
 from sparsedial.text.manifest import MANIFEST, ManifestWriter, read_manifest, row_of
+from sparsedial.text.mixing import Mixing
 from sparsedial.text.overlap import Overlap
+from sparsedial.text.probes import Mixture
 from sparsedial.text.reading import Reading, read_corpus
 from sparsedial.text.shards import LENGTH, MAKE_AGAIN, Shard, Stored
 from sparsedial.text.splits import SPLITS, assign, destinations, group_sizes
@@ -141,15 +144,22 @@ class Written:
     manifest: ManifestFile
     overlap: OverlapShares
     changed: int  # held-out documents that the tokenizer does not give back as they were
+    probes: MixedProbes | None
 
 
 def prepare(
-    sources: Iterable[str] | Corpus, *, tokenizer: str | Tokenizer = "bytes", folder: Path, whole: bool = False
+    sources: Iterable[str] | Corpus,
+    *,
+    tokenizer: str | Tokenizer = "bytes",
+    folder: Path,
+    whole: bool = False,
+    probes: Mixture | None = None,
 ) -> Text:
     """Split, tokenize and store a text in `folder`, or open it where it is there from the same text and tokenizer.
 
     No source means the standard library. `tokenizer` is `bytes`, `bpe:N`, the path of a tokenizer.json, or a Tokenizer.
-    `whole` puts everything into the test split, to evaluate on. The corpus is read several times and never held whole.
+    `whole` puts everything into the test split, to evaluate on. `probes` are mixed into the train split and nowhere
+    else. The corpus is read several times and never held whole.
 
     A few bad lines are left out; the facts name them.
 
@@ -160,7 +170,8 @@ def prepare(
     corpus = sources if isinstance(sources, Corpus) else open_corpus(tuple(map(str, sources)))
     reading = read_corpus(corpus, uncut=whole)
     setting = made.digest if made else str(tokenizer)
-    request = store.digest({"protocol": PROTOCOL, "text": reading.digest, "tokenizer": setting, "whole": whole})
+    asked = {"protocol": PROTOCOL, "text": reading.digest, "tokenizer": setting, "whole": whole}
+    request = store.digest(asked | ({"probes": asdict(probes)} if probes else {}))
     if (ready := _opened(folder, request)) is not None:
         return ready
     splitting = _split(reading, whole)
@@ -170,7 +181,7 @@ def prepare(
         for left in folder.glob(".*.partial"):  # of a process that was killed
             left.unlink()
         made.save(folder / "tokenizer")
-        written = _write(reading, splitting.splits, made, folder)
+        written = _write(reading, splitting.splits, made, folder, probes)
         write(folder / TEXT_FILE, _facts(request, reading, splitting, made, written))
     return open_text(folder, verify=False)
 
@@ -192,6 +203,7 @@ def _facts(request: str, reading: Reading, splitting: Splitting, tokenizer: Toke
         overlap=written.overlap,
         documents_changed_by_tokenizer=written.changed,
         skipped=SkippedLines(lines=reading.bad.count, named=tuple(reading.bad.named)),
+        probes=written.probes,
         digest=_digest(written.splits, tokenizer),
     )
 
@@ -241,12 +253,15 @@ def _sample(reading: Reading, splits: list[str | None]) -> Iterator[bytes]:
                 yield document.text
 
 
-def _write(reading: Reading, splits: list[str | None], tokenizer: Tokenizer, folder: Path) -> Written:
+def _write(
+    reading: Reading, splits: list[str | None], tokenizer: Tokenizer, folder: Path, probes: Mixture | None
+) -> Written:
     """Write the shards and the manifest."""
     overlap, manifest = _held_out_windows(reading, splits), ManifestWriter(folder)
     changed: list[str] = []
     with contextlib.ExitStack() as stack:
         shards = {split: stack.enter_context(Shard(folder, split, tokenizer)) for split in SPLITS}
+        mixing = Mixing(probes, shards["train"], manifest) if probes else None
         for document, split in zip(reading.again(), splits, strict=True):
             if split is None:
                 continue
@@ -255,12 +270,15 @@ def _write(reading: Reading, splits: list[str | None], tokenizer: Tokenizer, fol
             manifest.add(row_of(document, split, added))
             if not added.kept:
                 changed.append(document.name)
+            if mixing:
+                mixing.catch_up()
         _refuse_loss(changed, shards["validation"].documents + shards["test"].documents, tokenizer)
         return Written(
             splits=SplitFiles(**{split: shard.close() for split, shard in shards.items()}),
             manifest=manifest.close(),
             overlap=overlap.record(),
             changed=len(changed),
+            probes=mixing and mixing.record(),
         )
 
 

@@ -65,6 +65,11 @@ class Shard:
         self._end_document()
         return Added(first, len(ids), kept)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens written so far, end tokens among them."""
+        return self._ids.count
+
     def _end_document(self) -> None:
         self._ids.write(np.array([self._tokenizer.end_token]))
         if self._lengths is not None:

@@ -46,6 +46,7 @@ VERBS = {
             examples=(
                 "sparsedial study my_text/ --time 30m --out runs/mine",
                 "sparsedial study my_text/ --time 1h30m --tokenizer bpe:4096 --dry-run",
+                "sparsedial study my_text/ --time 1h --probes 8% --out runs/probed",
                 "sparsedial study --status --out runs/mine",
             ),
         ),

@@ -10,7 +10,9 @@ from sparsedial.records.best import BestModel
 from sparsedial.verbs.study_settings import StudySettings
 from sparsedial.version import __version__
 
-DESIGN = ("sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "device")
+DESIGN = (
+    "sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "probes", "device"
+)  # fmt: skip
 STEP = 10  # times the budget
 DEFAULT_SECONDS = 600.0
 

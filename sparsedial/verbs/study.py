@@ -52,7 +52,9 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
             return notebook.answer
         clock = notebook.start(question.limit_seconds)
         listener.note("reading the text")
-        text = prepare(question.sources, tokenizer=settings.tokenizer, folder=settings.out / "text")
+        text = prepare(
+            question.sources, tokenizer=settings.tokenizer, folder=settings.out / "text", probes=question.probes
+        )
         for line in text_notes(text):
             listener.note(line)
         lab = local_lab(question, text, notebook, clock, listener, binds=not settings.dry_run)

@@ -10,7 +10,7 @@ from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.study import Inputs
 from sparsedial.settings import file_names, setting
 from sparsedial.sweep.question import Question
-from sparsedial.units import parse_bytes, parse_count, parse_counts, parse_seconds
+from sparsedial.units import parse_bytes, parse_count, parse_counts, parse_seconds, parse_share
 from sparsedial.verbs import log_setting
 
 
@@ -43,6 +43,12 @@ class StudySettings:
         "form of the scaling law [with four or more budgets `sparsity_by_size_and_tokens`; with fewer, the one"
         " that predicts best]",
         "NAME",
+    )
+    probes: float | None = setting(
+        None,
+        "share of the training tokens that are arithmetic, facts and passages to be asked about, like 8% [none]",
+        "P",
+        parse=parse_share,
     )
     workers: int | None = setting(None, "processes of one thread each [one per core, the maximum; one on a GPU]", "N")
     device: str = setting("auto", "device to train on", "cpu|cuda")

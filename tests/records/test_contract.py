@@ -46,7 +46,7 @@ RunInputs: hash trunk shape recipe recipe_version text_digest tokenizer device t
 Run: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
     total_parameters active_parameters sparsity status reason steps_done train_loss validation_loss
     validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
-    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events
+    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events probes
 Metric: index loss gradient_norm learning_rate seconds tokens max_over_mean dead_experts entropy bias_drift
 StepTiming: shape d_model experts features median_seconds low_seconds high_seconds count
 StepMemory: shape batch context state_bytes activation_bytes peak_bytes
@@ -115,8 +115,14 @@ SplitFile: documents bytes tokens sha256 lengths_sha256
 SplitFiles: train validation test
 ManifestFile: sha256 bytes
 SkippedLines: lines named
+MixedProbes: share seed documents tokens bytes
+ProbeScore: items answer_bits_per_byte exact chance p_value at_chance
+ProbedCell: run sparsity loss probes
+EqualLossEffect: effect_of_sparsity unit cells resolved sentence
+StudyProbes: share seed cells reading_at_equal_loss facts_at_equal_loss
 TextFile: kind request tokenizer sources source_digest python_version files_left_out split_by documents_cut
-    duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer skipped digest
+    duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer skipped probes
+    digest
 Progress: next_step seconds joules step_seconds losses metrics skipped events shared
 StateFile: key tensors sha256 next_step progress
 TextSummary: digest train_tokens validation_tokens test_tokens bytes documents tokenizer sources source_digest
@@ -140,7 +146,7 @@ VerdictRow: hash d_model layers experts top_k sparsity active_parameters total_p
     test_loss curve
 LawCurve: budget_flops experts active_parameters loss low high
 Inputs: time budgets sparsities top_k shared_experts tokenizer context batch max_total_parameters memory seeds seed
-    cell_seeds form device text
+    cell_seeds form device probes text
 Frozen: inputs layout profile_digest evaluation_tokens set_up_seconds
 Phase: name seconds runs
 CellCounts: planned finished diverged
@@ -152,9 +158,9 @@ LawSummary: form coefficients intervals confidence undetermined rmse_log_loss he
 ProfileSummary: median_relative_error max_relative_error watts watts_source metered
 Study: status best frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
     budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover crossover_reason
-    cells_table verdict_runs law_curves profile seed_noise seed_noise_reason versions next wall_seconds report
+    cells_table verdict_runs law_curves profile seed_noise seed_noise_reason probes versions next wall_seconds report
 StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
-    binding_constraints crossover crossover_reason next report
+    binding_constraints crossover crossover_reason probes next report
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
     elapsed_seconds report
 Setting: name top_k_experts top_p_experts skip_layers sparsity active_parameters
@@ -187,7 +193,7 @@ Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
 Trained: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
     total_parameters active_parameters sparsity status reason steps_done train_loss validation_loss
     validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
-    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events checkpoint
+    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events probes checkpoint
     branches tokens_asked
 TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited
 Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
@@ -213,7 +219,7 @@ Interval: low high
 Amount: value
 Event: loss
 RunInputs: trunk
-Run: train_loss validation_loss validation_bits_per_byte test_loss test_bits_per_byte expert_load machine_busy
+Run: train_loss validation_loss validation_bits_per_byte test_loss test_bits_per_byte expert_load machine_busy probes
 Metric: loss gradient_norm max_over_mean dead_experts entropy bias_drift
 ProfileFile: memory
 HeldOut: law_on_the_same
@@ -244,20 +250,21 @@ CostMiss: worth_nats
 Verdict: sparse dense gap cost_miss
 OverlapShares: validation test test_in_validation
 SplitFile: lengths_sha256
-TextFile: python_version manifest
+TextFile: python_version manifest probes
 TextSummary: python_version
 LayoutFile: max_total_parameters predicted_seconds
 Scan: optimum
 RunRow: loss bits_per_byte joules expert_load
 CellRow: predicted_loss predicted_low predicted_high
 VerdictRow: test_loss
-Inputs: time context max_total_parameters memory seeds form
+Inputs: time context max_total_parameters memory seeds form probes
 Frozen: set_up_seconds
 Phase: runs
 RunningStudy: learning_rates phase prediction cells selection_seeds verdict_seeds
 LawSummary: form confidence rmse_log_loss refused
-Study: best phase prediction selection_seeds
-StudyAnswer: best
+EqualLossEffect: effect_of_sparsity
+Study: best phase prediction selection_seeds probes
+StudyAnswer: best probes
 StudyStatus: phase report
 Setting: top_k_experts top_p_experts
 TrainDryRun: joules_source tokens_asked

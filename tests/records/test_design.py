@@ -14,6 +14,7 @@ from sparsedial.records.domains import DomainLoss
 from sparsedial.records.evaluation import Evaluation
 from sparsedial.records.law import Fit, HeldOut
 from sparsedial.records.plan import Crossover, Plan
+from sparsedial.records.probes import EqualLossEffect, ProbedCell, ProbeScore, StudyProbes
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.record import Record, plain
 from sparsedial.records.study import StudyAnswer
@@ -55,6 +56,13 @@ DESIGN = {
  "binding_constraints": […], "near_optimal": {"sparsity": [low, high]}, "other_laws": […], "warnings": […]}""",
     Evaluation: """{"loss", "bits_per_byte", "tokens", "bytes"}""",
     DomainLoss: """{"loss", "bits_per_byte", "tokens", "bytes"}""",
+    StudyProbes: """{"share", "seed", "cells": […], "reading_at_equal_loss", "facts_at_equal_loss"}""",
+    ProbedCell: """{"run", "sparsity", "loss", "probes"}""",
+    ProbeScore: """
+{"items", "answer_bits_per_byte": {"mean", "low", "high"}, "exact": {"mean", "low", "high"}, "chance", "p_value",
+ "at_chance"}""",
+    EqualLossEffect: """
+{"effect_of_sparsity": {"mean", "low", "high"}, "unit", "cells", "resolved", "sentence"}""",
 }
 LETTERS = {"V": Verdict, "M": Side, "H": HeldOut, "X": Crossover}
 Tree = dict[str, Any]  # a key, and under it a tree, a letter or nothing

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,11 @@ from sparsedial.law.law import Law
 from sparsedial.records.grid import CellRow, LearningRates
 from sparsedial.records.law import Comparison, FormTrial
 from sparsedial.records.plan import NearOptimal
+from sparsedial.records.probes import ProbeKind, ProbeScore, ProbeScores
+from sparsedial.records.quantities import Interval
 from sparsedial.records.study import CellCounts, RunningStudy, Study
 from sparsedial.runs.simulated import World
+from sparsedial.shape.shape import Shape
 from sparsedial.sweep.best import best_model
 from sparsedial.sweep.cells import Cells, law_rows
 from sparsedial.sweep.driver import conduct
@@ -81,20 +85,46 @@ def spread_law() -> Law:
     )
 
 
+def known_probes(bits: Mapping[ProbeKind, float]) -> ProbeScores:
+    """Scores of two levels of each kind: the first is known, the second guessed."""
+    return {
+        kind: {"easy": _probe_score(mean - 0.1, 0.9), "hard": _probe_score(mean + 0.1, 0.1)}
+        for kind, mean in bits.items()
+    }
+
+
+def _probe_score(bits: float, right: float) -> ProbeScore:
+    return ProbeScore(
+        items=100,
+        answer_bits_per_byte=Interval(mean=bits, low=bits - 0.05, high=bits + 0.05),
+        exact=Interval(mean=right, low=right - 0.08, high=right + 0.08),
+        chance=0.12,
+        p_value=0.0 if right > 0.5 else 0.8,
+        at_chance=right <= 0.5,
+    )
+
+
+def answers(shape: Shape, loss: float) -> ProbeScores:
+    """Sparse models know facts better at equal loss, and read alike, with a scatter over shapes."""
+    scatter = math.sin(97 * shape.d_model + shape.experts) / 50
+    facts = 0.4 * loss - 0.2 * (shape.experts > 0) + scatter
+    return known_probes({"arithmetic": 2.0 + scatter, "facts": facts, "reading": 0.5 * loss + scatter})
+
+
 def slower_experts(law: Law) -> World:
     """A machine on which a step with experts takes longer than the profile says."""
 
     def seconds(shape, recipe):
         return true_seconds(shape, recipe) * (1.3 if shape.experts else 1.0)
 
-    return world_of(law, step_seconds=seconds, seed_noise=0.006)
+    return world_of(law, step_seconds=seconds, seed_noise=0.006, probes=answers)
 
 
 @functools.cache
 def finished() -> tuple[Lab, Findings, RunningStudy]:
     """A study of four budgets and five sparsities: sparse wins at equal FLOPs, and is not shown to at equal seconds."""
     law = spread_law()
-    question = asked(time=LIMIT_SECONDS, sparsities=(0.0, *(1 - 2 / count for count in EXPERTS[1:])))
+    question = asked(time=LIMIT_SECONDS, sparsities=(0.0, *(1 - 2 / count for count in EXPERTS[1:])), probes=0.08)
     made = bench(slower_experts(law), question=question)
     findings = conduct(made.lab, made.notebook, laws=Drawn(law))
     running = made.notebook.spend()
@@ -160,6 +190,7 @@ def bare_record() -> Study:
         learning_rates=LearningRates(scans=(), model=study.learning_rates.model),
         cells_table=tuple(rows),
         cells=CellCounts(planned=len(rows), finished=len(rows) - 1, diverged=1),
+        probes=None,
         seed_noise=None,
         seed_noise_reason=NO_SPREAD,
     )

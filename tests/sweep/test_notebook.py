@@ -109,6 +109,7 @@ def test_status_parts_cells_from_other_runs_and_knows_who_lives(tmp_path: Path):
         ({"time": 8.64e103}, {"time": 180.0}, "with time=1e+99d, not"),
         ({"max_total_parameters": None}, {"max_total_parameters": 2e4}, "with no max_total_parameters, not"),
         ({"sparsities": (0.0, 0.75)}, {"sparsities": (0.0, 0.875)}, "sparsities=0,0.75, not"),
+        ({"probes": 0.08}, {"probes": None}, "with probes=0.08, not no probes"),
         ({"text": "ab12"}, {"text": "cd34"}, "of another text"),
     ],
 )

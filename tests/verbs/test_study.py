@@ -30,7 +30,7 @@ SIZES = ["--budgets", "3.5e9,7e9", "--sparsities", "0,0.75", "--context", "16", 
 PATIENCE = 240.0  # seconds, for a machine that is busy with other things
 KEYS = {
     "best", "cells", "budgets_flops", "sparsities", "text", "machine", "versions", "wall_seconds", "law", "verdict",
-    "near_optimal", "binding_constraints", "crossover", "crossover_reason", "next", "report",
+    "near_optimal", "binding_constraints", "crossover", "crossover_reason", "probes", "next", "report",
 }  # fmt: skip
 
 

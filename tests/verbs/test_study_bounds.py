@@ -46,6 +46,8 @@ def profiled(monkeypatch) -> None:
         (["--cell-seeds", "1000000"], ["too short", "fewer seeds"]),
         (["--seeds", "1000000"], ["too short", "fewer seeds"]),
         (["--time", "59s"], ["59 s is too short for any grid"]),
+        (["--probes", "80%"], ["--probes: 0.8 is not a share above 0 and at most 0.5", "like 8% or 0.08"]),
+        (["--probes", "-8%"], ["--probes: -8% is not a positive number", "8% or 0.08"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_measuring(corpus, out, monkeypatch, capsys, words, says):
