@@ -38,6 +38,7 @@ def execute(
     *,
     splits: Sequence[Split] = ("validation",),
     evaluation_tokens: int | None = None,
+    probes: bool = False,
     alone: bool = False,
     keep_checkpoint: bool = False,
     keep_trunk: bool = False,
@@ -65,7 +66,7 @@ def execute(
                 live.model, text, split, context=recipe.context, max_tokens=evaluation_tokens, dtype=recipe.dtype
             )
             yield Step(recipe.steps - 1, scores[split].loss, 0.0, 0.0, 0.0, 0)
-        probes = _probe_scores(live, text) if reason is None else None
+        answers = _probe_scores(live, text) if probes and reason is None else None
     except (
         KeyboardInterrupt,
         GeneratorExit,
@@ -73,7 +74,7 @@ def execute(
         live.leave(between_steps=isinstance(stop, GeneratorExit))
         raise
     evaluation_seconds = time.perf_counter() - began
-    run = _record(live, text, reason, scores, probes, energy, alone, evaluation_seconds, busy.share())
+    run = _record(live, text, reason, scores, answers, energy, alone, evaluation_seconds, busy.share())
     _keep(run, live, text, keep_checkpoint and reason is None)
     return run
 

@@ -19,6 +19,7 @@ class Task:
     label: str
     splits: tuple[Split, ...] = ("validation",)  # the splits that score it
     evaluation_tokens: int | None = None  # of each split; None is all
+    probes: bool = False  # whether it is also scored on the probes that are mixed into its text
     alone: bool = False  # whether nothing else may run, so that its seconds can be compared
     keep_checkpoint: bool = False
     keep_trunk: bool = False  # whether the state at the end of its trunk is kept, for a longer run to continue

@@ -43,13 +43,15 @@ class Listener(Protocol):
 def done(task: Task, shelf: Shelf) -> Run | None:
     """The earlier run that serves for a task, or None.
 
-    A run that shared the machine does not serve for a timed task. A run without a test loss or a checkpoint does not
-    serve for a task that needs it.
+    A run that shared the machine does not serve for a timed task. A run without a test loss, scores on probes or a
+    checkpoint does not serve for a task that needs it.
     """
     run = shelf.find(task.job.hash)
     if run is None or (task.alone and not run.alone):
         return None
     if run.finished and "test" in task.splits and run.test_loss is None:
+        return None
+    if run.finished and task.probes and run.probes is None:
         return None
     if run.finished and task.keep_checkpoint and not shelf.has_checkpoint(run.hash):
         return None

@@ -158,7 +158,7 @@ class Simulated(Queued):
             machine_busy=None,
             trunk_steps_shared=0,
             events=(),
-            probes=None if diverged or world.probes is None else world.probes(job.shape, loss),
+            probes=None if diverged or not task.probes or world.probes is None else world.probes(job.shape, loss),
         )
 
     def _scored(self, task: Task) -> int:

@@ -29,6 +29,7 @@ def opened(group: Group, text: Text, store: RunStore) -> Generator[Turns]:
             store,
             splits=task.splits,
             evaluation_tokens=task.evaluation_tokens,
+            probes=task.probes,
             alone=task.alone,
             keep_checkpoint=task.keep_checkpoint,
             keep_trunk=task.keep_trunk,

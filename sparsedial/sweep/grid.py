@@ -69,6 +69,7 @@ def cell_tasks(lab: Lab, rates: RateModel, cell: Cell) -> list[Task]:
             job=lab.job(shape, layout.steps(cell), layout.batch, rate, seed),
             label=label + (f", seed {seed}" if repeats > 1 else ""),
             evaluation_tokens=lab.evaluation_tokens,
+            probes=lab.probes,
         )
         for seed in lab.cell_seeds(repeats)
     ]

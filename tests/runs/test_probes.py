@@ -26,8 +26,8 @@ def mixed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Text:
 
 def test_the_record_of_a_run_holds_the_scores_of_its_model(mixed, tmp_path: Path):
     store, job = RunStore(tmp_path), job_of(mixed)
-    list(islice(execute(job, mixed, store), 20))  # left half-way, and taken up again
-    run = finish(execute(job, mixed, store, keep_checkpoint=True))
+    list(islice(execute(job, mixed, store, probes=True), 20))  # left half-way, and taken up again
+    run = finish(execute(job, mixed, store, probes=True, keep_checkpoint=True))
     assert run.probes is not None
     assert set(run.probes) == {"arithmetic", "facts", "reading"}
     assert store.read(job.hash).probes == run.probes
@@ -43,5 +43,5 @@ def test_probes_change_no_loss_that_a_text_without_them_has(small_text, mixed, t
 
 
 def test_a_diverged_run_has_no_scores(mixed, tmp_path: Path):
-    run = finish(execute(job_of(mixed, learning_rate=1e6, clip=1e9), mixed, RunStore(tmp_path)))
+    run = finish(execute(job_of(mixed, learning_rate=1e6, clip=1e9), mixed, RunStore(tmp_path), probes=True))
     assert (run.status, run.probes) == ("diverged", None)
