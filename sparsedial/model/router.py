@@ -5,6 +5,9 @@ B sequences, S positions, T tokens (B*S), E experts, K chosen.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,34 @@ from sparsedial.kernels.reference import visited
 from sparsedial.records.quantities import Load
 from sparsedial.shape.shape import Shape
 from sparsedial.units import dtype_name
+
+# Computes a layer's chosen experts: its number, x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK to y_TD.
+Watch = Callable[[int, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Routing:
+    """What the router needs besides its input, and the losses that it leaves for the training loop."""
+
+    balance_weight: float = 0.0
+    z_loss_weight: float = 0.0
+    losses: list[Tensor] | None = None  # filled while training
+    top_k_LB: Tensor | None = None  # experts that a sequence's tokens visit in each layer; None: all that they choose
+    kept: Mapping[int, Tensor] | None = None  # by layer, which of its experts are on, [E] of bool; None: all
+    watch: Watch | None = None  # takes the place of the kernels, and sees what they compute
+
+    @property
+    def compiles(self) -> bool:
+        """Whether a kernel that computes a whole layer can take part."""
+        return self.kept is None and self.watch is None
+
+    def top_k_T(self, layer: int, positions: int) -> Tensor | None:
+        """The experts that each token of a layer visits."""
+        return None if self.top_k_LB is None else self.top_k_LB[layer].repeat_interleave(positions)
+
+    def kept_E(self, layer: int) -> Tensor | None:
+        """The experts of a layer that are on; None: all."""
+        return None if self.kept is None else self.kept[layer]
 
 
 def choose(scores_TE: Tensor, bias_E: Tensor | None, shape: Shape, top_k: int) -> Tensor:
@@ -43,6 +74,7 @@ def route(
     balance_weight: float = 0.0,
     z_loss_weight: float = 0.0,
     top_k_T: Tensor | None = None,
+    kept_E: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Route every token: chosen experts, their weights, how often each expert was chosen, and the weighted sum of
     balance loss and z-loss.
@@ -51,11 +83,16 @@ def route(
     not visited, or that top-p leaves without weight, counts neither for the load nor for the balance loss: both are
     about the experts that a token keeps, as in the paper on top-p.
 
-    Shapes: logits [T, E] (fp32), bias [E] or None, top_k [T] to chosen [T, K], gates [T, K], load [E], loss []
+    Where `kept_E` is false an expert is off: its logit is minus infinity, and no token chooses it.
+
+    Shapes: logits [T, E] (fp32), bias [E] or None, top_k [T], kept [E] to chosen [T, K], gates [T, K], load [E], loss []
     Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906); top-p, Huang
     et al. 2024 (arXiv 2403.07652)
     """
     experts = logits_TE.shape[1]
+    if kept_E is not None:
+        logits_TE = logits_TE.masked_fill(~kept_E, float("-inf"))
+        bias_E = (logits_TE.new_zeros(experts) if bias_E is None else bias_E).masked_fill(~kept_E, float("-inf"))
     scores_TE = torch.sigmoid(logits_TE) if shape.gate == "sigmoid" else torch.softmax(logits_TE, 1)
     chosen_TK = choose(scores_TE, bias_E, shape, top_k)
     gates_TK = scores_TE.gather(1, chosen_TK)

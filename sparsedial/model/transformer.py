@@ -8,8 +8,7 @@ Weights multiply from the right (x @ w), in the order of the axes in their names
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,25 +21,11 @@ from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.model.attention import make_attention, rms_norm
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.rotary import rotary_table
-from sparsedial.model.router import bias_after, check_top_k, route
+from sparsedial.model.router import Routing, bias_after, check_top_k, route
 from sparsedial.shape.shape import Shape
 from sparsedial.units import dtype_name
 
 READY_POSITIONS = 4096  # of the rotary table that a new model holds; longer inputs extend it
-
-
-@dataclass
-class Routing:
-    """What the router needs besides its input, and the losses that it leaves for the training loop."""
-
-    balance_weight: float = 0.0
-    z_loss_weight: float = 0.0
-    losses: list[Tensor] | None = None  # filled while training
-    top_k_LB: Tensor | None = None  # experts that a sequence's tokens visit in each layer; None: all that they choose
-
-    def top_k_T(self, layer: int, positions: int) -> Tensor | None:
-        """The experts that each token of a layer visits."""
-        return None if self.top_k_LB is None else self.top_k_LB[layer].repeat_interleave(positions)
 
 
 class DenseFeedForward(nn.Module):
@@ -79,7 +64,7 @@ class SparseFeedForward(nn.Module):
 
     def forward(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> Tensor:
         """x + the chosen experts and the shared ones of norm(x)."""
-        if self.kernel == "auto" and self.shape.top_p == 1 and native.usable(x_BSD, norm_D):
+        if self.kernel == "auto" and routing.compiles and self.shape.top_p == 1 and native.usable(x_BSD, norm_D):
             y_BSD, loss = self._compiled(x_BSD, norm_D, eps, routing)
             if self.shape.shared_gate:
                 y_BSD = y_BSD + self._shared(rms_norm(x_BSD, norm_D, eps))
@@ -129,10 +114,14 @@ class SparseFeedForward(nn.Module):
             routing.balance_weight,
             routing.z_loss_weight,
             top_k_T,
+            routing.kept_E(self.layer),
         )
         if routing.losses is not None:
             self.load_E += load_E.long()
-        y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel, top_k_T)
+        if routing.watch is None:
+            y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel, top_k_T)
+        else:
+            y_TD = routing.watch(self.layer, x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK)
         y_BSD = y_TD.view_as(x_BSD)
         if self.shared is not None:
             y_BSD = y_BSD + self._shared(x_BSD)
@@ -352,13 +341,17 @@ class Transformer(nn.Module):
     def _predicted(self, x_BSD: Tensor, ids_BS: Tensor, routing: Routing) -> Tensor:
         """Summed cross-entropy of the tokens after the next, depth by depth; each is one position shorter."""
         total = x_BSD.new_zeros(())
+        for depth, (module, x_BSD) in enumerate(self.predicted(x_BSD, ids_BS, routing), start=1):
+            total = total + self._entropy(x_BSD, module.norm_D, ids_BS[:, depth + 1 :])
+        return total
+
+    def predicted(self, x_BSD: Tensor, ids_BS: Tensor, routing: Routing) -> Iterator[tuple[Prediction, Tensor]]:
+        """Each module of multi-token prediction, with its stream, for the stream of windows of S+1 ids."""
         for depth, module in enumerate(self.predictions, start=1):
             assert isinstance(module, Prediction)
-            x_BSD, next_BS, target_BS = x_BSD[:, :-1], ids_BS[:, depth:-1], ids_BS[:, depth + 1 :]
-            next_BSD = functional.embedding(next_BS, self.embedding_VD)
-            x_BSD = module(x_BSD, next_BSD, self.place(next_BS), routing)
-            total = total + self._entropy(x_BSD, module.norm_D, target_BS)
-        return total
+            x_BSD, next_BS = x_BSD[:, :-1], ids_BS[:, depth:-1]
+            x_BSD = module(x_BSD, functional.embedding(next_BS, self.embedding_VD), self.place(next_BS), routing)
+            yield module, x_BSD
 
     def _entropy(self, x_BSD: Tensor, norm_D: Tensor, target_BS: Tensor) -> Tensor:
         if native.usable(x_BSD, self.table_VD) and not self.shape.logit_cap:
