@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -40,9 +41,17 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
             hint="use torch.float32 or torch.bfloat16",
         )
     checkpoint = read_checkpoint(folder, dtype)
-    model = empty_model(checkpoint.shape, dtype)
+    return model_of(checkpoint.shape, checkpoint.tensors, dtype)
+
+
+def model_of(shape: Shape, tensors: Iterable[NamedTensor], dtype: torch.dtype = torch.float32) -> Transformer:
+    """A model of a Shape, filled from a stream of all its tensors.
+
+    Raises: UserError for values that are not finite in this type.
+    """
+    model = empty_model(shape, dtype)
     views = views_of(model)
-    for tensor in checkpoint.tensors:
+    for tensor in tensors:
         _fill(views[tensor.name], tensor)
     return model.eval()
 

@@ -14,7 +14,7 @@ from sparsedial.model.layouts import as_written
 from sparsedial.model.shards import SHARD_BYTES, write_weights
 from sparsedial.model.stream import NamedTensor
 from sparsedial.shape.config import fitting_family, own_config, tensor_rules, write_config
-from sparsedial.shape.hugging_face.values import Config
+from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.rules import Written, written_tensors
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.tensors import Name, tensor_sizes
@@ -42,14 +42,25 @@ def write_checkpoint(
     dtype = dtype_name(stream[Name("embedding")].dtype)
     end_token = tokenizer.end_token if tokenizer else None
     config = (write_config if fitting_family(shape) else own_config)(shape, dtype=dtype, end_token=end_token)
-    written = written_tensors(tensor_rules(Config(config), shape), shape)
-    in_files = {written[name].theirs: _laid_out(stream[name], written[name], shape) for name in tensor_sizes(shape)}
-    with _whole(folder) as partial:
-        write_atomically(partial / "config.json", (json.dumps(config, indent=1) + "\n").encode())
-        write_weights(in_files, [written[name].theirs for name in stream], partial, shard_bytes)
+    with whole_folder(folder) as partial:
+        write_model(partial, config, shape, stream.values(), shard_bytes)
         if tokenizer is not None:
             tokenizer.save(partial)
         write_digests(partial)
+
+
+def write_model(
+    folder: Path, config: Fields, shape: Shape, tensors: Iterable[NamedTensor], shard_bytes: float = SHARD_BYTES
+) -> None:
+    """Write a configuration and the weights of its Shape into a folder, under the names of the configuration's family.
+
+    Raises: OSError where they cannot be written, ValueError for a stream of another shape's tensors.
+    """
+    stream = _by_name(tensors, shape)
+    written = written_tensors(tensor_rules(Config(config), shape), shape)
+    in_files = {written[name].theirs: _laid_out(stream[name], written[name], shape) for name in tensor_sizes(shape)}
+    write_atomically(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
+    write_weights(in_files, [written[name].theirs for name in stream], folder, shard_bytes)
 
 
 def _by_name(tensors: Iterable[NamedTensor], shape: Shape) -> dict[Name, NamedTensor]:
@@ -72,7 +83,7 @@ def _laid_out(tensor: NamedTensor, written: Written, shape: Shape) -> NamedTenso
 
 
 @contextlib.contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that gets the name when it is complete, and is removed where something fails.
 
     Raises: UserError where it cannot be written.

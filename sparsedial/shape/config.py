@@ -12,6 +12,7 @@ from sparsedial.settings import fill
 from sparsedial.shape.families.family import Family, switched
 from sparsedial.shape.families.registry import FAMILIES
 from sparsedial.shape.hugging_face.names import OWN_GROUPED, OWN_LATENT
+from sparsedial.shape.hugging_face.routing import EXPERT_COUNTS
 from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.rules import Rule
 from sparsedial.shape.shape import Shape
@@ -118,3 +119,33 @@ def write_config(shape: Shape, *, dtype: str = "float32", end_token: int | None 
 def own_config(shape: Shape, *, dtype: str = "float32", end_token: int | None = None) -> Fields:
     """The `config.json` of a checkpoint that only Sparsedial reads, for shapes that no family fits."""
     return {"model_type": OWN, "torch_dtype": dtype, "eos_token_id": end_token, "shape": shape.record()}
+
+
+def changed_config(config: Config, shape: Shape) -> Fields:
+    """The content of a `config.json` once its model has become this Shape; all else that it says stays.
+
+    Only fields that say something else of the new shape are changed: wherever the file has them, tables in it included,
+    and under the name that it has for them. A shape whose layers differ gets our own format, which others refuse.
+    """
+    kind = config.get("model_type")
+    if kind == OWN:
+        return {**config.values, "shape": shape.record()}
+    if shape.own_layers:
+        dtype = config.get("torch_dtype") or config.get("dtype")
+        return own_config(shape, dtype=str(dtype or "float32"), end_token=config.get("eos_token_id"))
+    family = _family(config)
+    before, after = (family.config(each, "", None) for each in (read_config(config), shape))
+    changed = {name: value for name, value in after.items() if before.get(name) != value}
+    counts = {name: changed[family.experts] for name in EXPERT_COUNTS if family.experts in changed}
+    found = _with(config.values, {**changed, **counts})
+    if counts.keys() & found.keys():  # under its own name or another
+        del changed[family.experts]
+    return {**found, **changed}
+
+
+def _with(values: Mapping[str, Any], changed: Mapping[str, Any]) -> Fields:
+    """A table with other values for the fields that it has, and so the tables in it."""
+    return {
+        name: changed[name] if name in changed else _with(value, changed) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+    }
