@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
-import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 
 import torch
 
-from sparsedial.errors import UserError
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.memory import STEPS
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.recipe import Recipe
-from sparsedial.runs.local import held_back
+from sparsedial.runs.alone import alone
 from sparsedial.shape.shape import Shape
 from sparsedial.training.memory import settle_memory
 from sparsedial.training.optimizer import make_optimizers
@@ -52,33 +46,7 @@ def peak_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[fl
     Units: bytes; on a GPU, the GPU's memory
     Raises: UserError where the process is killed, as it is where it needs more memory than there is.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    alone = context.Process(target=_send_peak, args=(theirs, shape, recipe, device, threads), daemon=True)
-    with held_back(signal.SIGINT):
-        alone.start()
-    theirs.close()
-    try:
-        answer = ours.recv()
-    except EOFError as error:
-        raise UserError(
-            "the process that measures memory was killed", hint="there may be too little memory: try a smaller model"
-        ) from error
-    finally:
-        alone.kill()
-        alone.join()
-    if isinstance(answer, str):
-        raise RuntimeError(f"measuring memory failed:\n{answer}")
-    return answer
-
-
-def _send_peak(pipe: Connection, shape: Shape, recipe: Recipe, device: str, threads: int) -> None:
-    """Send the two numbers, or the trace of a bug of ours."""
-    with contextlib.suppress(BrokenPipeError):  # the parent has gone
-        try:
-            pipe.send(_peak_here(shape, recipe, device, threads))
-        except Exception:  # the parent raises it again
-            pipe.send(traceback.format_exc())
+    return alone(_peak_here, shape, recipe, device, threads)
 
 
 def _peak_here(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:

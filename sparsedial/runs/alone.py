@@ -1,0 +1,50 @@
+"""Work in a process of its own, so that its memory can be measured."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from sparsedial.errors import UserError
+from sparsedial.runs.local import held_back
+
+T = TypeVar("T")
+
+
+def alone(work: Callable[..., T], *given: Any) -> T:
+    """What `work` returns in a new process, which then ends. What is given and returned crosses between the two.
+
+    Raises: UserError where the process is killed, as it is where it needs more memory than there is.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(theirs, work, given), daemon=True)
+    with held_back(signal.SIGINT):
+        process.start()
+    theirs.close()
+    try:
+        answer, trace = ours.recv()
+    except EOFError as error:
+        raise UserError(
+            "the process that measures memory was killed", hint="there may be too little memory: try a smaller model"
+        ) from error
+    finally:
+        process.kill()
+        process.join()
+    if trace is not None:
+        raise RuntimeError(f"measuring memory failed:\n{trace}")
+    return answer
+
+
+def _send(pipe: Connection, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
+    """Send what `work` returns, or the trace of a bug of ours."""
+    with contextlib.suppress(BrokenPipeError):  # the parent has gone
+        try:
+            pipe.send((work(*given), None))
+        except Exception:  # the parent raises it again
+            pipe.send((None, traceback.format_exc()))
