@@ -37,8 +37,15 @@ def evaluation_windows(text: Text, split: str, context: int, max_tokens: int | N
 
 def window_bytes(text: Text, split: str, context: int, max_tokens: int | None = None) -> int:
     """The bytes of text that the scored tokens of `evaluation_windows` stand for; an end token stands for none."""
-    starts = _scored_starts(text, split, context, max_tokens)
-    return int(sliding_window_view(scored_bytes(text, split), context)[starts].sum(dtype=np.int64))
+    return int(bytes_of_windows(text, split, context, _scored_starts(text, split, context, max_tokens)).sum())
+
+
+def bytes_of_windows(text: Text, split: str, context: int, starts: np.ndarray) -> np.ndarray:
+    """The bytes of text that each of these windows' scored tokens stand for; an end token stands for none.
+
+    Shapes: first tokens [W] to int64 [W]
+    """
+    return sliding_window_view(scored_bytes(text, split), context)[starts].sum(axis=1, dtype=np.int64)
 
 
 def scored_bytes(text: Text, split: str) -> np.ndarray:
