@@ -9,6 +9,7 @@ from typing import Any
 from sparsedial.cli.evaluate_table import evaluate_dry_table, evaluate_table, evaluations_table
 from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
+from sparsedial.cli.prune_table import prune_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
 from sparsedial.records.answers import Branch, Counts, Generation, Measured, Served, Trained
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
@@ -16,6 +17,7 @@ from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluation
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
+from sparsedial.records.prune import Pruned
 from sparsedial.records.record import Record
 from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
@@ -233,6 +235,7 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     Evaluation: evaluate_table,
     Evaluations: evaluations_table,
     EvaluateDryRun: evaluate_dry_table,
+    Pruned: prune_table,
     Generation: generate_table,
     Served: served_table,
 }

@@ -116,6 +116,15 @@ VERBS = {
             ),
         ),
         Verb(
+            name="prune",
+            settings="PruneSettings",
+            summary="turn off the experts of a checkpoint that matter least, and measure what that does",
+            examples=(
+                "sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller",
+                "sparsedial prune runs/model/checkpoint --keep 0.75 --calibrate code/ --also prose/ --out runs/smaller",
+            ),
+        ),
+        Verb(
             name="generate",
             settings="GenerateSettings",
             summary="continue a prompt with a checkpoint",

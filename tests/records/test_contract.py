@@ -187,6 +187,18 @@ EvaluateDryRun: tasks items tokens tokens_written seconds
 KeptAnswer: asked nats greedy text
 Judged: checkpoint task id choices_nats gold chosen text contaminated
 DomainLoss: loss bits_per_byte tokens bytes loss_interval bits_per_byte_interval interval_over
+Quantiles: median p10 p90 count
+CheckpointCosts: total_parameters active_parameters sparsity weight_bytes disk_bytes disk_bytes_reason loss tasks
+    prefill_tokens_per_second prefill_tokens_per_second_reason decode_tokens_per_second decode_tokens_per_second_reason
+    peak_memory_bytes peak_memory_bytes_reason joules_per_token joules_per_token_reason
+PrunedFolder: path digest family read_by
+PruneTarget: kind asked reached
+KeptParts: experts layers d_ff weights_share
+CalibrationText: source digest tokens windows context_tokens
+SecondDomain: source digest tokens
+Pruned: checkpoint out method budget sequential target kept scores unscored_experts calibration second_domain
+    second_domain_reason before after control control_reason loss_increase search recovery warnings wall_seconds
+    peak_process_bytes
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds drafts
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
@@ -276,6 +288,8 @@ Evaluation: setting loss bits_per_byte tokens bytes loss_interval bits_per_byte_
 PairedDifference: low high
 KeptAnswer: nats greedy text
 Judged: choices_nats gold chosen text contaminated
+CheckpointCosts: tasks
+KeptParts: experts d_ff weights_share
 Generation: drafts
 Branch: trunk validation_loss test_loss
 Trained: checkpoint tokens_asked

@@ -15,6 +15,7 @@ from sparsedial.records.evaluation import Evaluation
 from sparsedial.records.law import Fit, HeldOut
 from sparsedial.records.plan import Crossover, Plan
 from sparsedial.records.probes import EqualLossEffect, ProbedCell, ProbeScore, StudyProbes
+from sparsedial.records.prune import CheckpointCosts, Pruned
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.record import Record, plain
 from sparsedial.records.study import StudyAnswer
@@ -23,7 +24,8 @@ from tests.records.held import unexplained
 from tests.records.test_contract import hints_of
 from tests.showing.synthetic import bare_record, study_record
 
-# As DESIGN spells them, in "Commands and JSON that other programs rely on" and "Conventions of counting".
+# As DESIGN spells them, in "Commands and JSON that other programs rely on" and "Conventions of counting"; and
+# those of `prune` as CONTRACTS spells them.
 DESIGN = {
     StudyAnswer: """
 {"cells": {"planned", "finished", "diverged"}, "budgets_flops": […], "sparsities": [experts, …], "text": {"digest",
@@ -63,14 +65,25 @@ DESIGN = {
  "at_chance"}""",
     EqualLossEffect: """
 {"effect_of_sparsity": {"mean", "low", "high"}, "unit", "cells", "resolved", "sentence"}""",
+    Pruned: """
+{"checkpoint": {"path", "digest", "family"}, "out": {"path", "digest", "family", "read_by": […]}, "method",
+ "sequential": bool, "target": {"kind": "keep", "asked", "reached"},
+ "kept": {"experts", "layers", "d_ff", "weights_share"}, "scores": "scores.parquet", "unscored_experts",
+ "calibration": {"source", "digest", "tokens", "windows", "context_tokens"},
+ "second_domain": {"source", "digest", "tokens"}, "before": C, "after": C, "control": C | null, "search", "recovery",
+ "warnings": […], "wall_seconds", "peak_process_bytes"}""",
+    CheckpointCosts: """
+{"total_parameters", "active_parameters", "sparsity", "weight_bytes", "disk_bytes", "loss", "tasks",
+ "prefill_tokens_per_second": {"median", "p10", "p90", "count"}, "decode_tokens_per_second", "peak_memory_bytes",
+ "joules_per_token": {"joules", "low", "high", "basis", "source"}}""",
 }
-LETTERS = {"V": Verdict, "M": Side, "H": HeldOut, "X": Crossover}
+LETTERS = {"V": Verdict, "M": Side, "H": HeldOut, "X": Crossover, "C": CheckpointCosts}
 Tree = dict[str, Any]  # a key, and under it a tree, a letter or nothing
 
 
 def tree_of(text: str) -> Tree:
     """The keys that DESIGN's JSON spells."""
-    tokens = iter(re.findall(r'"[^"]*"|[{},:]|\b[VMHX]\b', re.sub(r"\[[^]]*\]", "", text)))
+    tokens = iter(re.findall(r'"[^"]*"|[{},:]|\b[VMHXC]\b', re.sub(r"\[[^]]*\]", "", text)))
     assert next(tokens) == "{"
     return _tree(tokens)
 

@@ -1,0 +1,91 @@
+"""The table of `prune`: what was turned off, and the costs before, after and at random side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sparsedial.cli.rows import Rows, aligned, lines
+from sparsedial.records.prune import CheckpointCosts, DomainLoss, Pruned, Quantiles
+from sparsedial.records.quantities import Interval
+from sparsedial.units import human_bytes, human_count, human_joules
+
+UNKNOWN = "–"
+
+
+def prune_table(done: Pruned) -> str:
+    """What was turned off, where it was written, and the costs."""
+    return lines(
+        [
+            ("turned off", f"{_counts(done)}, by {done.method}"),
+            ("written", f"{done.out.path}, read by {' and '.join(done.out.read_by)}"),
+            ("calibrated on", f"{human_count(done.calibration.tokens)} tokens of {done.calibration.source}"),
+            *([("second text", done.second_domain.source)] if done.second_domain else []),
+            *_side_by_side(done),
+            *(
+                (f"added loss, {_called(name, done)}", f"{_interval(grown)} nats per token, window by window")
+                for name, grown in done.loss_increase.items()
+            ),
+            *(("warning", words) for words in done.warnings),
+        ]
+    )
+
+
+def _counts(done: Pruned) -> str:
+    """`4 of 8 experts in each of 2 layers`, or the sum over layers that differ."""
+    kept = [len(experts) for experts in done.kept.experts or ()]
+    every = [round(count / done.target.reached) for count in kept]
+    off = {(whole - count, whole) for count, whole in zip(kept, every, strict=True)}
+    if len(off) == 1:
+        ((gone, whole),) = off
+        return f"{gone} of {whole} experts in each of {len(kept)} layers"
+    return f"{sum(every) - sum(kept)} of {sum(every)} experts"
+
+
+def _side_by_side(done: Pruned) -> Rows:
+    costs, texts = [done.before, done.after, *([done.control] if done.control else [])], list(done.before.loss)
+    table: dict[str, Callable[[CheckpointCosts], str]] = {
+        "parameters": lambda cost: human_count(cost.total_parameters),
+        "a token's parameters": lambda cost: human_count(cost.active_parameters),
+        "weights": lambda cost: human_bytes(cost.weight_bytes),
+        "memory of a process": _memory,
+        **{f"loss, {_called(name, done)}": lambda cost, name=name: _loss(cost.loss[name]) for name in texts},
+        **{f"bits per byte, {_called(name, done)}": lambda cost, name=name: _bits(cost.loss[name]) for name in texts},
+        "read, tokens a second": lambda cost: _speed(cost.prefill_tokens_per_second),
+        "written, tokens a second": lambda cost: _speed(cost.decode_tokens_per_second),
+        "energy of a written token": _energy,
+    }
+    heads = ["before", "after", "at random"][: len(costs)]
+    rows = aligned([heads, *([words(cost) for cost in costs] for words in table.values())])
+    return [("", rows[0]), *zip(table, rows[1:], strict=True)]
+
+
+def _called(source: str, done: Pruned) -> str:
+    """What a text is for."""
+    return "calibration text" if source == done.calibration.source else "second text"
+
+
+def _loss(scored: DomainLoss) -> str:
+    return _interval(scored.loss)
+
+
+def _bits(scored: DomainLoss) -> str:
+    return f"{scored.bits_per_byte.mean:.4f}"
+
+
+def _interval(value: Interval) -> str:
+    """`2.631 [2.601, 2.660]`; one window alone has no interval."""
+    ends = "" if value.low is None or value.high is None else f" [{value.low:.3f}, {value.high:.3f}]"
+    return f"{value.mean:.3f}{ends}"
+
+
+def _speed(rate: Quantiles | None) -> str:
+    return UNKNOWN if rate is None else f"{rate.median:,.0f} ({rate.p10:,.0f} to {rate.p90:,.0f})"
+
+
+def _memory(cost: CheckpointCosts) -> str:
+    return UNKNOWN if cost.peak_memory_bytes is None else human_bytes(cost.peak_memory_bytes)
+
+
+def _energy(cost: CheckpointCosts) -> str:
+    energy = cost.joules_per_token
+    return UNKNOWN if energy is None else f"{human_joules(energy.joules)}, {energy.basis}"

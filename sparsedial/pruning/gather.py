@@ -1,0 +1,91 @@
+"""One pass of a model over calibration windows, which sums what the scores of its experts are made of.
+
+W windows, S positions, T tokens (B*S), E experts, K chosen, D d_model, H = 2F; n of the tokens that reach one expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsedial.evaluation.scorer import TOKENS_AT_ONCE, Scorer
+from sparsedial.kernels.reference import swiglu
+from sparsedial.model.router import Routing
+from sparsedial.model.transformer import Transformer
+from sparsedial.pruning.scores import POWERS, Reached
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """What a calibration showed."""
+
+    loss: float  # nats per token of the calibration itself
+    reached: Mapping[int, Reached]  # by sparse layer; modules of multi-token prediction follow the last layer
+
+
+class Tally:
+    """Takes the place of the kernels in sparse layers: computes their experts one by one, and sums what it sees."""
+
+    def __init__(self, experts: Mapping[int, int]) -> None:
+        self._tokens = {layer: torch.zeros(count, dtype=torch.long) for layer, count in experts.items()}
+        self._sums = {
+            layer: {powers: torch.zeros(count, dtype=torch.float64) for powers in POWERS}
+            for layer, count in experts.items()
+        }
+
+    def __call__(
+        self, layer: int, x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor
+    ) -> Tensor:
+        """The experts' weighted outputs. A choice that a token does not visit has gate 0, and reaches no expert."""
+        y_TD = torch.zeros_like(x_TD)
+        for expert in chosen_TK.unique().tolist():
+            token_n, choice_n = ((chosen_TK == expert) & (gates_TK > 0)).nonzero(as_tuple=True)
+            out_nD = swiglu(x_TD[token_n], w_in_EDH[expert], w_out_EFD[expert])
+            gate_n = gates_TK[token_n, choice_n]
+            self._add(layer, expert, gate_n.double(), out_nD.double().norm(dim=1))
+            y_TD = y_TD.index_add(0, token_n, out_nD * gate_n[:, None].to(out_nD.dtype))
+        return y_TD
+
+    def _add(self, layer: int, expert: int, gate_n: Tensor, norm_n: Tensor) -> None:
+        self._tokens[layer][expert] += len(gate_n)
+        for a, b in POWERS:
+            self._sums[layer][a, b][expert] += (gate_n**a * norm_n**b).sum().cpu()
+
+    @property
+    def reached(self) -> dict[int, Reached]:
+        """The sums so far, by layer."""
+        return {
+            layer: Reached(
+                tokens_E=tokens_E.numpy().copy(),
+                sums={powers: sum_E.numpy().copy() for powers, sum_E in self._sums[layer].items()},
+            )
+            for layer, tokens_E in self._tokens.items()
+        }
+
+
+def gather(model: Transformer, windows_WS1: Tensor) -> Gathered:
+    """Read each window once, and sum what its tokens show of the experts that they reach.
+
+    Modules of multi-token prediction read the windows too, since they have experts of their own.
+
+    Shapes: [W, S+1]
+    """
+    tally = Tally({layer.layer: layer.sizes.experts for layer in model.sparse_feed_forwards})
+    routing = Routing(watch=tally)
+    loss = Scorer(model, routing=routing).loss(windows_WS1) / windows_WS1[:, 1:].numel()
+    if model.predictions:
+        _predict(model, windows_WS1, routing)
+    return Gathered(loss=loss, reached=tally.reached)
+
+
+@torch.no_grad()
+def _predict(model: Transformer, windows_WS1: Tensor, routing: Routing) -> None:
+    """Let the modules of multi-token prediction read the windows; the layers before them are not watched again."""
+    for ids_BS1 in windows_WS1.split(max(1, TOKENS_AT_ONCE // (windows_WS1.shape[1] - 1))):
+        ids_BS1 = ids_BS1.to(model.embedding_VD.device)
+        x_BSD = model.stream(ids_BS1[:, :-1], model.place(ids_BS1[:, :-1]), Routing())
+        for _ in model.predicted(x_BSD, ids_BS1, routing):
+            pass

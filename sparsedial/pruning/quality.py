@@ -1,0 +1,86 @@
+"""The loss of a model on windows of a text, and how much it grew. W windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsedial.evaluation.scorer import Scorer
+from sparsedial.evaluation.statistics import interval
+from sparsedial.model.router import Routing
+from sparsedial.model.transformer import Transformer
+from sparsedial.pruning.windows import Windows
+from sparsedial.records.prune import DomainLoss
+from sparsedial.records.quantities import Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Nats:
+    """One model's loss on each window of a text."""
+
+    windows: Windows
+    nats_W: np.ndarray  # summed over the window's tokens
+
+    @property
+    def record(self) -> DomainLoss:
+        """Loss and bits per byte, with intervals over windows."""
+        pairs = list(zip((self.nats_W / math.log(2)).tolist(), self.windows.bytes_W.tolist(), strict=True))
+        return DomainLoss(
+            loss=_over_windows(self.nats_W / self.windows.context),
+            bits_per_byte=interval(pairs, range(len(pairs)), _ratio),
+            tokens=self.windows.tokens,
+        )
+
+    def above(self, before: Nats) -> Interval:
+        """How much the loss is above another model's on the same windows, nats per token."""
+        return _over_windows((self.nats_W - before.nats_W) / self.windows.context)
+
+
+def _over_windows(values_W: np.ndarray) -> Interval:
+    return interval(values_W.tolist(), range(len(values_W)))
+
+
+def _ratio(pairs: list[tuple[float, int]]) -> float:
+    """Bits over bytes of several windows together."""
+    return sum(bits for bits, _ in pairs) / max(1, sum(count for _, count in pairs))
+
+
+def nats_of(model: Transformer, texts: Mapping[str, Windows], routing: Routing | None = None) -> dict[str, Nats]:
+    """A model's loss on each window of each text."""
+    scorer = Scorer(model, routing=routing)
+    return {name: Nats(windows, _nats(scorer, windows)) for name, windows in texts.items()}
+
+
+def _nats(scorer: Scorer, windows: Windows) -> np.ndarray:
+    rows = [row.tolist() for row in windows.ids_WS1]
+    return -np.array([found.log_likelihood for found in scorer.log_likelihoods([(row[:1], row[1:]) for row in rows])])
+
+
+def parted(increases: Mapping[str, Interval]) -> str | None:
+    """What to say where two texts' losses grew by amounts whose intervals do not meet."""
+    known = [
+        (name, grown, grown.low, grown.high)
+        for name, grown in increases.items()
+        if grown.low is not None and grown.high is not None
+    ]
+    for name, grown, low, _ in known:
+        for other, less, _, high in known:
+            if low > high:
+                return (
+                    f"the loss grew by {grown.mean:.3f} nats per token on {name} and by {less.mean:.3f} on {other}:"
+                    " what stays on suits the one more than the other"
+                )
+    return None
+
+
+def no_better(name: str, over_control: Interval) -> str | None:
+    """What to say where a text's loss is not surely below that of a random choice."""
+    if over_control.high is None or over_control.high < 0:
+        return None
+    return (
+        f"on {name} the loss is {over_control.mean:+.3f} nats per token beside a random choice of as many experts:"
+        " no better than chance"
+    )

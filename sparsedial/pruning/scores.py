@@ -1,0 +1,66 @@
+"""How much each expert matters: the published scores, all from one function with three parameters. E experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Powers = tuple[int, int]  # a and b of gate^a * ‖output‖^b
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """What the calibration showed of one layer's experts: how many tokens reached each, and sums over these tokens."""
+
+    tokens_E: np.ndarray  # integers
+    sums: Mapping[Powers, np.ndarray]  # of gate^a * ‖output‖^b over an expert's tokens, [E], float64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Over the tokens routed to an expert, the sum or the mean of gate^a * ‖output‖^b.
+
+    The gate is the number that multiplies the output, after normalising and scaling; the norm is Euclidean.
+    """
+
+    mean: bool  # of the tokens; else their sum
+    gate_power: int
+    output_power: int
+    source: str
+
+    @property
+    def powers(self) -> Powers:
+        """a and b."""
+        return self.gate_power, self.output_power
+
+    def of(self, reached: Reached) -> np.ndarray:
+        """The score of each expert of a layer; NaN for one that no token reached. Shapes: to [E]"""
+        sum_E = reached.sums[self.powers]
+        score_E = sum_E / np.maximum(reached.tokens_E, 1) if self.mean else sum_E
+        return np.where(reached.tokens_E > 0, score_E, np.nan)
+
+
+SCORES = {
+    "frequency": Score(
+        mean=False, gate_power=0, output_power=0, source="how often an expert is chosen; a rival in arXiv 2510.13999"
+    ),
+    "ean": Score(
+        mean=False, gate_power=0, output_power=1, source="expert activation norm; a rival in arXiv 2510.13999"
+    ),
+    "reap": Score(
+        mean=True, gate_power=1, output_power=1, source="router-weighted expert activation, arXiv 2510.13999"
+    ),
+    "man": Score(mean=True, gate_power=0, output_power=1, source="mean activation norm, arXiv 2606.15716"),
+    "msan": Score(mean=True, gate_power=0, output_power=2, source="mean squared activation norm, arXiv 2606.15716"),
+}
+POWERS = tuple(dict.fromkeys(score.powers for score in SCORES.values()))
+RANDOM = "random"  # the control: experts in an order that is drawn
+METHODS = (*SCORES, RANDOM)
+
+
+def random_scores(experts: Mapping[int, int], seed: int) -> dict[int, np.ndarray]:
+    """A score for each expert that only the seed decides, by layer. Shapes: each [E]"""
+    draw = np.random.default_rng(seed)
+    return {layer: draw.random(count) for layer, count in experts.items()}

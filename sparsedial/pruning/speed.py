@@ -1,0 +1,143 @@
+"""How fast models read and write one sequence, the energy of a token and their memory, by one protocol for all."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sparsedial.machine.energy import Meter, meter
+from sparsedial.machine.hardware import peak_process_bytes
+from sparsedial.machine.timing import Timing, measure_in_turn
+from sparsedial.model.checkpoint import load
+from sparsedial.model.decoder import Decoder
+from sparsedial.model.transformer import Transformer
+from sparsedial.records.evaluation import Joules
+from sparsedial.records.prune import Quantiles
+from sparsedial.runs.alone import alone
+
+ROUNDS, ROUND_SECONDS = 5, 0.3
+ENERGY_SECONDS = 1.0  # of decoding
+READ, WRITTEN = 512, 32  # tokens of a call, where the context allows it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Speed, energy and memory of one model."""
+
+    prefill: Quantiles  # tokens per second
+    decode: Quantiles
+    joules_per_token: Joules  # decoded
+    peak_memory_bytes: int
+
+
+def speeds_of(models: Mapping[Path, Transformer]) -> dict[Path, Speed]:
+    """The speed, energy and memory of each model, by its folder.
+
+    All are timed in turns, so that other work on the machine affects all alike.
+    """
+    calls: dict[tuple[Path, str], Callable[[], None]] = {}
+    counts: dict[tuple[Path, str], int] = {}
+    for folder, model in models.items():
+        read, written = _lengths(model)
+        ids = _random_ids(model, read)
+        calls[folder, "prefill"], counts[folder, "prefill"] = _prefill(model, ids), read
+        calls[folder, "decode"], counts[folder, "decode"] = _decode(model, ids[: read - written], written), written
+    timings = measure_in_turn(calls, rounds=ROUNDS, round_seconds=ROUND_SECONDS)
+    rates = {key: _rate(timing, counts[key]) for key, timing in timings.items()}
+    return {
+        folder: Speed(
+            prefill=rates[folder, "prefill"],
+            decode=rates[folder, "decode"],
+            joules_per_token=_energy(decode, counts[folder, "decode"], timings[folder, "decode"].median_seconds),
+            peak_memory_bytes=peak_memory(folder, torch.get_num_threads()),
+        )
+        for folder in models
+        for decode in [calls[folder, "decode"]]
+    }
+
+
+def peak_memory(folder: Path, threads: int) -> int:
+    """The most memory that a process holds which loads a checkpoint, reads one sequence and writes on; of all of it.
+
+    It is measured in a process of its own.
+
+    Units: bytes
+    """
+    return alone(_peak_here, folder, threads)
+
+
+def _peak_here(folder: Path, threads: int) -> int:
+    torch.set_num_threads(threads)
+    model = load(folder)
+    read, written = _lengths(model)
+    ids = _random_ids(model, read)
+    for call in (_prefill(model, ids), _decode(model, ids[: read - written], written)):
+        call()
+    return peak_process_bytes()
+
+
+def _lengths(model: Transformer) -> tuple[int, int]:
+    """Tokens that are read in a call, and of them those that another call writes."""
+    read = min(READ, model.shape.context)
+    return read, max(1, min(WRITTEN, read // 2))
+
+
+def _random_ids(model: Transformer, count: int) -> list[int]:
+    draw = random.Random(0)
+    return [draw.randrange(model.shape.vocab_size) for _ in range(count)]
+
+
+def _prefill(model: Transformer, ids: list[int]) -> Callable[[], None]:
+    decoder = Decoder(model, 1, len(ids))
+
+    def call() -> None:
+        decoder.cache.free(0)
+        decoder.read([ids])
+
+    return call
+
+
+def _decode(model: Transformer, before: list[int], count: int) -> Callable[[], None]:
+    """Write tokens after the same beginning again and again; which ones does not change the time."""
+    decoder, tokens = Decoder(model, 1, len(before) + count), _random_ids(model, count)
+    if before:
+        decoder.read([before])
+
+    def call() -> None:
+        decoder.cache.shrink(0, len(before))
+        for token in tokens:
+            decoder.step([token])
+
+    return call
+
+
+def _rate(timing: Timing, tokens: int) -> Quantiles:
+    return Quantiles(
+        median=tokens / timing.median_seconds,
+        p10=tokens / timing.high_seconds,
+        p90=tokens / timing.low_seconds,
+        count=timing.count,
+    )
+
+
+def _energy(call: Callable[[], None], tokens: int, median_seconds: float) -> Joules:
+    """Of a token of a decoding call: metered over a second or more of calls, else stated watts times its median."""
+    power = meter("cpu", torch.get_num_threads())
+    joules = _metered(call, power) if power.metered else power.joules(median_seconds)
+    basis = "measured" if power.metered else "estimated"
+    return Joules(joules=joules / tokens, low=None, high=None, basis=basis, source=power.source)
+
+
+def _metered(call: Callable[[], None], power: Meter) -> float:
+    """Joules of a call, as the meter counts them."""
+    calls, began = 0, time.perf_counter()
+    power.begin()
+    while not calls or time.perf_counter() - began < ENERGY_SECONDS:
+        call()
+        calls += 1
+    return power.joules(time.perf_counter() - began) / calls

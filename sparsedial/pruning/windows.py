@@ -1,0 +1,87 @@
+"""A text as windows: some calibrate, others score. W windows, S positions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from sparsedial.errors import UserError
+from sparsedial.records.text import SkippedLines
+from sparsedial.text.prepare import prepare
+from sparsedial.text.tokenizer import Tokenizer, require_ids
+from sparsedial.text.windows import bytes_of_windows
+
+SCORED_SHARE = 5  # at most one in so many windows of a short text scores; the others calibrate
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Windows:
+    """Windows of one text."""
+
+    source: str
+    digest: str  # of the whole text and its tokenizer
+    skipped: SkippedLines
+    ids_WS1: np.ndarray  # the first token of each window is only read
+    bytes_W: np.ndarray  # that the other tokens stand for
+
+    @property
+    def context(self) -> int:
+        """Scored tokens of a window."""
+        return self.ids_WS1.shape[1] - 1
+
+    @property
+    def tokens(self) -> int:
+        """Scored tokens of all windows."""
+        return len(self.ids_WS1) * self.context
+
+    def pick(self, numbers: np.ndarray) -> Windows:
+        """Some of the windows."""
+        return replace(self, ids_WS1=self.ids_WS1[numbers], bytes_W=self.bytes_W[numbers])
+
+    def divided(self, scored_tokens: int) -> tuple[Windows, Windows]:
+        """Those that calibrate, and evenly spread ones that score; a single window does both."""
+        count = len(self.ids_WS1)
+        scored = spread(count, min(scored_tokens // self.context, count // SCORED_SHARE))
+        if count == 1:
+            return self, self
+        return self.pick(np.setdiff1d(np.arange(count), scored)), self.pick(scored)
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At least one and at most so many of `count` numbers, evenly spread."""
+    kept = min(count, max(1, most))
+    return np.arange(kept) * count // kept
+
+
+def read_windows(
+    sources: Sequence[str], tokenizer: Tokenizer, *, vocab_size: int, context: int, tokens: int, field: str
+) -> Windows:
+    """Evenly spread windows of a text that hold so many tokens, or all of a shorter one's; none overlap.
+
+    Raises: UserError for a text that is missing, bad, shorter than a window, or does not fit the model.
+    """
+    source = ",".join(sources)
+    with tempfile.TemporaryDirectory() as work:
+        text = prepare(sources, tokenizer=tokenizer, folder=Path(work), whole=True)
+        ids = text.tokens("test")
+        require_ids(ids, tokenizer, vocab_size)
+        count = (len(ids) - 1) // context
+        if count < 1:
+            raise UserError(
+                f"{source} has {len(ids) - 1:,} tokens, less than one window of {context:,}",
+                hint="give more text, or a smaller <context>",
+                field=field,
+            )
+        starts = spread(count, tokens // context) * context
+        return Windows(
+            source=source,
+            digest=text.digest,
+            skipped=text.facts.skipped,
+            ids_WS1=sliding_window_view(ids, context + 1)[starts].astype(np.int64),
+            bytes_W=bytes_of_windows(text, "test", context, starts),
+        )

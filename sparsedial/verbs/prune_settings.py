@@ -1,0 +1,56 @@
+"""The settings of `prune`: flags on the command line, keyword arguments in Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sparsedial.errors import UserError, nearest
+from sparsedial.pruning.kept import BUDGETS
+from sparsedial.pruning.scores import METHODS
+from sparsedial.settings import file_names, setting
+
+EXAMPLE = "like `sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneSettings:
+    """The checkpoint, how much of it stays, by which score and on which text."""
+
+    checkpoint: Path = setting(help="a checkpoint folder, which stays as it is", positional=True, example=EXAMPLE)
+    keep: float = setting(help="share of each layer's experts that stays, as 0.5", metavar="SHARE", example=EXAMPLE)
+    calibrate: tuple[str, ...] = setting(
+        help="files or folders of text like what the model is for: they decide what stays",
+        metavar="TEXT,…",
+        parse=file_names,
+        example=EXAMPLE,
+    )
+    out: Path = setting(help="a new folder for the smaller checkpoint", metavar="DIR", example=EXAMPLE)
+    also: tuple[str, ...] = setting(
+        (), "text of another kind, to see what the calibration text cannot show", "TEXT,…", parse=file_names
+    )
+    method: str = setting("reap", f"score of an expert: {', '.join(METHODS)}", "NAME")
+    budget: Literal["uniform", "global"] = setting(
+        "uniform",
+        "the same share of each layer, or `global`: layers compete, and only sparsedial reads the result",
+        "|".join(BUDGETS),
+    )
+    context: int | None = setting(None, "tokens per window of text", "N", shown="the model's own, at most 2,048")
+    calibration_tokens: int = setting(65_536, "tokens that the scores come from, at most", "N")
+    scored_tokens: int = setting(16_384, "tokens of each text that the loss is measured on, at most", "N")
+    seed: int = setting(0, "of the random choice that the result is compared with", "N")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep < 1:
+            raise UserError(
+                f"{self.keep:g} does not lie between 0 and 1", hint="0.5 turns half of the experts off", field="keep"
+            )
+        if self.method not in METHODS:
+            known = nearest(self.method, METHODS) or f"known are {', '.join(METHODS)}"
+            raise UserError(f"no method named '{self.method}'", hint=known, field="method")
+        for name in ("calibration_tokens", "scored_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{getattr(self, name)} is below 1", field=name)
+        if self.seed < 0:
+            raise UserError(f"{self.seed} is below 0", field="seed")

@@ -1,0 +1,138 @@
+"""The parts of `prune`: the checkpoint and its texts, the choice of experts, and the answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sparsedial.errors import UserError
+from sparsedial.pruning.kept import BUDGETS, Kept, keep_best, sparse_layers, unscored
+from sparsedial.pruning.scores import RANDOM, SCORES, Reached, random_scores
+from sparsedial.shape.shape import Shape
+from sparsedial.showing.notes import note_skipped
+from sparsedial.verbs.prune_settings import PruneSettings
+
+if TYPE_CHECKING:
+    from sparsedial.model.stream import NamedTensor
+    from sparsedial.model.transformer import Transformer
+    from sparsedial.pruning.windows import Windows
+
+MOST_CONTEXT = 2048  # of a window, unless it is asked for
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Work:
+    """The original, read and checked, and the texts."""
+
+    shape: Shape
+    tensors: Sequence[NamedTensor]
+    model: Transformer
+    calibrating: Windows
+    scored: Mapping[str, Windows]  # by text; the calibration's first
+    again: bool  # whether the calibration is so short that it is scored itself
+    second: Windows | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choice:
+    """Which experts stay on, and why."""
+
+    reached: Mapping[int, Reached]
+    scores: Mapping[int, np.ndarray]  # by layer, [E]
+    kept: Kept
+    control: Kept | None  # as many experts of each layer, drawn; None where the choice itself is drawn
+
+    @property
+    def unscored(self) -> tuple[tuple[int, int], ...]:
+        """Experts that no calibration token reached, as layer and number."""
+        reached = {layer: np.where(seen.tokens_E > 0, 0, np.nan) for layer, seen in self.reached.items()}
+        return unscored(reached)
+
+
+def opened(settings: PruneSettings) -> Work:
+    """Read the checkpoint and the texts; what can be refused is refused before a weight is read.
+
+    Raises: UserError as `prune`.
+    """
+    import torch
+
+    from sparsedial.model.checkpoint import model_of
+    from sparsedial.model.reading import read_checkpoint
+
+    checkpoint = read_checkpoint(settings.checkpoint, torch.bfloat16)
+    shape = checkpoint.shape
+    layers = sparse_layers(shape)
+    if not layers:
+        raise UserError(
+            f"{settings.checkpoint} is dense: it has no experts to turn off",
+            hint="give a sparse checkpoint; layers, neurons and weights cannot be turned off yet",
+        )
+    alike = {number: np.ones(layer.experts) for number, layer in layers.items()}
+    BUDGETS[settings.budget](alike, shape, settings.keep)  # refuses what no scores can help
+    windows, second = _texts(settings, shape)
+    calibrating, scored = windows.divided(settings.scored_tokens)
+    return Work(
+        shape=shape,
+        tensors=checkpoint.tensors,
+        model=model_of(shape, checkpoint.tensors),
+        calibrating=calibrating,
+        scored={text.source: text for text in (scored, *([second] if second else []))},
+        again=scored is calibrating,
+        second=second,
+    )
+
+
+def _texts(settings: PruneSettings, shape: Shape) -> tuple[Windows, Windows | None]:
+    """The calibration text and the second one, as windows."""
+    from sparsedial.pruning.windows import read_windows
+    from sparsedial.text.tokenizer import load_tokenizer
+
+    context = min(shape.context, MOST_CONTEXT) if settings.context is None else settings.context
+    least = 1 + shape.mtp_layers
+    if not least <= context <= shape.context:
+        raise UserError(f"{context} lies outside {least}..{shape.context}, the context of the model", field="context")
+    if settings.also == settings.calibrate:
+        raise UserError("is the calibration text itself", hint="name text of another kind", field="also")
+    tokenizer = load_tokenizer(settings.checkpoint)
+    sizes = {"vocab_size": shape.vocab_size, "context": context}
+    most = settings.calibration_tokens + settings.scored_tokens
+    windows = read_windows(settings.calibrate, tokenizer, tokens=most, field="calibrate", **sizes)
+    second = None
+    if settings.also:
+        second = read_windows(settings.also, tokenizer, tokens=settings.scored_tokens, field="also", **sizes)
+    for text in (windows, *([second] if second else [])):
+        note_skipped(text.skipped)
+    return windows, second
+
+
+def chosen(work: Work, settings: PruneSettings) -> Choice:
+    """Calibrate, score every expert and choose.
+
+    Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
+    """
+    import torch
+
+    from sparsedial.pruning.gather import gather
+
+    gathered = gather(work.model, torch.from_numpy(work.calibrating.ids_WS1))
+    guess = math.log(work.shape.vocab_size)
+    if gathered.loss > guess:
+        raise UserError(
+            f"the model's loss on it is {gathered.loss:.3f} nats per token, above the {guess:.3f} of a uniform guess",
+            hint="the text is foreign to this model: give text like what it was trained on",
+            field="calibrate",
+        )
+    drawn = random_scores({layer: sizes.experts for layer, sizes in sparse_layers(work.shape).items()}, settings.seed)
+    score = SCORES.get(settings.method)
+    scores = drawn if score is None else {layer: score.of(seen) for layer, seen in gathered.reached.items()}
+    counts, groups = BUDGETS[settings.budget](scores, work.shape, settings.keep), work.shape.expert_groups
+    return Choice(
+        reached=gathered.reached,
+        scores=scores,
+        kept=keep_best(scores, counts, groups),
+        control=None if settings.method == RANDOM else keep_best(drawn, counts, groups),
+    )

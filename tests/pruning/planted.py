@@ -1,0 +1,102 @@
+"""Checkpoints whose right answer is known without training: which expert serves which letter is planted.
+
+Each letter's embedding is an axis of its own, and the expert that a letter goes to writes the letter that follows it.
+Attention and dense layers write nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsedial.model.checkpoint import empty_model, save_checkpoint
+from sparsedial.model.transformer import Transformer
+from sparsedial.shape.shape import Shape
+from sparsedial.text.tokenizer import byte_tokenizer
+
+LETTERS = "abcdefgh"
+FIRST, SECOND = "abcd", "efgh"  # two domains
+SHAPE = Shape(
+    layers=2, d_model=16, heads=2, kv_heads=2, head_dim=8, d_ff=16, vocab_size=256, context=32, experts=8, top_k=2,
+    d_expert=8, dense_layers=1, tied_embeddings=True, qk_norm="head",
+)  # fmt: skip
+ROUTERS: Mapping[str, Mapping[str, Any]] = {
+    "softmax": {},
+    "softmax, not normalised": {"normalize_gates": False},
+    "sigmoid": {"gate": "sigmoid", "routing_bias": True, "routed_scaling": 2.5},
+    "sigmoid, not normalised": {"gate": "sigmoid", "routing_bias": True, "normalize_gates": False},
+    "groups": {"gate": "sigmoid", "routing_bias": True, "expert_groups": 2, "kept_groups": 2},
+}
+SIZE, WRITTEN = 4.0, 3.0  # of a letter's embedding, and of what an expert writes in units of it
+CHOSEN, SECOND_CHOICE, OTHERS = 5.0, -6.0, -10.0  # logits over sqrt(d_model); a second choice has hardly any weight
+
+
+def planted(
+    first: Mapping[str, int], second: Mapping[str, int], router: str = "softmax", dense_layers: int = 1
+) -> Transformer:
+    """A model whose letters go to their `first` expert with nearly all weight, and to their `second` with hardly any.
+
+    An expert that is no letter's first choice writes nothing. The end token is served like the first letter, but
+    nothing is written for it. All of that is in the second layer; without dense layers the first one has experts that
+    write nothing.
+    """
+    shape = replace(SHAPE, **ROUTERS[router], dense_layers=dense_layers, d_ff=16 * dense_layers)
+    model = empty_model(shape, torch.float32)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.fill_(float(tensor.dim() == 1))  # norms
+        for layer in model.sparse_feed_forwards:
+            if layer.bias_E is not None:
+                layer.bias_E.zero_()
+        layer = model.sparse_feed_forwards[-1]
+        layer.w_router_DE.fill_(OTHERS)
+        x = shape.d_model**0.5  # of a letter, normed
+        silu = x / (1 + math.exp(-x))
+        end = len(LETTERS)
+        model.embedding_VD[0, end] = SIZE
+        for axis, letter in enumerate([*LETTERS, LETTERS[0]]):
+            layer.w_router_DE[axis, first[letter]] = CHOSEN
+            layer.w_router_DE[axis, second[letter]] = SECOND_CHOICE
+        for axis, letter in enumerate(LETTERS):
+            domain = FIRST if letter in FIRST else SECOND
+            after = LETTERS.index(domain[(domain.index(letter) + 1) % len(domain)])
+            model.embedding_VD[ord(letter), axis] = SIZE
+            expert = first[letter]
+            layer.w_in_EDH[expert, axis, axis] = layer.w_in_EDH[expert, axis, axis + shape.d_expert] = 1.0
+            layer.w_out_EFD[expert, axis, after] = WRITTEN * SIZE / (x * silu) / shape.routed_scaling
+    return model.eval()
+
+
+def with_dead_experts(router: str, dead: tuple[int, ...], dense_layers: int = 1) -> Transformer:
+    """Half of the experts write nothing; each of them is one letter's second choice, so that tokens reach it."""
+    alive = [expert for expert in range(SHAPE.experts) if expert not in dead]
+    first = {letter: alive[at // 2] for at, letter in enumerate(LETTERS)}
+    second = {
+        letter: dead[at // 2] if at % 2 == 0 else alive[(at // 2 + 1) % len(alive)] for at, letter in enumerate(LETTERS)
+    }
+    return planted(first, second, router, dense_layers)
+
+
+def with_domains(router: str = "softmax") -> Transformer:
+    """Letters of the first domain go to experts 0 to 3 alone, those of the second to experts 4 to 7."""
+    first = {letter: at for at, letter in enumerate(LETTERS)}
+    second = {letter: (at + 1) % 4 + 4 * (at // 4) for at, letter in enumerate(LETTERS)}
+    return planted(first, second, router)
+
+
+def saved(model: Transformer, folder: Path) -> Path:
+    """The model as a checkpoint of bytes."""
+    save_checkpoint(model, folder, byte_tokenizer())
+    return folder
+
+
+def text_of(file: Path, *domains: str, letters: int = 4000) -> Path:
+    """A text of one domain, or of several in turns: each letter is followed by the next of its domain."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(domain * 8 for domain in domains) * (letters // (32 * len(domains))))
+    return file

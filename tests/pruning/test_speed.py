@@ -1,0 +1,50 @@
+"""How fast checkpoints are, and how much memory they take: by the count of tokens and in a process of their own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from sparsedial.machine.timing import Timing
+from sparsedial.model.decoder import Decoder
+from sparsedial.pruning import speed
+from tests.pruning.planted import saved, with_domains
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(speed, "ROUNDS", 2)
+    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
+    monkeypatch.setattr(speed, "peak_memory", lambda folder, threads: 1)
+
+
+def test_a_rate_is_tokens_over_seconds_and_its_low_end_comes_from_the_slow_calls():
+    timing = Timing(median_seconds=2.0, low_seconds=1.0, high_seconds=4.0, mean_seconds=2.3, count=7)
+    rate = speed._rate(timing, 8)
+    assert (rate.median, rate.p10, rate.p90, rate.count) == (4.0, 2.0, 8.0, 7)
+
+
+def test_every_call_reads_or_writes_as_many_tokens_as_it_counts(quick, monkeypatch):
+    read, written = [], []
+    monkeypatch.setattr(Decoder, "read", lambda self, ids, *_: read.append(len(ids[0])))
+    monkeypatch.setattr(Decoder, "step", lambda self, ids, *_: written.append(len(ids)))
+    speed.speeds_of({Path("one"): with_domains()})
+    assert set(read) == {32, 16}, "the context, and what stands before the written tokens"
+    assert len(written) % 16 == 0
+
+
+def test_a_slower_model_is_slower_by_the_measure(quick, monkeypatch):
+    model, slow = with_domains(), with_domains()
+    stream = slow.stream
+    monkeypatch.setattr(slow, "stream", lambda *given: (time.sleep(0.05), stream(*given))[1])
+    found = speed.speeds_of({Path("one"): model, Path("slow"): slow})
+    assert found[Path("slow")].prefill.median < found[Path("one")].prefill.median
+    assert found[Path("one")].joules_per_token.joules > 0
+
+
+def test_memory_is_that_of_a_process_of_its_own(tmp_path):
+    """It holds PyTorch, and the model is small beside it."""
+    assert 5e7 < speed.peak_memory(saved(with_domains(), tmp_path / "c"), 1) < 1.5e9
