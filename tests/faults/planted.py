@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 VERDICTS, STUDIES = "tests/sweep/test_simulated_verdicts.py", "tests/sweep/test_simulated_studies.py"
 SELECTION = "tests/sweep/test_selection.py"
+REMOVAL = "tests/pruning/test_removal.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,5 +356,59 @@ FAULTS = (
         line="resumed=model.kept.reused > reused",
         becomes="resumed=False",
         tests="tests/verbs/test_evaluate.py",
+        what="gates are a softmax over experts that are off, too",
+        file="model/router.py",
+        line='logits_TE = logits_TE.masked_fill(~kept_E, float("-inf"))',
+        becomes="pass",
+        tests=f"{REMOVAL}::test_masked_equals_removed",
+    ),
+    Fault(
+        what="the routing bias keeps the rows of the first experts, not of those that stay",
+        file="pruning/removal.py",
+        line="yield _rows(tensor, list(on))",
+        becomes='yield _rows(tensor, list(on) if name.part == "router" else list(range(len(on))))',
+        tests=f"{REMOVAL}::test_masked_equals_removed",
+    ),
+    Fault(
+        what="a row of the routing bias is left behind",
+        file="pruning/removal.py",
+        line='BY_EXPERT = ("router", "routing_bias")',
+        becomes='BY_EXPERT = ("router",)',
+        tests=f"{REMOVAL}::test_transformers_opens_the_smaller_folder_and_computes_the_same",
+    ),
+    Fault(
+        what="a group of experts is emptied",
+        file="pruning/kept.py",
+        line="_best(scores[number], count, groups)",
+        becomes="_best(scores[number], count, 1)",
+        tests="tests/pruning/test_kept.py",
+    ),
+    Fault(
+        what="an expert without a score stays",
+        file="pruning/kept.py",
+        line="np.where(np.isnan(scores_E), -np.inf, scores_E)",
+        becomes="np.where(np.isnan(scores_E), np.inf, scores_E)",
+        tests="tests/pruning/test_kept.py",
+    ),
+    Fault(
+        what="a score's gate is taken before its scaling",
+        file="pruning/gather.py",
+        line="self._add(layer, expert, gate_n.double(), ",
+        becomes="self._add(layer, expert, (gates_TK / gates_TK.sum(1, keepdim=True))[token_n, choice_n].double(), ",
+        tests="tests/pruning/test_scores.py",
+    ),
+    Fault(
+        what="an expert that no token reached has the score 0",
+        file="pruning/scores.py",
+        line="np.where(reached.tokens_E > 0, score_E, np.nan)",
+        becomes="score_E",
+        tests="tests/pruning/test_scores.py",
+    ),
+    Fault(
+        what="the windows that calibrate are scored too",
+        file="pruning/windows.py",
+        line="self.pick(np.setdiff1d(np.arange(count), scored))",
+        becomes="self.pick(np.arange(count))",
+        tests="tests/pruning/test_windows.py",
     ),
 )
