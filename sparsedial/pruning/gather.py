@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +30,10 @@ class Gathered:
 class Tally:
     """Takes the place of the kernels in sparse layers: computes their experts one by one, and sums what it sees."""
 
-    def __init__(self, experts: Mapping[int, int]) -> None:
+    def __init__(self, experts: Mapping[int, int], *, outputs: bool = False) -> None:
+        """`outputs`: also compute every expert's output for every token, for their means."""
+        self._outputs: dict[int, Tensor] | None = {} if outputs else None  # [E, D], float64
+        self._read = dict.fromkeys(experts, 0)  # tokens of each layer
         self._tokens = {layer: torch.zeros(count, dtype=torch.long) for layer, count in experts.items()}
         self._sums = {
             layer: {powers: torch.zeros(count, dtype=torch.float64) for powers in POWERS}
@@ -40,6 +44,11 @@ class Tally:
         self, layer: int, x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor, gates_TK: Tensor
     ) -> Tensor:
         """The experts' weighted outputs. A choice that a token does not visit has gate 0, and reaches no expert."""
+        if self._outputs is not None:
+            experts = zip(w_in_EDH, w_out_EFD, strict=True)
+            total_ED = torch.stack([swiglu(x_TD, *weights).double().sum(0) for weights in experts])
+            self._outputs[layer] = self._outputs.get(layer, 0) + total_ED.cpu()
+            self._read[layer] += len(x_TD)
         y_TD = torch.zeros_like(x_TD)
         for expert in chosen_TK.unique().tolist():
             token_n, choice_n = ((chosen_TK == expert) & (gates_TK > 0)).nonzero(as_tuple=True)
@@ -61,19 +70,27 @@ class Tally:
             layer: Reached(
                 tokens_E=tokens_E.numpy().copy(),
                 sums={powers: sum_E.numpy().copy() for powers, sum_E in self._sums[layer].items()},
+                outputs_ED=self._mean_outputs(layer),
             )
             for layer, tokens_E in self._tokens.items()
         }
 
+    def _mean_outputs(self, layer: int) -> np.ndarray:
+        if self._outputs is None:
+            return np.empty((len(self._tokens[layer]), 0))
+        return (self._outputs[layer] / self._read[layer]).numpy()
 
-def gather(model: Transformer, windows_WS1: Tensor) -> Gathered:
+
+def gather(model: Transformer, windows_WS1: Tensor, *, outputs: bool = False) -> Gathered:
     """Read each window once, and sum what its tokens show of the experts that they reach.
 
-    Modules of multi-token prediction read the windows too, since they have experts of their own.
+    Modules of multi-token prediction read the windows too, since they have experts of their own. With `outputs` each
+    expert also reads every token, which takes experts/top_k times as long.
 
     Shapes: [W, S+1]
     """
-    tally = Tally({layer.layer: layer.sizes.experts for layer in model.sparse_feed_forwards})
+    experts = {layer.layer: layer.sizes.experts for layer in model.sparse_feed_forwards}
+    tally = Tally(experts, outputs=outputs)
     routing = Routing(watch=tally)
     loss = Scorer(model, routing=routing).loss(windows_WS1) / windows_WS1[:, 1:].numel()
     if model.predictions:

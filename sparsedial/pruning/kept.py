@@ -139,11 +139,6 @@ def _known(scores_E: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(scores_E), -np.inf, scores_E)
 
 
-def unscored(scores: Scores) -> tuple[tuple[int, int], ...]:
-    """Experts that have no score, as layer and number."""
-    return tuple((layer, int(expert)) for layer in scores for expert in np.flatnonzero(np.isnan(scores[layer])))
-
-
 BUDGETS: Mapping[str, Callable[[Scores, Shape, float], dict[int, int]]] = {
     "uniform": uniform_counts,
     "global": global_counts,

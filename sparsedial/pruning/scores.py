@@ -1,4 +1,6 @@
-"""How much each expert matters: the published scores, all from one function with three parameters. E experts."""
+"""How much each expert matters: the published scores, all from one function with three parameters.
+
+E experts, D d_model."""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ class Reached:
 
     tokens_E: np.ndarray  # integers
     sums: Mapping[Powers, np.ndarray]  # of gate^a * ‖output‖^b over an expert's tokens, [E], float64
+    outputs_ED: np.ndarray  # mean output of each expert over all tokens of the layer, routed to it or not; else empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,8 @@ SCORES = {
 }
 POWERS = tuple(dict.fromkeys(score.powers for score in SCORES.values()))
 RANDOM = "random"  # the control: experts in an order that is drawn
-METHODS = (*SCORES, RANDOM)
+HC_SMOE = "hc-smoe"  # experts are merged, by their outputs
+METHODS = (*SCORES, HC_SMOE, RANDOM)
 
 
 def random_scores(experts: Mapping[int, int], seed: int) -> dict[int, np.ndarray]:

@@ -24,7 +24,6 @@ def prune(settings: PruneSettings) -> Pruned:
     from sparsedial.model.checkpoint import load
     from sparsedial.model.writing import whole_folder
     from sparsedial.pruning.folder import require_free, write_pruned
-    from sparsedial.pruning.removal import without_experts
     from sparsedial.pruning.table import write_scores
     from sparsedial.verbs.pruned import chosen, opened
     from sparsedial.verbs.pruned_answer import answered
@@ -37,10 +36,10 @@ def prune(settings: PruneSettings) -> Pruned:
     choice = chosen(work, settings)
     smaller = choice.kept.shape(work.shape)
     with whole_folder(settings.out.resolve()) as partial:
-        write_pruned(partial, settings.checkpoint, smaller, without_experts(work.tensors, choice.kept))
+        write_pruned(partial, settings.checkpoint, smaller, choice.stream(work.tensors))
         _say("measuring the loss, speed and memory of the original and of the smaller checkpoint")
         answer = answered(work, choice, load(partial), partial, settings, began)
-        write_scores(partial / SCORES_FILE, choice.reached, choice.kept, work.shape.expert_groups)
+        write_scores(partial / SCORES_FILE, choice.reached, choice.into, work.shape.expert_groups)
         write(partial / PRUNE_FILE, answer)
     return answer
 

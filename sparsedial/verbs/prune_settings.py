@@ -8,7 +8,7 @@ from typing import Literal
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.pruning.kept import BUDGETS
-from sparsedial.pruning.scores import METHODS
+from sparsedial.pruning.scores import HC_SMOE, METHODS
 from sparsedial.settings import file_names, setting
 
 EXAMPLE = "like `sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller`"
@@ -30,7 +30,7 @@ class PruneSettings:
     also: tuple[str, ...] = setting(
         (), "text of another kind, to see what the calibration text cannot show", "TEXT,…", parse=file_names
     )
-    method: str = setting("reap", f"score of an expert: {', '.join(METHODS)}", "NAME")
+    method: str = setting("reap", f"what an expert matters: {', '.join(METHODS)}", "NAME")
     budget: Literal["uniform", "global"] = setting(
         "uniform",
         "the same share of each layer, or `global`: layers compete, and only sparsedial reads the result",
@@ -49,6 +49,12 @@ class PruneSettings:
         if self.method not in METHODS:
             known = nearest(self.method, METHODS) or f"known are {', '.join(METHODS)}"
             raise UserError(f"no method named '{self.method}'", hint=known, field="method")
+        if self.method == HC_SMOE and self.budget == "global":
+            raise UserError(
+                "hc-smoe merges experts and has no scores by which layers could compete",
+                hint="leave <budget> out, or choose another <method>",
+                field="method",
+            )
         for name in ("calibration_tokens", "scored_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"{getattr(self, name)} is below 1", field=name)

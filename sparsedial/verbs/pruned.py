@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from sparsedial.errors import UserError
-from sparsedial.pruning.kept import BUDGETS, Kept, keep_best, sparse_layers, unscored
-from sparsedial.pruning.scores import RANDOM, SCORES, Reached, random_scores
+from sparsedial.model.checkpoint import model_of
+from sparsedial.model.reading import read_checkpoint
+from sparsedial.model.stream import NamedTensor
+from sparsedial.model.transformer import Transformer
+from sparsedial.pruning.choice import Choice
+from sparsedial.pruning.gather import gather
+from sparsedial.pruning.kept import BUDGETS, keep_best, sparse_layers
+from sparsedial.pruning.merging import merge_alike
+from sparsedial.pruning.scores import HC_SMOE, RANDOM, SCORES, random_scores
+from sparsedial.pruning.windows import Windows, read_windows
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note_skipped
+from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.prune_settings import PruneSettings
-
-if TYPE_CHECKING:
-    from sparsedial.model.stream import NamedTensor
-    from sparsedial.model.transformer import Transformer
-    from sparsedial.pruning.windows import Windows
 
 MOST_CONTEXT = 2048  # of a window, unless it is asked for
 
@@ -37,31 +41,11 @@ class Work:
     second: Windows | None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Choice:
-    """Which experts stay on, and why."""
-
-    reached: Mapping[int, Reached]
-    scores: Mapping[int, np.ndarray]  # by layer, [E]
-    kept: Kept
-    control: Kept | None  # as many experts of each layer, drawn; None where the choice itself is drawn
-
-    @property
-    def unscored(self) -> tuple[tuple[int, int], ...]:
-        """Experts that no calibration token reached, as layer and number."""
-        reached = {layer: np.where(seen.tokens_E > 0, 0, np.nan) for layer, seen in self.reached.items()}
-        return unscored(reached)
-
-
 def opened(settings: PruneSettings) -> Work:
     """Read the checkpoint and the texts; what can be refused is refused before a weight is read.
 
     Raises: UserError as `prune`.
     """
-    import torch
-
-    from sparsedial.model.checkpoint import model_of
-    from sparsedial.model.reading import read_checkpoint
 
     checkpoint = read_checkpoint(settings.checkpoint, torch.bfloat16)
     shape = checkpoint.shape
@@ -88,8 +72,6 @@ def opened(settings: PruneSettings) -> Work:
 
 def _texts(settings: PruneSettings, shape: Shape) -> tuple[Windows, Windows | None]:
     """The calibration text and the second one, as windows."""
-    from sparsedial.pruning.windows import read_windows
-    from sparsedial.text.tokenizer import load_tokenizer
 
     context = min(shape.context, MOST_CONTEXT) if settings.context is None else settings.context
     least = 1 + shape.mtp_layers
@@ -114,11 +96,9 @@ def chosen(work: Work, settings: PruneSettings) -> Choice:
 
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
-    import torch
 
-    from sparsedial.pruning.gather import gather
-
-    gathered = gather(work.model, torch.from_numpy(work.calibrating.ids_WS1))
+    merging = settings.method == HC_SMOE
+    gathered = gather(work.model, torch.from_numpy(work.calibrating.ids_WS1), outputs=merging)
     guess = math.log(work.shape.vocab_size)
     if gathered.loss > guess:
         raise UserError(
@@ -127,12 +107,13 @@ def chosen(work: Work, settings: PruneSettings) -> Choice:
             field="calibrate",
         )
     drawn = random_scores({layer: sizes.experts for layer, sizes in sparse_layers(work.shape).items()}, settings.seed)
-    score = SCORES.get(settings.method)
+    score, groups = SCORES.get(settings.method), work.shape.expert_groups
     scores = drawn if score is None else {layer: score.of(seen) for layer, seen in gathered.reached.items()}
-    counts, groups = BUDGETS[settings.budget](scores, work.shape, settings.keep), work.shape.expert_groups
+    counts = BUDGETS[settings.budget](scores, work.shape, settings.keep)
+    merged = merge_alike(gathered.reached, counts, groups) if merging else None
     return Choice(
         reached=gathered.reached,
-        scores=scores,
-        kept=keep_best(scores, counts, groups),
+        kept=merged.kept if merged else keep_best(scores, counts, groups),
+        merged=merged,
         control=None if settings.method == RANDOM else keep_best(drawn, counts, groups),
     )

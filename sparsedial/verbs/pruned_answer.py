@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sparsedial.machine.hardware import peak_process_bytes
+from sparsedial.model.digests import digest_of
+from sparsedial.model.transformer import Transformer
+from sparsedial.pruning.choice import Choice
+from sparsedial.pruning.quality import no_better, parted
 from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import (
     SCORES_FILE,
@@ -20,18 +23,14 @@ from sparsedial.records.prune import (
 from sparsedial.shape.config import OWN, load_config
 from sparsedial.units import count_words
 from sparsedial.verbs.prune_settings import PruneSettings
-from sparsedial.verbs.pruned import Choice, Work
+from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.pruned_costs import measured
-
-if TYPE_CHECKING:
-    from sparsedial.model.transformer import Transformer
 
 
 def answered(
     work: Work, choice: Choice, model: Transformer, folder: Path, settings: PruneSettings, began: float
 ) -> Pruned:
     """Measure the checkpoint that was written to a folder, and say what was done and what it did."""
-    from sparsedial.pruning.quality import no_better, parted
 
     costs, target = measured(work, choice, model, settings.checkpoint, folder), _target_of(choice, settings)
     over = costs.over_control
@@ -76,7 +75,6 @@ def _written(folder: Path, shown: Path) -> PrunedFolder:
 
 def _checkpoint_name(folder: Path, shown: Path) -> CheckpointName:
     """What names a checkpoint in an answer; `shown` is the path that it has, or will have."""
-    from sparsedial.model.digests import digest_of
 
     family = str(load_config(folder).get("model_type"))
     return CheckpointName(path=str(shown), digest=digest_of(folder), family=family)
@@ -85,7 +83,7 @@ def _checkpoint_name(folder: Path, shown: Path) -> CheckpointName:
 def _target_of(choice: Choice, settings: PruneSettings) -> PruneTarget:
     """The share that was asked for, and the one that the router allowed."""
     kept = sum(map(len, choice.kept.experts.values()))
-    reached = kept / sum(len(scores_E) for scores_E in choice.scores.values())
+    reached = kept / sum(len(seen.tokens_E) for seen in choice.reached.values())
     return PruneTarget(kind="keep", asked=settings.keep, reached=reached)
 
 
@@ -117,10 +115,9 @@ def _warnings_of(work: Work, choice: Choice, target: PruneTarget) -> list[str]:
             f"layer {layer}: {', '.join(str(expert) for at, expert in choice.unscored if at == layer)}"
             for layer in dict.fromkeys(layer for layer, _ in choice.unscored)
         )
-        found.append(
-            f"no calibration token reached {count_words(len(choice.unscored), 'expert')}, so without a score they went"
-            f" first: {which}"
-        )
+        unreached = f"no calibration token reached {count_words(len(choice.unscored), 'expert')}"
+        fate = "without a share they were merged" if choice.merged else "without a score they went first"
+        found.append(f"{unreached}, so {fate}: {which}")
     if work.again:
         found.append("the calibration text is one window, so loss is measured on the window that decided what stays")
     if work.second is None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sparsedial.model.router import Routing
+from sparsedial.model.transformer import Transformer
+from sparsedial.pruning.choice import Choice
 from sparsedial.pruning.kept import Kept
+from sparsedial.pruning.quality import Nats, nats_of
+from sparsedial.pruning.removal import masks, without_experts
+from sparsedial.pruning.speed import Speed, speeds_of
 from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, CheckpointCosts
 from sparsedial.records.quantities import Interval, Sparsity
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.shape import Shape
-from sparsedial.verbs.pruned import Choice, Work
-
-if TYPE_CHECKING:
-    from sparsedial.model.transformer import Transformer
-    from sparsedial.pruning.quality import Nats
-    from sparsedial.pruning.speed import Speed
+from sparsedial.verbs.pruned import Work
 
 NOT_WRITTEN = "the random choice was scored as a mask on the original, and not written"
 SAME_SHAPE = "of the same shape as the smaller checkpoint, so not measured again"
@@ -36,10 +36,6 @@ class Measured:
 
 def measured(work: Work, choice: Choice, model: Transformer, original: Path, folder: Path) -> Measured:
     """Measure a written checkpoint beside its original, and the loss of the random choice."""
-    from sparsedial.model.router import Routing
-    from sparsedial.pruning.quality import nats_of
-    from sparsedial.pruning.removal import masks
-    from sparsedial.pruning.speed import speeds_of
 
     before, after = (nats_of(each, work.scored) for each in (work.model, model))
     speeds = speeds_of({original: work.model, folder: model})
@@ -59,7 +55,6 @@ def measured(work: Work, choice: Choice, model: Transformer, original: Path, fol
 
 def _bytes(work: Work, kept: Kept | None = None) -> int:
     """Of the weights in their files' types, whole or with these experts alone."""
-    from sparsedial.pruning.removal import without_experts
 
     tensors = work.tensors if kept is None else without_experts(work.tensors, kept)
     return sum(tensor.nbytes for tensor in tensors)

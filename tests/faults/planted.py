@@ -411,4 +411,11 @@ FAULTS = (
         becomes="self.pick(np.arange(count))",
         tests="tests/pruning/test_windows.py",
     ),
+    Fault(
+        what="experts are merged without regard to their tokens",
+        file="pruning/merging.py",
+        line="share * member.values().double()",
+        becomes="member.values().double() / len(members)",
+        tests="tests/pruning/test_merging.py",
+    ),
 )

@@ -82,6 +82,17 @@ def with_dead_experts(router: str, dead: tuple[int, ...], dense_layers: int = 1)
     return planted(first, second, router, dense_layers)
 
 
+def with_pairs(router: str = "softmax") -> Transformer:
+    """Experts 2n and 2n + 1 are equal, their rows of the router too, and serve two letters together."""
+    first = {letter: at // 2 * 2 for at, letter in enumerate(LETTERS)}
+    model = planted(first, {letter: expert + 1 for letter, expert in first.items()}, router)
+    layer = model.sparse_feed_forwards[-1]
+    with torch.no_grad():
+        for weights_E in (layer.w_in_EDH, layer.w_out_EFD, layer.w_router_DE.t()):
+            weights_E[1::2] = weights_E[::2]
+    return model
+
+
 def with_domains(router: str = "softmax") -> Transformer:
     """Letters of the first domain go to experts 0 to 3 alone, those of the second to experts 4 to 7."""
     first = {letter: at for at, letter in enumerate(LETTERS)}

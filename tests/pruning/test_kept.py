@@ -15,7 +15,6 @@ from sparsedial.pruning.kept import (
     keep_best,
     sparse_layers,
     uniform_counts,
-    unscored,
 )
 from sparsedial.shape.shape import Shape
 from tests.model.shapes import FAMILIES, UNEQUAL
@@ -67,7 +66,6 @@ def test_the_best_stay_and_those_without_a_score_go_first():
     scores = {0: np.array([3, 1, np.nan, 5, 4, 2, np.nan, 0.0]), 1: np.array([1.0] * 8)}
     assert best(scores, MIXTRAL, 0.5) == {0: (0, 3, 4, 5), 1: (0, 1, 2, 3)}
     assert best(scores, MIXTRAL, 0.75)[0] == (0, 1, 3, 4, 5, 7)
-    assert unscored(scores) == ((0, 2), (0, 6))
 
 
 def test_each_group_loses_equally_many():

@@ -86,12 +86,13 @@ def test_each_score_is_the_sum_or_the_mean_that_its_paper_says():
             (1, 1): np.array([3.0, 4, 0]),
             (0, 2): np.array([20.0, 25, 0]),
         },
+        outputs_ED=np.empty((3, 0)),
     )
     wanted = {"frequency": [2, 1], "ean": [6, 5], "reap": [1.5, 4], "man": [3, 5], "msan": [10, 25]}
     assert {name: score.of(reached)[:2].tolist() for name, score in SCORES.items()} == wanted
     assert all(np.isnan(score.of(reached)[2]) for score in SCORES.values()), "an expert without tokens has no score"
     assert all(score.source for score in SCORES.values())
-    assert set(METHODS) == {*SCORES, "random"}
+    assert set(METHODS) == {*SCORES, "hc-smoe", "random"}
 
 
 def test_the_random_order_is_the_seeds():

@@ -88,7 +88,19 @@ def test_the_folder_holds_the_answer_and_every_score(checkpoint, text):
     folder = Path(answer.out.path)
     assert of_file(folder / "prune.json", Pruned) == answer
     scores = polars.read_parquet(folder / "scores.parquet")
-    assert scores.columns == ["layer", "expert", "group", "tokens", "frequency", "ean", "reap", "man", "msan", "kept"]
+    assert scores.columns == [
+        "layer",
+        "expert",
+        "group",
+        "tokens",
+        "frequency",
+        "ean",
+        "reap",
+        "man",
+        "msan",
+        "kept",
+        "into",
+    ]
     assert scores.filter("kept")["expert"].to_list() == [0, 2, 5, 7]
     assert scores["layer"].unique().to_list() == [1]
     assert (scores["tokens"] > 0).all()
@@ -236,6 +248,7 @@ def untrained(shape, folder: Path) -> Path:
         ({"keep": 0.99}, "keep: 0.99 of 8 experts is all of them"),
         ({"method": "reep"}, "method: no method named 'reep'"),
         ({"budget": "even"}, "budget: 'even' is not one of uniform, global"),
+        ({"method": "hc-smoe", "budget": "global"}, "method: hc-smoe merges experts and has no scores"),
         ({"keep": 0.1, "budget": "global"}, "keep: 0.1 keeps 1 of 8 experts"),
         ({"calibrate": "/nowhere.txt"}, "/nowhere.txt: no such file"),
         ({"context": 33}, "context: 33 lies outside 1..32"),
