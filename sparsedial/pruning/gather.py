@@ -81,17 +81,19 @@ class Tally:
         return (self._outputs[layer] / self._read[layer]).numpy()
 
 
-def gather(model: Transformer, windows_WS1: Tensor, *, outputs: bool = False) -> Gathered:
+def gather(
+    model: Transformer, windows_WS1: Tensor, *, outputs: bool = False, kept: Mapping[int, Tensor] | None = None
+) -> Gathered:
     """Read each window once, and sum what its tokens show of the experts that they reach.
 
     Modules of multi-token prediction read the windows too, since they have experts of their own. With `outputs` each
-    expert also reads every token, which takes experts/top_k times as long.
+    expert also reads every token, which takes experts/top_k times as long. With `kept` other experts are off meanwhile.
 
     Shapes: [W, S+1]
     """
     experts = {layer.layer: layer.sizes.experts for layer in model.sparse_feed_forwards}
     tally = Tally(experts, outputs=outputs)
-    routing = Routing(watch=tally)
+    routing = Routing(watch=tally, kept=kept)
     loss = Scorer(model, routing=routing).loss(windows_WS1) / windows_WS1[:, 1:].numel()
     if model.predictions:
         _predict(model, windows_WS1, routing)
@@ -103,6 +105,6 @@ def _predict(model: Transformer, windows_WS1: Tensor, routing: Routing) -> None:
     """Let the modules of multi-token prediction read the windows; the layers before them are not watched again."""
     for ids_BS1 in windows_WS1.split(max(1, TOKENS_AT_ONCE // (windows_WS1.shape[1] - 1))):
         ids_BS1 = ids_BS1.to(model.embedding_VD.device)
-        x_BSD = model.stream(ids_BS1[:, :-1], model.place(ids_BS1[:, :-1]), Routing())
+        x_BSD = model.stream(ids_BS1[:, :-1], model.place(ids_BS1[:, :-1]), Routing(kept=routing.kept))
         for _ in model.predicted(x_BSD, ids_BS1, routing):
             pass

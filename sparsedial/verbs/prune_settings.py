@@ -8,7 +8,7 @@ from typing import Literal
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.pruning.kept import BUDGETS
-from sparsedial.pruning.scores import HC_SMOE, METHODS
+from sparsedial.pruning.scores import HC_SMOE, METHODS, SCORES
 from sparsedial.settings import file_names, setting
 
 EXAMPLE = "like `sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller`"
@@ -36,6 +36,7 @@ class PruneSettings:
         "the same share of each layer, or `global`: layers compete, and only sparsedial reads the result",
         "|".join(BUDGETS),
     )
+    sequential: bool = setting(False, "calibrate each layer in the model whose earlier layers are cut already")
     context: int | None = setting(None, "tokens per window of text", "N", shown="the model's own, at most 2,048")
     calibration_tokens: int = setting(65_536, "tokens that the scores come from, at most", "N")
     scored_tokens: int = setting(16_384, "tokens of each text that the loss is measured on, at most", "N")
@@ -54,6 +55,12 @@ class PruneSettings:
                 "hc-smoe merges experts and has no scores by which layers could compete",
                 hint="leave <budget> out, or choose another <method>",
                 field="method",
+            )
+        if self.sequential and (self.method not in SCORES or self.budget == "global"):
+            raise UserError(
+                f"goes with scores and the uniform budget, not with {self.method}, {self.budget}",
+                hint=f"scores are {', '.join(SCORES)}",
+                field="sequential",
             )
         for name in ("calibration_tokens", "scored_tokens"):
             if getattr(self, name) < 1:

@@ -19,6 +19,7 @@ from sparsedial.pruning.gather import gather
 from sparsedial.pruning.kept import BUDGETS, keep_best, sparse_layers
 from sparsedial.pruning.merging import merge_alike
 from sparsedial.pruning.scores import HC_SMOE, RANDOM, SCORES, random_scores
+from sparsedial.pruning.sequential import keep_in_turn
 from sparsedial.pruning.windows import Windows, read_windows
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note_skipped
@@ -96,24 +97,26 @@ def chosen(work: Work, settings: PruneSettings) -> Choice:
 
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
+    windows_WS1, merging = torch.from_numpy(work.calibrating.ids_WS1), settings.method == HC_SMOE
+    gathered = gather(work.model, windows_WS1, outputs=merging)
+    _require_known(gathered.loss, work.shape)
+    drawn = random_scores({layer: sizes.experts for layer, sizes in sparse_layers(work.shape).items()}, settings.seed)
+    score, groups, reached = SCORES.get(settings.method), work.shape.expert_groups, gathered.reached
+    scores = drawn if score is None else {layer: score.of(seen) for layer, seen in reached.items()}
+    counts = BUDGETS[settings.budget](scores, work.shape, settings.keep)
+    merged = merge_alike(reached, counts, groups) if merging else None
+    kept = merged.kept if merged else keep_best(scores, counts, groups)
+    if settings.sequential and score is not None:
+        reached, kept = keep_in_turn(work.model, windows_WS1, score, counts)
+    control = None if settings.method == RANDOM else keep_best(drawn, counts, groups)
+    return Choice(reached=reached, kept=kept, merged=merged, control=control)
 
-    merging = settings.method == HC_SMOE
-    gathered = gather(work.model, torch.from_numpy(work.calibrating.ids_WS1), outputs=merging)
-    guess = math.log(work.shape.vocab_size)
-    if gathered.loss > guess:
+
+def _require_known(loss: float, shape: Shape) -> None:
+    guess = math.log(shape.vocab_size)
+    if loss > guess:
         raise UserError(
-            f"the model's loss on it is {gathered.loss:.3f} nats per token, above the {guess:.3f} of a uniform guess",
+            f"the model's loss on it is {loss:.3f} nats per token, above the {guess:.3f} of a uniform guess",
             hint="the text is foreign to this model: give text like what it was trained on",
             field="calibrate",
         )
-    drawn = random_scores({layer: sizes.experts for layer, sizes in sparse_layers(work.shape).items()}, settings.seed)
-    score, groups = SCORES.get(settings.method), work.shape.expert_groups
-    scores = drawn if score is None else {layer: score.of(seen) for layer, seen in gathered.reached.items()}
-    counts = BUDGETS[settings.budget](scores, work.shape, settings.keep)
-    merged = merge_alike(gathered.reached, counts, groups) if merging else None
-    return Choice(
-        reached=gathered.reached,
-        kept=merged.kept if merged else keep_best(scores, counts, groups),
-        merged=merged,
-        control=None if settings.method == RANDOM else keep_best(drawn, counts, groups),
-    )

@@ -40,7 +40,7 @@ def answered(
         out=_written(folder, settings.out),
         method=settings.method,
         budget=settings.budget,
-        sequential=False,
+        sequential=settings.sequential,
         target=target,
         kept=KeptParts(
             experts=tuple(choice.kept.experts.values()),

@@ -418,4 +418,11 @@ FAULTS = (
         becomes="member.values().double() / len(members)",
         tests="tests/pruning/test_merging.py",
     ),
+    Fault(
+        what="layers are said to be cut in turn, and each is calibrated in the whole model",
+        file="pruning/sequential.py",
+        line="kept=masks(Kept(kept), shape)",
+        becomes="kept=None",
+        tests="tests/pruning/test_sequential.py",
+    ),
 )

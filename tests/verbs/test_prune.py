@@ -166,7 +166,11 @@ def test_each_command_takes_what_prune_leaves(corpus, tmp_path, capsys):
     assert main(["generate", str(out), "Once", "--tokens", "4", "--speculate", "--temperature", "0"]) == 0
     assert main(["count", str(out)]) == 0
     again = ["prune", str(out), "--keep", "0.75", "--calibrate", text, "--out", str(tmp_path / "again"), "--json"]
-    assert main([*again, "--method", "frequency"]) == 0
+    capsys.readouterr()
+    assert main([*again, "--method", "frequency", "--sequential"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["sequential"], answer["method"]) == (True, "frequency")
+    assert [len(experts) for experts in answer["kept"]["experts"]] == [3, 3, 3]
 
 
 def test_layers_may_compete_and_sparsedial_alone_reads_the_result(tmp_path, text):
@@ -249,6 +253,11 @@ def untrained(shape, folder: Path) -> Path:
         ({"method": "reep"}, "method: no method named 'reep'"),
         ({"budget": "even"}, "budget: 'even' is not one of uniform, global"),
         ({"method": "hc-smoe", "budget": "global"}, "method: hc-smoe merges experts and has no scores"),
+        (
+            {"method": "random", "sequential": True},
+            "sequential: goes with scores and the uniform budget, not with random",
+        ),
+        ({"budget": "global", "sequential": True}, "sequential: goes with scores and the uniform budget"),
         ({"keep": 0.1, "budget": "global"}, "keep: 0.1 keeps 1 of 8 experts"),
         ({"calibrate": "/nowhere.txt"}, "/nowhere.txt: no such file"),
         ({"context": 33}, "context: 33 lies outside 1..32"),
