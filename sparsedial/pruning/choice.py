@@ -21,7 +21,7 @@ class Choice:
     reached: Mapping[int, Reached]
     kept: Kept
     merged: Merged | None  # None where experts are removed, not merged
-    control: Kept | None  # as many experts of each layer, drawn; None where the choice itself is drawn
+    controls: tuple[Kept, ...]  # as many experts of each layer, drawn; none where the choice itself is drawn
 
     def stream(self, tensors: Sequence[NamedTensor]) -> Iterator[NamedTensor]:
         """The smaller checkpoint."""

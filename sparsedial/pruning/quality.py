@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,14 @@ def nats_of(model: Transformer, texts: Mapping[str, Windows], routing: Routing |
     return {name: Nats(windows, _nats(scorer, windows)) for name, windows in texts.items()}
 
 
+def mean_nats(found: Sequence[Mapping[str, Nats]]) -> dict[str, Nats]:
+    """The mean loss of several models on each window of the same texts."""
+    return {
+        name: Nats(nats.windows, np.mean([each[name].nats_W for each in found], axis=0))
+        for name, nats in found[0].items()
+    }
+
+
 def _nats(scorer: Scorer, windows: Windows) -> np.ndarray:
     rows = [row.tolist() for row in windows.ids_WS1]
     return -np.array([found.log_likelihood for found in scorer.log_likelihoods([(row[:1], row[1:]) for row in rows])])
@@ -77,10 +85,10 @@ def parted(increases: Mapping[str, Interval]) -> str | None:
 
 
 def no_better(name: str, over_control: Interval) -> str | None:
-    """What to say where a text's loss is not surely below that of a random choice."""
+    """What to say where a text's loss is not surely below the mean of random choices."""
     if over_control.high is None or over_control.high < 0:
         return None
     return (
-        f"on {name} the loss is {over_control.mean:+.3f} nats per token beside a random choice of as many experts:"
-        " no better than chance"
+        f"on {name} the loss is {over_control.mean:+.3f} nats per token beside random choices of as many experts: no"
+        " better than chance"
     )

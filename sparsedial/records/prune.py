@@ -110,7 +110,8 @@ class Pruned(Record, frozen=True, kw_only=True):
     second_domain_reason: str | None
     before: CheckpointCosts
     after: CheckpointCosts
-    control: CheckpointCosts | None  # as many experts, drawn at random
+    control: CheckpointCosts | None  # as many experts, drawn at random; the mean loss of several draws
+    control_draws: int
     control_reason: str | None
     loss_increase: dict[str, Interval]  # by text: nats per token, window by window
     search: None  # nothing is searched for yet

@@ -40,7 +40,7 @@ class PruneSettings:
     context: int | None = setting(None, "tokens per window of text", "N", shown="the model's own, at most 2,048")
     calibration_tokens: int = setting(65_536, "tokens that the scores come from, at most", "N")
     scored_tokens: int = setting(16_384, "tokens of each text that the loss is measured on, at most", "N")
-    seed: int = setting(0, "of the random choice that the result is compared with", "N")
+    seed: int = setting(0, "of the random choices that the result is compared with", "N")
 
     def __post_init__(self) -> None:
         if not 0 < self.keep < 1:

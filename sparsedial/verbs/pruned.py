@@ -26,6 +26,7 @@ from sparsedial.showing.notes import note_skipped
 from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.prune_settings import PruneSettings
 
+DRAWS = 3  # random choices that the result is compared with; a single one may be lucky
 MOST_CONTEXT = 2048  # of a window, unless it is asked for
 
 
@@ -100,16 +101,17 @@ def chosen(work: Work, settings: PruneSettings) -> Choice:
     windows_WS1, merging = torch.from_numpy(work.calibrating.ids_WS1), settings.method == HC_SMOE
     gathered = gather(work.model, windows_WS1, outputs=merging)
     _require_known(gathered.loss, work.shape)
-    drawn = random_scores({layer: sizes.experts for layer, sizes in sparse_layers(work.shape).items()}, settings.seed)
+    experts = {layer: sizes.experts for layer, sizes in sparse_layers(work.shape).items()}
+    drawn = [random_scores(experts, settings.seed + number) for number in range(DRAWS)]
     score, groups, reached = SCORES.get(settings.method), work.shape.expert_groups, gathered.reached
-    scores = drawn if score is None else {layer: score.of(seen) for layer, seen in reached.items()}
+    scores = drawn[0] if score is None else {layer: score.of(seen) for layer, seen in reached.items()}
     counts = BUDGETS[settings.budget](scores, work.shape, settings.keep)
     merged = merge_alike(reached, counts, groups) if merging else None
     kept = merged.kept if merged else keep_best(scores, counts, groups)
     if settings.sequential and score is not None:
         reached, kept = keep_in_turn(work.model, windows_WS1, score, counts)
-    control = None if settings.method == RANDOM else keep_best(drawn, counts, groups)
-    return Choice(reached=reached, kept=kept, merged=merged, control=control)
+    controls = () if settings.method == RANDOM else (keep_best(each, counts, groups) for each in drawn)
+    return Choice(reached=reached, kept=kept, merged=merged, controls=tuple(controls))
 
 
 def _require_known(loss: float, shape: Shape) -> None:

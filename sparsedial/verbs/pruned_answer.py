@@ -56,6 +56,7 @@ def answered(
         before=costs.before,
         after=costs.after,
         control=costs.control,
+        control_draws=len(choice.controls),
         control_reason=None if costs.control else "the choice itself is random",
         loss_increase=costs.increases,
         search=None,

@@ -10,7 +10,7 @@ from sparsedial.model.router import Routing
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.choice import Choice
 from sparsedial.pruning.kept import Kept
-from sparsedial.pruning.quality import Nats, nats_of
+from sparsedial.pruning.quality import Nats, mean_nats, nats_of
 from sparsedial.pruning.removal import masks, without_experts
 from sparsedial.pruning.speed import Speed, speeds_of
 from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, CheckpointCosts
@@ -19,7 +19,7 @@ from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.shape import Shape
 from sparsedial.verbs.pruned import Work
 
-NOT_WRITTEN = "the random choice was scored as a mask on the original, and not written"
+NOT_WRITTEN = "random choices were scored as masks on the original, and not written"
 SAME_SHAPE = "of the same shape as the smaller checkpoint, so not measured again"
 
 
@@ -31,18 +31,20 @@ class Measured:
     after: CheckpointCosts
     control: CheckpointCosts | None
     increases: dict[str, Interval]  # of the loss, by text
-    over_control: Interval | None  # the loss on the calibration text above that of the random choice
+    over_control: Interval | None  # the loss on the calibration text above that of the random choices
 
 
 def measured(work: Work, choice: Choice, model: Transformer, original: Path, folder: Path) -> Measured:
-    """Measure a written checkpoint beside its original, and the loss of the random choice."""
+    """Measure a written checkpoint beside its original, and the mean loss of the random choices."""
 
     before, after = (nats_of(each, work.scored) for each in (work.model, model))
     speeds = speeds_of({original: work.model, folder: model})
     control = over_control = None
-    if choice.control is not None:
-        at_random = nats_of(work.model, work.scored, Routing(kept=masks(choice.control, work.shape)))
-        control = _costs(choice.control.shape(work.shape), _bytes(work, choice.control), at_random)
+    if choice.controls:
+        kept = [masks(each, work.shape) for each in choice.controls]
+        at_random = mean_nats([nats_of(work.model, work.scored, Routing(kept=each)) for each in kept])
+        first = choice.controls[0]
+        control = _costs(first.shape(work.shape), _bytes(work, first), at_random)
         over_control = after[work.calibrating.source].above(at_random[work.calibrating.source])
     return Measured(
         before=_costs(work.shape, _bytes(work), before, original, speeds[original]),

@@ -209,12 +209,18 @@ def test_a_text_of_one_window_is_scored_itself_and_that_is_said(checkpoint, tmp_
     assert any("one window" in words for words in answer.warnings)
 
 
-def test_the_control_is_the_seeds_and_a_random_choice_has_none(checkpoint, text):
-    drawn = prune(checkpoint, text, method="random", seed=5, out=checkpoint.parent / "a")
+def test_the_control_is_the_mean_of_three_draws_and_a_random_choice_has_none(checkpoint, text):
+    drawn = [
+        prune(checkpoint, text, method="random", seed=seed, out=checkpoint.parent / str(seed)) for seed in (5, 6, 7)
+    ]
     beside = prune(checkpoint, text, seed=5, out=checkpoint.parent / "b")
-    assert drawn.control is None
-    assert drawn.control_reason == "the choice itself is random"
-    assert beside.control.loss[text].loss.mean == pytest.approx(drawn.after.loss[text].loss.mean, abs=1e-5)
+    assert {(one.control, one.control_draws, one.control_reason) for one in drawn} == {
+        (None, 0, "the choice itself is random")
+    }
+    mean = sum(one.after.loss[text].loss.mean for one in drawn) / 3
+    assert beside.control_draws == 3
+    assert beside.control.loss[text].loss.mean == pytest.approx(mean, abs=1e-5)
+    assert len({round(one.after.loss[text].loss.mean, 3) for one in drawn}) > 1, "draws differ"
 
 
 def test_the_table_shows_the_costs_side_by_side(checkpoint, text, capsys):
