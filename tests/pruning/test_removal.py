@@ -168,6 +168,26 @@ def test_what_the_files_say_otherwise_than_the_configuration_is_put_right(tmp_pa
     assert (theirs_from(tmp_path / "smaller")(IDS).logits - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
+def test_every_tensor_keeps_its_type_and_its_bytes(tmp_path: Path):
+    shape = FAMILIES["deepseek_v3"]
+    whole, kept = shaken_far(shape), some(shape)
+    biases = [layer.bias_E for layer in whole.sparse_feed_forwards]
+    whole = whole.bfloat16()
+    for layer, bias_E in zip(whole.sparse_feed_forwards, biases, strict=True):
+        layer.bias_E = bias_E  # as in released models
+    save_checkpoint(whole, tmp_path / "whole")
+    (tmp_path / "smaller").mkdir()
+    tensors = read_checkpoint(tmp_path / "whole").tensors
+    write_pruned(tmp_path / "smaller", tmp_path / "whole", kept.shape(shape), without_experts(tensors, kept))
+    wanted = {tensor.name: tensor.values() for tensor in without_experts(tensors, kept)}
+    found = {tensor.name: tensor.values() for tensor in read_checkpoint(tmp_path / "smaller").tensors}
+    assert {values.dtype for values in found.values()} == {torch.bfloat16, torch.float32}
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        assert values.dtype == found[name].dtype
+        assert torch.equal(values, found[name]), name
+
+
 def test_masks_are_true_where_experts_stay():
     found = masks(Kept({0: (1, 3), 1: (0,)}), replace(FAMILIES["mixtral"], experts=4))
     assert {number: on.tolist() for number, on in found.items()} == {0: [0, 1, 0, 1], 1: [1, 0, 0, 0]}
