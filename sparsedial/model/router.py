@@ -85,7 +85,8 @@ def route(
 
     Where `kept_E` is false an expert is off: its logit is minus infinity, and no token chooses it.
 
-    Shapes: logits [T, E] (fp32), bias [E] or None, top_k [T], kept [E] to chosen [T, K], gates [T, K], load [E], loss []
+    Shapes: logits [T, E] (fp32), bias [E] or None, top_k [T], kept [E] of bool to chosen [T, K], gates [T, K],
+        load [E], loss []
     Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906); top-p, Huang
     et al. 2024 (arXiv 2403.07652)
     """

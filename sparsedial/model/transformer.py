@@ -341,8 +341,8 @@ class Transformer(nn.Module):
     def _predicted(self, x_BSD: Tensor, ids_BS: Tensor, routing: Routing) -> Tensor:
         """Summed cross-entropy of the tokens after the next, depth by depth; each is one position shorter."""
         total = x_BSD.new_zeros(())
-        for depth, (module, x_BSD) in enumerate(self.predicted(x_BSD, ids_BS, routing), start=1):
-            total = total + self._entropy(x_BSD, module.norm_D, ids_BS[:, depth + 1 :])
+        for depth, (module, next_BSD) in enumerate(self.predicted(x_BSD, ids_BS, routing), start=1):
+            total = total + self._entropy(next_BSD, module.norm_D, ids_BS[:, depth + 1 :])
         return total
 
     def predicted(self, x_BSD: Tensor, ids_BS: Tensor, routing: Routing) -> Iterator[tuple[Prediction, Tensor]]:

@@ -99,7 +99,7 @@ class Pruned(Record, frozen=True, kw_only=True):
     checkpoint: CheckpointName
     out: PrunedFolder
     method: str
-    budget: Literal["uniform", "global"]  # each layer's share, or layers compete
+    budget: str  # "uniform": the same share of each layer, "global": layers compete
     sequential: bool  # whether each layer's scores come from a model whose earlier layers are cut already
     target: PruneTarget
     kept: KeptParts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.pruning.kept import BUDGETS
@@ -31,7 +30,7 @@ class PruneSettings:
         (), "text of another kind, to see what the calibration text cannot show", "TEXT,…", parse=file_names
     )
     method: str = setting("reap", f"what an expert matters: {', '.join(METHODS)}", "NAME")
-    budget: Literal["uniform", "global"] = setting(
+    budget: str = setting(
         "uniform",
         "the same share of each layer, or `global`: layers compete, and only sparsedial reads the result",
         "|".join(BUDGETS),
@@ -47,9 +46,11 @@ class PruneSettings:
             raise UserError(
                 f"{self.keep:g} does not lie between 0 and 1", hint="0.5 turns half of the experts off", field="keep"
             )
-        if self.method not in METHODS:
-            known = nearest(self.method, METHODS) or f"known are {', '.join(METHODS)}"
-            raise UserError(f"no method named '{self.method}'", hint=known, field="method")
+        for name, known in (("method", METHODS), ("budget", BUDGETS)):
+            given = getattr(self, name)
+            if given not in known:
+                hint = nearest(given, known) or f"known are {', '.join(known)}"
+                raise UserError(f"no {name} named '{given}'", hint=hint, field=name)
         if self.method == HC_SMOE and self.budget == "global":
             raise UserError(
                 "hc-smoe merges experts and has no scores by which layers could compete",

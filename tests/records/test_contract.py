@@ -197,8 +197,8 @@ KeptParts: experts layers d_ff weights_share
 CalibrationText: source digest tokens windows context_tokens
 SecondDomain: source digest tokens
 Pruned: checkpoint out method budget sequential target kept scores unscored_experts calibration second_domain
-    second_domain_reason before after control control_draws control_reason loss_increase search recovery warnings wall_seconds
-    peak_process_bytes
+    second_domain_reason before after control control_draws control_reason loss_increase search recovery warnings
+    wall_seconds peak_process_bytes
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds drafts
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared

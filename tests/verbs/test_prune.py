@@ -257,7 +257,7 @@ def untrained(shape, folder: Path) -> Path:
         ({"keep": 0.1}, "keep: 0.1 keeps 1 of 8 experts; a token's 2 choices need at least 2"),
         ({"keep": 0.99}, "keep: 0.99 of 8 experts is all of them"),
         ({"method": "reep"}, "method: no method named 'reep'"),
-        ({"budget": "even"}, "budget: 'even' is not one of uniform, global"),
+        ({"budget": "even"}, "budget: no budget named 'even'"),
         ({"method": "hc-smoe", "budget": "global"}, "method: hc-smoe merges experts and has no scores"),
         (
             {"method": "random", "sequential": True},
