@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sparsedial.cli.rows import Rows, aligned, lines
-from sparsedial.records.prune import CheckpointCosts, DomainLoss, Pruned, Quantiles
+from sparsedial.records.domains import DomainLoss
+from sparsedial.records.prune import CheckpointCosts, Pruned, Quantiles
 from sparsedial.records.quantities import Interval
 from sparsedial.units import human_bytes, human_count, human_joules
 
@@ -65,11 +66,11 @@ def _called(source: str, done: Pruned) -> str:
 
 
 def _loss(scored: DomainLoss) -> str:
-    return _interval(scored.loss)
+    return _interval(scored.loss_interval)
 
 
 def _bits(scored: DomainLoss) -> str:
-    return f"{scored.bits_per_byte.mean:.4f}"
+    return f"{scored.bits_per_byte:.4f}"
 
 
 def _interval(value: Interval) -> str:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparsedial.evaluation.loss import bits_per_byte
 from sparsedial.evaluation.scorer import Scorer
-from sparsedial.evaluation.statistics import interval
+from sparsedial.evaluation.statistics import interval, ratio_interval
 from sparsedial.model.router import Routing
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.windows import Windows
-from sparsedial.records.prune import DomainLoss
+from sparsedial.records.domains import DomainLoss
 from sparsedial.records.quantities import Interval
 
 
@@ -27,11 +28,15 @@ class Nats:
     @property
     def record(self) -> DomainLoss:
         """Loss and bits per byte, with intervals over windows."""
-        pairs = list(zip((self.nats_W / math.log(2)).tolist(), self.windows.bytes_W.tolist(), strict=True))
+        tokens, size = self.windows.tokens, int(self.windows.bytes_W.sum())
         return DomainLoss(
-            loss=_over_windows(self.nats_W / self.windows.context),
-            bits_per_byte=interval(pairs, range(len(pairs)), _ratio),
-            tokens=self.windows.tokens,
+            loss=float(self.nats_W.sum()) / tokens,
+            bits_per_byte=bits_per_byte(float(self.nats_W.sum()), size),
+            tokens=tokens,
+            bytes=size,
+            loss_interval=ratio_interval(self.nats_W, np.full(len(self.nats_W), self.windows.context)),
+            bits_per_byte_interval=ratio_interval(self.nats_W / math.log(2), self.windows.bytes_W),
+            interval_over="windows",
         )
 
     def above(self, before: Nats) -> Interval:
@@ -41,11 +46,6 @@ class Nats:
 
 def _over_windows(values_W: np.ndarray) -> Interval:
     return interval(values_W.tolist(), range(len(values_W)))
-
-
-def _ratio(pairs: list[tuple[float, int]]) -> float:
-    """Bits over bytes of several windows together."""
-    return sum(bits for bits, _ in pairs) / max(1, sum(count for _, count in pairs))
 
 
 def nats_of(model: Transformer, texts: Mapping[str, Windows], routing: Routing | None = None) -> dict[str, Nats]:

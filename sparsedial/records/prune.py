@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from sparsedial.records.domains import DomainLoss
 from sparsedial.records.evaluation import CheckpointName, Joules, TaskScore
 from sparsedial.records.quantities import Interval, Sparsity
 from sparsedial.records.record import Record
@@ -18,14 +19,6 @@ class Quantiles(Record, frozen=True, kw_only=True):
     p10: float
     p90: float
     count: int
-
-
-class DomainLoss(Record, frozen=True, kw_only=True):
-    """The loss on one text; 95 % intervals over its windows."""
-
-    loss: Interval  # nats per token
-    bits_per_byte: Interval
-    tokens: int
 
 
 class CheckpointCosts(Record, frozen=True, kw_only=True):

@@ -356,6 +356,8 @@ FAULTS = (
         line="resumed=model.kept.reused > reused",
         becomes="resumed=False",
         tests="tests/verbs/test_evaluate.py",
+    ),
+    Fault(
         what="gates are a softmax over experts that are off, too",
         file="model/router.py",
         line='logits_TE = logits_TE.masked_fill(~kept_E, float("-inf"))',

@@ -61,8 +61,8 @@ def test_the_answer_says_what_was_done_and_what_it_did(checkpoint, text, tmp_pat
     assert set(answer.before.loss) == set(answer.after.loss) == set(answer.control.loss) == {text, other}
     for name, grown in answer.loss_increase.items():
         assert abs(grown.mean) < 1e-6
-        assert answer.after.loss[name].loss.mean == pytest.approx(answer.before.loss[name].loss.mean, abs=1e-6)
-    assert answer.control.loss[text].loss.mean > answer.before.loss[text].loss.mean + 0.5, "chance drops what matters"
+        assert answer.after.loss[name].loss == pytest.approx(answer.before.loss[name].loss, abs=1e-6)
+    assert answer.control.loss[text].loss > answer.before.loss[text].loss + 0.5, "chance drops what matters"
     assert answer.after.total_parameters == sparsedial.count(str(checkpoint.parent / "smaller")).total_parameters
     gone = 4 * (3 * 16 * 8 + 16)
     assert answer.before.total_parameters - answer.after.total_parameters == gone
@@ -79,8 +79,8 @@ def test_the_answer_says_what_was_done_and_what_it_did(checkpoint, text, tmp_pat
 def test_the_loss_is_what_evaluate_measures_on_the_same_text(checkpoint, text):
     answer = prune(checkpoint, text, scored_tokens=10**9, calibration_tokens=32)
     scored, whole = answer.after.loss[text], sparsedial.evaluate(answer.out.path, text=text)
-    assert scored.loss.mean == pytest.approx(whole.loss, rel=0.03), "a fifth of the same windows"
-    assert scored.bits_per_byte.mean == pytest.approx(whole.bits_per_byte, rel=0.03)
+    assert scored.loss == pytest.approx(whole.loss, rel=0.03), "a fifth of the same windows"
+    assert scored.bits_per_byte == pytest.approx(whole.bits_per_byte, rel=0.03)
 
 
 def test_the_folder_holds_the_answer_and_every_score(checkpoint, text):
@@ -205,7 +205,7 @@ def test_a_text_of_one_window_is_scored_itself_and_that_is_said(checkpoint, tmp_
     short.write_text(FIRST * 10)
     answer = prune(checkpoint, str(short))
     assert answer.calibration.windows == 1
-    assert answer.before.loss[str(short)].loss.low is None
+    assert answer.before.loss[str(short)].loss_interval.low is None
     assert any("one window" in words for words in answer.warnings)
 
 
@@ -217,10 +217,10 @@ def test_the_control_is_the_mean_of_three_draws_and_a_random_choice_has_none(che
     assert {(one.control, one.control_draws, one.control_reason) for one in drawn} == {
         (None, 0, "the choice itself is random")
     }
-    mean = sum(one.after.loss[text].loss.mean for one in drawn) / 3
+    mean = sum(one.after.loss[text].loss for one in drawn) / 3
     assert beside.control_draws == 3
-    assert beside.control.loss[text].loss.mean == pytest.approx(mean, abs=1e-5)
-    assert len({round(one.after.loss[text].loss.mean, 3) for one in drawn}) > 1, "draws differ"
+    assert beside.control.loss[text].loss == pytest.approx(mean, abs=1e-5)
+    assert len({round(one.after.loss[text].loss, 3) for one in drawn}) > 1, "draws differ"
 
 
 def test_the_table_shows_the_costs_side_by_side(checkpoint, text, capsys):
