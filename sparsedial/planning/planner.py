@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sparsedial.errors import UserError
-from sparsedial.law.fence import FAR, RUNS, fence, measured, slack, span_words
+from sparsedial.law.fence import FAR, RUNS, Fence, fence, measured, slack, span_words
 from sparsedial.law.law import Law
 from sparsedial.law.literature import repeated_tokens
 from sparsedial.planning.budget import Budget, Constraints
@@ -91,61 +91,89 @@ class Search:
         return self.first(self.allowed) & (self.goal <= self.goal[best] * (1 + NEAR_OPTIMAL))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Asked:
+    """One search: the law, the shapes, and what each token of them costs."""
+
+    law: Law
+    shapes: Shapes
+    counted: Mapping[str, Any]  # the shapes in the law's variables
+    budget: Budget
+    constraints: Constraints
+    bounds: Fence
+    per_token: np.ndarray  # cost of a training token, in the budget's currency
+    serving: np.ndarray  # cost of the tokens that the model will serve
+
+    def worth(self, tokens: np.ndarray) -> np.ndarray:
+        """Tokens by their worth: repeated ones count less."""
+        most = self.constraints.data_tokens
+        return tokens if most is None else repeated_tokens(most, tokens)
+
+    def loss(self, tokens: np.ndarray) -> np.ndarray:
+        """What the law predicts."""
+        return self.law.loss(**self.counted, tokens=self.worth(tokens))
+
+    def affordable(self) -> np.ndarray:
+        """The tokens that the target loss needs, that the law is about, or that the budget buys."""
+        if self.budget.target_loss is not None:
+            return _tokens_for(self.loss, self.budget.target_loss, len(self.shapes), self.bounds.tokens)
+        if self.bounds.tokens is not None:
+            return np.full(len(self.shapes), self.bounds.tokens)
+        assert self.budget.value is not None
+        return (self.budget.value - self.serving) / self.per_token
+
+    def capped(self, tokens: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Tokens within what the data may be repeated, and which candidates' tokens the data limits or discounts."""
+        data = self.constraints.data_tokens
+        if data is None or self.budget.target_loss is not None or self.bounds.tokens is not None:
+            return tokens, {}
+        return np.minimum(tokens, data * self.constraints.max_repeats), {f"data_tokens={data:.4g}": tokens > data}
+
+    def goal(self, tokens: np.ndarray, loss: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """What is minimised: the loss, or with a target loss the cost of reaching it."""
+        if self.budget.target_loss is None:
+            return loss
+        return np.where(np.isfinite(loss) & (tokens < 0.99 * MOST_TOKENS), cost, np.inf)
+
+
 def search(law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs) -> Search:
     """Tokens, loss and constraints of every candidate, inside the law's fence.
 
     Raises: UserError where the law cannot be asked about any of the shapes.
     """
-    bounds = fence(law)
-    per_token = costs.per_token(shapes, budget.currency)
-    serving = _serving_cost(shapes, per_token, constraints, costs)
+    bounds, per_token = fence(law), costs.per_token(shapes, budget.currency)
     covered = bounds.covers(shapes.experts_per_choice)
     if not covered.any():
         raise UserError(f"no shape can be planned: {bounds.says[0]}", hint="allow more experts, or another top_k")
-    counted = law.count(shapes)
-
-    def worth(tokens: np.ndarray) -> np.ndarray:
-        return tokens if constraints.data_tokens is None else repeated_tokens(constraints.data_tokens, tokens)
-
-    def loss_of(tokens: np.ndarray) -> np.ndarray:
-        return law.loss(**counted, tokens=worth(tokens))
-
-    if budget.target_loss is not None:
-        tokens = _tokens_for(loss_of, budget.target_loss, len(shapes), bounds.tokens)
-    elif bounds.tokens is not None:
-        tokens = np.full(len(shapes), bounds.tokens)
-    else:
-        assert budget.value is not None
-        tokens = (budget.value - serving) / per_token
-    capped = {}
-    if constraints.data_tokens is not None and budget.target_loss is None and bounds.tokens is None:
-        most = constraints.data_tokens * constraints.max_repeats
-        capped[f"data_tokens={constraints.data_tokens:.4g}"] = tokens > constraints.data_tokens
-        tokens = np.minimum(tokens, most)
+    serving = _serving_cost(shapes, per_token, constraints, costs)
+    asked = _Asked(
+        law=law,
+        shapes=shapes,
+        counted=law.count(shapes),
+        budget=budget,
+        constraints=constraints,
+        bounds=bounds,
+        per_token=per_token,
+        serving=serving,
+    )
+    tokens, capped = asked.capped(asked.affordable())
     least = least_tokens(law, constraints)
     enough = np.maximum(tokens, least)
-    loss = np.where(covered & (tokens >= least), loss_of(enough), np.inf)
+    loss = np.where(covered & (tokens >= least), asked.loss(enough), np.inf)
     cost = tokens * per_token + serving
     kept = _kept(shapes, constraints, costs, tokens)
     if budget.value is not None and bounds.tokens is not None:
         kept[SPENT] = cost <= budget.value * 1.02
     axes = {*(hold.axis for hold in bounds.holds), *LIKELY} & set(bounds.ranges)
-    flops = partial(costs.per_token, shapes, "flops")
-    values = measured(law, shapes, enough, flops, axes)
+    values = measured(law, shapes, enough, partial(costs.per_token, shapes, "flops"), axes)
     factors = bounds.beyond(values)
-    kept |= {hold.name: factors[hold.axis] <= slack(hold.axis) for hold in bounds.holds}
-    goal = (
-        loss
-        if budget.target_loss is None
-        else np.where(np.isfinite(loss) & (tokens < 0.99 * MOST_TOKENS), cost, np.inf)
-    )
     return Search(
         shapes=shapes,
         tokens=tokens,
-        seen=worth(enough),
+        seen=asked.worth(enough),
         loss=loss,
         cost=cost,
-        kept=kept,
+        kept=kept | {hold.name: factors[hold.axis] <= slack(hold.axis) for hold in bounds.holds},
         why={hold.name: hold.why for hold in bounds.holds},
         capped=capped,
         likely={
@@ -153,7 +181,7 @@ def search(law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, c
             for axis in LIKELY
             if axis in axes
         },
-        goal=goal,
+        goal=asked.goal(tokens, loss, cost),
     )
 
 

@@ -69,19 +69,22 @@ def _nats(scorer: Scorer, windows: Windows) -> np.ndarray:
 
 def parted(increases: Mapping[str, Interval]) -> str | None:
     """What to say where two texts' losses grew by amounts whose intervals do not meet."""
-    known = [
-        (name, grown, grown.low, grown.high)
-        for name, grown in increases.items()
-        if grown.low is not None and grown.high is not None
-    ]
-    for name, grown, low, _ in known:
-        for other, less, _, high in known:
+    ends = {name: found for name, grown in increases.items() if (found := _ends(grown)) is not None}
+    for name, (low, _) in ends.items():
+        for other, (_, high) in ends.items():
             if low > high:
                 return (
-                    f"the loss grew by {grown.mean:.3f} nats per token on {name} and by {less.mean:.3f} on {other}:"
-                    " what stays on suits the one more than the other"
+                    f"the loss grew by {increases[name].mean:.3f} nats per token on {name} and by"
+                    f" {increases[other].mean:.3f} on {other}: what stays on suits the one more than the other"
                 )
     return None
+
+
+def _ends(grown: Interval) -> tuple[float, float] | None:
+    """Between what a growth lies. One of exactly nothing, in every window, has no interval and needs none."""
+    if grown.low is None or grown.high is None:
+        return None if grown.mean else (0.0, 0.0)
+    return grown.low, grown.high
 
 
 def no_better(name: str, over_control: Interval) -> str | None:

@@ -10,7 +10,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults.planted import FAULTS, Fault
+from tests.faults.fault import Fault
+from tests.faults.planted import FAULTS
 
 ROOT = Path(__file__).parents[2]
 TESTS_FAILED = 1  # pytest's exit status

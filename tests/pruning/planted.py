@@ -7,6 +7,7 @@ Attention and dense layers write nothing.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +108,12 @@ def saved(model: Transformer, folder: Path) -> Path:
 
 
 def text_of(file: Path, *domains: str, letters: int = 4000) -> Path:
-    """A text of one domain, or of several in turns: each letter is followed by the next of its domain."""
+    """A text of one domain, or of several in turns: in runs of unlike length each letter is followed by its next."""
+    draw, runs = random.Random(0), []
+    while sum(map(len, runs)) < letters:
+        for domain in domains:
+            first = draw.randrange(len(domain))
+            runs.append((domain * 12)[first : first + draw.randrange(24, 40)])
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(domain * 8 for domain in domains) * (letters // (32 * len(domains))))
+    file.write_text("".join(runs))
     return file

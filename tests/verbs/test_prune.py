@@ -76,7 +76,9 @@ def test_the_answer_says_what_was_done_and_what_it_did(checkpoint, text, tmp_pat
     assert digest_of(checkpoint.parent / "smaller") == answer.out.digest
 
 
-def test_the_loss_is_what_evaluate_measures_on_the_same_text(checkpoint, text):
+def test_the_loss_is_what_evaluate_measures_on_the_same_text(checkpoint, tmp_path):
+    text = str(tmp_path / "even.txt")
+    Path(text).write_text((FIRST * 8 + SECOND * 8) * 62)
     answer = prune(checkpoint, text, scored_tokens=10**9, calibration_tokens=32)
     scored, whole = answer.after.loss[text], sparsedial.evaluate(answer.out.path, text=text)
     assert scored.loss == pytest.approx(whole.loss, rel=0.03), "a fifth of the same windows"
@@ -141,7 +143,8 @@ def test_experts_of_another_domain_are_reported_as_a_risk(tmp_path):
     answer = prune(checkpoint, one, also=other)
     assert answer.kept.experts == ((0, 1, 2, 3),)
     assert answer.unscored_experts == ((1, 4), (1, 5), (1, 6), (1, 7))
-    assert answer.loss_increase[other].low > 1 > answer.loss_increase[one].high
+    assert answer.loss_increase[other].low > 1
+    assert answer.loss_increase[one].mean == 0
     unreached, apart = answer.warnings
     assert "no calibration token reached 4 experts" in unreached
     assert "layer 1: 4, 5, 6, 7" in unreached
