@@ -27,6 +27,7 @@ from sparsedial.records.quantities import Machine
 from sparsedial.records.record import Record, read
 from sparsedial.records.study import Study, StudyAnswer
 from sparsedial.records.verdict import Verdict
+from sparsedial.showing.glossary import GLOSSARY
 from sparsedial.showing.words import cost, headline, law_sentence, power_of_ten, shape_words, signed
 from sparsedial.units import human_bytes, human_seconds
 from sparsedial.verbs import VERBS
@@ -44,6 +45,13 @@ def verb_table() -> str:
     """A row for each command."""
     rows = [f"| `sparsedial {verb.name}` | {verb.summary} |" for verb in VERBS.values()]
     return "\n".join(["| command | does |", "| --- | --- |", *rows])
+
+
+def words() -> str:
+    """The words that every answer uses."""
+    return "\n".join(
+        ["| word | meaning |", "| --- | --- |", *(f"| {word} | {said} |" for word, said in GLOSSARY.items())]
+    )
 
 
 def finding() -> str:
@@ -152,6 +160,7 @@ def tour() -> str:
 
 BLOCKS = {
     "verbs": verb_table,
+    "words": words,
     "finding": finding,
     "default study": default_output,
     "plan": plan_output,

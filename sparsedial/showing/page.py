@@ -30,6 +30,8 @@ th:first-child,td:first-child,.words td,.words th{text-align:left}
 p{overflow-wrap:anywhere}
 pre{background:var(--rule);padding:.8rem 1rem;border-radius:.4rem;font-size:.9rem;white-space:pre-wrap;
 overflow-wrap:anywhere}
+dt{font-weight:600}
+dd{margin:0 0 .5rem}
 summary{cursor:pointer;color:var(--muted)}
 .narrow{display:none}
 @media screen and (max-width:44rem){
@@ -100,6 +102,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
 def folded(summary: str, content: str) -> str:
     """Content that is folded until it is opened."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def definitions(words: Mapping[str, str]) -> str:
+    """Words with their meanings."""
+    return "<dl>" + "".join(f"<dt>{escape(word)}</dt><dd>{escape(said)}</dd>" for word, said in words.items()) + "</dl>"
 
 
 def picture(drawn: str, caption: str = "") -> str:

@@ -10,8 +10,20 @@ from sparsedial.records.verdict import Side
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
 from sparsedial.showing.drawing import NARROW_INCHES, page_colours, png, style, svg, svg_for_page
 from sparsedial.showing.figures import FIGURES
+from sparsedial.showing.glossary import GLOSSARY
 from sparsedial.showing.numbers import NONE, count_words, loss_number, with_interval
-from sparsedial.showing.page import bullets, command, for_screens, heading, page, paragraph, pictures, table
+from sparsedial.showing.page import (
+    bullets,
+    command,
+    definitions,
+    folded,
+    for_screens,
+    heading,
+    page,
+    paragraph,
+    pictures,
+    table,
+)
 from sparsedial.showing.report_probes import probes_section
 from sparsedial.showing.report_tables import everything, text_and_machine
 from sparsedial.showing.report_trust import trust
@@ -91,6 +103,7 @@ def _opening(study: Study, drawn: Mapping[str, str]) -> str:
             paragraph(next_sentence(study)),
             command(study.next),
             pictures(drawn, "verdict"),
+            folded("What the words mean", definitions(GLOSSARY)),
         ]
     )
 

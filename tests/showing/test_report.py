@@ -14,6 +14,7 @@ from sparsedial.records.quantities import Gap
 from sparsedial.showing import words
 from sparsedial.showing.drawing import NARROW_INCHES, WIDTH_INCHES
 from sparsedial.showing.figures import FIGURES
+from sparsedial.showing.glossary import GLOSSARY
 from sparsedial.showing.report import compose, write_report
 
 from .synthetic import bare_record, metered, study_record, with_verdict
@@ -214,3 +215,7 @@ def test_a_band_of_one_sparsity_is_not_called_a_range():
     )
     assert "from 0.86 to 0.94 stays" in words.near_optimal_sentence(wide)
     assert "expert sparsity 0.94 alone stays" in words.near_optimal_sentence(narrow)
+
+
+def test_the_report_explains_the_words_that_the_readme_explains(page):
+    assert set(re.findall("<dt>(.*?)</dt>", page)) == set(GLOSSARY)
