@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from msgspec.structs import replace
 
+from benchmarks.evaluation_page import agreement_table, throughput_table
 from benchmarks.fit_example import planned
 from benchmarks.laws_page import laws_markdown
 from benchmarks.speeds import short_table, speed_table
@@ -39,6 +40,7 @@ DEFAULT = HERE / "records" / "default_study.json"
 LAWS = HERE.parent / "docs" / "laws.md"
 SPEED = HERE.parent / "docs" / "speed.md"
 PLANNING = HERE.parent / "docs" / "planning.md"
+EVALUATION = HERE.parent / "docs" / "evaluation.md"
 
 
 def verb_table() -> str:
@@ -172,6 +174,7 @@ BLOCKS = {
 PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
     README: BLOCKS,
     SPEED: {"speeds": speed_table},
+    EVALUATION: {"agreement": agreement_table, "throughput": throughput_table},
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 
