@@ -209,6 +209,22 @@ def end_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]], leas
         )
 
 
+def side_names(axes: Axes, names: Mapping[str, str]) -> None:
+    """Names in their colours, one under the other to the right of a plot: for points that form no lines."""
+    for number, (name, colour) in enumerate(names.items()):
+        axes.annotate(
+            name,
+            (1, 1),
+            (10, -1 - 14 * number),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="top",
+            color=colour,
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
 def apart(heights: Sequence[float], least: float) -> list[float]:
     """The heights, in order, moved apart in small passes until neighbours are `least` apart."""
     moved = list(heights)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from sparsedial.records.probes import EqualLossEffect, ProbeKind, StudyProbes
 from sparsedial.records.study import Study
-from sparsedial.showing.drawing import INK, LOSS, canvas, end_labels, loss_axis, sparsity_colours
+from sparsedial.showing.drawing import INK, LOSS, canvas, loss_axis, side_names, sparsity_colours
 from sparsedial.showing.rows import experts_tried
 from sparsedial.showing.words import listing
 from sparsedial.units import family_name
@@ -31,21 +31,18 @@ def probes(study: Study) -> Figure | None:
     experts = {row.hash: row.experts for row in study.cells_table}
     colours = sparsity_colours(experts_tried(study))
     for axes, kind in zip(plots, KINDS, strict=True):
-        labels = []
         for count, colour in colours.items():
             cells = [cell for cell in found.cells if experts[cell.run] == count and kind in cell.probes]
             if not cells:
                 continue
-            points = sorted((cell.loss, cell.bits_per_byte(kind)) for cell in cells)
+            points = [(cell.loss, cell.bits_per_byte(kind)) for cell in cells]
             axes.plot(*zip(*points, strict=True), "o", color=colour, markersize=5)
-            labels.append((*points[0], family_name(count), colour))
         axes.set_title(kind, color=INK)
         axes.set_xlabel(LOSS)
         axes.margins(x=0.08, y=0.1)
         axes.invert_xaxis()
         loss_axis(axes, "bits per byte of the answer" if kind == KINDS[0] else None)
-        if kind == KINDS[-1]:
-            end_labels(axes, labels)
+    side_names(plots[-1], {family_name(count): colour for count, colour in colours.items()})
     return figure
 
 

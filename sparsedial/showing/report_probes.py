@@ -63,14 +63,13 @@ def _above_chance(models: list[Model]) -> str:
     """The levels that each model answers better than by guessing."""
     found: list[str] = []
     for row, cell in models:
-        known = [
-            level_words(level)
-            for levels in cell.probes.values()
-            for level, score in levels.items()
-            if not score.at_chance
-        ]
-        found.append(f"{family_name(row.experts)}: {listing(known) if known else 'nothing'}")
-    return f"Answered better than by guessing, by the best cells of the largest budget – {'; '.join(found)}."
+        known = {
+            kind: [level_words(level) for level, score in levels.items() if not score.at_chance]
+            for kind, levels in cell.probes.items()
+        }
+        said = [f"{kind} ({listing(levels)})" for kind, levels in known.items() if levels]
+        found.append(f"{family_name(row.experts)}: {listing(said) if said else 'nothing'}")
+    return f"Answered better than by guessing, by the best cells of the largest budget: {'; '.join(found)}."
 
 
 def _scores(models: list[Model]) -> str:

@@ -28,7 +28,7 @@ def test_the_page_shows_each_level_of_the_best_cells_with_chance():
     assert "8 % of the training tokens teach them" in text
     assert "facts: easy 100 12 % 90 % 90 %" in text
     assert "facts: hard 100 12 % 10 % (at chance) 10 % (at chance)" in text
-    assert f"dense: easy, easy and easy; {sparse.experts} experts: easy" in text
+    assert f"dense: arithmetic (easy), facts (easy) and reading (easy); {sparse.experts} experts: arithmetic" in text
 
 
 def test_page_and_table_say_both_answers_at_equal_loss():
