@@ -8,13 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sparsedial.errors import UserError, nearest
+from sparsedial.errors import UserError, nearest, needs
 from sparsedial.evaluation.task_file import THEIRS
 
-try:
+with needs("lm-eval", "evaluate"):
     from lm_eval.tasks import TaskManager
-except ImportError as missing:
-    raise UserError("the package 'lm-eval' is missing", hint="pip install 'sparsedial[evaluate]'") from missing
 
 Index: TypeAlias = Mapping[str, Any]  # of lm-eval's files of tasks, by name
 NAMED = re.compile(r"""^["']?(?:task|group|tag)["']?:[ \t]*(.*(?:\n[ \t]*-[ \t].*)*)""", re.MULTILINE)

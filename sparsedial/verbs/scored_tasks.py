@@ -132,7 +132,7 @@ def cost(folder: Path, tasks: Mapping[str, Any], settings: EvaluateSettings) -> 
     asking = _asking(settings)
     for name, task in tasks.items():
         require_askable(model, name, task, asking)
-    sizes = {name: size(model, name, task, asking) for name, task in tasks.items()}
+    sizes = {name: size(model, task, asking) for name, task in tasks.items()}
     tokens, written = sum(one.tokens for one in sizes.values()), sum(one.tokens_written for one in sizes.values())
     reading, writing = seconds_per_token(model.scorer, writing=written > 0)
     return EvaluateDryRun(

@@ -11,10 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.faults.planted import FAULTS, Fault
+from tests.faults.scoring import SCORING
 
 ROOT = Path(__file__).parents[2]
 TESTS_FAILED = 1  # pytest's exit status
 SIDE_BY_SIDE = 2
+PLANTED = (*FAULTS, *SCORING)
 
 
 def found(fault: Fault) -> str | None:
@@ -42,10 +44,10 @@ def main() -> int:
     """Say of each fault whether it was found; the number of those that were not."""
     missed = 0
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for fault, trouble in zip(FAULTS, pool.map(found, FAULTS), strict=True):
+        for fault, trouble in zip(PLANTED, pool.map(found, PLANTED), strict=True):
             print(f"{'found' if trouble is None else 'MISSED'}: {fault.what}", trouble or "", flush=True)
             missed += trouble is not None
-    print(f"{len(FAULTS) - missed} of {len(FAULTS)} planted faults found")
+    print(f"{len(PLANTED) - missed} of {len(PLANTED)} planted faults found")
     return missed
 
 

@@ -1,0 +1,78 @@
+"""Faults of how text is prepared, taught and scored."""
+
+from __future__ import annotations
+
+from tests.faults.planted import Fault
+
+SCORING = (
+    Fault(
+        what="bits per byte without ln 2",
+        file="evaluation/loss.py",
+        line="total / math.log(2) / scored_bytes",
+        becomes="total / scored_bytes",
+        tests="tests/evaluation/test_loss.py",
+    ),
+    Fault(
+        what="a sliding window scores all of its tokens",
+        file="text/windows.py",
+        line="Windows(ids[1:], stride)",
+        becomes="Windows(ids[1:], context)",
+        tests="tests/text/test_windows.py",
+    ),
+    Fault(
+        what="an interval of a loss is over windows where there are documents",
+        file="evaluation/domains.py",
+        line="if len(units.nats) < 2:",
+        becomes="if True:",
+        tests="tests/evaluation/test_domains.py",
+    ),
+    Fault(
+        what="an item is found across the end of a document",
+        file="text/contamination.py",
+        line="held.append(BREAK)",
+        becomes="pass",
+        tests="tests/text/test_contamination.py",
+    ),
+    Fault(
+        what="an item that shares 12 words with a text is touched",
+        file="text/contamination.py",
+        line="RUN_WORDS = 13",
+        becomes="RUN_WORDS = 12",
+        tests="tests/text/test_contamination.py",
+    ),
+    Fault(
+        what="probe text leaked into test",
+        file="text/prepare.py",
+        line='Mixing(probes, shards["train"], manifest)',
+        becomes='Mixing(probes, shards["test"], manifest)',
+        tests="tests/text/test_probes.py::test_held_out_text_is_the_same_with_and_without_probes",
+    ),
+    Fault(
+        what="pairs that are kept out stand in the training text",
+        file="text/probes.py",
+        line="if pair not in kept_out:",
+        becomes="if True:",
+        tests="tests/text/test_probes.py::test_pairs_that_are_kept_out_stand_nowhere_in_the_training_text",
+    ),
+    Fault(
+        what="pairs that are kept out are scored as seen",
+        file="text/probes.py",
+        line='*asked("seen", practised)',
+        becomes='*asked("seen", kept_out)',
+        tests="tests/text/test_probes.py::test_pairs_that_are_kept_out_stand_nowhere_in_the_training_text",
+    ),
+    Fault(
+        what="an answer's bits per byte without ln 2",
+        file="evaluation/probes.py",
+        line="-one.log_likelihood / math.log(2) / len",
+        becomes="-one.log_likelihood / len",
+        tests="tests/evaluation/test_probes.py::test_a_uniform_model_over_256_bytes_answers_at_8_bits_per_byte",
+    ),
+    Fault(
+        what="cells of one shape are taken as independent",
+        file="sweep/probed.py",
+        line="names = sorted(set(shapes))",
+        becomes="names = shapes = list(range(len(shapes)))",
+        tests="tests/sweep/test_probed.py::test_the_interval_holds_the_planted_effect_as_often_as_it_says",
+    ),
+)
