@@ -143,6 +143,11 @@ def cell_seconds(layout: Layout, profile: Profile, cell: Cell) -> float:
     return profile.seconds(layout.shape(cell), layout.tokens(cell), layout.batch, layout.ladder.context).value
 
 
+def forward_seconds(layout: Layout, step_seconds: float, tokens: int) -> float:
+    """Seconds of a forward pass over `tokens` tokens: a third of a training step."""
+    return tokens / layout.tokens_per_step * step_seconds / 3
+
+
 def scan_corners(layout: Layout) -> tuple[Cell, ...]:
     """Where learning rates are scanned: the smallest and the largest size, dense and sparsest, at the lowest budget."""
     lowest = layout.budgets[0]

@@ -70,6 +70,12 @@ class Mixture:
             )
 
 
+    @property
+    def tokens_asked(self) -> int:
+        """Tokens of all questions with their answers, at most: no token is shorter than a byte."""
+        return sum(len(item.prompt) + len(item.answer) + 1 for item in items(self.seed))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """One question: a prompt, and the answer up to the end of its line."""

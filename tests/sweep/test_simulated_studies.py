@@ -61,6 +61,19 @@ def test_the_time_is_kept(limit, machine):
         assert made.executor.seconds + REPORT_SECONDS < (1 + OVERRUN_SHARE) * limit
 
 
+@pytest.mark.parametrize("limit", [220.0, 350.0, 600.0])
+def test_the_time_is_kept_with_probes(limit):
+    """Scoring cells on probes takes a part of the time, by which the budgets are smaller; none of it is the verdict's."""
+    question = asked(time=limit, probes=0.08)
+    world = replace(WORLD, probe_tokens=question.probe_tokens, probe_seconds=PROBE_SECONDS, time_noise=0.03)
+    plain = layout_of(asked(time=limit))
+    assert layout_of(question).flops < plain.flops
+    made = bench(world, question=question)
+    conduct(made.lab, made.notebook, laws=Known(LAW))
+    assert made.executor.seconds + REPORT_SECONDS < (1 + OVERRUN_SHARE) * limit
+    assert made.notebook.study.verdict_seeds.seconds >= LEAST_SEEDS
+
+
 @pytest.mark.parametrize(
     ("slowness", "said"), [(3.0, "probably not hold"), (1.9, "fewer seeds or is left out"), (1.3, "")]
 )
