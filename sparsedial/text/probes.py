@@ -69,7 +69,6 @@ class Mixture:
                 field="probes",
             )
 
-
     @property
     def tokens_asked(self) -> int:
         """Tokens of all questions with their answers, at most: no token is shorter than a byte."""

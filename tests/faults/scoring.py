@@ -69,6 +69,20 @@ SCORING = (
         tests="tests/evaluation/test_probes.py::test_a_uniform_model_over_256_bytes_answers_at_8_bits_per_byte",
     ),
     Fault(
+        what="a study's time is planned without the seconds of its probes",
+        file="sweep/design.py",
+        line="question.workers, question.probe_tokens",
+        becomes="question.workers, 0",
+        tests="tests/sweep/test_simulated_studies.py::test_the_time_is_kept_with_probes",
+    ),
+    Fault(
+        what="a reading item whose passage does not fit is cut",
+        file="evaluation/judge.py",
+        line='.get("whole_items", False)',
+        becomes='.get("whole", False)',
+        tests="tests/evaluation/test_judge.py",
+    ),
+    Fault(
         what="cells of one shape are taken as independent",
         file="sweep/probed.py",
         line="names = sorted(set(shapes))",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from sparsedial.machine.hardware import describe
 from sparsedial.records.evaluation import (
@@ -49,7 +48,7 @@ def score(mean: float, chance: float | None, *, better: bool = False, metric: st
 
 
 def answer(path: str = "runs/mine/dense/checkpoint", **tasks: TaskScore) -> Evaluation:
-    given = {name: None for name in Evaluation.__struct_fields__}
+    given = dict.fromkeys(Evaluation.__struct_fields__)
     given |= {
         "checkpoint": CheckpointName(path=path, digest="ab", family="llama"),
         "tasks": tasks or {"arc_easy": score(0.5, 0.25, better=True), "boolq": score(0.52, 0.5)},
@@ -129,7 +128,7 @@ def test_a_metric_that_is_no_share_has_no_picture(tmp_path: Path):
 
 
 def test_checkpoints_of_one_name_are_told_apart_by_their_folders():
-    first = answer("a/one/checkpoint")
-    figure = scores(Evaluations(results=(first, replace(first, checkpoint=replace(first.checkpoint, path="b/checkpoint"))), paired=(), comparisons=0))  # fmt: skip
+    results = (answer("a/one/checkpoint"), answer("b/checkpoint"))
+    figure = scores(Evaluations(results=results, paired=(), comparisons=0))
     assert figure is not None
     assert [text.get_text() for text in figure.axes[0].texts] == ["● a/one/checkpoint", "● b/checkpoint"]

@@ -51,9 +51,7 @@ def test_an_interrupted_study_trains_the_same_runs_to_the_same_losses(finished, 
     whole.send_signal(signal.SIGINT)
     whole.communicate()
     for path in anew.glob("runs/*/run.json"):
-        records = [
-            json.loads((folder / "runs" / path.parent.name / "run.json").read_text()) for folder in (out, anew)
-        ]
+        records = [json.loads((folder / "runs" / path.parent.name / "run.json").read_text()) for folder in (out, anew)]
         assert records[0]["validation_loss"] == records[1]["validation_loss"]
 
 
