@@ -10,6 +10,7 @@ from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluation
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
+from sparsedial.records.prune import Pruned
 from sparsedial.records.study import StudyAnswer, StudyStatus
 
 WAITS: tuple[str, ...]
@@ -325,6 +326,43 @@ def evaluate(
         chat: ask by the tokenizer's chat template
         out: folder for the tasks' answers; the same command continues a stopped one
         dry_run: show how much the tasks would read and write, and exit
+    """
+def prune(
+    checkpoint: str | Path,
+    *,
+    keep: float,
+    calibrate: str | Sequence[str],
+    out: str | Path,
+    also: str | Sequence[str] = ...,
+    method: str = 'reap',
+    budget: str = 'uniform',
+    sequential: bool = False,
+    context: int | None = None,
+    calibration_tokens: int = 65536,
+    scored_tokens: int = 16384,
+    seed: int = 0,
+) -> Pruned:
+    """Write a checkpoint without the experts that matter least, and measure it beside the original.
+
+    The text decides what matters. Loss is measured on windows that take no part in that, and on a second text; it is
+    measured for a random choice of as many experts too. The folder appears when it is whole; the original is only read.
+
+    Raises: UserError for a damaged or dense checkpoint, a share that its router does not allow, a text that is too
+    short, foreign or does not fit the model, or a folder that is not free.
+
+    Settings:
+        checkpoint: a checkpoint folder, which stays as it is
+        keep: share of each layer's experts that stays, as 0.5
+        calibrate: files or folders of text like what the model is for: they decide what stays
+        out: a new folder for the smaller checkpoint
+        also: text of another kind, to see what the calibration text cannot show
+        method: what an expert matters: frequency, ean, reap, man, msan, hc-smoe, random
+        budget: the same share of each layer, or `global`: layers compete, and only sparsedial reads the result
+        sequential: calibrate each layer in the model whose earlier layers are cut already
+        context: tokens per window of text
+        calibration_tokens: tokens that the scores come from, at most
+        scored_tokens: tokens of each text that the loss is measured on, at most
+        seed: of the random choices that the result is compared with
     """
 def generate(
     checkpoint: str | Path,
