@@ -17,7 +17,8 @@ SEED = 0
 
 
 def item(answer: str, asked: str = "", group: str = "") -> Item:
-    return Item(kind="facts", level="people_8", prompt="Trade of Ivo:", answer=answer, asked=asked, group=group or answer)
+    prompt = "Trade of Ivo:"
+    return Item(kind="facts", level="people_8", prompt=prompt, answer=answer, asked=asked, group=group or answer)
 
 
 def test_a_uniform_model_over_256_bytes_answers_at_8_bits_per_byte():

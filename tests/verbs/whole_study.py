@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-SIZES = ["--budgets", "3.5e9,7e9", "--sparsities", "0,0.75", "--context", "16", "--batch", "4", "--seeds", "2"]
+SIZES = ["--budgets", "2.7e9,3.3e9", "--sparsities", "0,0.75", "--context", "16", "--batch", "4", "--seeds", "2"]
 SIZES += ["--probes", "8%"]
 PATIENCE = 240.0  # seconds, for a machine that is busy with other things
 
