@@ -1,10 +1,11 @@
-"""The one exception that users are meant to see, and the search for a name they may have meant."""
+"""The one exception that users are meant to see, a package that is missing, and a name that they may have meant."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 MARKED = re.compile(r"<([a-z][a-z_.]*)>")
 
@@ -59,3 +60,15 @@ def nearest(name: str, known: Iterable[str], most: int = 1) -> str | None:
     """A hint that names the known words closest to `name`, at most so many, or None when none is close."""
     close = [f"'{word}'" for word in difflib.get_close_matches(name, list(known), n=most, cutoff=0.5)]
     return f"did you mean {' or '.join(close)}?" if close else None
+
+
+@contextmanager
+def needs(package: str, extra: str) -> Iterator[None]:
+    """Around the imports of an optional package, which one of our extras installs.
+
+    Raises: UserError where it is missing.
+    """
+    try:
+        yield
+    except ImportError as missing:
+        raise UserError(f"the package '{package}' is missing", hint=f"pip install 'sparsedial[{extra}]'") from missing

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from sparsedial.cli.rows import Rows, aligned, lines
-from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations, Paired, TaskScore
+from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations, TaskScore
 from sparsedial.records.quantities import Interval
+from sparsedial.showing.scores import comparisons_note, difference_cells, metric_words, score_notes
 from sparsedial.text.windows import protocol
 from sparsedial.units import count_words, human_count, human_percent, human_seconds
-
-SURE = 0.05  # a difference that chance alone makes less often is called one
-AS_SHARE = ("acc", "acc_norm", "exact_match", "f1", "em")  # metrics that are shares of items
 
 
 def evaluate_table(scored: Evaluation) -> str:
@@ -24,9 +22,10 @@ def evaluations_table(scored: Evaluations) -> str:
     rows = [row for one in scored.results for row in (("checkpoint", one.checkpoint.path), *_rows(one))]
     if scored.paired:
         rows += [("", ""), ("compared", "second minus first, on the same items, with 95 % intervals")]
-        rows += [("  " + pair.task, words) for pair, words in zip(scored.paired, _pairs(scored.paired), strict=True)]
+        differences = aligned([difference_cells(pair) for pair in scored.paired])
+        rows += [("  " + pair.task, words) for pair, words in zip(scored.paired, differences, strict=True)]
         if scored.comparisons > 1:
-            rows.append(("note", f"of {scored.comparisons} comparisons, one in twenty is this sure by chance alone"))
+            rows.append(("note", comparisons_note(scored.comparisons)))
     return lines(rows)
 
 
@@ -88,7 +87,7 @@ def _cells(score: TaskScore) -> list[str]:
     bits = score.answer_bits_per_byte
     pace = "" if score.items_per_second is None else f", {score.items_per_second:.3g} a second"
     return [
-        _words(score.primary, score.metrics[score.primary]),
+        metric_words(score.primary, score.metrics[score.primary]),
         score.primary,
         chance,
         "" if bits is None else f"answer {bits.mean:.2f} bits per byte",
@@ -97,43 +96,4 @@ def _cells(score: TaskScore) -> list[str]:
 
 
 def _notes(tasks: Mapping[str, TaskScore]) -> Rows:
-    return [("note", words) for name, score in tasks.items() for words in _said(name, score)]
-
-
-def _said(name: str, score: TaskScore) -> Iterator[str]:
-    """What one should know of a score."""
-    if score.items_left_out:
-        yield f"{name}: {count_words(score.items_left_out, 'item')} left out, too long for the model"
-    if score.items_truncated:
-        yield f"{name}: the beginning of {count_words(score.items_truncated, 'item')} was cut, too long for the model"
-    if score.contaminated_items:
-        touched = f"{name}: {count_words(score.contaminated_items, 'item')} stand in the training text"
-        clean = score.metrics_without_contaminated
-        yield f"{touched}; without them {_words(score.primary, clean[score.primary])}" if clean else touched
-    elif score.contaminated_items == 0:
-        yield f"{name}: no item stands in the training text"
-
-
-def _words(metric: str, value: Interval) -> str:
-    """`54.0 % [40.0 %, 68.0 %]`; a metric that is no share as a plain number."""
-    share = metric.partition(",")[0] in AS_SHARE and 0 <= value.mean <= 1
-    ends = [value.mean, value.low, value.high]
-    mean, low, high = ("?" if end is None else human_percent(end, 3) if share else f"{end:.4g}" for end in ends)
-    return mean if value.low is None else f"{mean} [{low}, {high}]"
-
-
-def _pairs(paired: tuple[Paired, ...]) -> list[str]:
-    return aligned([_pair(pair) for pair in paired])
-
-
-def _pair(pair: Paired) -> list[str]:
-    found = pair.difference
-    ends = "" if found.low is None or found.high is None else f"[{found.low:+.3f}, {found.high:+.3f}]"
-    sure = "" if found.p_value < SURE else "not resolved, "
-    return [
-        f"{found.mean:+.3f}",
-        ends,
-        pair.metric,
-        f"{pair.first} → {pair.second}",
-        f"{sure}p = {found.p_value:.2g}, {count_words(found.items, 'item')}",
-    ]
+    return [("note", words) for name, score in tasks.items() for words in score_notes(name, score)]

@@ -55,6 +55,7 @@ def study_dry_table(cost: StudyDryRun) -> str:
     """What a study would train and cost."""
     budgets = ", ".join(f"{budget:.2g}" for budget in cost.budgets_flops)
     low, high = human_seconds(cost.seconds_low), human_seconds(cost.seconds_high)
+    probing = f", of which probes take {human_seconds(cost.probe_seconds)}" if cost.probe_seconds else ""
     return lines(
         [
             ("cells", str(cost.cells)),
@@ -62,7 +63,7 @@ def study_dry_table(cost: StudyDryRun) -> str:
             ("budgets", f"{budgets} FLOPs"),
             ("FLOPs", f"{cost.flops:.3g}"),
             ("memory", human_bytes(cost.memory_bytes)),
-            ("time", low if low == high else f"{low} to {high}"),
+            ("time", (low if low == high else f"{low} to {high}") + probing),
             ("energy", f"{human_joules(cost.joules)}  ({cost.joules_source})"),
             ("money", f"unknown: {cost.dollars_reason}"),
         ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparsedial.evaluation.choices import right_choices
+
 
 def item_text(task: Any, doc: Any) -> str:
-    """What the model reads of an item, without solved examples, followed by the right answer.
+    """What the model reads of an item, without solved examples, followed by the right answer, or the first of several.
 
     `task` is lm-eval's. Where its choices are beginnings that one end follows, the text begins with the right one.
     """
-    text, target = task.doc_to_text(doc), task.doc_to_target(doc)
-    choices = task.doc_to_choice(doc) if int in (type(text), type(target)) else ()
-    right = choices[target] if isinstance(target, int) else target[0] if isinstance(target, list) else target
-    return f"{choices[text] if isinstance(text, int) else text} {right}"
+    if task.OUTPUT_TYPE != "multiple_choice":
+        target = task.doc_to_target(doc)
+        return f"{task.doc_to_text(doc)} {target[0] if isinstance(target, list) else target}"
+    right = task.doc_to_choice(doc)[right_choices(task, doc)[0]]
+    return f"{right} {task.doc_to_target(doc)}" if task.multiple_input else f"{task.doc_to_text(doc)} {right}"

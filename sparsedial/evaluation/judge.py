@@ -13,20 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, needs
 from sparsedial.evaluation.compare import Values
 from sparsedial.evaluation.gold import Gold, nats_of
 from sparsedial.evaluation.harness import HarnessModel
 from sparsedial.evaluation.statistics import NO_BETTER, interval, p_of_chance, share_interval
-from sparsedial.evaluation.tasks import GROUPS
 from sparsedial.machine.energy import Meter, meter
 from sparsedial.records.evaluation import Joules, Judged, TaskScore, TaskSize
 from sparsedial.records.quantities import Interval
 
-try:
+with needs("lm-eval", "evaluate"):
     from lm_eval.evaluator import evaluate
-except ImportError as missing:
-    raise UserError("the package 'lm-eval' is missing", hint="pip install 'sparsedial[evaluate]'") from missing
 
 Sample = Mapping[str, Any]  # lm-eval's record of one item that passed one filter
 PREFERRED = ("exact_match", "acc_norm", "acc", "f1")  # which metric stands for a task, where it has several
@@ -133,15 +130,20 @@ def require_askable(model: HarnessModel, name: str, task: Any, asking: Asking) -
         model.apply_chat_template([{"role": "user", "content": ""}])
 
 
-def size(model: HarnessModel, name: str, task: Any, asking: Asking) -> TaskSize:
+def size(model: HarnessModel, task: Any, asking: Asking) -> TaskSize:
     """How much the model would read and write for a task."""
     asking.prepare(task)
-    model.begin(cut=name not in GROUPS["reading"])
+    model.begin(cut=_may_be_cut(task))
     task.build_all_requests(limit=asking.limit, rank=0, world_size=1, **asking.template(model))
     tokens, written = model.size(task.instances)
     too_long = {request.doc_id for request in task.instances if request.args[0] in model.too_long}
     items = {request.doc_id for request in task.instances}
     return TaskSize(items=len(items), items_too_long=len(too_long), tokens=tokens, tokens_written=written)
+
+
+def _may_be_cut(task: Any) -> bool:
+    """Whether an item that is too long may lose its beginning; where that holds the answer it is left out."""
+    return not (task.config.metadata or {}).get("whole_items", False)
 
 
 def judge(
@@ -164,7 +166,7 @@ def judge(
 def _ask(model: HarnessModel, name: str, task: Any, asking: Asking) -> Answered:
     """All answers to a task, and what they cost."""
     asking.prepare(task)
-    cut = name not in GROUPS["reading"]
+    cut = _may_be_cut(task)
     model.begin(cut=cut)
     reused, power = model.kept.reused, meter(model.scorer.device.type, torch.get_num_threads())
     power.begin()

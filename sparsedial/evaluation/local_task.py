@@ -9,17 +9,15 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, needs
 from sparsedial.evaluation.choices import right_choices
 from sparsedial.evaluation.local_rows import Rows
 from sparsedial.evaluation.task_file import Config
 
-try:
+with needs("lm-eval", "evaluate"):
     import datasets
     from lm_eval.api.samplers import get_sampler
     from lm_eval.api.task import ConfigurableTask
-except ImportError as missing:
-    raise UserError("the package 'lm-eval' is missing", hint="pip install 'sparsedial[evaluate]'") from missing
 
 # what lm-eval, its templates and the functions of a task file raise on a row that they do not fit
 UNFIT = (AssertionError, AttributeError, LookupError, SyntaxError, TemplateError, TypeError, ValueError)

@@ -6,6 +6,7 @@ begin alike are neighbours, and put into packs of one model call each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -49,17 +50,25 @@ def packs(rows: Sequence[Sequence[int]], most: int) -> Iterator[Pack]:
         yield pack
 
 
-def best_size(rows: Sequence[Sequence[int]], most: int, pair_cost: float) -> int | None:
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What reading costs, over the cost of one position's products with weights."""
+
+    pair: float  # of one position that looks at another
+    call: float = 0.0  # of a call of the model, whatever it reads
+
+
+def best_size(rows: Sequence[Sequence[int]], most: int, costs: Costs) -> int | None:
     """The size of packs, at most `most`, that costs least to read; None where rows side by side cost no more.
 
-    Those need no mask. `pair_cost` is the cost of one position that looks at another, over that of one position's
-    products with weights.
+    Those need no mask, and fewer calls where the packs are small.
     """
 
     def cost(size: int) -> float:
-        return sum(ids + pair_cost * ids**2 for ids in _ids_of_packs(rows, size))
+        return sum(ids + costs.pair * ids**2 + costs.call for ids in _ids_of_packs(rows, size))
 
-    apart = sum(len(row) + pair_cost * len(row) ** 2 / 2 for row in rows)
+    apart = sum(len(row) + costs.pair * len(row) ** 2 / 2 for row in rows)
+    apart += costs.call * math.ceil(sum(map(len, rows)) / SIZES[-1])
     least = min([*(size for size in SIZES if size < most), min(most, SIZES[-1])], key=cost)
     return least if cost(least) < apart else None
 

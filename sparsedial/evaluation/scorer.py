@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.errors import UserError
-from sparsedial.evaluation.packing import Pack, best_size, packs
+from sparsedial.evaluation.packing import Costs, Pack, best_size, packs
 from sparsedial.model.decoder import alike, padded
 from sparsedial.model.greedy import Vocabulary, go_on, likeliest
 from sparsedial.model.packed import branching
@@ -28,6 +28,7 @@ TOKENS_AT_ONCE = 4096
 SEQUENCES = 64  # that are continued together, if their cache is no larger than
 CACHED_BYTES = 1 << 30
 LOGITS_AT_ONCE = 256  # positions; logits over a large vocabulary are the largest tensors of a call
+CALL_FLOPS = 3e7  # that take as long as the call of a layer, whatever it computes; measured on a CPU
 SLOWER = 1.0  # a FLOP of attention under a mask, over one of a product with weights; measured on a CPU
 T = TypeVar("T")
 Pair = tuple[Sequence[int], Sequence[int]]  # ids of a context and of what follows it
@@ -102,7 +103,7 @@ class Scorer:
         rows = self._rows(pairs)
         counts = [len(continuation) for _, continuation in pairs]
         inputs = [row[:-1] for row in rows]
-        size = best_size(inputs, self.model.shape.context, self._pair_cost)
+        size = best_size(inputs, self.model.shape.context, self._costs)
         if size is None:
             for group in alike([len(row) for row in inputs], TOKENS_AT_ONCE):
                 found = self._apart([rows[number] for number in group], [counts[number] for number in group])
@@ -117,7 +118,7 @@ class Scorer:
         Raises: UserError as `log_likelihoods`.
         """
         inputs = [row[:-1] for row in self._rows(pairs)]
-        size = best_size(inputs, self.model.shape.context, self._pair_cost)
+        size = best_size(inputs, self.model.shape.context, self._costs)
         return sum(map(len, inputs)) if size is None else sum(len(pack.ids) for pack in packs(inputs, size))
 
     def _rows(self, pairs: Sequence[Pair]) -> list[list[int]]:
@@ -141,11 +142,11 @@ class Scorer:
         return cached_values_per_token(self.model.shape) * self.model.table_VD.element_size()
 
     @property
-    def _pair_cost(self) -> float:
-        """The cost of one position that looks at another, over that of one position's products with weights."""
+    def _costs(self) -> Costs:
         shape = self.model.shape
         products = 2 * (active_parameters(shape) - shape.vocab_size * shape.d_model)
-        return SLOWER * 4 * shape.heads * shape.head_dim * shape.layers / products
+        pair = SLOWER * 4 * shape.heads * shape.head_dim * shape.layers
+        return Costs(pair=pair / products, call=CALL_FLOPS * shape.layers / products)
 
     @torch.no_grad()
     def _apart(self, rows: Sequence[Sequence[int]], counts: Sequence[int]) -> list[Continuation]:

@@ -8,14 +8,12 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, needs
 from sparsedial.evaluation.local_rows import ENDINGS, digest
 
-try:
+with needs("lm-eval", "evaluate"):
     import lm_eval.tasks
     from lm_eval.tasks._yaml_loader import load_yaml
-except ImportError as missing:
-    raise UserError("the package 'lm-eval' is missing", hint="pip install 'sparsedial[evaluate]'") from missing
 
 THEIRS = Path(lm_eval.tasks.__file__).parent
 Config: TypeAlias = dict[str, Any]  # of a task or a group, as lm-eval takes it

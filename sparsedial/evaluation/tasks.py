@@ -12,13 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, needs
 from sparsedial.evaluation import squad
 from sparsedial.evaluation.local_rows import Rows, read
 from sparsedial.evaluation.task_file import Config, Task, first_line, local_files, read_file, with_digest
 from sparsedial.evaluation.their_tasks import index_of, leaves, manager_of, manager_of_all
 
-try:
+with needs("lm-eval", "evaluate"):
     import datasets
     import lm_eval.api.task
     import lm_eval.utils
@@ -28,8 +28,6 @@ try:
     from sparsedial.evaluation.hub import hub
     from sparsedial.evaluation.local_task import LocalTask
     from sparsedial.evaluation.together import Together
-except ImportError as missing:
-    raise UserError("the package 'lm-eval' is missing", hint="pip install 'sparsedial[evaluate]'") from missing
 
 TEMPLATES = 1000  # that are kept; MMLU has 57 descriptions
 FILES = Path(__file__).parent / "task_files"

@@ -17,6 +17,7 @@ class StudyDryRun(Record, frozen=True, kw_only=True):
     seconds: float
     seconds_low: float
     seconds_high: float
+    probe_seconds: float  # of them, to score the cells on probes; 0 without probes
     joules: float
     joules_source: str
     memory_bytes: float

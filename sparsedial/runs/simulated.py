@@ -44,6 +44,8 @@ class World:
     lost_share: float = 0.0  # share of groups whose worker dies before they end
     test_offset: float = 0.1  # nats by which the test loss is above the validation loss
     probes: Callable[[Shape, float], ProbeScores] | None = None  # of a shape and its loss; None without probes
+    probe_tokens: int = 0  # that a run reads which is scored on probes
+    probe_seconds: float = 0.0  # of such a run, beside reading them
 
     def expected_loss(self, shape: Shape, recipe: Recipe) -> float:
         """Mean loss of a run over seeds, on the validation split."""
@@ -135,6 +137,7 @@ class Simulated(Queued):
         test_loss = loss + world.test_offset
         step = world.step_seconds(job.shape, recipe) * slowness
         step *= math.exp(float(random.normal(0, world.time_noise)))
+        read = (self._scored(task) + task.probes * world.probe_tokens) / (recipe.batch * recipe.context)
         validated, tested = "validation" in task.splits and not diverged, "test" in task.splits and not diverged
         return Run(
             **job.inputs(),
@@ -148,7 +151,7 @@ class Simulated(Queued):
             test_bits_per_byte=test_loss / math.log(2) if tested else None,
             seconds=recipe.steps * step,
             median_step_seconds=step,
-            evaluation_seconds=0.0 if diverged else self._scored(task) / (recipe.batch * recipe.context) * step / 3,
+            evaluation_seconds=0.0 if diverged else read * step / 3 + task.probes * slowness * world.probe_seconds,
             joules=None,
             joules_source="simulated",
             peak_memory_bytes=PEAK_BYTES,

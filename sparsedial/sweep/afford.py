@@ -14,9 +14,10 @@ from sparsedial.shape.shape import Shape
 from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, RUN_SECONDS
 from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.equal_cost import seconds_nominees
-from sparsedial.sweep.expect import START_SECONDS, forward_seconds
+from sparsedial.sweep.expect import START_SECONDS
 from sparsedial.sweep.judge import LEAST_SEEDS, Contest, Named
 from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.layout import forward_seconds
 from sparsedial.sweep.rivals import Nominees, Rival, Rivals
 from sparsedial.sweep.selection import SELECTION_SEEDS
 

@@ -10,22 +10,47 @@ from msgspec.structs import replace
 
 from sparsedial.errors import UserError
 from sparsedial.machine.profile import Profile
-from sparsedial.records.grid import PhaseSeconds
-from sparsedial.sweep.layout import Layout, cell_seconds, first_width, lay, scan_corners, start_rungs
+from sparsedial.records.grid import Cell, PhaseSeconds
+from sparsedial.sweep.layout import (
+    Layout,
+    cell_seconds,
+    first_width,
+    forward_seconds,
+    lay,
+    scan_corners,
+    start_rungs,
+)
 from sparsedial.units import human_seconds, spelled_at_least
 
 EXTENSION_SHARE = 0.15  # of the laid cells' time, reserved for following open sides
 BESIDE_FACTOR = 1.05  # a cell that shares the machine takes about this much longer
 SCAN_POINTS = 4  # learning rates of a scan, on average
 RUN_SECONDS = 0.15  # start, evaluation and record of a run, beside its training
+PROBE_SECONDS = 0.4  # of a run that is scored on probes, beside what the model reads: the intervals; measured
 TRIALS_SECONDS = 20.0  # of all timing trials
 REPORT_SECONDS = 15.0
 PROCESS_BYTES = 0.4e9  # of a worker, without the model that it trains
 TOP_BUDGETS = tuple(10 ** (exponent / 10) for exponent in range(96, 180))  # FLOPs of the largest budget that are tried
 
 
-def predict_phases(layout: Layout, profile: Profile, workers: int) -> PhaseSeconds:
-    """Seconds of each phase on the study's workers, predicted by the profile."""
+def probing_seconds(layout: Layout, profile: Profile, cell: Cell, probe_tokens: int) -> float:
+    """Predicted seconds to score one run of a cell on probes of so many tokens; 0 without probes."""
+    if not probe_tokens:
+        return 0.0
+    step = profile.step_seconds(layout.shape(cell), layout.batch, layout.ladder.context).value
+    return PROBE_SECONDS + forward_seconds(layout, float(step), probe_tokens)
+
+
+def run_seconds(layout: Layout, profile: Profile, cell: Cell, probe_tokens: int) -> float:
+    """Predicted seconds of one run of the grid, alone on the machine: its training, and its score on probes."""
+    return cell_seconds(layout, profile, cell) + probing_seconds(layout, profile, cell, probe_tokens)
+
+
+def predict_phases(layout: Layout, profile: Profile, workers: int, probe_tokens: int = 0) -> PhaseSeconds:
+    """Seconds of each phase on the study's workers, predicted by the profile.
+
+    Each run of the grid is scored on probes of `probe_tokens` tokens.
+    """
     beside = BESIDE_FACTOR if workers > 1 else 1.0
 
     def spread(runs: list[tuple[float, int]]) -> float:
@@ -39,7 +64,7 @@ def predict_phases(layout: Layout, profile: Profile, workers: int) -> PhaseSecon
     scans = [(cell_seconds(layout, profile, cell) + RUN_SECONDS, SCAN_POINTS) for cell in corners]
     below, top = (
         [
-            (cell_seconds(layout, profile, cell) + RUN_SECONDS, layout.repeats(cell.budget_flops))
+            (run_seconds(layout, profile, cell, probe_tokens) + RUN_SECONDS, layout.repeats(cell.budget_flops))
             for cell in layout.cells
             if (cell.budget_flops == layout.budgets[-1]) == largest
         ]
@@ -60,7 +85,12 @@ def predict_phases(layout: Layout, profile: Profile, workers: int) -> PhaseSecon
 
 
 def fit_to_time(
-    drafts: Sequence[Layout], profile: Profile, seconds: float, workers: int, beside_seconds: float
+    drafts: Sequence[Layout],
+    profile: Profile,
+    seconds: float,
+    workers: int,
+    beside_seconds: float,
+    probe_tokens: int = 0,
 ) -> Layout:
     """The layout with the largest budgets whose study is predicted to fit into `seconds`.
 
@@ -71,7 +101,7 @@ def fit_to_time(
     """
     least = math.inf
     for draft in drafts:
-        layout, wanted = _largest(draft, profile, seconds, workers)
+        layout, wanted = _largest(draft, profile, seconds, workers, probe_tokens)
         if layout is not None:
             return layout
         least = min(least, wanted)
@@ -104,14 +134,16 @@ def _no_layout(draft: Layout) -> UserError:
     )
 
 
-def _largest(draft: Layout, profile: Profile, seconds: float, workers: int) -> tuple[Layout | None, float]:
+def _largest(
+    draft: Layout, profile: Profile, seconds: float, workers: int, probe_tokens: int
+) -> tuple[Layout | None, float]:
     """The largest layout with the draft's ratios that fits, or None; and the seconds of the smallest layout."""
     least, best = math.inf, None
     for top_budget in TOP_BUDGETS:
         layout = _laid(draft, top_budget)
         if layout is None:
             continue
-        predicted = predict_phases(layout, profile, workers)
+        predicted = predict_phases(layout, profile, workers, probe_tokens)
         least = min(least, predicted.total)
         if predicted.total > seconds:
             if best is not None:

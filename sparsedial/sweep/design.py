@@ -92,13 +92,13 @@ def profile_seconds(question: Question) -> float:
 
 
 def _laid(question: Question, draft: Layout, profile: Profile, elapsed_seconds: float) -> Layout:
-    workers = question.workers
+    workers, probe_tokens = question.workers, question.probe_tokens
     if question.inputs.budgets:
         layout = _lay_budgets(draft)
-        return replace(layout, predicted_seconds=predict_phases(layout, profile, workers))
+        return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, probe_tokens))
     limit = question.limit_seconds
     seconds = PLANNED_SHARE * (limit - elapsed_seconds - REPORT_SECONDS)
-    return fit_to_time(_drafts(question, draft), profile, seconds, workers, limit - seconds)
+    return fit_to_time(_drafts(question, draft), profile, seconds, workers, limit - seconds, probe_tokens)
 
 
 def _drafts(question: Question, draft: Layout) -> list[Layout]:

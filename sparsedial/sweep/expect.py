@@ -5,9 +5,9 @@ from __future__ import annotations
 from sparsedial.machine.profile import Profile
 from sparsedial.records.dry_run import StudyDryRun
 from sparsedial.shape.counts import total_parameters
-from sparsedial.sweep.budgets import EXTENSION_SHARE, PROCESS_BYTES, REPORT_SECONDS, SCAN_POINTS
+from sparsedial.sweep.budgets import EXTENSION_SHARE, PROCESS_BYTES, REPORT_SECONDS, SCAN_POINTS, probing_seconds
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.layout import Layout, cell_seconds
+from sparsedial.sweep.layout import Layout, cell_seconds, forward_seconds
 from sparsedial.sweep.rates import MOST_POINTS
 from sparsedial.sweep.scan import scan_seconds
 from sparsedial.sweep.selection import SELECTION_SEEDS
@@ -61,11 +61,6 @@ def scoring_seconds(layout: Layout, profile: Profile, tokens: int) -> float:
     return forward_seconds(layout, step, tokens)
 
 
-def forward_seconds(layout: Layout, step_seconds: float, tokens: int) -> float:
-    """Seconds of a forward pass over `tokens` tokens: a third of a training step."""
-    return tokens / layout.tokens_per_step * step_seconds / 3
-
-
 def whole_seconds(lab: Lab, limit_seconds: float, most_seeds: int, set_up_seconds: float) -> tuple[float, float]:
     """Seconds of the whole command: with the planned seeds, and with all seeds that it may have time for.
 
@@ -101,6 +96,10 @@ def dry_run(lab: Lab, low: float, high: float) -> StudyDryRun:
         seconds=seconds,
         seconds_low=low,
         seconds_high=high,
+        probe_seconds=sum(
+            layout.repeats(cell.budget_flops) * probing_seconds(layout, profile, cell, lab.probe_tokens) / lab.workers
+            for cell in layout.cells
+        ),
         joules=seconds * profile.watts * lab.workers,
         joules_source=profile.watts_source,
         memory_bytes=lab.workers * (PROCESS_BYTES + memory_bytes),

@@ -9,6 +9,7 @@ from sparsedial.records.grid import Cell, RateModel
 from sparsedial.records.run import Run
 from sparsedial.runs.executor import Task
 from sparsedial.runs.policy import done
+from sparsedial.sweep.budgets import run_seconds
 from sparsedial.sweep.cells import CellResult, Cells, line_losses, merged
 from sparsedial.sweep.lab import Lab, run_label
 from sparsedial.sweep.layout import cell_seconds, next_cell
@@ -69,7 +70,7 @@ def cell_tasks(lab: Lab, rates: RateModel, cell: Cell) -> list[Task]:
             job=lab.job(shape, layout.steps(cell), layout.batch, rate, seed),
             label=label + (f", seed {seed}" if repeats > 1 else ""),
             evaluation_tokens=lab.evaluation_tokens,
-            probes=lab.probes,
+            probes=lab.probe_tokens > 0,
         )
         for seed in lab.cell_seeds(repeats)
     ]
@@ -77,7 +78,7 @@ def cell_tasks(lab: Lab, rates: RateModel, cell: Cell) -> list[Task]:
 
 def _affordable(lab: Lab, cell: Cell, tasks: Sequence[Task]) -> bool:
     """Whether a cell leaves enough time for the verdict, or was trained by an earlier start of the study."""
-    seconds = len(tasks) * cell_seconds(lab.layout, lab.profile, cell)
+    seconds = len(tasks) * run_seconds(lab.layout, lab.profile, cell, lab.probe_tokens)
     if lab.clock.remaining > lab.keep_for_verdict_seconds + seconds:
         return True
     return all(done(task, lab.archive) is not None for task in tasks)

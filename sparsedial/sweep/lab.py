@@ -57,7 +57,7 @@ class Lab:
     dtype: Dtype
     evaluation_tokens: int  # of the validation split that score a cell
     seed: int  # of the grid; the other seeds are counted from it
-    probes: bool = False  # whether cells are scored on probes
+    probe_tokens: int = 0  # of all that each run of the grid is asked; 0 without probes
 
     @property
     def context(self) -> int:

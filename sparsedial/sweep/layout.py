@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 
 from sparsedial.errors import UserError
 from sparsedial.law.bracket import open_side
 from sparsedial.machine.profile import Profile
 from sparsedial.records.grid import Cell, LayoutFile
 from sparsedial.shape.counts import total_parameters, training_flops_per_token
-from sparsedial.shape.ladder import RUNGS
+from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
 
 LEAST_STEPS, LAW_STEPS = 300, 400  # per cell; with four budgets, which fit a law, more: the seed dominates short runs
@@ -53,16 +54,18 @@ class Layout(LayoutFile, frozen=True, kw_only=True):
 
     def shape(self, cell: Cell) -> Shape:
         """The model of a cell."""
-        return self.ladder.shape(cell.d_model, cell.experts)
+        return _shape(self.ladder, cell.d_model, cell.experts)
 
     def steps(self, cell: Cell) -> int:
         """Whole optimizer steps that the cell's budget buys."""
-        return self.steps_for(self.shape(cell), cell.budget_flops)
+        return self._bought(_token_flops(self.ladder, cell.d_model, cell.experts), cell.budget_flops)
 
     def steps_for(self, shape: Shape, budget_flops: float) -> int:
         """Whole optimizer steps that a budget buys for any shape."""
-        step_flops = training_flops_per_token(shape, self.ladder.context) * self.tokens_per_step
-        return int(budget_flops // step_flops)
+        return self._bought(training_flops_per_token(shape, self.ladder.context), budget_flops)
+
+    def _bought(self, token_flops: int, budget_flops: float) -> int:
+        return int(budget_flops // (token_flops * self.tokens_per_step))
 
     def tokens(self, cell: Cell) -> int:
         """Training tokens of a cell."""
@@ -78,6 +81,17 @@ class Layout(LayoutFile, frozen=True, kw_only=True):
     def top_cells(self) -> list[Cell]:
         """The laid cells of the largest budget."""
         return [cell for cell in self.cells if cell.budget_flops == self.budgets[-1]]
+
+
+@cache
+def _shape(ladder: Ladder, d_model: int, experts: int) -> Shape:
+    """A shape of a ladder: a design asks for each some hundred times."""
+    return ladder.shape(d_model, experts)
+
+
+@cache
+def _token_flops(ladder: Ladder, d_model: int, experts: int) -> int:
+    return training_flops_per_token(_shape(ladder, d_model, experts), ladder.context)
 
 
 def first_width(budget_flops: float) -> float:
@@ -141,6 +155,11 @@ def next_cell(layout: Layout, experts: int, budget_flops: float, losses: Mapping
 def cell_seconds(layout: Layout, profile: Profile, cell: Cell) -> float:
     """Predicted training seconds of one run of a cell, alone on the machine."""
     return profile.seconds(layout.shape(cell), layout.tokens(cell), layout.batch, layout.ladder.context).value
+
+
+def forward_seconds(layout: Layout, step_seconds: float, tokens: int) -> float:
+    """Seconds of a forward pass over `tokens` tokens: a third of a training step."""
+    return tokens / layout.tokens_per_step * step_seconds / 3
 
 
 def scan_corners(layout: Layout) -> tuple[Cell, ...]:

@@ -104,5 +104,5 @@ def _with_workers(
         dtype=training_dtype(device),
         evaluation_tokens=frozen.evaluation_tokens,
         seed=question.inputs.seed,
-        probes=question.probes is not None,
+        probe_tokens=question.probe_tokens,
     )

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from sparsedial.machine.profile import Profile
 from sparsedial.records.run import Run
 from sparsedial.runs.executor import Moved, Task
-from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS
+from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, run_seconds
 from sparsedial.sweep.expect import OVERRUN_SHARE
 from sparsedial.sweep.lab import Lab, Listener
-from sparsedial.sweep.layout import cell_seconds
 from sparsedial.units import human_seconds
 
 SLOW = 1.1  # a machine slower by less than this is as it was measured
@@ -65,7 +64,7 @@ def _late_words(lab: Lab, pace: Pace, budgets: Iterable[float]) -> str | None:
     if planned is None or slowdown < SLOW:
         return None
     grid = sum(
-        cell_seconds(lab.layout, lab.profile, cell) * lab.layout.repeats(cell.budget_flops)
+        run_seconds(lab.layout, lab.profile, cell, lab.probe_tokens) * lab.layout.repeats(cell.budget_flops)
         for cell in lab.layout.cells
         if cell.budget_flops in set(budgets)
     )

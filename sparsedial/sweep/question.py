@@ -104,6 +104,11 @@ class Question:
         share = self.inputs.probes
         return None if share is None else Mixture(share=share, seed=self.inputs.seed)
 
+    @property
+    def probe_tokens(self) -> int:
+        """Tokens of all that each run of the grid is asked, at most; 0 without probes."""
+        return 0 if self.probes is None else self.probes.tokens_asked
+
     def experts(self) -> tuple[int, ...]:
         """Routed experts of each sparsity, dense first.
 

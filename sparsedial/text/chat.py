@@ -12,16 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, needs
 
-try:
+with needs("jinja2", "train"):
     import jinja2
     import jinja2.ext
     from jinja2 import nodes
     from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
-except ImportError as missing:
-    raise UserError("the package 'jinja2' is missing", hint="pip install 'sparsedial[train]'") from missing
 
 
 def rendered(

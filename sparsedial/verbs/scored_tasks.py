@@ -110,12 +110,15 @@ def compared(answers: Sequence[Evaluation], results: Sequence[Mapping[str, Resul
 
 
 def write_answers(folder: Path, whole: Evaluation | Evaluations, results: Sequence[Mapping[str, Result]]) -> None:
-    """Write the answer, and beside it every item's.
+    """Write the answer, as a record, as Markdown and as a picture, and beside it every item's.
 
     Raises: UserError where they cannot be written.
     """
+    from sparsedial.showing.score_figure import write_scores
+
     write(folder / ANSWER, whole)
     write_lines(folder / ITEMS, [item for by_task in results for result in by_task.values() for item in result.items])
+    write_scores(whole, folder)
 
 
 def cost(folder: Path, tasks: Mapping[str, Any], settings: EvaluateSettings) -> EvaluateDryRun:
@@ -132,7 +135,7 @@ def cost(folder: Path, tasks: Mapping[str, Any], settings: EvaluateSettings) -> 
     asking = _asking(settings)
     for name, task in tasks.items():
         require_askable(model, name, task, asking)
-    sizes = {name: size(model, name, task, asking) for name, task in tasks.items()}
+    sizes = {name: size(model, task, asking) for name, task in tasks.items()}
     tokens, written = sum(one.tokens for one in sizes.values()), sum(one.tokens_written for one in sizes.values())
     reading, writing = seconds_per_token(model.scorer, writing=written > 0)
     return EvaluateDryRun(

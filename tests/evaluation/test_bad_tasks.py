@@ -17,6 +17,7 @@ import huggingface_hub.constants
 
 from sparsedial.errors import UserError
 from sparsedial.evaluation import hub as hub_module
+from sparsedial.evaluation import their_tasks
 from sparsedial.evaluation.tasks import load_tasks
 from tests.evaluation.asking import DATA, LLAMA, judged, rows, tiny
 
@@ -107,6 +108,12 @@ def test_an_unknown_task_is_answered_with_the_nearest_names():
     assert error.hint is not None
     assert error.hint.startswith("did you mean 'arc_easy' or '")
     assert refused(["zzzzqqqq"], DATA).hint is None
+
+
+def test_an_unknown_name_is_told_by_the_names_of_tasks_without_parsing_all_of_lm_evals_files(monkeypatch):
+    """`arc` stands in many files, and is no name."""
+    monkeypatch.setattr(their_tasks, "manager_of_all", lambda: pytest.fail("it parsed 14,000 files"))
+    assert refused(["arc"], None).problem == "no task named 'arc'"
 
 
 @pytest.mark.parametrize(

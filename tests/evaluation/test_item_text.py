@@ -42,6 +42,8 @@ def test_an_item_is_its_prompt_and_its_right_answer(tmp_path: Path) -> None:
 class Winogrande:
     """As lm-eval's task of this name: the choices are beginnings, and the end is the same."""
 
+    OUTPUT_TYPE, multiple_input = "multiple_choice", 2
+
     def doc_to_text(self, doc: dict) -> int:
         return doc["answer"]
 
@@ -59,3 +61,23 @@ def test_the_right_beginning_stands_before_an_end_that_all_share() -> None:
         "end": "is large.",
     }
     assert item_text(Winogrande(), doc) == "The cup fits the bag as the bag is large."
+
+
+class Several:
+    """As lm-eval's tasks where each of several choices is right: their numbers are the target."""
+
+    OUTPUT_TYPE, multiple_input = "multiple_choice", 0
+
+    def doc_to_text(self, doc: dict) -> str:
+        return doc["question"]
+
+    def doc_to_target(self, doc: dict) -> list[int]:
+        return doc["right"]
+
+    def doc_to_choice(self, doc: dict) -> list[str]:
+        return doc["choices"]
+
+
+def test_the_first_of_several_right_choices_follows_its_question_as_text() -> None:
+    doc = {"question": "Which is even?", "choices": ["one", "two", "three", "four"], "right": [1, 3]}
+    assert item_text(Several(), doc) == "Which is even? two"

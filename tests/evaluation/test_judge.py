@@ -107,6 +107,17 @@ def test_a_long_beginning_is_cut_and_counted(data, tmp_path):
     assert (found.score.items, found.score.items_truncated, found.score.items_left_out) == (ITEMS, ITEMS, 0)
 
 
+def test_an_item_whose_task_wants_it_whole_is_left_out_whatever_the_tasks_name(data, tmp_path):
+    model = HarnessModel.around(Path(write_checkpoint(tmp_path / "one")), load(tmp_path / "one"))
+    task = load_tasks(["boolq"], data)["boolq"]
+    found = judge(model, "mine", task, Asking()).score
+    assert (found.items + found.items_left_out, found.items_truncated) == (ITEMS, 0)
+    assert found.items_left_out > 0
+    del task.config.metadata["whole_items"]
+    cut = judge(model, "boolq", task, Asking()).score
+    assert (cut.items, cut.items_truncated, cut.items_left_out) == (ITEMS, found.items_left_out, 0)
+
+
 def test_touched_items_are_left_out_of_the_other_scores(data, tmp_path):
     folder = Path(write_checkpoint(tmp_path / "one"))
     task = load_tasks(["arc_easy"], data)["arc_easy"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparsedial.evaluation import scorer
-from sparsedial.evaluation.packing import Pack, best_size, packs
+from sparsedial.evaluation.packing import Costs, Pack, best_size, packs
 from sparsedial.evaluation.scorer import Scorer
 from sparsedial.model.transformer import initialise
 from tests.model.shapes import FAMILIES
@@ -45,8 +45,16 @@ def test_every_row_is_in_one_pack_and_shared_beginnings_are_there_once(most):
 def test_packs_pay_where_rows_begin_alike_and_not_where_they_do_not():
     alike = [[*range(100), number] for number in range(100, 120)]
     apart = [list(range(start, start + 100)) for start in range(0, 2000, 100)]
-    assert best_size(alike, 4096, 1e-3) in (256, 512)
-    assert best_size(apart, 4096, 1e-3) is None
+    assert best_size(alike, 4096, Costs(pair=1e-3)) in (256, 512)
+    assert best_size(apart, 4096, Costs(pair=1e-3)) is None
+
+
+def test_many_small_packs_do_not_pay_where_a_call_of_the_model_costs_more_than_it_reads():
+    alike = [[*range(8), number, number + 1] for number in range(100, 400)]
+    assert best_size(alike, 64, Costs(pair=1e-3)) == 64
+    assert best_size(alike, 64, Costs(pair=1e-3, call=4)) == 64  # a large model
+    assert best_size(alike, 64, Costs(pair=1e-3, call=600)) is None  # a tiny one
+    assert best_size(alike, 4096, Costs(pair=1e-6, call=600)) == 1024
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -17,7 +17,8 @@ SEED = 0
 
 
 def item(answer: str, asked: str = "", group: str = "") -> Item:
-    return Item(kind="facts", level="people_8", prompt="Ivo is a", answer=answer, asked=asked, group=group or answer)
+    prompt = "Trade of Ivo:"
+    return Item(kind="facts", level="people_8", prompt=prompt, answer=answer, asked=asked, group=group or answer)
 
 
 def test_a_uniform_model_over_256_bytes_answers_at_8_bits_per_byte():
@@ -32,7 +33,7 @@ def test_a_uniform_model_over_256_bytes_answers_at_8_bits_per_byte():
 
 
 def test_bits_are_of_the_answers_bytes_whatever_the_tokens():
-    tokenizer = train_bpe([b"Ivo is a baker.\n" * 50], 280)
+    tokenizer = train_bpe([b"Trade of Ivo: baker.\n" * 50], 280)
     scores = probe_scores(Scorer(uniform(tokenizer.vocab_size)), tokenizer, SEED)
     one = next(one for one in items(SEED) if one.level == "people_8" and one.answer == " baker.\n")
     whole, prompt = (tokenizer.encode(("\n" + text).encode()) for text in (one.prompt + one.answer, one.prompt))

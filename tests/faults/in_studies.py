@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from tests.faults.fault import Fault
 
-VERDICTS, STUDIES = "tests/sweep/test_simulated_verdicts.py", "tests/sweep/test_simulated_studies.py"
-SELECTION = "tests/sweep/test_selection.py"
-
 FAULTS = (
     Fault(
         what="a timed run is corrected in the wrong direction",
         file="sweep/equal_cost.py",
         line="round(rival.steps / ratio)",
         becomes="round(rival.steps * ratio)",
-        tests=f"{VERDICTS}::test_equal_seconds_are_equal_where_the_trial_was_wrong",
+        tests="tests/sweep/test_simulated_verdicts.py::test_equal_seconds_are_equal_where_the_trial_was_wrong",
     ),
     Fault(
         what="cells of one shape are taken as independent",
@@ -27,42 +24,42 @@ FAULTS = (
         file="sweep/grid.py",
         line="if len(ended[cell]) == layout.repeats(cell.budget_flops):",
         becomes="if ended[cell]:",
-        tests=f"{STUDIES}::test_a_cell_ends_when_all_its_seeds_have",
+        tests="tests/sweep/test_simulated_studies.py::test_a_cell_ends_when_all_its_seeds_have",
     ),
     Fault(
         what="no rung beyond the grid at equal seconds",
         file="sweep/equal_cost.py",
         line="candidates(lab.layout, cells, family, BEYOND)",
         becomes="candidates(lab.layout, cells, family)",
-        tests=f"{VERDICTS}::test_a_rung_beyond_the_grid_is_a_rival_at_equal_seconds",
+        tests="tests/sweep/test_simulated_verdicts.py::test_a_rung_beyond_the_grid_is_a_rival_at_equal_seconds",
     ),
     Fault(
         what="open sides are followed without time kept for the verdict",
         file="sweep/grid.py",
         line="lab.clock.remaining > lab.keep_for_verdict_seconds + seconds",
         becomes="lab.clock.remaining > seconds",
-        tests=f"{STUDIES}::test_open_sides_are_followed_only_while_the_verdict_keeps_its_time",
+        tests="tests/sweep/test_simulated_studies.py::test_open_sides_are_followed_only_while_the_verdict_keeps_its_time",
     ),
     Fault(
         what="a prediction's interval leaves out the scatter of runs",
         file="sweep/laws.py",
         line="law.run_interval(**variables)",
         becomes="law.interval(**variables)",
-        tests=f"{STUDIES}::test_the_predicted_interval_holds_single_runs",
+        tests="tests/sweep/test_simulated_studies.py::test_the_predicted_interval_holds_single_runs",
     ),
     Fault(
         what="seeds of the verdict are afforded at half their cost",
         file="sweep/afford.py",
         line="return step * rival.steps + forward_seconds(lab.layout, step, scored_tokens)",
         becomes="return 0.5 * (step * rival.steps + forward_seconds(lab.layout, step, scored_tokens))",
-        tests=f"{STUDIES}::test_the_time_is_kept",
+        tests="tests/sweep/test_simulated_studies.py::test_the_time_is_kept",
     ),
     Fault(
         what="seed noise divides by n",
         file="sweep/findings.py",
         line="sum(len(losses) - 1 for losses",
         becomes="sum(len(losses) for losses",
-        tests=f"{VERDICTS}::test_seed_noise_comes_back",
+        tests="tests/sweep/test_simulated_verdicts.py::test_seed_noise_comes_back",
     ),
     Fault(
         what="a run that shared the machine answers a timed task",
@@ -76,42 +73,42 @@ FAULTS = (
         file="sweep/verdict.py",
         line="(1 + confidence) / 2",
         becomes="confidence",
-        tests=f"{VERDICTS}::test_the_interval_of_a_verdict_covers_the_true_gap",
+        tests="tests/sweep/test_simulated_verdicts.py::test_the_interval_of_a_verdict_covers_the_true_gap",
     ),
     Fault(
         what="the verdict trains with the grid's seed",
         file="sweep/rivals.py",
         line="rate, lab.seed + seed)",
         becomes="rate, lab.seed + seed - 1)",
-        tests=f"{VERDICTS}::test_the_seeds_of_a_verdict_are_fresh",
+        tests="tests/sweep/test_simulated_verdicts.py::test_the_seeds_of_a_verdict_are_fresh",
     ),
     Fault(
         what="the largest budget is trained before it is predicted",
         file="sweep/driver.py",
         line="layout.budgets[:-1], {}, report",
         becomes="layout.budgets, {}, report",
-        tests=f"{STUDIES}::test_the_prediction_is_written_before_the_largest_budget_and_knows_nothing_of_it",
+        tests="tests/sweep/test_simulated_studies.py::test_the_prediction_is_written_before_the_largest_budget_and_knows_nothing_of_it",
     ),
     Fault(
         what="the verdict compares losses on validation text",
         file="sweep/verdict.py",
         line="return [run.test_loss for run in runs if run.test_loss is not None]",
         becomes="return [run.validation_loss for run in runs if run.validation_loss is not None]",
-        tests=f"{VERDICTS}::test_a_verdict_is_about_test_text",
+        tests="tests/sweep/test_simulated_verdicts.py::test_a_verdict_is_about_test_text",
     ),
     Fault(
         what="the budget in seconds is that of a dense model that was not the FLOP winner",
         file="sweep/equal_cost.py",
         line="first[plan.budget_run].seconds / first[rivals.dense].seconds",
         becomes="first[rivals.dense].seconds / first[plan.budget_run].seconds",
-        tests=f"{VERDICTS}::test_the_budget_in_seconds_is_the_dense_flop_winners_even_when_another_dense_model_runs",
+        tests="tests/sweep/test_simulated_verdicts.py::test_the_budget_in_seconds_is_the_dense_flop_winners_even_when_another_dense_model_runs",
     ),
     Fault(
         what="a side that is open to larger sizes does not count",
         file="sweep/rivals.py",
         line="if side is not None:\n            last",
         becomes='if side == "smaller":\n            last',
-        tests=f"{STUDIES}::test_a_side_that_stays_open_leaves_the_verdict_undecided",
+        tests="tests/sweep/test_simulated_studies.py::test_a_side_that_stays_open_leaves_the_verdict_undecided",
     ),
     Fault(
         what="a law is checked on runs that it was fitted to",
@@ -139,21 +136,21 @@ FAULTS = (
         file="sweep/selection.py",
         line="losses[best] <= losses[chosen]",
         becomes="losses[best] >= losses[chosen]",
-        tests=f"{SELECTION}::test_a_law_that_is_wrong_about_dense_sends_dense_too_wide_and_the_selection_mends_most_of_it",
+        tests="tests/sweep/test_selection.py::test_a_law_that_is_wrong_about_dense_sends_dense_too_wide_and_the_selection_mends_most_of_it",
     ),
     Fault(
         what="models are selected by the verdict's own runs",
         file="sweep/rivals.py",
         line="lab.seed + SELECTION_SEED + seed",
         becomes="lab.seed + seed",
-        tests=f"{SELECTION}::test_the_runs_that_select_have_seeds_of_their_own",
+        tests="tests/sweep/test_selection.py::test_the_runs_that_select_have_seeds_of_their_own",
     ),
     Fault(
         what="the law's choice goes unseen though a plain guess beat the law",
         file="sweep/selection.py",
         line="return check.law_on_the_same < min(check.baselines.values())",
         becomes="return True",
-        tests=f"{SELECTION}::test_the_measured_best_goes_where_a_plain_guess_beat_the_law_or_none_was_checked",
+        tests="tests/sweep/test_selection.py::test_the_measured_best_goes_where_a_plain_guess_beat_the_law_or_none_was_checked",
     ),
     Fault(
         what="Huber's threshold is that of least squares",
@@ -189,5 +186,12 @@ FAULTS = (
         line="if back is not None and forth is not None:",
         becomes="if False:",
         tests="tests/law/test_confounded.py",
+    ),
+    Fault(
+        what="a study's time is planned without the seconds of its probes",
+        file="sweep/design.py",
+        line="question.workers, question.probe_tokens",
+        becomes="question.workers, 0",
+        tests="tests/sweep/test_simulated_studies.py::test_the_time_is_kept_with_probes",
     ),
 )

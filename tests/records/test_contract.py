@@ -164,8 +164,8 @@ StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seco
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
     elapsed_seconds report
 Setting: name top_k_experts top_p_experts skip_layers sparsity active_parameters
-StudyDryRun: dry_run cells largest_total_parameters budgets_flops flops seconds seconds_low seconds_high joules
-    joules_source memory_bytes dollars dollars_reason
+StudyDryRun: dry_run cells largest_total_parameters budgets_flops flops seconds seconds_low seconds_high
+    probe_seconds joules joules_source memory_bytes dollars dollars_reason
 TrainDryRun: dry_run total_parameters active_parameters tokens flops memory_parts memory_bytes guard_copy_bytes
     memory_source seconds seconds_reason joules joules_source joules_reason dollars dollars_reason tokens_asked
 Counts: name total_parameters active_parameters active_parameters_one_embedding active_parameters_no_embedding

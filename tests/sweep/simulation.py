@@ -208,6 +208,7 @@ def bench(
         dtype="float32",
         evaluation_tokens=evaluation_tokens(layout),
         seed=question.inputs.seed,
+        probe_tokens=question.probe_tokens,
     )
     notebook = Notebook(None)
     notebook.freeze(

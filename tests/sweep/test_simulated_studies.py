@@ -13,11 +13,12 @@ from sparsedial.records.grid import Cell
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Group, Task
 from sparsedial.runs.simulated import Simulated
-from sparsedial.sweep.budgets import REPORT_SECONDS
+from sparsedial.sweep.budgets import PROBE_SECONDS, REPORT_SECONDS
 from sparsedial.sweep.cells import Cells, line_losses
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import OVERRUN_SHARE
 from sparsedial.sweep.grid import train_grid
+from sparsedial.sweep.judge import LEAST_SEEDS
 from sparsedial.sweep.laws import Forecast
 from sparsedial.sweep.layout import EXTENSIONS, START_RUNGS, cell_seconds
 from sparsedial.sweep.scan import scan_rates
@@ -29,6 +30,7 @@ from tests.sweep.simulation import (
     asked,
     at_verdict,
     bench,
+    layout_of,
     steady,
     true_law,
     whole,
@@ -59,6 +61,22 @@ def test_the_time_is_kept(limit, machine):
         made = bench(MACHINES[machine](limit), question=asked(time=limit), seed=seed)
         conduct(made.lab, made.notebook, laws=Known(LAW))
         assert made.executor.seconds + REPORT_SECONDS < (1 + OVERRUN_SHARE) * limit
+
+
+@pytest.mark.parametrize("limit", [350.0, 600.0])
+def test_the_time_is_kept_with_probes(limit):
+    """To score cells on probes takes a part of the grid's time, and none of the verdict's."""
+    question = asked(time=limit, probes=0.08)
+    world = replace(WORLD, probe_tokens=question.probe_tokens, probe_seconds=PROBE_SECONDS, time_noise=0.03)
+    plain = layout_of(asked(time=limit))
+    assert layout_of(question).flops < plain.flops or layout_of(question).predicted_seconds.grid > (
+        plain.predicted_seconds.grid
+    )
+    for seed in range(3):
+        made = bench(world, question=question, seed=seed)
+        conduct(made.lab, made.notebook, laws=Known(LAW))
+        assert made.executor.seconds + REPORT_SECONDS < (1 + OVERRUN_SHARE) * limit
+        assert made.notebook.study.verdict_seeds.seconds >= LEAST_SEEDS
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ def test_a_checkpoint_is_scored_on_tasks(checkpoint, data, tmp_path):
     assert (reading.items, reading.items_left_out) == (6, 3), "a passage that does not fit is left out, not cut"
     assert (answer.loss, answer.harness.name) == (None, "lm-eval")
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["tasks"]["arc_easy"]["items"] == 9
+    page = (tmp_path / "out" / "scores.md").read_text()
+    assert f"| arc_easy | {easy.primary} | 9 items, 0-shot | 25 % |" in page
+    assert "](scores.png)" in page
+    assert (tmp_path / "out" / "scores.png").stat().st_size > 10_000
 
 
 def test_items_are_written_one_by_one(checkpoint, data, tmp_path):

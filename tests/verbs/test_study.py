@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,62 +19,14 @@ from sparsedial.verbs.origin import law_behind
 from sparsedial.verbs.questions import questions
 from sparsedial.verbs.study import StudySettings
 from tests.showing.synthetic import study_record
+from tests.verbs.whole_study import SIZES, stamps, start, wait_for_runs
 
 pytestmark = pytest.mark.slow
 
-SIZES = ["--budgets", "3.5e9,7e9", "--sparsities", "0,0.75", "--context", "16", "--batch", "4", "--seeds", "2"]
-PATIENCE = 240.0  # seconds, for a machine that is busy with other things
 KEYS = {
     "best", "cells", "budgets_flops", "sparsities", "text", "machine", "versions", "wall_seconds", "law", "verdict",
     "near_optimal", "binding_constraints", "crossover", "crossover_reason", "probes", "next", "report",
 }  # fmt: skip
-
-
-def start(corpus: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sparsedial.cli.main", "study", str(corpus), *SIZES, "--out", str(out), *more]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
-    )
-
-
-def wait_for_runs(out: Path, count: int, process: subprocess.Popen[str]) -> None:
-    while len(list(out.glob("runs/*/run.json"))) < count:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.1)
-
-
-def stamps(out: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in out.glob("runs/*/run.json")}
-
-
-@pytest.fixture(scope="module")
-def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """A study that was stopped with Ctrl-C, killed, and then finished; its folder and what it printed."""
-    out = tmp_path_factory.mktemp("study") / "mine"
-    first = start(corpus, out)
-    wait_for_runs(out, 2, first)
-    second = start(corpus, out)
-    assert second.wait(PATIENCE) == 2
-    assert "in use" in second.communicate()[1]
-    first.send_signal(signal.SIGINT)
-    assert first.wait(PATIENCE) == 130
-    assert "Traceback" not in first.communicate()[1]
-    before = stamps(out)
-    again = start(corpus, out)
-    wait_for_runs(out, len(before) + 4, again)
-    os.kill(again.pid, signal.SIGKILL)
-    again.communicate()
-    kept = stamps(out)
-    assert before.items() <= kept.items()
-    last = start(corpus, out, "--json")
-    printed, errors = last.communicate(timeout=900)
-    assert last.returncode == 0, errors
-    assert kept.items() <= stamps(out).items(), "a finished run was done again"
-    return out, json.loads(printed)
 
 
 def test_the_result_has_the_promised_keys_and_files(finished):
@@ -95,17 +43,15 @@ def test_the_result_has_the_promised_keys_and_files(finished):
         assert verdict["reason"]
 
 
-def test_an_interrupted_study_trains_the_same_runs_to_the_same_losses(finished, corpus: Path, tmp_path: Path):
+def test_an_interrupted_study_trains_the_same_runs_to_the_same_losses(finished, corpus: Path):
     out, _ = finished
-    whole = start(corpus, tmp_path / "whole")
-    wait_for_runs(tmp_path / "whole", 14, whole)
+    anew = out.parent / "anew"
+    whole = start(corpus, anew)
+    wait_for_runs(anew, 14, whole)
     whole.send_signal(signal.SIGINT)
     whole.communicate()
-    for path in (tmp_path / "whole").glob("runs/*/run.json"):
-        records = [
-            json.loads((folder / "runs" / path.parent.name / "run.json").read_text())
-            for folder in (out, tmp_path / "whole")
-        ]
+    for path in anew.glob("runs/*/run.json"):
+        records = [json.loads((folder / "runs" / path.parent.name / "run.json").read_text()) for folder in (out, anew)]
         assert records[0]["validation_loss"] == records[1]["validation_loss"]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from sparsedial.cli.main import main
+from sparsedial.machine.hardware import usable_cores
 from sparsedial.sweep import local_lab
+from sparsedial.sweep.budgets import PROBE_SECONDS
+from sparsedial.units import human_seconds
 from tests.machine.test_profile import profile_of
 
 
@@ -62,6 +66,18 @@ def test_what_cannot_be_is_refused_before_measuring(corpus, out, monkeypatch, ca
 @pytest.mark.parametrize("words", [["--max-total-parameters", "127k"], ["--memory", "806MB", "--workers", "1"]])
 def test_the_least_that_an_error_names_is_enough(corpus, out, words):
     assert main(["study", str(corpus), *words, "--time", "1d", "--device", "cpu", "--out", str(out), "--dry-run"]) == 0
+
+
+def test_a_dry_run_says_how_long_the_probes_take(corpus, tmp_path, capsys):
+    words = ["study", str(corpus), "--time", "60m", "--device", "cpu", "--out", str(tmp_path), "--dry-run"]
+    assert main(words) == 0
+    assert "probes" not in capsys.readouterr().out
+    assert main([*words, "--probes", "8%", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["probe_seconds"] >= cost["cells"] * PROBE_SECONDS / usable_cores()
+    assert cost["probe_seconds"] < cost["seconds"] / 10
+    assert main([*words, "--probes", "8%"]) == 0
+    assert f", of which probes take {human_seconds(cost['probe_seconds'])}" in capsys.readouterr().out
 
 
 def test_a_dry_run_binds_no_folder_and_says_from_when_to_when(corpus, out, capsys):

@@ -1,0 +1,34 @@
+"""A whole study at a reduced size, in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SIZES = ["--budgets", "2.7e9,3.3e9", "--sparsities", "0,0.75", "--context", "16", "--batch", "4", "--seeds", "2"]
+SIZES += ["--probes", "8%"]
+PATIENCE = 240.0  # seconds, for a machine that is busy with other things
+
+
+def start(corpus: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sparsedial.cli.main", "study", str(corpus), *SIZES, "--out", str(out), *more]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )
+
+
+def wait_for_runs(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    while len(list(out.glob("runs/*/run.json"))) < count:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
+def stamps(out: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in out.glob("runs/*/run.json")}
