@@ -10,6 +10,7 @@ from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluation
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
+from sparsedial.records.prune import Pruned
 from sparsedial.records.study import StudyAnswer, StudyStatus
 
 WAITS: tuple[str, ...]
@@ -261,6 +262,8 @@ def train(
     branches: str | Sequence[float] = ...,
     shape: Mapping[str, Any] = ...,
     recipe: Mapping[str, Any] = ...,
+    dial: str | Sequence[int] = ...,
+    dial_by: str = 'step',
     tokenizer: str | None = None,
     device: str = 'auto',
     threads: int | None = None,
@@ -271,18 +274,23 @@ def train(
 ) -> Trained | TrainDryRun:
     """Train one model and write its checkpoint and its record. Started again, it continues where it stopped.
 
+    A checkpoint is trained further: its shape, its tokenizer and its other files stay, and its optimizer starts anew.
+    With a dial the number of experts that tokens visit changes from step to step, and the end states the loss at each.
     With branches, shorter runs come first, and each run continues the one before. Their records share a trunk.
 
-    Raises: UserError for settings that make no model or run, a text that is too small, a folder in use or not writable.
+    Raises: UserError for settings that make no model or run, or contradict a checkpoint; a text that is too small, a
+        folder in use or not writable.
 
     Settings:
-        model: a plan or its folder, a config.json, a shape.json or a published name
+        model: a plan or its folder, a checkpoint to go on from, a config.json, a shape.json or a published name
         text: files or folders of text [Python's standard library]
         tokens: number of training tokens
         branches: tokens of shorter runs that share the first steps of this one (schedule wsd)
         shape: one size of the shape; overrides the model's own
         recipe: one setting of the training recipe; overrides the plan's
-        tokenizer: how text becomes tokens [the plan's own, else bytes]
+        dial: numbers of experts that tokens visit, drawn from step to step, so that one model serves them all
+        dial_by: whether all layers of a step have the same number
+        tokenizer: how text becomes tokens [the plan's or the checkpoint's own, else bytes]
         device: device to train on
         threads: CPU threads [one per core]
         out: the run's folder; the same command continues a stopped run
@@ -325,6 +333,43 @@ def evaluate(
         chat: ask by the tokenizer's chat template
         out: folder for the tasks' answers; the same command continues a stopped one
         dry_run: show how much the tasks would read and write, and exit
+    """
+def prune(
+    checkpoint: str | Path,
+    *,
+    keep: float,
+    calibrate: str | Sequence[str],
+    out: str | Path,
+    also: str | Sequence[str] = ...,
+    method: str = 'reap',
+    budget: str = 'uniform',
+    sequential: bool = False,
+    context: int | None = None,
+    calibration_tokens: int = 65536,
+    scored_tokens: int = 16384,
+    seed: int = 0,
+) -> Pruned:
+    """Write a checkpoint without the experts that matter least, and measure it beside the original.
+
+    The text decides what matters. Loss is measured on windows that take no part in that, and on a second text; it is
+    measured for a random choice of as many experts too. The folder appears when it is whole; the original is only read.
+
+    Raises: UserError for a damaged or dense checkpoint, a share that its router does not allow, a text that is too
+    short, foreign or does not fit the model, or a folder that is not free.
+
+    Settings:
+        checkpoint: a checkpoint folder, which stays as it is
+        keep: share of each layer's experts that stays, as 0.5
+        calibrate: files or folders of text like what the model is for: they decide what stays
+        out: a new folder for the smaller checkpoint
+        also: text of another kind, to see what the calibration text cannot show
+        method: what an expert matters: frequency, ean, reap, man, msan, hc-smoe, random
+        budget: the same share of each layer, or `global`: layers compete, and only sparsedial reads the result
+        sequential: calibrate each layer in the model whose earlier layers are cut already
+        context: tokens per window of text
+        calibration_tokens: tokens that the scores come from, at most
+        scored_tokens: tokens of each text that the loss is measured on, at most
+        seed: of the random choices that the result is compared with
     """
 def generate(
     checkpoint: str | Path,
