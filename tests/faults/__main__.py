@@ -10,8 +10,10 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults.planted import FAULTS, Fault
+from tests.faults import dialled, planted
+from tests.faults.planted import Fault
 
+FAULTS = (*planted.FAULTS, *dialled.FAULTS)
 ROOT = Path(__file__).parents[2]
 TESTS_FAILED = 1  # pytest's exit status
 SIDE_BY_SIDE = 2
