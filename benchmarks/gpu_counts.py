@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -25,6 +25,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsedial.kernels import native, sparse, triton_sparse, triton_tiles
+from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Dtype, Recipe
 from sparsedial.shape.ladder import Ladder
@@ -98,8 +99,12 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
         yield
 
 
-def counts_of(shape: Shape, dtype: Dtype, with_balance: bool = False, **changes: Any) -> Counts:
+def counts_of(
+    shape: Shape, dtype: Dtype, with_balance: bool = False, top_k: int | None = None, **changes: Any
+) -> Counts:
     """What one training step of a shape asks of a GPU; the step before it made the optimizer's moments.
+
+    With `top_k` tokens visit that many experts, as in a step of a dial.
 
     Raises: DynamicOutputShapeException, DataDependentOutputException for an operation that waits for the device.
     """
@@ -121,6 +126,8 @@ def counts_of(shape: Shape, dtype: Dtype, with_balance: bool = False, **changes:
         model = Transformer(shape)
         step = TrainingStep(model, make_optimizers(model, recipe), recipe)
         ids_BS1 = torch.zeros(BATCH, CONTEXT + 1, dtype=torch.long)
+        if top_k is not None:
+            rates = replace(rates, top_k_LB=same_top_k(top_k, shape, ids_BS1.device))
         step.take(ids_BS1, rates)
         launched.clear()
         seen.clear()

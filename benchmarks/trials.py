@@ -13,6 +13,7 @@ from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.grid import Scan
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.run import Run
+from sparsedial.records.trained_for import TrainedFor
 from sparsedial.runs.executor import Group, Moved, Task
 from sparsedial.runs.job import Job
 from sparsedial.runs.local import Local
@@ -37,22 +38,31 @@ class Quiet:
 
 
 class Trials:
-    """Runs on the built-in text, kept in a folder."""
+    """Runs on the built-in text, or another one, kept in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.text: Text = prepare((), tokenizer="bytes", folder=folder / "text")
+    def __init__(self, folder: Path, text: Sequence[str] = ()) -> None:
+        self.text: Text = prepare(text, tokenizer="bytes", folder=folder / "text")
         self.store = RunStore(folder / "runs")
 
-    def task(self, shape: Shape, recipe: Recipe, label: str, alone: bool = False) -> Task:
-        """One run, scored on validation text."""
+    def task(
+        self,
+        shape: Shape,
+        recipe: Recipe,
+        label: str,
+        alone: bool = False,
+        dial: TrainedFor | None = None,
+        keep: bool = False,
+    ) -> Task:
+        """One run, scored on validation text; with `keep` its checkpoint stays."""
         job = Job(
             shape=shape,
             recipe=recipe,
             text_digest=self.text.digest,
             tokenizer=self.text.tokenizer.digest,
             kernels=native.kind("cpu"),
+            dial=dial,
         )
-        return Task(job=job, label=label, evaluation_tokens=EVALUATION_TOKENS, alone=alone)
+        return Task(job=job, label=label, evaluation_tokens=EVALUATION_TOKENS, alone=alone, keep_checkpoint=keep)
 
     def run(self, tasks: Sequence[Task]) -> list[Run]:
         """Do tasks side by side; their runs in order."""

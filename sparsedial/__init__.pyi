@@ -262,6 +262,8 @@ def train(
     branches: str | Sequence[float] = ...,
     shape: Mapping[str, Any] = ...,
     recipe: Mapping[str, Any] = ...,
+    dial: str | Sequence[int] = ...,
+    dial_by: str = 'step',
     tokenizer: str | None = None,
     device: str = 'auto',
     threads: int | None = None,
@@ -272,18 +274,23 @@ def train(
 ) -> Trained | TrainDryRun:
     """Train one model and write its checkpoint and its record. Started again, it continues where it stopped.
 
+    A checkpoint is trained further: its shape, its tokenizer and its other files stay, and its optimizer starts anew.
+    With a dial the number of experts that tokens visit changes from step to step, and the end states the loss at each.
     With branches, shorter runs come first, and each run continues the one before. Their records share a trunk.
 
-    Raises: UserError for settings that make no model or run, a text that is too small, a folder in use or not writable.
+    Raises: UserError for settings that make no model or run, or contradict a checkpoint; a text that is too small, a
+        folder in use or not writable.
 
     Settings:
-        model: a plan or its folder, a config.json, a shape.json or a published name
+        model: a plan or its folder, a checkpoint to go on from, a config.json, a shape.json or a published name
         text: files or folders of text [Python's standard library]
         tokens: number of training tokens
         branches: tokens of shorter runs that share the first steps of this one (schedule wsd)
         shape: one size of the shape; overrides the model's own
         recipe: one setting of the training recipe; overrides the plan's
-        tokenizer: how text becomes tokens [the plan's own, else bytes]
+        dial: numbers of experts that tokens visit, drawn from step to step, so that one model serves them all
+        dial_by: whether all layers of a step have the same number
+        tokenizer: how text becomes tokens [the plan's or the checkpoint's own, else bytes]
         device: device to train on
         threads: CPU threads [one per core]
         out: the run's folder; the same command continues a stopped run

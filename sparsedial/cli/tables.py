@@ -20,6 +20,7 @@ from sparsedial.records.plan import Plan
 from sparsedial.records.prune import Pruned
 from sparsedial.records.record import Record
 from sparsedial.records.study import StudyAnswer, StudyStatus
+from sparsedial.records.trained_for import DialLoss
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
 from sparsedial.showing.report_probes import equal_loss_sentences
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
@@ -177,12 +178,21 @@ def train_table(run: Trained) -> str:
     if run.test_loss is not None and run.test_bits_per_byte is not None:
         words = f"{run.test_loss:.4f} nats per token, {run.test_bits_per_byte:.4f} bits per byte"
         rows.append(("test loss", words))
+    rows += [(f"  with {one.top_k_experts} experts", _dial_words(one)) for one in run.dial_losses or ()]
     rows.append(("tokens", f"{_learnt(run)} in {human_seconds(run.seconds)}"))
+    if run.start:
+        rows.append(("began with", run.start.path))
     for branch in run.branches:
         rows.append((f"branch of {human_count(branch.tokens)} tokens", _branch_words(branch)))
     if run.checkpoint:
         rows.append(("checkpoint", run.checkpoint))
     return lines(rows)
+
+
+def _dial_words(one: DialLoss) -> str:
+    """The loss at one number of a dial."""
+    active = f"{human_count(one.active_parameters)} active parameters"
+    return active if one.test_loss is None else f"{one.test_loss:.4f} nats per token, {active}"
 
 
 def _learnt(run: Trained) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparsedial.evaluation.scorer import Scorer, windows_at_once
-from sparsedial.model.router import balance_of
+from sparsedial.model.router import balance_of, same_top_k
 from sparsedial.model.transformer import Routing, Transformer
 from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Dtype
@@ -39,14 +39,23 @@ class TokenLosses:
 
 
 def evaluate_text(
-    model: Transformer, text: Text, split: str, *, context: int, max_tokens: int | None = None, dtype: Dtype = "float32"
+    model: Transformer,
+    text: Text,
+    split: str,
+    *,
+    context: int,
+    max_tokens: int | None = None,
+    dtype: Dtype = "float32",
+    top_k: int | None = None,
 ) -> TextLoss:
     """Score whole windows of the context, each token once; with `max_tokens`, evenly spread ones.
+
+    With `top_k` tokens visit at most that many experts.
 
     Raises: UserError where the split is shorter than a window.
     """
     windows_WS1 = evaluation_windows(text, split, context, max_tokens)
-    total = counting_scorer(model, dtype).loss(torch.from_numpy(windows_WS1))
+    total = counting_scorer(model, dtype, top_k).loss(torch.from_numpy(windows_WS1))
     return _text_loss(model, total, windows_WS1[:, 1:].size, window_bytes(text, split, context, max_tokens))
 
 
@@ -86,11 +95,12 @@ def bits_per_byte(total: float, scored_bytes: int) -> float:
     return total / math.log(2) / scored_bytes
 
 
-def counting_scorer(model: Transformer, dtype: Dtype = "float32") -> Scorer:
-    """A scorer that counts its experts' loads, from zero on."""
+def counting_scorer(model: Transformer, dtype: Dtype = "float32", top_k: int | None = None) -> Scorer:
+    """A scorer that counts its experts' loads, from zero on; `top_k` is how many a token visits at most."""
     for layer in model.sparse_feed_forwards:
         layer.load_E.zero_()
-    return Scorer(model, routing=Routing(losses=[]), dtype=dtype)
+    top_k_LB = None if top_k is None else same_top_k(top_k, model.shape, model.embedding_VD.device)
+    return Scorer(model, routing=Routing(losses=[], top_k_LB=top_k_LB), dtype=dtype)
 
 
 def worst_load(model: Transformer) -> Load | None:

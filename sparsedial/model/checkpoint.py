@@ -16,18 +16,23 @@ from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.weights import stream_of, views_of
 from sparsedial.model.writing import write_checkpoint
+from sparsedial.records.trained_for import TrainedFor
 from sparsedial.shape.shape import Shape
 from sparsedial.text.tokenizer import Tokenizer
 
 
 def save_checkpoint(
-    model: Transformer, folder: Path, tokenizer: Tokenizer | None = None, shard_bytes: float = SHARD_BYTES
+    model: Transformer,
+    folder: Path,
+    tokenizer: Tokenizer | None = None,
+    shard_bytes: float = SHARD_BYTES,
+    trained_for: TrainedFor | None = None,
 ) -> None:
     """Write a folder from a model, as `write_checkpoint` does from its tensors.
 
     Raises: UserError where the folder cannot be written.
     """
-    write_checkpoint(folder, model.shape, stream_of(model), tokenizer, shard_bytes)
+    write_checkpoint(folder, model.shape, stream_of(model), tokenizer, shard_bytes, trained_for)
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:

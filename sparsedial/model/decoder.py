@@ -39,7 +39,8 @@ class Decoder:
     ) -> Tensor:
         """Continue these slots, or all of them, by new ids; returns the logits after the last id of each.
 
-        `top_k_LB` is how many experts each row's tokens visit in each layer; by default all that they choose.
+        `top_k_LB` is how many experts each row's tokens visit in each layer, or [L, 1] for all rows; by default all
+        that they choose.
 
         Shapes: to [B, V]
         """
@@ -47,7 +48,7 @@ class Decoder:
         slots = self.cache.rows(len(ids), max(lengths, default=0), slots, lengths).slots  # all fit before one is read
         logits_BV = self.model.table_VD.new_empty(len(ids), self.model.shape.vocab_size)
         for rows in alike(lengths, TOKENS_AT_ONCE):
-            of_rows = None if top_k_LB is None else top_k_LB[:, rows]
+            of_rows = None if top_k_LB is None else top_k_LB.expand(-1, len(ids))[:, rows]
             logits_BV[rows] = self._read([ids[row] for row in rows], [slots[row] for row in rows], of_rows)
         return logits_BV
 
@@ -82,7 +83,7 @@ class Decoder:
             return self.read([[token] for token in ids], slots, top_k_LB)
         if top_k_LB is not None:
             check_top_k(top_k_LB, self.model.shape, len(ids))
-            top_k_LB = top_k_LB.contiguous()
+            top_k_LB = top_k_LB.expand(-1, len(ids)).contiguous()
         return self._kernel.step(ids, slots, top_k_LB)
 
 

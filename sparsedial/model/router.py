@@ -28,7 +28,8 @@ class Routing:
     balance_weight: float = 0.0
     z_loss_weight: float = 0.0
     losses: list[Tensor] | None = None  # filled while training
-    top_k_LB: Tensor | None = None  # experts that a sequence's tokens visit in each layer; None: all that they choose
+    top_k_LB: Tensor | None = None  # experts that a sequence's tokens visit in each layer, or [L, 1] for all alike;
+    # None: all that they choose
     kept: Mapping[int, Tensor] | None = None  # by layer, which of its experts are on, [E] of bool; None: all
     watch: Watch | None = None  # takes the place of the kernels, and sees what they compute
 
@@ -37,9 +38,11 @@ class Routing:
         """Whether a kernel that computes a whole layer can take part."""
         return self.kept is None and self.watch is None
 
-    def top_k_T(self, layer: int, positions: int) -> Tensor | None:
+    def top_k_T(self, layer: int, sequences: int, positions: int) -> Tensor | None:
         """The experts that each token of a layer visits."""
-        return None if self.top_k_LB is None else self.top_k_LB[layer].repeat_interleave(positions)
+        if self.top_k_LB is None:
+            return None
+        return self.top_k_LB[layer].expand(sequences).repeat_interleave(positions)
 
     def kept_E(self, layer: int) -> Tensor | None:
         """The experts of a layer that are on; None: all."""
@@ -161,13 +164,20 @@ def bias_after(bias_E: Tensor, load_E: Tensor, rate: float | Tensor) -> Tensor:
     return bias_E + rate * (1 - relative_E).clamp(-1, 1)
 
 
+def same_top_k(top_k: int, shape: Shape, device: torch.device) -> Tensor:
+    """The same number of experts in every layer, for all sequences. Shapes: to [L, 1]"""
+    return torch.full((shape.layers + shape.mtp_layers, 1), top_k, device=device)
+
+
 def check_top_k(top_k_LB: Tensor, shape: Shape, sequences: int) -> None:
     """Check numbers of experts, one for each layer (multi-token prediction's may be missing) and sequence.
+
+    One column stands for all sequences.
 
     Raises: UserError where they are not.
     """
     layers = range(shape.layers, shape.layers + shape.mtp_layers + 1)
-    fits = top_k_LB.dim() == 2 and len(top_k_LB) in layers and top_k_LB.shape[1] == sequences
+    fits = top_k_LB.dim() == 2 and len(top_k_LB) in layers and top_k_LB.shape[1] in (1, sequences)
     if not fits or top_k_LB.dtype != torch.int64:
         raise UserError(
             f"model: top_k_LB is {list(top_k_LB.shape)} of {dtype_name(top_k_LB.dtype)}, not int64 for each of"

@@ -88,7 +88,7 @@ class SparseFeedForward(nn.Module):
             None if shared is None else shared.w_out_FD,
             bias_E=self.bias_E,
             load_E=None if routing.losses is None else self.load_E,
-            top_k_T=routing.top_k_T(self.layer, x_BSD.shape[1]),
+            top_k_T=routing.top_k_T(self.layer, *x_BSD.shape[:2]),
             top_k=self.sizes.top_k,
             groups=shape.expert_groups,
             kept_groups=shape.kept_groups,
@@ -104,7 +104,7 @@ class SparseFeedForward(nn.Module):
         x_TD = x_BSD.flatten(0, 1)
         with torch.autocast(x_TD.device.type, enabled=False):
             logits_TE = x_TD.float() @ self.w_router_DE.float()
-        top_k_T = routing.top_k_T(self.layer, x_BSD.shape[1])
+        top_k_T = routing.top_k_T(self.layer, *x_BSD.shape[:2])
         chosen_TK, gates_TK, load_E, loss = route(
             logits_TE,
             self.bias_E,
@@ -309,16 +309,22 @@ class Transformer(nn.Module):
             raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")
 
     def loss(
-        self, ids_BS: Tensor, balance_weight: float = 0.0, z_loss_weight: float = 0.0, mtp_weight: float = 0.0
+        self,
+        ids_BS: Tensor,
+        balance_weight: float = 0.0,
+        z_loss_weight: float = 0.0,
+        mtp_weight: float = 0.0,
+        top_k_LB: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Training loss on windows of S+1 ids, and its main part alone, the cross-entropy of the next token.
 
         The other parts are the router's losses and the weighted mean of the multi-token predictions' losses.
+        With `top_k_LB` tokens visit that many experts, as in `Routing`.
 
         Shapes: ids [B, S+1] to two scalars, nats per token
         Raises: UserError for ids that a call refuses, or windows too short for the multi-token predictions.
         """
-        routing = Routing(balance_weight=balance_weight, z_loss_weight=z_loss_weight, losses=[])
+        routing = Routing(balance_weight, z_loss_weight, losses=[], top_k_LB=top_k_LB)
         self._check_type(ids_BS)
         ids_BS = ids_BS.long()  # the type that targets must have
         ahead = len(self.predictions) if mtp_weight else 0

@@ -13,6 +13,7 @@ from sparsedial.model.digests import write_digests
 from sparsedial.model.layouts import as_written
 from sparsedial.model.shards import SHARD_BYTES, write_weights
 from sparsedial.model.stream import NamedTensor
+from sparsedial.records.trained_for import TrainedFor, with_trained_for
 from sparsedial.shape.config import fitting_family, own_config, tensor_rules, write_config
 from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.rules import Written, written_tensors
@@ -29,12 +30,13 @@ def write_checkpoint(
     tensors: Iterable[NamedTensor],
     tokenizer: Tokenizer | None = None,
     shard_bytes: float = SHARD_BYTES,
+    trained_for: TrainedFor | None = None,
 ) -> None:
     """Write a folder that `transformers` loads as it is: configuration, weights, tokenizer, digests.
 
     Values are fetched one by one, in the order of the stream. The folder appears under its name only when it is whole.
     For a shape that no published family fits, the folder is one that only Sparsedial reads; others refuse its model
-    type.
+    type. The configuration says which dial the model was trained for.
 
     Raises: UserError where the folder cannot be written, ValueError for a stream of another shape's tensors.
     """
@@ -43,7 +45,7 @@ def write_checkpoint(
     end_token = tokenizer.end_token if tokenizer else None
     config = (write_config if fitting_family(shape) else own_config)(shape, dtype=dtype, end_token=end_token)
     with whole_folder(folder) as partial:
-        write_model(partial, config, shape, stream.values(), shard_bytes)
+        write_model(partial, with_trained_for(config, trained_for), shape, stream.values(), shard_bytes)
         if tokenizer is not None:
             tokenizer.save(partial)
         write_digests(partial)

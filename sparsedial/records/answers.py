@@ -9,6 +9,7 @@ from sparsedial.records.quantities import Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record
 from sparsedial.records.run import Run
+from sparsedial.records.trained_for import TrainedFor
 from sparsedial.shape.shape import Shape
 
 
@@ -70,7 +71,7 @@ class Trained(Run, frozen=True, kw_only=True):
 class TrainSettingsFile(Record, frozen=True, kw_only=True):
     """`settings.json` beside the runs of `train`: the resolved settings."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("plan_edited",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("plan_edited", "dial")
 
     plan: str | None  # null where none was followed
     model: str | None  # null where a shape was described
@@ -80,6 +81,7 @@ class TrainSettingsFile(Record, frozen=True, kw_only=True):
     recipe: Recipe
     runs: tuple[str, ...]
     plan_edited: bool = False  # whether the plan was edited by hand after it was written
+    dial: TrainedFor | None = None  # null where every step has the shape's top_k
 
 
 class Measured(ProfileFile, frozen=True, kw_only=True):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.probes import ProbeScores
 from sparsedial.records.quantities import Load, Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record
+from sparsedial.records.trained_for import DialLoss, TrainedFor
 from sparsedial.shape.shape import Shape
 
 RUN_FILE = "run.json"
@@ -42,18 +44,20 @@ class RunInputs(Record, frozen=True, kw_only=True):
     total_parameters: int
     active_parameters: int
     sparsity: Sparsity
+    dial: TrainedFor | None = None  # null where every step had the shape's top_k
+    start: CheckpointName | None = None  # whose weights it began with; null where they were random
 
 
 class Run(RunInputs, frozen=True, kw_only=True):
     """One training run; a missing value is null, with a reason."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes", "dial", "start", "dial_losses")
 
     status: Literal["finished", "diverged"]
     reason: str | None
     steps_done: int
-    train_loss: float | None  # mean of the last twentieth of the steps
-    validation_loss: float | None
+    train_loss: float | None  # mean of the last twentieth of the steps; with a dial they have its lowest number
+    validation_loss: float | None  # this and the others at the shape's top_k, with a dial too
     validation_bits_per_byte: float | None
     test_loss: float | None  # null where it was not scored on test text, as a study's cells are not
     test_bits_per_byte: float | None
@@ -70,6 +74,9 @@ class Run(RunInputs, frozen=True, kw_only=True):
     trunk_steps_shared: int  # steps that came from a shorter run with the same trunk
     events: tuple[Event, ...]
     probes: ProbeScores | None = None  # null where its text has none, or where it diverged
+    dial_losses: tuple[DialLoss, ...] | None = (
+        None  # at each number of the dial; null without one, or where it diverged
+    )
 
     @property
     def finished(self) -> bool:

@@ -60,10 +60,14 @@ def counted_bytes(job: Job) -> StepBytes:
 
 
 def run_seconds(job: Job) -> float:
-    """Seconds of all steps of a run, from the mean of a few: beside other work a few steps take most of the time."""
-    step = step_by(job.shape, job.recipe, job.device, job.threads)
-    timing = measure_in_turn({"step": step}, rounds=2, round_seconds=1.0)["step"]
-    return timing.mean_seconds * job.recipe.steps
+    """Seconds of all steps of a run, from the mean of a few: beside other work a few steps take most of the time.
+
+    With a dial a few steps at each of its numbers are timed.
+    """
+    step, draws = step_by(job.shape, job.recipe, job.device, job.threads), job.draws
+    counts = {None: job.recipe.steps} if draws is None else draws.counts(0)
+    timings = measure_in_turn({top_k: lambda top_k=top_k: step(top_k) for top_k in counts}, rounds=2, round_seconds=1.0)
+    return sum(timings[top_k].mean_seconds * steps for top_k, steps in counts.items())
 
 
 def with_guard_copy(job: Job, step: float, state: float, source: str) -> tuple[float, float, str]:

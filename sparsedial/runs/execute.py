@@ -5,22 +5,28 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
+from pathlib import Path
 
-from sparsedial.evaluation.loss import TextLoss, evaluate_text
+from sparsedial.evaluation.loss import evaluate_text
 from sparsedial.evaluation.scorer import Scorer
 from sparsedial.machine.energy import Meter, meter
 from sparsedial.machine.hardware import BusyWatch, peak_process_bytes
 from sparsedial.model.checkpoint import save_checkpoint
+from sparsedial.model.twin import write_like
+from sparsedial.model.weights import stream_of
+from sparsedial.model.writing import whole_folder
 from sparsedial.records.probes import ProbeScores
 from sparsedial.records.run import Run
 from sparsedial.runs.executor import Split
 from sparsedial.runs.job import Job
 from sparsedial.runs.run_store import RunStore
+from sparsedial.runs.scored import Scores, dial_losses, to_score
 from sparsedial.runs.state import LiveRun, Tally, begin, metric_of
 from sparsedial.text.prepare import Text
 from sparsedial.text.sampler import repeats
 from sparsedial.text.windows import require_windows
+from sparsedial.training.dial import comparable
 from sparsedial.training.loop import Step, train_readings
 from sparsedial.training.memory import settle_memory
 from sparsedial.training.resume import forget_state
@@ -57,15 +63,21 @@ def execute(
     settle_memory()
     live = begin(job, store)
     energy, busy = meter(job.device, job.threads), BusyWatch()
-    scores: dict[str, TextLoss] = {}
+    scores: Scores = {}
     try:
         reason = yield from _train(live, text, energy, keep_trunk, save_seconds)
         began = time.perf_counter()
-        for split in splits if reason is None else ():
-            scores[split] = evaluate_text(
-                live.model, text, split, context=recipe.context, max_tokens=evaluation_tokens, dtype=recipe.dtype
+        for split, top_k in to_score(job.dial, splits) if reason is None else ():
+            scores[split, top_k] = evaluate_text(
+                live.model,
+                text,
+                split,
+                context=recipe.context,
+                max_tokens=evaluation_tokens,
+                dtype=recipe.dtype,
+                top_k=top_k,
             )
-            yield Step(recipe.steps - 1, scores[split].loss, 0.0, 0.0, 0.0, 0)
+            yield Step(recipe.steps - 1, scores[split, top_k].loss, 0.0, 0.0, 0.0, 0)
         answers = _probe_scores(live, text) if probes and reason is None else None
     except (
         KeyboardInterrupt,
@@ -83,16 +95,23 @@ def _train(
     live: LiveRun, text: Text, energy: Meter, keep_trunk: bool, save_seconds: float
 ) -> Generator[Step, None, str | None]:
     """Run all steps. Returns the reason where the run diverged."""
-    recipe, saved = live.job.recipe, time.monotonic()
+    job, recipe, saved = live.job, live.job.recipe, time.monotonic()
     guarded = recipe.spike_sigmas > 0
     if guarded:
         live.keep()
     again = True
     while again:
         again = False
-        tally, trunk = live.tally, recipe.trunk_steps if keep_trunk else 0
+        tally, trunk = live.tally, job.trunk_steps if keep_trunk else 0
         readings = train_readings(
-            live.model, live.optimizers, text, recipe, tally.next_step, tuple(tally.skipped), stop=trunk
+            live.model,
+            live.optimizers,
+            text,
+            recipe,
+            tally.next_step,
+            tuple(tally.skipped),
+            stop=trunk,
+            dial=job.dial,
         )
         for steps in readings:
             if guarded and _undone(live, steps[-1]):
@@ -107,10 +126,10 @@ def _train(
             restorable = not guarded or next_step % SNAPSHOT_STEPS == 0
             if guarded and restorable:
                 live.keep()
-            if keep_trunk and next_step == recipe.trunk_steps:
-                live.save(live.store.trunk(live.job.trunk), live.job.trunk)
+            if keep_trunk and next_step == trunk:
+                live.save(live.store.trunk(job.trunk), job.trunk)
             if restorable and time.monotonic() - saved > save_seconds and next_step < recipe.steps:
-                live.save(live.store.unfinished(live.job.hash), live.job.hash)
+                live.save(live.store.unfinished(job.hash), job.hash)
                 saved = time.monotonic()
     return None
 
@@ -120,7 +139,8 @@ def _undone(live: LiveRun, step: Step) -> bool:
     tally = live.tally
     if len(tally.skipped) >= MOST_SKIPPED:
         return False
-    spiked = is_spike(step.loss, step.gradient_norm, tally.losses, live.job.recipe.spike_sigmas)
+    before = comparable(tally.losses, step.index, live.job.draws)
+    spiked = is_spike(step.loss, step.gradient_norm, before, live.job.recipe.spike_sigmas)
     if not spiked and _diverged(step, live.job) is None:
         return False
     live.go_back(step)
@@ -130,20 +150,21 @@ def _undone(live: LiveRun, step: Step) -> bool:
 def _noted(live: LiveRun, steps: Sequence[Step], energy: Meter) -> str | None:
     """Count steps as done, up to one with which the run diverged; returns the reason where one did."""
     for step in steps:
-        _note(live.tally, step, live.job.recipe.steps, energy)
+        _note(live.tally, step, live.job, energy)
         reason = _diverged(step, live.job)
         if reason is not None:
             return reason
     return None
 
 
-def _note(tally: Tally, step: Step, steps: int, energy: Meter) -> None:
+def _note(tally: Tally, step: Step, job: Job, energy: Meter) -> None:
+    steps, numbers = job.recipe.steps, 1 if job.dial is None else len(job.dial.top_k_experts)
     tally.next_step = step.index + 1
     tally.seconds += step.seconds
     tally.joules += energy.joules(step.seconds)
     tally.step_seconds.append(step.seconds)
     tally.losses.append(step.loss)
-    del tally.losses[: -max(WINDOW, steps // 20)]
+    del tally.losses[: -max(WINDOW * numbers, steps // 20)]
     if step.index % max(1, steps // METRIC_LINES) == 0 or step.index == steps - 1:
         tally.metrics.append(metric_of(step))
 
@@ -171,7 +192,7 @@ def _record(
     live: LiveRun,
     text: Text,
     reason: str | None,
-    scores: Mapping[str, TextLoss],
+    scores: Scores,
     probes: ProbeScores | None,
     energy: Meter,
     alone: bool,
@@ -181,7 +202,7 @@ def _record(
     """The record of a run that ended, with the reason where it diverged."""
     recipe, tally = live.job.recipe, live.tally
     last = tally.losses[-max(1, recipe.steps // 20) :]
-    validation, test = scores.get("validation"), scores.get("test")
+    validation, test = scores.get(("validation", None)), scores.get(("test", None))
     metered = energy.metered and alone
     return Run(
         **live.job.inputs(),
@@ -206,6 +227,7 @@ def _record(
         trunk_steps_shared=tally.shared,
         events=tuple(tally.events),
         probes=probes,
+        dial_losses=dial_losses(live.job, scores),
     )
 
 
@@ -213,6 +235,16 @@ def _keep(run: Run, live: LiveRun, text: Text, checkpoint: bool) -> None:
     store = live.store
     store.write_metrics(run.hash, live.tally.metrics)
     if checkpoint:
-        save_checkpoint(live.model, store.checkpoint(run.hash), tokenizer=text.tokenizer)
+        _write(live, store.checkpoint(run.hash), text)
     store.write(run)
     forget_state(store.unfinished(run.hash))
+
+
+def _write(live: LiveRun, folder: Path, text: Text) -> None:
+    """Write the checkpoint; one that began with another's weights is like it in all else."""
+    job, model = live.job, live.model
+    if job.start is None:
+        save_checkpoint(model, folder, tokenizer=text.tokenizer, trained_for=job.dial)
+        return
+    with whole_folder(folder) as partial:
+        write_like(partial, Path(job.start.path), job.shape, stream_of(model), trained_for=job.dial)

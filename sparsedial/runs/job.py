@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from sparsedial.errors import UserError
+from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import plain
 from sparsedial.records.run import RunInputs
+from sparsedial.records.trained_for import TrainedFor
 from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
 from sparsedial.store import digest
+from sparsedial.training.dial import Draws, require_dial, spared_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,8 @@ class Job:
     device: str = "cpu"  # kind of device
     threads: int = 1
     kernels: str = "torch"  # or "compiled", which rounds differently
+    dial: TrainedFor | None = None  # None: every step at the shape's top_k
+    start: CheckpointName | None = None  # whose weights it begins with; None: random ones
 
     def __post_init__(self) -> None:
         if self.recipe.context <= self.shape.mtp_layers:
@@ -42,11 +48,13 @@ class Job:
                 f"context={self.recipe.context} is more than the {self.shape.context} positions of the shape",
                 hint="<shape.context> is the longest context that the model supports",
             )
+        if self.dial is not None:
+            require_dial(self.dial, self.shape)
 
     @cached_property
     def hash(self) -> str:
         """The run's name. Equal inputs give equal names; paths, times and hosts are no inputs."""
-        return digest({"recipe_version": self.recipe.version, **plain(self)})
+        return digest(self._named_by)
 
     @property
     def trunk(self) -> str:
@@ -55,22 +63,44 @@ class Job:
         Runs with a trunk (`trunk_steps` above 0) are the same run up to the shortest one's trunk, so no interval may
         count them as independent.
         """
-        inputs = plain(self)
-        return digest({"recipe_version": self.recipe.version, **inputs, "recipe": {**inputs["recipe"], "steps": None}})
+        inputs = self._named_by
+        return digest({**inputs, "recipe": {**inputs["recipe"], "steps": None}})
+
+    @property
+    def _named_by(self) -> dict[str, Any]:
+        """What names the run; a run without a dial or a start is named as before there were any."""
+        inputs = {"recipe_version": self.recipe.version, **plain(self), "start": self.start and self.start.digest}
+        return {name: value for name, value in inputs.items() if value is not None or name not in ("dial", "start")}
+
+    @property
+    def draws(self) -> Draws | None:
+        """The number of experts in each step; None where all have the shape's top_k."""
+        return None if self.dial is None else Draws.of(self.dial, self.shape, self.recipe)
+
+    @property
+    def trunk_steps(self) -> int:
+        """Steps that it shares with runs which differ only in length; those that end the dial are its own."""
+        return self.recipe.trunk_steps if self.draws is None else min(self.recipe.trunk_steps, self.draws.drawn_steps)
 
     @property
     def flops(self) -> int:
-        """Training FLOPs of the whole run, multi-token prediction included where its weight is above 0."""
+        """Training FLOPs of the whole run, multi-token prediction included where its weight is above 0.
+
+        With a dial each step counts the experts that its tokens visit.
+        """
         recipe = self.recipe
-        return training_flops_per_token(self.shape, recipe.context, recipe.mtp_weight > 0) * recipe.tokens
+        full = training_flops_per_token(self.shape, recipe.context, recipe.mtp_weight > 0) * recipe.tokens
+        return full if self.dial is None else full - spared_flops(self.dial, self.shape, recipe)
 
     def inputs(self) -> RunInputs:
         """The fields of a Run that come from its job."""
         return RunInputs(
             hash=self.hash,
-            trunk=self.trunk if self.recipe.trunk_steps else None,
+            trunk=self.trunk if self.trunk_steps else None,
             shape=self.shape,
             recipe=self.recipe,
+            dial=self.dial,
+            start=self.start,
             recipe_version=self.recipe.version,
             text_digest=self.text_digest,
             tokenizer=self.tokenizer,

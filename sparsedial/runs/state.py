@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
+from sparsedial.model.checkpoint import load
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.record import plain
 from sparsedial.records.run import Event, Metric
@@ -103,17 +104,25 @@ class LiveRun:
 
 
 def begin(job: Job, store: RunStore) -> LiveRun:
-    """A new run, a resumed run, or a run that continues the trunk of a shorter one."""
-    model = initialise(job.shape, job.recipe.seed).to(torch.device(job.device))
+    """A new run, a resumed run, or a run that continues the trunk of a shorter one.
+
+    Raises: UserError where the checkpoint that it starts with is not readable any more.
+    """
+    model = _first(job).to(torch.device(job.device))
     optimizers = make_optimizers(model, job.recipe)
     progress = load_state(store.unfinished(job.hash), job.hash, model, optimizers)
     if progress is not None:
         tally = Tally.of(progress)
-    elif job.recipe.trunk_steps:
-        tally = _from_trunk(load_state(store.trunk(job.trunk), job.trunk, model, optimizers, job.recipe.trunk_steps))
+    elif job.trunk_steps:
+        tally = _from_trunk(load_state(store.trunk(job.trunk), job.trunk, model, optimizers, job.trunk_steps))
     else:
         tally = Tally()
     return LiveRun(job=job, store=store, model=model, optimizers=optimizers, tally=tally)
+
+
+def _first(job: Job) -> Transformer:
+    """The model before the first step."""
+    return initialise(job.shape, job.recipe.seed) if job.start is None else load(Path(job.start.path))
 
 
 def _from_trunk(progress: Progress | None) -> Tally:

@@ -8,6 +8,7 @@ import torch
 
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.memory import STEPS
+from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.runs.alone import alone
@@ -35,8 +36,11 @@ def _study_recipe(batch: int, context: int, device: str) -> Recipe:
     return Recipe(learning_rate=HARMLESS_RATE, steps=STEPS, batch=batch, context=context, dtype=dtype)
 
 
-def step_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> Callable[[], None]:
-    """One whole training step by a recipe, with its dtype and its multi-token prediction."""
+def step_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> Callable[..., None]:
+    """One whole training step by a recipe, with its dtype and its multi-token prediction.
+
+    It takes the number of experts that tokens visit, if that is not the shape's top_k.
+    """
     return step_of(*_begin(shape, recipe, device, threads), recipe, device)
 
 
@@ -67,16 +71,17 @@ def _begin(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[Tra
 
 def step_of(
     model: Transformer, optimizers: list[torch.optim.Optimizer], recipe: Recipe, device: str
-) -> Callable[[], None]:
-    """One training step of a model on random ids; it waits until its work is done."""
+) -> Callable[..., None]:
+    """One training step of a model on random ids, at a number of experts; it waits until its work is done."""
     generator = torch.Generator().manual_seed(0)
     ids_BS1 = torch.randint(model.shape.vocab_size, (recipe.batch, recipe.context + 1), generator=generator).to(device)
     # the weight of multi-token prediction does not change the time, unless it is 0
-    rates = Rates(HARMLESS_RATE, recipe.balance_rate, max(recipe.mtp_weight, recipe.mtp_late_weight))
+    prediction_weight = max(recipe.mtp_weight, recipe.mtp_late_weight)
     training = TrainingStep(model, optimizers, recipe)
 
-    def step() -> None:
-        training.take(ids_BS1, rates)
+    def step(top_k: int | None = None) -> None:
+        top_k_LB = None if top_k is None else same_top_k(top_k, model.shape, ids_BS1.device)
+        training.take(ids_BS1, Rates(HARMLESS_RATE, recipe.balance_rate, prediction_weight, top_k_LB))
         if device == "cuda":
             torch.cuda.synchronize()
 

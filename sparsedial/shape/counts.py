@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sparsedial.shape.shape import Layer, Shape
 from sparsedial.shape.shapes import counted_once
 
+PASSES = 3  # of a training step, in forward passes: the forward one, and the backward one of twice its FLOPs
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
 
 
@@ -107,13 +108,18 @@ def flops_by_part(shape: Shape, context: int, with_mtp: bool = False) -> dict[st
 
 def _feed_forward_flops(shape: Shape, layer: Layer) -> dict[str, int]:
     """Forward FLOPs per token of one feed-forward part."""
-    expert = 2 * 3 * shape.d_model * layer.d_expert
+    expert = expert_flops(shape, layer)
     return {
         "router": 2 * shape.d_model * layer.experts,
         "routed_experts": layer.top_k * expert,
         "shared_experts": shape.shared_experts * expert + 2 * shape.d_model * shape.shared_gate * (layer.experts > 0),
         "dense_feed_forward": 2 * 3 * shape.d_model * layer.d_ff,
     }
+
+
+def expert_flops(shape: Shape, layer: Layer) -> int:
+    """FLOPs of a forward pass per token that visits one expert of a layer."""
+    return 2 * 3 * shape.d_model * layer.d_expert
 
 
 def _summed(parts: Sequence[tuple[dict[str, int], int]]) -> dict[str, int]:
@@ -137,7 +143,12 @@ def training_flops_per_token(shape: Shape, context: int, with_mtp: bool = False)
 
     Units:   FLOP per token
     """
-    return 3 * forward_flops_per_token(shape, context, with_mtp)
+    return PASSES * forward_flops_per_token(shape, context, with_mtp)
+
+
+def training_flops_per_expert(shape: Shape, layer: Layer) -> int:
+    """FLOPs of a training step per token that visits one expert of a layer."""
+    return PASSES * expert_flops(shape, layer)
 
 
 def cached_values_per_token(shape: Shape) -> int:

@@ -323,6 +323,13 @@ def _largest(layers: Sequence[Layer]) -> dict[str, int]:
     }
 
 
+def with_top_k(shape: Shape, top_k: int) -> Shape:
+    """The same sparse model whose tokens visit at most so many experts in each layer."""
+    if not shape.own_layers:
+        return replace(shape, top_k=min(top_k, shape.top_k))
+    return with_layers(shape, [replace(layer, top_k=min(top_k, layer.top_k)) for layer in shape.own_layers])
+
+
 def with_layers(shape: Shape, layers: Sequence[Layer]) -> Shape:
     """The same model with these feed-forward parts, one per layer; the number of layers may change.
 

@@ -1,1 +1,1 @@
-"""AdamW and Muon, one training step, the loop, exact resume, loss spikes."""
+"""AdamW and Muon, one training step, the loop, the dial, exact resume, loss spikes."""

@@ -10,8 +10,10 @@ import torch
 
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Recipe
+from sparsedial.records.trained_for import TrainedFor
 from sparsedial.text.prepare import Text
 from sparsedial.text.sampler import Sampler
+from sparsedial.training.dial import Draws
 from sparsedial.training.ranks import ALONE, Alone, Ranks
 from sparsedial.training.step import Balance, Figures, Rates, Taken, TrainingStep, read
 
@@ -42,12 +44,15 @@ def train_readings(
     skipped: Sequence[int] = (),
     ranks: Alone | Ranks = ALONE,
     stop: int = 0,
+    dial: TrainedFor | None = None,
 ) -> Iterator[list[Step]]:
     """Train from step `start` on, yielding the steps since the last reading; batches in `skipped` are left out.
 
     At a yield the weights are those after the last of its steps. On a CPU, and where a spike must be found at once,
     each step is read when it is done. On a GPU several are, so that it need not wait for the host; a reading ends with
     the step before `stop`, if a run passes it.
+
+    With a dial the number of experts that tokens visit changes from step to step (see `Draws`).
 
     Ends early, with a last Step whose loss or gradient is not finite, when the run diverges: the weights are then
     those of the step before.
@@ -56,12 +61,13 @@ def train_readings(
     at_once = recipe.spike_sigmas > 0 or not model.embedding_VD.is_cuda
     step = TrainingStep(model, optimizers, recipe, ranks)
     sampler = Sampler(text=text, seed=recipe.seed, sequences=recipe.batch, context=recipe.context, ranks=ranks.count)
+    draws = None if dial is None else Draws.of(dial, model.shape, recipe)
     taken: list[Taken] = []
     most, began = 1, time.perf_counter()
     for index in range(start, recipe.steps):
         ids_BS1 = torch.from_numpy(sampler.batch(batch_number(index, skipped), ranks.index))
         with_balance = index % max(1, recipe.steps // READINGS) == 0
-        taken.append(step.take(_moved(ids_BS1, device), _rates(recipe, index), with_balance))
+        taken.append(step.take(_moved(ids_BS1, device), _rates(recipe, index, draws, device), with_balance))
         if len(taken) < most and index + 1 not in (recipe.steps, stop):
             continue
         figures = read(taken)
@@ -74,13 +80,14 @@ def train_readings(
         taken, began = [], time.perf_counter()
 
 
-def _moved(ids_BS1: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Ids on the device; a copy from pinned memory waits for nothing."""
-    return (ids_BS1.pin_memory() if device.type == "cuda" else ids_BS1).to(device, non_blocking=True)
+def _moved(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Numbers on the device; a copy from pinned memory waits for nothing."""
+    return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
 
 
-def _rates(recipe: Recipe, index: int) -> Rates:
-    return Rates(recipe.rate(index), recipe.bias_rate(index), recipe.prediction_weight(index))
+def _rates(recipe: Recipe, index: int, draws: Draws | None, device: torch.device) -> Rates:
+    top_k_L1 = None if draws is None else _moved(torch.tensor(draws.at(index)).unsqueeze(1), device)
+    return Rates(recipe.rate(index), recipe.bias_rate(index), recipe.prediction_weight(index), top_k_L1)
 
 
 def _steps(figures: Sequence[Figures], first: int, seconds: float, recipe: Recipe) -> list[Step]:

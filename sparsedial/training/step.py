@@ -35,6 +35,7 @@ class Rates:
     learning_rate: float
     bias_rate: float  # step of the routing bias
     prediction_weight: float  # of multi-token prediction in the loss
+    top_k_LB: Tensor | None = None  # experts that tokens visit in each layer; None: the shape's top_k
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class TrainingStep:
 
         Shapes: ids [B, S+1], B this rank's share
         """
-        entropy, gradients = self._gradients(ids_BS1, rates.prediction_weight)
+        entropy, gradients = self._gradients(ids_BS1, rates)
         self.ranks.average(gradients)
         set_rate(self.optimizers, rates.learning_rate)
         update = self._update if self._finite is None else self._update_on_device
@@ -125,12 +126,13 @@ class TrainingStep:
         step_where_finite(self.optimizers, self._finite, scale)
         return loss, norm, self._finite
 
-    def _gradients(self, ids_BS1: Tensor, prediction_weight: float) -> tuple[Tensor, list[Tensor]]:
+    def _gradients(self, ids_BS1: Tensor, rates: Rates) -> tuple[Tensor, list[Tensor]]:
         """The cross-entropy of the next token, and the gradients of the loss that is trained on."""
         self._working.forget_gradients()  # now, so that they and the next activations are not held together
         self._working.renew()
-        total, entropy = self._working.model.loss(
-            ids_BS1, self.recipe.balance_weight, self.recipe.z_loss_weight, prediction_weight
+        recipe, model = self.recipe, self._working.model
+        total, entropy = model.loss(
+            ids_BS1, recipe.balance_weight, recipe.z_loss_weight, rates.prediction_weight, rates.top_k_LB
         )
         total.backward()
         return entropy, self._working.gradients()

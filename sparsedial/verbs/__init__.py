@@ -103,6 +103,7 @@ VERBS = {
             examples=(
                 "sparsedial train runs/mine/plan.json --text my_text/ --tokens 20M --out runs/model",
                 "sparsedial train qwen3-0.6b --shape.layers 4 --tokens 1M --recipe.learning_rate 1e-3 --dry-run",
+                "sparsedial train runs/model/checkpoint --text my_text/ --tokens 2M --dial 2,4 --out runs/tuned",
             ),
         ),
         Verb(

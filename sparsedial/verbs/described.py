@@ -8,11 +8,13 @@ from typing import Any
 
 from sparsedial.errors import UserError
 from sparsedial.records.recipe import MOST_COUNT, Recipe
+from sparsedial.records.trained_for import TrainedFor
 from sparsedial.settings import fill
 from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
 from sparsedial.units import human_count
-from sparsedial.verbs.planned import FoundPlan
+from sparsedial.verbs.planned import Found, FoundPlan
+from sparsedial.verbs.started import FoundStart
 
 Values = dict[str, Any]  # settings by name; some may be missing
 
@@ -22,9 +24,7 @@ WARMUP_SHARE = 0.05  # of the shortest run, where several runs share their first
 NOT_FROM_PLAN = ("dtype", "seed")  # these follow from the machine and from the settings
 
 
-def described(
-    model: FoundPlan | str | None, shape: Values, recipe: Values, tokens: float | None
-) -> tuple[Values, Values]:
+def described(model: Found, shape: Values, recipe: Values, tokens: float | None) -> tuple[Values, Values]:
     """The given values of the shape, and the recipe's settings. Settings override the model's own values.
 
     Raises: UserError where no model is given, or the settings do not make a recipe.
@@ -32,6 +32,8 @@ def described(
     base, planned = _of_model(model) if model is not None else ({}, {})
     if isinstance(model, FoundPlan) and tokens is None and not {"steps", "batch", "context"} & set(recipe):
         model.require_tokens()
+    if isinstance(model, FoundStart):
+        model.require_same(shape)
     values = {**base, **shape}
     if not values:
         raise UserError(
@@ -52,10 +54,12 @@ def described(
     return values, settings
 
 
-def _of_model(model: FoundPlan | str) -> tuple[Values, Values]:
-    """The shape and the recipe of a plan, or the shape of a model."""
+def _of_model(model: FoundPlan | FoundStart | str) -> tuple[Values, Values]:
+    """The shape and the recipe of a plan or a checkpoint, or the shape of a model."""
     if isinstance(model, str):
         return find_shape(model)[1].record(), {}
+    if isinstance(model, FoundStart):
+        return model.shape.record(), model.recipe
     recipe = {name: value for name, value in asdict(model.plan.recipe).items() if name not in NOT_FROM_PLAN}
     if not recipe["spike_sigmas"]:  # as plans are written; one that was edited may say more
         del recipe["spike_sigmas"]
@@ -101,6 +105,13 @@ def recipes(settings: Values, branches: Sequence[float]) -> list[Recipe]:
             hint="use schedule wsd, with a decay_share that leaves steps before the rate falls",
         )
     return filled
+
+
+def with_dial(values: Values, dial: TrainedFor | None) -> Values:
+    """The values of a shape; its top_k is the dial's highest number where none is given."""
+    if dial is None or "top_k" in values or not values.get("experts"):
+        return values
+    return {**values, "top_k": min(max(dial.top_k_experts), values["experts"])}
 
 
 def with_vocabulary(values: Values, vocab_size: int) -> Shape:

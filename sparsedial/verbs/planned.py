@@ -17,6 +17,7 @@ from sparsedial.text.prepare import Text
 from sparsedial.text.tokenizer import Tokenizer, byte_tokenizer, try_load_tokenizer
 from sparsedial.units import human_count
 from sparsedial.verbs.origin import require_study_has
+from sparsedial.verbs.started import FoundStart
 
 UNUSED = 2  # times the tokenizer's size: padding makes a vocabulary larger by far less
 
@@ -61,6 +62,9 @@ class FoundPlan:
         return found
 
 
+Found = FoundPlan | FoundStart | str | None  # a plan, a checkpoint, or what names a shape
+
+
 def find_plan(word: str) -> FoundPlan | None:
     """The plan that a word names, directly or by its folder; None where the word names a model.
 
@@ -77,8 +81,8 @@ def find_plan(word: str) -> FoundPlan | None:
     return FoundPlan(path=path, plan=plan, edited=edited)
 
 
-def remarks(found: FoundPlan | None, job: Job, text: Text) -> list[str]:
-    """How a run differs from the plan that it follows, and what is odd about its text and its model."""
+def remarks(found: Found, job: Job, text: Text) -> list[str]:
+    """Where a run begins, how it differs from the plan that it follows, and what is odd about its text and model."""
     made = text.tokenizer
     lines = text_notes(text)
     if fitting_family(job.shape) is None:
@@ -89,10 +93,21 @@ def remarks(found: FoundPlan | None, job: Job, text: Text) -> list[str]:
             f" {human_count(made.vocab_size)}: the others are never learned (`tokenizer` and"
             " `shape.vocab_size` are settings)"
         )
-    if found is None:
-        return lines
+    if isinstance(found, FoundStart):
+        lines.append(f"goes on from {found.name.path} (digest {found.name.digest[:16]}) with a new optimizer")
+    return [*lines, *_plan_remarks(found, job, text)] if isinstance(found, FoundPlan) else lines
+
+
+def _plan_remarks(found: FoundPlan, job: Job, text: Text) -> list[str]:
+    """How a run differs from the plan that it follows."""
+    made, lines = text.tokenizer, []
     if found.edited:
         lines.append(f"{found.path} was edited by hand: its predictions are those of the plan before that")
+    if job.dial is not None:
+        lines.append(
+            f"{found.path} is about a model that has top_k={job.shape.top_k} experts in every step, this run has a"
+            " dial: the predicted loss and cost are not about this run"
+        )
     if origin := found.plan.origin:
         tokenizer, context = made.digest != origin.tokenizer.digest, job.recipe.context != origin.context
         differing = [

@@ -20,6 +20,8 @@ from sparsedial.pruning.folder import write_pruned
 from sparsedial.pruning.kept import BUDGETS, Kept, keep_best, sparse_layers
 from sparsedial.pruning.removal import masks, without_experts
 from sparsedial.pruning.scores import random_scores
+from sparsedial.records.trained_for import TrainedFor, trained_for
+from sparsedial.shape.config import load_config
 from sparsedial.shape.shape import Shape
 from tests.model.shapes import FAMILIES, shaken
 from tests.model.test_families import theirs_from
@@ -192,3 +194,14 @@ def test_masks_are_true_where_experts_stay():
     found = masks(Kept({0: (1, 3), 1: (0,)}), replace(FAMILIES["mixtral"], experts=4))
     assert {number: on.tolist() for number, on in found.items()} == {0: [0, 1, 0, 1], 1: [1, 0, 0, 0]}
     assert all(np.asarray(on).dtype == bool for on in found.values())
+
+
+@pytest.mark.parametrize("family", ["olmoe", "layers differ"])
+def test_the_smaller_folder_is_trained_for_what_its_original_was_trained_for(tmp_path: Path, family):
+    shape, dial = SPARSE_FAMILIES[family], TrainedFor(top_k_experts=(1, 2), by="layer")
+    whole, kept = shaken_far(shape), some(shape)
+    save_checkpoint(whole, tmp_path / "whole", trained_for=dial)
+    (tmp_path / "smaller").mkdir()
+    write_pruned(tmp_path / "smaller", tmp_path / "whole", kept.shape(shape), without_experts(stream_of(whole), kept))
+    assert trained_for(load_config(tmp_path / "smaller")) == dial
+    assert load(tmp_path / "smaller").shape == kept.shape(shape)

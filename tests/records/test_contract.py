@@ -42,11 +42,14 @@ Recipe: learning_rate steps batch context optimizer schedule weight_decay beta1 
 Ladder: vocab_size context top_k shared_experts
 Event: kind step loss batch_skipped back_to_step
 RunInputs: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
-    total_parameters active_parameters sparsity
+    total_parameters active_parameters sparsity dial start
+TrainedFor: top_k_experts by
+DialLoss: top_k_experts active_parameters validation_loss validation_bits_per_byte test_loss test_bits_per_byte
 Run: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
-    total_parameters active_parameters sparsity status reason steps_done train_loss validation_loss
+    total_parameters active_parameters sparsity dial start status reason steps_done train_loss validation_loss
     validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
     joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events probes
+    dial_losses
 Metric: index loss gradient_norm learning_rate seconds tokens max_over_mean dead_experts entropy bias_drift
 StepTiming: shape d_model experts features median_seconds low_seconds high_seconds count
 StepMemory: shape batch context state_bytes activation_bytes peak_bytes
@@ -203,11 +206,11 @@ DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds drafts
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
 Trained: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
-    total_parameters active_parameters sparsity status reason steps_done train_loss validation_loss
+    total_parameters active_parameters sparsity dial start status reason steps_done train_loss validation_loss
     validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
-    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events probes checkpoint
-    branches tokens_asked
-TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited
+    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events probes
+    dial_losses checkpoint branches tokens_asked
+TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited dial
 Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory out
 Served: served
@@ -230,8 +233,10 @@ MEANT = table("""
 Interval: low high
 Amount: value
 Event: loss
-RunInputs: trunk
+RunInputs: trunk dial start
 Run: train_loss validation_loss validation_bits_per_byte test_loss test_bits_per_byte expert_load machine_busy probes
+    dial_losses
+DialLoss: validation_loss validation_bits_per_byte test_loss test_bits_per_byte
 Metric: loss gradient_norm max_over_mean dead_experts entropy bias_drift
 ProfileFile: memory
 HeldOut: law_on_the_same
@@ -293,7 +298,7 @@ KeptParts: experts d_ff weights_share
 Generation: drafts
 Branch: trunk validation_loss test_loss
 Trained: checkpoint tokens_asked
-TrainSettingsFile: plan model
+TrainSettingsFile: plan model dial
 """)
 
 

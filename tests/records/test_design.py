@@ -19,6 +19,7 @@ from sparsedial.records.prune import CheckpointCosts, Pruned
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.record import Record, plain
 from sparsedial.records.study import StudyAnswer
+from sparsedial.records.trained_for import TrainedFor
 from sparsedial.records.verdict import Side, Verdict
 from tests.records.held import unexplained
 from tests.records.test_contract import hints_of
@@ -72,6 +73,7 @@ DESIGN = {
  "calibration": {"source", "digest", "tokens", "windows", "context_tokens"},
  "second_domain": {"source", "digest", "tokens"}, "before": C, "after": C, "control": C | null, "search", "recovery",
  "warnings": […], "wall_seconds", "peak_process_bytes"}""",
+    TrainedFor: """{"top_k_experts": [1, 2, 4], "by": "step" | "layer"}""",
     CheckpointCosts: """
 {"total_parameters", "active_parameters", "sparsity", "weight_bytes", "disk_bytes", "loss", "tasks",
  "prefill_tokens_per_second": {"median", "p10", "p90", "count"}, "decode_tokens_per_second", "peak_memory_bytes",

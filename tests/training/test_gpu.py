@@ -43,6 +43,12 @@ def test_a_training_step_never_waits_for_the_device(name, changes):
     counts_of(SHAPES[name], "bfloat16", with_balance=True, **changes)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_of_a_dial_never_waits_for_the_device_either(dtype):
+    counts = counts_of(SHAPES["sparse"], dtype, top_k=1)
+    assert counts.launches > counted("sparse", dtype).launches  # the choices that are not visited are left out
+
+
 @pytest.mark.parametrize("wait", [lambda x: float(x[0]), lambda x: x.nonzero(), lambda x: torch.bincount(x.long())])
 def test_an_operation_that_waits_would_be_found(wait):
     with as_on_a_gpu(print), FakeTensorMode(), pytest.raises(WAITS):
