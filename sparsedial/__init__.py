@@ -19,32 +19,38 @@ if not any(name in os.environ for name in WAITS):
     os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
-def load(folder: str | os.PathLike[str]) -> Any:
-    """Load the model of a checkpoint folder; calling it on token ids gives logits.
+def load(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
+    """Load the model of a checkpoint folder, at a setting of its dial like `k=2`; on token ids it gives logits.
 
     Shapes: ids [B, S] to logits [B, S, V]
-    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged.
+    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged, or for a setting that the
+        checkpoint cannot have.
     """
     from pathlib import Path
 
     from sparsedial.errors import UserError
     from sparsedial.model.checkpoint import load as load_checkpoint
+    from sparsedial.model.turned import at_setting
+    from sparsedial.shape.turned import DEFAULT, parse_turned
 
     if not isinstance(folder, str | os.PathLike):
         raise UserError(f"load: {folder!r} is not a folder's name", hint="name the folder of a checkpoint")
-    return load_checkpoint(Path(folder))
+    turned = parse_turned(DEFAULT if setting is None else setting)
+    return at_setting(load_checkpoint(Path(folder)), turned)
 
 
-def lm_eval_model(folder: str | os.PathLike[str]) -> Any:
+def lm_eval_model(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
     """The model of a checkpoint folder for lm-eval: `lm_eval.simple_evaluate(lm_eval_model(folder), tasks=[...])`.
 
-    Raises: UserError for a damaged checkpoint, or where lm-eval is missing.
+    It may be at a setting of its dial, like `k=2`.
+
+    Raises: UserError for a damaged checkpoint, a setting that it cannot have, or where lm-eval is missing.
     """
     from pathlib import Path
 
     from sparsedial.evaluation.harness import HarnessModel
 
-    return HarnessModel.around(Path(folder), load(folder))
+    return HarnessModel.around(Path(folder), load(folder, setting))
 
 
 def __getattr__(name: str) -> Any:

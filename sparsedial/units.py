@@ -78,6 +78,22 @@ def parse_share(text: str | float, field: str = "share") -> float:
     return round(_parse(text, SHARE_UNITS, field, "8% or 0.08"), 12)  # 7 * 0.01 is not 0.07
 
 
+def parse_speed(text: str | float, field: str = "speed") -> float:
+    """Positive tokens per second from `40tok/s` or a plain number."""
+    number = re.sub(r"\s*tok(ens)?/s$", "", str(text).strip())
+    return _parse(number, {"": 1}, field, "40tok/s")
+
+
+def parse_joules_per_token(text: str | float, field: str = "energy") -> float:
+    """Positive joules per token from `2J/100tok`, `0.02J/tok` or a plain number."""
+    match = re.fullmatch(r"(.+?)\s*J\s*/\s*(\d*)\s*tok(ens)?", str(text).strip())
+    example = "2J/100tok or 0.02J/tok"
+    if match is None:
+        return _parse(text, {"": 1}, field, example)
+    tokens = _parse(match[2] or "1", {"": 1}, field, example)
+    return _parse(match[1], {"": 1}, field, example) / tokens
+
+
 def bare_exponent(text: str) -> str:
     """A number with its exponent as people write it: `1e21` for `1e+21`."""
     return text.replace("e+0", "e").replace("e+", "e")

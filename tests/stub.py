@@ -25,10 +25,10 @@ from typing import Any
 WAITS: tuple[str, ...]
 __version__: str
 
-def load(folder: str | os.PathLike[str]) -> Any:
+def load(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
 {load}
 
-def lm_eval_model(folder: str | os.PathLike[str]) -> Any:
+def lm_eval_model(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
 {lm_eval_model}
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sparsedial.cli.rows import Rows, aligned, lines
+from sparsedial.cli.settings_table import settings_rows
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations, TaskScore
 from sparsedial.records.quantities import Interval
 from sparsedial.showing.scores import comparisons_note, difference_cells, metric_words, score_notes
@@ -18,11 +19,14 @@ def evaluate_table(scored: Evaluation) -> str:
 
 
 def evaluations_table(scored: Evaluations) -> str:
-    """Several checkpoints' answers, and how they differ."""
-    rows = [row for one in scored.results for row in (("checkpoint", one.checkpoint.path), *_rows(one))]
+    """Answers of several checkpoints, or at several settings, and how they differ."""
+    if all(one.setting for one in scored.results):
+        rows = [*settings_rows(scored.results)]
+    else:
+        rows = [row for one in scored.results for row in (("checkpoint", one.checkpoint.path), *_rows(one))]
     if scored.paired:
         rows += [("", ""), ("compared", "second minus first, on the same items, with 95 % intervals")]
-        differences = aligned([difference_cells(pair) for pair in scored.paired])
+        differences = aligned(difference_cells(scored))
         rows += [("  " + pair.task, words) for pair, words in zip(scored.paired, differences, strict=True)]
         if scored.comparisons > 1:
             rows.append(("note", comparisons_note(scored.comparisons)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 from sparsedial import __version__
 from sparsedial.cli.arguments import Request, read_arguments
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _answered(words)
     except KeyboardInterrupt:
-        kept = KEPT.get(words[0]) if words else None
+        kept = KEPT.get(words[0]) if words and "--measure" not in words else None
         print_note(f"stopped; {kept or 'nothing was kept'}")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output closed it (`| head`)
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _answered(words: list[str]) -> int:
     try:
-        text, status = _run(words)
+        text, status, note = _run(words)
     except UserError as error:
         return _failed(error, BAD_INPUT)
     except FileNotFoundError as error:  # of `tempfile`, which some packages ask for when they are imported
@@ -58,6 +59,7 @@ def _answered(words: list[str]) -> int:
         print_answer(text)
     except UserError as error:
         return _failed(error, FAILED)
+    print_note(*note)
     return status
 
 
@@ -67,12 +69,12 @@ def _failed(error: UserError, status: int) -> int:
     return status
 
 
-def _run(words: list[str]) -> tuple[str, int]:
-    """What a command prints, and its exit status."""
+def _run(words: list[str]) -> tuple[str, int, list[str]]:
+    """What a command prints, its exit status, and lines about a text that was written as it came."""
     if not words or words[0] in ("-h", "--help", "help"):
-        return overview(), DONE
+        return overview(), DONE, []
     if words[0] in ("-V", "--version"):
-        return f"sparsedial {__version__}", DONE
+        return f"sparsedial {__version__}", DONE, []
     if words[0] not in VERBS:
         raise UserError(
             f"no command named '{words[0]}'", hint=nearest(words[0], VERBS) or "`sparsedial --help` lists them"
@@ -80,9 +82,10 @@ def _run(words: list[str]) -> tuple[str, int]:
     verb = VERBS[words[0]]
     request = read_arguments(verb, words[1:])
     if request.help is not None:
-        return request.help, DONE
+        return request.help, DONE, []
     result = verb.function(request.settings, *([print_part] if verb.streams and not request.json else []))
-    return _text(request, result), FAILED if isinstance(result, Run) and not result.finished else DONE
+    status = FAILED if isinstance(result, Run) and not result.finished else DONE
+    return _text(request, result), status, _note(request, result) if verb.streams else []
 
 
 def _text(request: Request, result: Record) -> str:
@@ -91,6 +94,14 @@ def _text(request: Request, result: Record) -> str:
     from sparsedial.cli.tables import table_of
 
     return table_of(result)
+
+
+def _note(request: Request, result: Any) -> list[str]:
+    if request.json:
+        return []
+    from sparsedial.cli.tables import generate_note
+
+    return [generate_note(result)]
 
 
 def overview() -> str:

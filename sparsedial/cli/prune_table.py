@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sparsedial.cli.rows import Rows, aligned, lines
 from sparsedial.records.domains import DomainLoss
-from sparsedial.records.prune import CheckpointCosts, Pruned, Quantiles
+from sparsedial.records.prune import CheckpointCosts, FixedSetting, Pruned, Quantiles
 from sparsedial.records.quantities import Interval
 from sparsedial.units import human_bytes, human_count, human_joules
 
@@ -27,6 +27,17 @@ def prune_table(done: Pruned) -> str:
                 for name, grown in done.loss_increase.items()
             ),
             *(("warning", words) for words in done.warnings),
+        ]
+    )
+
+
+def fixed_table(done: FixedSetting) -> str:
+    """The setting that was fixed, and where it was written."""
+    return lines(
+        [
+            ("setting", f"{done.setting.name}: {human_count(done.setting.active_parameters)} active parameters"),
+            ("written", f"{done.out.path}, read by {' and '.join(done.out.read_by)}"),
+            ("weights", human_bytes(done.weight_bytes)),
         ]
     )
 

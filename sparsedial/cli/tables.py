@@ -6,24 +6,26 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sparsedial.cli.dial_table import dial_table
 from sparsedial.cli.evaluate_table import evaluate_dry_table, evaluate_table, evaluations_table
 from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
-from sparsedial.cli.prune_table import prune_table
+from sparsedial.cli.prune_table import fixed_table, prune_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
 from sparsedial.records.answers import Branch, Counts, Generation, Measured, Served, Trained
+from sparsedial.records.dial_file import MeasuredDial
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
-from sparsedial.records.prune import Pruned
+from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.record import Record
 from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.records.trained_for import DialLoss
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
 from sparsedial.showing.report_probes import equal_loss_sentences
-from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
+from sparsedial.units import count_words, human_bytes, human_count, human_joules, human_seconds
 
 NOTABLE = 0.02  # of the requested tokens: a larger difference is shown
 
@@ -221,6 +223,15 @@ def generate_table(answer: Generation) -> str:
     return ""
 
 
+def generate_note(answer: Generation) -> str:
+    """The setting that wrote a text, and what that took."""
+    setting, energy = answer.setting, answer.joules
+    why = "" if answer.setting_reason in ("asked", "default") else f" ({answer.setting_reason})"
+    wrote = f"{count_words(answer.tokens, 'token')} in {human_seconds(answer.seconds)}"
+    parameters = f"{human_count(answer.active_parameters)} active parameters"
+    return f"{setting.name}{why}: {parameters}, {wrote}, {human_joules(energy.joules)} {energy.basis}"
+
+
 def served_table(answer: Served) -> str:
     """Nothing: the page has shown everything."""
     return ""
@@ -247,6 +258,8 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     Evaluations: evaluations_table,
     EvaluateDryRun: evaluate_dry_table,
     Pruned: prune_table,
+    FixedSetting: fixed_table,
     Generation: generate_table,
     Served: served_table,
+    MeasuredDial: dial_table,
 }

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from sparsedial.evaluation.statistics import interval
+from sparsedial.evaluation.domains import Units
+from sparsedial.evaluation.statistics import interval, ratio_interval
 from sparsedial.records.evaluation import PairedDifference
 
 SIGN_FLIPS, BATCH = 10_000, 1000
@@ -43,6 +44,20 @@ def difference(first: Values, second: Values, seed: int = 0) -> PairedDifference
         high=found.high,
         items=len(items),
         p_value=_p_value(_sums(apart, groups), seed),
+    )
+
+
+def loss_difference(first: Units, second: Units, seed: int = 0) -> PairedDifference | None:
+    """The loss of second minus first on the same documents or windows, as `difference`; None where they are others.
+
+    Units: nats per token
+    """
+    if not np.array_equal(first.tokens, second.tokens):
+        return None
+    apart = second.nats - first.nats
+    found = ratio_interval(apart, first.tokens)
+    return PairedDifference(
+        mean=found.mean, low=found.low, high=found.high, items=len(apart), p_value=_p_value(apart, seed)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,20 @@ from sparsedial.text.windows import scored_bytes
 SPLIT = "test"  # that a text is in as a whole
 
 
+@dataclass(frozen=True)
+class Units:
+    """Sums over each of the parts of a text that are drawn again for an interval."""
+
+    nats: np.ndarray
+    tokens: np.ndarray
+    bytes: np.ndarray
+
+    @staticmethod
+    def joined(units: Sequence[Units]) -> Units:
+        """Those of several texts."""
+        return Units(*(np.concatenate([getattr(one, name) for one in units]) for name in ("nats", "tokens", "bytes")))
+
+
 @dataclass(frozen=True, kw_only=True)
 class DomainLosses:
     """A model's loss on a text and on each domain of it."""
@@ -27,6 +42,7 @@ class DomainLosses:
     total: DomainLoss
     domains: Mapping[str, DomainLoss] | None  # None for a text without domains
     expert_load: Load | None  # the worst layer's, on all tokens that were read; None for a dense model
+    units: Units  # of the whole text: what its interval is over
 
 
 def evaluate_domains(model: Transformer, domains: Domains, *, context: int, stride: int | None = None) -> DomainLosses:
@@ -41,10 +57,12 @@ def evaluate_domains(model: Transformer, domains: Domains, *, context: int, stri
         name: _Scored(text, token_losses(scorer, text, SPLIT, context=context, stride=stride))
         for name, text in domains.texts.items()
     }
+    every = [*scored.values()]
     return DomainLosses(
-        total=_loss([*scored.values()], context),
+        total=_loss(every, context),
         domains={name: _loss([one], context) for name, one in scored.items()} if domains.split else None,
         expert_load=worst_load(model),
+        units=_drawn(every, context)[0],
     )
 
 
@@ -55,47 +73,39 @@ class _Scored:
     text: Text
     losses: TokenLosses
 
-    def over_documents(self) -> _Units:
+    def over_documents(self) -> Units:
         """Its documents; parts of one document, and files of one name, are one."""
         rows = self.text.manifest.select("first_token", "group").collect()
         parts = self._units(rows["first_token"].to_numpy() - 1)
         groups = np.unique(rows["group"].to_numpy(), return_inverse=True)[1]
-        return _Units(*(np.bincount(groups, weights=values) for values in (parts.nats, parts.tokens, parts.bytes)))
+        return Units(*(np.bincount(groups, weights=values) for values in (parts.nats, parts.tokens, parts.bytes)))
 
-    def over_windows(self, context: int) -> _Units:
+    def over_windows(self, context: int) -> Units:
         """As many tokens at a time as a window has."""
         return self._units(np.arange(0, len(self.losses.nats_T), context))
 
-    def _units(self, starts: np.ndarray) -> _Units:
+    def _units(self, starts: np.ndarray) -> Units:
         """What begins at these of the scored tokens."""
-        return _Units(
+        return Units(
             nats=np.add.reduceat(self.losses.nats_T, starts, dtype=np.float64),
             tokens=np.diff(starts, append=len(self.losses.nats_T)),
             bytes=np.add.reduceat(scored_bytes(self.text, SPLIT), starts, dtype=np.int64),
         )
 
 
-@dataclass(frozen=True)
-class _Units:
-    """Sums over each of the parts of a text that are drawn again for an interval."""
-
-    nats: np.ndarray
-    tokens: np.ndarray
-    bytes: np.ndarray
-
-    @staticmethod
-    def joined(units: Sequence[_Units]) -> _Units:
-        """Those of several texts."""
-        return _Units(*(np.concatenate([getattr(one, name) for one in units]) for name in ("nats", "tokens", "bytes")))
+def _drawn(scored: Sequence[_Scored], context: int) -> tuple[Units, Literal["documents", "windows"]]:
+    """What an interval is over: documents, or windows of a single one."""
+    units = Units.joined([one.over_documents() for one in scored])
+    if len(units.nats) < 2:
+        return Units.joined([one.over_windows(context) for one in scored]), "windows"
+    return units, "documents"
 
 
 def _loss(scored: Sequence[_Scored], context: int) -> DomainLoss:
     total = sum(one.losses.total for one in scored)
     tokens = sum(len(one.losses.nats_T) for one in scored)
     size = sum(one.text.bytes(SPLIT) for one in scored)
-    units, over = _Units.joined([one.over_documents() for one in scored]), "documents"
-    if len(units.nats) < 2:
-        units, over = _Units.joined([one.over_windows(context) for one in scored]), "windows"
+    units, over = _drawn(scored, context)
     return DomainLoss(
         loss=total / tokens,
         bits_per_byte=bits_per_byte(total, size),

@@ -18,8 +18,8 @@ from sparsedial.evaluation.compare import Values
 from sparsedial.evaluation.gold import Gold, nats_of
 from sparsedial.evaluation.harness import HarnessModel
 from sparsedial.evaluation.statistics import NO_BETTER, interval, p_of_chance, share_interval
-from sparsedial.machine.energy import Meter, meter
-from sparsedial.records.evaluation import Joules, Judged, TaskScore, TaskSize
+from sparsedial.machine.energy import Meter, meter, spent
+from sparsedial.records.evaluation import Judged, TaskScore, TaskSize
 from sparsedial.records.quantities import Interval
 
 with needs("lm-eval", "evaluate"):
@@ -147,9 +147,14 @@ def _may_be_cut(task: Any) -> bool:
 
 
 def judge(
-    model: HarnessModel, name: str, task: Any, asking: Asking, touched: Mapping[int, float | None] | None = None
+    model: HarnessModel,
+    name: str,
+    task: Any,
+    asking: Asking,
+    touched: Mapping[int, float | None] | None = None,
+    called: str | None = None,
 ) -> Result:
-    """Ask a model all items of a task.
+    """Ask a model all items of a task; `called` is the model's name in its items [its folder].
 
     `touched` has the share of an item's 13-word runs that some text has, by the item's number.
 
@@ -158,7 +163,7 @@ def judge(
     answered = _ask(model, name, task, asking)
     return Result(
         score=_score(answered, model, touched),
-        items=tuple(_item(answered, sample, str(model.prompts.folder), touched) for sample in answered.items),
+        items=tuple(_item(answered, sample, called or str(model.prompts.folder), touched) for sample in answered.items),
         values=_values(answered),
     )
 
@@ -224,18 +229,12 @@ def _score(answered: Answered, model: HarnessModel, touched: Mapping[int, float 
         gold_rank=_over(gold.ranks, groups),
         margin_nats=_over(gold.margins, groups),
         items_per_second=None if answered.resumed else items / answered.seconds,
-        joules_per_item=None if answered.resumed else _joules(answered, items),
+        joules_per_item=None if answered.resumed else spent(answered.power, answered.joules / items),
         contaminated_items=None if clean is None else items - sum(clean),
         metrics_without_contaminated=(
             {name: _metric(answered, name, clean) for name in answered.metrics} if clean and any(clean) else None
         ),
     )
-
-
-def _joules(answered: Answered, items: int) -> Joules:
-    power = answered.power
-    basis = "measured" if power.metered else "estimated"
-    return Joules(joules=answered.joules / items, low=None, high=None, basis=basis, source=power.source)
 
 
 def _over(values: Sequence[float] | None, groups: Sequence[Hashable]) -> Interval | None:

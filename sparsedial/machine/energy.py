@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sparsedial.records.evaluation import Joules
+
 RAPL = Path("/sys/class/powercap")
 # Design power by a word in the processor's name, watts for the whole package, with its cores: makers' data sheets.
 STATED_WATTS_PER_CORE = {"epyc": 4.5, "xeon": 6.0, "ryzen": 8.0, "core": 8.0, "apple": 4.0, "neoverse": 3.0}
@@ -85,6 +87,12 @@ def meter(device: str = "cpu", threads: int = 1) -> Meter:
         )
     zones = [zone for zone in sorted(RAPL.glob("*-rapl:?")) if _readable(zone)]
     return _rapl(zones) if zones else stated_power(processor_name(), threads)
+
+
+def spent(power: Meter, joules: float) -> Joules:
+    """Joules that a meter counted, or a share of them, with their source."""
+    basis = "measured" if power.metered else "estimated"
+    return Joules(joules=joules, low=None, high=None, basis=basis, source=power.source)
 
 
 def _rapl(zones: list[Path]) -> CountingMeter:

@@ -48,22 +48,23 @@ class Decoder:
         slots = self.cache.rows(len(ids), max(lengths, default=0), slots, lengths).slots  # all fit before one is read
         logits_BV = self.model.table_VD.new_empty(len(ids), self.model.shape.vocab_size)
         for rows in alike(lengths, TOKENS_AT_ONCE):
-            of_rows = None if top_k_LB is None else top_k_LB.expand(-1, len(ids))[:, rows]
-            logits_BV[rows] = self._read([ids[row] for row in rows], [slots[row] for row in rows], of_rows)
+            of_rows = [ids[row] for row in rows], [slots[row] for row in rows], columns_of(rows, top_k_LB)
+            logits_BV[rows] = self._read(*of_rows)
         return logits_BV
 
-    def begin(self, ids: Sequence[Sequence[int]]) -> Tensor:
+    def begin(self, ids: Sequence[Sequence[int]], top_k_LB: Tensor | None = None) -> Tensor:
         """Read whole sequences into all slots, what several have in common at their beginning only once.
 
-        Returns the logits after the last id of each. Shapes: to [slots, V]
+        Returns the logits after the last id of each; `top_k_LB` as for `read`. Shapes: to [slots, V]
         """
-        groups = [(rows, shared) for rows, shared in _alike_at_first(ids) if shared]
+        groups = [(rows, shared) for rows, shared in _alike_at_first(ids, top_k_LB) if shared]
         if groups:
-            self.read([ids[rows[0]][:shared] for rows, shared in groups], [rows[0] for rows, _ in groups])
+            firsts = [rows[0] for rows, _ in groups]
+            self.read([ids[rows[0]][:shared] for rows, shared in groups], firsts, columns_of(firsts, top_k_LB))
         for rows, _ in groups:
             for row in rows[1:]:
                 self.cache.copy(rows[0], row)
-        return self.read([row[filled:] for row, filled in zip(ids, self.cache.filled, strict=True)])
+        return self.read([row[filled:] for row, filled in zip(ids, self.cache.filled, strict=True)], None, top_k_LB)
 
     def _read(self, ids: Sequence[Sequence[int]], slots: Sequence[int], top_k_LB: Tensor | None) -> Tensor:
         model, lengths = self.model, [len(row) for row in ids]
@@ -100,15 +101,24 @@ def alike(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
         yield group
 
 
-def _alike_at_first(ids: Sequence[Sequence[int]]) -> list[tuple[list[int], int]]:
+def columns_of(rows: Sequence[int], top_k_LB: Tensor | None) -> Tensor | None:
+    """The numbers of experts of some of the rows; a single column stands for all rows."""
+    if top_k_LB is None or top_k_LB.shape[1] == 1:
+        return top_k_LB
+    return top_k_LB[:, list(rows)]
+
+
+def _alike_at_first(ids: Sequence[Sequence[int]], top_k_LB: Tensor | None) -> list[tuple[list[int], int]]:
     """Rows in groups that begin alike, and how many ids each group has in common; 0 where that is not worth a copy.
 
-    At least the last id of every row is not among them.
+    At least the last id of every row is not among them. The rows of a group visit as many experts in each layer.
     """
     groups: list[tuple[list[int], int]] = []
-    for row in sorted(range(len(ids)), key=lambda row: tuple(ids[row])):
+    counts = [[]] * len(ids) if top_k_LB is None else top_k_LB.expand(-1, len(ids)).t().tolist()
+    for row in sorted(range(len(ids)), key=lambda row: (counts[row], tuple(ids[row]))):
         rows, shared = groups[-1] if groups else ([], 0)
-        still = common(ids[rows[0]][:shared], ids[row][:-1]) if rows else 0
+        alike = rows and counts[rows[0]] == counts[row]
+        still = common(ids[rows[0]][:shared], ids[row][:-1]) if alike else 0
         if still >= max(LEAST_SHARED, shared / 2):
             groups[-1] = [*rows, row], still
         else:

@@ -6,10 +6,12 @@ import hashlib
 from pathlib import Path
 
 from sparsedial.errors import UserError
+from sparsedial.records.dial_file import DIAL_FILE
 from sparsedial.records.prune import PRUNE_FILE
 from sparsedial.store import digest, read_json, write_json
 
 SUMMARY = "sparsedial.json"  # a folder made by others has none
+BESIDE = (SUMMARY, PRUNE_FILE, DIAL_FILE)  # files that say something of a checkpoint, and are no part of it
 
 
 def write_digests(folder: Path) -> None:
@@ -20,7 +22,7 @@ def write_digests(folder: Path) -> None:
 def digest_of(folder: Path) -> str:
     """Hex SHA-256 of what decides a checkpoint's answers: its weights, its configurations and its tokenizer."""
     names = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".model"))
-    return digest({path.name: _sha256(path) for path in names if path.name not in (SUMMARY, PRUNE_FILE)})
+    return digest({path.name: _sha256(path) for path in names if path.name not in BESIDE})
 
 
 def verify(folder: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sparsedial.errors import UserError
-from sparsedial.model.decoder import Decoder
+from sparsedial.model.decoder import Decoder, columns_of
 from sparsedial.model.transformer import Transformer
 
 Pick = Callable[[Tensor, Sequence[int]], list[int]]  # from logits [B, V] and the numbers of their sequences to ids
@@ -53,10 +53,12 @@ def go_on(
     tokens: int,
     pick: Pick = likeliest,
     vocabulary: Vocabulary = ALL,
+    top_k_LB: Tensor | None = None,
 ) -> Iterator[list[int | None]]:
     """Yield the next id of every prompt, up to `tokens` times; None once an end token has come.
 
-    Where a sequence fills the model's context, its newer half is read again and the rest forgotten.
+    `top_k_LB` is how many experts each sequence's tokens visit in each layer; by default all that they choose. Where a
+    sequence fills the model's context, its newer half is read again and the rest forgotten.
 
     Raises: UserError for an empty prompt, or an id outside the vocabulary.
     """
@@ -64,10 +66,10 @@ def go_on(
         raise UserError("the prompt has no tokens", hint="give at least one character")
     context, ids = model.shape.context, [list(prompt) for prompt in prompts]
     decoder = Decoder(model, len(ids), min(context, max(map(len, ids)) + tokens))
-    going, logits_BV = list(range(len(ids))), decoder.begin([row[-context:] for row in ids])
+    going, logits_BV = list(range(len(ids))), decoder.begin([row[-context:] for row in ids], top_k_LB)
     for made in range(tokens):
         if made:
-            logits_BV = _read_on(decoder, ids, going)
+            logits_BV = _read_on(decoder, ids, going, columns_of(going, top_k_LB))
         picked: list[int | None] = [None] * len(ids)
         for number, token in zip(going, pick(vocabulary.mask(logits_BV), going), strict=True):
             if token not in vocabulary.ends:
@@ -79,13 +81,14 @@ def go_on(
             return
 
 
-def _read_on(decoder: Decoder, ids: Sequence[Sequence[int]], going: Sequence[int]) -> Tensor:
+def _read_on(decoder: Decoder, ids: Sequence[Sequence[int]], going: Sequence[int], top_k_LB: Tensor | None) -> Tensor:
     """Logits after the newest id of the sequences that are not finished."""
     cache, context = decoder.cache, decoder.model.shape.context
     full = [number for number in going if cache.filled[number] == context]
     if not full:
-        return decoder.step([ids[number][-1] for number in going], going)
+        return decoder.step([ids[number][-1] for number in going], going, top_k_LB)
     for number in full:
         cache.free(number)
     half = max(1, context // 2)
-    return decoder.read([ids[number][-half:] if number in full else ids[number][-1:] for number in going], going)
+    newest = [ids[number][-half:] if number in full else ids[number][-1:] for number in going]
+    return decoder.read(newest, going, top_k_LB)

@@ -183,9 +183,9 @@ class Prediction(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A decoder of a Shape; called on token ids it gives logits."""
+    """A decoder of a Shape; called on token ids it gives logits. It may share the rotary table of another."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, rotary: tuple[Tensor, Tensor] | None = None) -> None:
         super().__init__()
         self.shape = shape
         self.stream_dtype: torch.dtype | None = None  # of the residual stream, where it is not the weights'
@@ -196,7 +196,7 @@ class Transformer(nn.Module):
             None if shape.tied_embeddings else nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
         )
         self.predictions = nn.ModuleList(Prediction(shape, shape.layers + depth) for depth in range(shape.mtp_layers))
-        cosine_SC, sine_SC = rotary_table(shape, min(shape.context, READY_POSITIONS))
+        cosine_SC, sine_SC = rotary or rotary_table(shape, min(shape.context, READY_POSITIONS))
         self.register_buffer("cosine_SC", cosine_SC, persistent=False)
         self.register_buffer("sine_SC", sine_SC, persistent=False)
 

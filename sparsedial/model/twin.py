@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from sparsedial.model.digests import SUMMARY, write_digests
+from sparsedial.model.digests import BESIDE, write_digests
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.writing import write_model
-from sparsedial.records.prune import PRUNE_FILE
 from sparsedial.records.trained_for import TrainedFor, with_trained_for
 from sparsedial.shape.config import changed_config, load_config
 from sparsedial.shape.hugging_face.files import INDEX
@@ -19,7 +18,7 @@ from sparsedial.units import dtype_name
 
 SUFFIXES = (".json", ".jinja", ".model", ".txt", ".tiktoken")  # of tokenizers, chat templates, generation settings
 NAMES = ("LICENSE", "NOTICE")
-OWN = ("config.json", INDEX, SUMMARY, PRUNE_FILE)  # files of the original that are not its twin's
+OWN = ("config.json", INDEX, *BESIDE)  # files of the original that are not its twin's
 QUANTISED = "quantization_config"  # weights in 8-bit blocks are brought back before they are written
 DTYPES = ("torch_dtype", "dtype")
 

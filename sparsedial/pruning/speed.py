@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from sparsedial.machine.energy import Meter, meter
+from sparsedial.machine.energy import Meter, meter, spent
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
 from sparsedial.model.checkpoint import load
 from sparsedial.model.decoder import Decoder
 from sparsedial.model.transformer import Transformer
+from sparsedial.model.turned import at_setting
 from sparsedial.records.evaluation import Joules
 from sparsedial.records.prune import Quantiles
 from sparsedial.runs.alone import alone
+from sparsedial.shape.turned import Turned
 
 ROUNDS, ROUND_SECONDS = 5, 0.3
 ENERGY_SECONDS = 1.0  # of decoding
 READ, WRITTEN = 512, 32  # tokens of a call, where the context allows it
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model is found: a checkpoint's folder, and the setting of its dial."""
+
+    folder: Path
+    setting: Turned = Turned()  # noqa: RUF009  # it never changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,45 +47,45 @@ class Speed:
     peak_memory_bytes: int
 
 
-def speeds_of(models: Mapping[Path, Transformer]) -> dict[Path, Speed]:
-    """The speed, energy and memory of each model, by its folder.
+def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place]) -> dict[Name, Speed]:
+    """The speed, energy and memory of each model, by its name; `place` says where a process of its own finds it.
 
     All are timed in turns, so that other work on the machine affects all alike.
     """
-    calls: dict[tuple[Path, str], Callable[[], None]] = {}
-    counts: dict[tuple[Path, str], int] = {}
-    for folder, model in models.items():
+    calls: dict[tuple[Name, str], Callable[[], None]] = {}
+    counts: dict[tuple[Name, str], int] = {}
+    for name, model in models.items():
         read, written = _lengths(model)
         ids = _random_ids(model, read)
-        calls[folder, "prefill"], counts[folder, "prefill"] = _prefill(model, ids), read
-        calls[folder, "decode"], counts[folder, "decode"] = _decode(model, ids[: read - written], written), written
+        calls[name, "prefill"], counts[name, "prefill"] = _prefill(model, ids), read
+        calls[name, "decode"], counts[name, "decode"] = _decode(model, ids[: read - written], written), written
     timings = measure_in_turn(calls, rounds=ROUNDS, round_seconds=ROUND_SECONDS)
     rates = {key: _rate(timing, counts[key]) for key, timing in timings.items()}
     return {
-        folder: Speed(
-            prefill=rates[folder, "prefill"],
-            decode=rates[folder, "decode"],
-            joules_per_token=_energy(decode, counts[folder, "decode"], timings[folder, "decode"].median_seconds),
-            peak_memory_bytes=peak_memory(folder, torch.get_num_threads()),
+        name: Speed(
+            prefill=rates[name, "prefill"],
+            decode=rates[name, "decode"],
+            joules_per_token=_energy(decode, counts[name, "decode"], timings[name, "decode"].median_seconds),
+            peak_memory_bytes=peak_memory(place(name), torch.get_num_threads()),
         )
-        for folder in models
-        for decode in [calls[folder, "decode"]]
+        for name in models
+        for decode in [calls[name, "decode"]]
     }
 
 
-def peak_memory(folder: Path, threads: int) -> int:
+def peak_memory(place: Place, threads: int) -> int:
     """The most memory that a process holds which loads a checkpoint, reads one sequence and writes on; of all of it.
 
     It is measured in a process of its own.
 
     Units: bytes
     """
-    return alone(_peak_here, folder, threads)
+    return alone(_peak_here, place, threads)
 
 
-def _peak_here(folder: Path, threads: int) -> int:
+def _peak_here(place: Place, threads: int) -> int:
     torch.set_num_threads(threads)
-    model = load(folder)
+    model = at_setting(load(place.folder), place.setting)
     read, written = _lengths(model)
     ids = _random_ids(model, read)
     for call in (_prefill(model, ids), _decode(model, ids[: read - written], written)):
@@ -129,8 +141,7 @@ def _energy(call: Callable[[], None], tokens: int, median_seconds: float) -> Jou
     """Of a token of a decoding call: metered over a second or more of calls, else stated watts times its median."""
     power = meter("cpu", torch.get_num_threads())
     joules = _metered(call, power) if power.metered else power.joules(median_seconds)
-    basis = "measured" if power.metered else "estimated"
-    return Joules(joules=joules / tokens, low=None, high=None, basis=basis, source=power.source)
+    return spent(power, joules / tokens)
 
 
 def _metered(call: Callable[[], None], power: Meter) -> float:

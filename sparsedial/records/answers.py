@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from sparsedial.records.evaluation import Joules
 from sparsedial.records.profile import ProfileFile
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record
 from sparsedial.records.run import Run
+from sparsedial.records.setting import Setting
 from sparsedial.records.trained_for import TrainedFor
 from sparsedial.shape.shape import Shape
 
@@ -38,7 +40,7 @@ class DraftCounts(Record, frozen=True, kw_only=True):
 
 
 class Generation(Record, frozen=True, kw_only=True):
-    """A prompt and its continuation."""
+    """A prompt and its continuation, at a setting of the checkpoint's dial."""
 
     prompt: str
     text: str
@@ -46,6 +48,10 @@ class Generation(Record, frozen=True, kw_only=True):
     tokens: int
     seconds: float
     drafts: DraftCounts | None  # null where nothing was drafted
+    setting: Setting
+    setting_reason: str  # why this setting: asked, default, or the budget that it keeps
+    active_parameters: int
+    joules: Joules  # of reading the prompt and writing the text
 
 
 class Branch(Record, frozen=True, kw_only=True):

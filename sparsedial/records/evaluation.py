@@ -95,7 +95,7 @@ class PairedDifference(Record, frozen=True, kw_only=True):
 
 
 class Paired(Record, frozen=True, kw_only=True):
-    """Two checkpoints on one task."""
+    """Two checkpoints, or two settings of one, on one task; settings on the loss of the text too."""
 
     task: str
     metric: str
@@ -105,7 +105,7 @@ class Paired(Record, frozen=True, kw_only=True):
 
 
 class Evaluations(Record, frozen=True, kw_only=True):
-    """Several checkpoints, and how they differ on the same items."""
+    """Several checkpoints, or settings of one, and how they differ on the same items."""
 
     results: tuple[Evaluation, ...]
     paired: tuple[Paired, ...]

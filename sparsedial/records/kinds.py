@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from sparsedial.store import parse_json
 
-Kind = Literal["plan", "law", "profile", "study", "run"]
+Kind = Literal["plan", "law", "profile", "study", "run", "dial"]
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -34,4 +34,5 @@ KEYS: Mapping[Kind, set[str]] = {
     "profile": {"coefficients", "watts"},
     "study": {"frozen", "elapsed_seconds"},
     "run": {"hash", "recipe", "steps_done"},
+    "dial": {"checkpoint_digest", "settings"},
 }

@@ -8,6 +8,7 @@ from sparsedial.records.domains import DomainLoss
 from sparsedial.records.evaluation import CheckpointName, Joules, TaskScore
 from sparsedial.records.quantities import Interval, Sparsity
 from sparsedial.records.record import Record
+from sparsedial.records.setting import Setting
 
 PRUNE_FILE, SCORES_FILE = "prune.json", "scores.parquet"
 
@@ -49,6 +50,16 @@ class PrunedFolder(Record, frozen=True, kw_only=True):
     digest: str
     family: str
     read_by: tuple[str, ...]
+
+
+class FixedSetting(Record, frozen=True, kw_only=True):
+    """The answer of `prune --fix-setting`: a checkpoint that is what another is at a setting of its dial."""
+
+    checkpoint: CheckpointName
+    out: PrunedFolder
+    setting: Setting
+    weight_bytes: int
+    wall_seconds: float
 
 
 class PruneTarget(Record, frozen=True, kw_only=True):

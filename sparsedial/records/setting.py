@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.record import Record
+from sparsedial.shape.counts import active_parameters
+from sparsedial.shape.shape import Shape
+from sparsedial.shape.turned import Turned
 
 
 class Setting(Record, frozen=True, kw_only=True):
     """The number of experts per token, for all layers or layer by layer, and the layers that are skipped."""
 
     name: str
-    top_k_experts: int | tuple[int, ...] | None  # null: as the model was trained
+    top_k_experts: int | tuple[int, ...] | None  # one number, or one for each sparse layer; null: the model is dense
     top_p_experts: float | None  # null: all of them
     skip_layers: tuple[int, ...]
     sparsity: Sparsity
-    active_parameters: int
+    active_parameters: int  # with a share of the experts' weight: at most
+
+    @staticmethod
+    def of(turned: Turned, shape: Shape) -> Setting:
+        """A setting of a checkpoint of this Shape.
+
+        Raises: UserError for a setting that the checkpoint cannot have.
+        """
+        at, counts = turned.shape(shape), tuple(turned.counts(shape).values())
+        of_kept = {at.layer(layer).top_k for layer in range(at.layers) if at.is_sparse(layer)}
+        return Setting(
+            name=turned.name(shape),
+            top_k_experts=None if not counts else counts if len(of_kept) > 1 else next(iter(of_kept)),
+            top_p_experts=at.top_p if at.top_p < 1 else None,
+            skip_layers=tuple(sorted(set(turned.skip))),
+            sparsity=Sparsity.of(at),
+            active_parameters=active_parameters(at),
+        )

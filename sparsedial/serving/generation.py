@@ -11,6 +11,8 @@ from torch import Tensor
 from sparsedial.errors import UserError
 from sparsedial.model.greedy import ALL, Vocabulary, go_on, likeliest
 from sparsedial.model.transformer import Transformer
+from sparsedial.model.turned import side_by_side
+from sparsedial.shape.turned import Turned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +83,27 @@ def generate(
 
 
 def generate_together(
-    model: Transformer, prompts: Sequence[Sequence[int]], tokens: int, sampling: Sampling, vocabulary: Vocabulary = ALL
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    tokens: int,
+    sampling: Sampling,
+    vocabulary: Vocabulary = ALL,
+    settings: Sequence[Turned] = (),
 ) -> Iterator[list[int | None]]:
     """Yield the next id of every prompt, up to `tokens` times; None once an end token has come.
 
-    Sequence b draws with seed + b, so it continues as it would alone.
+    Sequence b draws with seed + b, so it continues as it would alone. It may have a setting of the dial of its own,
+    `settings[b]`; those of one call may differ in k.
 
-    Raises: UserError for an empty prompt, or an id outside the vocabulary.
+    Raises: UserError for an empty prompt, an id outside the vocabulary, or settings that the model cannot have or that
+        do not go together.
     """
+    if settings and len(settings) != len(prompts):
+        raise UserError(f"{len(settings)} settings were given for {len(prompts)} prompts")
+    model, top_k_LB = side_by_side(model, settings) if settings else (model, None)
     draws = [torch.Generator().manual_seed(sampling.seed + number) for number in range(len(prompts))]
 
     def pick(logits_BV: Tensor, numbers: Sequence[int]) -> list[int]:
         return draw(logits_BV, sampling, [draws[number] for number in numbers])
 
-    return go_on(model, prompts, tokens, pick, vocabulary)
+    return go_on(model, prompts, tokens, pick, vocabulary, top_k_LB)

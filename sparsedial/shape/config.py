@@ -14,6 +14,7 @@ from sparsedial.shape.families.registry import FAMILIES
 from sparsedial.shape.hugging_face.names import OWN_GROUPED, OWN_LATENT
 from sparsedial.shape.hugging_face.routing import EXPERT_COUNTS
 from sparsedial.shape.hugging_face.values import Config, Fields
+from sparsedial.shape.hugging_face.window import written_layer_types
 from sparsedial.shape.rules import Rule
 from sparsedial.shape.shape import Shape
 
@@ -125,22 +126,25 @@ def changed_config(config: Config, shape: Shape) -> Fields:
     """The content of a `config.json` once its model has become this Shape; all else that it says stays.
 
     Only fields that say something else of the new shape are changed: wherever the file has them, tables in it included,
-    and under the name that it has for them. A shape whose layers differ gets our own format, which others refuse.
+    and under the name that it has for them. What its family cannot express gets our own format, which others refuse.
     """
     kind = config.get("model_type")
     if kind == OWN:
         return {**config.values, "shape": shape.record()}
+    dtype = config.get("torch_dtype") or config.get("dtype")
+    own = own_config(shape, dtype=str(dtype or "float32"), end_token=config.get("eos_token_id"))
     if shape.own_layers:
-        dtype = config.get("torch_dtype") or config.get("dtype")
-        return own_config(shape, dtype=str(dtype or "float32"), end_token=config.get("eos_token_id"))
+        return own
     family = _family(config)
     before, after = (family.config(each, "", None) for each in (read_config(config), shape))
     changed = {name: value for name, value in after.items() if before.get(name) != value}
     counts = {name: changed[family.experts] for name in EXPERT_COUNTS if family.experts in changed}
-    found = _with(config.values, {**changed, **counts})
+    kinds = {"layer_types": written_layer_types(shape)} if isinstance(config.get("layer_types"), list) else {}
+    found = _with(config.values, {**changed, **counts, **kinds})
     if counts.keys() & found.keys():  # under its own name or another
         del changed[family.experts]
-    return {**found, **changed}
+    whole = {**found, **changed}
+    return whole if read_config(whole) == shape else own
 
 
 def _with(values: Mapping[str, Any], changed: Mapping[str, Any]) -> Fields:

@@ -40,8 +40,14 @@ def score_notes(name: str, score: TaskScore) -> Iterator[str]:
         yield f"{name}: no item stands in the training text"
 
 
-def difference_cells(pair: Paired) -> list[str]:
-    """The difference of two checkpoints, its interval, what it is of, and how sure it is."""
+def difference_cells(scored: Evaluations) -> list[list[str]]:
+    """The difference of each two, its interval, what it is of, and how sure it is; one checkpoint's name is left out."""
+    paths = {one.checkpoint.path for one in scored.results}
+    shared = f"{paths.pop()} at " if len(paths) == 1 else ""
+    return [_difference(pair, shared) for pair in scored.paired]
+
+
+def _difference(pair: Paired, shared: str) -> list[str]:
     found = pair.difference
     ends = "" if found.low is None or found.high is None else f"[{found.low:+.3f}, {found.high:+.3f}]"
     sure = "" if found.p_value < SURE else "not resolved, "
@@ -49,7 +55,7 @@ def difference_cells(pair: Paired) -> list[str]:
         f"{found.mean:+.3f}",
         ends,
         pair.metric,
-        f"{pair.first} → {pair.second}",
+        f"{pair.first.removeprefix(shared)} → {pair.second.removeprefix(shared)}",
         f"{sure}p = {found.p_value:.2g}, {count_words(found.items, 'item')}",
     ]
 
@@ -115,7 +121,8 @@ def _bits(results: Sequence[Evaluation]) -> str:
 
 
 def _differences(answer: Evaluations) -> str:
-    rows = [[pair.task, *difference_cells(pair)] for pair in answer.paired]
+    cells = difference_cells(answer)
+    rows = [[pair.task, *words] for pair, words in zip(answer.paired, cells, strict=True)]
     table = _table(["task", "difference", "interval", "metric", "checkpoints", "how sure"], rows)
     return table if answer.comparisons < 2 else f"{table}\n\nNote: {comparisons_note(answer.comparisons)}."
 

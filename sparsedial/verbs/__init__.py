@@ -90,10 +90,11 @@ VERBS = {
         Verb(
             name="dial",
             settings="DialSettings",
-            summary="open a page that shows loss and cost as you turn the sparsity",
+            summary="open a page that shows loss and cost as you turn the sparsity, or measure a checkpoint's settings",
             examples=(
                 "sparsedial dial --open",
                 "sparsedial dial runs/mine --port 0",
+                "sparsedial dial runs/model/checkpoint --measure --text my_text/",
             ),
         ),
         Verb(
@@ -123,6 +124,7 @@ VERBS = {
             examples=(
                 "sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller",
                 "sparsedial prune runs/model/checkpoint --keep 0.75 --calibrate code/ --also prose/ --out runs/smaller",
+                "sparsedial prune runs/model/checkpoint --fix-setting k=2 --out runs/at_k2",
             ),
         ),
         Verb(
@@ -132,6 +134,8 @@ VERBS = {
             examples=(
                 "sparsedial generate runs/model/checkpoint 'Once upon' --tokens 100",
                 "sparsedial generate runs/model/checkpoint 'Once upon' --temperature 0 --json",
+                "sparsedial generate runs/model/checkpoint 'Once upon' --setting k=2",
+                "sparsedial generate runs/model/checkpoint 'Once upon' --max-loss-increase 1%",
             ),
             streams=True,
         ),

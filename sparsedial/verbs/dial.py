@@ -1,40 +1,32 @@
-"""`dial`: the page on which one turns the sparsity and sees loss, size, time, energy and money change."""
+"""`dial`: the page on which one turns the sparsity and sees loss, size, time, energy and money change.
+
+With `measure`, the settings of a checkpoint are measured instead.
+"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.records.answers import Served
+from sparsedial.records.dial_file import MeasuredDial
 from sparsedial.records.law import LAW_FILE
-from sparsedial.settings import setting
+from sparsedial.verbs.dial_settings import DialSettings
 from sparsedial.verbs.origin import law_behind
 from sparsedial.verbs.questions import questions
-from sparsedial.verbs.space import DEFAULT_LAW
 
 
-@dataclass(frozen=True, kw_only=True)
-class DialSettings:
-    """The law that the page asks, and the port."""
+def dial(settings: DialSettings) -> Served | MeasuredDial:
+    """Serve the dial page until Ctrl-C; or measure each setting of a checkpoint and write dial.json.
 
-    law: str = setting(
-        DEFAULT_LAW, "a published law, a law.json, a study's or a checkpoint's folder", positional=True, nargs="?"
-    )
-    port: int = setting(8765, "local port; 0 picks a free one", "N")
-    open: bool = setting(False, "open the page in the browser")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise UserError(f"{self.port} lies outside 0..65535", hint="0 picks a free port", field="port")
-
-
-def dial(settings: DialSettings) -> Served:
-    """Serve the dial page until Ctrl-C.
-
-    Raises: UserError for an unknown law, a port in use, or missing libraries.
+    Raises: UserError for an unknown law, a port in use, or missing libraries; and for a damaged checkpoint, a setting
+    that it cannot have, or a text that is too short or does not fit it.
     """
+    if settings.measure:
+        from sparsedial.verbs.measured_dial import measured_dial
+
+        return measured_dial(settings)
     try:
         from sparsedial.showing.dial_server import serve
     except ModuleNotFoundError as error:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sparsedial.errors import UserError
-from sparsedial.machine.hardware import describe
-from sparsedial.records.evaluation import CheckpointName, EvaluateDryRun, Evaluation, Evaluations, Harness
-from sparsedial.shape.config import load_config
+from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.store import lock
 from sparsedial.verbs.evaluate_settings import EXAMPLE, EvaluateSettings
+from sparsedial.verbs.evaluated import compared, evaluated
 from sparsedial.verbs.origin import require_checkpoint
-from sparsedial.verbs.scored_tasks import Touched, compared, cost, score_tasks, touched, write_answers
-from sparsedial.verbs.scored_text import text_loss
-
-if TYPE_CHECKING:
-    from sparsedial.evaluation.judge import Result
+from sparsedial.verbs.scored_tasks import cost, touched, write_answers
 
 
 def evaluate(settings: EvaluateSettings) -> Evaluation | Evaluations | EvaluateDryRun:
     """Loss in nats per token and bits per byte of a text, each token scored once; scores on tasks; or their cost.
 
-    One checkpoint gives its own answer; several are also compared, on the same items.
+    One checkpoint gives its own answer; several, or several settings of its dial, are also compared, on the same items.
 
     Raises: UserError for a damaged checkpoint, a text that is missing, empty or does not fit the model, or a task that
     is unknown or whose items cannot be had.
@@ -41,11 +34,10 @@ def evaluate(settings: EvaluateSettings) -> Evaluation | Evaluations | EvaluateD
         return cost(folders[0], tasks, settings)
     with lock(settings.out) if tasks else nullcontext():
         shares = touched(tasks, settings)
-        found = [_evaluated(folder, tasks, shares, settings) for folder in folders]
-        answers = [answer for answer, _ in found]
-        whole = answers[0] if len(found) == 1 else compared(answers, [results for _, results in found])
+        found = [one for folder in folders for one in evaluated(folder, tasks, shares, settings)]
+        whole = found[0].answer if len(found) == 1 else compared(found)
         if tasks:
-            write_answers(settings.out, whole, [results for _, results in found])
+            write_answers(settings.out, whole, [one.results for one in found])
     return whole
 
 
@@ -57,44 +49,3 @@ def _tasks(settings: EvaluateSettings) -> dict[str, Any]:
     from sparsedial.evaluation.tasks import load_tasks, named
 
     return load_tasks(named(settings.tasks), settings.data)
-
-
-def _evaluated(
-    folder: Path, tasks: Mapping[str, Any], shares: Touched, settings: EvaluateSettings
-) -> tuple[Evaluation, dict[str, Result]]:
-    """One checkpoint's answer, and the results by task."""
-    from sparsedial.model.checkpoint import load
-    from sparsedial.model.digests import digest_of
-
-    began = time.perf_counter()
-    model = load(folder)
-    name = CheckpointName(path=str(folder), digest=digest_of(folder), family=str(load_config(folder).get("model_type")))
-    loss = text_loss(folder, model, settings) if settings.text else None
-    total = loss and loss.losses.total
-    results = score_tasks(folder, model, name, tasks, shares, settings) if tasks else {}
-    return Evaluation(
-        checkpoint=name,
-        setting=None,
-        loss=total and total.loss,
-        bits_per_byte=total and total.bits_per_byte,
-        tokens=total and total.tokens,
-        bytes=total and total.bytes,
-        loss_interval=total and total.loss_interval,
-        bits_per_byte_interval=total and total.bits_per_byte_interval,
-        interval_over=total and total.interval_over,
-        context_tokens=loss and loss.context,
-        stride_tokens=loss and loss.stride,
-        domains=None if loss is None or loss.losses.domains is None else dict(loss.losses.domains),
-        expert_load=loss and loss.losses.expert_load,
-        skipped=loss and loss.skipped,
-        tasks={task: result.score for task, result in results.items()} if tasks else None,
-        harness=_harness() if tasks else None,
-        machine=describe(),
-        wall_seconds=time.perf_counter() - began,
-    ), results
-
-
-def _harness() -> Harness:
-    from importlib.metadata import version
-
-    return Harness(name="lm-eval", version=version("lm_eval"))

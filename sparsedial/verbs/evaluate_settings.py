@@ -8,6 +8,7 @@ from typing import Any
 
 from sparsedial.errors import UserError
 from sparsedial.settings import file_names, setting
+from sparsedial.shape.turned import setting_texts
 
 EXAMPLE = "like `sparsedial evaluate runs/train/checkpoint --text FILE`"
 MOST = 1_000_000_000
@@ -33,6 +34,12 @@ class EvaluateSettings:
     )
     context: int | None = setting(None, "tokens per window of the text [the model's own]", "N")
     stride: int | None = setting(None, "tokens by which windows move; each scores its last ones [context]", "N")
+    settings: tuple[str, ...] = setting(
+        (),
+        "settings of the dial, as `k=2;k=1,skip=3`; all: those of dial.json, else k as trained, half of it and so on",
+        "S;…",
+        parse=setting_texts,
+    )
     tasks: tuple[str, ...] = setting(
         (), "tasks or groups of them: reading, mathematics, knowledge, all; needs sparsedial[evaluate]", "NAME,…"
     )

@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sparsedial.errors import UserError
+from sparsedial.machine.energy import meter, spent
 from sparsedial.records.answers import DraftCounts, Generation
-from sparsedial.settings import setting
+from sparsedial.records.setting import Setting
+from sparsedial.verbs.asked_setting import asked_setting
+from sparsedial.verbs.generate_settings import GenerateSettings
 from sparsedial.verbs.origin import require_checkpoint
 
-EXAMPLE = "like `sparsedial generate runs/train/checkpoint 'Once upon a time'`"
-MOST_TOKENS = 1_000_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateSettings:
-    """The checkpoint, the prompt, and how tokens are sampled."""
-
-    checkpoint: Path = setting(help="a checkpoint folder", positional=True, example=EXAMPLE)
-    prompt: str = setting(help="the text to continue", positional=True, any_words=True, example=EXAMPLE)
-    tokens: int = setting(200, "maximum number of new tokens", "N")
-    temperature: float = setting(0.8, "sampling temperature; 0 always takes the most likely token", "T")
-    top_k: int | None = setting(None, "sample from the K most likely tokens", "K")
-    top_p: float = setting(1.0, "sample from the most likely tokens up to this total probability", "P")
-    seed: int = setting(0, "seed for sampling", "N")
-    chat: bool = setting(False, "answer the prompt as the message of a user, by the tokenizer's chat template")
-    speculate: bool = setting(
-        False, "draft tokens with multi-token prediction: the greedy text (up to rounding) in fewer passes"
-    )
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.tokens <= MOST_TOKENS:
-            raise UserError(f"{self.tokens} lies outside 1..{MOST_TOKENS:,}", field="tokens")
-        if self.speculate and self.temperature:
-            raise UserError(
-                f"gives the greedy text, so it does not go with temperature {self.temperature:g}",
-                hint="add <temperature> 0",
-                field="speculate",
-            )
+if TYPE_CHECKING:
+    from sparsedial.text.tokenizer import Tokenizer
 
 
 def generate(settings: GenerateSettings, say: Callable[[str], object] | None = None) -> Generation:
@@ -50,27 +24,29 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
 
     Raises: UserError for a damaged checkpoint, an empty prompt, or settings outside their range.
     """
+    from torch import get_num_threads
+
     from sparsedial.model.checkpoint import load
+    from sparsedial.model.turned import at_setting
     from sparsedial.serving.ending import vocabulary_of
     from sparsedial.serving.generation import Sampling
     from sparsedial.serving.generation import generate as generate_ids
     from sparsedial.serving.speculation import Drafts, speculate
     from sparsedial.text.decoding import stream_text
-    from sparsedial.text.prompts import prompts_of
-    from sparsedial.text.tokenizer import load_tokenizer, require_ids
+    from sparsedial.text.tokenizer import load_tokenizer
 
     sampling = Sampling(
         temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed
     )
     require_checkpoint(settings.checkpoint)
-    model = load(settings.checkpoint)
+    whole = load(settings.checkpoint)
+    turned, reason = asked_setting(settings.checkpoint, whole.shape, settings.setting, **settings.budgets)
+    model = at_setting(whole, turned)
     tokenizer = load_tokenizer(settings.checkpoint)
     vocabulary = vocabulary_of(settings.checkpoint, tokenizer, model.shape.vocab_size)
-    prompts = prompts_of(settings.checkpoint, tokenizer)
-    written = prompts.chat(settings.prompt) if settings.chat else settings.prompt
-    ids = prompts.encode(written, whole=settings.chat)
-    require_ids(ids, tokenizer, model.shape.vocab_size)
-    prompt, drafts = ids.tolist(), Drafts()
+    prompt, drafts = _ids(settings, tokenizer, model.shape.vocab_size), Drafts()
+    power = meter(model.embedding_VD.device.type, get_num_threads())
+    power.begin()
     began = time.perf_counter()
     if settings.speculate:
         new = speculate(model, prompt, settings.tokens, vocabulary, drafts)
@@ -79,14 +55,32 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     drawn: list[int] = []
     pieces = stream_text(tokenizer, prompt, _kept(new, drawn))
     text = _said(pieces, "" if settings.chat else settings.prompt, say)
+    seconds = time.perf_counter() - began
+    position = Setting.of(turned, whole.shape)
     return Generation(
         prompt=settings.prompt,
         text=text,
         prompt_tokens=len(prompt),
         tokens=len(drawn),
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
         drafts=DraftCounts(made=drafts.made, accepted=drafts.accepted) if settings.speculate else None,
+        setting=position,
+        setting_reason=reason,
+        active_parameters=position.active_parameters,
+        joules=spent(power, power.joules(seconds)),
     )
+
+
+def _ids(settings: GenerateSettings, tokenizer: Tokenizer, vocab_size: int) -> list[int]:
+    """The tokens of the prompt, or of the chat that it begins."""
+    from sparsedial.text.prompts import prompts_of
+    from sparsedial.text.tokenizer import require_ids
+
+    prompts = prompts_of(settings.checkpoint, tokenizer)
+    written = prompts.chat(settings.prompt) if settings.chat else settings.prompt
+    ids = prompts.encode(written, whole=settings.chat)
+    require_ids(ids, tokenizer, vocab_size)
+    return ids.tolist()
 
 
 def _kept(tokens: Iterator[int], kept: list[int]) -> Iterator[int]:

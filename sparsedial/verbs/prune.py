@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 import time
 
-from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, Pruned
+from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, FixedSetting, Pruned
 from sparsedial.records.record import write
 from sparsedial.units import human_count
 from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.prune_settings import PruneSettings
 
 
-def prune(settings: PruneSettings) -> Pruned:
+def prune(settings: PruneSettings) -> Pruned | FixedSetting:
     """Write a checkpoint without the experts that matter least, and measure it beside the original.
+
+    With `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
 
     The text decides what matters. Loss is measured on windows that take no part in that, and on a second text; it is
     measured for a random choice of as many experts too. The folder appears when it is whole; the original is only read.
@@ -28,6 +30,10 @@ def prune(settings: PruneSettings) -> Pruned:
     from sparsedial.verbs.pruned import chosen, opened
     from sparsedial.verbs.pruned_answer import answered
 
+    if settings.fix_setting is not None:
+        from sparsedial.verbs.fixed_setting import fixed_setting
+
+        return fixed_setting(settings.checkpoint, settings.fix_setting, settings.out)
     began = time.perf_counter()
     require_checkpoint(settings.checkpoint)
     require_free(settings.out, settings.checkpoint)

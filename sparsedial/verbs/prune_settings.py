@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.pruning.kept import BUDGETS
 from sparsedial.pruning.scores import HC_SMOE, METHODS, SCORES
 from sparsedial.settings import file_names, setting
+from sparsedial.shape.turned import setting_text
 
 EXAMPLE = "like `sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller`"
 
@@ -18,12 +20,9 @@ class PruneSettings:
     """The checkpoint, how much of it stays, by which score and on which text."""
 
     checkpoint: Path = setting(help="a checkpoint folder, which stays as it is", positional=True, example=EXAMPLE)
-    keep: float = setting(help="share of each layer's experts that stays, as 0.5", metavar="SHARE", example=EXAMPLE)
+    keep: float | None = setting(None, "share of each layer's experts that stays, as 0.5", "SHARE")
     calibrate: tuple[str, ...] = setting(
-        help="files or folders of text like what the model is for: they decide what stays",
-        metavar="TEXT,…",
-        parse=file_names,
-        example=EXAMPLE,
+        (), "files or folders of text like what the model is for: they decide what stays", "TEXT,…", parse=file_names
     )
     out: Path = setting(help="a new folder for the smaller checkpoint", metavar="DIR", example=EXAMPLE)
     also: tuple[str, ...] = setting(
@@ -41,10 +40,33 @@ class PruneSettings:
     scored_tokens: int = setting(16_384, "tokens of each text that the loss is measured on, at most", "N")
     seed: int = setting(0, "of the random choices that the result is compared with", "N")
 
+    fix_setting: str | None = setting(
+        None,
+        "instead: write what the checkpoint is at a setting of its dial, as k=2 or skip=3, for any program",
+        "S",
+        parse=setting_text,
+    )
+
     def __post_init__(self) -> None:
-        if not 0 < self.keep < 1:
+        given: Mapping[str, object] = {"keep": self.keep, "calibrate": self.calibrate}
+        for name, value in given.items():
+            if self.fix_setting is not None and value:
+                raise UserError(f"goes without <{name}>: it turns nothing else off", field="fix_setting")
+            if self.fix_setting is None and value in (None, ()):
+                raise UserError(f"prune: '{name}' is missing", hint=EXAMPLE)
+        if self.fix_setting is None:
+            self._check_choice()
+
+    @property
+    def share(self) -> float:
+        """What `keep` says, where no setting is fixed instead."""
+        assert self.keep is not None
+        return self.keep
+
+    def _check_choice(self) -> None:
+        if not 0 < self.share < 1:
             raise UserError(
-                f"{self.keep:g} does not lie between 0 and 1", hint="0.5 turns half of the experts off", field="keep"
+                f"{self.share:g} does not lie between 0 and 1", hint="0.5 turns half of the experts off", field="keep"
             )
         for name, known in (("method", METHODS), ("budget", BUDGETS)):
             given = getattr(self, name)

@@ -58,7 +58,7 @@ def opened(settings: PruneSettings) -> Work:
             hint="give a sparse checkpoint; layers, neurons and weights cannot be turned off yet",
         )
     alike = {number: np.ones(layer.experts) for number, layer in layers.items()}
-    BUDGETS[settings.budget](alike, shape, settings.keep)  # refuses what no scores can help
+    BUDGETS[settings.budget](alike, shape, settings.share)  # refuses what no scores can help
     windows, second = _texts(settings, shape)
     calibrating, scored = windows.divided(settings.scored_tokens)
     return Work(
@@ -105,7 +105,7 @@ def chosen(work: Work, settings: PruneSettings) -> Choice:
     drawn = [random_scores(experts, settings.seed + number) for number in range(DRAWS)]
     score, groups, reached = SCORES.get(settings.method), work.shape.expert_groups, gathered.reached
     scores = drawn[0] if score is None else {layer: score.of(seen) for layer, seen in reached.items()}
-    counts = BUDGETS[settings.budget](scores, work.shape, settings.keep)
+    counts = BUDGETS[settings.budget](scores, work.shape, settings.share)
     merged = merge_alike(reached, counts, groups) if merging else None
     kept = merged.kept if merged else keep_best(scores, counts, groups)
     if settings.sequential and score is not None:

@@ -36,8 +36,8 @@ def answered(
     over = costs.over_control
     found = (parted(costs.increases), None if over is None else no_better(work.calibrating.source, over))
     return Pruned(
-        checkpoint=_checkpoint_name(settings.checkpoint, settings.checkpoint),
-        out=_written(folder, settings.out),
+        checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
+        out=written_folder(folder, settings.out),
         method=settings.method,
         budget=settings.budget,
         sequential=settings.sequential,
@@ -67,14 +67,14 @@ def answered(
     )
 
 
-def _written(folder: Path, shown: Path) -> PrunedFolder:
+def written_folder(folder: Path, shown: Path) -> PrunedFolder:
     """The smaller checkpoint, and which programs read it."""
-    name = _checkpoint_name(folder, shown)
+    name = checkpoint_name(folder, shown)
     read_by = ("sparsedial",) if name.family == OWN else ("transformers", "sparsedial")
     return PrunedFolder(path=name.path, digest=name.digest, family=name.family, read_by=read_by)
 
 
-def _checkpoint_name(folder: Path, shown: Path) -> CheckpointName:
+def checkpoint_name(folder: Path, shown: Path) -> CheckpointName:
     """What names a checkpoint in an answer; `shown` is the path that it has, or will have."""
 
     family = str(load_config(folder).get("model_type"))
@@ -85,7 +85,7 @@ def _target_of(choice: Choice, settings: PruneSettings) -> PruneTarget:
     """The share that was asked for, and the one that the router allowed."""
     kept = sum(map(len, choice.kept.experts.values()))
     reached = kept / sum(len(seen.tokens_E) for seen in choice.reached.values())
-    return PruneTarget(kind="keep", asked=settings.keep, reached=reached)
+    return PruneTarget(kind="keep", asked=settings.share, reached=reached)
 
 
 def _calibration_of(work: Work) -> CalibrationText:

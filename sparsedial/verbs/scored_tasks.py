@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsedial.records.evaluation import CheckpointName, EvaluateDryRun, Evaluation, Evaluations, Paired, TaskScore
+from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations, TaskScore
 from sparsedial.records.record import write, write_lines
 from sparsedial.showing.notes import note_skipped
 from sparsedial.units import count_words, human_seconds
@@ -26,12 +25,15 @@ ANSWERS, ITEMS, ANSWER = "answers.jsonl", "items.jsonl", "evaluation.json"
 def score_tasks(
     folder: Path,
     model: Transformer,
-    name: CheckpointName,
+    name: str,
+    key: str,
     tasks: Mapping[str, Any],
     shares: Touched,
     settings: EvaluateSettings,
 ) -> dict[str, Result]:
-    """The results of all tasks; each answer is kept in `out` as it comes. `shares` are those of `touched`.
+    """The results of all tasks of a model of this name; each answer is kept in `out` as it comes.
+
+    `key` tells models apart whose answers are kept. `shares` are those of `touched`.
 
     Raises: UserError for a task that does not fit the model, before any is scored.
     """
@@ -39,14 +41,14 @@ def score_tasks(
     from sparsedial.evaluation.judge import judge, require_askable
     from sparsedial.evaluation.kept import Kept
 
-    kept = Kept(settings.out / ANSWERS, name.digest)
+    kept = Kept(settings.out / ANSWERS, key)
     asked, asking = HarnessModel.around(folder, model, kept), _asking(settings)
     for task in tasks:
         require_askable(asked, task, tasks[task], asking)
     found = {}
     for task in tasks:
         began = time.perf_counter()
-        found[task] = judge(asked, task, tasks[task], asking, shares.get(task))
+        found[task] = judge(asked, task, tasks[task], asking, shares.get(task), name)
         _say(task, found[task].score, settings, time.perf_counter() - began)
     return found
 
@@ -85,28 +87,6 @@ def _asking(settings: EvaluateSettings) -> Asking:
     from sparsedial.evaluation.judge import Asking
 
     return Asking(limit=settings.limit, shots=settings.shots, chat=settings.chat)
-
-
-def compared(answers: Sequence[Evaluation], results: Sequence[Mapping[str, Result]]) -> Evaluations:
-    """Several checkpoints' answers, with the differences of every two on each task's own metric."""
-    from sparsedial.evaluation.compare import difference
-
-    paired = []
-    for (first, ours), (second, theirs) in combinations(zip(answers, results, strict=True), 2):
-        for task, result in ours.items():
-            one, other = result.values, theirs[task].values
-            apart = None if one is None or other is None else difference(one, other)
-            if one is not None and apart is not None:
-                paired.append(
-                    Paired(
-                        task=task,
-                        metric=one.metric,
-                        first=first.checkpoint.path,
-                        second=second.checkpoint.path,
-                        difference=apart,
-                    )
-                )
-    return Evaluations(results=tuple(answers), paired=tuple(paired), comparisons=len(paired))
 
 
 def write_answers(folder: Path, whole: Evaluation | Evaluations, results: Sequence[Mapping[str, Result]]) -> None:

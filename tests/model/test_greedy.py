@@ -59,9 +59,9 @@ def test_a_sequence_stops_at_the_end_token_and_the_others_go_on(monkeypatch):
     assert len({len(row) for row in expected}) > 1
     stepped = []
 
-    def step(self, ids, slots):
+    def step(self, ids, slots, top_k_LB):
         stepped.append(list(slots))
-        return made(self, ids, slots)
+        return made(self, ids, slots, top_k_LB)
 
     made = Decoder.step
     monkeypatch.setattr(greedy.Decoder, "step", step)

@@ -10,6 +10,7 @@ import pytest
 from sparsedial.machine.timing import Timing
 from sparsedial.model.decoder import Decoder
 from sparsedial.pruning import speed
+from sparsedial.shape.turned import Turned
 from tests.pruning.planted import saved, with_domains
 
 
@@ -18,7 +19,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(speed, "ROUNDS", 2)
     monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
     monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "peak_memory", lambda folder, threads: 1)
+    monkeypatch.setattr(speed, "peak_memory", lambda place, threads: 1)
 
 
 def test_a_rate_is_tokens_over_seconds_and_its_low_end_comes_from_the_slow_calls():
@@ -31,7 +32,7 @@ def test_every_call_reads_or_writes_as_many_tokens_as_it_counts(quick, monkeypat
     read, written = [], []
     monkeypatch.setattr(Decoder, "read", lambda self, ids, *_: read.append(len(ids[0])))
     monkeypatch.setattr(Decoder, "step", lambda self, ids, *_: written.append(len(ids)))
-    speed.speeds_of({Path("one"): with_domains()})
+    speed.speeds_of({Path("one"): with_domains()}, speed.Place)
     assert set(read) == {32, 16}, "the context, and what stands before the written tokens"
     assert len(written) % 16 == 0
 
@@ -40,11 +41,11 @@ def test_a_slower_model_is_slower_by_the_measure(quick, monkeypatch):
     model, slow = with_domains(), with_domains()
     stream = slow.stream
     monkeypatch.setattr(slow, "stream", lambda *given: (time.sleep(0.05), stream(*given))[1])
-    found = speed.speeds_of({Path("one"): model, Path("slow"): slow})
+    found = speed.speeds_of({Path("one"): model, Path("slow"): slow}, speed.Place)
     assert found[Path("slow")].prefill.median < found[Path("one")].prefill.median
     assert found[Path("one")].joules_per_token.joules > 0
 
 
 def test_memory_is_that_of_a_process_of_its_own(tmp_path):
     """It holds PyTorch, and the model is small beside it."""
-    assert 5e7 < speed.peak_memory(saved(with_domains(), tmp_path / "c"), 1) < 1.5e9
+    assert 5e7 < speed.peak_memory(speed.Place(saved(with_domains(), tmp_path / "c"), Turned(top_k=(1,))), 1) < 1.5e9

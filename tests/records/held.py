@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from sparsedial.records.record import Record, parse, plain
 
 T = TypeVar("T", bound=Record)
+GIVEN = ("setting_reason",)  # why a value is this one, not why there is none
 
 
 def of_file(path: Path, cls: type[T]) -> T:
@@ -52,6 +53,8 @@ def unexplained(value: Any, path: str = "") -> Iterator[str]:
 
 def _said(values: dict[str, Any], key: str) -> bool:
     value = values[key]
+    if key in GIVEN:
+        return value is not None
     if value is None:
         reasons = {f"{key}_reason", f"{key}_source", *(["interval_reason"] if key in ("low", "high") else [])}
         given = [values[name] for name in reasons & set(values)]

@@ -195,6 +195,7 @@ CheckpointCosts: total_parameters active_parameters sparsity weight_bytes disk_b
     prefill_tokens_per_second prefill_tokens_per_second_reason decode_tokens_per_second decode_tokens_per_second_reason
     peak_memory_bytes peak_memory_bytes_reason joules_per_token joules_per_token_reason
 PrunedFolder: path digest family read_by
+FixedSetting: checkpoint out setting weight_bytes wall_seconds
 PruneTarget: kind asked reached
 KeptParts: experts layers d_ff weights_share
 CalibrationText: source digest tokens windows context_tokens
@@ -203,7 +204,10 @@ Pruned: checkpoint out method budget sequential target kept scores unscored_expe
     second_domain_reason before after control control_draws control_reason loss_increase search recovery warnings
     wall_seconds peak_process_bytes
 DraftCounts: made accepted
-Generation: prompt text prompt_tokens tokens seconds drafts
+Generation: prompt text prompt_tokens tokens seconds drafts setting setting_reason active_parameters joules
+DialPoint: setting status loss_increase loss_increase_reason costs costs_reason
+DialFile: checkpoint_digest default trained_for settings text_digest machine versions
+MeasuredDial: checkpoint_digest default trained_for settings text_digest machine versions out wall_seconds
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
 Trained: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
     total_parameters active_parameters sparsity dial start status reason steps_done train_loss validation_loss
@@ -296,6 +300,7 @@ Judged: choices_nats gold chosen text contaminated
 CheckpointCosts: tasks
 KeptParts: experts d_ff weights_share
 Generation: drafts
+DialFile: trained_for
 Branch: trunk validation_loss test_loss
 Trained: checkpoint tokens_asked
 TrainSettingsFile: plan model dial

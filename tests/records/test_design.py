@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sparsedial.records.answers import Counts
+from sparsedial.records.answers import Counts, Generation
+from sparsedial.records.dial_file import DialFile, DialPoint
 from sparsedial.records.domains import DomainLoss
 from sparsedial.records.evaluation import Evaluation
 from sparsedial.records.law import Fit, HeldOut
@@ -18,6 +19,7 @@ from sparsedial.records.probes import EqualLossEffect, ProbedCell, ProbeScore, S
 from sparsedial.records.prune import CheckpointCosts, Pruned
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.record import Record, plain
+from sparsedial.records.setting import Setting
 from sparsedial.records.study import StudyAnswer
 from sparsedial.records.trained_for import TrainedFor
 from sparsedial.records.verdict import Side, Verdict
@@ -74,18 +76,28 @@ DESIGN = {
  "second_domain": {"source", "digest", "tokens"}, "before": C, "after": C, "control": C | null, "search", "recovery",
  "warnings": […], "wall_seconds", "peak_process_bytes"}""",
     TrainedFor: """{"top_k_experts": [1, 2, 4], "by": "step" | "layer"}""",
+    Setting: """
+{"name", "top_k_experts": K | [K per layer] | null, "top_p_experts": p | null, "skip_layers": [layer, …],
+ "sparsity": {"experts", "parameters", "activation_ratio"}, "active_parameters"}""",
+    DialFile: """
+{"checkpoint_digest", "default": name, "trained_for": {"top_k_experts": [1, 2, 4], "by": "step" | "layer"} | null,
+ "settings": […], "text_digest", "machine", "versions"}""",
+    DialPoint: """
+{"setting": S, "status": "measured" | "declared", "loss_increase": {"mean", "low", "high"}, "costs": C}""",
+    Generation: """
+{"setting": S, "setting_reason", "active_parameters", "joules": {"joules", "low", "high", "basis", "source"}}""",
     CheckpointCosts: """
 {"total_parameters", "active_parameters", "sparsity", "weight_bytes", "disk_bytes", "loss", "tasks",
  "prefill_tokens_per_second": {"median", "p10", "p90", "count"}, "decode_tokens_per_second", "peak_memory_bytes",
  "joules_per_token": {"joules", "low", "high", "basis", "source"}}""",
 }
-LETTERS = {"V": Verdict, "M": Side, "H": HeldOut, "X": Crossover, "C": CheckpointCosts}
+LETTERS = {"V": Verdict, "M": Side, "H": HeldOut, "X": Crossover, "C": CheckpointCosts, "S": Setting}
 Tree = dict[str, Any]  # a key, and under it a tree, a letter or nothing
 
 
 def tree_of(text: str) -> Tree:
     """The keys that DESIGN's JSON spells."""
-    tokens = iter(re.findall(r'"[^"]*"|[{},:]|\b[VMHXC]\b', re.sub(r"\[[^]]*\]", "", text)))
+    tokens = iter(re.findall(r'"[^"]*"|[{},:]|\b[VMHXCS]\b', re.sub(r"\[[^]]*\]", "", text)))
     assert next(tokens) == "{"
     return _tree(tokens)
 

@@ -33,10 +33,9 @@ def _with_layer_types(config: Config) -> Config:
 
 
 def _written(shape: Shape) -> Fields:
-    kinds = [window.KINDS[shape.window_of(layer) > 0] for layer in range(shape.layers)]
     return {
         **window.written_window(shape),
-        **({"layer_types": kinds} if shape.window else {}),
+        **({"layer_types": window.written_layer_types(shape)} if shape.window else {}),
         **written_like_qwen(shape),
         SHARED_WIDTH: shape.shared_experts * shape.d_expert,
         "qkv_bias": shape.attention_bias,

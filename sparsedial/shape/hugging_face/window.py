@@ -33,6 +33,11 @@ def read_windows(config: Config) -> Fields:
     return {"window": window, "full_layers": full} if window and full < layers else {}
 
 
+def written_layer_types(shape: Shape) -> list[str]:
+    """The attention of each layer, by its window."""
+    return [KINDS[shape.window_of(layer) > 0] for layer in range(shape.layers)]
+
+
 def written_windows(shape: Shape) -> Fields:
     """The same, with the first layer that has the window."""
     windows = written_window(shape)

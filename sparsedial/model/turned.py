@@ -1,0 +1,53 @@
+"""A model at a setting of its dial, whose weights are the model's own. B sequences, L layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from sparsedial.errors import UserError
+from sparsedial.model.transformer import Transformer
+from sparsedial.shape.turned import Turned
+
+
+def at_setting(model: Transformer, setting: Turned) -> Transformer:
+    """The model at a setting; weights and tables are shared, so it takes no memory of its own.
+
+    Raises: UserError for a setting that the model cannot have.
+    """
+    shape = setting.shape(model.shape)
+    if shape == model.shape:
+        return model
+    with torch.device("meta"):  # where arithmetic would import 150 MB of PyTorch, so not for the rotary table
+        turned = Transformer(shape, (model.cosine_SC, model.sine_SC))
+    turned.stream_dtype = model.stream_dtype
+    turned._parameters, turned._buffers = model._parameters, model._buffers
+    kept = [model.blocks[layer] for layer in setting.kept(model.shape)]
+    for ours, theirs in zip([*turned.blocks, *turned.predictions], [*kept, *model.predictions], strict=True):
+        _share(ours, theirs)
+    return turned.train(model.training)
+
+
+def _share(ours: nn.Module, theirs: nn.Module) -> None:
+    """Give a module, and those in it, the weights of another of the same sizes."""
+    for mine, other in zip(ours.modules(), theirs.modules(), strict=True):
+        mine._parameters, mine._buffers = other._parameters, other._buffers
+
+
+def side_by_side(model: Transformer, settings: Sequence[Turned]) -> tuple[Transformer, Tensor]:
+    """The model in which sequences of these settings are rows of one call, and each row's experts in each layer.
+
+    Shapes: to [L, B], modules of multi-token prediction included
+    Raises: UserError where they differ in more than k, or for a setting that the model cannot have.
+    """
+    first, shapes = settings[0], [setting.shape(model.shape) for setting in settings]
+    alike = {(setting.kept(model.shape), shape.top_p) for setting, shape in zip(settings, shapes, strict=True)}
+    if len(alike) > 1:
+        raise UserError("sequences that are written together may differ in k, not in p or in skipped layers")
+    counts = [tuple(setting.counts(model.shape).values()) for setting in settings]
+    most = at_setting(model, replace(first, top_k=tuple(map(max, zip(*counts, strict=True)))))
+    layers = range(most.shape.layers + most.shape.mtp_layers)
+    return most, torch.tensor([[max(1, shape.layer(layer).top_k) for shape in shapes] for layer in layers])

@@ -1,0 +1,86 @@
+"""The setting of a checkpoint's dial that a command asks for: by its name, or by a budget that `dial.json` resolves."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparsedial.errors import UserError
+from sparsedial.machine.hardware import describe
+from sparsedial.records.dial_file import DIAL_FILE, DialFile
+from sparsedial.records.record import read
+from sparsedial.records.trained_for import trained_for
+from sparsedial.serving.budget import choose
+from sparsedial.shape.config import load_config
+from sparsedial.shape.shape import Shape
+from sparsedial.shape.turned import ALL, DEFAULT, Turned, distinct, parse_turned, series
+
+PACE = ("at_least", "at_most")  # budgets that depend on the machine
+
+
+def require_one(**given: object) -> None:
+    """Raises: UserError where more than one of these settings is given."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise UserError(f"goes without <{named[0]}>: both choose the setting of the dial", field=named[1])
+
+
+def asked_setting(folder: Path, shape: Shape, setting: str | None, **budgets: float | None) -> tuple[Turned, str]:
+    """The setting that is asked for, and why it is the one.
+
+    Raises: UserError for one that the checkpoint cannot have, a budget that no setting keeps, or a `dial.json` that is
+    missing or of another checkpoint.
+    """
+    for kind, limit in budgets.items():
+        if limit is not None:
+            point, reason = choose(_dial_of(folder, kind in PACE), kind, limit)
+            return parse_turned(point.setting.name), reason
+    turned = parse_turned(setting or DEFAULT)
+    turned.shape(shape)
+    return turned, DEFAULT if setting is None else "asked"
+
+
+def _dial_of(folder: Path, pace: bool) -> DialFile:
+    """A checkpoint's `dial.json`; `pace`: whether what it says of the machine matters."""
+    dial = read_dial(folder)
+    here = describe()
+    if pace and (dial.machine.processor, dial.machine.cores) != (here.processor, here.cores):
+        where = f"{dial.machine.processor}, {dial.machine.cores} cores"
+        print(f"note: {folder / DIAL_FILE} was measured on another machine ({where})", file=sys.stderr, flush=True)
+    return dial
+
+
+def read_dial(folder: Path) -> DialFile:
+    """The measured settings of a checkpoint.
+
+    Raises: UserError where they are missing, damaged or of another checkpoint.
+    """
+    from sparsedial.model.digests import digest_of
+
+    file, again = folder / DIAL_FILE, f"`sparsedial dial {shlex.quote(str(folder))} --measure --text TEXT` makes it"
+    if not file.exists():
+        raise UserError(f"{file}: no such file, so the settings of this checkpoint are not measured", hint=again)
+    dial = read(file, DialFile)
+    if dial.checkpoint_digest != digest_of(folder):
+        raise UserError(f"{file} is of another checkpoint, or of this one before it was changed", hint=again)
+    return dial
+
+
+def asked_settings(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, ...]:
+    """The settings that are named, or for `all` those of `dial.json`, else from the default down.
+
+    Raises: UserError for one that the checkpoint cannot have, or a `dial.json` that is of another checkpoint.
+    """
+    if tuple(texts) != ALL:
+        return distinct([parse_turned(text) for text in texts], shape)
+    if (folder / DIAL_FILE).exists():
+        return tuple(parse_turned(point.setting.name) for point in read_dial(folder).settings)
+    return usual_settings(folder, shape)
+
+
+def usual_settings(folder: Path, shape: Shape) -> tuple[Turned, ...]:
+    """As many experts as in training, half and so on to one, and those that the checkpoint was trained for."""
+    known = trained_for(load_config(folder))
+    return series(shape, known.top_k_experts if known else ())

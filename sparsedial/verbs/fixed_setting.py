@@ -1,0 +1,40 @@
+"""`prune --fix-setting`: what a checkpoint is at a setting of its dial, as a checkpoint of its own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from sparsedial.model.reading import read_checkpoint
+from sparsedial.model.writing import whole_folder
+from sparsedial.pruning.fixing import without_layers
+from sparsedial.pruning.folder import require_free, write_pruned
+from sparsedial.records.prune import FixedSetting
+from sparsedial.records.setting import Setting
+from sparsedial.shape.turned import parse_turned
+from sparsedial.verbs.origin import require_checkpoint
+from sparsedial.verbs.pruned_answer import checkpoint_name, written_folder
+
+
+def fixed_setting(checkpoint: Path, text: str, out: Path) -> FixedSetting:
+    """Write the checkpoint with the setting's number of experts and without the layers that it skips.
+
+    Raises: UserError for a damaged checkpoint, a setting that it cannot have, or a folder that is not free.
+    """
+    began = time.perf_counter()
+    require_checkpoint(checkpoint)
+    require_free(out, checkpoint)
+    whole, turned = read_checkpoint(checkpoint, torch.bfloat16), parse_turned(text)
+    setting = Setting.of(turned, whole.shape)
+    tensors = list(without_layers(whole.tensors, turned.kept(whole.shape), whole.shape))
+    with whole_folder(out.resolve()) as partial:
+        write_pruned(partial, checkpoint, turned.shape(whole.shape), tensors)
+        return FixedSetting(
+            checkpoint=checkpoint_name(checkpoint, checkpoint),
+            out=written_folder(partial, out),
+            setting=setting,
+            weight_bytes=sum(tensor.nbytes for tensor in tensors),
+            wall_seconds=time.perf_counter() - began,
+        )
