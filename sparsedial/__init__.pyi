@@ -5,28 +5,32 @@ from pathlib import Path
 from typing import Any
 
 from sparsedial.records.answers import Counts, Generation, Measured, Served, Trained
+from sparsedial.records.dial_file import MeasuredDial
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
-from sparsedial.records.prune import Pruned
+from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.study import StudyAnswer, StudyStatus
 
 WAITS: tuple[str, ...]
 __version__: str
 
-def load(folder: str | os.PathLike[str]) -> Any:
-    """Load the model of a checkpoint folder; calling it on token ids gives logits.
+def load(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
+    """Load the model of a checkpoint folder, at a setting of its dial like `k=2`; on token ids it gives logits.
 
     Shapes: ids [B, S] to logits [B, S, V]
-    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged.
+    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged, or for a setting that the
+        checkpoint cannot have.
     """
 
-def lm_eval_model(folder: str | os.PathLike[str]) -> Any:
+def lm_eval_model(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
     """The model of a checkpoint folder for lm-eval: `lm_eval.simple_evaluate(lm_eval_model(folder), tasks=[...])`.
 
-    Raises: UserError for a damaged checkpoint, or where lm-eval is missing.
+    It may be at a setting of its dial, like `k=2`.
+
+    Raises: UserError for a damaged checkpoint, a setting that it cannot have, or where lm-eval is missing.
     """
 def study(
     text: str | Sequence[str] = ...,
@@ -244,15 +248,28 @@ def dial(
     *,
     port: int = 8765,
     open: bool = False,
-) -> Served:
-    """Serve the dial page until Ctrl-C.
+    measure: bool = False,
+    text: str | Sequence[str] = ...,
+    settings: str | Sequence[str] = ...,
+    context: int | None = None,
+    scored_tokens: int = 16384,
+    out: str | Path | None = None,
+) -> Served | MeasuredDial:
+    """Serve the dial page until Ctrl-C; or measure each setting of a checkpoint and write dial.json.
 
-    Raises: UserError for an unknown law, a port in use, or missing libraries.
+    Raises: UserError for an unknown law, a port in use, or missing libraries; and for a damaged checkpoint, a setting
+    that it cannot have, or a text that is too short or does not fit it.
 
     Settings:
         law: a published law, a law.json, a study's or a checkpoint's folder
         port: local port; 0 picks a free one
         open: open the page in the browser
+        measure: measure loss, speed, memory and energy of a checkpoint's settings, without a page
+        text: with --measure: files or folders of text for the loss
+        settings: with --measure: settings like `k=2;k=1,skip=3`; all: k as trained, half of it and so on to one
+        context: with --measure: tokens per window of text
+        scored_tokens: with --measure: tokens that the loss is measured on, at most
+        out: with --measure: the file to write
     """
 def train(
     model: str | None = None,
@@ -304,6 +321,7 @@ def evaluate(
     text: str | Sequence[str] = ...,
     context: int | None = None,
     stride: int | None = None,
+    settings: str | Sequence[str] = ...,
     tasks: str | Sequence[str] = ...,
     data: str | Path | None = None,
     limit: int | None = None,
@@ -315,7 +333,7 @@ def evaluate(
 ) -> Evaluation | Evaluations | EvaluateDryRun:
     """Loss in nats per token and bits per byte of a text, each token scored once; scores on tasks; or their cost.
 
-    One checkpoint gives its own answer; several are also compared, on the same items.
+    One checkpoint gives its own answer; several, or several settings of its dial, are also compared, on the same items.
 
     Raises: UserError for a damaged checkpoint, a text that is missing, empty or does not fit the model, or a task that
     is unknown or whose items cannot be had.
@@ -325,6 +343,7 @@ def evaluate(
         text: files or folders, all of their text; a folder's sub-folders are domains
         context: tokens per window of the text [the model's own]
         stride: tokens by which windows move; each scores its last ones [context]
+        settings: settings of the dial, as `k=2;k=1,skip=3`; all: those of dial.json, else k as trained, half of it and so on
         tasks: tasks or groups of them: reading, mathematics, knowledge, all; needs sparsedial[evaluate]
         data: the folder that holds the tasks' items [the Hub]
         limit: items of each task, its first ones [all]
@@ -337,39 +356,46 @@ def evaluate(
 def prune(
     checkpoint: str | Path,
     *,
-    keep: float,
-    calibrate: str | Sequence[str],
+    keep: float | None = None,
+    calibrate: str | Sequence[str] = ...,
     out: str | Path,
     also: str | Sequence[str] = ...,
     method: str = 'reap',
     budget: str = 'uniform',
+    pattern: str | None = None,
     sequential: bool = False,
     context: int | None = None,
     calibration_tokens: int = 65536,
     scored_tokens: int = 16384,
     seed: int = 0,
-) -> Pruned:
-    """Write a checkpoint without the experts that matter least, and measure it beside the original.
+    fix_setting: str | None = None,
+) -> Pruned | FixedSetting:
+    """Write a checkpoint without the experts, layers, neurons or weights that matter least, and measure it beside it.
 
-    The text decides what matters. Loss is measured on windows that take no part in that, and on a second text; it is
-    measured for a random choice of as many experts too. The folder appears when it is whole; the original is only read.
+    The method says what goes, and the text what of it matters. Loss is measured on windows that take no part in that,
+    on a second text, and for a random choice of as much too. The folder appears when it is whole; the original is only
+    read.
 
-    Raises: UserError for a damaged or dense checkpoint, a share that its router does not allow, a text that is too
-    short, foreign or does not fit the model, or a folder that is not free.
+    With `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
+
+    Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a text that
+    is too short, foreign or does not fit the model, or a folder that is not free.
 
     Settings:
         checkpoint: a checkpoint folder, which stays as it is
-        keep: share of each layer's experts that stays, as 0.5
+        keep: share that stays of the experts, layers, neurons or weights, as 0.5
         calibrate: files or folders of text like what the model is for: they decide what stays
         out: a new folder for the smaller checkpoint
         also: text of another kind, to see what the calibration text cannot show
-        method: what an expert matters: frequency, ean, reap, man, msan, hc-smoe, random
+        method: what is turned off and what of it matters, for experts: reap, frequency, ean, man, msan, hc-smoe, random; layers: block-influence, random-layers; neurons: activation, random-neurons; weights: magnitude, wanda, sparsegpt, random-weights
         budget: the same share of each layer, or `global`: layers compete, and only sparsedial reads the result
+        pattern: of weights: 2:4 turns two of each four neighbouring inputs off
         sequential: calibrate each layer in the model whose earlier layers are cut already
         context: tokens per window of text
         calibration_tokens: tokens that the scores come from, at most
         scored_tokens: tokens of each text that the loss is measured on, at most
         seed: of the random choices that the result is compared with
+        fix_setting: instead: write what the checkpoint is at a setting of its dial, as k=2 or skip=3, for any program
     """
 def generate(
     checkpoint: str | Path,
@@ -382,6 +408,10 @@ def generate(
     seed: int = 0,
     chat: bool = False,
     speculate: bool = False,
+    at_least: str | float | None = None,
+    at_most: str | float | None = None,
+    max_loss_increase: str | float | None = None,
+    setting: str | None = None,
 ) -> Generation:
     """Continue a prompt token by token, with a cache.
 
@@ -399,4 +429,8 @@ def generate(
         seed: seed for sampling
         chat: answer the prompt as the message of a user, by the tokenizer's chat template
         speculate: draft tokens with multi-token prediction: the greedy text (up to rounding) in fewer passes
+        at_least: a speed: take the setting of the lowest loss that keeps it, by dial.json
+        at_most: an energy: the same
+        max_loss_increase: an added loss over the default's: take the cheapest setting that keeps it
+        setting: setting of the checkpoint's dial, as k=2, p=0.5, skip=3+7 or k=2,skip=3 [as it was trained]
     """

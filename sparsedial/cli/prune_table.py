@@ -17,7 +17,7 @@ def prune_table(done: Pruned) -> str:
     """What was turned off, where it was written, and the costs."""
     return lines(
         [
-            ("turned off", f"{_counts(done)}, by {done.method}"),
+            ("turned off", f"{TURNED_OFF[done.part](done)}, by {done.method}"),
             ("written", f"{done.out.path}, read by {' and '.join(done.out.read_by)}"),
             ("calibrated on", f"{human_count(done.calibration.tokens)} tokens of {done.calibration.source}"),
             *([("second text", done.second_domain.source)] if done.second_domain else []),
@@ -42,15 +42,41 @@ def fixed_table(done: FixedSetting) -> str:
     )
 
 
-def _counts(done: Pruned) -> str:
+def _experts(done: Pruned) -> str:
     """`4 of 8 experts in each of 2 layers`, or the sum over layers that differ."""
-    kept = [len(experts) for experts in done.kept.experts or ()]
-    every = [round(count / done.target.reached) for count in kept]
-    off = {(whole - count, whole) for count, whole in zip(kept, every, strict=True)}
-    if len(off) == 1:
-        ((gone, whole),) = off
-        return f"{gone} of {whole} experts in each of {len(kept)} layers"
-    return f"{sum(every) - sum(kept)} of {sum(every)} experts"
+    return _of_layers([len(experts) for experts in done.kept.experts or ()], done, "experts")
+
+
+def _neurons(done: Pruned) -> str:
+    return _of_layers([count for count in done.kept.d_ff or () if count], done, "neurons")
+
+
+def _of_layers(kept: list[int], done: Pruned, noun: str) -> str:
+    if len(set(kept)) == 1:
+        whole = round(kept[0] / done.target.reached)
+        return f"{whole - kept[0]} of {whole} {noun} in each of {len(kept)} layers"
+    whole = round(sum(kept) / done.target.reached)
+    return f"{whole - sum(kept)} of {whole} {noun}"
+
+
+def _layers(done: Pruned) -> str:
+    """`2 of 30 layers (21, 22)`."""
+    every = range(round(len(done.kept.layers) / done.target.reached))
+    off = [str(number) for number in every if number not in done.kept.layers]
+    return f"{len(off)} of {len(every)} layers ({', '.join(off)})"
+
+
+def _weights(done: Pruned) -> str:
+    pattern = "" if done.pattern is None else f", in the pattern {done.pattern}"
+    return f"{1 - done.target.reached:.1%} of the weights of all layers{pattern}"
+
+
+TURNED_OFF: dict[str, Callable[[Pruned], str]] = {  # by the part
+    "experts": _experts,
+    "layers": _layers,
+    "neurons": _neurons,
+    "weights": _weights,
+}
 
 
 def _side_by_side(done: Pruned) -> Rows:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.machinery
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,17 @@ module: Any = _load()
 def kind(device: str) -> str:
     """The kernels that runs on a device use: "compiled" or "torch"; the two round differently."""
     return "compiled" if module is not None and device == "cpu" else "torch"
+
+
+@contextlib.contextmanager
+def set_aside() -> Iterator[None]:
+    """Within it no compiled kernel is used: PyTorch's own operations compute every product, and can be watched."""
+    global module
+    before, module = module, None
+    try:
+        yield
+    finally:
+        module = before
 
 
 def usable(*tensors: Tensor) -> bool:

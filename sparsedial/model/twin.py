@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,10 +29,12 @@ def write_like(
     shape: Shape,
     tensors: Iterable[NamedTensor],
     trained_for: TrainedFor | None = None,
+    layers: Sequence[int] | None = None,
 ) -> None:
     """Write a checkpoint of this Shape into a folder, and beside it the tokenizer and settings of its original.
 
-    Its configuration states the type of its embedding, and the dial that it was trained for.
+    Its configuration states the type of its embedding, and the dial that it was trained for. `layers` are those of the
+    original that it has; None: all.
 
     Raises: OSError where they cannot be written.
     """
@@ -40,7 +42,7 @@ def write_like(
     dtype = next(dtype_name(tensor.dtype) for tensor in given if tensor.name.part == "embedding")
     kept = {name: value for name, value in config.values.items() if name != QUANTISED}
     kept |= {name: dtype for name in DTYPES if name in kept}
-    changed = changed_config(replace(config, values=kept), shape)
+    changed = changed_config(replace(config, values=kept), shape, layers)
     write_model(folder, with_trained_for(changed, trained_for), shape, given)
     for file in sorted(original.iterdir()):
         if file.is_file() and file.name not in OWN and (file.suffix in SUFFIXES or file.stem in NAMES):

@@ -1,1 +1,1 @@
-"""Parts of a checkpoint turned off: scores of experts, which stay, the smaller folder, its four costs."""
+"""Parts of a checkpoint turned off: scores, what stays, the smaller folder, its four costs."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from sparsedial.errors import UserError
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.twin import write_like
+from sparsedial.pruning.kept import Kept
 from sparsedial.records.trained_for import trained_for
 from sparsedial.shape.config import load_config
 from sparsedial.shape.shape import Shape
@@ -33,9 +34,12 @@ def require_free(out: Path, checkpoint: Path) -> None:
         raise UserError(f"{out} {held}, and nothing is overwritten", hint="name a new folder", field="out")
 
 
-def write_pruned(folder: Path, original: Path, shape: Shape, tensors: Iterable[NamedTensor]) -> None:
-    """Write a checkpoint of this Shape into a folder, trained for what its original was trained for.
+def write_pruned(folder: Path, original: Path, shape: Shape, tensors: Iterable[NamedTensor], kept: Kept) -> None:
+    """Write what stays of a checkpoint into a folder, trained for what its original was trained for.
+
+    `shape` and `tensors` are those of the original.
 
     Raises: OSError where they cannot be written.
     """
-    write_like(folder, original, shape, tensors, trained_for(load_config(original)))
+    smaller, layers = kept.shape(shape), kept.parts(shape).layers
+    write_like(folder, original, smaller, kept.stream(tensors), trained_for(load_config(original)), layers)

@@ -5,12 +5,14 @@ W windows, S positions, T tokens (B*S), E experts, K chosen, D d_model, H = 2F; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from sparsedial.evaluation.scorer import TOKENS_AT_ONCE, Scorer
 from sparsedial.kernels.reference import swiglu
@@ -25,6 +27,12 @@ class Gathered:
 
     loss: float  # nats per token of the calibration itself
     reached: Mapping[int, Reached]  # by sparse layer; modules of multi-token prediction follow the last layer
+
+
+def visits(chosen_TK: Tensor, gates_TK: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Each expert that is chosen, with the tokens that reach it and which of their choices it is. Shapes: [n], [n]"""
+    for expert in chosen_TK.unique().tolist():
+        yield expert, *((chosen_TK == expert) & (gates_TK > 0)).nonzero(as_tuple=True)
 
 
 class Tally:
@@ -50,8 +58,7 @@ class Tally:
             self._outputs[layer] = self._outputs.get(layer, 0) + total_ED.cpu()
             self._read[layer] += len(x_TD)
         y_TD = torch.zeros_like(x_TD)
-        for expert in chosen_TK.unique().tolist():
-            token_n, choice_n = ((chosen_TK == expert) & (gates_TK > 0)).nonzero(as_tuple=True)
+        for expert, token_n, choice_n in visits(chosen_TK, gates_TK):
             out_nD = swiglu(x_TD[token_n], w_in_EDH[expert], w_out_EFD[expert])
             gate_n = gates_TK[token_n, choice_n]
             self._add(layer, expert, gate_n.double(), out_nD.double().norm(dim=1))
@@ -96,12 +103,22 @@ def gather(
     routing = Routing(watch=tally, kept=kept)
     loss = Scorer(model, routing=routing).loss(windows_WS1) / windows_WS1[:, 1:].numel()
     if model.predictions:
-        _predict(model, windows_WS1, routing)
+        predict(model, windows_WS1, routing)
     return Gathered(loss=loss, reached=tally.reached)
 
 
+@contextlib.contextmanager
+def watching(hooks: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Within it the hooks of a model's modules are called; then they are removed."""
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @torch.no_grad()
-def _predict(model: Transformer, windows_WS1: Tensor, routing: Routing) -> None:
+def predict(model: Transformer, windows_WS1: Tensor, routing: Routing) -> None:
     """Let the modules of multi-token prediction read the windows; the layers before them are not watched again."""
     for ids_BS1 in windows_WS1.split(max(1, TOKENS_AT_ONCE // (windows_WS1.shape[1] - 1))):
         ids_BS1 = ids_BS1.to(model.embedding_VD.device)

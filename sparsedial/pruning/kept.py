@@ -1,145 +1,49 @@
-"""Which experts stay on: a value that gives a smaller Shape like any other, and the rules by which it is chosen."""
+"""What stays on of a model: one kind of value for every part that can be turned off."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
+import polars
 
-from sparsedial.errors import UserError
-from sparsedial.shape.shape import Layer, Shape, with_layers
-
-Scores = Mapping[int, np.ndarray]  # of each expert, by layer; NaN where an expert has none
-COMPARED = 2  # experts of a group whose sum says which groups a sigmoid router keeps; DeepSeek-V3, section 2.1.2
+from sparsedial.model.stream import NamedTensor
+from sparsedial.records.prune import KeptParts
+from sparsedial.shape.shape import Shape
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The experts that stay on, by sparse layer; modules of multi-token prediction follow the last layer."""
+class Kept(Protocol):
+    """What stays on. A frozen value: it gives the smaller Shape, and the tensors of the smaller checkpoint."""
 
-    experts: Mapping[int, tuple[int, ...]]  # rising
+    def share(self, shape: Shape) -> float:
+        """The share that stays of all that could have been turned off."""
+        ...
 
     def shape(self, shape: Shape) -> Shape:
-        """The model without the other experts."""
-        layers = [self._layer(number, shape.layer(number)) for number in range(shape.layers)]
-        return with_layers(shape, layers)
+        """The model without what is off."""
+        ...
 
-    def _layer(self, number: int, layer: Layer) -> Layer:
-        return replace(layer, experts=len(self.experts[number])) if layer.is_sparse else layer
+    def stream(self, tensors: Iterable[NamedTensor]) -> Iterator[NamedTensor]:
+        """The tensors of that model, from those of the whole one."""
+        ...
 
-
-def sparse_layers(shape: Shape) -> dict[int, Layer]:
-    """The sparse layers by number; modules of multi-token prediction follow the last layer."""
-    layers = {number: shape.layer(number) for number in range(shape.layers + shape.mtp_layers)}
-    return {number: layer for number, layer in layers.items() if layer.is_sparse}
+    def parts(self, shape: Shape) -> KeptParts:
+        """What stays, for the answer."""
+        ...
 
 
-def least_of_group(shape: Shape, layer: Layer) -> int:
-    """The fewest experts that each group of a layer must keep.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choice:
+    """What stays on, and why."""
 
-    A token must find its top_k in the groups that it chooses from, and a router that compares groups by their two best
-    experts needs two in each.
-    """
-    return max(-(-layer.top_k // shape.kept_groups), COMPARED if shape.gate == "sigmoid" else 1)
-
-
-def uniform_counts(scores: Scores, shape: Shape, keep: float) -> dict[int, int]:
-    """How many experts of each layer stay on: the number nearest to the share that the router allows.
-
-    Raises: UserError where that is below the least, or none would be turned off.
-    """
-    return {number: _count(shape, layer, keep) for number, layer in sparse_layers(shape).items()}
+    kept: Kept
+    controls: tuple[Kept, ...]  # as much of the same part, drawn; none where the choice itself is drawn
+    scores: polars.DataFrame  # a row for each thing that could have been turned off
+    unscored: tuple[tuple[int, int], ...] = ()  # layer and expert that no calibration token reached
+    notes: tuple[str, ...] = ()  # what the choice alone gives reason to say
 
 
-def _count(shape: Shape, layer: Layer, keep: float) -> int:
-    of_group = layer.experts // shape.expert_groups
-    count = _nearest(keep * of_group)
-    _require(shape, keep, count, (least_of_group(shape, layer), of_group), f"a token's {layer.top_k} choices")
-    return shape.expert_groups * count
-
-
-def global_counts(scores: Scores, shape: Shape, keep: float) -> dict[int, int]:
-    """How many experts of each layer stay on where those of all layers compete, by their score over their layer's mean.
-
-    One expert of each group goes at a time. Modules of multi-token prediction keep as many as the largest layer.
-
-    Raises: UserError where the share needs more than can go, or none would be turned off.
-    """
-    groups = shape.expert_groups
-    layers = {number: layer for number, layer in sparse_layers(shape).items() if number < shape.layers}
-    of_group = {number: layer.experts // groups for number, layer in layers.items()}
-    least = {number: least_of_group(shape, layer) for number, layer in layers.items()}
-    count = _nearest(keep * sum(of_group.values()))
-    _require(shape, keep, count, (sum(least.values()), sum(of_group.values())), "a token's choices in all layers")
-    ranked = sorted(
-        (value, number, rank)
-        for number in layers
-        for rank, value in enumerate(_slices(scores[number], groups)[: of_group[number] - least[number]])
-    )
-    gone = Counter(number for _, number, _ in ranked[: sum(of_group.values()) - count])
-    kept = {number: groups * (of_group[number] - gone[number]) for number in layers}
-    modules = {number: max(kept.values()) for number in sparse_layers(shape) if number >= shape.layers}
-    return kept | modules
-
-
-def _nearest(number: float) -> int:
-    """Halves are rounded up."""
-    return int(np.floor(number + 0.5))
-
-
-def _slices(scores_E: np.ndarray, groups: int) -> list[float]:
-    """What goes with the worst expert of each group, with the second worst and so on, over the mean score."""
-    mean = np.nansum(scores_E) / max(1, np.count_nonzero(~np.isnan(scores_E)))
-    relative_GE = _known(scores_E / max(mean, np.finfo(float).tiny)).reshape(groups, -1)
-    return np.sort(relative_GE, axis=1).sum(axis=0).tolist()
-
-
-def _require(shape: Shape, keep: float, count: int, ends: tuple[int, int], needing: str) -> None:
-    """Check a number of experts of each group, or of the groups of all layers, against the least and all of them."""
-    groups, (least, every) = shape.expert_groups, ends
-    in_groups = f" in {groups} groups, of which a token chooses from {shape.kept_groups}" if groups > 1 else ""
-    if count < least:
-        raise UserError(
-            f"{keep:g} keeps {groups * count} of {groups * every} experts{in_groups}; {needing} need at least"
-            f" {groups * least}",
-            hint=f"the least is <keep> {least / every:.4g}",
-            field="keep",
-        )
-    if count == every:
-        raise UserError(
-            f"{keep:g} of {groups * every} experts{in_groups} is all of them",
-            hint=f"<keep> {(every - 1) / every:.4g} or less turns some off" if every > least else None,
-            field="keep",
-        )
-
-
-def keep_best(scores: Scores, counts: Mapping[int, int], groups: int) -> Kept:
-    """The experts of the highest scores, so many of each layer and equally many in each group.
-
-    Experts without a score (NaN) go first. Of equal scores the earlier expert stays.
-    """
-    return Kept({number: _best(scores[number], count, groups) for number, count in counts.items()})
-
-
-def _best(scores_E: np.ndarray, count: int, groups: int) -> tuple[int, ...]:
-    """The `count` best experts of a layer, equally many in each group."""
-    known_E = _known(scores_E)
-    of_group = len(known_E) // groups
-    best = [
-        first + np.argsort(-known_E[first : first + of_group], kind="stable")[: count // groups]
-        for first in range(0, len(known_E), of_group)
-    ]
-    return tuple(int(expert) for expert in np.sort(np.concatenate(best)))
-
-
-def _known(scores_E: np.ndarray) -> np.ndarray:
-    """The scores, with the lowest of all in place of one that is not known."""
-    return np.where(np.isnan(scores_E), -np.inf, scores_E)
-
-
-BUDGETS: Mapping[str, Callable[[Scores, Shape, float], dict[int, int]]] = {
-    "uniform": uniform_counts,
-    "global": global_counts,
-}
+def every_layer(shape: Shape) -> tuple[int, ...]:
+    """The layers of a model in which no layer is turned off."""
+    return tuple(range(shape.layers))

@@ -13,9 +13,10 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 from torch import Tensor
 
 from sparsedial.model.stream import NamedTensor
-from sparsedial.pruning.kept import Kept
-from sparsedial.pruning.removal import without_experts
+from sparsedial.pruning.experts import KeptExperts, without_experts
 from sparsedial.pruning.scores import Reached
+from sparsedial.records.prune import KeptParts
+from sparsedial.shape.shape import Shape
 from sparsedial.shape.tensors import EXPERTS, Name
 
 Cluster = Mapping[int, float]  # the share of each member in the merged expert
@@ -28,9 +29,25 @@ class Merged:
     clusters: Mapping[int, Mapping[int, Cluster]]
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> KeptExperts:
         """The experts whose rows and numbers stay."""
-        return Kept({layer: tuple(sorted(clusters)) for layer, clusters in self.clusters.items()})
+        return KeptExperts({layer: tuple(sorted(clusters)) for layer, clusters in self.clusters.items()})
+
+    def share(self, shape: Shape) -> float:
+        """Clusters over experts."""
+        return self.kept.share(shape)
+
+    def shape(self, shape: Shape) -> Shape:
+        """The model with one expert for each cluster."""
+        return self.kept.shape(shape)
+
+    def stream(self, tensors: Iterable[NamedTensor]) -> Iterator[NamedTensor]:
+        """Its tensors."""
+        return with_merged_experts(tensors, self)
+
+    def parts(self, shape: Shape) -> KeptParts:
+        """The experts whose rows and numbers stay."""
+        return self.kept.parts(shape)
 
 
 def merge_alike(reached: Mapping[int, Reached], counts: Mapping[int, int], groups: int) -> Merged:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparsedial.errors import UserError
 from sparsedial.evaluation.loss import bits_per_byte
 from sparsedial.evaluation.scorer import Scorer
 from sparsedial.evaluation.statistics import interval, ratio_interval
@@ -16,6 +17,7 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.domains import DomainLoss
 from sparsedial.records.quantities import Interval
+from sparsedial.shape.shape import Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,31 +69,45 @@ def _nats(scorer: Scorer, windows: Windows) -> np.ndarray:
     return -np.array([found.log_likelihood for found in scorer.log_likelihoods([(row[:1], row[1:]) for row in rows])])
 
 
-def parted(increases: Mapping[str, Interval]) -> str | None:
-    """What to say where two texts' losses grew by amounts whose intervals do not meet."""
-    ends = {name: found for name, grown in increases.items() if (found := _ends(grown)) is not None}
-    for name, (low, _) in ends.items():
-        for other, (_, high) in ends.items():
+def parted(increases: Mapping[str, Interval], windows: Mapping[str, int]) -> str | None:
+    """What to say where two texts' losses grew by amounts whose intervals do not meet.
+
+    An increase over several windows that has no interval is the same in all of them.
+    """
+    known = [(name, grown, *_ends(grown)) for name, grown in increases.items() if windows[name] > 1]
+    for name, grown, low, _ in known:
+        for other, less, _, high in known:
             if low > high:
                 return (
-                    f"the loss grew by {increases[name].mean:.3f} nats per token on {name} and by"
-                    f" {increases[other].mean:.3f} on {other}: what stays on suits the one more than the other"
+                    f"the loss grew by {grown.mean:.3f} nats per token on {name} and by {less.mean:.3f} on {other}:"
+                    " what stays on suits the one more than the other"
                 )
     return None
 
 
-def _ends(grown: Interval) -> tuple[float, float] | None:
-    """Between what a growth lies. One of exactly nothing, in every window, has no interval and needs none."""
-    if grown.low is None or grown.high is None:
-        return None if grown.mean else (0.0, 0.0)
-    return grown.low, grown.high
+def _ends(grown: Interval) -> tuple[float, float]:
+    return (grown.mean, grown.mean) if grown.low is None or grown.high is None else (grown.low, grown.high)
 
 
-def no_better(name: str, over_control: Interval) -> str | None:
-    """What to say where a text's loss is not surely below the mean of random choices."""
+def no_better(name: str, over_control: Interval, part: str) -> str | None:
+    """What to say where a text's loss is not surely below the mean of random choices of as much of a part."""
     if over_control.high is None or over_control.high < 0:
         return None
     return (
-        f"on {name} the loss is {over_control.mean:+.3f} nats per token beside random choices of as many experts: no"
+        f"on {name} the loss is {over_control.mean:+.3f} nats per token beside random choices of as many {part}: no"
         " better than chance"
     )
+
+
+def require_known(loss: float, shape: Shape) -> None:
+    """Check the loss of a calibration text, nats per token.
+
+    Raises: UserError where it is above that of a uniform guess.
+    """
+    guess = math.log(shape.vocab_size)
+    if loss > guess:
+        raise UserError(
+            f"the model's loss on it is {loss:.3f} nats per token, above the {guess:.3f} of a uniform guess",
+            hint="the text is foreign to this model: give text like what it was trained on",
+            field="calibrate",
+        )

@@ -31,7 +31,6 @@ class Score:
     mean: bool  # of the tokens; else their sum
     gate_power: int
     output_power: int
-    source: str
 
     @property
     def powers(self) -> Powers:
@@ -45,26 +44,17 @@ class Score:
         return np.where(reached.tokens_E > 0, score_E, np.nan)
 
 
-SCORES = {
-    "frequency": Score(
-        mean=False, gate_power=0, output_power=0, source="how often an expert is chosen; a rival in arXiv 2510.13999"
-    ),
-    "ean": Score(
-        mean=False, gate_power=0, output_power=1, source="expert activation norm; a rival in arXiv 2510.13999"
-    ),
-    "reap": Score(
-        mean=True, gate_power=1, output_power=1, source="router-weighted expert activation, arXiv 2510.13999"
-    ),
-    "man": Score(mean=True, gate_power=0, output_power=1, source="mean activation norm, arXiv 2606.15716"),
-    "msan": Score(mean=True, gate_power=0, output_power=2, source="mean squared activation norm, arXiv 2606.15716"),
+SCORES = {  # their sources are in `methods`
+    "frequency": Score(mean=False, gate_power=0, output_power=0),
+    "ean": Score(mean=False, gate_power=0, output_power=1),
+    "reap": Score(mean=True, gate_power=1, output_power=1),
+    "man": Score(mean=True, gate_power=0, output_power=1),
+    "msan": Score(mean=True, gate_power=0, output_power=2),
 }
 POWERS = tuple(dict.fromkeys(score.powers for score in SCORES.values()))
-RANDOM = "random"  # the control: experts in an order that is drawn
-HC_SMOE = "hc-smoe"  # experts are merged, by their outputs
-METHODS = (*SCORES, HC_SMOE, RANDOM)
 
 
-def random_scores(experts: Mapping[int, int], seed: int) -> dict[int, np.ndarray]:
-    """A score for each expert that only the seed decides, by layer. Shapes: each [E]"""
+def random_scores(counts: Mapping[int, int], seed: int) -> dict[int, np.ndarray]:
+    """A score for each of so many things of each layer, that only the seed decides. Shapes: each [count]"""
     draw = np.random.default_rng(seed)
-    return {layer: draw.random(count) for layer, count in experts.items()}
+    return {layer: draw.random(count) for layer, count in counts.items()}

@@ -75,8 +75,10 @@ class KeptParts(Record, frozen=True, kw_only=True):
 
     experts: tuple[tuple[int, ...], ...] | None  # of each sparse layer, with those of multi-token prediction
     layers: tuple[int, ...]
-    d_ff: tuple[int, ...] | None
-    weights_share: float | None
+    d_ff: (
+        tuple[int, ...] | None
+    )  # neurons of each layer, with multi-token prediction; of a sparse one, its shared experts'
+    weights_share: float | None  # of the matrices in layers
 
 
 class CalibrationText(Record, frozen=True, kw_only=True):
@@ -102,19 +104,21 @@ class Pruned(Record, frozen=True, kw_only=True):
 
     checkpoint: CheckpointName
     out: PrunedFolder
+    part: Literal["experts", "layers", "neurons", "weights"]  # that is turned off
     method: str
     budget: str  # "uniform": the same share of each layer, "global": layers compete
     sequential: bool  # whether each layer's scores come from a model whose earlier layers are cut already
+    pattern: str | None  # of weights, as "2:4": of each four neighbouring inputs two are off
     target: PruneTarget
     kept: KeptParts
-    scores: str  # the file of all experts' scores
+    scores: str  # the file of the scores of all that could have been turned off
     unscored_experts: tuple[tuple[int, int], ...]  # layer and expert that no calibration token reached
     calibration: CalibrationText
     second_domain: SecondDomain | None
     second_domain_reason: str | None
     before: CheckpointCosts
     after: CheckpointCosts
-    control: CheckpointCosts | None  # as many experts, drawn at random; the mean loss of several draws
+    control: CheckpointCosts | None  # as much, drawn at random; the mean loss of several draws
     control_draws: int
     control_reason: str | None
     loss_increase: dict[str, Interval]  # by text: nats per token, window by window

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ from sparsedial.shape.shape import Shape
 
 OWN = "sparsedial"  # the model type of shapes that no family fits; only Sparsedial reads it
 BY_MODEL_TYPE = {name: family for family in FAMILIES.values() for name in (family.model_type, *family.aliases)}
+
+BY_LAYER = ("layer_types", "mlp_layer_types")  # lists with an entry for each layer
+# Fields that say nothing of a shape.
+ABOUT_FILES = ("architectures", "model_type", "torch_dtype", "eos_token_id", "bos_token_id")
 
 SUPPORTED = f"supported are {', '.join(BY_MODEL_TYPE)}"
 
@@ -122,29 +126,48 @@ def own_config(shape: Shape, *, dtype: str = "float32", end_token: int | None = 
     return {"model_type": OWN, "torch_dtype": dtype, "eos_token_id": end_token, "shape": shape.record()}
 
 
-def changed_config(config: Config, shape: Shape) -> Fields:
+def changed_config(config: Config, shape: Shape, layers: Sequence[int] | None = None) -> Fields:
     """The content of a `config.json` once its model has become this Shape; all else that it says stays.
 
     Only fields that say something else of the new shape are changed: wherever the file has them, tables in it included,
-    and under the name that it has for them. What its family cannot express gets our own format, which others refuse.
+    and under the name that it has for them. `layers` are those that stay: lists with an entry for each keep theirs.
+    Where that does not say the new shape, all fields of the family are written. A shape that the family cannot express
+    gets our own format, which others refuse.
     """
-    kind = config.get("model_type")
-    if kind == OWN:
+    if config.get("model_type") == OWN:
         return {**config.values, "shape": shape.record()}
+    family, whole = _family(config), read_config(config)
     dtype = config.get("torch_dtype") or config.get("dtype")
     own = own_config(shape, dtype=str(dtype or "float32"), end_token=config.get("eos_token_id"))
-    if shape.own_layers:
+    if any(limit not in family.lacks(whole) for limit in family.lacks(shape)):
         return own
-    family = _family(config)
-    before, after = (family.config(each, "", None) for each in (read_config(config), shape))
+    before, after = (family.config(each, "", None) for each in (whole, shape))
     changed = {name: value for name, value in after.items() if before.get(name) != value}
     counts = {name: changed[family.experts] for name in EXPERT_COUNTS if family.experts in changed}
+    values = _of_these(config.values, range(whole.layers) if layers is None else layers)
     kinds = {"layer_types": written_layer_types(shape)} if isinstance(config.get("layer_types"), list) else {}
-    found = _with(config.values, {**changed, **counts, **kinds})
+    found = _with(values, {**changed, **counts, **kinds})
     if counts.keys() & found.keys():  # under its own name or another
         del changed[family.experts]
-    whole = {**found, **changed}
-    return whole if read_config(whole) == shape else own
+    stated = {name: value for name, value in after.items() if name not in ABOUT_FILES}
+    tried = ({**found, **changed}, {**found, **changed, **stated})
+    return next((fields for fields in tried if _says(fields, shape)), own)
+
+
+def _says(fields: Fields, shape: Shape) -> bool:
+    """Whether a configuration describes this Shape."""
+    try:
+        return read_config(Config(fields)) == shape
+    except UserError:
+        return False
+
+
+def _of_these(values: Mapping[str, Any], layers: Sequence[int]) -> Fields:
+    """The values, with the entries of these layers in lists that have one for each."""
+    return {
+        name: [value[number] for number in layers] if name in BY_LAYER and isinstance(value, list) else value
+        for name, value in values.items()
+    }
 
 
 def _with(values: Mapping[str, Any], changed: Mapping[str, Any]) -> Fields:

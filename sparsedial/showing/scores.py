@@ -41,7 +41,7 @@ def score_notes(name: str, score: TaskScore) -> Iterator[str]:
 
 
 def difference_cells(scored: Evaluations) -> list[list[str]]:
-    """The difference of each two, its interval, what it is of, and how sure it is; one checkpoint's name is left out."""
+    """The difference of each two, its interval, what it is of, and how sure it is; a shared name is left out."""
     paths = {one.checkpoint.path for one in scored.results}
     shared = f"{paths.pop()} at " if len(paths) == 1 else ""
     return [_difference(pair, shared) for pair in scored.paired]

@@ -120,11 +120,12 @@ VERBS = {
         Verb(
             name="prune",
             settings="PruneSettings",
-            summary="turn off the experts of a checkpoint that matter least, and measure what that does",
+            summary="turn off the experts, layers, neurons or weights that matter least, and measure what that does",
             examples=(
                 "sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller",
                 "sparsedial prune runs/model/checkpoint --keep 0.75 --calibrate code/ --also prose/ --out runs/smaller",
                 "sparsedial prune runs/model/checkpoint --fix-setting k=2 --out runs/at_k2",
+                "sparsedial prune llama/ --method activation --keep 0.75 --calibrate my_text/ --out llama-smaller",
             ),
         ),
         Verb(

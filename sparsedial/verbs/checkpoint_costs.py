@@ -13,7 +13,7 @@ from sparsedial.records.quantities import Sparsity
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.shape.shape import Shape
 
-NOT_WRITTEN = "random choices were scored as masks on the original, and not written"
+NOT_WRITTEN = "random choices were scored in memory, and not written"
 SAME_SHAPE = "of the same shape as the smaller checkpoint, so not measured again"
 SAID = (PRUNE_FILE, SCORES_FILE, DIAL_FILE)  # files that say something of a checkpoint, and are no part of it
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from sparsedial.model.reading import read_checkpoint
+from sparsedial.model.twin import write_like
 from sparsedial.model.writing import whole_folder
-from sparsedial.pruning.fixing import without_layers
-from sparsedial.pruning.folder import require_free, write_pruned
+from sparsedial.pruning.folder import require_free
+from sparsedial.pruning.layers import KeptLayers
 from sparsedial.records.prune import FixedSetting
 from sparsedial.records.setting import Setting
 from sparsedial.shape.turned import parse_turned
@@ -28,9 +29,10 @@ def fixed_setting(checkpoint: Path, text: str, out: Path) -> FixedSetting:
     require_free(out, checkpoint)
     whole, turned = read_checkpoint(checkpoint, torch.bfloat16), parse_turned(text)
     setting = Setting.of(turned, whole.shape)
-    tensors = list(without_layers(whole.tensors, turned.kept(whole.shape), whole.shape))
+    layers = tuple(turned.kept(whole.shape))
+    tensors = list(KeptLayers(layers, whole.shape.layers).stream(whole.tensors))
     with whole_folder(out.resolve()) as partial:
-        write_pruned(partial, checkpoint, turned.shape(whole.shape), tensors)
+        write_like(partial, checkpoint, turned.shape(whole.shape), tensors, layers=layers)
         return FixedSetting(
             checkpoint=checkpoint_name(checkpoint, checkpoint),
             out=written_folder(partial, out),

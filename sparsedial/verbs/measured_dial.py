@@ -15,7 +15,7 @@ from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
-from sparsedial.pruning.fixing import without_layers
+from sparsedial.pruning.layers import KeptLayers
 from sparsedial.pruning.quality import Nats, nats_of
 from sparsedial.pruning.speed import Place, Speed, speeds_of
 from sparsedial.pruning.windows import Windows, read_windows
@@ -106,7 +106,7 @@ def _point(
     tensors: Sequence[NamedTensor],
 ) -> DialPoint:
     nats = losses[setting]
-    kept = without_layers(tensors, setting.kept(shape), shape)
+    kept = KeptLayers(tuple(setting.kept(shape)), shape.layers).stream(tensors)
     return DialPoint(
         setting=Setting.of(setting, shape),
         status="measured",

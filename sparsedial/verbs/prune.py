@@ -13,20 +13,19 @@ from sparsedial.verbs.prune_settings import PruneSettings
 
 
 def prune(settings: PruneSettings) -> Pruned | FixedSetting:
-    """Write a checkpoint without the experts that matter least, and measure it beside the original.
+    """Write a checkpoint without the experts, layers, neurons or weights that matter least, and measure it beside it.
+
+    The method says what goes, and the text what of it matters. Loss is measured on windows that take no part in that,
+    on a second text, and for a random choice of as much too. The folder appears when it is whole; the original is only
+    read.
 
     With `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
 
-    The text decides what matters. Loss is measured on windows that take no part in that, and on a second text; it is
-    measured for a random choice of as many experts too. The folder appears when it is whole; the original is only read.
-
-    Raises: UserError for a damaged or dense checkpoint, a share that its router does not allow, a text that is too
-    short, foreign or does not fit the model, or a folder that is not free.
+    Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a text that
+    is too short, foreign or does not fit the model, or a folder that is not free.
     """
-    from sparsedial.model.checkpoint import load
     from sparsedial.model.writing import whole_folder
     from sparsedial.pruning.folder import require_free, write_pruned
-    from sparsedial.pruning.table import write_scores
     from sparsedial.verbs.pruned import chosen, opened
     from sparsedial.verbs.pruned_answer import answered
 
@@ -39,13 +38,12 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting:
     require_free(settings.out, settings.checkpoint)
     work = opened(settings)
     _say(f"calibrating on {human_count(work.calibrating.tokens)} tokens")
-    choice = chosen(work, settings)
-    smaller = choice.kept.shape(work.shape)
+    choice = chosen(work)
     with whole_folder(settings.out.resolve()) as partial:
-        write_pruned(partial, settings.checkpoint, smaller, choice.stream(work.tensors))
+        write_pruned(partial, settings.checkpoint, work.shape, work.tensors, choice.kept)
         _say("measuring the loss, speed and memory of the original and of the smaller checkpoint")
-        answer = answered(work, choice, load(partial), partial, settings, began)
-        write_scores(partial / SCORES_FILE, choice.reached, choice.into, work.shape.expert_groups)
+        answer = answered(work, choice, partial, settings, began)
+        choice.scores.write_parquet(partial / SCORES_FILE)
         write(partial / PRUNE_FILE, answer)
     return answer
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparsedial.errors import UserError, nearest
-from sparsedial.pruning.kept import BUDGETS
-from sparsedial.pruning.scores import HC_SMOE, METHODS, SCORES
+from sparsedial.pruning.methods import BUDGETS, DEFAULT, METHODS, PART_NAMES, PATTERNS, Ask, methods_of
 from sparsedial.settings import file_names, setting
 from sparsedial.shape.turned import setting_text
 
 EXAMPLE = "like `sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller`"
+BY_PART = "; ".join(f"{part}: {', '.join(methods_of(part))}" for part in PART_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruneSettings:
-    """The checkpoint, how much of it stays, by which score and on which text."""
+    """The checkpoint, what is turned off and how much of it stays, by which score and on which text."""
 
     checkpoint: Path = setting(help="a checkpoint folder, which stays as it is", positional=True, example=EXAMPLE)
-    keep: float | None = setting(None, "share of each layer's experts that stays, as 0.5", "SHARE")
+    keep: float | None = setting(None, "share that stays of the experts, layers, neurons or weights, as 0.5", "SHARE")
     calibrate: tuple[str, ...] = setting(
         (), "files or folders of text like what the model is for: they decide what stays", "TEXT,…", parse=file_names
     )
@@ -28,11 +28,14 @@ class PruneSettings:
     also: tuple[str, ...] = setting(
         (), "text of another kind, to see what the calibration text cannot show", "TEXT,…", parse=file_names
     )
-    method: str = setting("reap", f"what an expert matters: {', '.join(METHODS)}", "NAME")
+    method: str = setting(DEFAULT, f"what is turned off and what of it matters, for {BY_PART}", "NAME")
     budget: str = setting(
         "uniform",
         "the same share of each layer, or `global`: layers compete, and only sparsedial reads the result",
         "|".join(BUDGETS),
+    )
+    pattern: str | None = setting(
+        None, "of weights: 2:4 turns two of each four neighbouring inputs off", "|".join(PATTERNS), shown="any"
     )
     sequential: bool = setting(False, "calibrate each layer in the model whose earlier layers are cut already")
     context: int | None = setting(None, "tokens per window of text", "N", shown="the model's own, at most 2,048")
@@ -46,6 +49,18 @@ class PruneSettings:
         "S",
         parse=setting_text,
     )
+
+    @property
+    def ask(self) -> Ask:
+        """How much of which part stays, and how that is chosen."""
+        return Ask(
+            method=self.method,
+            keep=self.share,
+            budget=self.budget,
+            sequential=self.sequential,
+            pattern=self.pattern,
+            seed=self.seed,
+        )
 
     def __post_init__(self) -> None:
         given: Mapping[str, object] = {"keep": self.keep, "calibrate": self.calibrate}
@@ -66,27 +81,46 @@ class PruneSettings:
     def _check_choice(self) -> None:
         if not 0 < self.share < 1:
             raise UserError(
-                f"{self.share:g} does not lie between 0 and 1", hint="0.5 turns half of the experts off", field="keep"
+                f"{self.share:g} does not lie between 0 and 1", hint="0.5 turns half of it off", field="keep"
             )
-        for name, known in (("method", METHODS), ("budget", BUDGETS)):
+        for name, known in (("method", METHODS), ("budget", BUDGETS), ("pattern", PATTERNS)):
             given = getattr(self, name)
-            if given not in known:
+            if given is not None and given not in known:
                 hint = nearest(given, known) or f"known are {', '.join(known)}"
                 raise UserError(f"no {name} named '{given}'", hint=hint, field=name)
-        if self.method == HC_SMOE and self.budget == "global":
-            raise UserError(
-                "hc-smoe merges experts and has no scores by which layers could compete",
-                hint="leave <budget> out, or choose another <method>",
-                field="method",
-            )
-        if self.sequential and (self.method not in SCORES or self.budget == "global"):
-            raise UserError(
-                f"goes with scores and the uniform budget, not with {self.method}, {self.budget}",
-                hint=f"scores are {', '.join(SCORES)}",
-                field="sequential",
-            )
+        self._check_method()
         for name in ("calibration_tokens", "scored_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"{getattr(self, name)} is below 1", field=name)
         if self.seed < 0:
             raise UserError(f"{self.seed} is below 0", field="seed")
+
+    def _check_method(self) -> None:
+        """Check what a method can be told.
+
+        Raises: UserError.
+        """
+        how = METHODS[self.method]
+        if self.budget not in how.budgets:
+            others = [name for name in methods_of(how.part) if self.budget in METHODS[name].budgets]
+            raise UserError(
+                f"{self.method} has no scores by which layers could compete",
+                hint=f"leave <budget> out{f', or choose {_or(others)}' if others else ''}",
+                field="budget",
+            )
+        if self.sequential and (how.in_turn == "never" or self.budget == "global"):
+            found = [name for name, method in METHODS.items() if method.in_turn != "never"]
+            raise UserError(
+                f"goes with {_or(found)} and the uniform budget, not with {self.method}, {self.budget}",
+                field="sequential",
+            )
+        if self.pattern is not None and how.part != "weights":
+            raise UserError(
+                f"is for single weights, and {self.method} turns {how.part} off",
+                hint=f"choose <method> {_or(methods_of('weights'))}, or leave <pattern> out",
+                field="pattern",
+            )
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)

@@ -1,12 +1,10 @@
-"""The parts of `prune`: the checkpoint and its texts, the choice of experts, and the answer."""
+"""The parts of `prune`: the checkpoint and its texts, and the choice of what stays."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from sparsedial.errors import UserError
@@ -14,33 +12,35 @@ from sparsedial.model.checkpoint import model_of
 from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Transformer
-from sparsedial.pruning.choice import Choice
-from sparsedial.pruning.gather import gather
-from sparsedial.pruning.kept import BUDGETS, keep_best, sparse_layers
-from sparsedial.pruning.merging import merge_alike
-from sparsedial.pruning.scores import HC_SMOE, RANDOM, SCORES, random_scores
-from sparsedial.pruning.sequential import keep_in_turn
+from sparsedial.pruning.kept import Choice
+from sparsedial.pruning.methods import Ask
+from sparsedial.pruning.parts import PARTS, Part, what_goes
 from sparsedial.pruning.windows import Windows, read_windows
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note_skipped
 from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.prune_settings import PruneSettings
 
-DRAWS = 3  # random choices that the result is compared with; a single one may be lucky
 MOST_CONTEXT = 2048  # of a window, unless it is asked for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Work:
-    """The original, read and checked, and the texts."""
+    """The original, read and checked, what is asked of it, and the texts."""
 
     shape: Shape
     tensors: Sequence[NamedTensor]
     model: Transformer
+    ask: Ask
     calibrating: Windows
     scored: Mapping[str, Windows]  # by text; the calibration's first
     again: bool  # whether the calibration is so short that it is scored itself
     second: Windows | None
+
+    @property
+    def part(self) -> Part:
+        """What is turned off."""
+        return PARTS[self.ask.how.part]
 
 
 def opened(settings: PruneSettings) -> Work:
@@ -50,21 +50,21 @@ def opened(settings: PruneSettings) -> Work:
     """
 
     checkpoint = read_checkpoint(settings.checkpoint, torch.bfloat16)
-    shape = checkpoint.shape
-    layers = sparse_layers(shape)
-    if not layers:
+    shape, ask = checkpoint.shape, settings.ask
+    part = PARTS[ask.how.part]
+    lacking = part.lacking(shape)
+    if lacking:
         raise UserError(
-            f"{settings.checkpoint} is dense: it has no experts to turn off",
-            hint="give a sparse checkpoint; layers, neurons and weights cannot be turned off yet",
+            f"{settings.checkpoint} {lacking}", hint=f"what a <method> can turn off in it: {what_goes(shape)}"
         )
-    alike = {number: np.ones(layer.experts) for number, layer in layers.items()}
-    BUDGETS[settings.budget](alike, shape, settings.share)  # refuses what no scores can help
+    part.require(shape, ask)
     windows, second = _texts(settings, shape)
     calibrating, scored = windows.divided(settings.scored_tokens)
     return Work(
         shape=shape,
         tensors=checkpoint.tensors,
         model=model_of(shape, checkpoint.tensors),
+        ask=ask,
         calibrating=calibrating,
         scored={text.source: text for text in (scored, *([second] if second else []))},
         again=scored is calibrating,
@@ -93,32 +93,9 @@ def _texts(settings: PruneSettings, shape: Shape) -> tuple[Windows, Windows | No
     return windows, second
 
 
-def chosen(work: Work, settings: PruneSettings) -> Choice:
-    """Calibrate, score every expert and choose.
+def chosen(work: Work) -> Choice:
+    """Calibrate and choose.
 
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
-    windows_WS1, merging = torch.from_numpy(work.calibrating.ids_WS1), settings.method == HC_SMOE
-    gathered = gather(work.model, windows_WS1, outputs=merging)
-    _require_known(gathered.loss, work.shape)
-    experts = {layer: sizes.experts for layer, sizes in sparse_layers(work.shape).items()}
-    drawn = [random_scores(experts, settings.seed + number) for number in range(DRAWS)]
-    score, groups, reached = SCORES.get(settings.method), work.shape.expert_groups, gathered.reached
-    scores = drawn[0] if score is None else {layer: score.of(seen) for layer, seen in reached.items()}
-    counts = BUDGETS[settings.budget](scores, work.shape, settings.share)
-    merged = merge_alike(reached, counts, groups) if merging else None
-    kept = merged.kept if merged else keep_best(scores, counts, groups)
-    if settings.sequential and score is not None:
-        reached, kept = keep_in_turn(work.model, windows_WS1, score, counts)
-    controls = () if settings.method == RANDOM else (keep_best(each, counts, groups) for each in drawn)
-    return Choice(reached=reached, kept=kept, merged=merged, controls=tuple(controls))
-
-
-def _require_known(loss: float, shape: Shape) -> None:
-    guess = math.log(shape.vocab_size)
-    if loss > guess:
-        raise UserError(
-            f"the model's loss on it is {loss:.3f} nats per token, above the {guess:.3f} of a uniform guess",
-            hint="the text is foreign to this model: give text like what it was trained on",
-            field="calibrate",
-        )
+    return work.part.choose(work.model, torch.from_numpy(work.calibrating.ids_WS1), work.ask)

@@ -3,51 +3,46 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.model.digests import digest_of
-from sparsedial.model.transformer import Transformer
-from sparsedial.pruning.choice import Choice
+from sparsedial.pruning.kept import Choice
 from sparsedial.pruning.quality import no_better, parted
 from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import (
     SCORES_FILE,
     CalibrationText,
-    KeptParts,
+    CheckpointCosts,
     Pruned,
     PrunedFolder,
     PruneTarget,
     SecondDomain,
 )
 from sparsedial.shape.config import OWN, load_config
-from sparsedial.units import count_words
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work
-from sparsedial.verbs.pruned_costs import measured
+from sparsedial.verbs.pruned_costs import Measured, measured
+
+ROUNDED = 0.005  # a share that is off by less needs no words
 
 
-def answered(
-    work: Work, choice: Choice, model: Transformer, folder: Path, settings: PruneSettings, began: float
-) -> Pruned:
+def answered(work: Work, choice: Choice, folder: Path, settings: PruneSettings, began: float) -> Pruned:
     """Measure the checkpoint that was written to a folder, and say what was done and what it did."""
 
-    costs, target = measured(work, choice, model, settings.checkpoint, folder), _target_of(choice, settings)
-    over = costs.over_control
-    found = (parted(costs.increases), None if over is None else no_better(work.calibrating.source, over))
+    ask, costs = work.ask, measured(work, choice, settings.checkpoint, folder)
+    target = PruneTarget(kind="keep", asked=ask.keep, reached=choice.kept.share(work.shape))
     return Pruned(
         checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
         out=written_folder(folder, settings.out),
-        method=settings.method,
-        budget=settings.budget,
-        sequential=settings.sequential,
+        part=ask.how.part,
+        method=ask.method,
+        budget=ask.budget,
+        sequential=ask.sequential or ask.how.in_turn == "always",
+        pattern=ask.pattern,
         target=target,
-        kept=KeptParts(
-            experts=tuple(choice.kept.experts.values()),
-            layers=tuple(range(work.shape.layers)),
-            d_ff=None,
-            weights_share=None,
-        ),
+        kept=choice.kept.parts(work.shape),
         scores=SCORES_FILE,
         unscored_experts=choice.unscored,
         calibration=_calibration_of(work),
@@ -61,7 +56,7 @@ def answered(
         loss_increase=costs.increases,
         search=None,
         recovery=None,
-        warnings=(*_warnings_of(work, choice, target), *(words for words in found if words)),
+        warnings=tuple(_warnings_of(work, choice, target, costs)),
         wall_seconds=time.perf_counter() - began,
         peak_process_bytes=peak_process_bytes(),
     )
@@ -79,13 +74,6 @@ def checkpoint_name(folder: Path, shown: Path) -> CheckpointName:
 
     family = str(load_config(folder).get("model_type"))
     return CheckpointName(path=str(shown), digest=digest_of(folder), family=family)
-
-
-def _target_of(choice: Choice, settings: PruneSettings) -> PruneTarget:
-    """The share that was asked for, and the one that the router allowed."""
-    kept = sum(map(len, choice.kept.experts.values()))
-    reached = kept / sum(len(seen.tokens_E) for seen in choice.reached.values())
-    return PruneTarget(kind="keep", asked=settings.share, reached=reached)
 
 
 def _calibration_of(work: Work) -> CalibrationText:
@@ -106,21 +94,29 @@ def _second_of(work: Work) -> SecondDomain | None:
     return second and SecondDomain(source=second.source, digest=second.digest, tokens=second.tokens)
 
 
-def _warnings_of(work: Work, choice: Choice, target: PruneTarget) -> list[str]:
-    """What the choice alone gives reason to say."""
-    found = []
-    if abs(target.reached - target.asked) > 1e-9:
-        found.append(f"{target.asked:g} of the experts is no number that the router allows: {target.reached:.4g} stays")
-    if choice.unscored:
-        which = "; ".join(
-            f"layer {layer}: {', '.join(str(expert) for at, expert in choice.unscored if at == layer)}"
-            for layer in dict.fromkeys(layer for layer, _ in choice.unscored)
-        )
-        unreached = f"no calibration token reached {count_words(len(choice.unscored), 'expert')}"
-        fate = "without a share they were merged" if choice.merged else "without a score they went first"
-        found.append(f"{unreached}, so {fate}: {which}")
+def _warnings_of(work: Work, choice: Choice, target: PruneTarget, costs: Measured) -> Iterator[str]:
+    """What there is reason to say."""
+    part = work.ask.how.part
+    if abs(target.reached - target.asked) > ROUNDED:
+        yield f"{target.asked:g} of the {part} is no number that the model allows: {target.reached:.4g} stays"
+    yield from choice.notes
+    if not work.part.shrinks:
+        yield not_gained(costs.before, costs.after)
     if work.again:
-        found.append("the calibration text is one window, so loss is measured on the window that decided what stays")
+        yield "the calibration text is one window, so loss is measured on the window that decided what stays"
     if work.second is None:
-        found.append("no second text was scored: what the calibration text does not show may have suffered unseen")
-    return found
+        yield "no second text was scored: what the calibration text does not show may have suffered unseen"
+    over = costs.over_control
+    windows = {name: len(text.ids_WS1) for name, text in work.scored.items()}
+    found = (parted(costs.increases, windows), None if over is None else no_better(work.calibrating.source, over, part))
+    yield from (words for words in found if words)
+
+
+def not_gained(before: CheckpointCosts, after: CheckpointCosts) -> str:
+    """What to say of weights that are zero and stored all the same."""
+    words = "what is off is stored as zeros, so the checkpoint is no smaller and no faster"
+    rates = before.decode_tokens_per_second, after.decode_tokens_per_second
+    if rates[0] is None or rates[1] is None:
+        return words
+    gained = rates[1].median / rates[0].median - 1
+    return f"{words}: {rates[0].median:,.0f} tokens a second before, {rates[1].median:,.0f} after ({gained:+.1%})"

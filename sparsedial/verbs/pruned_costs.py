@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsedial.model.router import Routing
-from sparsedial.model.transformer import Transformer
-from sparsedial.pruning.choice import Choice
-from sparsedial.pruning.kept import Kept
-from sparsedial.pruning.quality import mean_nats, nats_of
-from sparsedial.pruning.removal import masks, without_experts
+from sparsedial.model.checkpoint import load, model_of
+from sparsedial.pruning.kept import Choice, Kept
+from sparsedial.pruning.quality import Nats, mean_nats, nats_of
 from sparsedial.pruning.speed import Place, speeds_of
 from sparsedial.records.prune import CheckpointCosts
 from sparsedial.records.quantities import Interval
@@ -29,15 +26,15 @@ class Measured:
     over_control: Interval | None  # the loss on the calibration text above that of the random choices
 
 
-def measured(work: Work, choice: Choice, model: Transformer, original: Path, folder: Path) -> Measured:
+def measured(work: Work, choice: Choice, original: Path, folder: Path) -> Measured:
     """Measure a written checkpoint beside its original, and the mean loss of the random choices."""
 
+    at_random = mean_nats([_nats(work, kept) for kept in choice.controls]) if choice.controls else None
+    model = load(folder)
     before, after = (nats_of(each, work.scored) for each in (work.model, model))
     speeds = speeds_of({original: work.model, folder: model}, Place)
     control = over_control = None
-    if choice.controls:
-        kept = [masks(each, work.shape) for each in choice.controls]
-        at_random = mean_nats([nats_of(work.model, work.scored, Routing(kept=each)) for each in kept])
+    if at_random is not None:
         first = choice.controls[0]
         control = costs_of(first.shape(work.shape), _bytes(work, first), at_random)
         over_control = after[work.calibrating.source].above(at_random[work.calibrating.source])
@@ -50,8 +47,13 @@ def measured(work: Work, choice: Choice, model: Transformer, original: Path, fol
     )
 
 
-def _bytes(work: Work, kept: Kept | None = None) -> int:
-    """Of the weights in their files' types, whole or with these experts alone."""
+def _nats(work: Work, kept: Kept) -> dict[str, Nats]:
+    """The loss of what stays by a choice, as a model in memory."""
+    return nats_of(model_of(kept.shape(work.shape), kept.stream(work.tensors)), work.scored)
 
-    tensors = work.tensors if kept is None else without_experts(work.tensors, kept)
+
+def _bytes(work: Work, kept: Kept | None = None) -> int:
+    """Of the weights in their files' types, whole or of what stays."""
+
+    tensors = work.tensors if kept is None else kept.stream(work.tensors)
     return sum(tensor.nbytes for tensor in tensors)

@@ -101,6 +101,32 @@ def with_domains(router: str = "softmax") -> Transformer:
     return planted(first, second, router)
 
 
+def with_dead_neurons(dead: tuple[int, ...], layers: int = 2) -> Transformer:
+    """A dense model: in its last layer each of 8 neurons writes what follows a letter, and the dead ones nothing.
+
+    Dead neurons are the most active ones. The layers before write nothing at all: they are the identity.
+    """
+    bare = {"experts": 0, "top_k": 0, "d_expert": 0, "dense_layers": 0, "layers": layers, "d_ff": 8 + len(dead)}
+    model = empty_model(replace(SHAPE, **bare), torch.float32)
+    alive = [neuron for neuron in range(8 + len(dead)) if neuron not in dead]
+    x = SHAPE.d_model**0.5  # of a letter, normed
+    silu = x / (1 + math.exp(-x))
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.fill_(float(tensor.dim() == 1))  # norms
+        model.embedding_VD[0, len(LETTERS)] = SIZE
+        dense = model.blocks[-1].feed_forward
+        gate_DF, up_DF = dense.w_in_DH.chunk(2, 1)
+        gate_DF[:, list(dead)] = up_DF[:, list(dead)] = 2.0
+        for axis, letter in enumerate(LETTERS):
+            domain = FIRST if letter in FIRST else SECOND
+            after = LETTERS.index(domain[(domain.index(letter) + 1) % len(domain)])
+            model.embedding_VD[ord(letter), axis] = SIZE
+            gate_DF[axis, alive[axis]] = up_DF[axis, alive[axis]] = 1.0
+            dense.w_out_FD[alive[axis], after] = WRITTEN * SIZE / (x * silu)
+    return model.eval()
+
+
 def saved(model: Transformer, folder: Path) -> Path:
     """The model as a checkpoint of bytes."""
     save_checkpoint(model, folder, byte_tokenizer())

@@ -82,13 +82,18 @@ def test_the_number_is_changed_wherever_the_file_has_it_and_nothing_else_is(tmp_
     save_checkpoint(shaken(FAMILIES["qwen3_moe"]), tmp_path / "c")
     (tmp_path / "c" / "sparsedial.json").unlink()
     written = json.loads((tmp_path / "c" / "config.json").read_text())
-    stated = {**written, "text_config": {"num_experts_per_tok": 2, "other": 1}, "sparsedial_trained_for": {"a": 1}}
+    stated = {
+        **written,
+        "text_config": {"num_experts_per_tok": 2, "other": 1},
+        "sparsedial_trained_for": {"top_k_experts": [1, 2], "by": "step"},
+    }
     (tmp_path / "c" / "config.json").write_text(json.dumps(stated))
     (tmp_path / "c" / "dial.json").write_text("{}")
     (tmp_path / "c" / "generation_config.json").write_text("{}")
     answer = fixed(tmp_path / "c", "k=1")
     changed = {"num_experts_per_tok": 1, "text_config": {"num_experts_per_tok": 1, "other": 1}}
-    assert json.loads((tmp_path / "fixed" / "config.json").read_text()) == {**stated, **changed}
+    expected = {**written, **changed}  # at one number it has no dial
+    assert json.loads((tmp_path / "fixed" / "config.json").read_text()) == expected
     names = {path.name for path in (tmp_path / "fixed").iterdir()}
     assert names == {"config.json", "generation_config.json", "model.safetensors", "sparsedial.json"}
     assert answer.setting.name == "k=1"

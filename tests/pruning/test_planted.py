@@ -10,10 +10,10 @@ import torch
 
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.weights import stream_of
+from sparsedial.pruning.counts import keep_best, uniform_counts
+from sparsedial.pruning.experts import KeptExperts, without_experts
 from sparsedial.pruning.gather import gather
-from sparsedial.pruning.kept import Kept, keep_best, uniform_counts
 from sparsedial.pruning.quality import nats_of, no_better, parted
-from sparsedial.pruning.removal import without_experts
 from sparsedial.pruning.scores import SCORES
 from sparsedial.pruning.windows import Windows, read_windows
 from sparsedial.records.quantities import Interval
@@ -28,7 +28,7 @@ def windows_of(file: Path, tokens: int = 2048) -> Windows:
     return read_windows([str(file)], byte_tokenizer(), vocab_size=256, context=32, tokens=tokens, field="calibrate")
 
 
-def best_half(scores, shape: Shape) -> Kept:
+def best_half(scores, shape: Shape) -> KeptExperts:
     return keep_best(scores, uniform_counts(scores, shape, 0.5), shape.expert_groups)
 
 
@@ -87,16 +87,20 @@ def test_equal_experts_have_equal_scores(tmp_path):
 
 def test_domains_part_where_their_intervals_do_not_meet():
     near, far = Interval(mean=0.1, low=0.0, high=0.2), Interval(mean=0.5, low=0.3, high=0.7)
-    said = parted({"prose": near, "code": far})
+    several = {"prose": 5, "code": 5}
+    said = parted({"prose": near, "code": far}, several)
     assert said is not None
     assert "0.500 nats per token on code and by 0.100 on prose" in said
-    assert parted({"prose": near, "code": Interval(mean=0.25, low=0.15, high=0.35)}) is None
-    assert parted({"prose": near, "code": Interval(mean=9.0, low=None, high=None)}) is None
+    assert parted({"prose": near, "code": Interval(mean=0.25, low=0.15, high=0.35)}, several) is None
+    alike = Interval(mean=9.0, low=None, high=None)
+    assert parted({"prose": near, "code": alike}, several) is not None, "in all windows the same"
+    assert parted({"prose": near, "code": alike}, {"prose": 5, "code": 1}) is None, "a single window says nothing"
 
 
 def test_a_choice_that_is_no_better_than_chance_says_so():
-    assert no_better("prose", Interval(mean=-0.3, low=-0.5, high=-0.1)) is None
-    assert no_better("prose", Interval(mean=-0.3, low=None, high=None)) is None
-    said = no_better("prose", Interval(mean=-0.1, low=-0.3, high=0.1))
+    assert no_better("prose", Interval(mean=-0.3, low=-0.5, high=-0.1), "layers") is None
+    assert no_better("prose", Interval(mean=-0.3, low=None, high=None), "layers") is None
+    said = no_better("prose", Interval(mean=-0.1, low=-0.3, high=0.1), "layers")
     assert said is not None
     assert "on prose the loss is -0.100" in said
+    assert "as many layers" in said

@@ -15,7 +15,8 @@ from sparsedial.model.attention import rms_norm
 from sparsedial.model.router import choose
 from sparsedial.model.transformer import SparseFeedForward, Transformer
 from sparsedial.pruning.gather import gather
-from sparsedial.pruning.scores import METHODS, POWERS, SCORES, Reached, random_scores
+from sparsedial.pruning.methods import METHODS, methods_of
+from sparsedial.pruning.scores import POWERS, SCORES, Reached, random_scores
 from tests.model.shapes import FAMILIES, UNEQUAL, shaken
 
 SPARSE_FAMILIES = {name: shape for name, shape in FAMILIES.items() if shape.experts} | {"layers differ": UNEQUAL}
@@ -91,8 +92,8 @@ def test_each_score_is_the_sum_or_the_mean_that_its_paper_says():
     wanted = {"frequency": [2, 1], "ean": [6, 5], "reap": [1.5, 4], "man": [3, 5], "msan": [10, 25]}
     assert {name: score.of(reached)[:2].tolist() for name, score in SCORES.items()} == wanted
     assert all(np.isnan(score.of(reached)[2]) for score in SCORES.values()), "an expert without tokens has no score"
-    assert all(score.source for score in SCORES.values())
-    assert set(METHODS) == {*SCORES, "hc-smoe", "random"}
+    assert all(method.source for method in METHODS.values())
+    assert set(methods_of("experts")) == {*SCORES, "hc-smoe", "random"}
 
 
 def test_the_random_order_is_the_seeds():

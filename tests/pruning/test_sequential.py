@@ -10,13 +10,13 @@ import torch
 
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.weights import stream_of
+from sparsedial.pruning.counts import keep_best, uniform_counts
+from sparsedial.pruning.experts import KeptExperts, sparse_layers, without_experts
 from sparsedial.pruning.gather import gather
-from sparsedial.pruning.kept import Kept, keep_best, sparse_layers, uniform_counts
-from sparsedial.pruning.removal import without_experts
 from sparsedial.pruning.scores import SCORES
 from sparsedial.pruning.sequential import keep_in_turn
 from tests.model.shapes import FAMILIES
-from tests.pruning.test_removal import shaken_far
+from tests.pruning.test_experts import shaken_far
 from tests.pruning.test_scores import WINDOWS
 
 REAP = SCORES["reap"]
@@ -31,7 +31,7 @@ def test_each_layer_is_scored_behind_layers_that_are_really_cut(family):
     reached, kept = keep_in_turn(model, WINDOWS, REAP, counts)
     assert list(kept.experts) == list(reached) == list(layers)
     for number, layer in layers.items():
-        behind = Kept({n: kept.experts[n] if n < number else tuple(range(layer.experts)) for n in layers})
+        behind = KeptExperts({n: kept.experts[n] if n < number else tuple(range(layer.experts)) for n in layers})
         cut = model_of(behind.shape(shape), without_experts(stream_of(model), behind))
         scores_E = REAP.of(gather(cut, WINDOWS).reached[number])
         np.testing.assert_allclose(REAP.of(reached[number]), scores_E, rtol=1e-4)

@@ -200,9 +200,9 @@ PruneTarget: kind asked reached
 KeptParts: experts layers d_ff weights_share
 CalibrationText: source digest tokens windows context_tokens
 SecondDomain: source digest tokens
-Pruned: checkpoint out method budget sequential target kept scores unscored_experts calibration second_domain
-    second_domain_reason before after control control_draws control_reason loss_increase search recovery warnings
-    wall_seconds peak_process_bytes
+Pruned: checkpoint out part method budget sequential pattern target kept scores unscored_experts calibration
+    second_domain second_domain_reason before after control control_draws control_reason loss_increase search recovery
+    warnings wall_seconds peak_process_bytes
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds drafts setting setting_reason active_parameters joules
 DialPoint: setting status loss_increase loss_increase_reason costs costs_reason
@@ -299,6 +299,7 @@ KeptAnswer: nats greedy text
 Judged: choices_nats gold chosen text contaminated
 CheckpointCosts: tasks
 KeptParts: experts d_ff weights_share
+Pruned: pattern
 Generation: drafts
 DialFile: trained_for
 Branch: trunk validation_loss test_loss

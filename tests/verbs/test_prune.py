@@ -143,8 +143,7 @@ def test_experts_of_another_domain_are_reported_as_a_risk(tmp_path):
     answer = prune(checkpoint, one, also=other)
     assert answer.kept.experts == ((0, 1, 2, 3),)
     assert answer.unscored_experts == ((1, 4), (1, 5), (1, 6), (1, 7))
-    assert answer.loss_increase[other].low > 1
-    assert answer.loss_increase[one].mean == 0
+    assert answer.loss_increase[other].low > 1 > answer.loss_increase[one].mean
     unreached, apart = answer.warnings
     assert "no calibration token reached 4 experts" in unreached
     assert "layer 1: 4, 5, 6, 7" in unreached
@@ -261,12 +260,12 @@ def untrained(shape, folder: Path) -> Path:
         ({"keep": 0.99}, "keep: 0.99 of 8 experts is all of them"),
         ({"method": "reep"}, "method: no method named 'reep'"),
         ({"budget": "even"}, "budget: no budget named 'even'"),
-        ({"method": "hc-smoe", "budget": "global"}, "method: hc-smoe merges experts and has no scores"),
+        ({"method": "hc-smoe", "budget": "global"}, "budget: hc-smoe has no scores by which layers could compete"),
         (
             {"method": "random", "sequential": True},
-            "sequential: goes with scores and the uniform budget, not with random",
+            "msan, wanda or sparsegpt and the uniform budget, not with random, uniform",
         ),
-        ({"budget": "global", "sequential": True}, "sequential: goes with scores and the uniform budget"),
+        ({"budget": "global", "sequential": True}, "and the uniform budget, not with reap, global"),
         ({"keep": 0.1, "budget": "global"}, "keep: 0.1 keeps 1 of 8 experts"),
         ({"calibrate": "/nowhere.txt"}, "/nowhere.txt: no such file"),
         ({"context": 33}, "context: 33 lies outside 1..32"),
@@ -309,7 +308,8 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, text):
 def test_a_dense_checkpoint_is_refused_and_told_what_can_be_turned_off(tmp_path, text):
     with pytest.raises(UserError, match=r"dense: it has no experts to turn off") as refused:
         prune(untrained(DENSE, tmp_path / "dense"), text)
-    assert "sparse checkpoint" in (refused.value.hint or "")
+    assert "layers: block-influence" in (refused.value.hint or "")
+    assert "experts" not in (refused.value.hint or "")
 
 
 def test_a_half_written_folder_is_refused(checkpoint, text):

@@ -16,9 +16,9 @@ from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.router import Routing
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.weights import stream_of
+from sparsedial.pruning.counts import COUNTS, keep_best
+from sparsedial.pruning.experts import KeptExperts, masks, sparse_layers, without_experts
 from sparsedial.pruning.folder import write_pruned
-from sparsedial.pruning.kept import BUDGETS, Kept, keep_best, sparse_layers
-from sparsedial.pruning.removal import masks, without_experts
 from sparsedial.pruning.scores import random_scores
 from sparsedial.records.trained_for import TrainedFor, trained_for
 from sparsedial.shape.config import load_config
@@ -30,10 +30,10 @@ from tests.pruning.test_scores import SPARSE_FAMILIES, WINDOWS
 IDS = WINDOWS[:2, :17]
 
 
-def some(shape: Shape, keep: float = 0.75, budget: str = "uniform") -> Kept:
+def some(shape: Shape, keep: float = 0.75, budget: str = "uniform") -> KeptExperts:
     """Some experts of each layer, drawn."""
     drawn = random_scores({number: layer.experts for number, layer in sparse_layers(shape).items()}, seed=1)
-    return keep_best(drawn, BUDGETS[budget](drawn, shape, keep), shape.expert_groups)
+    return keep_best(drawn, COUNTS[budget](drawn, shape, keep), shape.expert_groups)
 
 
 def wide(shape: Shape) -> Shape:
@@ -80,7 +80,7 @@ def pruned(shape: Shape, folder: Path) -> tuple[Transformer, Path]:
     before = digest_of(folder / "whole")
     (folder / "smaller").mkdir()
     tensors = read_checkpoint(folder / "whole").tensors
-    write_pruned(folder / "smaller", folder / "whole", kept.shape(shape), without_experts(tensors, kept))
+    write_pruned(folder / "smaller", folder / "whole", shape, tensors, kept)
     assert digest_of(folder / "whole") == before
     return model_of(kept.shape(shape), without_experts(stream_of(whole), kept)), folder / "smaller"
 
@@ -143,8 +143,8 @@ def test_the_count_changes_under_the_name_that_the_file_has_and_in_tables_of_it(
     (tmp_path / "whole" / "sparsedial.json").unlink()
     kept = some(shape)
     (tmp_path / "smaller").mkdir()
-    tensors = without_experts(read_checkpoint(tmp_path / "whole").tensors, kept)
-    write_pruned(tmp_path / "smaller", tmp_path / "whole", kept.shape(shape), tensors)
+    tensors = read_checkpoint(tmp_path / "whole").tensors
+    write_pruned(tmp_path / "smaller", tmp_path / "whole", shape, tensors, kept)
     found = json.loads((tmp_path / "smaller" / "config.json").read_text())
     assert found == {**config, name: 6, "inner": {name: 6, "kept": "as it is"}, "mine": [1]}
 
@@ -161,11 +161,10 @@ def test_what_the_files_say_otherwise_than_the_configuration_is_put_right(tmp_pa
     file.write_text(json.dumps({**config, "tie_word_embeddings": True, "num_nextn_predict_layers": 1}))
     checkpoint = read_checkpoint(tmp_path / "whole")
     (tmp_path / "smaller").mkdir()
-    smaller, tensors = kept.shape(checkpoint.shape), without_experts(checkpoint.tensors, kept)
-    write_pruned(tmp_path / "smaller", tmp_path / "whole", smaller, tensors)
+    write_pruned(tmp_path / "smaller", tmp_path / "whole", checkpoint.shape, checkpoint.tensors, kept)
     found = json.loads((tmp_path / "smaller" / "config.json").read_text())
     assert (found["tie_word_embeddings"], found["num_nextn_predict_layers"], found["n_routed_experts"]) == (False, 0, 6)
-    wanted = model_of(smaller, without_experts(stream_of(whole), kept))(IDS)
+    wanted = model_of(kept.shape(shape), kept.stream(stream_of(whole)))(IDS)
     assert torch.equal(load(tmp_path / "smaller")(IDS), wanted)
     assert (theirs_from(tmp_path / "smaller")(IDS).logits - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
@@ -180,7 +179,7 @@ def test_every_tensor_keeps_its_type_and_its_bytes(tmp_path: Path):
     save_checkpoint(whole, tmp_path / "whole")
     (tmp_path / "smaller").mkdir()
     tensors = read_checkpoint(tmp_path / "whole").tensors
-    write_pruned(tmp_path / "smaller", tmp_path / "whole", kept.shape(shape), without_experts(tensors, kept))
+    write_pruned(tmp_path / "smaller", tmp_path / "whole", shape, tensors, kept)
     wanted = {tensor.name: tensor.values() for tensor in without_experts(tensors, kept)}
     found = {tensor.name: tensor.values() for tensor in read_checkpoint(tmp_path / "smaller").tensors}
     assert {values.dtype for values in found.values()} == {torch.bfloat16, torch.float32}
@@ -191,7 +190,7 @@ def test_every_tensor_keeps_its_type_and_its_bytes(tmp_path: Path):
 
 
 def test_masks_are_true_where_experts_stay():
-    found = masks(Kept({0: (1, 3), 1: (0,)}), replace(FAMILIES["mixtral"], experts=4))
+    found = masks(KeptExperts({0: (1, 3), 1: (0,)}), replace(FAMILIES["mixtral"], experts=4))
     assert {number: on.tolist() for number, on in found.items()} == {0: [0, 1, 0, 1], 1: [1, 0, 0, 0]}
     assert all(np.asarray(on).dtype == bool for on in found.values())
 

@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.pruning.kept import (
-    BUDGETS,
-    Kept,
-    global_counts,
-    keep_best,
-    sparse_layers,
-    uniform_counts,
-)
+from sparsedial.pruning.counts import COUNTS, global_counts, keep_best, uniform_counts
+from sparsedial.pruning.experts import KeptExperts, sparse_layers
 from sparsedial.shape.shape import Shape
 from tests.model.shapes import FAMILIES, UNEQUAL
 
@@ -34,7 +28,7 @@ def kept(shape: Shape, keep: float) -> int:
 
 
 def best(scores, shape: Shape, keep: float, budget: str = "uniform") -> dict[int, tuple[int, ...]]:
-    return dict(keep_best(scores, BUDGETS[budget](scores, shape, keep), shape.expert_groups).experts)
+    return dict(keep_best(scores, COUNTS[budget](scores, shape, keep), shape.expert_groups).experts)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +74,14 @@ def test_keeping_all_is_the_same_shape_and_keeping_half_changes_only_the_number(
     shape = replace(FAMILIES[family], mtp_layers=1)
     layers = sparse_layers(shape)
     assert shape.layers in layers, "multi-token prediction has experts too"
-    whole = Kept({number: tuple(range(layer.experts)) for number, layer in layers.items()})
-    half = Kept({number: tuple(range(layer.experts // 2)) for number, layer in layers.items()})
+    whole = KeptExperts({number: tuple(range(layer.experts)) for number, layer in layers.items()})
+    half = KeptExperts({number: tuple(range(layer.experts // 2)) for number, layer in layers.items()})
     assert whole.shape(shape) == shape
     assert half.shape(shape) == replace(shape, experts=shape.experts // 2)
 
 
 def test_layers_that_differ_keep_their_shares():
-    found = Kept(best({1: np.arange(8.0), 2: np.arange(6.0), 3: np.arange(3.0)}, UNEQUAL, 0.67))
+    found = KeptExperts(best({1: np.arange(8.0), 2: np.arange(6.0), 3: np.arange(3.0)}, UNEQUAL, 0.67))
     assert {number: len(experts) for number, experts in found.experts.items()} == {1: 5, 2: 4, 3: 2}
     assert [found.shape(UNEQUAL).layer(number).experts for number in range(4)] == [0, 5, 4, 2]
 
@@ -117,7 +111,7 @@ def test_groups_stay_equal_where_layers_compete():
 def test_multi_token_prediction_keeps_as_many_as_the_largest_layer():
     shape = replace(MIXTRAL, mtp_layers=1)
     scores = {0: np.array([1.0] * 8), 1: np.array([1.0] * 6 + [0.1] * 2), 2: np.arange(8.0)}
-    found = Kept(best(scores, shape, 14 / 16, "global"))
+    found = KeptExperts(best(scores, shape, 14 / 16, "global"))
     assert {number: len(experts) for number, experts in found.experts.items()} == {0: 8, 1: 6, 2: 8}
     assert [found.shape(shape).layer(number).experts for number in range(3)] == [8, 6, 8]
 

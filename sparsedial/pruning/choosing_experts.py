@@ -1,0 +1,113 @@
+"""Experts chosen by what a calibration shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars
+from torch import Tensor
+
+from sparsedial.model.transformer import Transformer
+from sparsedial.pruning.counts import COUNTS, keep_best
+from sparsedial.pruning.experts import KeptExperts, sparse_layers
+from sparsedial.pruning.gather import gather
+from sparsedial.pruning.kept import Choice
+from sparsedial.pruning.merging import Merged, merge_alike
+from sparsedial.pruning.methods import HC_SMOE, Ask
+from sparsedial.pruning.quality import require_known
+from sparsedial.pruning.scores import SCORES, Reached, random_scores
+from sparsedial.pruning.sequential import keep_in_turn
+from sparsedial.shape.shape import Shape
+from sparsedial.units import count_words
+
+
+def without_experts_to_turn_off(shape: Shape) -> str | None:
+    """Why a model has none."""
+    return None if sparse_layers(shape) else "is dense: it has no experts to turn off"
+
+
+def require_share_of_experts(shape: Shape, ask: Ask) -> None:
+    """Raises: UserError for a share that the router does not allow, whatever the scores."""
+    alike = {number: np.ones(layer.experts) for number, layer in sparse_layers(shape).items()}
+    COUNTS[ask.budget](alike, shape, ask.keep)
+
+
+def choose_experts(model: Transformer, windows_WS1: Tensor, ask: Ask) -> Choice:
+    """Calibrate, score every expert and choose.
+
+    Shapes: [W, S+1]
+    Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
+    """
+    shape = model.shape
+    gathered = gather(model, windows_WS1, outputs=ask.method == HC_SMOE)
+    require_known(gathered.loss, shape)
+    sizes = {layer: sizes.experts for layer, sizes in sparse_layers(shape).items()}
+    score, reached = SCORES.get(ask.method), gathered.reached
+    scores = random_scores(sizes, ask.seed) if score is None else {at: score.of(seen) for at, seen in reached.items()}
+    counts = COUNTS[ask.budget](scores, shape, ask.keep)
+    kept: KeptExperts | Merged
+    if ask.method == HC_SMOE:
+        kept = merge_alike(reached, counts, shape.expert_groups)
+    elif ask.sequential and score is not None:
+        reached, kept = keep_in_turn(model, windows_WS1, score, counts)
+    else:
+        kept = keep_best(scores, counts, shape.expert_groups)
+    unscored = _unscored(reached)
+    return Choice(
+        kept=kept,
+        controls=tuple(keep_best(random_scores(sizes, seed), counts, shape.expert_groups) for seed in ask.controls),
+        scores=_table(reached, _into(kept), shape.expert_groups),
+        unscored=unscored,
+        notes=(_fate(unscored, isinstance(kept, Merged)),) if unscored else (),
+    )
+
+
+def _into(kept: KeptExperts | Merged) -> Mapping[int, Mapping[int, int]]:
+    """By layer and expert, the one that it stays as or is merged into; those that are removed are missing."""
+    if isinstance(kept, KeptExperts):
+        return {layer: {expert: expert for expert in on} for layer, on in kept.experts.items()}
+    return {
+        layer: {member: leader for leader, members in clusters.items() for member in members}
+        for layer, clusters in kept.clusters.items()
+    }
+
+
+def _unscored(reached: Mapping[int, Reached]) -> tuple[tuple[int, int], ...]:
+    """Experts that no calibration token reached, as layer and number."""
+    return tuple(
+        (layer, int(expert)) for layer, seen in reached.items() for expert in np.flatnonzero(seen.tokens_E == 0)
+    )
+
+
+def _fate(unscored: Sequence[tuple[int, int]], merged: bool) -> str:
+    fate = "without a share they were merged" if merged else "without a score they went first"
+    return unreached(unscored, fate)
+
+
+def unreached(unscored: Sequence[tuple[int, int]], fate: str) -> str:
+    """What to say of experts that no calibration token reached, given as layer and number."""
+    which = "; ".join(
+        f"layer {layer}: {', '.join(str(expert) for at, expert in unscored if at == layer)}"
+        for layer in dict.fromkeys(layer for layer, _ in unscored)
+    )
+    return f"no calibration token reached {count_words(len(unscored), 'expert')}, so {fate}: {which}"
+
+
+def _table(reached: Mapping[int, Reached], into: Mapping[int, Mapping[int, int]], groups: int) -> polars.DataFrame:
+    """A row for each expert: how many tokens reached it, its scores by all methods, whether it stays."""
+    return polars.concat(_of_layer(layer, seen, into[layer], groups) for layer, seen in reached.items())
+
+
+def _of_layer(layer: int, seen: Reached, into: Mapping[int, int], groups: int) -> polars.DataFrame:
+    experts = len(seen.tokens_E)
+    columns = {
+        "layer": [layer] * experts,
+        "expert": range(experts),
+        "group": [expert * groups // experts for expert in range(experts)],
+        "tokens": seen.tokens_E,
+        **{name: score.of(seen) for name, score in SCORES.items()},  # null without a token
+        "kept": [into.get(expert) == expert for expert in range(experts)],
+        "into": [into.get(expert) for expert in range(experts)],  # null for one that is removed
+    }
+    return polars.DataFrame(columns, nan_to_null=True)
