@@ -12,6 +12,7 @@ from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
 from sparsedial.records.prune import FixedSetting, Pruned
+from sparsedial.records.selection import Selected
 from sparsedial.records.study import StudyAnswer, StudyStatus
 
 WAITS: tuple[str, ...]
@@ -270,6 +271,34 @@ def dial(
         context: with --measure: tokens per window of text
         scored_tokens: with --measure: tokens that the loss is measured on, at most
         out: with --measure: the file to write
+    """
+def select(
+    text: str | Sequence[str] = ...,
+    *,
+    out: str | Path,
+    near: float = 0.8,
+    keep: float | None = None,
+    score: str = 'random',
+    seed: int = 0,
+    workers: int | None = None,
+) -> Selected:
+    """Write a manifest that says of each document of a text whether it stays, and if not, why.
+
+    Copies are left out of the train split, and with `keep` all but a share of the rest. Held-out text stays as it is.
+    No text is copied: `study` and `train` read the folder as the text without what is left out. The folder appears
+    when it is whole.
+
+    Raises: UserError for a bad, empty or small text, one of which nothing is left, a folder that is not free or cannot
+    be written, and where rensa is missing.
+
+    Settings:
+        text: files or folders of text [Python's standard library]
+        out: a new folder for the manifest and the examples
+        near: share of two documents' runs of five words that makes them copies
+        keep: share of the train text's bytes that stays, of what is left without copies [all of it]
+        score: by which --keep chooses: random
+        seed: of what is drawn at random
+        workers: processes that compare documents [one per core; one for a small text]
     """
 def train(
     model: str | None = None,

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,6 +201,34 @@ def require_ours(folder: Path, names: Iterable[str], force: bool) -> None:
             f"{folder} holds other files, such as {others[0]}",
             hint="choose another <out>, or add <force> to write there",
         )
+
+
+def require_free(out: Path) -> None:
+    """Raises: UserError for a folder that holds something, or a file."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        held = "holds files" if out.is_dir() else "is a file"
+        raise UserError(f"{out} {held}, and nothing is overwritten", hint="name a new folder", field="out")
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that gets the name when it is complete, and is removed where something fails.
+
+    Raises: UserError where it cannot be written.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror or error}", hint="choose another folder, or free some space"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _left_by_us(path: Path) -> bool:

@@ -12,6 +12,7 @@ from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
 from sparsedial.cli.prune_table import fixed_table, prune_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
+from sparsedial.cli.select_table import select_table
 from sparsedial.records.answers import Branch, Counts, Generation, Measured, Served, Trained
 from sparsedial.records.dial_file import MeasuredDial
 from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
@@ -21,6 +22,7 @@ from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
 from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.record import Record
+from sparsedial.records.selection import Selected
 from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.records.trained_for import DialLoss
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
@@ -257,6 +259,7 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     Evaluation: evaluate_table,
     Evaluations: evaluations_table,
     EvaluateDryRun: evaluate_dry_table,
+    Selected: select_table,
     Pruned: prune_table,
     FixedSetting: fixed_table,
     Generation: generate_table,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from sparsedial.errors import UserError
 from sparsedial.model.digests import write_digests
 from sparsedial.model.layouts import as_written
 from sparsedial.model.shards import SHARD_BYTES, write_weights
@@ -19,7 +16,7 @@ from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.rules import Written, written_tensors
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.tensors import Name, tensor_sizes
-from sparsedial.store import write_atomically
+from sparsedial.store import whole_folder, write_atomically
 from sparsedial.text.tokenizer import Tokenizer
 from sparsedial.units import dtype_name
 
@@ -82,24 +79,3 @@ def _by_name(tensors: Iterable[NamedTensor], shape: Shape) -> dict[Name, NamedTe
 def _laid_out(tensor: NamedTensor, written: Written, shape: Shape) -> NamedTensor:
     """A tensor as files hold it."""
     return tensor.mapped(lambda values: as_written(values, written.layout, tensor.name, shape))
-
-
-@contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that gets the name when it is complete, and is removed where something fails.
-
-    Raises: UserError where it cannot be written.
-    """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {folder}: {error.strerror or error}", hint="choose another folder, or free some space"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

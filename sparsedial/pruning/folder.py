@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from sparsedial import store
 from sparsedial.errors import UserError
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.twin import write_like
@@ -29,9 +30,7 @@ def require_free(out: Path, checkpoint: Path) -> None:
     Raises: UserError.
     """
     require_outside(out, checkpoint)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        held = "holds files" if out.is_dir() else "is a file"
-        raise UserError(f"{out} {held}, and nothing is overwritten", hint="name a new folder", field="out")
+    store.require_free(out)
 
 
 def write_pruned(folder: Path, original: Path, shape: Shape, tensors: Iterable[NamedTensor], kept: Kept) -> None:

@@ -92,10 +92,17 @@ class MixedProbes(Record, frozen=True, kw_only=True):
     bytes: int
 
 
+class SelectionOf(Record, frozen=True, kw_only=True):
+    """The selection by which documents of the train split were left out."""
+
+    manifest_digest: str
+    documents_left_out: int
+
+
 class TextFile(Record, frozen=True, kw_only=True):
     """`text.json`: what a prepared text was made of, and the files that hold it."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("manifest", "skipped", "probes")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("manifest", "skipped", "probes", "selection")
 
     kind: Literal["text"] = "text"
     request: str  # digest of what was asked for: the same request finds this text again
@@ -114,6 +121,7 @@ class TextFile(Record, frozen=True, kw_only=True):
     documents_changed_by_tokenizer: int
     skipped: SkippedLines = SkippedLines(lines=0, named=())
     probes: MixedProbes | None = None  # null where none were asked for
+    selection: SelectionOf | None = None  # null where the text is no selection
     digest: str  # of tokens and tokenizer: the same text has the same digest on every machine
 
 

@@ -17,14 +17,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from sparsedial.showing.palette import DENSE, INK, MUTED, PAGE_COLOURS, PAPER, RULE
 from sparsedial.units import human_count, unbroken
 
-INK, MUTED, RULE, PAPER = "#1c2430", "#5f6b7a", "#d9dee5", "#ffffff"
-DENSE = "#c8500f"
 _SPARSE_RAMP = ("#58a2d8", "#0b2c66")  # a sparser model is darker
-# The same for a dark page: a sparser model is lighter.
-_DARK = {INK: "#e8ecf1", MUTED: "#a3aebb", RULE: "#38414d", PAPER: "#171c23", DENSE: "#ff9352"}
-_DARK_SPARSE_RAMP = ("#3f78ad", "#d8edff")
+_DARK_SPARSE_RAMP = ("#3f78ad", "#d8edff")  # on a dark page it is lighter
 
 STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
@@ -77,7 +74,7 @@ def sparsity_colours(experts: Sequence[int], dark: bool = False) -> dict[int, st
     sparse = sorted(set(experts) - {0})
     shares = [index / (len(sparse) - 1) if len(sparse) > 1 else 0.75 for index in range(len(sparse))]
     colours = {count: _mix(*ramp, share) for count, share in zip(sparse, shares, strict=True)}
-    return {0: _DARK[DENSE] if dark else DENSE, **colours}
+    return {0: PAGE_COLOURS[DENSE][2] if dark else DENSE, **colours}
 
 
 def _mix(first: str, second: str, share: float) -> str:
@@ -87,8 +84,7 @@ def _mix(first: str, second: str, share: float) -> str:
 
 def page_colours(experts: Sequence[int]) -> dict[str, tuple[str, str, str]]:
     """For each colour of the pictures: its name on the page, and its values in light and in dark mode."""
-    names = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", DENSE: "dense"}
-    colours = {colour: (name, colour, _DARK[colour]) for colour, name in names.items()}
+    colours = dict(PAGE_COLOURS)
     dark_colours = sparsity_colours(experts, dark=True)
     for count, colour in sparsity_colours(experts).items():
         if count:

@@ -26,12 +26,13 @@ def note_not_written(path: Path, why: str) -> None:
 
 def text_notes(text: Text) -> list[str]:
     """What was left out of a text, what was mixed into it, and where its tokenizer has few tokens."""
-    made, skipped, mixed = text.tokenizer, text.facts.skipped, text.facts.probes
+    made, skipped, mixed, selected = text.tokenizer, text.facts.skipped, text.facts.probes, text.facts.selection
     kind, _, size = made.name.partition(":")
     asked = int(size) if kind == "bpe" and size.isdecimal() else 0
     few = f"the text gave only {made.vocab_size:,} of the {asked:,} tokens of {made.name}: no more pairs come twice"
     return [
         *([skipped_words(skipped)] if skipped.lines else []),
+        *([f"the selection leaves out {count_words(selected.documents_left_out, 'document')}"] if selected else []),
         *([few] if made.vocab_size < asked else []),
         *([f"{human_percent(mixed.tokens / text.train_tokens)} of the training tokens are probes"] if mixed else []),
     ]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparsedial.errors import UserError
+from sparsedial.records.selection import SELECT_FILE
+from sparsedial.store import is_ours
 from sparsedial.text.files import plain_name, reading, suffix_of
 from sparsedial.units import count_words
 
@@ -46,7 +48,7 @@ class Corpus:
 def open_corpus(sources: tuple[str, ...]) -> Corpus:
     """The corpus of these files and folders, or the standard library where none is named.
 
-    Raises: UserError for a source that is missing, unreadable, not a file, or a folder without text.
+    Raises: UserError for a source that is missing, unreadable, not a file, a folder without text, or a selection.
     """
     if not sources:
         return standard_library()
@@ -55,6 +57,11 @@ def open_corpus(sources: tuple[str, ...]) -> Corpus:
     for source in sources:
         path = Path(source).expanduser()
         with reading(path):
+            if is_selection(path):
+                raise UserError(
+                    f"{path}: a selection is read as a text to train on, alone and nowhere else",
+                    hint="here, name the text that it was selected from",
+                )
             if path.is_dir():
                 found, others = _walk(path)
                 files += found
@@ -63,6 +70,12 @@ def open_corpus(sources: tuple[str, ...]) -> Corpus:
                 path.stat()  # so that a missing file is found now, under its own name
                 files.append(File(path=path, name=plain_name(path.name)))
     return Corpus(files=tuple(_with_copies(files)), sources=tuple(map(str, sources)), left_out_files=left_out)
+
+
+def is_selection(folder: Path) -> bool:
+    """Whether a folder is one that `select` wrote."""
+    file = folder / SELECT_FILE
+    return os.path.isfile(file) and is_ours(file)  # a folder that cannot be read is none
 
 
 def _with_copies(files: list[File]) -> Iterator[File]:

@@ -44,9 +44,9 @@ COLUMNS: dict[str, type] = get_type_hints(Row)
 def row_of(document: Document, split: str, added: Added) -> Row:
     """The row of a document whose tokens were added to a split."""
     return Row(
-        id=_printable(document.id),
-        source=_printable(document.source),
-        group=_printable(document.group),
+        id=printable(document.id),
+        source=printable(document.source),
+        group=printable(document.group),
         split=split,
         bytes=len(document.text),
         first_token=added.first_token,
@@ -55,16 +55,15 @@ def row_of(document: Document, split: str, added: Added) -> Row:
     )
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A name as valid UTF-8; the name of a file may hold bytes that are not."""
     return name.encode(errors="backslashreplace").decode()
 
 
-class ManifestWriter:
-    """A manifest that is being written; it appears on disk only when it is closed, and whole."""
+class Rows:
+    """Rows of documents, packed as they come."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / MANIFEST
+    def __init__(self) -> None:
         self._rows: list[Row] = []
         self._packed: list[polars.DataFrame] = []
 
@@ -81,17 +80,28 @@ class ManifestWriter:
             self._packed.append(polars.DataFrame(self._rows, schema=COLUMNS, orient="row"))
         self._rows = []
 
+    def frame(self) -> polars.DataFrame:
+        """All of them."""
+        self._pack()
+        with signals_held():
+            import polars
+
+            return polars.concat(self._packed)
+
+
+class ManifestWriter(Rows):
+    """A manifest that is being written; it appears on disk only when it is closed, and whole."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._path = folder / MANIFEST
+
     def close(self) -> ManifestFile:
         """Write the file; returns its digest and size.
 
         Raises: UserError where it cannot be written.
         """
-        self._pack()
-        with signals_held():
-            import polars
-
-            manifest = polars.concat(self._packed)
-        return _write(self._path, manifest)
+        return write_manifest(self._path, self.frame())
 
 
 def write_scores(path: Path, manifest: polars.LazyFrame, scores: Mapping[str, Scores]) -> ManifestFile:
@@ -107,7 +117,7 @@ def write_scores(path: Path, manifest: polars.LazyFrame, scores: Mapping[str, Sc
         known = manifest.collect()
         columns = [_score_column(name, values, known.height) for name, values in scores.items()]
         scored = known.with_columns(columns)
-    return _write(path, scored)
+    return write_manifest(path, scored)
 
 
 def _score_column(name: str, values: Scores, rows: int) -> polars.Series:
@@ -123,8 +133,11 @@ def _score_column(name: str, values: Scores, rows: int) -> polars.Series:
     return column
 
 
-def _write(path: Path, manifest: polars.DataFrame) -> ManifestFile:
-    """Put a manifest in place, whole or not at all."""
+def write_manifest(path: Path, manifest: polars.DataFrame) -> ManifestFile:
+    """Put a manifest in place, whole or not at all.
+
+    Raises: UserError where it cannot be written.
+    """
     import polars
 
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -15,7 +15,6 @@ from sparsedial.errors import UserError
 from sparsedial.records.record import try_read, write
 from sparsedial.records.text import (
     TEXT_FILE,
-    HeldOutCounts,
     ManifestFile,
     MixedProbes,
     OverlapShares,
@@ -33,8 +32,10 @@ from sparsedial.text.mixing import Mixing
 from sparsedial.text.overlap import Overlap
 from sparsedial.text.probes import Mixture
 from sparsedial.text.reading import Reading, read_corpus
+from sparsedial.text.selected import open_selection
 from sparsedial.text.shards import LENGTH, MAKE_AGAIN, Shard, Stored
-from sparsedial.text.splits import SPLITS, assign, destinations, group_sizes
+from sparsedial.text.splits import SPLITS
+from sparsedial.text.splitting import Splitting, split_reading
 from sparsedial.text.tokenizer import Tokenizer, bpe_size, byte_tokenizer, load_tokenizer, train_bpe, try_load_tokenizer
 
 if TYPE_CHECKING:
@@ -128,15 +129,6 @@ class Text:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Splitting:
-    """Where each document of a reading goes."""
-
-    splits: list[str | None]  # in the order of the corpus; None for one that is left out
-    removed: HeldOutCounts  # documents that were left out
-    by: str  # what is kept in one split
-
-
-@dataclass(frozen=True, kw_only=True)
 class Written:
     """What is known of a text once its files are written."""
 
@@ -157,7 +149,8 @@ def prepare(
 ) -> Text:
     """Split, tokenize and store a text in `folder`, or open it where it is there from the same text and tokenizer.
 
-    No source means the standard library. `tokenizer` is `bytes`, `bpe:N`, the path of a tokenizer.json, or a Tokenizer.
+    No source means the standard library, and the folder of a selection means the text that it was made from without the
+    train documents that it left out. `tokenizer` is `bytes`, `bpe:N`, the path of a tokenizer.json, or a Tokenizer.
     `whole` puts everything into the test split, to evaluate on. `probes` are mixed into the train split and nowhere
     else. The corpus is read several times and never held whole.
 
@@ -167,14 +160,21 @@ def prepare(
     text, and a folder that cannot be written.
     """
     made = _given_tokenizer(tokenizer)
-    corpus = sources if isinstance(sources, Corpus) else open_corpus(tuple(map(str, sources)))
+    named = () if isinstance(sources, Corpus) else tuple(map(str, sources))
+    selection = None if whole else open_selection(named)
+    corpus = sources if isinstance(sources, Corpus) else selection.corpus if selection else open_corpus(named)
     reading = read_corpus(corpus, uncut=whole)
+    if selection is not None:
+        selection.require_same(reading)
     setting = made.digest if made else str(tokenizer)
     asked = {"protocol": PROTOCOL, "text": reading.digest, "tokenizer": setting, "whole": whole}
-    request = store.digest(asked | ({"probes": asdict(probes)} if probes else {}))
+    more = {"probes": asdict(probes)} if probes else {}
+    request = store.digest(asked | more | ({"selection": selection.digest} if selection else {}))
     if (ready := _opened(folder, request)) is not None:
         return ready
-    splitting = _split(reading, whole)
+    splitting = split_reading(reading, whole)
+    if selection is not None:
+        splitting = selection.applied(splitting)
     if made is None:
         made = train_bpe(_sample(reading, splitting.splits), bpe_size(str(tokenizer)) or 0)
     with store.lock(folder):
@@ -204,6 +204,7 @@ def _facts(request: str, reading: Reading, splitting: Splitting, tokenizer: Toke
         documents_changed_by_tokenizer=written.changed,
         skipped=SkippedLines(lines=reading.bad.count, named=tuple(reading.bad.named)),
         probes=written.probes,
+        selection=splitting.selection,
         digest=_digest(written.splits, tokenizer),
     )
 
@@ -219,20 +220,6 @@ def _given_tokenizer(setting: str | Tokenizer) -> Tokenizer | None:
 
 def _digest(splits: SplitFiles, tokenizer: Tokenizer) -> str:
     return store.digest({"tokenizer": tokenizer.digest, **{split: splits.of(split).sha256 for split in SPLITS}})
-
-
-def _split(reading: Reading, whole: bool) -> Splitting:
-    if whole:
-        everything: list[str | None] = ["test"] * len(reading.entries)
-        return Splitting(splits=everything, removed=HeldOutCounts(validation=0, test=0), by="nothing")
-    found, removed = destinations(reading.entries, assign(group_sizes(reading.entries)))
-    for split in SPLITS:
-        if split not in found:
-            raise UserError(
-                f"text: none of {len(found)} documents is left for {split}, after {removed.total} equal ones",
-                hint="give text that differs more",
-            )
-    return Splitting(splits=found, removed=removed, by=reading.unit)
 
 
 def _duplicates_in_train(reading: Reading, splits: list[str | None]) -> int:

@@ -98,6 +98,15 @@ VERBS = {
             ),
         ),
         Verb(
+            name="select",
+            settings="SelectSettings",
+            summary="leave copies out of a text, and all but a share of the rest",
+            examples=(
+                "sparsedial select my_text/ --out kept",
+                "sparsedial select my_text/ --near 0.7 --keep 0.5 --out half",
+            ),
+        ),
+        Verb(
             name="train",
             settings="TrainSettings",
             summary="train one model",

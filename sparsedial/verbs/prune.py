@@ -7,6 +7,7 @@ import time
 
 from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, FixedSetting, Pruned
 from sparsedial.records.record import write
+from sparsedial.store import whole_folder
 from sparsedial.units import human_count
 from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.prune_settings import PruneSettings
@@ -24,7 +25,6 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting:
     Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a text that
     is too short, foreign or does not fit the model, or a folder that is not free.
     """
-    from sparsedial.model.writing import whole_folder
     from sparsedial.pruning.folder import require_free, write_pruned
     from sparsedial.verbs.pruned import chosen, opened
     from sparsedial.verbs.pruned_answer import answered

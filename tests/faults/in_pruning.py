@@ -83,6 +83,13 @@ FAULTS = (
         tests="tests/pruning/test_layers.py",
     ),
     Fault(
+        what="lists with an entry for each layer keep those of layers that went",
+        file="shape/config.py",
+        line="[value[number] for number in layers] if",
+        becomes="value[: len(layers)] if",
+        tests="tests/pruning/test_layers.py",
+    ),
+    Fault(
         what="a neuron's score leaves out what it writes",
         file="pruning/neurons.py",
         line="activations[number] * norms[number] for",

@@ -125,7 +125,14 @@ EqualLossEffect: effect_of_sparsity unit cells resolved sentence
 StudyProbes: share seed cells reading_at_equal_loss facts_at_equal_loss
 TextFile: kind request tokenizer sources source_digest python_version files_left_out split_by documents_cut
     duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer skipped probes
-    digest
+    selection digest
+SelectionOf: manifest_digest documents_left_out
+SelectedManifest: path digest bytes
+TextAmount: documents bytes tokens
+DomainAmounts: read kept
+Filter: name says source threshold removed examples
+Selected: manifest text_digest sources near keep score seed read kept held_out tokens_reason domains filters
+    skipped_lines contaminated contaminated_reason effect effect_reason warnings wall_seconds peak_process_bytes
 Progress: next_step seconds joules step_seconds losses metrics skipped events shared
 StateFile: key tensors sha256 next_step progress
 TextSummary: digest train_tokens validation_tokens test_tokens bytes documents tokenizer sources source_digest
@@ -271,7 +278,10 @@ CostMiss: worth_nats
 Verdict: sparse dense gap cost_miss
 OverlapShares: validation test test_in_validation
 SplitFile: lengths_sha256
-TextFile: python_version manifest probes
+TextFile: python_version manifest probes selection
+TextAmount: tokens
+Filter: threshold
+Selected: keep score domains
 TextSummary: python_version
 LayoutFile: max_total_parameters predicted_seconds
 Scan: optimum

@@ -19,6 +19,7 @@ from sparsedial.records.probes import EqualLossEffect, ProbedCell, ProbeScore, S
 from sparsedial.records.prune import CheckpointCosts, Pruned
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.record import Record, plain
+from sparsedial.records.selection import DomainAmounts, Filter, Selected
 from sparsedial.records.setting import Setting
 from sparsedial.records.study import StudyAnswer
 from sparsedial.records.trained_for import TrainedFor
@@ -28,7 +29,7 @@ from tests.records.test_contract import hints_of
 from tests.showing.synthetic import bare_record, study_record
 
 # As DESIGN spells them, in "Commands and JSON that other programs rely on" and "Conventions of counting"; and
-# those of `prune` as CONTRACTS spells them.
+# those of `prune` and `select` as CONTRACTS spells them.
 DESIGN = {
     StudyAnswer: """
 {"cells": {"planned", "finished", "diverged"}, "budgets_flops": […], "sparsities": [experts, …], "text": {"digest",
@@ -86,6 +87,12 @@ DESIGN = {
 {"setting": S, "status": "measured" | "declared", "loss_increase": {"mean", "low", "high"}, "costs": C}""",
     Generation: """
 {"setting": S, "setting_reason", "active_parameters", "joules": {"joules", "low", "high", "basis", "source"}}""",
+    Selected: """
+{"manifest": {"path", "digest"}, "text_digest", "read": {"documents", "bytes", "tokens"},
+ "kept": {"documents", "bytes", "tokens"}, "domains": {…}, "filters": […], "skipped_lines", "contaminated", "effect",
+ "wall_seconds", "peak_process_bytes"}""",
+    Filter: """{"name", "source", "threshold", "removed": {"documents", "bytes", "tokens"}, "examples"}""",
+    DomainAmounts: """{"read": {"documents", "bytes", "tokens"}, "kept": {"documents", "bytes", "tokens"}}""",
     CheckpointCosts: """
 {"total_parameters", "active_parameters", "sparsity", "weight_bytes", "disk_bytes", "loss", "tasks",
  "prefill_tokens_per_second": {"median", "p10", "p90", "count"}, "decode_tokens_per_second", "peak_memory_bytes",

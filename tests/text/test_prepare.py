@@ -161,7 +161,7 @@ def test_a_text_json_keeps_its_keys_and_their_order(prepared: Path) -> None:
     """Texts that were prepared earlier open, and those of today open in earlier versions."""
     keys = """schema_version kind request tokenizer sources source_digest python_version files_left_out split_by
     documents_cut duplicates_removed duplicates_in_train splits manifest overlap documents_changed_by_tokenizer
-    skipped probes digest record_digest"""
+    skipped probes selection digest record_digest"""
     facts = json.loads((prepared / "text" / "text.json").read_text())
     assert list(facts) == keys.split()
     assert list(facts["splits"]) == list(SPLITS)

@@ -1,0 +1,1 @@
+"""The data that does not matter: exact and near copies, scores, which part of a text stays."""
