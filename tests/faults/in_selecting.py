@@ -8,14 +8,14 @@ FAULTS = (
     Fault(
         what="a near-duplicate pair across splits",
         file="selection/duplicates.py",
-        line="train",
+        line='if self._splits[number] == "train" and twins:',
         becomes='if self._splits[number] == "train" and twins and self._splits[twins[0].document] == "train":',
         tests="tests/selection/test_duplicates.py",
     ),
     Fault(
         what="a held-out document is left out as a copy",
         file="selection/duplicates.py",
-        line="train",
+        line='if self._splits[number] == "train" and twins:',
         becomes="if twins:",
         tests="tests/selection/test_duplicates.py",
     ),
