@@ -1,4 +1,4 @@
-"""The notebooks in examples/ run from their first cell to their last, and show records as tables."""
+"""What lies in examples/ runs: notebooks from their first cell to their last, and scripts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
+import sparsedial
+from examples import two_domains
+from sparsedial.model.digests import digest_of
+from sparsedial.model.reading import read_checkpoint
 from sparsedial.records.record import Record
+from sparsedial.shape.counts import total_parameters
+from sparsedial.shape.shape import Shape
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
 
@@ -36,3 +42,16 @@ def test_a_notebook_runs_from_its_first_cell_to_its_last(file, tmp_path, monkeyp
 
 def test_there_is_a_notebook():
     assert NOTEBOOKS
+
+
+def test_the_model_of_two_texts_is_trained_for_each_seed(tmp_path):
+    package = Path(sparsedial.__file__).parent
+    texts = [str(package / "training"), str(package / "model")]
+    checkpoints = two_domains.main([*texts, str(tmp_path), "--seeds", "2", "--tokens", "20k", "--shape", "32", "8"])
+    shapes = [read_checkpoint(folder).shape for folder in checkpoints]
+    assert [(shape.experts, shape.top_k, shape.d_expert) for shape in shapes] == [(64, 6, 8)] * 2
+    assert len({digest_of(folder) for folder in checkpoints}) == 2
+
+
+def test_its_full_size_is_some_ten_million_parameters():
+    assert 9.5e6 < total_parameters(Shape(**two_domains.SHAPE)) < 1.05e7
