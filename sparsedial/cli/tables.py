@@ -81,8 +81,8 @@ def study_table(study: StudyAnswer) -> str:
         [
             *under("answer", [best_headline(study), *best_sentences(study)]),
             *under("sparse or dense", lead_sentences(study)),
-            *(under("probes", equal_loss_sentences(study.probes)) if study.probes else []),
             *under("next", [next_sentence(study), study.next]),
+            *(under("probes", equal_loss_sentences(study.probes)) if study.probes else []),
             *_law_rows(study),
             ("report", study.report),
         ]

@@ -201,6 +201,6 @@ def test_the_smaller_folder_is_trained_for_what_its_original_was_trained_for(tmp
     whole, kept = shaken_far(shape), some(shape)
     save_checkpoint(whole, tmp_path / "whole", trained_for=dial)
     (tmp_path / "smaller").mkdir()
-    write_pruned(tmp_path / "smaller", tmp_path / "whole", kept.shape(shape), without_experts(stream_of(whole), kept))
+    write_pruned(tmp_path / "smaller", tmp_path / "whole", shape, stream_of(whole), kept)
     assert trained_for(load_config(tmp_path / "smaller")) == dial
     assert load(tmp_path / "smaller").shape == kept.shape(shape)
