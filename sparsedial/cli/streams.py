@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from typing import TextIO
 
 from sparsedial.errors import UserError
 
@@ -53,12 +54,19 @@ def print_part(text: str) -> None:
 
 def print_note(*lines: str) -> None:
     """Print lines to standard error; where that is full nobody can be told."""
-    with contextlib.suppress(OSError):
+    try:
         for line in lines:
             print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
 
 
 def drop_output() -> None:
     """Let nothing more be written to standard output, so that Python does not try again when it ends."""
     if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what the stream still holds go nowhere: Python writes it when it ends, and fails then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

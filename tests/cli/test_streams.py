@@ -17,8 +17,9 @@ COUNT = f"{COMMAND} count deepseek-v3"
 
 
 def shell(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # buffers as usual
     return subprocess.run(
-        line, shell=True, executable="/bin/bash", capture_output=True, text=True, env={**os.environ, **variables}
+        line, shell=True, executable="/bin/bash", capture_output=True, text=True, env={**plain, **variables}
     )
 
 
