@@ -14,7 +14,6 @@ from sparsedial.shape.families.registry import FAMILIES
 from sparsedial.shape.hugging_face.names import OWN_GROUPED, OWN_LATENT
 from sparsedial.shape.hugging_face.routing import EXPERT_COUNTS
 from sparsedial.shape.hugging_face.values import Config, Fields
-from sparsedial.shape.hugging_face.window import written_layer_types
 from sparsedial.shape.rules import Rule
 from sparsedial.shape.shape import Shape
 
@@ -145,8 +144,7 @@ def changed_config(config: Config, shape: Shape, layers: Sequence[int] | None = 
     changed = {name: value for name, value in after.items() if before.get(name) != value}
     counts = {name: changed[family.experts] for name in EXPERT_COUNTS if family.experts in changed}
     values = _of_these(config.values, range(whole.layers) if layers is None else layers)
-    kinds = {"layer_types": written_layer_types(shape)} if isinstance(config.get("layer_types"), list) else {}
-    found = _with(values, {**changed, **counts, **kinds})
+    found = _with(values, {**changed, **counts})
     if counts.keys() & found.keys():  # under its own name or another
         del changed[family.experts]
     stated = {name: value for name, value in after.items() if name not in ABOUT_FILES}
