@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from sparsedial.text.domains import Domains
 from sparsedial.text.prepare import Text
 from sparsedial.text.windows import scored_bytes
 
+Over = Literal["documents", "windows"]  # what is drawn again for an interval
 SPLIT = "test"  # that a text is in as a whole
 
 
@@ -33,6 +35,19 @@ class Units:
     def joined(units: Sequence[Units]) -> Units:
         """Those of several texts."""
         return Units(*(np.concatenate([getattr(one, name) for one in units]) for name in ("nats", "tokens", "bytes")))
+
+    def loss(self, total: float, over: Over) -> DomainLoss:
+        """The loss on all of them, `total` nats, with intervals over them; `over` names what they are."""
+        tokens, size = int(self.tokens.sum()), int(self.bytes.sum())
+        return DomainLoss(
+            loss=total / tokens,
+            bits_per_byte=bits_per_byte(total, size),
+            tokens=tokens,
+            bytes=size,
+            loss_interval=ratio_interval(self.nats, self.tokens),
+            bits_per_byte_interval=ratio_interval(self.nats / math.log(2), self.bytes),
+            interval_over=over,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +72,12 @@ def evaluate_domains(model: Transformer, domains: Domains, *, context: int, stri
         name: _Scored(text, token_losses(scorer, text, SPLIT, context=context, stride=stride))
         for name, text in domains.texts.items()
     }
-    every = [*scored.values()]
+    units, over = _drawn([*scored.values()], context)
     return DomainLosses(
-        total=_loss(every, context),
-        domains={name: _loss([one], context) for name, one in scored.items()} if domains.split else None,
+        total=units.loss(sum(one.losses.total for one in scored.values()), over),
+        domains={name: _loss(one, context) for name, one in scored.items()} if domains.split else None,
         expert_load=worst_load(model),
-        units=_drawn(every, context)[0],
+        units=units,
     )
 
 
@@ -73,7 +88,8 @@ class _Scored:
     text: Text
     losses: TokenLosses
 
-    def over_documents(self) -> Units:
+    @cached_property
+    def documents(self) -> Units:
         """Its documents; parts of one document, and files of one name, are one."""
         rows = self.text.manifest.select("first_token", "group").collect()
         parts = self._units(rows["first_token"].to_numpy() - 1)
@@ -93,25 +109,14 @@ class _Scored:
         )
 
 
-def _drawn(scored: Sequence[_Scored], context: int) -> tuple[Units, Literal["documents", "windows"]]:
+def _drawn(scored: Sequence[_Scored], context: int) -> tuple[Units, Over]:
     """What an interval is over: documents, or windows of a single one."""
-    units = Units.joined([one.over_documents() for one in scored])
+    units = Units.joined([one.documents for one in scored])
     if len(units.nats) < 2:
         return Units.joined([one.over_windows(context) for one in scored]), "windows"
     return units, "documents"
 
 
-def _loss(scored: Sequence[_Scored], context: int) -> DomainLoss:
-    total = sum(one.losses.total for one in scored)
-    tokens = sum(len(one.losses.nats_T) for one in scored)
-    size = sum(one.text.bytes(SPLIT) for one in scored)
-    units, over = _drawn(scored, context)
-    return DomainLoss(
-        loss=total / tokens,
-        bits_per_byte=bits_per_byte(total, size),
-        tokens=tokens,
-        bytes=size,
-        loss_interval=ratio_interval(units.nats, units.tokens),
-        bits_per_byte_interval=ratio_interval(units.nats / math.log(2), units.bytes),
-        interval_over=over,
-    )
+def _loss(scored: _Scored, context: int) -> DomainLoss:
+    units, over = _drawn([scored], context)
+    return units.loss(scored.losses.total, over)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsedial.errors import UserError
-from sparsedial.evaluation.loss import bits_per_byte
+from sparsedial.evaluation.domains import Units
 from sparsedial.evaluation.scorer import Scorer
-from sparsedial.evaluation.statistics import interval, ratio_interval
+from sparsedial.evaluation.statistics import interval
 from sparsedial.model.router import Routing
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.windows import Windows
@@ -30,16 +30,8 @@ class Nats:
     @property
     def record(self) -> DomainLoss:
         """Loss and bits per byte, with intervals over windows."""
-        tokens, size = self.windows.tokens, int(self.windows.bytes_W.sum())
-        return DomainLoss(
-            loss=float(self.nats_W.sum()) / tokens,
-            bits_per_byte=bits_per_byte(float(self.nats_W.sum()), size),
-            tokens=tokens,
-            bytes=size,
-            loss_interval=ratio_interval(self.nats_W, np.full(len(self.nats_W), self.windows.context)),
-            bits_per_byte_interval=ratio_interval(self.nats_W / math.log(2), self.windows.bytes_W),
-            interval_over="windows",
-        )
+        tokens_W = np.full(len(self.nats_W), self.windows.context)
+        return Units(self.nats_W, tokens_W, self.windows.bytes_W).loss(float(self.nats_W.sum()), "windows")
 
     def above(self, before: Nats) -> Interval:
         """How much the loss is above another model's on the same windows, nats per token."""
