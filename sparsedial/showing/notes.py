@@ -1,4 +1,4 @@
-"""Notes on standard error about what a command left out, or could not do."""
+"""Notes on standard error about what a command does, left out, or could not do."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from sparsedial.text.prepare import Text
 
 
+def note(words: str) -> None:
+    """Say something of a command's work while it goes on."""
+    print(words, file=sys.stderr, flush=True)
+
+
 def note_skipped(skipped: SkippedLines) -> None:
     """Say which lines of a text were left out."""
     if skipped.lines:
-        print(skipped_words(skipped), file=sys.stderr, flush=True)
+        note(skipped_words(skipped))
 
 
 def note_not_written(path: Path, why: str) -> None:
     """Say that a file that was asked for is not written, and why."""
-    print(f"{path} is not written: {why}", file=sys.stderr, flush=True)
+    note(f"{path} is not written: {why}")
 
 
 def text_notes(text: Text) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from sparsedial.serving.budget import choose
 from sparsedial.shape.config import load_config
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import ALL, DEFAULT, Turned, distinct, parse_turned, series
+from sparsedial.showing.notes import note
 
 PACE = ("at_least", "at_most")  # budgets that depend on the machine
 
@@ -48,7 +48,7 @@ def _dial_of(folder: Path, pace: bool) -> DialFile:
     here = describe()
     if pace and (dial.machine.processor, dial.machine.cores) != (here.processor, here.cores):
         where = f"{dial.machine.processor}, {dial.machine.cores} cores"
-        print(f"note: {folder / DIAL_FILE} was measured on another machine ({where})", file=sys.stderr, flush=True)
+        note(f"note: {folder / DIAL_FILE} was measured on another machine ({where})")
     return dial
 
 

@@ -5,13 +5,13 @@ With `measure`, the settings of a checkpoint are measured instead.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.records.answers import Served
 from sparsedial.records.dial_file import MeasuredDial
 from sparsedial.records.law import LAW_FILE
+from sparsedial.showing.notes import note
 from sparsedial.verbs.dial_settings import DialSettings
 from sparsedial.verbs.origin import law_behind
 from sparsedial.verbs.questions import questions
@@ -34,7 +34,7 @@ def dial(settings: DialSettings) -> Served | MeasuredDial:
     asks = questions(*_asked_for(settings.law))
 
     def ready(address: str) -> None:
-        print(f"the dial is at {address} until Ctrl-C", file=sys.stderr, flush=True)
+        note(f"the dial is at {address} until Ctrl-C")
         if settings.open:
             import webbrowser
 

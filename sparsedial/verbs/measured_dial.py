@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from sparsedial.records.trained_for import trained_for
 from sparsedial.shape.config import load_config
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import ALL, Turned, distinct, parse_turned
-from sparsedial.showing.notes import note_skipped
+from sparsedial.showing.notes import note, note_skipped
 from sparsedial.store import check_writable
 from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.asked_setting import usual_settings
@@ -53,7 +52,7 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
     whole = model_of(checkpoint.shape, checkpoint.tensors)
     models = {setting: at_setting(whole, setting) for setting in turned}
     losses = {setting: _nats(model, windows, setting.name(whole.shape)) for setting, model in models.items()}
-    _say("measuring speed and memory of all settings in turns")
+    note("measuring speed and memory of all settings in turns")
     speeds = speeds_of(models, lambda setting: Place(folder, setting))
     found = DialFile(
         checkpoint_digest=digest_of(folder),
@@ -93,7 +92,7 @@ def _windows(folder: Path, shape: Shape, settings: DialSettings) -> Windows:
 
 
 def _nats(model: Transformer, windows: Windows, name: str) -> Nats:
-    _say(f"measuring the loss at {name}")
+    note(f"measuring the loss at {name}")
     return nats_of(model, {windows.source: windows})[windows.source]
 
 
@@ -121,7 +120,3 @@ def _point(
         ),
         costs_reason=None,
     )
-
-
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, FixedSetting, Pruned
 from sparsedial.records.record import write
+from sparsedial.showing.notes import note
 from sparsedial.store import whole_folder
 from sparsedial.units import human_count
 from sparsedial.verbs.origin import require_checkpoint
@@ -37,16 +37,12 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting:
     require_checkpoint(settings.checkpoint)
     require_free(settings.out, settings.checkpoint)
     work = opened(settings)
-    _say(f"calibrating on {human_count(work.calibrating.tokens)} tokens")
+    note(f"calibrating on {human_count(work.calibrating.tokens)} tokens")
     choice = chosen(work)
     with whole_folder(settings.out.resolve()) as partial:
         write_pruned(partial, settings.checkpoint, work.shape, work.tensors, choice.kept)
-        _say("measuring the loss, speed and memory of the original and of the smaller checkpoint")
+        note("measuring the loss, speed and memory of the original and of the smaller checkpoint")
         answer = answered(work, choice, partial, settings, began)
         choice.scores.write_parquet(partial / SCORES_FILE)
         write(partial / PRUNE_FILE, answer)
     return answer
-
-
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations, TaskScore
 from sparsedial.records.record import write, write_lines
-from sparsedial.showing.notes import note_skipped
+from sparsedial.showing.notes import note, note_skipped
 from sparsedial.units import count_words, human_seconds
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
 
@@ -56,8 +55,7 @@ def score_tasks(
 def _say(task: str, score: TaskScore, settings: EvaluateSettings, seconds: float) -> None:
     """A line on standard error about a task that is done."""
     without = "; asked without solved examples, it has none" if settings.shots and not score.shots else ""
-    words = f"{task}: {count_words(score.items, 'item')} in {human_seconds(seconds)}{without}"
-    print(words, file=sys.stderr, flush=True)
+    note(f"{task}: {count_words(score.items, 'item')} in {human_seconds(seconds)}{without}")
 
 
 def touched(tasks: Mapping[str, Any], settings: EvaluateSettings) -> Touched:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.record import write
 from sparsedial.records.selection import EXAMPLES_FILE, SELECT_FILE, Selected
 from sparsedial.records.text import SkippedLines
-from sparsedial.showing.notes import note_skipped
+from sparsedial.showing.notes import note, note_skipped
 from sparsedial.store import require_free, whole_folder, write_atomically
 from sparsedial.text.corpus import open_corpus
 from sparsedial.text.manifest import MANIFEST, write_manifest
@@ -46,7 +45,7 @@ def select(settings: SelectSettings) -> Selected:
     reading = read_corpus(corpus)
     splitting = split_reading(reading)
     note_skipped(SkippedLines(lines=reading.bad.count, named=tuple(reading.bad.named)))
-    _say(f"comparing {count_words(len(reading.entries), 'document')}, {human_bytes(reading.bytes)}")
+    note(f"comparing {count_words(len(reading.entries), 'document')}, {human_bytes(reading.bytes)}")
     wanted = Wanted(
         near=settings.near,
         keep=settings.keep,
@@ -80,7 +79,3 @@ def _workers(settings: SelectSettings, reading: Reading) -> int:
     if settings.workers is not None:
         return settings.workers
     return 1 if reading.bytes < SMALL_BYTES else usable_cores()
-
-
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
