@@ -203,20 +203,23 @@ def sparse_layer(
     kept_groups: int,
     sigmoid: bool,
     normalize: bool,
+    ones: bool,
     scaling: float,
+    top_p: float,
     balance_weight: float,
     z_loss_weight: float,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
     """x + routed and shared experts of norm(x); and the weighted routing losses.
 
-    `load_E` counts the tokens of each expert. With `top_k_T` each token visits that many experts.
+    `load_E` counts the tokens of each expert. With `top_k_T` each token visits that many experts, and with
+    `top_p` below 1 the fewest of them whose weights reach that share of their sum.
 
     Shapes: x [B, S, D], w_router [D, E], w_in [E, D, 2F], w_out [E, F, D], shared [D, 2M] and [M, D] to [B, S, D], []
     """
     routing = {
         "k": top_k, "groups": groups, "kept_groups": kept_groups, "sigmoid": sigmoid, "normalize": normalize,
-        "scaling": scaling, "balance": balance_weight, "z": z_loss_weight,
+        "ones": ones, "scaling": scaling, "balance": balance_weight, "z": z_loss_weight, "top_p": top_p,
     }  # fmt: skip
     weights = norm_D, w_router_DE, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD
     return _Sparse.apply(x_BSD, bias_E, load_E, top_k_T, routing, eps, *weights)  # type: ignore[return-value]

@@ -141,7 +141,7 @@ def padded(ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:
 def compiles(model: Transformer) -> bool:
     """Whether the compiled kernel decodes such a model."""
     shape = model.shape
-    return native.usable(*model.parameters()) and shape.top_p == 1 and not shape.logit_cap
+    return native.usable(*model.parameters()) and not shape.logit_cap
 
 
 class _Kernel:
@@ -163,6 +163,7 @@ class _Kernel:
             whole_norm=shape.qk_norm == "full",
             sigmoid=shape.gate == "sigmoid",
             normalize=shape.normalize_gates,
+            ones=shape.gate == "ones",
             groups=shape.expert_groups,
             kept_groups=shape.kept_groups,
             rank=shape.kv_lora_rank,
@@ -171,6 +172,7 @@ class _Kernel:
             rotated=shape.rope_head_dim,
             v=shape.v_head_dim,
             scaling=shape.routed_scaling,
+            top_p=shape.top_p,
             eps=shape.norm_eps,
             scale=attention_scale(shape),
         )

@@ -88,6 +88,8 @@ def route(
 
     Where `kept_E` is false an expert is off: its logit is minus infinity, and no token chooses it.
 
+    Where gates are ones, scores only choose; in the backward pass they are the gates, so that the router learns.
+
     Shapes: logits [T, E] (fp32), bias [E] or None, top_k [T], kept [E] of bool to chosen [T, K], gates [T, K],
         load [E], loss []
     Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906); top-p, Huang
@@ -107,7 +109,9 @@ def route(
     if shape.top_p < 1:
         kept_TK = kept_TK * within(gates_TK, shape.top_p)
         gates_TK = gates_TK * kept_TK
-    if shape.normalize_gates:
+    if shape.gate == "ones":
+        gates_TK = kept_TK + (gates_TK - gates_TK.detach())  # straight through: its gradient is that of the scores
+    elif shape.normalize_gates:
         gates_TK = gates_TK / (gates_TK.sum(1, keepdim=True) + 1e-20)
     load_BE = loads(chosen_TK, kept_TK, experts, sequences)
     share_BE = load_BE * (experts / load_BE.sum(1, keepdim=True))

@@ -86,7 +86,7 @@ class Shape:
     shared_gate: bool = False  # a sigmoid of the token weighs the shared experts' output
     dense_layers: int = 0  # leading layers of a sparse model that stay dense
     dense_places: tuple[int, ...] = ()  # other layers of a sparse model that stay dense, counted from 0
-    gate: Literal["softmax", "sigmoid"] = "softmax"  # how the router's logits become weights
+    gate: Literal["softmax", "sigmoid", "ones"] = "softmax"  # how the router's logits become weights; ones: they choose
     normalize_gates: bool = True  # the chosen experts' weights sum to one
     routed_scaling: float = 1.0  # factor on the routed experts' output
     routing_bias: bool = False  # a buffer that balances the choice and never enters the output
@@ -193,6 +193,10 @@ class Shape:
             raise UserError(
                 f"shape: top_k={self.top_k} lies outside 1..experts={self.experts}",
                 hint="top_k counts the routed experts that each token visits",
+            )
+        if self.gate == "ones" and self.normalize_gates:
+            raise UserError(
+                "shape: weights that are ones (gate) cannot sum to one", hint="set normalize_gates to false"
             )
         if self.shared_gate and not self.shared_experts:
             raise UserError("shape: shared_gate=True weighs shared experts, but shared_experts=0")

@@ -21,6 +21,8 @@ UNEQUAL_LATENT = with_layers(
     [Layer(experts=4, top_k=2, d_expert=30), Layer(d_ff=5), Layer(experts=16, top_k=5, d_expert=3)],
 )
 
+ONES = replace(SPARSE, top_k=4, gate="ones", normalize_gates=False, routing_bias=False)
+
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
@@ -38,6 +40,8 @@ UNEQUAL_LATENT = with_layers(
         FAMILIES["qwen2_moe, windows from the second layer on"],
         FAMILIES["mixtral, with a window"],
         replace(SPARSE, experts=8, expert_groups=4, kept_groups=2),
+        ONES,
+        replace(SPARSE, top_k=4, top_p=0.6),
         FAMILIES["deepseek_v2, groups and scaling"],
         FAMILIES["deepseek_v3, groups and YaRN"],
         replace(FAMILIES["deepseek_v3, groups and YaRN"], q_lora_rank=0),
@@ -101,7 +105,16 @@ def test_a_sequence_that_is_no_number_harms_no_other(threads):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("shape", [replace(SPARSE, top_k=4), UNEQUAL, FAMILIES["deepseek_v3, groups and YaRN"]])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        replace(SPARSE, top_k=4),
+        replace(SPARSE, top_k=4, top_p=0.6),
+        ONES,
+        UNEQUAL,
+        FAMILIES["deepseek_v3, groups and YaRN"],
+    ],
+)
 @torch.no_grad()
 def test_every_row_visits_its_own_number_of_experts(shape, threads):
     """Requests of several settings share a step, and each gets what it would get alone."""

@@ -68,6 +68,7 @@ ROUTERS = {
     "softmax": {"gate": "softmax", "routing_bias": False, "normalize_gates": False, "routed_scaling": 2.0},
     "groups": {"expert_groups": 4, "kept_groups": 2},
     "top-p": {"top_p": 0.6},
+    "ones": {"gate": "ones", "routing_bias": False, "normalize_gates": False},
 }
 
 
@@ -120,3 +121,31 @@ def test_load_and_balance_loss_count_the_choices_that_top_p_keeps():
     share = torch.tensor([[2, 2, 0, 0], [0, 1, 0, 1]]) * 4 / torch.tensor([[4], [2]])
     mean = torch.tensor([[8, 4, 2, 2], [2, 7.5, 3, 7.5]]) / torch.tensor([[16], [20]])
     torch.testing.assert_close(loss, (share * mean).sum(1).mean())
+
+
+ONES = replace(TOP_P, gate="ones", normalize_gates=False)
+
+
+def test_gates_of_ones_are_chosen_as_by_a_softmax_and_weigh_alike():
+    shape, top_k = replace(ONES, top_p=1.0), torch.tensor([3, 1, 2, 3])
+    chosen, gates, load, _ = route(SHARES.log(), None, shape, 3, 2, top_k_T=top_k)
+    assert torch.equal(chosen, route(SHARES.log(), None, replace(shape, gate="softmax"), 3, 2)[0])
+    assert gates.tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert int(load.sum()) == 9
+
+
+def test_gates_of_ones_keep_the_choices_that_top_p_keeps():
+    chosen, gates, *_ = route(SHARES.log(), None, ONES, ONES.top_k, 2)
+    kept = torch.tensor([[1.0, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    assert torch.equal(torch.zeros(4, 4).scatter_(1, chosen, gates), kept)
+
+
+def test_the_router_learns_through_gates_of_ones_as_if_they_were_its_scores():
+    logits, slopes = SHARES.log(), []
+    for gate in ("ones", "softmax"):
+        leaf = logits.clone().requires_grad_()
+        _, gates, *_ = route(leaf, None, replace(ONES, gate=gate, top_p=1.0), 3, 2)
+        (gates * torch.arange(12.0).view(4, 3)).sum().backward()
+        slopes.append(leaf.grad)
+    assert slopes[0].abs().max() > 0
+    torch.testing.assert_close(*slopes)

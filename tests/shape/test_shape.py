@@ -35,6 +35,7 @@ SPARSE = {**GOOD, "d_ff": 0, "experts": 8, "top_k": 2, "d_expert": 8}
         ({**GOOD, "rotated": 1}, "rotated=1"),
         ({**GOOD, "rotated": 4}, "rotated=4 is not an even number of channels below head_dim=4"),
         ({**LATENT, "rotated": 2}, "rotated=2"),
+        ({**SPARSE, "gate": "ones"}, "weights that are ones .gate. cannot sum to one"),
         ({**SPARSE, "shared_gate": True}, "shared_gate=True weighs shared experts"),
         ({**SPARSE, "top_k": 9}, "top_k=9 lies outside 1..experts=8"),
         ({**SPARSE, "top_k": 0}, "top_k=0"),

@@ -24,7 +24,7 @@ static long route_all(const float *normed, const float *router, const float *bia
     for (long row = 0; row < b; row++) {
         score_row(logits + row * wide, scores, &normaliser, &total, r);
         long own = top_k ? at_most(k, top_k[row]) : k;
-        choose_row(scores, bias, chosen, gates, &picked, kept, values, own, r);
+        own = choose_row(scores, bias, chosen, gates, &picked, kept, values, own, r);
         for (long i = 0; i < own; i++) {
             long at = count++;
             for (; at > 0 && visits[at - 1].expert > chosen[i]; at--) visits[at] = visits[at - 1];
@@ -90,7 +90,7 @@ static long line_up(const step_t *at, const layer_t *layer, const int64_t *top_k
     long b = at->count, d = s->d, f = layer->width, used = 0, count = 0;
     if (layer->router) {
         routing_t routing = {layer->experts, layer->top_k, s->groups, s->kept_groups, s->sigmoid, s->normalize,
-                             s->scaling, 0, 0};
+                             s->ones, s->scaling, 0, 0, s->top_p};
         long routed = route_all(own->normed, layer->router, layer->bias, own->logits, visits, top_k, b, d, &routing);
         for (; used < routed; used++) {
             long expert = visits[used].expert;

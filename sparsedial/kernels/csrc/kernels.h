@@ -45,14 +45,14 @@ long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, l
 void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
                     const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
                     float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
-                    long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, float scaling,
-                    float balance, float z, float eps, int threads);
+                    long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
+                    float scaling, float balance, float z, float top_p, float eps, int threads);
 void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
                      const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
                      float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
                      float *dshared_in, float *dshared_out, long sequences, long s, long d, long f, long m, long e,
-                     long k, long groups, long kept_groups, int sigmoid, int normalize, float scaling, float balance,
-                     float z, int threads);
+                     long k, long groups, long kept_groups, int sigmoid, int normalize, int ones, float scaling,
+                     float balance, float z, float top_p, int threads);
 
 int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
                  float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads);
@@ -61,10 +61,10 @@ int head_forward(const float *x, const float *norm, const float *table, const in
 struct decode_sizes {
     int64_t layers, slots, length;                 /* of the cache: sequences, and positions of each */
     int64_t d, heads, kv_heads, c, words;
-    int64_t whole_norm, sigmoid, normalize;        /* 0 or 1 */
+    int64_t whole_norm, sigmoid, normalize, ones;  /* 0 or 1 */
     int64_t groups, kept_groups;                   /* of experts */
     int64_t rank, query_rank, unrotated, rotated, v; /* of latent attention; 0 without */
-    float scaling, eps, scale;
+    float scaling, top_p, eps, scale;
 };
 
 /* A layer's weights and sizes; NULL or 0 where it has none. */

@@ -1,5 +1,6 @@
 /* The router on one token: scores, choice, gates, and their gradient. Twin: route in model/router.py.
- * E experts, K chosen; `sigmoid` or softmax scores. */
+ * E experts, K chosen; `sigmoid` or softmax scores. With `ones` every chosen expert has the gate one: scores only
+ * choose, and their gradient is as if they were the gates. */
 #pragma once
 #include "common.h"
 #include <float.h>
@@ -8,8 +9,8 @@
 
 typedef struct {
     long experts, top_k, groups, kept_groups;
-    int sigmoid, normalize;
-    float scaling, balance, z;
+    int sigmoid, normalize, ones;
+    float scaling, balance, z, top_p;
 } routing_t;
 
 /* Scores of one token's logits; their log-sum-exp, and the sum of the scores. */
@@ -83,9 +84,29 @@ static inline void keep_groups(float *values, const routing_t *r) {
     }
 }
 
-/* From scores to the `k` best experts and their gates; `picked` becomes the sum of the chosen scores, `kept` counts
- * each expert's tokens. Choices from `k` to top_k become NO_EXPERT. */
-static inline void choose_row(const float *scores, const float *bias, int32_t *chosen, float *gates, float *picked,
+/* Of k choices the fewest whose scores reach a share of their sum, in their order; returns their number, one at least.
+ * Twin: within in model/router.py. */
+static inline long keep_share(const float *scores, int32_t *chosen, long k, float share) {
+    float total = 0;
+    long count = 0;
+    int stays[k];
+    for (long i = 0; i < k; i++) total += scores[chosen[i]];
+    for (long i = 0; i < k; i++) {
+        float own = scores[chosen[i]], before = 0;
+        for (long o = 0; o < k; o++) {
+            float other = scores[chosen[o]];
+            if (other > own || (other == own && o < i)) before += other;
+        }
+        stays[i] = before < share * total;
+    }
+    for (long i = 0; i < k; i++)
+        if (stays[i]) chosen[count++] = chosen[i];
+    return count ? count : 1; /* scores that are not finite compare as false */
+}
+
+/* From scores to the `k` best experts and their gates, or fewer by top-p; returns their number. `picked` becomes the
+ * sum of the chosen scores, `kept` counts each expert's tokens. Other choices up to top_k become NO_EXPERT. */
+static inline long choose_row(const float *scores, const float *bias, int32_t *chosen, float *gates, float *picked,
                               float *kept, float *values, long k, const routing_t *r) {
     long e = r->experts;
     memcpy(values, scores, sizeof(float) * e);
@@ -95,12 +116,14 @@ static inline void choose_row(const float *scores, const float *bias, int32_t *c
     for (long i = e; i < whole(e, LANES); i++) values[i] = -INFINITY;
     if (r->groups > 1) keep_groups(values, r);
     pick(values, chosen, e, k);
+    if (r->top_p < 1.0f) k = keep_share(scores, chosen, k, r->top_p);
     float sum = 1e-20f;
     for (long i = 0; i < k; i++) { sum += scores[chosen[i]]; kept[chosen[i]] += 1.0f; }
     *picked = sum;
     float weight = r->normalize ? r->scaling / sum : r->scaling;
-    for (long i = 0; i < k; i++) gates[i] = scores[chosen[i]] * weight;
+    for (long i = 0; i < k; i++) gates[i] = r->ones ? r->scaling : scores[chosen[i]] * weight;
     for (long i = k; i < r->top_k; i++) { chosen[i] = NO_EXPERT; gates[i] = 0.0f; }
+    return k;
 }
 
 /* How many of its choices a token visits. */

@@ -44,10 +44,10 @@ long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, l
 void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
                     const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
                     float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
-                    long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, float scaling,
-                    float balance, float z, float eps, int threads) {
+                    long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
+                    float scaling, float balance, float z, float top_p, float eps, int threads) {
     long tokens = sequences * s;
-    routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, scaling, balance, z};
+    routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, ones, scaling, balance, z, top_p};
     sparse_t at;
     lay_sparse(&at, saved, sequences, tokens, d, f, m, e, k);
     float *y_rows = floats(tokens * k * d), *shares = floats(sequences * 2);
@@ -77,9 +77,8 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
                 score_row(at.logits + t * e, scores, at.normaliser + t, at.total + t, &routing);
                 axpy(mean, scores, 1.0f / (at.total[t] * (float)s), e);
                 long own = top_k ? at_most(k, top_k[t]) : k;
-                choose_row(scores, bias, at.routed.chosen + t * k, at.gates + t * k, at.picked + t, kept, values, own,
-                           &routing);
-                visits += own;
+                visits += choose_row(scores, bias, at.routed.chosen + t * k, at.gates + t * k, at.picked + t, kept,
+                                     values, own, &routing);
                 squares += at.normaliser[t] * at.normaliser[t];
             }
             float even = (float)e / (float)visits;
@@ -117,10 +116,10 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
                      const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
                      float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
                      float *dshared_in, float *dshared_out, long sequences, long s, long d, long f, long m, long e,
-                     long k, long groups, long kept_groups, int sigmoid, int normalize, float scaling, float balance,
-                     float z, int threads) {
+                     long k, long groups, long kept_groups, int sigmoid, int normalize, int ones, float scaling,
+                     float balance, float z, float top_p, int threads) {
     long tokens = sequences * s;
-    routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, scaling, balance, z};
+    routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, ones, scaling, balance, z, top_p};
     sparse_t at;
     lay_sparse(&at, saved, sequences, tokens, d, f, m, e, k);
     float *dx_rows = floats(tokens * k * d), *dgates = floats(tokens * k), *dlogits = floats(tokens * e);
