@@ -8,7 +8,7 @@ Weights multiply from the right (x @ w), in the order of the axes in their names
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class SparseFeedForward(nn.Module):
 
     def forward(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> Tensor:
         """x + the chosen experts and the shared ones of norm(x)."""
-        if self.kernel == "auto" and routing.compiles and self.shape.top_p == 1 and native.usable(x_BSD, norm_D):
+        if self.kernel == "auto" and routing.compiles and native.usable(x_BSD, norm_D):
             y_BSD, loss = self._compiled(x_BSD, norm_D, eps, routing)
             if self.shape.shared_gate:
                 y_BSD = y_BSD + self._shared(rms_norm(x_BSD, norm_D, eps))
@@ -94,7 +94,9 @@ class SparseFeedForward(nn.Module):
             kept_groups=shape.kept_groups,
             sigmoid=shape.gate == "sigmoid",
             normalize=shape.normalize_gates,
+            ones=shape.gate == "ones",
             scaling=shape.routed_scaling,
+            top_p=shape.top_p,
             balance_weight=routing.balance_weight,
             z_loss_weight=routing.z_loss_weight,
             eps=eps,
@@ -315,11 +317,13 @@ class Transformer(nn.Module):
         z_loss_weight: float = 0.0,
         mtp_weight: float = 0.0,
         top_k_LB: Tensor | None = None,
+        main: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Training loss on windows of S+1 ids, and its main part alone, the cross-entropy of the next token.
 
         The other parts are the router's losses and the weighted mean of the multi-token predictions' losses.
-        With `top_k_LB` tokens visit that many experts, as in `Routing`.
+        With `top_k_LB` tokens visit that many experts, as in `Routing`. `main` of the stream [B, S, D] takes the place
+        of the cross-entropy in the training loss.
 
         Shapes: ids [B, S+1] to two scalars, nats per token
         Raises: UserError for ids that a call refuses, or windows too short for the multi-token predictions.
@@ -336,8 +340,9 @@ class Transformer(nn.Module):
         place = self.place(ids_BS[:, :-1])
         self._check_range(ids_BS[:, -1])
         x_BSD = self.stream(ids_BS[:, :-1], place, routing)
-        entropy = self._entropy(x_BSD, self.norm_D, ids_BS[:, 1:])
-        total = entropy
+        with torch.set_grad_enabled(torch.is_grad_enabled() and main is None):
+            entropy = self._entropy(x_BSD, self.norm_D, ids_BS[:, 1:])
+        total = entropy if main is None else main(x_BSD)
         if ahead:
             total = total + mtp_weight / ahead * self._predicted(x_BSD, ids_BS, routing)
         for loss in routing.losses or []:

@@ -112,6 +112,7 @@ def _train(
             tuple(tally.skipped),
             stop=trunk,
             dial=job.dial,
+            teacher=live.teacher,
         )
         for steps in readings:
             if guarded and _undone(live, steps[-1]):

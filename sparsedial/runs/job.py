@@ -18,6 +18,8 @@ from sparsedial.shape.shape import Shape
 from sparsedial.store import digest
 from sparsedial.training.dial import Draws, require_dial, spared_flops
 
+CAME_LATER = ("dial", "start", "teacher", "zeros_stay")  # inputs that name no run which does without
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -35,6 +37,8 @@ class Job:
     kernels: str = "torch"  # or "compiled", which rounds differently
     dial: TrainedFor | None = None  # None: every step at the shape's top_k
     start: CheckpointName | None = None  # whose weights it begins with; None: random ones
+    teacher: CheckpointName | None = None  # whose distribution it learns; None: the text's next tokens
+    zeros_stay: bool = False  # whether weights of the layers that are zero at the start stay so
 
     def __post_init__(self) -> None:
         if self.recipe.context <= self.shape.mtp_layers:
@@ -68,9 +72,10 @@ class Job:
 
     @property
     def _named_by(self) -> dict[str, Any]:
-        """What names the run; a run without a dial or a start is named as before there were any."""
-        inputs = {"recipe_version": self.recipe.version, **plain(self), "start": self.start and self.start.digest}
-        return {name: value for name, value in inputs.items() if value is not None or name not in ("dial", "start")}
+        """What names the run; a run without what came later is named as before. Of checkpoints it is the digest."""
+        checkpoints = {"start": self.start and self.start.digest, "teacher": self.teacher and self.teacher.digest}
+        inputs = {"recipe_version": self.recipe.version, **plain(self), **checkpoints}
+        return {name: value for name, value in inputs.items() if value or name not in CAME_LATER}
 
     @property
     def draws(self) -> Draws | None:

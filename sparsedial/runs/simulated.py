@@ -34,6 +34,7 @@ class World:
     best_rate: Callable[[Shape, int], float]
     step_seconds: Callable[[Shape, Recipe], float]  # mean over a run, alone on the machine
     seed_noise: float = 0.005  # standard deviation of the loss between seeds, nats
+    shared_noise: float = 0.0  # the same, of what runs of one seed share whatever their shape, length and text
     rate_penalty: float = 0.05  # nats for a rate that is off by a factor of e; grows with the square of the log
     diverges_above: float = 16.0  # times the best rate
     time_noise: float = 0.0  # standard deviation of the log of a run's seconds
@@ -133,7 +134,7 @@ class Simulated(Queued):
         job, recipe, world = task.job, task.job.recipe, self.world
         random = np.random.default_rng([self.seed, int(job.hash[:15], 16)])
         diverged = world.diverges(job.shape, recipe)
-        loss = world.expected_loss(job.shape, recipe) + float(random.normal(0, world.seed_noise))
+        loss = world.expected_loss(job.shape, recipe) + float(random.normal(0, world.seed_noise)) + self._shared(recipe)
         test_loss = loss + world.test_offset
         step = world.step_seconds(job.shape, recipe) * slowness
         step *= math.exp(float(random.normal(0, world.time_noise)))
@@ -163,6 +164,10 @@ class Simulated(Queued):
             events=(),
             probes=None if diverged or not task.probes or world.probes is None else world.probes(job.shape, loss),
         )
+
+    def _shared(self, recipe: Recipe) -> float:
+        """What the seed alone does to a loss."""
+        return float(np.random.default_rng([self.seed, recipe.seed]).normal(0, self.world.shared_noise))
 
     def _scored(self, task: Task) -> int:
         held = dict(self.world.scoring_tokens)

@@ -21,7 +21,7 @@ from sparsedial.records.state import Progress
 from sparsedial.runs.job import Job
 from sparsedial.runs.run_store import RunStore
 from sparsedial.training.loop import Step, batch_number
-from sparsedial.training.optimizer import make_optimizers
+from sparsedial.training.optimizer import hold_zeros, make_optimizers
 from sparsedial.training.resume import load_state, restore_state, save_state, training_state
 
 
@@ -51,13 +51,14 @@ class Tally:
 
 @dataclass
 class LiveRun:
-    """A run in progress: its model, its optimizers and its tally."""
+    """A run in progress: its model, its optimizers, its tally, and whom it learns from beside the text."""
 
     job: Job
     store: RunStore
     model: Transformer
     optimizers: list[torch.optim.Optimizer]
     tally: Tally
+    teacher: Transformer | None = None
     kept: tuple[dict[str, Tensor], Tally] | None = None  # the state to return to after a spike
 
     def save(self, home: Path, key: str) -> None:
@@ -106,10 +107,14 @@ class LiveRun:
 def begin(job: Job, store: RunStore) -> LiveRun:
     """A new run, a resumed run, or a run that continues the trunk of a shorter one.
 
-    Raises: UserError where the checkpoint that it starts with is not readable any more.
+    Raises: UserError where the checkpoint that it starts with, or its teacher, is not readable any more.
     """
-    model = _first(job).to(torch.device(job.device))
+    device = torch.device(job.device)
+    model = _first(job).to(device)
+    teacher = None if job.teacher is None else load(Path(job.teacher.path)).to(device)
     optimizers = make_optimizers(model, job.recipe)
+    if job.zeros_stay:
+        hold_zeros(model, optimizers)
     progress = load_state(store.unfinished(job.hash), job.hash, model, optimizers)
     if progress is not None:
         tally = Tally.of(progress)
@@ -117,7 +122,7 @@ def begin(job: Job, store: RunStore) -> LiveRun:
         tally = _from_trunk(load_state(store.trunk(job.trunk), job.trunk, model, optimizers, job.trunk_steps))
     else:
         tally = Tally()
-    return LiveRun(job=job, store=store, model=model, optimizers=optimizers, tally=tally)
+    return LiveRun(job=job, store=store, model=model, optimizers=optimizers, tally=tally, teacher=teacher)
 
 
 def _first(job: Job) -> Transformer:

@@ -45,6 +45,7 @@ def train_readings(
     ranks: Alone | Ranks = ALONE,
     stop: int = 0,
     dial: TrainedFor | None = None,
+    teacher: Transformer | None = None,
 ) -> Iterator[list[Step]]:
     """Train from step `start` on, yielding the steps since the last reading; batches in `skipped` are left out.
 
@@ -52,14 +53,15 @@ def train_readings(
     each step is read when it is done. On a GPU several are, so that it need not wait for the host; a reading ends with
     the step before `stop`, if a run passes it.
 
-    With a dial the number of experts that tokens visit changes from step to step (see `Draws`).
+    With a dial the number of experts that tokens visit changes from step to step (see `Draws`). With a teacher its
+    distribution over the next token is learned; a Step's loss is that on the text all the same.
 
     Ends early, with a last Step whose loss or gradient is not finite, when the run diverges: the weights are then
     those of the step before.
     """
     device = model.embedding_VD.device
     at_once = recipe.spike_sigmas > 0 or not model.embedding_VD.is_cuda
-    step = TrainingStep(model, optimizers, recipe, ranks)
+    step = TrainingStep(model, optimizers, recipe, ranks, teacher)
     sampler = Sampler(text=text, seed=recipe.seed, sequences=recipe.batch, context=recipe.context, ranks=ranks.count)
     draws = None if dial is None else Draws.of(dial, model.shape, recipe)
     taken: list[Taken] = []

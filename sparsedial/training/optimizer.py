@@ -108,6 +108,19 @@ def _adamw(groups: list[dict[str, Any]], model: Transformer, recipe: Recipe) -> 
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, eps=recipe.epsilon, fused=True)
 
 
+def hold_zeros(model: Transformer, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Let weights of the layers' matrices that are zero now be zero after every step."""
+    matrices = [parameter for parameter in model.blocks.parameters() if parameter.dim() >= 2]
+    held = [(matrix, matrix.detach() != 0) for matrix in matrices]
+
+    @torch.no_grad()
+    def zero(*given: Any) -> None:
+        for matrix, stays in held:
+            matrix.mul_(stays)
+
+    optimizers[-1].register_step_post_hook(zero)
+
+
 def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
     """Set the learning rate of the next step."""
     for optimizer in optimizers:

@@ -18,6 +18,7 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.model.working import Working
 from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Recipe
+from sparsedial.training.distillation import towards
 from sparsedial.training.optimizer import (
     clip_gradient,
     gradient_norm,
@@ -72,7 +73,8 @@ class Taken:
 class TrainingStep:
     """Training steps of one model, with what is the same in all of them.
 
-    Each rank contributes a share of the batch, and all ranks have the same weights afterwards.
+    Each rank contributes a share of the batch, and all ranks have the same weights afterwards. With a teacher the model
+    learns its distribution over the next token, not the token of the text.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class TrainingStep:
         optimizers: Sequence[torch.optim.Optimizer],
         recipe: Recipe,
         ranks: Alone | Ranks = ALONE,
+        teacher: Transformer | None = None,
     ) -> None:
         self.model, self.optimizers, self.recipe, self.ranks = model, optimizers, recipe, ranks
+        self._teacher = teacher
         self._working = Working(model, recipe.dtype)
         self._routed = model.sparse_feed_forwards
         table_VD = model.embedding_VD
@@ -131,8 +135,9 @@ class TrainingStep:
         self._working.forget_gradients()  # now, so that they and the next activations are not held together
         self._working.renew()
         recipe, model = self.recipe, self._working.model
+        main = None if self._teacher is None else towards(self._teacher, model, ids_BS1)
         total, entropy = model.loss(
-            ids_BS1, recipe.balance_weight, recipe.z_loss_weight, rates.prediction_weight, rates.top_k_LB
+            ids_BS1, recipe.balance_weight, recipe.z_loss_weight, rates.prediction_weight, rates.top_k_LB, main
         )
         total.backward()
         return entropy, self._working.gradients()

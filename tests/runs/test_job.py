@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from sparsedial.errors import UserError
+from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.recipe import Dtype
 from sparsedial.runs.job import Job
 from tests.runs.tiny import LADDER, RECIPE, job_of
@@ -24,8 +25,17 @@ def test_the_hash_names_what_changes_the_numbers_and_nothing_else(small_text):
         replace(job, recipe=replace(job.recipe, seed=1)),
         replace(job, recipe=replace(job.recipe, dtype="bfloat16")),
         replace(job, shape=LADDER.shape(12, 16)),
+        replace(job, teacher=CheckpointName(path="/there", digest="a", family="llama")),
+        replace(job, zeros_stay=True),
     ):
         assert other.hash != job.hash
+
+
+def test_the_digest_of_a_teacher_names_a_run_and_its_place_does_not(small_text):
+    here, there = (CheckpointName(path=path, digest="a", family="llama") for path in ("/here", "/there"))
+    job = job_of(small_text)
+    assert replace(job, teacher=here).hash == replace(job, teacher=there).hash
+    assert "teacher" not in job._named_by, "a run without is named as before there were any"
 
 
 @pytest.mark.parametrize(

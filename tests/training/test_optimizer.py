@@ -12,7 +12,14 @@ from sparsedial.model.transformer import initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training.muon import Muon, orthogonal
-from sparsedial.training.optimizer import CompiledAdamW, clip_gradient, gradient_norm, make_optimizers, set_rate
+from sparsedial.training.optimizer import (
+    CompiledAdamW,
+    clip_gradient,
+    gradient_norm,
+    hold_zeros,
+    make_optimizers,
+    set_rate,
+)
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
 
@@ -41,6 +48,29 @@ def test_compiled_adamw_equals_pytorchs(monkeypatch, threads):
     torch.set_num_threads(before)
     for (name, mine), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_weights_of_layers_that_are_zero_stay_zero_and_the_others_learn(optimizer):
+    model = initialise(Ladder(vocab_size=64, context=16).shape(16, 8), 0)
+    names = {name for name, weight in model.blocks.named_parameters() if weight.dim() >= 2}
+    with torch.no_grad():
+        model.embedding_VD[3] = 0
+        for name in names:
+            model.blocks.get_parameter(name).mul_(torch.rand(model.blocks.get_parameter(name).shape) > 0.5)
+    before = {name: model.blocks.get_parameter(name).clone() for name in names}
+    optimizers = make_optimizers(model, replace(RECIPE, optimizer=optimizer))
+    hold_zeros(model, optimizers)
+    for _ in range(3):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        for each in optimizers:
+            each.step()
+    for name, weight in before.items():
+        after = model.blocks.get_parameter(name)
+        assert (after[weight == 0] == 0).all(), name
+        assert (after[weight != 0] != weight[weight != 0]).all(), name
+    assert (model.embedding_VD[3] != 0).all(), "a table is no layer"
 
 
 def _muon(sizes: dict[tuple[int, ...], tuple[int, ...]]) -> tuple[list[torch.nn.Parameter], Muon]:
