@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sparsedial.cli.rows import Rows, aligned, lines
+from sparsedial.cli.rows import Rows, aligned, lines, under
+from sparsedial.pruning.target import KINDS, percent
 from sparsedial.records.domains import DomainLoss
-from sparsedial.records.prune import CheckpointCosts, FixedSetting, Pruned, Quantiles
+from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned, Quantiles, Recovery
 from sparsedial.records.quantities import Interval
-from sparsedial.units import human_bytes, human_count, human_joules
+from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
 UNKNOWN = "–"
 
@@ -18,17 +19,45 @@ def prune_table(done: Pruned) -> str:
     return lines(
         [
             ("turned off", f"{TURNED_OFF[done.part](done)}, by {done.method}"),
+            *_target(done),
             ("written", f"{done.out.path}, read by {' and '.join(done.out.read_by)}"),
             ("calibrated on", f"{human_count(done.calibration.tokens)} tokens of {done.calibration.source}"),
             *([("second text", done.second_domain.source)] if done.second_domain else []),
             *_side_by_side(done),
             *(
-                (f"added loss, {_called(name, done)}", f"{_interval(grown)} nats per token, window by window")
+                (f"added loss, {_called(name, done)}", f"{interval_words(grown)} nats per token, window by window")
                 for name, grown in done.loss_increase.items()
             ),
+            *(_recovery_rows(done, done.recovery) if done.recovery else []),
+            *(_equal_cost_rows(done.equal_cost) if done.equal_cost else []),
             *(("warning", words) for words in done.warnings),
         ]
     )
+
+
+def _recovery_rows(done: Pruned, recovery: Recovery) -> Rows:
+    """What the recovery took, and what it won back of the loss right after the cut."""
+    spent = f"{human_seconds(recovery.seconds)}, {human_joules(recovery.joules.joules)} {recovery.joules.basis}"
+    took = f"{human_count(recovery.tokens)} tokens by {recovery.kind} at {recovery.learning_rate:g}: {spent}"
+    return [
+        ("recovery", f"{took}, {recovery.flops:.3g} FLOPs"),
+        *(
+            (f"won back, {_called(name, done)}", f"{interval_words(won)} of {_loss(recovery.loss_after_cut[name])}")
+            for name, won in recovery.won_back.items()
+        ),
+    ]
+
+
+def _equal_cost_rows(found: EqualCost) -> Rows:
+    """Three ways to as many active parameters, and the best of them."""
+    lower, sparse = found.lower_k, found.trained_shape
+    return [
+        ("at equal active parameters", f"{human_count(found.active_parameters)}: {found.basis}"),
+        ("  pruned", interval_words(found.pruned)),
+        (f"  {found.lower_k_setting or 'a lower k'}", UNKNOWN if lower is None else interval_words(lower)),
+        (f"  trained with {sparse.experts} experts", interval_words(found.trained_sparser)),
+        ("  best", found.winner.replace("_", " ")),
+    ]
 
 
 def fixed_table(done: FixedSetting) -> str:
@@ -53,22 +82,22 @@ def _neurons(done: Pruned) -> str:
 
 def _of_layers(kept: list[int], done: Pruned, noun: str) -> str:
     if len(set(kept)) == 1:
-        whole = round(kept[0] / done.target.reached)
+        whole = round(kept[0] / done.keep)
         return f"{whole - kept[0]} of {whole} {noun} in each of {len(kept)} layers"
-    whole = round(sum(kept) / done.target.reached)
+    whole = round(sum(kept) / done.keep)
     return f"{whole - sum(kept)} of {whole} {noun}"
 
 
 def _layers(done: Pruned) -> str:
     """`2 of 30 layers (21, 22)`."""
-    every = range(round(len(done.kept.layers) / done.target.reached))
+    every = range(round(len(done.kept.layers) / done.keep))
     off = [str(number) for number in every if number not in done.kept.layers]
     return f"{len(off)} of {len(every)} layers ({', '.join(off)})"
 
 
 def _weights(done: Pruned) -> str:
     pattern = "" if done.pattern is None else f", in the pattern {done.pattern}"
-    return f"{1 - done.target.reached:.1%} of the weights of all layers{pattern}"
+    return f"{1 - done.keep:.1%} of the weights of all layers{pattern}"
 
 
 TURNED_OFF: dict[str, Callable[[Pruned], str]] = {  # by the part
@@ -77,6 +106,25 @@ TURNED_OFF: dict[str, Callable[[Pruned], str]] = {  # by the part
     "neurons": _neurons,
     "weights": _weights,
 }
+
+
+def _target(done: Pruned) -> Rows:
+    """What was asked for and reached, where it was not a share, and the shares that were tried for it."""
+    target, words = done.target, KINDS[done.target.kind].words
+    if target.kind == "keep":
+        return []
+    reached = words(target.reached)
+    if target.kind == "max_loss_increase":
+        text = done.calibration.source
+        grown, loss = done.loss_increase[text], done.before.loss[text]
+        ends = [end / loss.loss for end in (grown.low, grown.high) if end is not None]
+        reached += f" [{', '.join(map(percent, ends))}]" if ends else ""
+    tried = [
+        f"{step.keep:.4g} stays: {step.loss_increase.mean:+.3f} nats per token"
+        + ("" if step.speed is None else f", {words(step.speed)}")
+        for step in done.search or ()
+    ]
+    return [("target", f"{words(target.asked)}; reached: {reached}"), *under("tried", tried)]
 
 
 def _side_by_side(done: Pruned) -> Rows:
@@ -88,8 +136,12 @@ def _side_by_side(done: Pruned) -> Rows:
         "memory of a process": _memory,
         **{f"loss, {_called(name, done)}": lambda cost, name=name: _loss(cost.loss[name]) for name in texts},
         **{f"bits per byte, {_called(name, done)}": lambda cost, name=name: _bits(cost.loss[name]) for name in texts},
-        "read, tokens a second": lambda cost: _speed(cost.prefill_tokens_per_second),
-        "written, tokens a second": lambda cost: _speed(cost.decode_tokens_per_second),
+        **{
+            f"{name}, {score.primary}": lambda cost, name=name: _score(cost, name)
+            for name, score in (done.before.tasks or {}).items()
+        },
+        "read, tokens a second": lambda cost: speed_words(cost.prefill_tokens_per_second),
+        "written, tokens a second": lambda cost: speed_words(cost.decode_tokens_per_second),
         "energy of a written token": _energy,
     }
     heads = ["before", "after", "at random"][: len(costs)]
@@ -103,20 +155,27 @@ def _called(source: str, done: Pruned) -> str:
 
 
 def _loss(scored: DomainLoss) -> str:
-    return _interval(scored.loss_interval)
+    return interval_words(scored.loss_interval)
 
 
 def _bits(scored: DomainLoss) -> str:
     return f"{scored.bits_per_byte:.4f}"
 
 
-def _interval(value: Interval) -> str:
+def interval_words(value: Interval) -> str:
     """`2.631 [2.601, 2.660]`; one window alone has no interval."""
     ends = "" if value.low is None or value.high is None else f" [{value.low:.3f}, {value.high:.3f}]"
     return f"{value.mean:.3f}{ends}"
 
 
-def _speed(rate: Quantiles | None) -> str:
+def _score(cost: CheckpointCosts, task: str) -> str:
+    """Of a task's own metric."""
+    score = None if cost.tasks is None else cost.tasks[task]
+    return UNKNOWN if score is None else interval_words(score.metrics[score.primary])
+
+
+def speed_words(rate: Quantiles | None) -> str:
+    """`62 (60 to 64)` tokens a second."""
     return UNKNOWN if rate is None else f"{rate.median:,.0f} ({rate.p10:,.0f} to {rate.p90:,.0f})"
 
 

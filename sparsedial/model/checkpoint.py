@@ -57,11 +57,15 @@ def model_of(shape: Shape, tensors: Iterable[NamedTensor], dtype: torch.dtype = 
     model = empty_model(shape, dtype)
     views = views_of(model)
     for tensor in tensors:
-        _fill(views[tensor.name], tensor)
+        fill(views[tensor.name], tensor)
     return model.eval()
 
 
-def _fill(view: Tensor, tensor: NamedTensor) -> None:
+def fill(view: Tensor, tensor: NamedTensor) -> None:
+    """Set a view of a weight to the values of a tensor.
+
+    Raises: UserError for values that are not finite in the view's type.
+    """
     values = tensor.values()
     extremes = torch.stack(values.aminmax())  # NaN where any value is
     if not bool(extremes.to(view.dtype).isfinite().all()):

@@ -44,7 +44,15 @@ def write_like(
     kept |= {name: dtype for name in DTYPES if name in kept}
     changed = changed_config(replace(config, values=kept), shape, layers)
     write_model(folder, with_trained_for(changed, trained_for), shape, given)
+    copy_beside(folder, original)
+
+
+def copy_beside(folder: Path, original: Path, without: Sequence[str] = ()) -> None:
+    """Copy tokenizer, settings and licence of a checkpoint to another's weights, and write the digests of all files.
+
+    Raises: OSError where they cannot be written.
+    """
     for file in sorted(original.iterdir()):
-        if file.is_file() and file.name not in OWN and (file.suffix in SUFFIXES or file.stem in NAMES):
+        if file.is_file() and file.name not in (*OWN, *without) and (file.suffix in SUFFIXES or file.stem in NAMES):
             shutil.copyfile(file, folder / file.name)
     write_digests(folder)

@@ -34,7 +34,7 @@ def views_of(model: Transformer) -> Views:
     unembedding = {} if model.unembedding_VD is None else {"unembedding": model.unembedding_VD}
     views = _named({"embedding": model.embedding_VD, "norm": model.norm_D, **unembedding}, None)
     for layer, block in enumerate(model.blocks):
-        views |= _block(block, layer)
+        views |= views_of_block(block, layer)
     for layer, module in enumerate(model.predictions, start=model.shape.layers):
         assert isinstance(module, Prediction)
         joining = {
@@ -43,7 +43,7 @@ def views_of(model: Transformer) -> Views:
             "join": module.w_join_JD.t(),
             "prediction_norm": module.norm_D,
         }
-        views |= _named(joining, layer) | _block(module.block, layer)
+        views |= _named(joining, layer) | views_of_block(module.block, layer)
     return {name: view.detach() for name, view in views.items()}
 
 
@@ -51,7 +51,8 @@ def _named(parts: Parts, layer: int | None, expert: int | None = None) -> Views:
     return {Name(part, layer, expert): tensor for part, tensor in parts.items()}
 
 
-def _block(block: torch.nn.Module, layer: int) -> Views:
+def views_of_block(block: torch.nn.Module, layer: int) -> Views:
+    """Every tensor of a layer of this number as a view of its memory."""
     assert isinstance(block, Block)
     norms = {"attention_norm": block.attention_norm_D, "feed_forward_norm": block.feed_forward_norm_D}
     views = _named({**norms, **_attention(block.attention)}, layer)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import polars
@@ -11,13 +12,14 @@ from torch import Tensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.counts import COUNTS, keep_best
 from sparsedial.pruning.experts import KeptExperts, sparse_layers
-from sparsedial.pruning.gather import gather
-from sparsedial.pruning.kept import Choice
+from sparsedial.pruning.gather import Gathered, gather
+from sparsedial.pruning.kept import Choice, Chooser
 from sparsedial.pruning.merging import Merged, merge_alike
-from sparsedial.pruning.methods import HC_SMOE, Ask
+from sparsedial.pruning.methods import HC_SMOE, NAEE, Ask
 from sparsedial.pruning.quality import require_known
 from sparsedial.pruning.scores import SCORES, Reached, random_scores
 from sparsedial.pruning.sequential import keep_in_turn
+from sparsedial.pruning.subsets import keep_nearest, tokens_compared
 from sparsedial.shape.shape import Shape
 from sparsedial.units import count_words
 
@@ -27,21 +29,41 @@ def without_experts_to_turn_off(shape: Shape) -> str | None:
     return None if sparse_layers(shape) else "is dense: it has no experts to turn off"
 
 
-def require_share_of_experts(shape: Shape, ask: Ask) -> None:
-    """Raises: UserError for a share that the router does not allow, whatever the scores."""
-    alike = {number: np.ones(layer.experts) for number, layer in sparse_layers(shape).items()}
-    COUNTS[ask.budget](alike, shape, ask.keep)
+def require_share_of_experts(shape: Shape, ask: Ask) -> KeptExperts:
+    """As many experts as a share keeps, where none is better than another of its layer and all layers are alike.
+
+    Raises: UserError for a share that the router does not allow, whatever the scores.
+    """
+    alike = {number: np.arange(1.0, 1 + layer.experts) for number, layer in sparse_layers(shape).items()}
+    return keep_best(alike, COUNTS[ask.budget](alike, shape, ask.keep), shape.expert_groups)
 
 
-def choose_experts(model: Transformer, windows_WS1: Tensor, ask: Ask) -> Choice:
-    """Calibrate, score every expert and choose.
+def sizes_of_experts(shape: Shape, ask: Ask) -> Iterable[int]:
+    """The numbers of experts that a share of them is rounded to: of a group, or of a group in all layers together."""
+    main = [layer for number, layer in sparse_layers(shape).items() if number < shape.layers]
+    of_group = [layer.experts // shape.expert_groups for layer in main]
+    return of_group if ask.budget == "uniform" else [sum(of_group)]
+
+
+def calibrate_experts(model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask]) -> Chooser:
+    """Read the calibration once, and give what scores every expert and chooses.
 
     Shapes: [W, S+1]
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
+    methods = {ask.method for ask in asks}
+    inputs = tokens_compared(model.shape) if NAEE in methods else 0
+    gathered = gather(model, windows_WS1, outputs=HC_SMOE in methods, inputs=inputs)
+    require_known(gathered.loss, model.shape)
+    return partial(choose_experts, model, windows_WS1, gathered)
+
+
+def choose_experts(model: Transformer, windows_WS1: Tensor, gathered: Gathered, ask: Ask) -> Choice:
+    """Score every expert by what a calibration showed, and choose; in turn each layer reads the windows again.
+
+    Shapes: [W, S+1]
+    """
     shape = model.shape
-    gathered = gather(model, windows_WS1, outputs=ask.method == HC_SMOE)
-    require_known(gathered.loss, shape)
     sizes = {layer: sizes.experts for layer, sizes in sparse_layers(shape).items()}
     score, reached = SCORES.get(ask.method), gathered.reached
     scores = random_scores(sizes, ask.seed) if score is None else {at: score.of(seen) for at, seen in reached.items()}
@@ -49,6 +71,8 @@ def choose_experts(model: Transformer, windows_WS1: Tensor, ask: Ask) -> Choice:
     kept: KeptExperts | Merged
     if ask.method == HC_SMOE:
         kept = merge_alike(reached, counts, shape.expert_groups)
+    elif ask.method == NAEE:
+        kept = keep_nearest(model, reached, counts)
     elif ask.sequential and score is not None:
         reached, kept = keep_in_turn(model, windows_WS1, score, counts)
     else:

@@ -38,9 +38,13 @@ def visits(chosen_TK: Tensor, gates_TK: Tensor) -> Iterator[tuple[int, Tensor, T
 class Tally:
     """Takes the place of the kernels in sparse layers: computes their experts one by one, and sums what it sees."""
 
-    def __init__(self, experts: Mapping[int, int], *, outputs: bool = False) -> None:
-        """`outputs`: also compute every expert's output for every token, for their means."""
+    def __init__(self, experts: Mapping[int, int], *, outputs: bool = False, every: int = 0) -> None:
+        """`outputs`: also compute every expert's output for every token, for their means. `every`: also hold what each
+        so-many-th token's experts read.
+        """
         self._outputs: dict[int, Tensor] | None = {} if outputs else None  # [E, D], float64
+        self._every = every
+        self._inputs: dict[int, list[Tensor]] = {layer: [] for layer in experts}  # [t, D], t of the tokens
         self._read = dict.fromkeys(experts, 0)  # tokens of each layer
         self._tokens = {layer: torch.zeros(count, dtype=torch.long) for layer, count in experts.items()}
         self._sums = {
@@ -56,7 +60,9 @@ class Tally:
             experts = zip(w_in_EDH, w_out_EFD, strict=True)
             total_ED = torch.stack([swiglu(x_TD, *weights).double().sum(0) for weights in experts])
             self._outputs[layer] = self._outputs.get(layer, 0) + total_ED.cpu()
-            self._read[layer] += len(x_TD)
+        if self._every:
+            self._inputs[layer].append(x_TD[-self._read[layer] % self._every :: self._every].cpu())
+        self._read[layer] += len(x_TD)
         y_TD = torch.zeros_like(x_TD)
         for expert, token_n, choice_n in visits(chosen_TK, gates_TK):
             out_nD = swiglu(x_TD[token_n], w_in_EDH[expert], w_out_EFD[expert])
@@ -78,6 +84,7 @@ class Tally:
                 tokens_E=tokens_E.numpy().copy(),
                 sums={powers: sum_E.numpy().copy() for powers, sum_E in self._sums[layer].items()},
                 outputs_ED=self._mean_outputs(layer),
+                inputs_TD=torch.cat(self._inputs[layer]).numpy() if self._inputs[layer] else np.empty((0, 0)),
             )
             for layer, tokens_E in self._tokens.items()
         }
@@ -89,17 +96,23 @@ class Tally:
 
 
 def gather(
-    model: Transformer, windows_WS1: Tensor, *, outputs: bool = False, kept: Mapping[int, Tensor] | None = None
+    model: Transformer,
+    windows_WS1: Tensor,
+    *,
+    outputs: bool = False,
+    inputs: int = 0,
+    kept: Mapping[int, Tensor] | None = None,
 ) -> Gathered:
     """Read each window once, and sum what its tokens show of the experts that they reach.
 
     Modules of multi-token prediction read the windows too, since they have experts of their own. With `outputs` each
-    expert also reads every token, which takes experts/top_k times as long. With `kept` other experts are off meanwhile.
+    expert also reads every token, which takes experts/top_k times as long. With `inputs` the inputs of at most so many
+    tokens of each layer are held, evenly spread. With `kept` other experts are off meanwhile.
 
     Shapes: [W, S+1]
     """
     experts = {layer.layer: layer.sizes.experts for layer in model.sparse_feed_forwards}
-    tally = Tally(experts, outputs=outputs)
+    tally = Tally(experts, outputs=outputs, every=-(-windows_WS1[:, 1:].numel() // inputs) if inputs else 0)
     routing = Routing(watch=tally, kept=kept)
     loss = Scorer(model, routing=routing).loss(windows_WS1) / windows_WS1[:, 1:].numel()
     if model.predictions:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import polars
 
 from sparsedial.model.stream import NamedTensor
-from sparsedial.records.prune import KeptParts
+from sparsedial.pruning.methods import Ask
+from sparsedial.records.prune import KeptParts, SearchStep
 from sparsedial.shape.shape import Shape
 
 
@@ -42,6 +43,11 @@ class Choice:
     scores: polars.DataFrame  # a row for each thing that could have been turned off
     unscored: tuple[tuple[int, int], ...] = ()  # layer and expert that no calibration token reached
     notes: tuple[str, ...] = ()  # what the choice alone gives reason to say
+    search: tuple[SearchStep, ...] | None = None  # the shares that were tried before this one was chosen
+
+
+Chooser = Callable[[Ask], Choice]  # by what a calibration showed once, for every method and share of a part
+ShareChooser = Callable[[float], Choice]  # the same for every share by one method
 
 
 def every_layer(shape: Shape) -> tuple[int, ...]:

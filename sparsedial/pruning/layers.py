@@ -5,8 +5,9 @@ B sequences, S positions, D d_model, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import polars
@@ -20,7 +21,7 @@ from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.counts import best, nearest, require_some
 from sparsedial.pruning.gather import watching
-from sparsedial.pruning.kept import Choice
+from sparsedial.pruning.kept import Choice, Chooser
 from sparsedial.pruning.methods import Ask
 from sparsedial.pruning.quality import require_known
 from sparsedial.pruning.scores import random_scores
@@ -79,20 +80,35 @@ def without_layers_to_turn_off(shape: Shape) -> str | None:
     return None if shape.layers > 1 else "has a single layer"
 
 
-def require_share_of_layers(shape: Shape, ask: Ask) -> None:
-    """Raises: UserError for a share that keeps no layer or all of them."""
-    require_some(ask.keep, nearest(ask.keep * shape.layers), shape.layers, "layers")
+def require_share_of_layers(shape: Shape, ask: Ask) -> KeptLayers:
+    """As many layers as a share keeps, the first ones.
+
+    Raises: UserError for a share that keeps no layer or all of them.
+    """
+    count = nearest(ask.keep * shape.layers)
+    require_some(ask.keep, count, shape.layers, "layers")
+    return KeptLayers(tuple(range(count)), shape.layers)
 
 
-def choose_layers(model: Transformer, windows_WS1: Tensor, ask: Ask) -> Choice:
-    """Calibrate, score every layer and choose.
+def sizes_of_layers(shape: Shape, ask: Ask) -> Iterable[int]:
+    """The number of layers, which a share of them is rounded to."""
+    return [shape.layers]
+
+
+def calibrate_layers(model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask]) -> Chooser:
+    """Read the calibration once, and give what chooses by it.
 
     Shapes: [W, S+1]
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
-    shape, count = model.shape, nearest(ask.keep * model.shape.layers)
     loss, influence_L = block_influence(model, windows_WS1)
-    require_known(loss, shape)
+    require_known(loss, model.shape)
+    return partial(choose_layers, model.shape, influence_L)
+
+
+def choose_layers(shape: Shape, influence_L: np.ndarray, ask: Ask) -> Choice:
+    """Choose by how much each layer turns the stream. Shapes: [L]"""
+    count = nearest(ask.keep * shape.layers)
     kept = keep_layers(_drawn(shape, ask.seed) if ask.how.drawn else influence_L, count, shape)
     return Choice(
         kept=kept,

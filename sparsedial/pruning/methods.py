@@ -20,6 +20,7 @@ class Method:
     budgets: tuple[str, ...] = ("uniform",)  # whether layers can compete by it
     in_turn: Literal["never", "asked", "always"] = "never"  # calibrates each layer behind layers that are cut already
     drawn: bool = False  # decides by chance
+    whole: bool = False  # reads the weights of all layers from memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Ask:
     """How much of a part stays, and how that is chosen."""
 
     method: str
-    keep: float  # share of the part
+    keep: float = 1.0  # share of the part; all of it until a target says how much
     budget: str = "uniform"
     sequential: bool = False
     pattern: str | None = None
@@ -39,6 +40,11 @@ class Ask:
         return METHODS[self.method]
 
     @property
+    def in_turn(self) -> bool:
+        """Whether each layer is calibrated behind layers that are cut already."""
+        return self.sequential or self.how.in_turn == "always"
+
+    @property
     def controls(self) -> range:
         """The seeds of the random choices that a choice is compared with; none where it is drawn itself."""
         return range(0) if self.how.drawn else range(self.seed, self.seed + DRAWS)
@@ -48,7 +54,7 @@ DRAWS = 3  # a single random choice may be lucky
 # Of each group of neighbouring inputs: how many weights are off, and how many there are.
 PATTERNS: Mapping[str, tuple[int, int]] = {"2:4": (2, 4), "4:8": (4, 8)}
 
-HC_SMOE = "hc-smoe"
+HC_SMOE, NAEE = "hc-smoe", "naee"
 METHODS: Mapping[str, Method] = {
     "reap": Method(
         part="experts", source="REAP, arXiv 2510.13999: router-weighted activation", budgets=BUDGETS, in_turn="asked"
@@ -66,17 +72,25 @@ METHODS: Mapping[str, Method] = {
     "msan": Method(
         part="experts", source="mean squared activation norm, arXiv 2606.15716", budgets=BUDGETS, in_turn="asked"
     ),
+    NAEE: Method(
+        part="experts",
+        source="Not All Experts are Equal, arXiv 2402.14800: what the layer writes together",
+        whole=True,
+    ),
     HC_SMOE: Method(part="experts", source="HC-SMoE, arXiv 2410.08589: experts are merged"),
     "random": Method(part="experts", source="the control", budgets=BUDGETS, drawn=True),
     "block-influence": Method(part="layers", source="ShortGPT, arXiv 2403.03853"),
     "random-layers": Method(part="layers", source="the control", drawn=True),
     "activation": Method(
-        part="neurons", source="ours: mean |activation| times the norm of the outgoing weights", budgets=BUDGETS
+        part="neurons",
+        source="ours: mean |activation| times the norm of the outgoing weights",
+        budgets=BUDGETS,
+        whole=True,
     ),
-    "random-neurons": Method(part="neurons", source="the control", budgets=BUDGETS, drawn=True),
+    "random-neurons": Method(part="neurons", source="the control", budgets=BUDGETS, drawn=True, whole=True),
     "magnitude": Method(part="weights", source="|weight|, by matrix; the rival in arXiv 2301.00774 and 2306.11695"),
-    "wanda": Method(part="weights", source="Wanda, arXiv 2306.11695", in_turn="always"),
-    "sparsegpt": Method(part="weights", source="SparseGPT, arXiv 2301.00774", in_turn="always"),
+    "wanda": Method(part="weights", source="Wanda, arXiv 2306.11695", in_turn="always", whole=True),
+    "sparsegpt": Method(part="weights", source="SparseGPT, arXiv 2301.00774", in_turn="always", whole=True),
     "random-weights": Method(part="weights", source="the control", drawn=True),
 }
 DEFAULT = "reap"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import polars
@@ -24,7 +25,7 @@ from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Block, DenseFeedForward, SparseFeedForward, Transformer
 from sparsedial.pruning.counts import Scores, best, nearest, require_some
 from sparsedial.pruning.gather import predict, watching
-from sparsedial.pruning.kept import Choice, every_layer
+from sparsedial.pruning.kept import Choice, Chooser, every_layer
 from sparsedial.pruning.methods import Ask
 from sparsedial.pruning.quality import require_known
 from sparsedial.pruning.scores import random_scores
@@ -148,21 +149,36 @@ def _relative(scores_F: np.ndarray) -> list[float]:
 COUNTS = {"uniform": uniform_counts, "global": global_counts}  # by the budget
 
 
-def require_share_of_neurons(shape: Shape, ask: Ask) -> None:
-    """Raises: UserError for a share that keeps no neuron of a layer or all of them, or a budget that does not fit."""
-    COUNTS[ask.budget]({number: np.ones(width) for number, width in widths(shape).items()}, shape, ask.keep)
+def require_share_of_neurons(shape: Shape, ask: Ask) -> KeptNeurons:
+    """As many neurons as a share keeps, where none is better than another of its layer and all layers are alike.
+
+    Raises: UserError for a share that keeps no neuron of a layer or all of them, or a budget that does not fit.
+    """
+    alike = {number: np.arange(1.0, 1 + width) for number, width in widths(shape).items()}
+    return keep_neurons(alike, COUNTS[ask.budget](alike, shape, ask.keep))
 
 
-def choose_neurons(model: Transformer, windows_WS1: Tensor, ask: Ask) -> Choice:
-    """Calibrate, score every neuron and choose.
+def sizes_of_neurons(shape: Shape, ask: Ask) -> Iterable[int]:
+    """The numbers that a share of the neurons is rounded to: widths and shared experts, or all neurons together."""
+    main = [shape.layer(number) for number in range(shape.layers)]
+    each = [layer.d_ff or shape.shared_experts for layer in main]
+    return [size for size in each if size] if ask.budget == "uniform" else [sum(layer.d_ff for layer in main)]
+
+
+def calibrate_neurons(model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask]) -> Chooser:
+    """Read the calibration once, and give what scores every neuron and chooses.
 
     Shapes: [W, S+1]
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
-    shape = model.shape
     loss, activations = mean_activations(model, windows_WS1)
-    require_known(loss, shape)
-    norms = outgoing_norms(model)
+    require_known(loss, model.shape)
+    return partial(choose_neurons, model, activations)
+
+
+def choose_neurons(model: Transformer, activations: Scores, ask: Ask) -> Choice:
+    """Score every neuron by its mean |activation| and choose. Shapes: activations of each layer [F]"""
+    shape, norms = model.shape, outgoing_norms(model)
     found = {number: activations[number] * norms[number] for number in activations}
     scores = random_scores(widths(shape), ask.seed) if ask.how.drawn else found
     counts = COUNTS[ask.budget](scores, shape, ask.keep)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning import choosing_experts as experts
 from sparsedial.pruning import layers, neurons, weights
-from sparsedial.pruning.kept import Choice
+from sparsedial.pruning.kept import Chooser, Kept
 from sparsedial.pruning.methods import Ask, PartName, methods_of
 from sparsedial.shape.shape import Shape
 
@@ -20,31 +20,36 @@ class Part:
     """One kind of part."""
 
     lacking: Callable[[Shape], str | None]  # why nothing of it can be turned off in a model
-    require: Callable[[Shape, Ask], None]  # refuses what no scores can help, before a weight is read
-    choose: Callable[[Transformer, Tensor, Ask], Choice]  # by a calibration [W, S+1]
+    sizes: Callable[[Shape, Ask], Iterable[int]]  # the numbers of things that a share is rounded to
+    require: Callable[[Shape, Ask], Kept]  # as much without scores; refuses what none can help, before a weight is read
+    calibrate: Callable[[Transformer, Tensor, Sequence[Ask]], Chooser]  # on [W, S+1], once for all asks
     shrinks: bool = True  # else zeros are stored, and nothing gets smaller or faster
 
 
 PARTS: Mapping[PartName, Part] = {
     "experts": Part(
         lacking=experts.without_experts_to_turn_off,
+        sizes=experts.sizes_of_experts,
         require=experts.require_share_of_experts,
-        choose=experts.choose_experts,
+        calibrate=experts.calibrate_experts,
     ),
     "layers": Part(
         lacking=layers.without_layers_to_turn_off,
+        sizes=layers.sizes_of_layers,
         require=layers.require_share_of_layers,
-        choose=layers.choose_layers,
+        calibrate=layers.calibrate_layers,
     ),
     "neurons": Part(
         lacking=neurons.without_neurons_to_turn_off,
+        sizes=neurons.sizes_of_neurons,
         require=neurons.require_share_of_neurons,
-        choose=neurons.choose_neurons,
+        calibrate=neurons.calibrate_neurons,
     ),
     "weights": Part(
         lacking=weights.without_weights_to_turn_off,
+        sizes=weights.sizes_of_weights,
         require=weights.require_share_of_weights,
-        choose=weights.choose_weights,
+        calibrate=weights.calibrate_weights,
         shrinks=False,
     ),
 }

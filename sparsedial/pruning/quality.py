@@ -28,8 +28,14 @@ class Nats:
     nats_W: np.ndarray  # summed over the window's tokens
 
     @property
+    def mean(self) -> float:
+        """The loss, nats per token."""
+        return float(self.nats_W.sum()) / self.windows.tokens
+
+    @property
     def record(self) -> DomainLoss:
         """Loss and bits per byte, with intervals over windows."""
+        assert self.windows.bytes_W is not None
         tokens_W = np.full(len(self.nats_W), self.windows.context)
         return Units(self.nats_W, tokens_W, self.windows.bytes_W).loss(float(self.nats_W.sum()), "windows")
 

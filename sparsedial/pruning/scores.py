@@ -5,7 +5,7 @@ E experts, D d_model."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,7 @@ class Reached:
     tokens_E: np.ndarray  # integers
     sums: Mapping[Powers, np.ndarray]  # of gate^a * ‖output‖^b over an expert's tokens, [E], float64
     outputs_ED: np.ndarray  # mean output of each expert over all tokens of the layer, routed to it or not; else empty
+    inputs_TD: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))  # what the experts read, of some tokens
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,10 +55,8 @@ def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place]
     calls: dict[tuple[Name, str], Callable[[], None]] = {}
     counts: dict[tuple[Name, str], int] = {}
     for name, model in models.items():
-        read, written = _lengths(model)
-        ids = _random_ids(model, read)
-        calls[name, "prefill"], counts[name, "prefill"] = _prefill(model, ids), read
-        calls[name, "decode"], counts[name, "decode"] = _decode(model, ids[: read - written], written), written
+        calls[name, "prefill"], counts[name, "prefill"] = _reading(model)
+        calls[name, "decode"], counts[name, "decode"] = _writing(model)
     timings = measure_in_turn(calls, rounds=ROUNDS, round_seconds=ROUND_SECONDS)
     rates = {key: _rate(timing, counts[key]) for key, timing in timings.items()}
     return {
@@ -71,6 +69,20 @@ def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place]
         for name in models
         for decode in [calls[name, "decode"]]
     }
+
+
+def decode_rates(models: Mapping[Name, Transformer]) -> dict[Name, Quantiles]:
+    """Tokens per second that each model writes, timed in turns as in `speeds_of`."""
+    writing = {name: _writing(model) for name, model in models.items()}
+    calls = {name: call for name, (call, _) in writing.items()}
+    timings = measure_in_turn(calls, rounds=ROUNDS, round_seconds=ROUND_SECONDS)
+    return {name: _rate(timing, writing[name][1]) for name, timing in timings.items()}
+
+
+def times_as_fast(before: Transformer, after: Transformer) -> float:
+    """Tokens per second that a model writes over those of another, by medians."""
+    rates = decode_rates({"before": before, "after": after})
+    return rates["after"].median / rates["before"].median
 
 
 def peak_memory(place: Place, threads: int) -> int:
@@ -86,11 +98,21 @@ def peak_memory(place: Place, threads: int) -> int:
 def _peak_here(place: Place, threads: int) -> int:
     torch.set_num_threads(threads)
     model = at_setting(load(place.folder), place.setting)
-    read, written = _lengths(model)
-    ids = _random_ids(model, read)
-    for call in (_prefill(model, ids), _decode(model, ids[: read - written], written)):
+    for call, _ in (_reading(model), _writing(model)):
         call()
     return peak_process_bytes()
+
+
+def _reading(model: Transformer) -> tuple[Callable[[], None], int]:
+    """What reads one sequence, and how many tokens that are."""
+    read, _ = _lengths(model)
+    return _prefill(model, _random_ids(model, read)), read
+
+
+def _writing(model: Transformer) -> tuple[Callable[[], None], int]:
+    """What writes the end of such a sequence, token by token, and how many tokens that are."""
+    read, written = _lengths(model)
+    return _decode(model, _random_ids(model, read - written), written), written
 
 
 def _lengths(model: Transformer) -> tuple[int, int]:

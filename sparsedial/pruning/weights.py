@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,7 +26,7 @@ from sparsedial.pruning.choosing_experts import unreached
 from sparsedial.pruning.counts import nearest, require_some
 from sparsedial.pruning.cutting import RULES, Density, Rule, Seen, magnitude
 from sparsedial.pruning.inputs import watched
-from sparsedial.pruning.kept import Choice, every_layer
+from sparsedial.pruning.kept import Choice, Chooser, every_layer
 from sparsedial.pruning.methods import PATTERNS, Ask
 from sparsedial.pruning.quality import require_known
 from sparsedial.records.prune import KeptParts
@@ -89,35 +89,55 @@ def without_weights_to_turn_off(shape: Shape) -> str | None:
     return None
 
 
-def require_share_of_weights(shape: Shape, ask: Ask) -> None:
-    """Raises: UserError for a share that keeps no weight of an output or all, or a pattern that does not fit it."""
+def require_share_of_weights(shape: Shape, ask: Ask) -> KeptWeights:
+    """As many weights as a share keeps, by magnitude.
+
+    Raises: UserError for a share that keeps no weight of an output or all, or a pattern that does not fit it.
+    """
     if ask.pattern is None:
-        narrowest = min(inputs for _, inputs in matrices(shape).values())
+        (narrowest,) = sizes_of_weights(shape, ask)
         require_some(ask.keep, nearest(ask.keep * narrowest), narrowest, "weights of an output")
-        return
-    off, of = PATTERNS[ask.pattern]
-    if abs(ask.keep - (1 - off / of)) > 1e-9:
-        raise UserError(
-            f"{ask.pattern} keeps {1 - off / of:g} of the weights, and <keep> is {ask.keep:g}", field="pattern"
-        )
+    else:
+        _require_pattern(shape, ask.keep, ask.pattern)
+    return _kept_by_magnitude(shape, _density(ask.keep, ask.pattern))
+
+
+def sizes_of_weights(shape: Shape, ask: Ask) -> Iterable[int]:
+    """The number that a share of the weights is rounded to: the fewest of an output, or a pattern's group."""
+    return [min(inputs for _, inputs in matrices(shape).values()) if ask.pattern is None else PATTERNS[ask.pattern][1]]
+
+
+def _density(keep: float, pattern: str | None) -> Density:
+    return Density(keep, None if pattern is None else PATTERNS[pattern])
+
+
+def _require_pattern(shape: Shape, keep: float, pattern: str) -> None:
+    off, of = PATTERNS[pattern]
+    if abs(keep - (1 - off / of)) > 1e-9:
+        raise UserError(f"{pattern} keeps {1 - off / of:g} of the weights, and <keep> is {keep:g}", field="pattern")
     for name, (_, inputs) in matrices(shape).items():
         if inputs % of:
             raise UserError(
-                f"{ask.pattern} needs groups of {of} inputs, and {name} has {inputs} inputs",
+                f"{pattern} needs groups of {of} inputs, and {name} has {inputs} inputs",
                 hint="leave <pattern> out",
                 field="pattern",
             )
 
 
-def choose_weights(model: Transformer, windows_WS1: Tensor, ask: Ask) -> Choice:
-    """Calibrate and choose the weights of every matrix.
+def calibrate_weights(model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask]) -> Chooser:
+    """Check the calibration, and give what chooses by it: each share reads it anew, in the layers that it has cut.
 
     Shapes: [W, S+1]
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
     first_WS1 = windows_WS1[: windows_at_once(windows_WS1.shape[1])]
     require_known(Scorer(model).loss(first_WS1) / first_WS1[:, 1:].numel(), model.shape)
-    density = Density(ask.keep, None if ask.pattern is None else PATTERNS[ask.pattern])
+    return partial(choose_weights, model, windows_WS1)
+
+
+def choose_weights(model: Transformer, windows_WS1: Tensor, ask: Ask) -> Choice:
+    """Calibrate and choose the weights of every matrix. Shapes: [W, S+1]"""
+    density = _density(ask.keep, ask.pattern)
     rule, unscored = RULES.get(ask.method), ()
     if rule is not None:
         kept, unscored = cut_in_turn(model, windows_WS1, rule, density)

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from sparsedial.errors import UserError
 from sparsedial.records.text import SkippedLines
-from sparsedial.text.prepare import prepare
+from sparsedial.text.prepare import Text, prepare
 from sparsedial.text.tokenizer import Tokenizer, require_ids
 from sparsedial.text.windows import bytes_of_windows
 
@@ -27,7 +27,7 @@ class Windows:
     digest: str  # of the whole text and its tokenizer
     skipped: SkippedLines
     ids_WS1: np.ndarray  # the first token of each window is only read
-    bytes_W: np.ndarray  # that the other tokens stand for
+    bytes_W: np.ndarray | None  # that the other tokens stand for; None for a train split, of which none is scored
 
     @property
     def context(self) -> int:
@@ -41,7 +41,8 @@ class Windows:
 
     def pick(self, numbers: np.ndarray) -> Windows:
         """Some of the windows."""
-        return replace(self, ids_WS1=self.ids_WS1[numbers], bytes_W=self.bytes_W[numbers])
+        bytes_W = None if self.bytes_W is None else self.bytes_W[numbers]
+        return replace(self, ids_WS1=self.ids_WS1[numbers], bytes_W=bytes_W)
 
     def divided(self, scored_tokens: int) -> tuple[Windows, Windows]:
         """Those that calibrate, and evenly spread ones that score; a single window does both."""
@@ -68,20 +69,32 @@ def read_windows(
     source = ",".join(sources)
     with tempfile.TemporaryDirectory() as work:
         text = prepare(sources, tokenizer=tokenizer, folder=Path(work), whole=True)
-        ids = text.tokens("test")
-        require_ids(ids, tokenizer, vocab_size)
-        count = (len(ids) - 1) // context
-        if count < 1:
-            raise UserError(
-                f"{source} has {len(ids) - 1:,} tokens, less than one window of {context:,}",
-                hint="give more text, or a smaller <context>",
-                field=field,
-            )
-        starts = spread(count, tokens // context) * context
-        return Windows(
-            source=source,
-            digest=text.digest,
-            skipped=text.facts.skipped,
-            ids_WS1=sliding_window_view(ids, context + 1)[starts].astype(np.int64),
-            bytes_W=bytes_of_windows(text, "test", context, starts),
+        return windows_of(
+            text, "test", source, vocab_size=vocab_size, context=context, tokens=tokens, field=field, named=source
         )
+
+
+def windows_of(
+    text: Text, split: str, source: str, *, vocab_size: int, context: int, tokens: int, field: str, named: str
+) -> Windows:
+    """Evenly spread windows of one split of a text, as `read_windows`; errors call the split `named`.
+
+    Raises: UserError where the split is shorter than a window, or does not fit the model.
+    """
+    ids = text.tokens(split)
+    require_ids(ids, text.tokenizer, vocab_size)
+    count = (len(ids) - 1) // context
+    if count < 1:
+        raise UserError(
+            f"{named} has {len(ids) - 1:,} tokens, less than one window of {context:,}",
+            hint="give more text, or a smaller <context>",
+            field=field,
+        )
+    starts = spread(count, tokens // context) * context
+    return Windows(
+        source=source,
+        digest=text.digest,
+        skipped=text.facts.skipped,
+        ids_WS1=sliding_window_view(ids, context + 1)[starts].astype(np.int64),
+        bytes_W=None if split == "train" else bytes_of_windows(text, split, context, starts),
+    )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sparsedial.records.domains import DomainLoss
 from sparsedial.records.evaluation import CheckpointName, Joules, TaskScore
 from sparsedial.records.quantities import Interval, Sparsity
 from sparsedial.records.record import Record
 from sparsedial.records.setting import Setting
+from sparsedial.shape.shape import Shape
 
 PRUNE_FILE, SCORES_FILE = "prune.json", "scores.parquet"
+RecoveryKind = Literal["loss", "distillation"]
+Way = Literal["pruned", "lower_k", "trained_sparser"]  # to a model of so many active parameters
+TargetKind = Literal["keep", "total_parameters", "active_parameters", "memory_bytes", "speed", "max_loss_increase"]
 
 
 class Quantiles(Record, frozen=True, kw_only=True):
@@ -32,7 +36,7 @@ class CheckpointCosts(Record, frozen=True, kw_only=True):
     disk_bytes: int | None  # of all files of its folder
     disk_bytes_reason: str | None
     loss: dict[str, DomainLoss]  # by text
-    tasks: dict[str, TaskScore] | None  # null where none were asked for
+    tasks: dict[str, TaskScore] | None  # null where none were asked for, and of random choices
     prefill_tokens_per_second: Quantiles | None  # of one sequence
     prefill_tokens_per_second_reason: str | None
     decode_tokens_per_second: Quantiles | None
@@ -65,9 +69,17 @@ class FixedSetting(Record, frozen=True, kw_only=True):
 class PruneTarget(Record, frozen=True, kw_only=True):
     """What was asked for, and what the parts allowed."""
 
-    kind: Literal["keep"]
-    asked: float
+    kind: TargetKind
+    asked: float  # a share, parameters, bytes, times the original's speed, or a share of the original's loss
     reached: float
+
+
+class SearchStep(Record, frozen=True, kw_only=True):
+    """A share that was tried in search of one that keeps the target."""
+
+    keep: float
+    loss_increase: Interval  # on the calibration text's scored windows: nats per token, window by window
+    speed: float | None  # tokens written per second over the original's; null where it is the loss that is limited
 
 
 class KeptParts(Record, frozen=True, kw_only=True):
@@ -99,8 +111,39 @@ class SecondDomain(Record, frozen=True, kw_only=True):
     tokens: int
 
 
+class Recovery(Record, frozen=True, kw_only=True):
+    """What stays on was trained after the cut: what that took, and what it won back."""
+
+    tokens: int
+    kind: RecoveryKind  # of the text, or of the original's distribution over the next token
+    flops: int
+    seconds: float  # in training steps
+    joules: Joules
+    learning_rate: float  # the highest one
+    repeats: float  # how many times the train split of the calibration text was read
+    loss_after_cut: dict[str, DomainLoss]  # by text, before the first step
+    won_back: dict[str, Interval]  # of that loss, by text: nats per token, window by window
+
+
+class EqualCost(Record, frozen=True, kw_only=True):
+    """Three ways to a model of as many active parameters, by the loss on a study's validation text, nats per token."""
+
+    active_parameters: int  # of the pruned checkpoint
+    pruned: Interval  # over windows, as the next
+    lower_k: Interval | None  # the original at a lower k
+    lower_k_reason: str | None
+    lower_k_setting: str | None  # null with its loss
+    trained_sparser: Interval  # one run, by the study's law: its uncertainty and the scatter of runs
+    trained_shape: Shape
+    tokens: int  # that the original was trained on, and the sparser model would be
+    winner: Literal["pruned", "lower_k", "trained_sparser", "undecided"]  # whose interval lies below all others
+    basis: str
+
+
 class Pruned(Record, frozen=True, kw_only=True):
     """`prune.json`: a checkpoint with parts turned off, and what that did."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("equal_cost",)
 
     checkpoint: CheckpointName
     out: PrunedFolder
@@ -110,6 +153,7 @@ class Pruned(Record, frozen=True, kw_only=True):
     sequential: bool  # whether each layer's scores come from a model whose earlier layers are cut already
     pattern: str | None  # of weights, as "2:4": of each four neighbouring inputs two are off
     target: PruneTarget
+    keep: float  # share that stays of all that could have been turned off
     kept: KeptParts
     scores: str  # the file of the scores of all that could have been turned off
     unscored_experts: tuple[tuple[int, int], ...]  # layer and expert that no calibration token reached
@@ -117,13 +161,14 @@ class Pruned(Record, frozen=True, kw_only=True):
     second_domain: SecondDomain | None
     second_domain_reason: str | None
     before: CheckpointCosts
-    after: CheckpointCosts
-    control: CheckpointCosts | None  # as much, drawn at random; the mean loss of several draws
+    after: CheckpointCosts  # of the cut and of the recovery, where there is one
+    control: CheckpointCosts | None  # as much, drawn at random, a bare cut; the mean loss of several draws
     control_draws: int
     control_reason: str | None
     loss_increase: dict[str, Interval]  # by text: nats per token, window by window
-    search: None  # nothing is searched for yet
-    recovery: None  # nothing is trained afterwards yet
+    search: tuple[SearchStep, ...] | None  # the shares that were tried, in their order; null where none had to be
+    recovery: Recovery | None  # null where nothing is trained after the cut
     warnings: tuple[str, ...]
     wall_seconds: float
     peak_process_bytes: int
+    equal_cost: EqualCost | None = None  # null where no study was named

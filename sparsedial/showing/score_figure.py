@@ -17,8 +17,8 @@ with needs("matplotlib", "evaluate"):
     from matplotlib.ticker import PercentFormatter
 
     from sparsedial.showing.drawing import INK, MUTED, canvas, png, style
+    from sparsedial.showing.palette import COLOURS
 
-COLOURS = ("#0b2c66", "#b0457a", "#3f7d58", "#9a7b1f", "#7a5c99", "#5f6b7a")  # of checkpoints, in their order
 PAGE, PICTURE = "scores.md", "scores.png"
 ROW_INCHES, LINE_INCHES = 0.2, 0.17  # of a task, and of each checkpoint in it
 

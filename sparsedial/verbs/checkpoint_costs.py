@@ -8,6 +8,7 @@ from pathlib import Path
 from sparsedial.pruning.quality import Nats
 from sparsedial.pruning.speed import Speed
 from sparsedial.records.dial_file import DIAL_FILE
+from sparsedial.records.evaluation import TaskScore
 from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, CheckpointCosts
 from sparsedial.records.quantities import Sparsity
 from sparsedial.shape.counts import active_parameters, total_parameters
@@ -24,9 +25,11 @@ def costs_of(
     loss: Mapping[str, Nats],
     folder: Path | None = None,
     speed: Speed | None = None,
+    tasks: dict[str, TaskScore] | None = None,
+    why_no_speed: str = SAME_SHAPE,
 ) -> CheckpointCosts:
     """The costs of a checkpoint in a folder; without one, of a random choice."""
-    unmeasured = SAME_SHAPE if speed is None else None
+    unmeasured = why_no_speed if speed is None else None
     return CheckpointCosts(
         total_parameters=total_parameters(shape),
         active_parameters=active_parameters(shape),
@@ -35,7 +38,7 @@ def costs_of(
         disk_bytes=None if folder is None else _folder_bytes(folder),
         disk_bytes_reason=NOT_WRITTEN if folder is None else None,
         loss={name: nats.record for name, nats in loss.items()},
-        tasks=None,
+        tasks=tasks,
         prefill_tokens_per_second=speed and speed.prefill,
         prefill_tokens_per_second_reason=unmeasured,
         decode_tokens_per_second=speed and speed.decode,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
+from msgspec.structs import replace
+
+from sparsedial.records.compare import Compared
 from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, FixedSetting, Pruned
 from sparsedial.records.record import write
+from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.showing.notes import note
 from sparsedial.store import whole_folder
 from sparsedial.units import human_count
@@ -13,36 +18,66 @@ from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.prune_settings import PruneSettings
 
 
-def prune(settings: PruneSettings) -> Pruned | FixedSetting:
+def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitExperts | JoinedExperts:
     """Write a checkpoint without the experts, layers, neurons or weights that matter least, and measure it beside it.
 
-    The method says what goes, and the text what of it matters. Loss is measured on windows that take no part in that,
-    on a second text, and for a random choice of as much too. The folder appears when it is whole; the original is only
-    read.
+    The method says what goes, and the text what of it matters. How much goes is a share, or as little as keeps a size
+    or a speed, or as much as keeps a loss; for the last two, shares are tried. Loss is measured on windows that take no
+    part in the scores, on a second text, and for a random choice of as much too. The folder appears when it is whole;
+    the original is only read.
 
-    With `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
+    With `recover` what stays is then trained on the calibration text, and stopped, the same command goes on. With
+    `against` the answer also says what a lower k or a trained sparser model gives at as many active parameters.
 
-    Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a text that
-    is too short, foreign or does not fit the model, or a folder that is not free.
+    Other jobs: with `compare` several methods are tried at several shares, and what is written is a comparison. With
+    `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and each number of them is
+    measured; `join_experts` gives the dense one back. With `fix_setting` it is the checkpoint at a setting of its dial
+    that is written, and nothing is measured.
+
+    Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a target
+    that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not
+    fit it, a recovery that diverges, or a folder that is not free.
     """
     from sparsedial.pruning.folder import require_free, write_pruned
+    from sparsedial.pruning.recovery import kept_beside
+    from sparsedial.verbs.against import equal_cost, opened_study
     from sparsedial.verbs.pruned import chosen, opened
     from sparsedial.verbs.pruned_answer import answered
+    from sparsedial.verbs.recovered import recovered, recovering
 
     if settings.fix_setting is not None:
         from sparsedial.verbs.fixed_setting import fixed_setting
 
         return fixed_setting(settings.checkpoint, settings.fix_setting, settings.out)
+    if settings.join_experts:
+        from sparsedial.verbs.join_experts import join_experts
+
+        return join_experts(settings.checkpoint, settings.out)
+    if settings.split is not None:
+        from sparsedial.verbs.split_experts import split_experts
+
+        return split_experts(settings, settings.split)
     began = time.perf_counter()
     require_checkpoint(settings.checkpoint)
     require_free(settings.out, settings.checkpoint)
-    work = opened(settings)
-    note(f"calibrating on {human_count(work.calibrating.tokens)} tokens")
-    choice = chosen(work)
-    with whole_folder(settings.out.resolve()) as partial:
-        write_pruned(partial, settings.checkpoint, work.shape, work.tensors, choice.kept)
-        note("measuring the loss, speed and memory of the original and of the smaller checkpoint")
-        answer = answered(work, choice, partial, settings, began)
-        choice.scores.write_parquet(partial / SCORES_FILE)
-        write(partial / PRUNE_FILE, answer)
+    if settings.compare:
+        from sparsedial.verbs.compared import compared
+
+        return compared(settings, began)
+    with contextlib.nullcontext() if settings.recover is None else kept_beside(settings.out.resolve()) as home:
+        work = opened(settings, (settings.ask,), home)
+        recovery = home and recovering(work, settings, home)
+        study = settings.against and opened_study(settings.against, settings.checkpoint, work)
+        note(f"calibrating on {human_count(work.calibrating.tokens)} tokens")
+        choice = chosen(work)
+        with whole_folder(settings.out.resolve()) as partial:
+            if recovery is None:
+                write_pruned(partial, settings.checkpoint, work.shape, work.tensors, choice.kept)
+            trained = recovery and recovered(work, choice.kept, recovery, partial)
+            note("measuring the loss, speed and memory of the original and of the smaller checkpoint")
+            answer = answered(work, choice, partial, settings, began, trained)
+            if study:
+                answer = replace(answer, equal_cost=equal_cost(study, work, partial))
+            choice.scores.write_parquet(partial / SCORES_FILE)
+            write(partial / PRUNE_FILE, answer)
     return answer

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.pruning.methods import BUDGETS, DEFAULT, METHODS, PART_NAMES, PATTERNS, Ask, methods_of
+from sparsedial.pruning.split_sizes import SplitSizes
+from sparsedial.records.prune import RecoveryKind
 from sparsedial.settings import file_names, setting
 from sparsedial.shape.turned import setting_text
+from sparsedial.units import parse_count
+from sparsedial.verbs.evaluate_settings import EvaluateSettings
+from sparsedial.verbs.prune_checks import NEED_MEMORY, check_memory, check_method
+from sparsedial.verbs.prune_targets import PruneTargets
+from sparsedial.verbs.split_settings import check_split
 
 EXAMPLE = "like `sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller`"
 BY_PART = "; ".join(f"{part}: {', '.join(methods_of(part))}" for part in PART_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneSettings:
+class PruneSettings(PruneTargets):
     """The checkpoint, what is turned off and how much of it stays, by which score and on which text."""
 
     checkpoint: Path = setting(help="a checkpoint folder, which stays as it is", positional=True, example=EXAMPLE)
-    keep: float | None = setting(None, "share that stays of the experts, layers, neurons or weights, as 0.5", "SHARE")
     calibrate: tuple[str, ...] = setting(
         (), "files or folders of text like what the model is for: they decide what stays", "TEXT,…", parse=file_names
     )
@@ -42,20 +48,51 @@ class PruneSettings:
     calibration_tokens: int = setting(65_536, "tokens that the scores come from, at most", "N")
     scored_tokens: int = setting(16_384, "tokens of each text that the loss is measured on, at most", "N")
     seed: int = setting(0, "of the random choices that the result is compared with", "N")
-
+    recover: float | None = setting(
+        None, "train what stays on so many tokens of the calibration text, as 20M", "TOKENS", parse=parse_count
+    )
+    recover_by: str = setting(
+        "loss", "what it learns then: the text, or the original's predictions", "|".join(get_args(RecoveryKind))
+    )
+    tasks: tuple[str, ...] = setting(
+        (), "score tasks before and after too, as `evaluate` does; needs sparsedial[evaluate]", "NAME,…"
+    )
+    data: Path | None = setting(None, "the folder that holds the tasks' items [the Hub]", "DIR")
+    limit: int | None = setting(None, "items of each task, its first ones [all]", "N")
+    against: Path | None = setting(
+        None, "a study, to compare the result with a lower k and with a trained sparser model", "STUDY"
+    )
+    layer_by_layer: bool = setting(
+        False, "hold one layer in memory at a time, for checkpoints larger than it; no speed is measured then"
+    )
+    compare: tuple[str, ...] = setting(
+        (), "instead: try several methods at several --strengths, and keep no checkpoint", "NAME,…"
+    )
+    strengths: tuple[float, ...] = setting((), "the shares that stay in a comparison, as .75,.5", "SHARE,…")
     fix_setting: str | None = setting(
         None,
         "instead: write what the checkpoint is at a setting of its dial, as k=2 or skip=3, for any program",
         "S",
         parse=setting_text,
     )
+    split_experts: int | None = setting(None, "instead: divide the neurons of a dense checkpoint into N experts", "N")
+    always: int | None = setting(
+        None, "with it: width of the part that all tokens visit, in experts", "N", shown="a third of the experts"
+    )
+    top_k: int | None = setting(None, "with it: experts that a token visits unless told otherwise", "N", shown="all")
+    join_experts: bool = setting(False, "instead: give back the dense checkpoint that was divided so")
+
+    @property
+    def split(self) -> SplitSizes | None:
+        """How a dense checkpoint is divided into experts."""
+        return None if self.split_experts is None else SplitSizes.of(self.split_experts, self.always, self.top_k)
 
     @property
     def ask(self) -> Ask:
-        """How much of which part stays, and how that is chosen."""
+        """How much of which part stays, all of it where a target says how much, and how that is chosen."""
         return Ask(
             method=self.method,
-            keep=self.share,
+            keep=1.0 if self.keep is None else self.keep,
             budget=self.budget,
             sequential=self.sequential,
             pattern=self.pattern,
@@ -63,64 +100,49 @@ class PruneSettings:
         )
 
     def __post_init__(self) -> None:
-        given: Mapping[str, object] = {"keep": self.keep, "calibrate": self.calibrate}
-        for name, value in given.items():
-            if self.fix_setting is not None and value:
-                raise UserError(f"goes without <{name}>: it turns nothing else off", field="fix_setting")
-            if self.fix_setting is None and value in (None, ()):
-                raise UserError(f"prune: '{name}' is missing", hint=EXAMPLE)
-        if self.fix_setting is None:
+        self._check_amounts()
+        if check_split(vars(self)):
+            return
+        if self.fix_setting is not None:
+            for name in (*self.targets, "calibrate", "tasks", "recover", "compare", "against", "layer_by_layer"):
+                if getattr(self, name) not in (None, (), False):
+                    raise UserError(f"goes without <{name}>: it turns nothing else off", field="fix_setting")
+        elif not self.compare:  # each point of a comparison is checked as settings of its own
+            self.require_one_target(EXAMPLE)
+            if not self.calibrate:
+                raise UserError("prune: 'calibrate' is missing", hint=EXAMPLE)
             self._check_choice()
 
-    @property
-    def share(self) -> float:
-        """What `keep` says, where no setting is fixed instead."""
-        assert self.keep is not None
-        return self.keep
+    def asking(self) -> EvaluateSettings:
+        """The tasks that are scored before and after, as `evaluate` is asked for them.
+
+        Raises: UserError for what does not fit.
+        """
+        return EvaluateSettings(
+            checkpoint=(str(self.checkpoint),), tasks=self.tasks, data=self.data, limit=self.limit, out=self.out
+        )
 
     def _check_choice(self) -> None:
-        if not 0 < self.share < 1:
-            raise UserError(
-                f"{self.share:g} does not lie between 0 and 1", hint="0.5 turns half of it off", field="keep"
-            )
-        for name, known in (("method", METHODS), ("budget", BUDGETS), ("pattern", PATTERNS)):
+        if self.strengths:
+            raise UserError("goes with <compare>, and names the shares of a comparison", field="strengths")
+        if self.recover_by != "loss" and self.recover is None:
+            raise UserError("without <recover> nothing is learned", field="recover_by")
+        words = {"method": METHODS, "budget": BUDGETS, "pattern": PATTERNS, "recover_by": get_args(RecoveryKind)}
+        for name, known in words.items():
             given = getattr(self, name)
             if given is not None and given not in known:
                 hint = nearest(given, known) or f"known are {', '.join(known)}"
                 raise UserError(f"no {name} named '{given}'", hint=hint, field=name)
-        self._check_method()
+        check_method(self.method, self.budget, self.sequential, self.pattern)
+        needing = [name for name in NEED_MEMORY if getattr(self, name)]
+        if self.layer_by_layer:
+            check_memory(self.method, needing)
+        self.check_target(self.method)
+        self.asking()
+
+    def _check_amounts(self) -> None:
         for name in ("calibration_tokens", "scored_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"{getattr(self, name)} is below 1", field=name)
         if self.seed < 0:
             raise UserError(f"{self.seed} is below 0", field="seed")
-
-    def _check_method(self) -> None:
-        """Check what a method can be told.
-
-        Raises: UserError.
-        """
-        how = METHODS[self.method]
-        if self.budget not in how.budgets:
-            others = [name for name in methods_of(how.part) if self.budget in METHODS[name].budgets]
-            raise UserError(
-                f"{self.method} has no scores by which layers could compete",
-                hint=f"leave <budget> out{f', or choose {_or(others)}' if others else ''}",
-                field="budget",
-            )
-        if self.sequential and (how.in_turn == "never" or self.budget == "global"):
-            found = [name for name, method in METHODS.items() if method.in_turn != "never"]
-            raise UserError(
-                f"goes with {_or(found)} and the uniform budget, not with {self.method}, {self.budget}",
-                field="sequential",
-            )
-        if self.pattern is not None and how.part != "weights":
-            raise UserError(
-                f"is for single weights, and {self.method} turns {how.part} off",
-                hint=f"choose <method> {_or(methods_of('weights'))}, or leave <pattern> out",
-                field="pattern",
-            )
-
-
-def _or(names: Sequence[str]) -> str:
-    return " or ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
-from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import model_of
+from sparsedial.model.far import far_model
 from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.kept import Choice
 from sparsedial.pruning.methods import Ask
-from sparsedial.pruning.parts import PARTS, Part, what_goes
-from sparsedial.pruning.windows import Windows, read_windows
+from sparsedial.pruning.parts import PARTS, Part
+from sparsedial.pruning.searching import Search
+from sparsedial.pruning.sizing import choose_by_size, shares_of
+from sparsedial.pruning.target import Target
+from sparsedial.pruning.windows import Windows
+from sparsedial.records.prune import SearchStep
 from sparsedial.shape.shape import Shape
-from sparsedial.showing.notes import note_skipped
-from sparsedial.text.tokenizer import load_tokenizer
+from sparsedial.showing.notes import note
+from sparsedial.text.prepare import Text
+from sparsedial.verbs.prunable import require_memory, require_part, require_target
 from sparsedial.verbs.prune_settings import PruneSettings
+from sparsedial.verbs.pruned_tasks import AskedTasks
+from sparsedial.verbs.pruned_texts import texts
 
-MOST_CONTEXT = 2048  # of a window, unless it is asked for
+Builder = Callable[[Shape, Iterable[NamedTensor]], Transformer]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,12 +38,21 @@ class Work:
 
     shape: Shape
     tensors: Sequence[NamedTensor]
+    build: Builder  # of a model, whole in memory or a layer at a time
     model: Transformer
     ask: Ask
+    target: Target
+    tasks: AskedTasks
     calibrating: Windows
     scored: Mapping[str, Windows]  # by text; the calibration's first
     again: bool  # whether the calibration is so short that it is scored itself
     second: Windows | None
+    text: Text | None  # the calibration text, split, where it is also trained on: its test split is scored
+
+    @property
+    def far(self) -> bool:
+        """Whether models read their layers from files, one at a time."""
+        return self.build is far_model
 
     @property
     def part(self) -> Part:
@@ -43,59 +60,63 @@ class Work:
         return PARTS[self.ask.how.part]
 
 
-def opened(settings: PruneSettings) -> Work:
+def opened(settings: PruneSettings, asks: Sequence[Ask], home: Path | None = None) -> Work:
     """Read the checkpoint and the texts; what can be refused is refused before a weight is read.
+
+    The first of what is asked for is the work's. In `home` is the calibration text, where it is also trained on.
 
     Raises: UserError as `prune`.
     """
 
     checkpoint = read_checkpoint(settings.checkpoint, torch.bfloat16)
-    shape, ask = checkpoint.shape, settings.ask
-    part = PARTS[ask.how.part]
-    lacking = part.lacking(shape)
-    if lacking:
-        raise UserError(
-            f"{settings.checkpoint} {lacking}", hint=f"what a <method> can turn off in it: {what_goes(shape)}"
-        )
-    part.require(shape, ask)
-    windows, second = _texts(settings, shape)
-    calibrating, scored = windows.divided(settings.scored_tokens)
+    shape = checkpoint.shape
+    target = settings.target if settings.targets else Target("keep", asks[0].keep)
+    for ask in asks:
+        require_part(shape, ask, settings.checkpoint)
+        require_target(target, shape, checkpoint.tensors, ask)
+    tasks = AskedTasks.of(settings.asking())
+    calibrating, scored, second, text = texts(settings, shape, home)
+    build = far_model if settings.layer_by_layer else model_of
+    if build is model_of:
+        require_memory(shape)
+    model = build(shape, checkpoint.tensors)
+    tasks.require(settings.checkpoint, model)
     return Work(
         shape=shape,
         tensors=checkpoint.tensors,
-        model=model_of(shape, checkpoint.tensors),
-        ask=ask,
+        build=build,
+        model=model,
+        ask=asks[0],
+        target=target,
+        tasks=tasks,
         calibrating=calibrating,
         scored={text.source: text for text in (scored, *([second] if second else []))},
         again=scored is calibrating,
         second=second,
+        text=text,
     )
 
 
-def _texts(settings: PruneSettings, shape: Shape) -> tuple[Windows, Windows | None]:
-    """The calibration text and the second one, as windows."""
-
-    context = min(shape.context, MOST_CONTEXT) if settings.context is None else settings.context
-    least = 1 + shape.mtp_layers
-    if not least <= context <= shape.context:
-        raise UserError(f"{context} lies outside {least}..{shape.context}, the context of the model", field="context")
-    if settings.also == settings.calibrate:
-        raise UserError("is the calibration text itself", hint="name text of another kind", field="also")
-    tokenizer = load_tokenizer(settings.checkpoint)
-    sizes = {"vocab_size": shape.vocab_size, "context": context}
-    most = settings.calibration_tokens + settings.scored_tokens
-    windows = read_windows(settings.calibrate, tokenizer, tokens=most, field="calibrate", **sizes)
-    second = None
-    if settings.also:
-        second = read_windows(settings.also, tokenizer, tokens=settings.scored_tokens, field="also", **sizes)
-    for text in (windows, *([second] if second else [])):
-        note_skipped(text.skipped)
-    return windows, second
-
-
 def chosen(work: Work) -> Choice:
-    """Calibrate and choose.
+    """Calibrate, and choose what keeps the target.
 
-    Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
+    Raises: UserError for a calibration text that the model knows less of than a uniform guess does, or a target that
+    nothing keeps.
     """
-    return work.part.choose(work.model, torch.from_numpy(work.calibrating.ids_WS1), work.ask)
+    chooser = work.part.calibrate(work.model, torch.from_numpy(work.calibrating.ids_WS1), (work.ask,))
+    target = work.target
+    if target.kind == "keep":
+        return chooser(work.ask)
+
+    def choose(keep: float) -> Choice:
+        return chooser(replace(work.ask, keep=keep))
+
+    if not target.how.searched:
+        return choose_by_size(target, work.shape, work.tensors, work.ask, choose)
+
+    def report(step: SearchStep, reached: float) -> None:
+        note(f"{step.keep:.4g} of the {work.ask.how.part} stay: {target.how.words(reached)}")
+
+    text = work.scored[work.calibrating.source]
+    search = Search(target=target, model=work.model, tensors=work.tensors, text=text, report=report)
+    return search.choice(shares_of(work.shape, work.ask), choose)

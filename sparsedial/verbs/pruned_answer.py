@@ -10,6 +10,8 @@ from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.model.digests import digest_of
 from sparsedial.pruning.kept import Choice
 from sparsedial.pruning.quality import no_better, parted
+from sparsedial.pruning.recovery import Recovered
+from sparsedial.pruning.windows import Windows
 from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import (
     SCORES_FILE,
@@ -24,39 +26,44 @@ from sparsedial.shape.config import OWN, load_config
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.pruned_costs import Measured, measured
+from sparsedial.verbs.pruned_target import reached_of, said_of
 
-ROUNDED = 0.005  # a share that is off by less needs no words
+NO_SECOND = "no second text was given"
 
 
-def answered(work: Work, choice: Choice, folder: Path, settings: PruneSettings, began: float) -> Pruned:
+def answered(
+    work: Work, choice: Choice, folder: Path, settings: PruneSettings, began: float, trained: Recovered | None
+) -> Pruned:
     """Measure the checkpoint that was written to a folder, and say what was done and what it did."""
 
-    ask, costs = work.ask, measured(work, choice, settings.checkpoint, folder)
-    target = PruneTarget(kind="keep", asked=ask.keep, reached=choice.kept.share(work.shape))
+    ask, costs = work.ask, measured(work, choice, settings.checkpoint, folder, trained and trained.cut)
+    share = choice.kept.share(work.shape)
+    target = reached_of(work, share, costs)
     return Pruned(
         checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
         out=written_folder(folder, settings.out),
         part=ask.how.part,
         method=ask.method,
         budget=ask.budget,
-        sequential=ask.sequential or ask.how.in_turn == "always",
+        sequential=ask.in_turn,
         pattern=ask.pattern,
         target=target,
+        keep=share,
         kept=choice.kept.parts(work.shape),
         scores=SCORES_FILE,
         unscored_experts=choice.unscored,
-        calibration=_calibration_of(work),
-        second_domain=_second_of(work),
-        second_domain_reason=None if work.second else "no second text was given",
+        calibration=calibration_of(work.calibrating),
+        second_domain=second_of(work.second),
+        second_domain_reason=None if work.second else NO_SECOND,
         before=costs.before,
         after=costs.after,
         control=costs.control,
         control_draws=len(choice.controls),
         control_reason=None if costs.control else "the choice itself is random",
         loss_increase=costs.increases,
-        search=None,
-        recovery=None,
-        warnings=tuple(_warnings_of(work, choice, target, costs)),
+        search=choice.search,
+        recovery=trained and trained.record(costs.nats),
+        warnings=tuple(_warnings_of(work, choice, target, costs, trained)),
         wall_seconds=time.perf_counter() - began,
         peak_process_bytes=peak_process_bytes(),
     )
@@ -76,9 +83,8 @@ def checkpoint_name(folder: Path, shown: Path) -> CheckpointName:
     return CheckpointName(path=str(shown), digest=digest_of(folder), family=family)
 
 
-def _calibration_of(work: Work) -> CalibrationText:
+def calibration_of(used: Windows) -> CalibrationText:
     """The text that the scores come from."""
-    used = work.calibrating
     return CalibrationText(
         source=used.source,
         digest=used.digest,
@@ -88,17 +94,17 @@ def _calibration_of(work: Work) -> CalibrationText:
     )
 
 
-def _second_of(work: Work) -> SecondDomain | None:
+def second_of(second: Windows | None) -> SecondDomain | None:
     """The text that takes no part in the scores."""
-    second = work.second
     return second and SecondDomain(source=second.source, digest=second.digest, tokens=second.tokens)
 
 
-def _warnings_of(work: Work, choice: Choice, target: PruneTarget, costs: Measured) -> Iterator[str]:
+def _warnings_of(
+    work: Work, choice: Choice, target: PruneTarget, costs: Measured, trained: Recovered | None
+) -> Iterator[str]:
     """What there is reason to say."""
     part = work.ask.how.part
-    if abs(target.reached - target.asked) > ROUNDED:
-        yield f"{target.asked:g} of the {part} is no number that the model allows: {target.reached:.4g} stays"
+    yield from said_of(work, target, costs)
     yield from choice.notes
     if not work.part.shrinks:
         yield not_gained(costs.before, costs.after)
@@ -110,6 +116,8 @@ def _warnings_of(work: Work, choice: Choice, target: PruneTarget, costs: Measure
     windows = {name: len(text.ids_WS1) for name, text in work.scored.items()}
     found = (parted(costs.increases, windows), None if over is None else no_better(work.calibrating.source, over, part))
     yield from (words for words in found if words)
+    if trained is not None:
+        yield from trained.warnings(controlled=costs.control is not None)
 
 
 def not_gained(before: CheckpointCosts, after: CheckpointCosts) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsedial.model.checkpoint import load, model_of
+from sparsedial.model.reading import read_checkpoint
 from sparsedial.pruning.kept import Choice, Kept
 from sparsedial.pruning.quality import Nats, mean_nats, nats_of
+from sparsedial.pruning.sizing import weight_bytes
 from sparsedial.pruning.speed import Place, speeds_of
 from sparsedial.records.prune import CheckpointCosts
 from sparsedial.records.quantities import Interval
 from sparsedial.verbs.checkpoint_costs import costs_of
 from sparsedial.verbs.pruned import Work
+
+FAR = "layers were read from their files one at a time, so no speed was measured"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,37 +27,48 @@ class Measured:
     after: CheckpointCosts
     control: CheckpointCosts | None
     increases: dict[str, Interval]  # of the loss, by text
-    over_control: Interval | None  # the loss on the calibration text above that of the random choices
+    over_control: Interval | None  # the bare cut's loss on the calibration text above that of the random choices
+    nats: Mapping[str, Nats]  # of the smaller checkpoint, by text
+
+    @property
+    def times_as_fast(self) -> float:
+        """Tokens written per second over the original's."""
+        before, after = (costs.decode_tokens_per_second for costs in (self.before, self.after))
+        assert before is not None
+        assert after is not None
+        return after.median / before.median
 
 
-def measured(work: Work, choice: Choice, original: Path, folder: Path) -> Measured:
-    """Measure a written checkpoint beside its original, and the mean loss of the random choices."""
+def measured(
+    work: Work, choice: Choice, original: Path, folder: Path, cut: Mapping[str, Nats] | None = None
+) -> Measured:
+    """Measure a written checkpoint beside its original, and the mean loss of the random choices.
 
-    at_random = mean_nats([_nats(work, kept) for kept in choice.controls]) if choice.controls else None
-    model = load(folder)
+    `cut` is the loss right after the cut, where the checkpoint was trained since.
+    """
+
+    at_random = mean_nats([nats_of_kept(work, kept) for kept in choice.controls]) if choice.controls else None
+    written = read_checkpoint(folder)
+    model = work.build(written.shape, written.tensors)
     before, after = (nats_of(each, work.scored) for each in (work.model, model))
-    speeds = speeds_of({original: work.model, folder: model}, Place)
+    speeds = {} if work.far else speeds_of({original: work.model, folder: model}, Place)
     control = over_control = None
     if at_random is not None:
         first = choice.controls[0]
-        control = costs_of(first.shape(work.shape), _bytes(work, first), at_random)
-        over_control = after[work.calibrating.source].above(at_random[work.calibrating.source])
+        control = costs_of(first.shape(work.shape), weight_bytes(work.tensors, first), at_random)
+        over_control = (cut or after)[work.calibrating.source].above(at_random[work.calibrating.source])
+    tasks = [work.tasks.scores(place, each) for place, each in ((original, work.model), (folder, model))]
+    sizes = weight_bytes(work.tensors), weight_bytes(work.tensors, choice.kept)
     return Measured(
-        before=costs_of(work.shape, _bytes(work), before, original, speeds[original]),
-        after=costs_of(model.shape, _bytes(work, choice.kept), after, folder, speeds[folder]),
+        before=costs_of(work.shape, sizes[0], before, original, speeds.get(original), tasks[0], FAR),
+        after=costs_of(model.shape, sizes[1], after, folder, speeds.get(folder), tasks[1], FAR),
         control=control,
         increases={name: nats.above(before[name]) for name, nats in after.items()},
         over_control=over_control,
+        nats=after,
     )
 
 
-def _nats(work: Work, kept: Kept) -> dict[str, Nats]:
-    """The loss of what stays by a choice, as a model in memory."""
-    return nats_of(model_of(kept.shape(work.shape), kept.stream(work.tensors)), work.scored)
-
-
-def _bytes(work: Work, kept: Kept | None = None) -> int:
-    """Of the weights in their files' types, whole or of what stays."""
-
-    tensors = work.tensors if kept is None else kept.stream(work.tensors)
-    return sum(tensor.nbytes for tensor in tensors)
+def nats_of_kept(work: Work, kept: Kept) -> dict[str, Nats]:
+    """The loss of what stays by a choice, as a model that is not written."""
+    return nats_of(work.build(kept.shape(work.shape), kept.stream(work.tensors)), work.scored)

@@ -127,6 +127,36 @@ def with_dead_neurons(dead: tuple[int, ...], layers: int = 2) -> Transformer:
     return model.eval()
 
 
+def with_clusters(width: int = 4, layers: int = 2) -> tuple[Transformer, list[int]]:
+    """A dense model in whose last layer each letter has `width` neurons of its own, and all letters use as many others.
+
+    Neurons lie in no order; the list says for each the number of its letter, or -1. The layers before write nothing.
+    """
+    owners = [letter for letter in range(-1, len(LETTERS)) for _ in range(width)]
+    random.Random(3).shuffle(owners)
+    bare = {"experts": 0, "top_k": 0, "d_expert": 0, "dense_layers": 0, "layers": layers, "d_ff": len(owners)}
+    model = empty_model(replace(SHAPE, **bare), torch.float32)
+    common, x = SHAPE.d_model - 1, (SHAPE.d_model / 1.25) ** 0.5  # x: of a letter, normed; half of it on a common axis
+    silu = x / (1 + math.exp(-x))
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.fill_(float(tensor.dim() == 1))  # norms
+        model.embedding_VD[0, len(LETTERS)] = SIZE
+        dense = model.blocks[-1].feed_forward
+        gate_DF, up_DF = dense.w_in_DH.chunk(2, 1)
+        for axis, letter in enumerate(LETTERS):
+            model.embedding_VD[ord(letter), axis], model.embedding_VD[ord(letter), common] = SIZE, SIZE / 2
+        for neuron, owner in enumerate(owners):
+            gate_DF[owner, neuron] = up_DF[owner, neuron] = 1.0  # -1 is the common axis
+            if owner < 0:
+                dense.w_out_FD[neuron, len(LETTERS)] = -1.0 / width
+            else:
+                domain = FIRST if LETTERS[owner] in FIRST else SECOND
+                after = LETTERS.index(domain[(domain.index(LETTERS[owner]) + 1) % len(domain)])
+                dense.w_out_FD[neuron, after] = WRITTEN * SIZE / (x * silu) / width
+    return model.eval(), owners
+
+
 def saved(model: Transformer, folder: Path) -> Path:
     """The model as a checkpoint of bytes."""
     save_checkpoint(model, folder, byte_tokenizer())

@@ -113,8 +113,10 @@ def test_a_dense_checkpoint_may_lose_layers(tmp_path: Path):
         (["--fix-setting", "k=9"], r"k=9 lies outside 1..8"),
         (["--fix-setting", "k=1", "--keep", "0.5"], "--fix-setting: goes without --keep"),
         (["--fix-setting", "k=1", "--calibrate", "text"], "--fix-setting: goes without --calibrate"),
+        (["--fix-setting", "k=1", "--memory", "1GB"], "--fix-setting: goes without --memory"),
+        (["--fix-setting", "k=1", "--tasks", "boolq"], "--fix-setting: goes without --tasks"),
         (["--fix-setting", "fast"], "--fix-setting: cannot read 'fast'"),
-        (["--calibrate", "text"], "prune: 'keep' is missing"),
+        (["--calibrate", "text"], "prune: nothing says how much stays; known are --keep, --total-parameters"),
         (["--keep", "0.5"], "prune: 'calibrate' is missing"),
     ],
 )

@@ -20,7 +20,7 @@ from sparsedial.pruning.folder import write_pruned
 from sparsedial.pruning.layers import (
     KeptLayers,
     block_influence,
-    choose_layers,
+    calibrate_layers,
     keep_layers,
     require_share_of_layers,
     without_layers_to_turn_off,
@@ -92,7 +92,7 @@ def test_the_identity_layer_goes_first_and_the_loss_stays(tmp_path):
     assert whole < 0.6
     for keep, kept in ((2 / 3, (1, 2)), (1 / 3, (2,))):
         ask = Ask(method="block-influence", keep=keep)
-        choice = choose_layers(model, torch.from_numpy(windows.ids_WS1), ask)
+        choice = calibrate_layers(model, torch.from_numpy(windows.ids_WS1), [ask])(ask)
         assert choice.kept.parts(model.shape).layers in (kept, (0, 2)), "the two identities are alike"
         assert choice.kept.share(model.shape) == pytest.approx(keep)
         smaller = model_of(choice.kept.shape(model.shape), choice.kept.stream(stream_of(model)))

@@ -22,7 +22,7 @@ from sparsedial.pruning.methods import Ask
 from sparsedial.pruning.neurons import (
     COUNTS,
     KeptNeurons,
-    choose_neurons,
+    calibrate_neurons,
     global_counts,
     keep_neurons,
     mean_activations,
@@ -114,7 +114,7 @@ def test_dead_neurons_go_first_and_the_loss_stays(tmp_path, budget):
     whole = loss(model, windows)
     assert whole < 0.6
     ask = Ask(method="activation", keep=2 / 3 if budget == "uniform" else 9 / 24, budget=budget)
-    choice = choose_neurons(model, torch.from_numpy(windows.ids_WS1), ask)
+    choice = calibrate_neurons(model, torch.from_numpy(windows.ids_WS1), [ask])(ask)
     assert choice.kept.neurons[1] == tuple(neuron for neuron in range(12) if neuron not in DEAD)
     assert len(choice.kept.neurons[0]) == (8 if budget == "uniform" else 1), "the first layer writes nothing"
     scores = choice.scores.filter(layer=1)
@@ -217,12 +217,14 @@ def test_a_share_that_keeps_no_neuron_or_all_is_refused(shape, keep, budget, say
         some(shape, keep, budget)
 
 
+SHARED = Ask(method="activation", keep=0.5)
+
+
 def test_shared_experts_that_stay_whole_are_said(tmp_path):
     model = shaken(replace(V3, shared_experts=1, vocab_size=256, d_model=16))
     model.unembedding_VD.data.mul_(0.01)  # knows as much as a guess
-    ask = Ask(method="activation", keep=0.5)
     with torch.no_grad():
-        choice = choose_neurons(model, calmest(model), ask)
+        choice = calibrate_neurons(model, calmest(model), [SHARED])(SHARED)
     assert choice.notes == ("shared experts stayed whole: they can only become fewer, and one stays",)
     assert choice.kept.share(model.shape) == pytest.approx((12 + 8 + 8) / (24 + 8 + 8))
 

@@ -93,7 +93,7 @@ def test_each_score_is_the_sum_or_the_mean_that_its_paper_says():
     assert {name: score.of(reached)[:2].tolist() for name, score in SCORES.items()} == wanted
     assert all(np.isnan(score.of(reached)[2]) for score in SCORES.values()), "an expert without tokens has no score"
     assert all(method.source for method in METHODS.values())
-    assert set(methods_of("experts")) == {*SCORES, "hc-smoe", "random"}
+    assert set(methods_of("experts")) == {*SCORES, "naee", "hc-smoe", "random"}
 
 
 def test_the_random_order_is_the_seeds():

@@ -22,7 +22,7 @@ from sparsedial.pruning.inputs import watched
 from sparsedial.pruning.kept import Kept
 from sparsedial.pruning.methods import METHODS, Ask, methods_of
 from sparsedial.pruning.weights import (
-    choose_weights,
+    calibrate_weights,
     cut_in_turn,
     matrices,
     nothing_seen,
@@ -140,8 +140,9 @@ def _inputs_of_layer(model: Transformer, layer: int, rule):
 def choice(model: Transformer, method: str, keep: float = 0.5, pattern: str | None = None, seed: int = 0):
     from tests.pruning.test_neurons import calmest
 
+    ask = Ask(method=method, keep=keep, pattern=pattern, seed=seed)
     with torch.no_grad():
-        return choose_weights(model, calmest(model), Ask(method=method, keep=keep, pattern=pattern, seed=seed))
+        return calibrate_weights(model, calmest(model), [ask])(ask)
 
 
 @pytest.mark.parametrize("pattern", [None, "2:4"])

@@ -1,0 +1,83 @@
+"""Memory of `prune --layer-by-layer` on a checkpoint of 4 GB: `python -m benchmarks.prune_memory [GB]`.
+
+The checkpoint has random weights in float32 and is written tensor by tensor. A process of its own prunes it, and
+another one only imports what that needs; recorded is how much more memory the first held at most, by VmHWM. Writes
+benchmarks/records/prune_memory.json.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.keeping import keep
+from sparsedial.model.stream import NamedTensor
+from sparsedial.model.writing import write_checkpoint
+from sparsedial.shape.counts import total_parameters
+from sparsedial.shape.shape import Shape
+from sparsedial.shape.tensors import Name, Size, tensor_sizes
+from sparsedial.text.tokenizer import byte_tokenizer
+
+RECORD = Path(__file__).parent / "records" / "prune_memory.json"
+LETTERS = b" etaoinshrdlcumfpg"
+AIM_BYTES = 1e9  # above a bare import
+SHAPE = Shape(
+    layers=1, d_model=1024, heads=8, kv_heads=8, head_dim=128, d_ff=0, vocab_size=256, context=256, experts=32, top_k=2,
+    d_expert=512, qk_norm="head",
+)  # fmt: skip
+PEAK = "from sparsedial.machine.hardware import peak_process_bytes; print(peak_process_bytes())"
+
+
+def main() -> None:
+    """Write the checkpoint, prune it, and write the record."""
+    wanted = float(sys.argv[1]) * 1e9 if len(sys.argv) > 1 else 4e9
+    layers = round(wanted / 4 / (total_parameters(replace(SHAPE, layers=2)) - total_parameters(SHAPE)))
+    shape = replace(SHAPE, layers=layers)
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work, "whole")
+        write_checkpoint(folder, shape, _drawn(shape), byte_tokenizer())
+        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        words = ["prune", str(folder), "--keep", "0.5", "--calibrate", "README.md,docs", "--layer-by-layer"]
+        words += ["--calibration-tokens", "4096", "--scored-tokens", "2048", "--out", str(Path(work, "out")), "--json"]
+        command = [sys.executable, "-m", "sparsedial", *words]
+        answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    bare = [sys.executable, "-c", f"import torch, sparsedial.verbs.pruned_answer; {PEAK}"]
+    bare_bytes = int(subprocess.run(bare, check=True, capture_output=True, text=True).stdout)
+    record = {
+        "checkpoint_bytes": size,
+        "layers": layers,
+        "layer_bytes": 4 * (total_parameters(replace(SHAPE, layers=2)) - total_parameters(SHAPE)),
+        "peak_bytes": answer["peak_process_bytes"],
+        "bare_import_bytes": bare_bytes,
+        "above_bare_bytes": answer["peak_process_bytes"] - bare_bytes,
+        "aim_bytes": AIM_BYTES,
+        "wall_seconds": answer["wall_seconds"],
+    }
+    keep(RECORD, " ".join(["python -m benchmarks.prune_memory", *sys.argv[1:]]), record)
+    print(json.dumps(record, indent=1))
+
+
+def _drawn(shape: Shape) -> Iterator[NamedTensor]:
+    """Random weights, each drawn when it is written. The head prefers letters, so that the model knows some text."""
+    for number, (name, size) in enumerate(tensor_sizes(shape).items()):
+
+        def values(number: int = number, name: Name = name, size: Size = size) -> torch.Tensor:
+            if len(size) == 1:
+                return torch.ones(size)
+            if name.part == "unembedding":
+                return torch.zeros(size).index_fill(0, torch.tensor(list(LETTERS)), 0.002)
+            drawn = 0.01 * torch.randn(size, generator=torch.Generator().manual_seed(number))
+            return drawn + 0.02 if name.part == "embedding" else drawn
+
+        yield NamedTensor(name=name, size=size, dtype=torch.float32, origin="drawn", values=values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""A dense model's neurons divided among experts: which come together, the router that finds them, the split checkpoint.
+
+B sequences, S positions, T tokens (B*S), D d_model, F neurons of a layer, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial, reduce
+
+import numpy as np
+import polars
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sparsedial.evaluation.scorer import TOKENS_AT_ONCE, Scorer, windows_at_once
+from sparsedial.kernels.reference import activate
+from sparsedial.model.attention import rms_norm
+from sparsedial.model.router import Routing
+from sparsedial.model.stream import NamedTensor
+from sparsedial.model.transformer import Block, DenseFeedForward, Transformer
+from sparsedial.pruning.clusters import active_together, balanced_clusters
+from sparsedial.pruning.counts import best
+from sparsedial.pruning.fitted_router import fitted_router
+from sparsedial.pruning.quality import require_known
+from sparsedial.pruning.split_sizes import SplitSizes
+from sparsedial.shape.shape import Shape
+from sparsedial.shape.tensors import Name
+
+FITTED_TOKENS = 16_384  # at most, that clusters and routers are made from
+AXES = {"gate": 0, "up": 0, "down": 1}  # of a dense layer's matrices, the one that counts neurons
+DENSE = "feed_forward."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Where the neurons of each layer go, and its router."""
+
+    sizes: SplitSizes
+    neurons: Mapping[int, tuple[int, ...]]  # by their places before: the shared ones, then expert after expert
+    routers: Mapping[int, Tensor]  # [D, E]
+
+    def shape(self, shape: Shape) -> Shape:
+        """The split model."""
+        return self.sizes.shape(shape)
+
+    def stream(self, tensors: Iterable[NamedTensor]) -> Iterator[NamedTensor]:
+        """Its tensors, from those of the dense model. A matrix is read once where its parts are fetched in order."""
+        whole = lru_cache(maxsize=1)(_values)
+        for tensor in tensors:
+            if tensor.name.part.startswith(DENSE):
+                yield from self._parts(tensor, whole)
+            else:
+                yield tensor
+        for layer, w_DE in self.routers.items():
+            yield _router(layer, w_DE)
+
+    def _parts(self, tensor: NamedTensor, whole: Callable[[NamedTensor], Tensor]) -> Iterator[NamedTensor]:
+        """A dense layer's matrix as that of its shared part and those of its experts."""
+        assert tensor.name.layer is not None
+        kind = tensor.name.part.removeprefix(DENSE)
+        shared, experts = self.members(tensor.name.layer)
+        names = [Name(f"experts.{kind}", tensor.name.layer, expert) for expert in range(len(experts))]
+        places = dict(zip(names, experts, strict=True))
+        if shared:
+            places = {Name(f"shared.{kind}", tensor.name.layer): shared, **places}
+        for name, members in places.items():
+            size = tuple(len(members) if at == AXES[kind] else length for at, length in enumerate(tensor.size))
+            values = partial(_picked, tensor, whole, members, AXES[kind])
+            yield replace(tensor, name=name, size=size, values=values)
+
+    def members(self, layer: int) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+        """The neurons of a layer's shared part, and of each of its experts."""
+        order = self.neurons[layer]
+        width = len(order) // self.sizes.parts
+        firsts = range(self.sizes.always * width, len(order), width)
+        return order[: firsts.start], [order[first : first + width] for first in firsts]
+
+
+def _values(tensor: NamedTensor) -> Tensor:
+    return tensor.values()
+
+
+def _picked(tensor: NamedTensor, whole: Callable[[NamedTensor], Tensor], members: Sequence[int], axis: int) -> Tensor:
+    return whole(tensor).index_select(axis, torch.tensor(members))
+
+
+def _router(layer: int, w_DE: Tensor) -> NamedTensor:
+    w_ED = w_DE.t().contiguous()
+    size = (w_ED.shape[0], w_ED.shape[1])
+    return NamedTensor(
+        name=Name("router", layer), size=size, dtype=w_ED.dtype, origin="the router", values=lambda: w_ED
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Divided:
+    """A split, one whose neurons are drawn, and what the calibration showed of each neuron, by layer."""
+
+    split: Split
+    drawn: Split  # its routers are made alike
+    activations: Mapping[int, np.ndarray]  # mean |activation|, [F]
+    norms: Mapping[int, np.ndarray]  # of what a neuron writes, [F]
+
+    @property
+    def scores(self) -> dict[int, np.ndarray]:
+        """How much each neuron writes into the stream. Shapes: each [F]"""
+        return {layer: mean_F * self.norms[layer] for layer, mean_F in self.activations.items()}
+
+    @property
+    def table(self) -> polars.DataFrame:
+        """A row for each neuron; those of the shared part have no expert."""
+        return polars.concat(self._rows(layer) for layer in self.activations)
+
+    def _rows(self, layer: int) -> polars.DataFrame:
+        neurons = len(self.activations[layer])
+        expert_of = {neuron: at for at, members in enumerate(self.split.members(layer)[1]) for neuron in members}
+        columns = {
+            "layer": [layer] * neurons,
+            "neuron": range(neurons),
+            "mean_activation": self.activations[layer],
+            "outgoing_norm": self.norms[layer],
+            "activation": self.scores[layer],
+            "expert": [expert_of.get(neuron) for neuron in range(neurons)],
+        }
+        return polars.DataFrame(columns, schema_overrides={"expert": polars.Int64})
+
+
+@torch.no_grad()
+def divided(model: Transformer, windows_WS1: Tensor, sizes: SplitSizes, seed: int) -> Divided:
+    """Divide the neurons of every layer by what a calibration shows of them, and once more by chance.
+
+    The stream of all tokens is in memory, and what one layer makes of it.
+
+    Shapes: [W, S+1]
+    Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
+    """
+    first_WS1 = windows_WS1[: windows_at_once(windows_WS1.shape[1])]
+    require_known(Scorer(model).loss(first_WS1) / first_WS1[:, 1:].numel(), model.shape)
+    draw = np.random.default_rng(seed)
+    orders, drawn, activations, norms = {}, {}, {}, {}
+    routers: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
+    for layer, (part, x_TD) in enumerate(_inputs(model, windows_WS1)):
+        activations[layer], norms[layer] = _mean_activation(part, x_TD), part.w_out_FD.norm(dim=1).numpy()
+        some_TD = x_TD[:: -(-len(x_TD) // FITTED_TOKENS)]
+        orders[layer] = _order(part, some_TD, activations[layer] * norms[layer], sizes)
+        drawn[layer] = tuple(draw.permutation(len(norms[layer])).tolist())
+        for order, found in zip((orders[layer], drawn[layer]), routers, strict=True):
+            experts = Split(sizes=sizes, neurons={layer: order}, routers={}).members(layer)[1]
+            found[layer] = fitted_router(some_TD, written(part, some_TD, experts))
+    return Divided(
+        split=Split(sizes=sizes, neurons=orders, routers=routers[0]),
+        drawn=Split(sizes=sizes, neurons=drawn, routers=routers[1]),
+        activations=activations,
+        norms=norms,
+    )
+
+
+def _inputs(model: Transformer, windows_WS1: Tensor) -> Iterator[tuple[DenseFeedForward, Tensor]]:
+    """The feed-forward part of each layer, and the normed stream that it reads. Shapes: each [T, D]"""
+    batches = windows_WS1[:, :-1].split(windows_at_once(windows_WS1.shape[1]))
+    streams = [functional.embedding(ids_BS, model.embedding_VD) for ids_BS in batches]
+    places = [model.place(ids_BS) for ids_BS in batches]
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        assert isinstance(block.feed_forward, DenseFeedForward)
+        norm_D, eps = block.feed_forward_norm_D, block.eps
+        streams = [
+            block.attention(x_BSD, block.attention_norm_D, place) for x_BSD, place in zip(streams, places, strict=True)
+        ]
+        yield block.feed_forward, torch.cat([rms_norm(x_BSD, norm_D, eps).flatten(0, 1) for x_BSD in streams])
+        streams = [block.feed_forward(x_BSD, norm_D, eps, Routing()) for x_BSD in streams]
+
+
+def _activations(part: DenseFeedForward, x_TD: Tensor) -> Iterator[Tensor]:
+    """What multiplies each neuron's outgoing weights, some tokens at a time. Shapes: each [n, F]"""
+    return (activate(x_nD @ part.w_in_DH) for x_nD in x_TD.split(TOKENS_AT_ONCE))
+
+
+def _mean_activation(part: DenseFeedForward, x_TD: Tensor) -> np.ndarray:
+    """The mean of each neuron's |activation|. Shapes: to [F], float64"""
+    sums = [a_nF.abs().sum(0, dtype=torch.float64) for a_nF in _activations(part, x_TD)]
+    return (torch.stack(sums).sum(0) / len(x_TD)).numpy()
+
+
+def _order(part: DenseFeedForward, x_TD: Tensor, scores_F: np.ndarray, sizes: SplitSizes) -> tuple[int, ...]:
+    """The neurons of the highest scores, which are shared, then those that are active together, expert after expert."""
+    width = len(scores_F) // sizes.parts
+    shared = best(scores_F, sizes.always * width)
+    routed = np.setdiff1d(np.arange(len(scores_F)), shared)
+    norm_R = part.w_out_FD.norm(dim=1)[routed]
+    products = (active_together(a_nF[:, routed].abs() * norm_R, width) for a_nF in _activations(part, x_TD))
+    labels_R = balanced_clusters(reduce(torch.add, products).double().numpy(), sizes.experts)
+    members = [routed[labels_R == expert] for expert in range(sizes.experts)]
+    return (*shared, *(int(neuron) for expert in members for neuron in expert))
+
+
+def written(part: DenseFeedForward, x_TD: Tensor, experts: Sequence[Sequence[int]]) -> Tensor:
+    """The squared norm of what each of these groups of neurons writes for each token. Shapes: to [T, E]"""
+    pairs = [(torch.tensor(members), part.w_out_FD[list(members)]) for members in experts]
+    return torch.cat(
+        [
+            torch.stack([(a_nF[:, members] @ w_out_FD).square().sum(1) for members, w_out_FD in pairs], dim=1)
+            for a_nF in _activations(part, x_TD)
+        ]
+    )

@@ -1,0 +1,119 @@
+"""The picture of `prune --compare`: the loss that each method adds, against what stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sparsedial.errors import needs
+from sparsedial.records.compare import Axis, Compared, ComparedPoint
+from sparsedial.showing.words import signed
+from sparsedial.store import write_atomically
+from sparsedial.units import human_bytes, human_count, human_percent
+
+with needs("matplotlib", "study"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+    from sparsedial.showing.drawing import canvas, end_labels, log_ticks, loss_axis, png, ring, style, svg
+    from sparsedial.showing.palette import COLOURS, MUTED
+
+PICTURE, VECTOR = "compare.png", "compare.svg"
+STAYS: Mapping[Axis, str] = {
+    "active_parameters": "parameters of a token that stay",
+    "weight_bytes": "bytes of the weights that stay",
+    "share": "share of the weights that is not zero; all are stored",
+}
+FAR = 20  # times: losses that lie further apart get a logarithmic axis
+
+
+def write_picture(answer: Compared, folder: Path) -> None:
+    """Write the picture as PNG and as SVG.
+
+    Raises: UserError where they cannot be written.
+    """
+    figure = comparison(answer)
+    write_atomically(folder / PICTURE, png(figure))
+    write_atomically(folder / VECTOR, svg(figure))
+
+
+def comparison(answer: Compared) -> Figure:
+    """Added loss against what stays: a line for each method, a ring around each point on the Pareto front."""
+    with style():
+        figure, (axes,) = canvas(
+            _finding(answer),
+            "Loss added on held-out windows of the calibration text, with its 95 % interval."
+            " Ringed, on the dashed line: nothing that keeps as little adds less",
+            plot_inches=3.4,
+            right=1.5,
+        )
+        _draw(axes, answer)
+    return figure
+
+
+def _draw(axes: Axes, answer: Compared) -> None:
+    labels = []
+    for number, (name, points) in enumerate(_by_method(answer).items()):
+        colour = COLOURS[number % len(COLOURS)]
+        places = [(point.stays(answer.axis), answer.increase(point)) for point in points]
+        for x, grown in places:
+            if grown.low is not None and grown.high is not None:
+                axes.plot([x, x], [grown.low, grown.high], color=colour, linewidth=4, alpha=0.35)
+        axes.plot([x for x, _ in places], [grown.mean for _, grown in places], "-o", color=colour, markersize=5)
+        labels.append((places[-1][0], places[-1][1].mean, name, colour))
+    best = sorted((point.stays(answer.axis), answer.increase(point).mean) for point in _on_front(answer))
+    axes.plot(*zip(*best, strict=True), color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+    for x, y in best:
+        ring(axes, x, y, MUTED)
+    axes.margins(x=0.08, y=0.1)
+    _scale(axes, [answer.increase(point).mean for point in answer.points])
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _spelled(answer.axis, value)))
+    axes.set_xlabel(STAYS[answer.axis])
+    end_labels(axes, labels)
+
+
+def _by_method(answer: Compared) -> dict[str, list[ComparedPoint]]:
+    """The points of each method, by what stays."""
+    ordered = sorted(answer.points, key=lambda point: point.stays(answer.axis))
+    names = dict.fromkeys(point.method for point in answer.points)
+    return {name: [point for point in ordered if point.method == name] for name in names}
+
+
+def _on_front(answer: Compared) -> list[ComparedPoint]:
+    return [answer.points[number] for number in answer.pareto]
+
+
+def _scale(axes: Axes, increases: Sequence[float]) -> None:
+    """A loss axis, logarithmic where losses are far apart."""
+    loss_axis(axes, "added loss, nats per token")
+    if min(increases) > 0 and max(increases) > FAR * min(increases):
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        ticks = log_ticks(low, high, 6)
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(low, high)
+
+
+def _spelled(axis: Axis, value: float) -> str:
+    if axis == "share":
+        return human_percent(value)
+    return human_bytes(value) if axis == "weight_bytes" else human_count(value)
+
+
+def _finding(answer: Compared) -> str:
+    """What adds least where most is off, and whether the next method is surely worse."""
+    hardest = min(answer.orders, key=lambda one: one.strength)
+    best = hardest.order[0]
+    (point,) = (
+        one
+        for one in answer.points
+        if (one.part, one.method, one.target.asked) == (hardest.part, best, hardest.strength)
+    )
+    kept = f"With {human_percent(hardest.strength)} of the {hardest.part} kept"
+    least = f"{kept}, {best} adds least: {signed(answer.increase(point).mean)} nats per token"
+    if hardest.gaps and (hardest.gaps[0].low or 0) <= 0:
+        return f"{least}, not surely less than {hardest.order[1]}"
+    return least

@@ -1,0 +1,50 @@
+"""What must hold of a checkpoint before `prune` reads a weight of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparsedial.errors import UserError
+from sparsedial.machine.hardware import machine_bytes
+from sparsedial.model.stream import NamedTensor
+from sparsedial.pruning.methods import Ask
+from sparsedial.pruning.parts import PARTS, what_goes
+from sparsedial.pruning.sizing import require_size, shares_of
+from sparsedial.pruning.target import Target
+from sparsedial.shape.counts import total_parameters
+from sparsedial.shape.shape import Shape
+from sparsedial.units import human_bytes
+
+VALUE_BYTES = 4  # weights are float32 while models compute
+
+
+def require_memory(shape: Shape) -> None:
+    """Raises: UserError for a model that this machine does not hold beside its smaller one."""
+    whole, held = VALUE_BYTES * total_parameters(shape, with_mtp=True), machine_bytes()
+    if whole > held:
+        raise UserError(
+            f"the model takes {human_bytes(whole)} of memory, and this machine has {human_bytes(held)}",
+            hint="<layer_by_layer> holds one layer at a time",
+            field="checkpoint",
+        )
+
+
+def require_part(shape: Shape, ask: Ask, checkpoint: Path) -> None:
+    """Raises: UserError where a model lacks the part."""
+    lacking = PARTS[ask.how.part].lacking(shape)
+    if lacking:
+        raise UserError(f"{checkpoint} {lacking}", hint=f"what a <method> can turn off in it: {what_goes(shape)}")
+
+
+def require_target(target: Target, shape: Shape, tensors: Sequence[NamedTensor], ask: Ask) -> None:
+    """Refuse a target that no scores can help to keep.
+
+    Raises: UserError.
+    """
+    if target.kind == "keep":
+        PARTS[ask.how.part].require(shape, ask)
+    elif target.how.searched:
+        shares_of(shape, ask)
+    else:
+        require_size(target, shape, tensors, ask)

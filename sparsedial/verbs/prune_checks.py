@@ -1,0 +1,51 @@
+"""What a method of `prune` can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsedial.errors import UserError
+from sparsedial.pruning.methods import METHODS, methods_of
+
+NEED_MEMORY = ("speed", "max_loss_increase", "recover", "against", "tasks")  # settings that need all layers in memory
+
+
+def check_method(method: str, budget: str, sequential: bool, pattern: str | None) -> None:
+    """Raises: UserError for what a method of this name cannot be told."""
+    how = METHODS[method]
+    if budget not in how.budgets:
+        others = [name for name in methods_of(how.part) if budget in METHODS[name].budgets]
+        raise UserError(
+            f"{method} has no scores by which layers could compete",
+            hint=f"leave <budget> out{f', or choose {_or(others)}' if others else ''}",
+            field="budget",
+        )
+    if sequential and (how.in_turn == "never" or budget == "global"):
+        found = [name for name, one in METHODS.items() if one.in_turn != "never"]
+        raise UserError(
+            f"goes with {_or(found)} and the uniform budget, not with {method}, {budget}",
+            field="sequential",
+        )
+    if pattern is not None and how.part != "weights":
+        raise UserError(
+            f"is for single weights, and {method} turns {how.part} off",
+            hint=f"choose <method> {_or(methods_of('weights'))}, or leave <pattern> out",
+            field="pattern",
+        )
+
+
+def check_memory(method: str, needing: Sequence[str]) -> None:
+    """Raises: UserError for a method, or given settings, that need all layers in memory."""
+    if METHODS[method].whole:
+        able = [name for name, how in METHODS.items() if not how.whole and not how.drawn]
+        raise UserError(
+            f"{method} reads the weights of all layers from memory",
+            hint=f"choose <method> {_or(able)}",
+            field="layer_by_layer",
+        )
+    for name in needing:
+        raise UserError(f"goes without <{name}>, which needs the whole model in memory", field="layer_by_layer")
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)

@@ -1,0 +1,91 @@
+"""The answer of `prune --split-experts`, and the `dial.json` that follows from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from sparsedial.machine.hardware import describe, peak_process_bytes
+from sparsedial.pruning.kept import every_layer
+from sparsedial.pruning.quality import parted
+from sparsedial.records.dial_file import DialFile, DialPoint
+from sparsedial.records.prune import SCORES_FILE, KeptParts
+from sparsedial.records.split import SplitExperts, SplitPoint, SplitTarget
+from sparsedial.shape.shape import Shape
+from sparsedial.verbs.following import versions
+from sparsedial.verbs.prune_settings import PruneSettings
+from sparsedial.verbs.pruned_answer import NO_SECOND, calibration_of, checkpoint_name, second_of, written_folder
+from sparsedial.verbs.split_costs import SplitCosts, SplitTexts
+
+
+def answered(
+    settings: PruneSettings, shape: Shape, read: SplitTexts, costs: SplitCosts, folder: Path, began: float
+) -> SplitExperts:
+    """Say what was done to a checkpoint that is now of this Shape, in a folder, and what it did."""
+    return SplitExperts(
+        checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
+        out=written_folder(folder, settings.out),
+        method="co-activation",
+        sequential=False,
+        target=SplitTarget(kind="split_experts", asked=shape.experts, reached=shape.experts),
+        always=shape.shared_experts,
+        top_k=shape.top_k,
+        d_expert=tuple(shape.layer(layer).d_expert for layer in range(shape.layers)),
+        kept=KeptParts(experts=None, layers=every_layer(shape), d_ff=None, weights_share=None),
+        scores=SCORES_FILE,
+        unscored_experts=(),
+        calibration=calibration_of(read.calibrating),
+        second_domain=second_of(read.second),
+        second_domain_reason=None if read.second else NO_SECOND,
+        before=costs.before,
+        after=costs.after,
+        control=costs.control,
+        control_draws=1,
+        dial=costs.points,
+        search=None,
+        recovery=None,
+        warnings=tuple(_warnings(read, costs)),
+        wall_seconds=time.perf_counter() - began,
+        peak_process_bytes=peak_process_bytes(),
+    )
+
+
+def _warnings(read: SplitTexts, costs: SplitCosts) -> Iterator[str]:
+    """What there is reason to say."""
+    if read.scored_part is read.calibrating:
+        yield "the calibration text is one window, so loss is measured on the window that decided the division"
+    if read.second is None:
+        yield "no second text was scored: what the calibration text does not show may suffer unseen at fewer experts"
+    windows = {name: len(text.ids_WS1) for name, text in read.scored.items()}
+    found = [(point.setting.name, parted(point.loss_increase, windows)) for point in costs.points]
+    yield from [f"{name}: {words}" for name, words in found if words][:1]
+
+
+def dial_of(answer: SplitExperts) -> DialFile:
+    """The settings as a checkpoint's `dial.json` has them: measured on the calibration text, the default first."""
+    source = answer.calibration.source
+    default = next(point for point in answer.dial if point.setting.top_k_experts == answer.top_k)
+    others = [point for point in answer.dial if point is not default]
+    return DialFile(
+        checkpoint_digest=answer.out.digest,
+        default=default.setting.name,
+        trained_for=None,
+        settings=tuple(_point(point, source) for point in (default, *others)),
+        text_digest=answer.calibration.digest,
+        machine=describe(),
+        versions=versions(),
+    )
+
+
+def _point(point: SplitPoint, source: str) -> DialPoint:
+    return DialPoint(
+        setting=point.setting,
+        status="measured",
+        loss_increase=point.loss_increase[source],
+        loss_increase_reason=None,
+        costs=msgspec.structs.replace(point.costs, loss={source: point.costs.loss[source]}),
+        costs_reason=None,
+    )

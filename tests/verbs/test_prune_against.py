@@ -1,0 +1,137 @@
+"""`prune --against` as a user runs it: a checkpoint of `train`, and a study of the same text with its law."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+import sparsedial
+from sparsedial.cli.main import main
+from sparsedial.errors import UserError
+from sparsedial.evaluation.loss import evaluate_text
+from sparsedial.model.checkpoint import load
+from sparsedial.model.turned import at_setting
+from sparsedial.pruning import speed
+from sparsedial.records.prune import Pruned
+from sparsedial.records.record import write
+from sparsedial.shape.counts import active_parameters
+from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.turned import Turned
+from sparsedial.text.prepare import open_text
+from tests.records.held import of_file
+from tests.showing.synthetic import spread_law, study_record
+
+SIZES = {
+    "layers": 3, "d_model": 16, "heads": 2, "kv_heads": 2, "head_dim": 8, "d_ff": 48, "vocab_size": 256, "context": 32,
+    "experts": 16, "top_k": 8, "d_expert": 8, "shared_experts": 2, "dense_layers": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(speed, "ROUNDS", 2)
+    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
+    monkeypatch.setattr(speed, "peak_memory", lambda folder, threads: 3 * 10**8)
+
+
+@pytest.fixture(scope="module")
+def made(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint that was trained on a text, and the folder of a study of it."""
+    folder = tmp_path_factory.mktemp("against")
+    recipe = {"learning_rate": 0.01, "batch": 8, "context": 32}
+    sparsedial.train(text=str(corpus), shape=SIZES, recipe=recipe, tokens=20_480, threads=1, out=folder / "run")
+    study = folder / "study"
+    shutil.copytree(folder / "run" / "text", study / "text")
+    text, known = open_text(study / "text"), study_record()
+    layout = replace(known.frozen.layout, ladder=Ladder(vocab_size=256, context=32), experts=(0, 8, 32))
+    frozen = replace(known.frozen, layout=layout, evaluation_tokens=4096)
+    write(study / "study.json", replace(known, text=text.summary(), frozen=frozen))
+    write(study / "law.json", spread_law())
+    return (folder / "run" / "checkpoint").resolve(), study
+
+
+def prune(checkpoint: Path, study: Path, corpus: Path, out: Path, **settings) -> Pruned:
+    settings = {"keep": 2 / 3, "method": "block-influence", "calibrate": str(corpus / "00.txt"), **settings}
+    return sparsedial.prune(checkpoint, against=study, out=out, **settings)
+
+
+def test_three_ways_to_as_many_active_parameters_are_compared(made, corpus, tmp_path):
+    checkpoint, study = made
+    answer = prune(checkpoint, study, corpus, tmp_path / "out")
+    found, text = answer.equal_cost, open_text(study / "text")
+    assert found.active_parameters == answer.after.active_parameters
+    assert found.tokens == 20_480
+    pruned = evaluate_text(load(tmp_path / "out"), text, "validation", context=32, max_tokens=4096)
+    assert found.pruned.mean == pytest.approx(pruned.loss, rel=1e-5)
+    whole = load(checkpoint)
+    setting = Turned(top_k=tuple(map(int, found.lower_k_setting.removeprefix("k=").split("/"))))
+    turned = at_setting(whole, setting)
+    assert active_parameters(turned.shape) == pytest.approx(found.active_parameters, rel=0.03)
+    lower = evaluate_text(turned, text, "validation", context=32, max_tokens=4096)
+    assert found.lower_k.mean == pytest.approx(lower.loss, rel=1e-5)
+    assert found.pruned.low < found.pruned.mean < found.pruned.high
+    assert found.trained_shape.experts == 32
+    assert active_parameters(found.trained_shape) == pytest.approx(found.active_parameters, rel=0.25)
+    law = spread_law()
+    assert found.trained_sparser.mean == law.loss(**law.variables(found.trained_shape, 20_480))
+    assert "by the study's law" in found.basis
+    assert of_file(tmp_path / "out" / "prune.json", Pruned) == answer
+
+
+def test_a_width_that_no_k_reaches_has_a_reason(made, corpus, tmp_path):
+    answer = prune(*made, corpus, tmp_path / "out", method="activation", keep=0.97)
+    assert answer.equal_cost.lower_k is None
+    assert answer.equal_cost.lower_k_reason == "no k of the checkpoint has so many active parameters"
+    assert answer.equal_cost.winner in ("pruned", "trained_sparser", "undecided")
+
+
+def test_the_table_names_the_best(made, corpus, tmp_path, capsys):
+    checkpoint, study = made
+    words = ["prune", str(checkpoint), "--keep", "0.667", "--method", "block-influence", "--against", str(study)]
+    assert main([*words, "--calibrate", str(corpus / "00.txt"), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "at equal active parameters" in shown
+    assert "  trained with 32 experts" in shown
+    assert any(line.startswith("  best") for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"method": "reap", "keep": 0.5}, "against: turning experts off leaves active parameters as they are"),
+        ({"method": "wanda", "keep": 0.5}, "against: turning weights off leaves active parameters as they are"),
+    ],
+)
+def test_parts_that_save_no_active_parameters_are_refused(made, corpus, tmp_path, settings, says):
+    with pytest.raises(UserError, match=says):
+        prune(*made, corpus, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_of_another_text_or_tokenizer_is_refused(made, corpus, tmp_path):
+    checkpoint, study = made
+    known = study_record()
+    frozen = replace(known.frozen, layout=replace(known.frozen.layout, ladder=Ladder(vocab_size=256, context=32)))
+    summary = open_text(study / "text").summary()
+    for tokenizer, what in ((summary.tokenizer, "another text"), (known.text.tokenizer, "another tokenizer")):
+        other = tmp_path / what
+        write(other / "study.json", replace(known, frozen=frozen, text=replace(known.text, tokenizer=tokenizer)))
+        write(other / "law.json", spread_law())
+        with pytest.raises(UserError, match=f"was trained on {what} than"):
+            prune(checkpoint, other, corpus, tmp_path / "out")
+
+
+def test_what_is_needed_and_missing_is_named(made, corpus, tmp_path):
+    checkpoint, study = made
+    with pytest.raises(UserError, match=r"study.json: no such file"):
+        prune(checkpoint, tmp_path, corpus, tmp_path / "out")
+    shutil.copytree(checkpoint, tmp_path / "alone" / "checkpoint")
+    with pytest.raises(UserError, match=r"there is no run.json beside it"):
+        prune(tmp_path / "alone" / "checkpoint", study, corpus, tmp_path / "out")
+    shutil.copytree(study, tmp_path / "bare", ignore=shutil.ignore_patterns("text"))
+    with pytest.raises(UserError, match="its text is needed to score on"):
+        prune(checkpoint, tmp_path / "bare", corpus, tmp_path / "out")
