@@ -1,1 +1,1 @@
-"""The data that does not matter: exact and near copies, scores, which part of a text stays."""
+"""The data that does not matter: copies, rules of quality, scores, which part of a text stays."""

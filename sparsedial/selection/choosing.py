@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsedial.errors import UserError
+from sparsedial.records.selection import ReferenceSide
+from sparsedial.selection.contaminated import Contaminated, find_contaminated
 from sparsedial.selection.duplicates import Duplicates, Each, Removal, find_duplicates
-from sparsedial.selection.filters import EQUAL_TO_TRAIN
-from sparsedial.selection.scores import SCORES
+from sparsedial.selection.filters import CONTAMINATED, EQUAL_TO_TRAIN
+from sparsedial.selection.judging import Quality, judge_quality
+from sparsedial.selection.scores import SCORES, Groups
 from sparsedial.text.reading import Reading
 from sparsedial.text.splitting import Splitting
 
@@ -23,6 +26,12 @@ class Wanted:
     score: str
     seed: int
     workers: int
+    side: ReferenceSide | None = None  # of a score that has sides
+    quality: tuple[str, ...] = ()  # families of rules
+    items: Mapping[str, Sequence[str]] = field(default_factory=dict)  # texts of tasks' items, by task
+    items_stay: bool = False  # documents that hold items are told, and stay
+    losses: Mapping[int, float] | None = None  # of the train documents by the reference model; None without one
+    domain_of: Callable[[int], str] | None = None  # of a document that was compared; None: one share of the whole text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +40,9 @@ class Choice:
 
     removed: Mapping[int, Removal]
     duplicates: Duplicates
+    quality: Quality
+    contaminated: Contaminated
+    losses: Mapping[int, float]  # of the train documents by a reference model; none without one
     score: str | None  # by which a share stays; None where all does
 
     def reason(self, number: int) -> str | None:
@@ -40,13 +52,34 @@ class Choice:
 
 
 def choose(reading: Reading, splitting: Splitting, wanted: Wanted, folder: Path, each: Each) -> Choice:
-    """Leave out copies, then the groups of lowest score. Held-out text stays as it is. `each` as in `find_duplicates`.
+    """Leave out what holds items of tasks or breaks a rule of quality, then copies, then the groups of lowest score.
+
+    Held-out text stays. What goes first is compared with nothing, so each copy that is left out has a twin that stays.
+    `each` is as in `find_duplicates`.
 
     Raises: UserError where no train document is left, the disk is full, or a file changed since it was read.
     """
-    splits = splitting.splits
+    contaminated = find_contaminated(reading, splitting.splits, wanted.items)
+    holding = {} if wanted.items_stay else contaminated.held_by
+    clean = [None if number in holding else split for number, split in enumerate(splitting.splits)]
+    if "train" not in clean:
+        raise UserError(
+            f"all {len(holding):,} documents of the train split hold items of {', '.join(wanted.items)}",
+            hint="<contaminated> report tells them and lets them stay",
+            field="tasks",
+        )
+    quality = judge_quality(reading, clean, wanted.quality)
+    splits = [None if number in quality.broken else split for number, split in enumerate(clean)]
+    if "train" not in splits:
+        raise UserError(
+            f"all {len(quality.broken):,} documents of the train split break a rule of quality",
+            hint=f"the rules are made for English web pages: give fewer of {', '.join(wanted.quality)}",
+            field="quality",
+        )
     found = find_duplicates(reading, splits, near=wanted.near, workers=wanted.workers, folder=folder, each=each)
-    removed = {number: Removal(EQUAL_TO_TRAIN) for number, split in enumerate(splits) if split is None}
+    removed = {number: Removal(EQUAL_TO_TRAIN) for number, split in enumerate(splitting.splits) if split is None}
+    removed |= dict.fromkeys(holding, Removal(CONTAMINATED))
+    removed |= {number: Removal(rule) for number, rule in quality.broken.items()}
     removed |= found.removed
     groups = {
         number: found.clusters.of(number)
@@ -59,13 +92,40 @@ def choose(reading: Reading, splitting: Splitting, wanted: Wanted, folder: Path,
             hint="give text that differs more, or a higher <near>",
         )
     if wanted.keep is not None:
-        sizes: dict[str, int] = {}
-        for number, group in groups.items():
-            sizes[group] = sizes.get(group, 0) + reading.entries[number].size
-        names = list(sizes)
-        staying = highest(sizes, SCORES[wanted.score].of(names, wanted.seed), wanted.keep)
-        removed |= {number: Removal(wanted.score) for number, group in groups.items() if group not in staying}
-    return Choice(removed=removed, duplicates=found, score=None if wanted.keep is None else wanted.score)
+        for part in _parts(groups, wanted.domain_of):
+            removed |= dict.fromkeys(_beyond(reading, part, wanted, wanted.keep), Removal(wanted.score))
+    return Choice(
+        removed=removed,
+        duplicates=found,
+        quality=quality,
+        contaminated=contaminated,
+        losses=wanted.losses or {},
+        score=None if wanted.keep is None else wanted.score,
+    )
+
+
+def _parts(groups: Mapping[int, str], domain_of: Callable[[int], str] | None) -> list[Mapping[int, str]]:
+    """The groups of documents, of each domain apart where there are domains."""
+    if domain_of is None:
+        return [groups]
+    parts: dict[str, dict[int, str]] = {}
+    for number, group in groups.items():
+        parts.setdefault(domain_of(number), {})[number] = group
+    return list(parts.values())
+
+
+def _beyond(reading: Reading, groups: Mapping[int, str], wanted: Wanted, share: float) -> list[int]:
+    """The documents whose groups have too low a score to be in the share that stays."""
+    sizes: dict[str, int] = {}
+    nats: dict[str, float] = {}  # each document's loss, times its bytes
+    for number, group in groups.items():
+        size = reading.entries[number].size
+        sizes[group] = sizes.get(group, 0) + size
+        nats[group] = nats.get(group, 0.0) + (wanted.losses[number] * size if wanted.losses else 0.0)
+    losses = [nats[group] / size for group, size in sizes.items()]
+    known = Groups(names=list(sizes), seed=wanted.seed, losses=losses, side=wanted.side)
+    staying = highest(sizes, SCORES[wanted.score].of(known), share)
+    return [number for number, group in groups.items() if group not in staying]
 
 
 def highest(sizes: Mapping[str, int], scores: Sequence[float], share: float) -> set[str]:

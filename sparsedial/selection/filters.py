@@ -10,6 +10,7 @@ from dataclasses import dataclass
 EXACT, NEAR = "exact", "near"
 HELD_OUT_EXACT, HELD_OUT_NEAR = "held_out_exact", "held_out_near"
 EQUAL_TO_TRAIN = "equal_to_train"
+CONTAMINATED = "contaminated"
 LEE = "Lee et al. 2022, arXiv 2107.06499"
 
 
@@ -21,6 +22,9 @@ class Rule:
     source: str
 
 
+HOLDS_ITEM = Rule(
+    "train documents that hold a run of 13 words of a task's item", "Brown et al. 2020, arXiv 2005.14165, appendix C"
+)
 RULES = {
     EQUAL_TO_TRAIN: Rule(
         "held-out documents that equal a train document apart from white space, with and without a selection",

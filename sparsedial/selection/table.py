@@ -18,6 +18,7 @@ COLUMNS = (
     "id", "source", "group", "domain", "split", "bytes", "first_token", "tokens", "digest", "duplicate_of", "jaccard",
     "loss", "dsir", "quality", "kept", "reason",
 )  # fmt: skip
+UNKNOWN = ("first_token", "tokens", "loss", "dsir", "quality")  # columns that hold nothing unless something was asked
 
 
 class Table:
@@ -25,10 +26,13 @@ class Table:
 
     def __init__(self, reading: Reading) -> None:
         self._rows, self._places = Rows(), assign(group_sizes(reading.entries))
+        self.sources: list[str] = []  # of each document
 
     def add(self, document: Document, split: str | None) -> None:
         """Add a document; one that is left out of every text, as it equals a train document, has the split it had."""
-        self._rows.add(row_of(document, split or self._places[document.group], NO_TOKENS))
+        row = row_of(document, split or self._places[document.group], NO_TOKENS)
+        self._rows.add(row)
+        self.sources.append(row.source)
 
     def frame(self, choice: Choice, domains: Mapping[str, str] | None) -> polars.DataFrame:
         """The manifest; `domains` has the domain of each source."""
@@ -51,5 +55,9 @@ def _chosen(frame: polars.DataFrame, choice: Choice, domains: Mapping[str, str] 
         "reason": polars.Series([removal and removal.reason for removal in removals], dtype=polars.String),
     }
     whole, real = polars.lit(None, polars.Int64), polars.lit(None, polars.Float64)
-    unknown = {"first_token": whole, "tokens": whole, "loss": real, "dsir": real, "quality": real}
-    return frame.with_columns(**columns, **unknown).select(COLUMNS)
+    unknown = {"first_token": whole, "tokens": whole, "dsir": real}
+    scores = {
+        name: polars.Series([values.get(number) for number in numbers], dtype=polars.Float64)
+        for name, values in (("loss", choice.losses), ("quality", choice.quality.shares))
+    }
+    return frame.with_columns(**columns, **unknown, **scores).select(COLUMNS)

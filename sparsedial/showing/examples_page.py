@@ -59,8 +59,9 @@ def _said(one: Filter) -> str:
 
 
 def _shown(example: Example) -> str:
-    share = example.jaccard
+    share, value = example.jaccard, example.value
     shared = "" if share is None else f"They share {human_percent(share, 3)} of their runs of five words."
+    shared = shared if value is None else f"It measures {value:.4g}."
     differing = _marked([excerpt.words for excerpt in example.excerpts])
     cells = "".join(map(_cell, example.excerpts, differing))
     return f'{paragraph(shared)}<div class="pair">{cells}</div>'

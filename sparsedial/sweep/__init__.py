@@ -1,1 +1,1 @@
-"""A study: question, design, learning rates, grid, rivals, verdict, findings; the driver runs them in order."""
+"""A study: question, design, learning rates, grid, rivals, verdict, findings; the effect of a selection."""

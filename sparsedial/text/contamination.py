@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
@@ -98,6 +99,38 @@ class Runs:
         return tuple(
             None if run is None else float(np.mean(self._sought[run.words].met(run.hashes))) for run in self._items
         )
+
+
+class Holders:
+    """Items, and which of them a document holds a run of. A run that crosses into another document is not seen."""
+
+    def __init__(self, items: Mapping[str, Sequence[str]]) -> None:
+        """`items`: the texts of each task's items."""
+        self.judged: dict[str, int] = {}  # items of each task that are long enough
+        hashes, owners = defaultdict[int, list[np.ndarray]](list), defaultdict[int, list[np.ndarray]](list)
+        self._items: list[tuple[str, int]] = []
+        for task, texts in items.items():
+            batches = (texts[start : start + ITEMS] for start in range(0, len(texts), ITEMS))
+            for number, run in enumerate(run for batch in batches for run in _runs_of(batch)):
+                if run is not None:
+                    hashes[run.words].append(run.hashes)
+                    owners[run.words].append(np.full(len(run.hashes), len(self._items)))
+                    self._items.append((task, number))
+            self.judged[task] = len(self._items) - sum(self.judged.values())
+        joined = {length: (np.concatenate(hashes[length]), np.concatenate(owners[length])) for length in hashes}
+        self._sought = {length: Sought(own) for length, (own, _) in joined.items()}
+        orders = {length: np.argsort(own) for length, (own, _) in joined.items()}
+        self._sorted = {length: (own[orders[length]], of[orders[length]]) for length, (own, of) in joined.items()}
+
+    def held_by(self, text: bytes) -> set[tuple[str, int]]:
+        """The items of which a document holds a run, as task and number."""
+        found: set[int] = set()
+        for length, hashes in _hashes(words_of(text.decode()), self._sought):
+            met = self._sought[length].among(hashes)
+            own, owners = self._sorted[length]
+            for begin, end in zip(np.searchsorted(own, met), np.searchsorted(own, met, "right"), strict=True):
+                found.update(owners[begin:end].tolist())
+        return {self._items[number] for number in found}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ class Sought:
     """64-bit hashes, and which of them were met. Only they are held, whatever the length of the stream."""
 
     def __init__(self, hashes: np.ndarray) -> None:
-        self._hashes = np.unique(hashes)
+        self._hashes = distinct(hashes)
         self._met = np.zeros(len(self._hashes), bool)
         bits = min(MOST_BITS, len(self._hashes).bit_length() + SPARE_BITS)
         self._shift = np.uint64(64 - bits)
@@ -20,13 +20,26 @@ class Sought:
 
     def look_through(self, hashes: np.ndarray) -> None:
         """Mark those that these hashes hold."""
+        self._met[self._places(hashes)] = True
+
+    def among(self, hashes: np.ndarray) -> np.ndarray:
+        """Those that these hashes hold, in order."""
+        return self._hashes[distinct(self._places(hashes))]
+
+    def _places(self, hashes: np.ndarray) -> np.ndarray:
         if not len(self._hashes):
-            return
+            return np.empty(0, np.int64)
         likely = hashes[self._filter[hashes >> self._shift]]
         index = np.searchsorted(self._hashes, likely)
         index[index == len(self._hashes)] = 0
-        self._met[index[self._hashes[index] == likely]] = True
+        return index[self._hashes[index] == likely]
 
     def met(self, hashes: np.ndarray) -> np.ndarray:
         """Whether each of these was met; all of them are sought."""
         return self._met[np.searchsorted(self._hashes, hashes)]
+
+
+def distinct(hashes: np.ndarray) -> np.ndarray:
+    """Integers in order, each once. `np.unique` takes ten times as long for 64-bit integers (NumPy 2.4)."""
+    found = np.sort(hashes)
+    return found[np.append(True, found[1:] != found[:-1])[: len(found)]]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sparsedial.records.text import HeldOutCounts
 from sparsedial.text.documents import Document
+from sparsedial.text.spaces import squeezed
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT = ("test", "validation")  # in the order in which they are filled
@@ -29,7 +30,7 @@ class Entry:
 
 def entry(document: Document) -> Entry:
     """What the split needs to know of a document."""
-    words = hashlib.blake2b(b" ".join(document.text.split()), digest_size=16)
+    words = hashlib.blake2b(squeezed(document.text), digest_size=16)
     return Entry(
         group=document.group,
         size=len(document.text),

@@ -19,7 +19,7 @@ def require_windows(text: Text, *, batch: int, context: int) -> None:
     """
     Sampler(text=text, seed=0, sequences=batch, context=context)
     for split in ("validation", "test"):
-        _scored_starts(text, split, context, None)
+        scored_starts(text, split, context, None)
 
 
 def evaluation_windows(text: Text, split: str, context: int, max_tokens: int | None = None) -> np.ndarray:
@@ -31,13 +31,13 @@ def evaluation_windows(text: Text, split: str, context: int, max_tokens: int | N
     Shapes:  int64 [windows, context + 1]; the first token of each is only read
     Raises:  UserError where the split is shorter than a window.
     """
-    starts = _scored_starts(text, split, context, max_tokens)
+    starts = scored_starts(text, split, context, max_tokens)
     return sliding_window_view(text.tokens(split), context + 1)[starts].astype(np.int64)
 
 
 def window_bytes(text: Text, split: str, context: int, max_tokens: int | None = None) -> int:
     """The bytes of text that the scored tokens of `evaluation_windows` stand for; an end token stands for none."""
-    return int(bytes_of_windows(text, split, context, _scored_starts(text, split, context, max_tokens)).sum())
+    return int(bytes_of_windows(text, split, context, scored_starts(text, split, context, max_tokens)).sum())
 
 
 def bytes_of_windows(text: Text, split: str, context: int, starts: np.ndarray) -> np.ndarray:
@@ -103,7 +103,12 @@ def protocol(context: int, stride: int, tokens: int) -> str:
     )
 
 
-def _scored_starts(text: Text, split: str, context: int, max_tokens: int | None) -> np.ndarray:
+def scored_starts(text: Text, split: str, context: int, max_tokens: int | None = None) -> np.ndarray:
+    """The first token of each window of `evaluation_windows`, which is only read.
+
+    Shapes: int64 [windows]
+    Raises: UserError where the split is shorter than a window.
+    """
     count = (len(text.tokens(split)) - 1) // context
     if count < 1:
         raise UserError(

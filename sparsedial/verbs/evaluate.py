@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from sparsedial.errors import UserError
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
@@ -13,7 +11,7 @@ from sparsedial.store import lock
 from sparsedial.verbs.evaluate_settings import EXAMPLE, EvaluateSettings
 from sparsedial.verbs.evaluated import compared, evaluated
 from sparsedial.verbs.origin import require_checkpoint
-from sparsedial.verbs.scored_tasks import cost, touched, write_answers
+from sparsedial.verbs.scored_tasks import cost, loaded, touched, write_answers
 
 
 def evaluate(settings: EvaluateSettings) -> Evaluation | Evaluations | EvaluateDryRun:
@@ -29,7 +27,7 @@ def evaluate(settings: EvaluateSettings) -> Evaluation | Evaluations | EvaluateD
         require_checkpoint(folder)
     if not settings.text and not settings.tasks:
         raise UserError("no text and no task is given", hint=EXAMPLE, field="text")
-    tasks = _tasks(settings)
+    tasks = loaded(settings)
     if settings.dry_run:
         return cost(folders[0], tasks, settings)
     with lock(settings.out) if tasks else nullcontext():
@@ -39,13 +37,3 @@ def evaluate(settings: EvaluateSettings) -> Evaluation | Evaluations | EvaluateD
         if tasks:
             write_answers(settings.out, whole, [one.results for one in found])
     return whole
-
-
-def _tasks(settings: EvaluateSettings) -> dict[str, Any]:
-    """lm-eval's tasks by name; none where none is asked for."""
-    if not settings.tasks:
-        return {}
-    os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's and datasets' bars; read when tqdm is imported
-    from sparsedial.evaluation.tasks import load_tasks, named
-
-    return load_tasks(named(settings.tasks), settings.data)

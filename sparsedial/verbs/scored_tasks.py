@@ -12,13 +12,40 @@ from sparsedial.records.record import write, write_lines
 from sparsedial.showing.notes import note, note_skipped
 from sparsedial.units import count_words, human_seconds
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
+from sparsedial.verbs.task_items import item_texts, loaded_tasks
 
 if TYPE_CHECKING:
+    from sparsedial.evaluation.harness import HarnessModel
     from sparsedial.evaluation.judge import Asking, Result
+    from sparsedial.evaluation.kept import Kept
     from sparsedial.model.transformer import Transformer
 
 Touched = Mapping[str, Mapping[int, float | None]]  # by task and item
 ANSWERS, ITEMS, ANSWER = "answers.jsonl", "items.jsonl", "evaluation.json"
+
+
+def loaded(settings: EvaluateSettings) -> dict[str, Any]:
+    """lm-eval's tasks by name; none where none is asked for.
+
+    Raises: UserError for a task that is unknown or whose items cannot be had.
+    """
+    return loaded_tasks(settings.tasks, settings.data)
+
+
+def askable(
+    folder: Path, model: Transformer, tasks: Mapping[str, Any], settings: EvaluateSettings, kept: Kept | None = None
+) -> HarnessModel:
+    """A model of a folder as lm-eval asks it, for tasks that fit it; its answers are kept in `kept`.
+
+    Raises: UserError for a task that does not fit the model.
+    """
+    from sparsedial.evaluation.harness import HarnessModel
+    from sparsedial.evaluation.judge import require_askable
+
+    asked, asking = HarnessModel.around(folder, model, kept), _asking(settings)
+    for name, task in tasks.items():
+        require_askable(asked, name, task, asking)
+    return asked
 
 
 def score_tasks(
@@ -36,14 +63,10 @@ def score_tasks(
 
     Raises: UserError for a task that does not fit the model, before any is scored.
     """
-    from sparsedial.evaluation.harness import HarnessModel
-    from sparsedial.evaluation.judge import judge, require_askable
+    from sparsedial.evaluation.judge import judge
     from sparsedial.evaluation.kept import Kept
 
-    kept = Kept(settings.out / ANSWERS, key)
-    asked, asking = HarnessModel.around(folder, model, kept), _asking(settings)
-    for task in tasks:
-        require_askable(asked, task, tasks[task], asking)
+    asked, asking = askable(folder, model, tasks, settings, Kept(settings.out / ANSWERS, key)), _asking(settings)
     found = {}
     for task in tasks:
         began = time.perf_counter()
@@ -65,13 +88,12 @@ def touched(tasks: Mapping[str, Any], settings: EvaluateSettings) -> Touched:
     """
     if not settings.against:
         return {}
-    from sparsedial.evaluation.item_text import item_text
     from sparsedial.text.contamination import contamination
 
     texts = {
-        (name, number): item_text(task, doc)
-        for name, task in tasks.items()
-        for number, doc in task.doc_iterator(limit=settings.limit)
+        (name, number): text
+        for name, items in item_texts(tasks, settings.limit).items()
+        for number, text in items.items()
     }
     found = contamination(list(texts.values()), settings.against)
     note_skipped(found.skipped)
@@ -104,15 +126,11 @@ def cost(folder: Path, tasks: Mapping[str, Any], settings: EvaluateSettings) -> 
 
     Raises: UserError for a task that does not fit the model.
     """
-    from sparsedial.evaluation.harness import HarnessModel
-    from sparsedial.evaluation.judge import require_askable, size
+    from sparsedial.evaluation.judge import size
     from sparsedial.evaluation.pace import seconds_per_token
     from sparsedial.model.checkpoint import load
 
-    model = HarnessModel.around(folder, load(folder))
-    asking = _asking(settings)
-    for name, task in tasks.items():
-        require_askable(model, name, task, asking)
+    model, asking = askable(folder, load(folder), tasks, settings), _asking(settings)
     sizes = {name: size(model, task, asking) for name, task in tasks.items()}
     tokens, written = sum(one.tokens for one in sizes.values()), sum(one.tokens_written for one in sizes.values())
     reading, writing = seconds_per_token(model.scorer, writing=written > 0)

@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars
 
 from sparsedial.machine.hardware import peak_process_bytes
-from sparsedial.records.selection import EXAMPLES_FILE, DomainAmounts, Filter, Selected, SelectedManifest, TextAmount
+from sparsedial.records.selection import (
+    EXAMPLES_FILE,
+    ContaminatedTask,
+    Filter,
+    ReferenceModel,
+    Selected,
+    SelectedManifest,
+)
 from sparsedial.records.text import ManifestFile
 from sparsedial.selection.choosing import Choice
-from sparsedial.selection.filters import EXACT, HELD_OUT_EXACT, HELD_OUT_NEAR, NEAR, RULES, Rule
+from sparsedial.selection.filters import (
+    CONTAMINATED,
+    EXACT,
+    HELD_OUT_EXACT,
+    HELD_OUT_NEAR,
+    HOLDS_ITEM,
+    NEAR,
+    RULES,
+    Rule,
+)
 from sparsedial.selection.index import FOUND_SHARE, bands_for
 from sparsedial.selection.scores import SCORES
-from sparsedial.text.corpus import Corpus
-from sparsedial.text.domains import domains_of
-from sparsedial.text.manifest import MANIFEST, printable
+from sparsedial.text.contamination import RUN_WORDS
+from sparsedial.text.manifest import MANIFEST
 from sparsedial.text.reading import Reading
 from sparsedial.units import count_words, human_percent
-from sparsedial.verbs.select_settings import SelectSettings
+from sparsedial.verbs.select_settings import FAMILIES, SelectSettings
+from sparsedial.verbs.selected_amounts import amount_of, domains_amounts
 
+NOT_MEASURED = "not asked for: --measure trains models to measure it"
 NO_TOKENS = "a text has tokens once `study` or `train` chooses a tokenizer"
 SHOWN_UNDER = {HELD_OUT_EXACT: EXACT, HELD_OUT_NEAR: NEAR}  # the examples of one filter stand with those of another
 
@@ -33,6 +51,7 @@ def answered(
     choice: Choice,
     frame: polars.DataFrame,
     manifest: ManifestFile,
+    reference: ReferenceModel | None,
     began: float,
 ) -> Selected:
     """What was read, what stays, and what each filter left out; `frame` is the manifest."""
@@ -40,50 +59,65 @@ def answered(
     return Selected(
         manifest=SelectedManifest(path=str(settings.out / MANIFEST), digest=manifest.sha256, bytes=manifest.bytes),
         text_digest=reading.digest,
-        sources=tuple(os.path.abspath(Path(source).expanduser()) for source in settings.text),
-        near=settings.near,
-        keep=settings.keep,
-        score=choice.score,
-        seed=settings.seed,
-        read=_amount(frame),
-        kept=_amount(kept),
-        held_out=_amount(kept.filter(polars.col("split") != "train")),
+        sources=paths_of(settings.text),
+        **asked_of(settings),
+        read=amount_of(frame),
+        kept=amount_of(kept),
+        held_out=amount_of(kept.filter(polars.col("split") != "train")),
         tokens_reason=NO_TOKENS,
-        domains=_domains(frame),
+        domains=domains_amounts(frame),
         filters=tuple(_filters(settings, choice, frame)),
         skipped_lines=reading.bad.count,
-        contaminated=None,
-        contaminated_reason="items of tasks are not looked for yet",
+        contaminated=_contaminated(choice) if settings.tasks else None,
+        contaminated_reason=None if settings.tasks else "not asked for: --tasks names tasks whose items are looked for",
         effect=None,
-        effect_reason="nothing is trained to measure it yet",
+        effect_reason=NOT_MEASURED,
         warnings=tuple(_warnings(settings, choice)),
         wall_seconds=time.perf_counter() - began,
         peak_process_bytes=peak_process_bytes(),
+        reference=reference,
     )
 
 
-def domain_of_source(corpus: Corpus) -> Mapping[str, str] | None:
-    """The domain of each file; None where the text is not one folder with sub-folders."""
-    parts = domains_of(corpus)
-    if parts is None:
-        return None
-    return {printable(file.source): name for name, part in parts.items() for file in part.files}
+def paths_of(sources: Sequence[str]) -> tuple[str, ...]:
+    """The sources as absolute paths."""
+    return tuple(os.path.abspath(Path(source).expanduser()) for source in sources)
 
 
-def _amount(rows: polars.DataFrame) -> TextAmount:
-    return TextAmount(documents=rows.height, bytes=int(rows["bytes"].sum()), tokens=None)
+def asked_of(settings: SelectSettings) -> Mapping[str, Any]:
+    """The settings that decide what stays, as `select.json` has them."""
+    with_share = settings.keep is not None
+    return {
+        "near": settings.near,
+        "keep": settings.keep,
+        "score": settings.score if with_share else None,
+        "side": settings.chosen_side,
+        "keep_by": settings.keep_by,
+        "quality": tuple(family for family in FAMILIES if family in settings.quality),
+        "tasks": settings.tasks,
+        "items": settings.contaminated if settings.tasks else None,
+        "seed": settings.seed,
+    }
 
 
-def _domains(frame: polars.DataFrame) -> dict[str, DomainAmounts] | None:
-    names = frame["domain"].drop_nulls().unique().sort().to_list()
-    parts = {name: frame.filter(polars.col("domain") == name) for name in names}
-    each = {name: DomainAmounts(read=_amount(part), kept=_amount(part.filter("kept"))) for name, part in parts.items()}
-    return each or None
+def _contaminated(choice: Choice) -> tuple[ContaminatedTask, ...]:
+    """What of each task stands in the train text."""
+    found = choice.contaminated
+    return tuple(
+        ContaminatedTask(task=task, judged=judged, items=found.items(task), documents=len(found.documents(task)))
+        for task, judged in found.judged.items()
+    )
 
 
 def _filters(settings: SelectSettings, choice: Choice, frame: polars.DataFrame) -> Iterator[Filter]:
     rules = dict(RULES)
     thresholds: dict[str, float | None] = {NEAR: settings.near, HELD_OUT_NEAR: settings.near}
+    if settings.tasks:
+        rules[CONTAMINATED] = HOLDS_ITEM
+        thresholds[CONTAMINATED] = RUN_WORDS
+    for name, near in choice.quality.nearest.items():
+        rules[name] = Rule(f"train documents with {near.rule.says}", near.rule.source)
+        thresholds[name] = near.rule.threshold
     if choice.score is not None:
         score = SCORES[choice.score]
         says = f"train documents that are no copies, all but a share of the bytes; {score.says}"
@@ -95,7 +129,7 @@ def _filters(settings: SelectSettings, choice: Choice, frame: polars.DataFrame) 
             says=rule.says,
             source=rule.source,
             threshold=thresholds.get(name),
-            removed=_amount(frame.filter(polars.col("reason") == name)),
+            removed=amount_of(frame.filter(polars.col("reason") == name)),
             examples=f"{EXAMPLES_FILE}#{SHOWN_UNDER.get(name, name)}",
         )
 

@@ -17,7 +17,7 @@ import pytest
 from sparsedial.errors import UserError
 from sparsedial.text import contamination as module
 from sparsedial.text import documents as documents_module
-from sparsedial.text.contamination import contamination, words_of
+from sparsedial.text.contamination import Holders, contamination, words_of
 
 from .conftest import prose
 
@@ -188,3 +188,22 @@ def test_held_out_items_are_not_in_the_training_text_beside_the_checkout(shared_
     assert len(items) > 2000
     assert not any(found.shares[: len(items)])
     assert sum(bool(share) for share in found.shares[len(items) :]) > len(known) / 2
+
+
+def test_a_document_names_the_items_that_it_holds_a_run_of() -> None:
+    short, mid = " ".join(ITEM[:7]), " ".join(words(3, 9))
+    items = {"one": [" ".join(words(5, 20)), " ".join(ITEM), short], "two": [" ".join(ITEM[10:]), mid]}
+    holders = Holders(items)
+    assert holders.judged == {"one": 2, "two": 2}
+    cases = [
+        (ITEM[:13], {("one", 1)}),
+        (ITEM[10:23], {("one", 1), ("two", 0)}),
+        (ITEM[:12], set()),
+        (words(3, 9), {("two", 1)}),
+        (words(3, 8), set()),
+        ([], set()),
+    ]
+    for part, held in cases:
+        assert holders.held_by(planted(" ".join(part).upper()).encode()) == held
+    assert holders.held_by(b"few words") == set()
+    assert Holders({}).held_by(planted(" ".join(ITEM)).encode()) == set()

@@ -1,0 +1,72 @@
+"""Which train documents break a rule of quality, and the documents nearest to each threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sparsedial.selection.page import Page
+from sparsedial.selection.pairs import MOST
+from sparsedial.selection.quality import QUALITY_RULES, QualityRule
+from sparsedial.text.reading import Reading
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A document by its number in the corpus, and what a rule measured of it."""
+
+    document: int
+    value: float
+
+
+@dataclass
+class Nearest:
+    """The documents that are nearest to a rule's threshold on both sides; of equally near ones the first."""
+
+    rule: QualityRule
+    stays: list[Measured] = field(default_factory=list)
+    broken: list[Measured] = field(default_factory=list)
+
+    def add(self, found: Measured) -> None:
+        """Keep a document if it is among the nearest."""
+        side = self.stays if self.rule.keeps(found.value) else self.broken
+        if len(side) < MOST or self._distance(found) < self._distance(side[-1]):
+            side.append(found)
+            side.sort(key=self._distance)
+            del side[MOST:]
+
+    def _distance(self, found: Measured) -> float:
+        return abs(found.value - self.rule.threshold)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What rules say of the train documents; nothing where none were asked for."""
+
+    nearest: Mapping[str, Nearest]  # by the name of each rule
+    broken: Mapping[int, str]  # the first rule that a document breaks, by its number
+    shares: Mapping[int, float]  # of the rules that a document keeps, by its number
+
+
+def judge_quality(reading: Reading, splits: Sequence[str | None], families: Sequence[str]) -> Quality:
+    """Read the text once more, and measure each train document by all rules of these families.
+
+    Raises: UserError where a file changed since it was read.
+    """
+    nearest = {name: Nearest(rule) for name, rule in QUALITY_RULES.items() if rule.family in families}
+    broken: dict[int, str] = {}
+    shares: dict[int, float] = {}
+    documents = zip(reading.again(), splits, strict=True) if nearest else ()
+    for number, (document, split) in enumerate(documents):
+        if split != "train":
+            continue
+        page, failed = Page(document.text.decode()), []
+        for name, found in nearest.items():
+            value = float(found.rule.of(page))
+            found.add(Measured(number, value))
+            if not found.rule.keeps(value):
+                failed.append(name)
+        shares[number] = 1 - len(failed) / len(nearest)
+        if failed:
+            broken[number] = failed[0]
+    return Quality(nearest=nearest, broken=broken, shares=shares)

@@ -1,0 +1,34 @@
+"""A selection that an earlier start of the same command left, whose effect is still to be measured."""
+
+from __future__ import annotations
+
+from sparsedial.errors import UserError
+from sparsedial.records.record import read
+from sparsedial.records.selection import SELECT_FILE, Selected
+from sparsedial.text.corpus import is_selection
+from sparsedial.verbs.select_settings import SelectSettings
+from sparsedial.verbs.selected_answer import asked_of, paths_of
+
+
+def selected_before(settings: SelectSettings) -> Selected | None:
+    """The selection in `out`; None where there is none.
+
+    Raises: UserError where it was made from another text or with other settings, or its record is damaged.
+    """
+    if not is_selection(settings.out):
+        return None
+    held = read(settings.out / SELECT_FILE, Selected)
+    for name, now in {"sources": paths_of(settings.text), **asked_of(settings)}.items():
+        was = getattr(held, name)
+        if was != now:
+            what = "of another text" if name == "sources" else f"with {name}={_word(was)}, not {_word(now)}"
+            raise UserError(
+                f"{settings.out} holds a selection {what}",
+                hint="give the same settings to measure its effect, or name another folder",
+                field="out",
+            )
+    return held
+
+
+def _word(value: object) -> str:
+    return ",".join(value) or "none" if isinstance(value, tuple) else "none" if value is None else str(value)
