@@ -13,6 +13,31 @@ class Choice(Record, frozen=True, kw_only=True):
     words: str
 
 
+class Tick(Record, frozen=True, kw_only=True):
+    """A place on an axis and its label."""
+
+    value: float
+    text: str
+
+
+class SettingPoint(Record, frozen=True, kw_only=True):
+    """A measured setting of a checkpoint, as a point of a chart."""
+
+    name: str
+    active_parameters: int
+    loss: float  # nats per token
+
+
+class PageSettings(Record, frozen=True, kw_only=True):
+    """The settings of the checkpoint that the page was opened for: a table, and points beside the law's line."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    points: tuple[SettingPoint, ...]  # fewest active parameters first
+    ticks: tuple[Tick, ...]  # of active parameters, wider than any chart
+    note: str
+
+
 class PageStart(Record, frozen=True, kw_only=True):
     """What the page receives first."""
 
@@ -21,6 +46,7 @@ class PageStart(Record, frozen=True, kw_only=True):
     devices: tuple[Choice, ...]
     study: bool
     state: dict[str, str]
+    settings: PageSettings | None  # null where no checkpoint was given, or its settings are not measured
 
 
 class Told(Record, frozen=True, kw_only=True):
@@ -80,13 +106,6 @@ class PageDial(Positions, frozen=True, kw_only=True):
     command: str
     csv: str
     unknown_amounts: dict[str, str]  # by currency: what is missing to know the budget in it
-
-
-class Tick(Record, frozen=True, kw_only=True):
-    """A place on an axis and its label."""
-
-    value: float
-    text: str
 
 
 class PageRace(Race, frozen=True, kw_only=True):

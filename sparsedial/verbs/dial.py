@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.records.answers import Served
-from sparsedial.records.dial_file import MeasuredDial
+from sparsedial.records.dial_file import DIAL_FILE, DialFile, MeasuredDial
 from sparsedial.records.law import LAW_FILE
 from sparsedial.showing.notes import note
 from sparsedial.verbs.dial_settings import DialSettings
@@ -44,8 +44,24 @@ def dial(settings: DialSettings) -> Served | MeasuredDial:
     return Served()
 
 
-def _asked_for(word: str) -> tuple[str, dict[str, str] | None]:
-    """The law and the first state. A checkpoint gives its own budget and sparsity, and the law that it came from."""
+def _asked_for(word: str) -> tuple[str, dict[str, str] | None, DialFile | None]:
+    """The law, the first state, and measured settings.
+
+    A checkpoint gives its own budget and sparsity, the law that it came from, and what its `dial.json` holds.
+    """
     path = Path(word)
-    checkpoint = path.is_dir() and (path / "config.json").exists() and not (path / LAW_FILE).exists()
-    return law_behind(path) if checkpoint else (word, None)
+    if not (path / "config.json").exists() or (path / LAW_FILE).exists():
+        return word, None, None
+    return *law_behind(path), _measured(path)
+
+
+def _measured(checkpoint: Path) -> DialFile | None:
+    from sparsedial.verbs.asked_setting import read_dial
+
+    if not (checkpoint / DIAL_FILE).exists():
+        return None
+    try:
+        return read_dial(checkpoint)
+    except UserError as error:
+        note(f"the settings are not shown: {error}")
+        return None

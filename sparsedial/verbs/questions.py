@@ -15,11 +15,13 @@ from sparsedial.planning.crossing import around, race
 from sparsedial.planning.dial import positions
 from sparsedial.planning.fitted import inside_flops
 from sparsedial.records.dial import Choice, PageDial, PageRace, PageStart
+from sparsedial.records.dial_file import DialFile
 from sparsedial.records.plan import Plan
 from sparsedial.records.record import Record
 from sparsedial.settings import fill
 from sparsedial.shape.shapes import Shapes
 from sparsedial.showing.dial_words import ORIGIN, OWN, no_race, race_words, with_words
+from sparsedial.showing.settings_words import page_settings
 from sparsedial.units import bare_exponent, human_bytes
 from sparsedial.verbs.plan import BUDGETS, PlanSettings, plan
 from sparsedial.verbs.space import FoundLaw, find_law, space
@@ -31,9 +33,14 @@ DEFAULT_STATE = {"flops": "1e21", "max_total_parameters": "30B", "device": "h100
 Ask = Callable[[Mapping[str, str]], Record]
 
 
-def questions(law_name: str, begin: Mapping[str, str] | None = None) -> dict[str, Ask]:
-    """The questions that the page may ask, by name. Each takes the address's state: settings of `plan`."""
-    asked = Questions(law_name, begin)
+def questions(
+    law_name: str, begin: Mapping[str, str] | None = None, measured: DialFile | None = None
+) -> dict[str, Ask]:
+    """The questions that the page may ask, by name. Each takes the address's state: settings of `plan`.
+
+    `begin` is the first state, `measured` the settings of the checkpoint that the page is opened for.
+    """
+    asked = Questions(law_name, begin, measured)
     return {"start": asked.start, "dial": asked.dial, "crossover": asked.crossover, "plan": asked.plan}
 
 
@@ -51,8 +58,8 @@ class _Parts:
 class Questions:
     """Answers the page's questions from one law, or from a published law that the page chose instead."""
 
-    def __init__(self, law_name: str, begin: Mapping[str, str] | None = None) -> None:
-        self.law_name, self.begin = law_name, begin
+    def __init__(self, law_name: str, begin: Mapping[str, str] | None, measured: DialFile | None) -> None:
+        self.law_name, self.begin, self.measured = law_name, begin, measured
         self._laws: dict[str, FoundLaw] = {law_name: find_law(law_name)}
 
     def start(self, state: Mapping[str, str]) -> PageStart:
@@ -70,6 +77,7 @@ class Questions:
             devices=tuple(devices),
             study=study,
             state=dict(self.begin or _first_state(found.law, study)),
+            settings=self.measured and page_settings(self.measured),
         )
 
     def dial(self, state: Mapping[str, str]) -> PageDial:

@@ -9,7 +9,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -22,10 +24,27 @@ BUDGET = "?flops=1e21&max_total_parameters=30B&device=h100&devices=8&price=2.5"
 PHONE = {"viewport": {"width": 320, "height": 800}}
 
 
+WITH_SETTINGS = """
+from sparsedial.showing.dial_server import serve
+from sparsedial.showing.notes import note
+from sparsedial.verbs.questions import questions
+from tests.serving.test_budget import DIAL
+
+serve(questions("abnar", None, DIAL), 0, note)
+"""
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    command = [sys.executable, "-m", "sparsedial.cli.main", "dial", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+    with served("-m", "sparsedial.cli.main", "dial", "--port", "0") as found:
+        yield found
+
+
+@contextmanager
+def served(*words: str) -> Iterator[str]:
+    """The address of a page that a process of its own serves."""
+    command = [sys.executable, *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as server:
         assert server.stderr is not None
         line = server.stderr.readline()
         found = next(word for word in line.split() if word.startswith("http://"))
@@ -277,3 +296,23 @@ def test_every_control_has_a_name(visit):
     for control in page.locator("input, select, button").all():
         label = control.evaluate("e => (e.labels?.[0]?.innerText || e.ariaLabel || e.innerText || '').trim()")
         assert label, control.evaluate("e => e.outerHTML")
+
+
+@pytest.mark.parametrize("options", [{"viewport": {"width": 1280, "height": 900}}, PHONE])
+def test_the_settings_of_a_checkpoint_have_a_table_and_points_beside_the_law(browser, options):
+    with served("-c", WITH_SETTINGS) as found:
+        page = browser.new_context(**options).new_page()
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(found + BUDGET)
+        expect(page.locator("#by-setting svg")).to_be_visible(timeout=30_000)
+        expect(page.locator("#settings-table tbody tr")).to_have_count(4)
+        assert "k=1,skip=0" in page.locator("#settings-table").inner_text()
+        titles = page.locator("#by-setting title").all_text_contents()
+        assert {title.partition(": ")[0] for title in titles} == {"k=2", "k=1", "k=1,skip=0", "k=2,p=0.5"}
+        assert page.locator("body").evaluate("body => body.scrollWidth <= innerWidth")
+        assert errors == []
+
+
+def test_a_page_without_a_checkpoint_has_no_settings(visit):
+    assert visit(BUDGET).locator("#settings").is_hidden()

@@ -102,6 +102,7 @@ function tell() {
     return line;
   }));
   summaries();
+  settings();
 }
 
 // Everything that moves with the dial.
@@ -220,6 +221,37 @@ function budgets() {
   }, width);
 }
 
+// The measured settings of the checkpoint that the page was opened for: a table that stays as it is.
+function explainSettings() {
+  const held = start.settings;
+  by("settings").hidden = !held;
+  if (!held) return;
+  by("settings-table").tHead.rows[0].replaceChildren(...held.heads.map((text) => make("th", { scope: "col", textContent: text })));
+  by("settings-table").tBodies[0].replaceChildren(...held.rows.map((row) => make("tr", {}, ...row.map((text) => make("td", { textContent: text })))));
+  by("settings-note").textContent = held.note;
+}
+
+// Their chart: loss against active parameters, with the law's positions where they are losses too.
+function settings() {
+  const held = start.settings;
+  if (!held) return;
+  const asLoss = shown.chart.log ? [] : shown.positions.map((row, index) => [row.active_parameters, shown.chart.values[index]]);
+  const law = asLoss.sort((one, other) => one[0] - other[0]);
+  const ours = held.points.map((point) => [point.active_parameters, point.loss]);
+  const sizes = [...law, ...ours].map(([size]) => size);
+  const inside = (tick) => tick.value >= Math.min(...sizes) && tick.value <= Math.max(...sizes);
+  by("by-setting").setAttribute("aria-label", held.rows.map((row) => row.join(", ")).join("; "));
+  place("by-setting", ours.length ? {
+    x: { ticks: held.ticks.filter(inside) },
+    xLabel: "active parameters per token",
+    yLabel: "loss, nats per token",
+    lines: [
+      { name: "this checkpoint at its settings, measured", points: ours, labels: held.points.map((point) => point.name), colour: colour("second"), dots: true },
+      ...(law.length ? [{ name: `models of this budget, predicted by ${shown.law}`, points: law, colour: colour("sparse"), dash: "7 4" }] : []),
+    ],
+  } : null, width);
+}
+
 const say = (text) => { by("message").textContent = text; };
 
 function save(name, blob) {
@@ -264,7 +296,7 @@ form.addEventListener("input", (event) => {
   refresh();
 });
 
-const redraw = () => { if (shown) { along(); budgets(); } };
+const redraw = () => { if (shown) { along(); budgets(); settings(); } };
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { palette = {}; redraw(); });
 new ResizeObserver(([{ contentRect }]) => {
   if (Math.abs(contentRect.width - width) > 1) requestAnimationFrame(redraw);
@@ -292,6 +324,7 @@ window.addEventListener("popstate", arrive);
   start = await ask("start", {});
   options(field("law"), start.laws);
   options(field("beside"), start.laws, start.laws.length > 1 ? "none" : "none: a study's law stands alone");
+  explainSettings();
   options(field("device"), start.devices, start.study ? "this machine" : "none");
   await arrive();
 })();

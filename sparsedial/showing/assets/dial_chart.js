@@ -32,7 +32,7 @@ function ticks(low, high, log, most) {
 }
 
 /* A chart. `spec`: x {names} or {ticks: [{value, text}]} (a logarithmic axis), xLabel, yLabel, log (the y axis),
-   lines [{name, points: [[x, y]], low, high, colour, dash, dots}], level {value, text, colour} (a horizontal line), here [x, y, colour],
+   lines [{name, points: [[x, y]], low, high, colour, dash, dots, labels}], level {value, text, colour} (a horizontal line), here [x, y, colour],
    upright (x of a vertical line), title and subtitle. */
 function chart(spec, width, height) {
   const onX = spec.x.names ? (x) => x : Math.log10, onY = spec.log ? Math.log10 : (y) => y;
@@ -92,7 +92,7 @@ function chart(spec, width, height) {
   }
   for (const line of spec.lines) {
     add("polyline", { points: line.points.map(([x, y]) => `${X(x)},${Y(y)}`).join(" "), fill: "none", stroke: line.colour, "stroke-width": 2.5, "stroke-dasharray": line.dash ?? "none" });
-    if (line.dots) for (const [x, y] of line.points) add("circle", { cx: X(x), cy: Y(y), r: 4, fill: line.colour }).append(draw("title", {}, `${spec.x.names[x]}: ${spelled(y)}`));
+    if (line.dots) for (const [index, [x, y]] of line.points.entries()) add("circle", { cx: X(x), cy: Y(y), r: 4, fill: line.colour }).append(draw("title", {}, `${line.labels?.[index] ?? spec.x.names[x]}: ${spelled(y)}`));
   }
   if (spec.level?.text) {
     const points = spec.lines[0].points, below = points[Math.floor(points.length / 2)][1] > spec.level.value;

@@ -1,0 +1,66 @@
+"""The measured settings of a checkpoint in words: for the table of the command line, and for the dial page."""
+
+from __future__ import annotations
+
+from sparsedial.records.dial import PageSettings, SettingPoint, Tick
+from sparsedial.records.dial_file import DialFile, DialPoint
+from sparsedial.records.prune import Quantiles
+from sparsedial.records.quantities import Interval
+from sparsedial.units import human_bytes, human_count, human_joules
+
+HEADS = ("active parameters", "added loss, nats per token", "tokens/s written", "tokens/s read", "memory", "a token")
+TICKS = tuple(float(f"{digits}e{power}") for power in range(3, 13) for digits in (1, 1.5, 2, 3, 5, 7))
+
+
+def setting_name(point: DialPoint, dial: DialFile) -> str:
+    """A setting's name, marked where it is the one of training."""
+    return f"{point.setting.name} (default)" if point.setting.name == dial.default else point.setting.name
+
+
+def setting_cells(point: DialPoint) -> list[str]:
+    """What was measured of a setting, as `HEADS` names it."""
+    costs = point.costs
+    if costs is None:
+        return [human_count(point.setting.active_parameters), *[""] * (len(HEADS) - 1)]
+    energy = costs.joules_per_token
+    return [
+        human_count(point.setting.active_parameters),
+        _added(point.loss_increase),
+        _rate(costs.decode_tokens_per_second),
+        _rate(costs.prefill_tokens_per_second),
+        "" if costs.peak_memory_bytes is None else human_bytes(costs.peak_memory_bytes),
+        "" if energy is None else f"{human_joules(energy.joules)}, {energy.basis}",
+    ]
+
+
+def _added(grown: Interval | None) -> str:
+    if grown is None:
+        return ""
+    ends = "" if grown.low is None or grown.high is None else f" [{grown.low:+.4f}, {grown.high:+.4f}]"
+    return f"{grown.mean:+.4f}{ends}"
+
+
+def _rate(rate: Quantiles | None) -> str:
+    return "" if rate is None else f"{rate.median:,.0f} ({rate.p10:,.0f} to {rate.p90:,.0f})"
+
+
+def page_settings(dial: DialFile) -> PageSettings:
+    """A checkpoint's settings as the dial page shows them."""
+    measured = [(point, point.costs) for point in dial.settings if point.costs is not None]
+    points = [
+        SettingPoint(
+            name=point.setting.name,
+            active_parameters=point.setting.active_parameters,
+            loss=next(iter(costs.loss.values())).loss,
+        )
+        for point, costs in measured
+        if costs.loss
+    ]
+    texts = sorted({name for _, costs in measured for name in costs.loss})
+    return PageSettings(
+        heads=("setting", *HEADS),
+        rows=tuple((setting_name(point, dial), *setting_cells(point)) for point in dial.settings),
+        points=tuple(sorted(points, key=lambda point: point.active_parameters)),
+        ticks=tuple(Tick(value=value, text=human_count(value)) for value in TICKS),
+        note=f"Measured on {', '.join(texts)}, with {dial.machine.processor}. The law's line is about its own text.",
+    )
