@@ -1,6 +1,7 @@
 """Keep a finished study as a record: `python -m benchmarks.keep_study runs/reference reference_study`.
 
-Copies study.json, law.json, plan.json, profile.json, the README's pictures, and every run's record into runs.jsonl.
+Copies study.json, law.json, plan.json, profile.json, the pictures that the docs show, and every run's record into
+runs.jsonl.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sparsedial.store import read_json, write_json
 
 RECORDS = Path(__file__).parent / "records"
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
-PICTURES = ("verdict", "held_out")  # those that README.md shows
+PICTURES = {"reference_study": ("verdict", "held_out"), "probes_study": ("abilities", "probes")}  # shown in the docs
 
 
 def main(study: Path, name: str) -> None:
@@ -23,14 +24,22 @@ def main(study: Path, name: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file in ("study.json", "law.json", "plan.json", "profile.json"):
         if (study / file).exists():
-            record = json.loads((study / file).read_text().replace(f"{study}/", f"runs/{study.name}/"))
+            record = json.loads(_without_paths((study / file).read_text(), study))
             write_json(target / file, record)
     runs = [read_json(path) for path in sorted(study.glob("runs/*/run.json"))]
     (target / "runs.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs))
     FIGURES.mkdir(parents=True, exist_ok=True)
-    for picture in PICTURES:
+    for picture in PICTURES[name]:
         shutil.copyfile(study / "figures" / f"{picture}.svg", FIGURES / f"{picture}.svg")
     print(f"{len(runs)} runs in {target}")
+
+
+def _without_paths(text: str, study: Path) -> str:
+    """The text of a record without the folders of the machine: those of the study and of its sources."""
+    text = text.replace(f"{study.parent}/", "runs/")
+    for source in read_json(study / "study.json")["text"]["sources"]:
+        text = text.replace(source, Path(source).name) if Path(source).is_absolute() else text
+    return text
 
 
 if __name__ == "__main__":

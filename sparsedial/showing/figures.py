@@ -18,7 +18,7 @@ from sparsedial.showing.drawing import (
 )
 from sparsedial.showing.grid_figures import active_size, advantage, sparsity
 from sparsedial.showing.law_figures import held_out, law
-from sparsedial.showing.probe_figures import probes
+from sparsedial.showing.probe_figures import abilities, probes
 from sparsedial.showing.rows import experts_tried
 from sparsedial.showing.run_figures import expert_load, joules, learning_rates, seconds, training_curves
 from sparsedial.showing.words import CURRENCIES, headline, metered, signed
@@ -93,6 +93,7 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "seconds": seconds,
     "joules": joules,
     "training_curves": training_curves,
+    "abilities": abilities,
     "probes": probes,
     "law": law,
     "held_out": held_out,

@@ -25,7 +25,7 @@ def probes_section(study: Study, probes: StudyProbes, drawn: Mapping[str, str]) 
             paragraph(_what_they_are(probes)),
             bullets(equal_loss_sentences(probes)),
             *([paragraph(_above_chance(models)), _scores(models)] if models else []),
-            pictures(drawn, "probes"),
+            pictures(drawn, "abilities", "probes"),
         ]
     )
 

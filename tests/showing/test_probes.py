@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec.structs import replace
 
 from sparsedial.cli.tables import study_table
@@ -55,10 +57,33 @@ def test_the_title_of_the_picture_is_the_finding():
     assert "no effect of sparsity on facts and reading is resolved" in said
 
 
+def test_the_picture_by_sparsity_names_who_is_best_at_what():
+    study = study_record()
+    assert study.probes is not None
+    top = max(budgets(study))
+    best = {count: row for count in EXPERTS if (row := best_of(study, top, count))}
+    sparsest = max(best)
+
+    def easier(cell, kind, bits):
+        levels = {
+            level: replace(score, answer_bits_per_byte=replace(score.answer_bits_per_byte, mean=bits))
+            for level, score in cell.probes[kind].items()
+        }
+        return replace(cell, probes={**cell.probes, kind: levels})
+
+    dense, sparse = best[0].hash, best[sparsest].hash
+    better = {dense: "reading", sparse: "facts"}
+    cells = [easier(cell, better[cell.run], 0.01) if cell.run in better else cell for cell in study.probes.cells]
+    said = words(drawn("abilities", replace(study, probes=replace(study.probes, cells=tuple(cells)))))
+    assert re.search(rf"{sparsest} experts (are best )?at [a-z ,]*facts", said)
+    assert re.search(r"dense (is best )?at [a-z ,]*reading", said)
+
+
 def test_a_study_without_probes_has_no_word_of_them():
     study = replace(study_record(), probes=None)
     assert "robes" not in plain(compose(study, {})) + study_table(study.answer)
     assert FIGURES["probes"](study) is None
+    assert FIGURES["abilities"](study) is None
     assert "robes" not in plain(compose(bare_record(), {}))
 
 
