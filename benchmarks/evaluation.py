@@ -1,18 +1,21 @@
 """Tasks on our model and on lm-eval's own, in one run: `python -m benchmarks.evaluation FOLDER --data DIR`.
 
-FOLDER holds SmolLM2-135M-Instruct (`python -m benchmarks.smollm2 FOLDER`), DIR the tasks' items. Two sections:
-`agreement`, item by item (log-likelihoods, scores, written texts), and `throughput`, items per second in turn, each
-with its spread. `--only` runs one of them. Writes benchmarks/records/evaluation.json.
+FOLDER holds SmolLM2-135M-Instruct (`python -m benchmarks.smollm2 FOLDER`), DIR the tasks' items. Three sections:
+`agreement`, item by item (log-likelihoods, scores, written texts); `families`, the same on a small untrained checkpoint
+of each sparse family, with the tokenizer of FOLDER; and `throughput`, items per second in turn, each with its spread.
+`--only` runs one of them. Writes benchmarks/records/evaluation.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,13 +28,18 @@ from sparsedial.evaluation.harness import HarnessModel
 from sparsedial.evaluation.judge import Asking
 from sparsedial.evaluation.tasks import load_tasks
 from sparsedial.machine.hardware import BusyWatch
-from sparsedial.model.checkpoint import load
+from sparsedial.model.checkpoint import load, save_checkpoint
+from sparsedial.shape.config import read_config
+from tests.model.shapes import FAMILIES, shaken
 
 RECORD = Path(__file__).parent / "records" / "evaluation.json"
 AGREE = {  # items of each task, by kind of request
     "arc_easy": 50, "hellaswag": 50, "piqa": 50, "boolq": 20, "arc_challenge": 50, "lambada_openai": 50,
     "squad": 10, "gsm8k": 4,
 }  # fmt: skip
+SPARSE = ("mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "glm4_moe", "deepseek_v2, groups and scaling", "deepseek_v3")
+FAMILY_ITEMS = 8  # of each task
+CONTEXT = 2048
 CLOSE_LOGITS = 1e-4  # two best logits nearer than this may swap by rounding
 CLOSE_SCORES = 1e-3  # a perplexity's score is a log-likelihood, which moves by rounding; right or wrong is 1 or 0
 TURNS = 5
@@ -54,25 +62,28 @@ ROWS = (
     Row(task="lambada_openai", items=24, shots=0),
     Row(task="gsm8k", items=4, shots=5, tokens=128),
 )
+SECTIONS = ("agreement", "families", "throughput")
 AIMS = {"arc_easy": 3.0, "hellaswag": 1.5, "lambada_openai": 1.0, "gsm8k": 5.0}
 
 
 def main() -> None:
-    """Both sections, or one; the record keeps the other."""
+    """All sections, or one; the record keeps the others."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--only", choices=("agreement", "throughput"))
+    parser.add_argument("--only", choices=SECTIONS)
     parser.add_argument("--tasks", default=",".join(AGREE), help="whose agreement is measured; others keep theirs")
     given = parser.parse_args()
     found: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    sections = {name: found.get(name) for name in ("agreement", "throughput")}
-    if given.only != "throughput":
-        new = {name: _agree(given, name, AGREE[name]) for name in given.tasks.split(",")}
-        sections["agreement"] = {**(sections["agreement"] or {}), **new}
-    if given.only != "agreement":
-        sections["throughput"] = _throughput(given)
-    keep(RECORD, "python -m benchmarks.evaluation FOLDER --data DIR", sections)
+    asked = SECTIONS if given.only is None else (given.only,)
+    if "agreement" in asked:
+        new = {name: _agree(given.folder, given.data, name, AGREE[name]) for name in given.tasks.split(",")}
+        found["agreement"] = {**found.get("agreement", {}), **new}
+    if "families" in asked:
+        found["families"] = {name: _family(given, name) for name in SPARSE}
+    if "throughput" in asked:
+        found["throughput"] = _throughput(given)
+    keep(RECORD, "python -m benchmarks.evaluation FOLDER --data DIR", {name: found.get(name) for name in SECTIONS})
 
 
 def _ours(folder: Path) -> HarnessModel:
@@ -94,11 +105,22 @@ def _answers(model: Any, name: str, task: Any, items: int, shots: int | None = N
     return found["samples"][name], seconds
 
 
-def _agree(given: argparse.Namespace, name: str, items: int) -> Mapping[str, Any]:
+def _family(given: argparse.Namespace, name: str) -> Mapping[str, Any]:
+    """The largest differences of every task's answers, of an untrained checkpoint of a family."""
+    vocab_size = read_config(given.folder).vocab_size
+    with TemporaryDirectory() as place:
+        folder = Path(place) / name
+        save_checkpoint(shaken(replace(FAMILIES[name], vocab_size=vocab_size, context=CONTEXT)), folder)
+        for file in given.folder.glob("tokenizer*.json"):
+            shutil.copy(file, folder)
+        return {task: _agree(folder, given.data, task, FAMILY_ITEMS) for task in AGREE}
+
+
+def _agree(folder: Path, data: Path, name: str, items: int) -> Mapping[str, Any]:
     """The largest difference of a task's answers."""
-    task = load_tasks([name], given.data)[name]
-    ours, _ = _answers(_ours(given.folder), name, task, items)
-    theirs, _ = _answers(_theirs(given.folder, 1), name, task, items)
+    task = load_tasks([name], data)[name]
+    ours, _ = _answers(_ours(folder), name, task, items)
+    theirs, _ = _answers(_theirs(folder, 1), name, task, items)
     pairs = list(zip(ours, theirs, strict=True))
     metrics = [metric for metric in ours[0]["metrics"] if isinstance(ours[0][metric], int | float)]
     found: dict[str, Any] = {
@@ -110,7 +132,7 @@ def _agree(given: argparse.Namespace, name: str, items: int) -> Mapping[str, Any
     }
     if task.OUTPUT_TYPE == "generate_until":
         different = [number for number, (one, other) in enumerate(pairs) if one["resps"] != other["resps"]]
-        close = [number for number in different if _near_tie(given.folder, pairs[number])]
+        close = [number for number in different if _near_tie(folder, pairs[number])]
         found |= {"texts_different": len(different), "of_these_after_a_near_tie": len(close)}
     else:
         nats = [
@@ -119,7 +141,7 @@ def _agree(given: argparse.Namespace, name: str, items: int) -> Mapping[str, Any
             for answer, twin in zip(one["resps"], other["resps"], strict=True)
         ]
         found["largest_difference_nats"] = float(max(nats))
-    print(name, found, flush=True)
+    print(folder.name, name, found, flush=True)
     return found
 
 

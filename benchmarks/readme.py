@@ -17,9 +17,10 @@ from tempfile import TemporaryDirectory
 
 from msgspec.structs import replace
 
-from benchmarks.evaluation_page import agreement_table, throughput_table
+from benchmarks.evaluation_page import agreement_table, families_table, published_table, throughput_table
 from benchmarks.fit_example import planned
 from benchmarks.laws_page import laws_markdown
+from benchmarks.probes_page import probes_sentences, probes_table
 from benchmarks.speeds import short_table, speed_table
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.tables import table_of
@@ -41,6 +42,7 @@ LAWS = HERE.parent / "docs" / "laws.md"
 SPEED = HERE.parent / "docs" / "speed.md"
 PLANNING = HERE.parent / "docs" / "planning.md"
 EVALUATION = HERE.parent / "docs" / "evaluation.md"
+PROBES = HERE.parent / "docs" / "probes.md"
 
 
 def verb_table() -> str:
@@ -165,6 +167,7 @@ BLOCKS = {
     "words": words,
     "finding": finding,
     "default study": default_output,
+    "probes": probes_sentences,
     "plan": plan_output,
     "speeds": short_table,
     "tour": tour,
@@ -174,7 +177,13 @@ BLOCKS = {
 PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
     README: BLOCKS,
     SPEED: {"speeds": speed_table},
-    EVALUATION: {"agreement": agreement_table, "throughput": throughput_table},
+    EVALUATION: {
+        "published": published_table,
+        "agreement": agreement_table,
+        "families": families_table,
+        "throughput": throughput_table,
+    },
+    PROBES: {"probes": probes_sentences, "levels": probes_table},
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 

@@ -36,7 +36,7 @@ def main() -> None:
     busy_share = {}
     for beside in ("alone", "beside a busy core"):
         busy, rows = BusyWatch(), {name: [] for name in CANDIDATES}
-        with _busy_core() if beside != "alone" else contextlib.nullcontext():
+        with busy_core() if beside != "alone" else contextlib.nullcontext():
             for _ in range(ROUNDS):
                 for name, (threads, variables) in CANDIDATES.items():
                     rows[name].append(_steps(threads, variables))
@@ -68,7 +68,8 @@ def _spread(values: np.ndarray) -> list[dict[str, float]]:
 
 
 @contextlib.contextmanager
-def _busy_core() -> Iterator[None]:
+def busy_core() -> Iterator[None]:
+    """A process that keeps a core busy."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield

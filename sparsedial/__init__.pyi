@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from sparsedial.records.answers import Counts, Generation, Measured, Served, Trained
+from sparsedial.records.compare import Compared
 from sparsedial.records.dial_file import MeasuredDial
-from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
+from sparsedial.records.dry_run import EffectDryRun, StudyDryRun, TrainDryRun
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
 from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.selection import Selected
+from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.records.study import StudyAnswer, StudyStatus
 
 WAITS: tuple[str, ...]
@@ -277,28 +279,57 @@ def select(
     *,
     out: str | Path,
     near: float = 0.8,
+    quality: str | Sequence[str] = ...,
+    tasks: str | Sequence[str] = ...,
+    data: str | Path | None = None,
+    contaminated: str = 'remove',
     keep: float | None = None,
+    keep_by: str = 'text',
     score: str = 'random',
+    side: str | None = None,
     seed: int = 0,
     workers: int | None = None,
-) -> Selected:
+    measure: bool = False,
+    time: str | float | None = None,
+    budgets: str | Sequence[float] = ...,
+    seeds: int = 5,
+    tokenizer: str = 'bytes',
+    device: str = 'auto',
+    dry_run: bool = False,
+) -> Selected | EffectDryRun:
     """Write a manifest that says of each document of a text whether it stays, and if not, why.
 
-    Copies are left out of the train split, and with `keep` all but a share of the rest. Held-out text stays as it is.
-    No text is copied: `study` and `train` read the folder as the text without what is left out. The folder appears
-    when it is whole.
+    What holds items of `tasks`, what breaks a rule of quality, and copies are left out of the train split, and with
+    `keep` all but a share of the rest. Held-out text stays as it is. No text is copied: `study` and `train` read the
+    folder as the text without what is left out. The folder appears when it is whole. With `measure` equal models are
+    then trained on what stays, on a random part of its size, and on the full text; the same settings go on with a
+    measurement that was stopped.
 
     Raises: UserError for a bad, empty or small text, one of which nothing is left, a folder that is not free or cannot
-    be written, and where rensa is missing.
+    be written, a task that is unknown or whose items cannot be had, and where rensa, lm-eval for tasks, or PyTorch for
+    a model is missing.
 
     Settings:
         text: files or folders of text [Python's standard library]
         out: a new folder for the manifest and the examples
         near: share of two documents' runs of five words that makes them copies
+        quality: leave out what breaks rules made for English web pages: gopher, c4, fineweb
+        tasks: leave out what holds items of these tasks, lm-eval's; needs sparsedial[evaluate]
+        data: the folder that holds the tasks' items [the Hub]
+        contaminated: whether what holds such items goes, or is only told
         keep: share of the train text's bytes that stays, of what is left without copies [all of it]
-        score: by which --keep chooses: random
+        keep_by: whether that is a share of the whole text or of each domain
+        score: by which --keep chooses: random, reference-loss
+        side: losses that stay with --score reference-loss [low]
         seed: of what is drawn at random
-        workers: processes that compare documents [one per core; one for a small text]
+        workers: processes that compare documents, or train models [one per core; one for a small text]
+        measure: train equal models on what stays, on a random part and on all, and compare them
+        time: time for --measure, like 10m or 1h [10m]
+        budgets: two budgets for --measure in training FLOPs, instead of --time
+        seeds: runs of each part at each budget
+        tokenizer: of the models that --measure trains
+        device: device to train on
+        dry_run: show what --measure would cost and exit
     """
 def train(
     model: str | None = None,
@@ -386,6 +417,11 @@ def prune(
     checkpoint: str | Path,
     *,
     keep: float | None = None,
+    total_parameters: str | float | None = None,
+    active_parameters: str | float | None = None,
+    memory: str | float | None = None,
+    speed: str | float | None = None,
+    max_loss_increase: str | float | None = None,
     calibrate: str | Sequence[str] = ...,
     out: str | Path,
     also: str | Sequence[str] = ...,
@@ -397,26 +433,52 @@ def prune(
     calibration_tokens: int = 65536,
     scored_tokens: int = 16384,
     seed: int = 0,
+    recover: str | float | None = None,
+    recover_by: str = 'loss',
+    tasks: str | Sequence[str] = ...,
+    data: str | Path | None = None,
+    limit: int | None = None,
+    against: str | Path | None = None,
+    layer_by_layer: bool = False,
+    compare: str | Sequence[str] = ...,
+    strengths: str | Sequence[float] = ...,
     fix_setting: str | None = None,
-) -> Pruned | FixedSetting:
+    split_experts: int | None = None,
+    always: int | None = None,
+    top_k: int | None = None,
+    join_experts: bool = False,
+) -> Pruned | FixedSetting | Compared | SplitExperts | JoinedExperts:
     """Write a checkpoint without the experts, layers, neurons or weights that matter least, and measure it beside it.
 
-    The method says what goes, and the text what of it matters. Loss is measured on windows that take no part in that,
-    on a second text, and for a random choice of as much too. The folder appears when it is whole; the original is only
-    read.
+    The method says what goes, and the text what of it matters. How much goes is a share, or as little as keeps a size
+    or a speed, or as much as keeps a loss; for the last two, shares are tried. Loss is measured on windows that take no
+    part in the scores, on a second text, and for a random choice of as much too. The folder appears when it is whole;
+    the original is only read.
 
-    With `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
+    With `recover` what stays is then trained on the calibration text, and stopped, the same command goes on. With
+    `against` the answer also says what a lower k or a trained sparser model gives at as many active parameters.
 
-    Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a text that
-    is too short, foreign or does not fit the model, or a folder that is not free.
+    Other jobs: with `compare` several methods are tried at several shares, and what is written is a comparison. With
+    `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and each number of them is
+    measured; `join_experts` gives the dense one back. With `fix_setting` it is the checkpoint at a setting of its dial
+    that is written, and nothing is measured.
+
+    Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a target
+    that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not
+    fit it, a recovery that diverges, or a folder that is not free.
 
     Settings:
-        checkpoint: a checkpoint folder, which stays as it is
         keep: share that stays of the experts, layers, neurons or weights, as 0.5
+        total_parameters: instead of a share: the most parameters of the result, as 3B
+        active_parameters: instead: the most parameters that a token uses, as 400M
+        memory: instead: the most bytes of its weights, as 8GB
+        speed: instead: how many times as fast it writes, at least, as 1.5x; shares are tried
+        max_loss_increase: instead: the most that the loss on the calibration text may grow, as 2%; shares are tried
+        checkpoint: a checkpoint folder, which stays as it is
         calibrate: files or folders of text like what the model is for: they decide what stays
         out: a new folder for the smaller checkpoint
         also: text of another kind, to see what the calibration text cannot show
-        method: what is turned off and what of it matters, for experts: reap, frequency, ean, man, msan, hc-smoe, random; layers: block-influence, random-layers; neurons: activation, random-neurons; weights: magnitude, wanda, sparsegpt, random-weights
+        method: what is turned off and what of it matters, for experts: reap, frequency, ean, man, msan, naee, hc-smoe, random; layers: block-influence, random-layers; neurons: activation, random-neurons; weights: magnitude, wanda, sparsegpt, random-weights
         budget: the same share of each layer, or `global`: layers compete, and only sparsedial reads the result
         pattern: of weights: 2:4 turns two of each four neighbouring inputs off
         sequential: calibrate each layer in the model whose earlier layers are cut already
@@ -424,7 +486,20 @@ def prune(
         calibration_tokens: tokens that the scores come from, at most
         scored_tokens: tokens of each text that the loss is measured on, at most
         seed: of the random choices that the result is compared with
+        recover: train what stays on so many tokens of the calibration text, as 20M
+        recover_by: what it learns then: the text, or the original's predictions
+        tasks: score tasks before and after too, as `evaluate` does; needs sparsedial[evaluate]
+        data: the folder that holds the tasks' items [the Hub]
+        limit: items of each task, its first ones [all]
+        against: a study, to compare the result with a lower k and with a trained sparser model
+        layer_by_layer: hold one layer in memory at a time, for checkpoints larger than it; no speed is measured then
+        compare: instead: try several methods at several --strengths, and keep no checkpoint
+        strengths: the shares that stay in a comparison, as .75,.5
         fix_setting: instead: write what the checkpoint is at a setting of its dial, as k=2 or skip=3, for any program
+        split_experts: instead: divide the neurons of a dense checkpoint into N experts
+        always: with it: width of the part that all tokens visit, in experts
+        top_k: with it: experts that a token visits unless told otherwise
+        join_experts: instead: give back the dense checkpoint that was divided so
     """
 def generate(
     checkpoint: str | Path,

@@ -84,6 +84,11 @@ def parse_speed(text: str | float, field: str = "speed") -> float:
     return _parse(number, {"": 1}, field, "40tok/s")
 
 
+def parse_times(text: str | float, field: str = "factor") -> float:
+    """A positive factor from `1.5x` or a plain number."""
+    return _parse(text, {"": 1, "x": 1}, field, "1.5x")
+
+
 def parse_joules_per_token(text: str | float, field: str = "energy") -> float:
     """Positive joules per token from `2J/100tok`, `0.02J/tok` or a plain number."""
     match = re.fullmatch(r"(.+?)\s*J\s*/\s*(\d*)\s*tok(ens)?", str(text).strip())

@@ -38,6 +38,7 @@ SMALL = {  # of a command: settings that it gets besides, or in place of the REA
     "generate": {"--tokens": "4", "--seed": "1"},
     "fit": {"--bootstrap": "5"},
     "dial": {"--port": "0"},
+    "prune": {"--calibration-tokens": "2000", "--scored-tokens": "500"},
 }
 LESS = {"10h": "10m"}  # in place of a word
 TEXT = {"study": ["my_text/"], "train": ["--text", "my_text/"]}  # in place of the built-in one
@@ -130,4 +131,4 @@ def test_every_command_runs_on_what_the_one_before_left(folder, pages, capsys):
 def test_the_readme_shows_every_command_at_work():
     """But for `count` and `profile`, which need nothing and leave nothing that others use."""
     shown = {words[0] for words in map(command, lines()) if words}
-    assert shown == {"study", "train", "evaluate", "generate", "plan", "fit", "dial"}
+    assert shown == {"study", "train", "evaluate", "generate", "plan", "fit", "dial", "prune", "select"}

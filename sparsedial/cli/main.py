@@ -22,6 +22,7 @@ KEPT = {  # of a stopped command's work
     "evaluate": "answers to tasks are kept: run the same command again to continue",
     "generate": "what was written is all there is",
     "dial": "the page is closed",
+    "prune": "a recovery that has begun is kept: run the same command again to continue",
 }
 NO_TEMPORARY = "No usable temporary directory"
 
@@ -37,12 +38,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _answered(words)
     except KeyboardInterrupt:
-        kept = KEPT.get(words[0]) if words and "--measure" not in words else None
-        print_note(f"stopped; {kept or 'nothing was kept'}")
+        print_note(f"stopped; {_kept(words) or 'nothing was kept'}")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output closed it (`| head`)
         drop_output()
         return FAILED
+
+
+def _kept(words: list[str]) -> str | None:
+    """What is kept of a stopped command's work, in words; None for nothing."""
+    verb = words[0] if words else ""
+    if "--measure" in words:
+        return AGAIN if verb == "select" else None
+    return KEPT.get(verb)
 
 
 def _answered(words: list[str]) -> int:

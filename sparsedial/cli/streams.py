@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
-from typing import TextIO
+from collections.abc import Iterator
 
 from sparsedial.errors import UserError
+
+
+class Unheard(io.TextIOWrapper):
+    """Standard error that may be full: the work goes on, and what cannot be written is left out.
+
+    Raises: BrokenPipeError where its reader has gone, as any stream does.
+    """
+
+    def write(self, text: str, /) -> int:
+        """Write, or leave out."""
+        with _unless_gone():
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be written."""
+        with _unless_gone():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 def settle_streams() -> None:
     """Replace closed streams, and print what a locale has no letter for as `\\u2026`, as names of files may need too.
 
     A closed stream is None in Python, and `print` then writes to another one; the next file that is opened would get
-    its number.
+    its number. A full standard error ends no command.
     """
     for number in range(3):
         with contextlib.suppress(OSError):
@@ -23,6 +52,8 @@ def settle_streams() -> None:
         os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
+    elif sys.stderr is sys.__stderr__:
+        sys.stderr = Unheard(sys.stderr.buffer, sys.stderr.encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # None, a test's, or a closed one
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -53,20 +84,12 @@ def print_part(text: str) -> None:
 
 
 def print_note(*lines: str) -> None:
-    """Print lines to standard error; where that is full nobody can be told."""
-    try:
-        for line in lines:
-            print(line, file=sys.stderr, flush=True)
-    except OSError:
-        _drop(sys.stderr)
+    """Print lines to standard error."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
 
 
 def drop_output() -> None:
-    """Let nothing more be written to standard output, so that Python does not try again when it ends."""
+    """Let what standard output still holds go nowhere: Python writes it when it ends, and would fail then."""
     if sys.stdout is not None:
-        _drop(sys.stdout)
-
-
-def _drop(stream: TextIO) -> None:
-    """Let what the stream still holds go nowhere: Python writes it when it ends, and fails then."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,16 +6,20 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sparsedial.cli.compare_table import compare_table
 from sparsedial.cli.dial_table import dial_table
+from sparsedial.cli.effect_table import effect_dry_table
 from sparsedial.cli.evaluate_table import evaluate_dry_table, evaluate_table, evaluations_table
 from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
 from sparsedial.cli.prune_table import fixed_table, prune_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
 from sparsedial.cli.select_table import select_table
+from sparsedial.cli.split_table import joined_table, split_table
 from sparsedial.records.answers import Branch, Counts, Generation, Measured, Served, Trained
+from sparsedial.records.compare import Compared
 from sparsedial.records.dial_file import MeasuredDial
-from sparsedial.records.dry_run import StudyDryRun, TrainDryRun
+from sparsedial.records.dry_run import EffectDryRun, StudyDryRun, TrainDryRun
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
@@ -23,6 +27,7 @@ from sparsedial.records.plan import Plan
 from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.record import Record
 from sparsedial.records.selection import Selected
+from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.records.trained_for import DialLoss
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
@@ -260,8 +265,12 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     Evaluations: evaluations_table,
     EvaluateDryRun: evaluate_dry_table,
     Selected: select_table,
+    EffectDryRun: effect_dry_table,
     Pruned: prune_table,
     FixedSetting: fixed_table,
+    Compared: compare_table,
+    SplitExperts: split_table,
+    JoinedExperts: joined_table,
     Generation: generate_table,
     Served: served_table,
     MeasuredDial: dial_table,

@@ -45,3 +45,23 @@ class TrainDryRun(Record, frozen=True, kw_only=True):
     dollars: float | None
     dollars_reason: str | None
     tokens_asked: float | None  # null where steps were given
+
+
+class EffectDryRun(Record, frozen=True, kw_only=True):
+    """What it would cost to measure the effect of a selection, which is not made yet."""
+
+    dry_run: bool = True
+    parts: int  # kept, random and full
+    seeds: int
+    runs: int
+    budgets_flops: tuple[float, ...]
+    total_parameters: tuple[int, ...]  # of the models of each budget
+    tokens: tuple[int, ...]  # that each of their runs reads
+    flops: float
+    seconds: float
+    not_counted: str
+    joules: float
+    joules_source: str
+    memory_bytes: float
+    dollars: float | None
+    dollars_reason: str | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
 from collections.abc import Callable
@@ -112,12 +111,7 @@ class Progress:
             self._print(text)
 
     def _print(self, line: str) -> None:
-        """A line where no display is; a full disk under it must not end the work that it is about."""
-        try:
-            print(line, file=self._stream, flush=True)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
+        print(line, file=self._stream, flush=True)
 
     def _show(self) -> None:
         now = self._clock()

@@ -68,10 +68,12 @@ VERBS = {
         Verb(
             name="select",
             settings="SelectSettings",
-            summary="leave copies out of a text, and all but a share of the rest",
+            summary="leave out of a text what does not matter, and measure what that did",
             examples=(
                 "sparsedial select my_text/ --out kept",
                 "sparsedial select my_text/ --near 0.7 --keep 0.5 --out half",
+                "sparsedial select my_text/ --keep 0.5 --keep-by domain --score reference-loss --out scored",
+                "sparsedial select my_text/ --keep 0.5 --quality gopher --measure --time 30m --out better",
             ),
         ),
         Verb(
@@ -103,6 +105,11 @@ VERBS = {
                 "sparsedial prune runs/model/checkpoint --keep 0.75 --calibrate code/ --also prose/ --out runs/smaller",
                 "sparsedial prune runs/model/checkpoint --fix-setting k=2 --out runs/at_k2",
                 "sparsedial prune llama/ --method activation --keep 0.75 --calibrate my_text/ --out llama-smaller",
+                "sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate text/ --recover 20M --out runs/smaller",
+                "sparsedial prune llama/ --compare activation,wanda --strengths .75,.5 --calibrate text/ --out tried",
+                "sparsedial prune llama/ --method activation --max-loss-increase 2% --calibrate my_text/ --out smaller",
+                "sparsedial prune llama/ --split-experts 24 --calibrate my_text/ --out llama-experts",
+                "sparsedial prune llama-experts/ --join-experts --out llama-again",
             ),
         ),
         Verb(

@@ -42,6 +42,15 @@ def test_an_answer_that_cannot_be_printed_is_one_line(line, status, says):
     assert (done.returncode, done.stderr) in ((status, says), (0, "") if "true" in line else (status, says))
 
 
+def test_a_full_standard_error_ends_no_work(tmp_path: Path):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    for number in range(12):
+        (tmp_path / f"{number}.txt").write_text(" ".join(f"word{number * word}" for word in range(200)))
+    done = shell(f"{COMMAND} select {tmp_path} --out {tmp_path.parent / 'kept'} --json 2>/dev/full")
+    assert (done.returncode, done.stdout[:1]) == (0, "{")
+
+
 def test_without_standard_error_the_answer_is_alone_on_standard_output():
     done = shell(f"{COUNT} --json 2>&-")
     assert done.returncode == 0

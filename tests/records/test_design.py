@@ -10,17 +10,20 @@ from typing import Any
 import pytest
 
 from sparsedial.records.answers import Counts, Generation
+from sparsedial.records.compare import Compared, ComparedPoint, MethodOrder
 from sparsedial.records.dial_file import DialFile, DialPoint
 from sparsedial.records.domains import DomainLoss
-from sparsedial.records.evaluation import Evaluation
+from sparsedial.records.effect import Effect, EffectPoint
+from sparsedial.records.evaluation import Evaluation, PairedDifference
 from sparsedial.records.law import Fit, HeldOut
 from sparsedial.records.plan import Crossover, Plan
 from sparsedial.records.probes import EqualLossEffect, ProbedCell, ProbeScore, StudyProbes
-from sparsedial.records.prune import CheckpointCosts, Pruned
+from sparsedial.records.prune import CheckpointCosts, EqualCost, Pruned, Recovery, SearchStep
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.record import Record, plain
 from sparsedial.records.selection import DomainAmounts, Filter, Selected
 from sparsedial.records.setting import Setting
+from sparsedial.records.split import SplitExperts
 from sparsedial.records.study import StudyAnswer
 from sparsedial.records.trained_for import TrainedFor
 from sparsedial.records.verdict import Side, Verdict
@@ -71,7 +74,26 @@ DESIGN = {
 {"effect_of_sparsity": {"mean", "low", "high"}, "unit", "cells", "resolved", "sentence"}""",
     Pruned: """
 {"checkpoint": {"path", "digest", "family"}, "out": {"path", "digest", "family", "read_by": […]}, "method",
- "sequential": bool, "target": {"kind": "keep", "asked", "reached"},
+ "sequential": bool, "target": {"kind": "keep" | "speed", "asked", "reached"},
+ "kept": {"experts", "layers", "d_ff", "weights_share"}, "scores": "scores.parquet", "unscored_experts",
+ "calibration": {"source", "digest", "tokens", "windows", "context_tokens"},
+ "second_domain": {"source", "digest", "tokens"}, "before": C, "after": C, "control": C | null, "search", "recovery",
+ "warnings": […], "wall_seconds", "peak_process_bytes"}""",
+    Recovery: """
+{"tokens", "kind": "loss" | "distillation", "flops", "seconds",
+ "joules": {"joules", "low", "high", "basis", "source"}}""",
+    EqualCost: """
+{"active_parameters", "pruned": {"mean", "low", "high"}, "lower_k": {"mean", "low", "high"},
+ "trained_sparser": {"mean", "low", "high"}, "winner", "basis"}""",
+    Compared: """{"points": […], "pareto": […], "orders": […], "picture", "before": C}""",
+    ComparedPoint: """
+{"method", "sequential": bool, "target": {"kind", "asked", "reached"}, "kept": {"experts", "layers", "d_ff",
+ "weights_share"}, "unscored_experts", "after": C, "warnings"}""",
+    MethodOrder: """{"strength", "order": […], "resolved": bool}""",
+    SearchStep: """{"keep", "loss_increase": {"mean", "low", "high"}}""",
+    SplitExperts: """
+{"checkpoint": {"path", "digest", "family"}, "out": {"path", "digest", "family", "read_by": […]}, "method",
+ "sequential": bool, "target": {"kind": "split_experts", "asked", "reached"},
  "kept": {"experts", "layers", "d_ff", "weights_share"}, "scores": "scores.parquet", "unscored_experts",
  "calibration": {"source", "digest", "tokens", "windows", "context_tokens"},
  "second_domain": {"source", "digest", "tokens"}, "before": C, "after": C, "control": C | null, "search", "recovery",
@@ -91,6 +113,13 @@ DESIGN = {
 {"manifest": {"path", "digest"}, "text_digest", "read": {"documents", "bytes", "tokens"},
  "kept": {"documents", "bytes", "tokens"}, "domains": {…}, "filters": […], "skipped_lines", "contaminated", "effect",
  "wall_seconds", "peak_process_bytes"}""",
+    Effect: """
+{"budgets_flops": […], "seeds", "points": […], "kept_minus_random": […], "kept_minus_full": […],
+ "winner": "kept" | "random" | "full" | "undecided", "direction_over_budgets": "grows" | "shrinks" | "unresolved"}""",
+    EffectPoint: """
+{"part": "kept" | "random" | "full", "budget_flops", "loss": {"mean", "low", "high"}, "domains", "probes",
+ "repeats"}""",
+    PairedDifference: """{"mean", "low", "high", "items", "p_value"}""",
     Filter: """{"name", "source", "threshold", "removed": {"documents", "bytes", "tokens"}, "examples"}""",
     DomainAmounts: """{"read": {"documents", "bytes", "tokens"}, "kept": {"documents", "bytes", "tokens"}}""",
     CheckpointCosts: """
