@@ -112,7 +112,7 @@ FAULTS = (
     ),
     Fault(
         what="a recovery learns the text that is scored",
-        file="verbs/pruned.py",
+        file="verbs/pruned_texts.py",
         line='for split, most in (("train", calibration), ("test", score))',
         becomes='for split, most in (("train", calibration), ("train", score))',
         tests="tests/verbs/test_prune_recover.py::test_what_is_scored_is_never_trained_on_nor_calibrated_with",
@@ -176,8 +176,8 @@ FAULTS = (
     Fault(
         what="layers are said to be cut in turn, and each is calibrated in the whole model",
         file="pruning/sequential.py",
-        line="kept=masks(KeptExperts(kept), shape)",
-        becomes="kept=None",
+        line="routing = Routing(kept=masks(KeptExperts(kept), shape))",
+        becomes="routing = Routing()",
         tests="tests/pruning/test_sequential.py",
     ),
     Fault(
