@@ -1,4 +1,4 @@
-"""The whole study that several tests look at: it takes a minute or two."""
+"""What tests of several commands look at: a whole study, of a minute or two; a text; short measurements."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sparsedial.pruning import speed
+from tests.pruning.planted import FIRST, SECOND, text_of
 from tests.verbs.whole_study import PATIENCE, stamps, start, wait_for_runs
 
 
@@ -41,3 +43,18 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     assert last.returncode == 0, errors
     assert kept.items() <= stamps(out).items(), "a finished run was done again"
     return out, json.loads(printed)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A checkpoint's speed is measured in a moment, and its memory is not."""
+    monkeypatch.setattr(speed, "ROUNDS", 2)
+    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
+    monkeypatch.setattr(speed, "peak_memory", lambda place, threads: 3 * 10**8)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    """A text of two domains."""
+    return str(text_of(tmp_path / "both.txt", FIRST, SECOND))

@@ -17,7 +17,6 @@ from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.model.digests import SUMMARY, digest_of
 from sparsedial.model.transformer import initialise
 from sparsedial.model.turned import at_setting
-from sparsedial.pruning import speed
 from sparsedial.records.answers import Generation
 from sparsedial.records.dial_file import DialFile, MeasuredDial
 from sparsedial.records.record import plain
@@ -25,21 +24,10 @@ from sparsedial.serving import generation
 from sparsedial.shape.turned import parse_turned
 from sparsedial.text.tokenizer import byte_tokenizer
 from tests.model.shapes import DENSE
-from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_domains
+from tests.pruning.planted import saved, with_domains
 from tests.records.held import of_file, of_values
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(speed, "ROUNDS", 2)
-    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "peak_memory", lambda place, threads: 3 * 10**8)
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    return str(text_of(tmp_path / "both.txt", FIRST, SECOND))
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from sparsedial.model import shards
 from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.model.digests import digest_of
 from sparsedial.model.transformer import initialise
-from sparsedial.pruning import speed
 from sparsedial.records.prune import Pruned
 from sparsedial.text.tokenizer import byte_tokenizer
 from tests.model.shapes import DENSE, SPARSE
@@ -26,18 +25,7 @@ from tests.records.held import of_file, of_values
 
 DEAD = (1, 3, 4, 6)
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(speed, "ROUNDS", 2)
-    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "peak_memory", lambda folder, threads: 3 * 10**8)
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    return str(text_of(tmp_path / "both.txt", FIRST, SECOND))
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from sparsedial.errors import UserError
 from sparsedial.evaluation.loss import evaluate_text
 from sparsedial.model.checkpoint import load
 from sparsedial.model.turned import at_setting
-from sparsedial.pruning import speed
 from sparsedial.records.prune import Pruned
 from sparsedial.records.record import write
 from sparsedial.shape.counts import active_parameters
@@ -29,13 +28,7 @@ SIZES = {
     "experts": 16, "top_k": 8, "d_expert": 8, "shared_experts": 2, "dense_layers": 1,
 }  # fmt: skip
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(speed, "ROUNDS", 2)
-    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "peak_memory", lambda folder, threads: 3 * 10**8)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")

@@ -11,27 +11,16 @@ import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.model.digests import digest_of
-from sparsedial.pruning import choosing_experts, layers, speed
+from sparsedial.pruning import choosing_experts, layers
 from sparsedial.pruning.quality import nats_of
 from sparsedial.records.compare import Compared
 from sparsedial.verbs import compared, tried
-from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_dead_experts, with_dead_neurons
+from tests.pruning.planted import SECOND, saved, text_of, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file, of_values
 
 DEAD = (1, 3, 4, 6)
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(speed, "ROUNDS", 2)
-    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "peak_memory", lambda folder, threads: 3 * 10**8)
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    return str(text_of(tmp_path / "both.txt", FIRST, SECOND))
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

@@ -18,14 +18,10 @@ from sparsedial.verbs import prunable
 from sparsedial.verbs.pruned_costs import FAR
 from tests.model.shapes import FAMILIES, shaken
 from tests.pruning.planted import FIRST, SECOND, text_of
-from tests.verbs.test_prune import quick  # noqa: F401
 
 SHAPE = shape_with(FAMILIES["qwen3_moe"], vocab_size=256, layers=3)
 
-
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    return str(text_of(tmp_path / "both.txt", FIRST, SECOND))
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

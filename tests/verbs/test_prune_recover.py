@@ -18,7 +18,6 @@ from sparsedial.model.checkpoint import load
 from sparsedial.model.digests import digest_of
 from sparsedial.model.weights import stream_of
 from sparsedial.model.writing import write_checkpoint
-from sparsedial.pruning import speed
 from sparsedial.records.prune import Pruned
 from sparsedial.runs import in_process
 from sparsedial.shape.counts import forward_flops_per_token, training_flops_per_token
@@ -37,12 +36,8 @@ STEP = 16 * 32  # tokens
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Short measurements, and a rate by which tiny models learn in a hundred steps."""
-    monkeypatch.setattr(speed, "ROUNDS", 2)
-    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "peak_memory", lambda folder, threads: 3 * 10**8)
+def quick_to_learn(quick, monkeypatch):
+    """A rate by which tiny models learn in a hundred steps."""
     monkeypatch.setitem(started.DEFAULTS, "learning_rate", 0.02)
     monkeypatch.setattr(recovered, "pick_threads", lambda wanted: 1)
 

@@ -13,24 +13,13 @@ from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.pruning import choosing_experts, searching, speed
 from sparsedial.records.prune import Pruned
-from tests.pruning.planted import FIRST, LETTERS, SECOND, planted, saved, text_of, with_dead_experts, with_dead_neurons
+from tests.pruning.planted import LETTERS, planted, saved, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file
 
 DEAD = (1, 3, 4, 6)
 DEAD_NEURONS = (0, 5, 6, 11)
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(speed, "ROUNDS", 2)
-    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "peak_memory", lambda folder, threads: 3 * 10**8)
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    return str(text_of(tmp_path / "both.txt", FIRST, SECOND))
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

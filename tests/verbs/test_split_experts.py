@@ -17,7 +17,6 @@ from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.model.digests import digest_of
 from sparsedial.model.weights import stream_of
 from sparsedial.model.writing import write_checkpoint
-from sparsedial.pruning import speed
 from sparsedial.records.dial_file import DialFile
 from sparsedial.records.record import plain
 from sparsedial.records.split import JoinedExperts, SplitExperts
@@ -30,18 +29,7 @@ from tests.verbs.test_train_further import checkpoint_of, further
 
 IDS = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(speed, "ROUNDS", 2)
-    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "ENERGY_SECONDS", 0.0)
-    monkeypatch.setattr(speed, "peak_memory", lambda folder, threads: 3 * 10**8)
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    return str(text_of(tmp_path / "both.txt", FIRST, SECOND))
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture
