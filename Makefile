@@ -1,11 +1,13 @@
 # The two commands of the README; each does its own set-up.
 #   make study                      about ten minutes on 2 CPU cores, after the set-up
 #   make test
-# PYTHON chooses the interpreter, OUT the study's folder, ARGS adds flags (ARGS="my_text/ --time 30m").
+# PYTHON chooses the interpreter, OUT the study's folder, ARGS adds flags (ARGS="my_text/ --time 30m"),
+# WORKERS is how many processes run the tests; a file's tests stay in one of them.
 # PIP_FLAGS goes to every pip call: that is where a CPU-only build of PyTorch is chosen (see README).
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 OUT ?= runs/study
 BIN := $(VENV)/bin
 INSTALLED := pyproject.toml setup.py $(wildcard sparsedial/kernels/csrc/*)  # what an install is made from
@@ -16,7 +18,7 @@ study: $(VENV)/.study
 	$(BIN)/sparsedial study --out $(OUT) $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

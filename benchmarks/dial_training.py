@@ -3,7 +3,7 @@
 A model of 32 experts, top-8, on the built-in text. At equal FLOPs and with five seeds each: trained as it is, trained
 for the dial 2,4,8 (by step and by layer), and separate models of top-2 and top-4. All have one learning rate and, by
 seed, the same first weights and the same order of windows. Each run takes one thread, two run side by side; all take
-about an hour on two cores. Runs that are done are kept in the folder, so the same command goes on after a stop.
+half an hour on two idle cores. Runs that are done are kept in the folder, so the same command goes on after a stop.
 Words after the folder name another text. `--quick` trains a few steps with two seeds to see that all of it works, and
 writes its record into the folder.
 
@@ -36,7 +36,7 @@ from sparsedial.sweep.verdict import mean_interval
 RECORD = Path(__file__).parent / "records" / "dial_training.json"
 NUMBERS = (2, 4, 8)
 SHAPE = sparse_twin(Ladder(vocab_size=256, context=128).shape(64, 0), experts=32, top_k=8, shared_experts=0)
-RECIPE = Recipe(learning_rate=0.008, steps=7500, batch=8, context=128)
+RECIPE = Recipe(learning_rate=0.008, steps=4000, batch=8, context=128)
 SEEDS = range(201, 206)
 NORMAL, STEP, LAYER = "normal", "dial by step", "dial by layer"
 Losses = Mapping[int, Sequence[Any]]  # nats per token by number of experts, seed by seed
