@@ -60,7 +60,7 @@ def test_the_page_minds_what_the_plan_minds(client, capsys):
     answer = client.get("/api/dial", params=far).json()
     assert main(["plan", *(f"--{key.replace('_', '-')}={value}" for key, value in far.items()), "--json"]) == 0
     warnings = json.loads(capsys.readouterr().out)["warnings"]
-    assert any("times outside" in line for line in warnings)
+    assert any("times above the range" in line for line in warnings)
     assert answer["positions"][answer["best"]]["warnings"] == warnings
 
 
