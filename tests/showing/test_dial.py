@@ -177,6 +177,13 @@ def test_a_law_that_cannot_choose_says_so_and_draws_nothing(client, law):
     assert "all runs of this law" in race["words"].lower()
 
 
+def test_a_target_loss_costs_what_the_recommended_model_costs(client):
+    answer = client.get("/api/dial", params={"target_loss": "1.9"}).json()
+    best, dense = (answer["positions"][answer[which]]["costs"]["flops"] for which in ("best", "dense"))
+    assert min(row["costs"]["flops"] for row in answer["positions"]) < best  # by a model beyond the law's runs
+    assert f"so dense costs {dense / best:.3g} times as much" in json.dumps(answer, ensure_ascii=False)
+
+
 def test_a_target_loss_says_what_each_side_costs(client):
     answer = asked(client, flops="", target_loss="1.9")
     best, dense = answer["positions"][answer["best"]], answer["positions"][answer["dense"]]
