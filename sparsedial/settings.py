@@ -56,14 +56,19 @@ def fill(cls: type[T], values: Mapping[str, Any], origin: str) -> T:
 
     `origin` says in errors where the values come from ("study", "job.yaml").
 
-    Raises: UserError for an unknown name (with the nearest one), a missing one, or a value of the wrong type.
+    Raises: UserError for an unknown name (with the nearest one), missing ones, or a value of the wrong type.
     """
     converted = convert(cls, values, origin)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if field.init and required and field.name not in values:
-            raise UserError(f"{origin}: '{field.name}' is missing", hint=field.metadata.get("example"))
+    lacking = [field for field in dataclasses.fields(cls) if _required(field) and field.name not in values]  # type: ignore[arg-type]
+    if lacking:
+        names = ", ".join(f"'{field.name}'" for field in lacking)
+        verb = "is" if len(lacking) == 1 else "are"
+        raise UserError(f"{origin}: {names} {verb} missing", hint=lacking[0].metadata.get("example"))
     return cls(**converted)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 @functools.cache

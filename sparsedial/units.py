@@ -112,6 +112,11 @@ def human_count(value: float) -> str:
     return f"{value:.3g}"
 
 
+def human_factor(value: float) -> str:
+    """Three significant digits of how many times: `2.5`, `178,000` or `1.07M`."""
+    return f"{float(f'{value:.3g}'):,.10g}" if value < 1e6 else human_count(value)
+
+
 def count_words(count: int, noun: str) -> str:
     """`1 file`, or `2,000 files`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -50,6 +50,17 @@ def test_a_wrong_setting_is_named(values, says):
         fill(Outer, values, "job")
 
 
+def test_all_missing_settings_are_named_at_once():
+    @dataclass(frozen=True, kw_only=True)
+    class Sizes:
+        layers: int
+        heads: int
+        d_ff: int = 0
+
+    with pytest.raises(UserError, match="shape: 'layers', 'heads' are missing"):
+        fill(Sizes, {"d_ff": "1"}, "shape")
+
+
 def test_a_file_whose_name_has_a_comma_is_one_text_and_other_names_are_split(tmp_path: Path):
     whole = tmp_path / "a,b.txt"
     assert file_names(str(whole)) == (f"{tmp_path}/a", "b.txt")

@@ -56,9 +56,8 @@ def _about(seconds: float) -> str:
 def _rows(scored: Evaluation) -> Rows:
     rows = []
     if scored.loss is not None and scored.bits_per_byte is not None:
-        over = f"95 % over {scored.interval_over}"
         rows += [
-            ("loss", f"{_ends(f'{scored.loss:.4f}', scored.loss_interval)} nats per token, {over}"),
+            ("loss", f"{_ends(f'{scored.loss:.4f}', scored.loss_interval)} nats per token{_over(scored)}"),
             ("bits per byte", _ends(f"{scored.bits_per_byte:.4f}", scored.bits_per_byte_interval)),
             ("scored", f"{scored.tokens:,} tokens, {scored.bytes:,} bytes"),
             ("how", protocol(scored.context_tokens or 0, scored.stride_tokens or 0, scored.tokens or 0)),
@@ -77,6 +76,11 @@ def _rows(scored: Evaluation) -> Rows:
         rows += zip(scored.tasks, aligned([_cells(score) for score in scored.tasks.values()]), strict=True)
         rows += _notes(scored.tasks)
     return rows
+
+
+def _over(scored: Evaluation) -> str:
+    known = scored.loss_interval is not None and scored.loss_interval.low is not None
+    return f", 95 % over {scored.interval_over}" if known else ""
 
 
 def _ends(value: str, interval: Interval | None) -> str:

@@ -8,7 +8,7 @@ from sparsedial.cli.law_rows import unexplained_rows
 from sparsedial.cli.rows import Rows, aligned, errors_words, lines
 from sparsedial.records.law import Fit, HeldOut
 from sparsedial.records.optimum import Allocation, BestAt, Estimate, Parabolas, Predicted
-from sparsedial.units import human_cost, human_count, human_percent
+from sparsedial.units import human_cost, human_count, human_factor, human_percent
 
 SAME = 1.1  # FLOPs per parameter and token whose ends differ by less are one count: budgets are rounded
 NOTED = 1.05  # a value this factor beyond the runs is said to be
@@ -116,7 +116,7 @@ def _beyond_words(best: BestAt) -> str:
     """How far an answer lies beyond the runs of the law."""
     names = {"flops": "FLOPs", "total_parameters": "size", "active_parameters": "size", "tokens": "tokens"}
     far = {names[name]: factor for name, factor in best.beyond.items() if name in names and factor > NOTED}
-    listed = ", ".join(f"{name} {factor:.2g} times" for name, factor in far.items())
+    listed = ", ".join(f"{name} {human_factor(factor)} times" for name, factor in far.items())
     return f"  beyond the runs: {listed}" if far else ""
 
 

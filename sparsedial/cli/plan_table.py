@@ -12,7 +12,7 @@ from sparsedial.showing.best_words import experts_words
 from sparsedial.showing.cost_words import energy_words, money_words, time_words
 from sparsedial.showing.dial_words import loss_words, shape_line
 from sparsedial.showing.words import crossing_words, signed
-from sparsedial.units import human_bytes, human_cost, human_count, human_percent
+from sparsedial.units import bare_exponent, human_bytes, human_cost, human_count, human_percent
 
 MOST_SPENT = 0.95  # of a budget; less is said
 ENDS = {  # how bounds begin that the sparsest models considered set, and what was not considered then
@@ -50,6 +50,7 @@ def _answer(plan: Plan) -> str:
         why = plan.best_sparsity_reason
         return f"which sparsity is best is not known: {why}; the best model of these: {model}"
     best = f"sparsity {plan.sparsity.experts:.4g}" if shape.experts else "a dense model"
+    model = model if shape.experts else model.removeprefix(f"{experts_words(shape)}, ")
     if plan.budget.target_loss is not None:
         return f"{best} reaches {plan.budget.target_loss:g} nats per token at the lowest cost: {model}"
     return f"{best} is best: {model}"
@@ -129,7 +130,7 @@ def _cost_rows(costs: TrainingCosts) -> Rows:
     named = [("time", time_words(costs)), ("energy", energy_words(costs)), ("money", money_words(costs))]
     memory = f"{human_bytes(costs.memory_bytes)} to train, {human_bytes(costs.serving_memory_bytes)} to serve"
     return [
-        ("FLOPs", f"{costs.flops:.3g}"),
+        ("FLOPs", bare_exponent(f"{costs.flops:.3g}")),
         *((name, words) for name, words in named if words),
         ("memory", memory),
         ("", f"to train: {costs.memory_source}"),

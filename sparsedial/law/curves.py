@@ -61,7 +61,7 @@ def _partings(table: Table) -> tuple[list[Parting], list[Parting]]:
 def curve_note(table: Table, columns: tuple[str, ...], runs: np.ndarray) -> str:
     """A word on rows that were grouped; and on keeping one of each, where the table has no tokens to tell them."""
     names = ",".join(columns)
-    points = f"rows look like checkpoints of {runs.max() + 1} runs, told by {names},"
+    points = f"rows look like checkpoints of {runs.max() + 1} runs, as {names} tells,"
     if "tokens" not in table.rows:
         step = _step_columns(table)[0][0]
         return f"{points} and no column gives their tokens: <best_of> {shell(step)} keeps one of each size"

@@ -16,7 +16,7 @@ from sparsedial.law.form import Columns
 from sparsedial.law.forms import granularity
 from sparsedial.law.law import Law
 from sparsedial.records.quantities import Span
-from sparsedial.units import human_count
+from sparsedial.units import bare_exponent, human_count
 
 FAR = 2.0  # beyond the runs by more than this factor, an answer is an extrapolation
 INSIDE = 1.2  # what still counts as within the runs, since shapes come in steps
@@ -131,15 +131,15 @@ def fence(law: Law) -> Fence:
         spans.pop("total_parameters" if law.as_form.size == "active_parameters" else "active_parameters", None)
     ratio, only_ratio = _only_ratio(law, spans.get("experts"))
     tokens, only_tokens = _only_tokens(law, spans.get("tokens"))
-    open_axes = _open_axes(law)
+    axes = open_axes(law)
     free = [name for name in spans if not (name == "experts" and ratio) and not (name == "tokens" and tokens)]
     holds = [
         Hold(axis=name, span=spans[name], why=f"its runs leave {', '.join(names)} open")
-        for axis, names in open_axes.items()
+        for axis, names in axes.items()
         for name in AXES.get(axis, (axis,))
         if name in free
     ]
-    inside = f"{_opened(open_axes)}, so it is asked inside the range of its runs: {_listed(holds)}" if holds else None
+    inside = f"{_opened(axes)}, so it is asked inside the range of its runs: {_listed(holds)}" if holds else None
     single = [
         Hold(axis=name, span=spans[name], why=f"all its runs had {span_words(name, spans[name])}")
         for name in ONE_VALUED
@@ -147,7 +147,7 @@ def fence(law: Law) -> Fence:
     ]
     alone = f"all runs of this law had {_listed(single)}, so it is asked about that alone" if single else None
     holds += single
-    if "sparsity" in law.as_form.keeps_within and "sparsity" not in open_axes and not ratio and "experts" in spans:
+    if "sparsity" in law.as_form.keeps_within and "sparsity" not in axes and not ratio and "experts" in spans:
         why = "its form tells nothing of sparser models than its runs'"
         holds.append(Hold(axis="experts", span=spans["experts"], why=why))
     return Fence(
@@ -208,7 +208,7 @@ def _only_tokens(law: Law, span: Span | None) -> tuple[float | None, str | None]
     return tokens, f"all runs of this law had {human_count(tokens)} tokens, so it plans at that number alone"
 
 
-def _open_axes(law: Law) -> dict[str, list[str]]:
+def open_axes(law: Law) -> dict[str, list[str]]:
     """The axes on which open coefficients decide, with their names.
 
     A scale of uncertain height leaves the slope known, so it counts only where its interval reaches 0. Open both in
@@ -254,7 +254,7 @@ def span_amounts(axis: str, span: Span) -> str:
 def _amount(axis: str, value: float) -> str:
     if axis in (*COUNTS, "tokens"):
         return human_count(value)
-    return f"{1 - 1 / value:.4g}" if axis == "experts" else f"{value:.3g}"
+    return f"{1 - 1 / value:.4g}" if axis == "experts" else bare_exponent(f"{value:.3g}")
 
 
 def slack(axis: str) -> float:

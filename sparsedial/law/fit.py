@@ -18,6 +18,7 @@ from sparsedial.law.search import search
 from sparsedial.law.structure import misfit, outliers
 from sparsedial.law.surface import Surface
 from sparsedial.law.table import GROUP, ROW, WEIGHT
+from sparsedial.units import count_words
 
 LEAST_BUDGETS = 2
 LEAST_INDEPENDENT = 2
@@ -36,7 +37,8 @@ def refusal(rows: Rows, form: str, intervals: bool = False) -> str | None:
     wanted = len(FORMS[form].coefficients) + 3
     if len(rows["loss"]) < wanted:
         count = len(FORMS[form].coefficients)
-        return f"{len(rows['loss'])} runs are too few for the {count} coefficients of {form}: {wanted} are needed"
+        runs, verb = count_words(len(rows["loss"]), "run"), "is" if len(rows["loss"]) == 1 else "are"
+        return f"{runs} {verb} too few for the {count} coefficients of {form}: {wanted} are needed"
     if "flops" in rows and "tokens" in FORMS[form].variables:
         budgets = len(np.unique(rows["flops"]))
         if budgets < LEAST_BUDGETS:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsedial.law.beyond import times_beyond
+from sparsedial.law.fence import open_axes
 from sparsedial.law.fit import Rows
 from sparsedial.law.law import Law
 from sparsedial.law.parabola import parabolas
@@ -29,6 +30,11 @@ def allocations(
     found = splits(law, rows)
     if isinstance(found, str):
         return None, found
+    axes = open_axes(law)
+    open_ = dict.fromkeys(name for axis in ("size", "tokens") for name in axes.get(axis, ()))
+    if open_:
+        them = "it" if len(open_) == 1 else "them"
+        return None, f"the runs leave {', '.join(open_)} open, and the best size depends on {them}"
     return tuple(_allocation(law, rows, split, at) for split in found), None
 
 

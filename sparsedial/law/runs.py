@@ -72,11 +72,12 @@ def read_runs(reading: Reading, forms: Sequence[str]) -> Runs:
     table = _opened(reading, shared)
     _require_columns(table, forms, ("loss", *shared))
     require_possible(table, shared)
-    if not is_ours(reading.path):  # our own files count in ones, and a run of ours may be tiny
+    ours = is_ours(reading.path)
+    if not ours:  # our own files count in ones and in nats per token, and a run of ours may be tiny
         require_nats(table)
         require_units(table)
     require_losses(table)
-    notes = [low_loss_note(table), texts_note(table)]
+    notes = [None if ours else low_loss_note(table), texts_note(table)]
     if reading.best_of:
         table = best_of(table, [name.strip() for name in reading.best_of])
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sparsedial.records.evaluation import Joules
+from sparsedial.units import count_words
 
 RAPL = Path("/sys/class/powercap")
 # Design power by a word in the processor's name, watts for the whole package, with its cores: makers' data sheets.
@@ -112,7 +113,7 @@ def stated_power(processor: str, threads: int) -> StatedPower:
     named = f"typical of {word} processors" if word else "typical of server cores"
     return StatedPower(
         watts=per_core * threads,
-        source=f"stated {per_core:g} W a busy core, {named}, {threads} thread(s); no meter is readable",
+        source=f"stated {per_core:g} W a busy core, {named}, {count_words(threads, 'thread')}; no meter is readable",
     )
 
 

@@ -77,14 +77,15 @@ def _judge(
     sure = _sure(law, gaps)
     if value is None:
         if sure is not None and sure[1][-1] > 0:
-            return None, f"undecided within the law's error, at the largest budget looked at, {last}, too ({widths})"
+            return None, f"even at the largest budget looked at, {last}, the law's error leaves it undecided ({widths})"
         if gaps[-1, 0] == 0:
             return None, f"neither dense nor sparse is predicted to win at the largest budget looked at, {last}"
         return None, f"dense is predicted to win at the largest budget looked at, {last}, among {widths}"
     if value <= amounts[0]:
         if sure is not None and sure[0].min() <= 0:
             undecided = amounts[sure[0] <= 0]
-            spans = f"from {human_cost(currency, undecided[0])} to {human_cost(currency, undecided[-1])}"
+            ends = [human_cost(currency, undecided[end]) for end in (0, -1)]
+            spans = f"at {ends[0]}" if ends[0] == ends[1] else f"from {ends[0]} to {ends[1]}"
             return None, (
                 f"sparse is predicted to win at every budget from {first} to {last}, among {widths},"
                 f" but {spans} that is undecided within the law's error"

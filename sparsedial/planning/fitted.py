@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from sparsedial.law.fence import FAR, SINGULAR, WORDS, fence, measured, span_amounts
 from sparsedial.law.law import Law
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.shape import Shape
+from sparsedial.units import human_factor
 
 SIZES = ("flops", "total_parameters", "active_parameters", "tokens")  # ranges that say how large the law's runs were
 SLACK = 1.01  # a value this factor beyond a range is not reported yet
@@ -24,7 +23,8 @@ def factors_beyond(law: Law, shape: Shape, tokens: float, context: int) -> dict[
 def beyond(law: Law, shape: Shape, tokens: float, context: int) -> list[str]:
     """In words, which quantities of a training lie outside the range that the law was fitted on; empty inside."""
     found = factors_beyond(law, shape, tokens, context)
-    lines = [_line(law, name, factor) for name, factor in found.items() if name != "experts"]
+    sides = _sides(law, shape, tokens, context)
+    lines = [_line(name, factor, sides[name]) for name, factor in found.items() if name != "experts"]
     if "experts" in found:
         least, most = (1 - 1 / end for end in fence(law).ranges["experts"])
         where = f"beyond {most:.4g}, the sparsest" if shape.sparsity > most else f"below {least:.4g}, the densest"
@@ -32,9 +32,16 @@ def beyond(law: Law, shape: Shape, tokens: float, context: int) -> list[str]:
     return lines
 
 
-def _line(law: Law, name: str, factor: float) -> str:
+def _line(name: str, factor: float, side: str) -> str:
     verb = "is" if name in SINGULAR else "are"
-    return f"{WORDS.get(name, name)} {verb} {times(factor)} times outside the range of the law's runs"
+    return f"{WORDS.get(name, name)} {verb} {human_factor(factor)} times {side} the range of the law's runs"
+
+
+def _sides(law: Law, shape: Shape, tokens: float, context: int) -> dict[str, str]:
+    """By quantity, on which side of the law's runs a training lies."""
+    ranges = fence(law).ranges
+    values = measured(law, shape, tokens, lambda: training_flops_per_token(shape, context), ranges)
+    return {name: "below" if float(value) < ranges[name][0] else "above" for name, value in values.items()}
 
 
 def far_beyond(law: Law, shape: Shape, tokens: float, context: int) -> dict[str, float]:
@@ -44,19 +51,14 @@ def far_beyond(law: Law, shape: Shape, tokens: float, context: int) -> dict[str,
     return {name: factor for name, factor in found.items() if factor > FAR or (unseen and name == "experts")}
 
 
-def extrapolation_words(law: Law, far: Mapping[str, float]) -> str:
-    """What lies how far beyond the law's runs, each with the range of the runs."""
-    ranges = fence(law).ranges
+def extrapolation_words(law: Law, shape: Shape, tokens: float, context: int) -> str:
+    """What lies how far above or below the law's runs, each with the range of the runs; empty for what lies near."""
+    ranges, sides = fence(law).ranges, _sides(law, shape, tokens, context)
     return "; ".join(
-        f"{'sparsity' if name == 'experts' else WORDS.get(name, name)} {times(factor)} times beyond its runs"
-        f" ({span_amounts(name, ranges[name])})"
-        for name, factor in far.items()
+        f"{'sparsity' if name == 'experts' else WORDS.get(name, name)} {human_factor(factor)} times {sides[name]}"
+        f" its runs ({span_amounts(name, ranges[name])})"
+        for name, factor in far_beyond(law, shape, tokens, context).items()
     )
-
-
-def times(factor: float) -> str:
-    """A factor in words."""
-    return f"{factor:,.3g}" if factor < 1000 else f"{factor:,.0f}"
 
 
 def states_sizes(law: Law) -> bool:

@@ -7,7 +7,7 @@ from sparsedial.law.fence import fence
 from sparsedial.law.law import Law
 from sparsedial.planning.budget import Constraints
 from sparsedial.planning.costs import Costs
-from sparsedial.planning.fitted import beyond, extrapolation_words, far_beyond
+from sparsedial.planning.fitted import beyond, extrapolation_words
 from sparsedial.records.plan import PredictedLoss
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
@@ -55,14 +55,14 @@ def warnings(
 def marks(law: Law, shape: Shape, tokens: float, context: int, loss: PredictedLoss) -> list[str]:
     """What a reader must know before the answer: what the law cannot be asked, extrapolation, a model of tables."""
     lines = list(fence(law).says)
-    far = far_beyond(law, shape, tokens, context)
+    far = extrapolation_words(law, shape, tokens, context)
     if far:
         spread = (
             "the law gives no interval"
             if loss.low is None or loss.high is None
             else f"by its samples the loss is {loss.low:.3f} to {loss.high:.3f}"
         )
-        lines.append(f"extrapolation: {extrapolation_words(law, far)}; {spread}")
+        lines.append(f"extrapolation: {far}; {spread}")
     share = float(embedding_share(shape))
     if share > MOSTLY_EMBEDDINGS:
         lines.append(

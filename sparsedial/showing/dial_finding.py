@@ -72,7 +72,7 @@ def _how_sure(answer: Positions) -> tuple[str, ...]:
         lines.append(f"At least {share} of the law's samples agree." if agree else span)
     if near.sparsity is not None:
         target = answer.budget.target_loss is not None
-        unit, unknown = ("cost", "It has no interval for a target loss.") if target else ("loss", NO_INTERVAL)
+        unit, unknown = ("cost", "For a target loss the law gives no interval.") if target else ("loss", NO_INTERVAL)
         if near.sampled is None:
             lines.append(unknown)
         lines.append(f"Within 0.5 % of the best {unit}: sparsity {_span(near.sparsity)}.")
@@ -85,8 +85,13 @@ def _span(span: Span) -> str:
 
 
 def _sparse_and_dense(answer: Positions) -> tuple[Position | None, Position | None]:
-    """The best sparse and the best dense position; None where a family has none."""
-    sparse = [row for row in answer.positions if row.shape.experts]
+    """The best sparse and the best dense position; None where a family has none.
+
+    A sparse answer is the best sparse position, though one that is not recommended, beyond the law's runs, may be
+    predicted to be better.
+    """
+    best = answer.positions[answer.best]
+    sparse = [best] if best.shape.experts else [row for row in answer.positions if row.shape.experts]
     goal = _flops if answer.budget.target_loss is not None else _loss
     return min(sparse, key=goal, default=None), None if answer.dense is None else answer.positions[answer.dense]
 

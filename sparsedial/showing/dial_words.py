@@ -26,6 +26,7 @@ from sparsedial.showing.words import crossing_words, signed, sparsity_words
 from sparsedial.units import (
     YEAR,
     bare_exponent,
+    count_words,
     human_bytes,
     human_cost,
     human_count,
@@ -147,7 +148,7 @@ def loss_words(loss: PredictedLoss) -> str:
 
 def shape_line(shape: Shape) -> str:
     """A shape's sizes on one line."""
-    sizes = f"{shape.layers} layers, d_model {shape.d_model}, {shape.heads} heads of {shape.head_dim}"
+    sizes = f"{shape.layers} layers, d_model {shape.d_model}, {count_words(shape.heads, 'head')} of {shape.head_dim}"
     if not shape.experts:
         return f"{sizes}; dense, d_ff {shape.d_ff}"
     shared = f", {shape.shared_experts} shared" if shape.shared_experts else ""

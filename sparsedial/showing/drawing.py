@@ -183,8 +183,10 @@ def same_span(plots: Sequence[Axes]) -> None:
         axes.set_ylim(middle - span / 2, middle + span / 2)
 
 
-def end_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]], least_points: float = 11.5) -> None:
-    """Write each (x, y, text, colour) to the right of its point, moved apart where texts would overlap."""
+def end_labels(
+    axes: Axes, labels: Sequence[tuple[float, float, str, str]], least_points: float = 11.5, beside: float = 8
+) -> None:
+    """Write each (x, y, text, colour) so many points to the right of its point, apart where texts would overlap."""
     figure = axes.get_figure()
     assert figure is not None
     axes.autoscale_view()  # sets the automatic limits, on which the positions below depend
@@ -195,7 +197,7 @@ def end_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]], leas
         axes.annotate(
             text,
             (x, y),
-            xytext=(8, wanted - height),
+            xytext=(beside, wanted - height),
             textcoords="offset points",
             color=colour,
             va="center",

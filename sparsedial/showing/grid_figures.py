@@ -36,6 +36,8 @@ from sparsedial.showing.rows import (
 from sparsedial.showing.words import experts_listing, power_of_ten, signed
 from sparsedial.units import family_name
 
+ARROW = 20  # points; it shows on which side a best size is open
+
 
 def active_size(study: Study) -> Figure | None:
     """Loss against active size: one plot per budget, one line per sparsity, a ring around each line's best cell."""
@@ -70,6 +72,7 @@ def active_size(study: Study) -> Figure | None:
     same_span(plots)
     plots[0].set_ylabel(LOSS, color=MUTED)
     ends = [(line_of(study, levels[-1], experts), experts) for experts in experts_tried(study)]
+    open_ends = any(open_side(study, levels[-1], experts) == "larger" for line, experts in ends if line)
     end_labels(
         plots[-1],
         [
@@ -77,6 +80,7 @@ def active_size(study: Study) -> Figure | None:
             for line, experts in ends
             if line
         ],
+        beside=ARROW + 6 if open_ends else 8,
     )
     return figure
 
@@ -94,7 +98,7 @@ def _active_size_of(study: Study, axes: Axes, budget: float, colours: Mapping[in
             axes.annotate(
                 "",
                 (sizes[best], losses[best]),
-                xytext=(-20 if side == "smaller" else 20, 0),
+                xytext=(-ARROW if side == "smaller" else ARROW, 0),
                 textcoords="offset points",
                 arrowprops={"arrowstyle": "<|-", "color": colour, "shrinkB": 7},
             )

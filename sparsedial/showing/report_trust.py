@@ -33,6 +33,8 @@ def _seeds(study: Study) -> list[str]:
     words = (
         f"Seeds: {verdict.flops.seeds} in each family at equal FLOPs, {verdict.seconds.seeds} at equal seconds,"
         " none of them used in the grid."
+        if verdict.flops.seeds or verdict.seconds.seeds
+        else "Sparse and dense were compared in the grid alone: no pair was trained with fresh seeds."
     )
     spread = study.seed_noise
     most = max((len(row.seed_losses) for row in study.cells_table), default=1)

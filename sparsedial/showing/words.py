@@ -146,7 +146,7 @@ def near_optimal_sentence(study: Study) -> str:
         return "The width of the optimum is not known, since no law could be fitted."
     inside = near_optimal_experts(study)
     of_those = f" Tried values inside this range: {experts_listing(inside)}." if inside else ""
-    low, high = (f"{end:.2f}" for end in band)
+    low, high = (f"{end:.4g}" for end in band)
     span = f"{low} alone" if low == high else f"from {low} to {high}"
     return f"Near-optimal: expert sparsity {span} stays within 0.5 % of the best predicted loss." + of_those
 
@@ -190,7 +190,8 @@ def law_sentence(law: LawSummary) -> str:
     )
     regret = held_out.regret_of_predicted_best
     if regret is not None:
-        sentence += f" The cell that it predicted to be the best there was {regret:.4f} nats above the best."
+        missed = f"was {regret:.4f} nats above the best" if f"{regret:.4f}" != "0.0000" else "was the best"
+        sentence += f" The cell that it predicted to be the best there {missed}."
     return f"{sentence} {_against_baselines(held_out)}".rstrip()
 
 

@@ -13,6 +13,7 @@ from sparsedial.records.grid import Cell, LayoutFile
 from sparsedial.shape.counts import total_parameters, training_flops_per_token
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
+from sparsedial.units import count_words, human_cost
 
 LEAST_STEPS, LAW_STEPS = 300, 400  # per cell; with four budgets, which fit a law, more: the seed dominates short runs
 START_RUNGS = 3
@@ -130,7 +131,7 @@ def too_small(layout: Layout) -> UserError:
     )
     budget, sizes = next((budget, sizes) for budget, sizes in lines if sizes < START_RUNGS)
     return UserError(
-        f"{budget:.3g} FLOPs allow only {sizes} sizes with {layout.least_steps} steps each of"
+        f"{human_cost('flops', budget)} allow only {count_words(sizes, 'size')} with {layout.least_steps} steps each of"
         f" {layout.tokens_per_step} tokens",
         hint="give more <time>, larger <budgets>, or a shorter <context>",
     )

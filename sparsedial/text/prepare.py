@@ -181,7 +181,7 @@ def prepare(
         for left in folder.glob(".*.partial"):  # of a process that was killed
             left.unlink()
         made.save(folder / "tokenizer")
-        written = _write(reading, splitting.splits, made, folder, probes)
+        written = _write(reading, splitting.splits, made, folder, probes, whole)
         write(folder / TEXT_FILE, _facts(request, reading, splitting, made, written))
     return open_text(folder, verify=False)
 
@@ -241,7 +241,12 @@ def _sample(reading: Reading, splits: list[str | None]) -> Iterator[bytes]:
 
 
 def _write(
-    reading: Reading, splits: list[str | None], tokenizer: Tokenizer, folder: Path, probes: Mixture | None
+    reading: Reading,
+    splits: list[str | None],
+    tokenizer: Tokenizer,
+    folder: Path,
+    probes: Mixture | None,
+    whole: bool,
 ) -> Written:
     """Write the shards and the manifest."""
     overlap, manifest = _held_out_windows(reading, splits), ManifestWriter(folder)
@@ -259,7 +264,7 @@ def _write(
                 changed.append(document.name)
             if mixing:
                 mixing.catch_up()
-        _refuse_loss(changed, shards["validation"].documents + shards["test"].documents, tokenizer)
+        _refuse_loss(changed, shards["validation"].documents + shards["test"].documents, tokenizer, whole)
         return Written(
             splits=SplitFiles(**{split: shard.close() for split, shard in shards.items()}),
             manifest=manifest.close(),
@@ -282,12 +287,13 @@ def _held_out_windows(reading: Reading, splits: list[str | None]) -> Overlap:
     return overlap
 
 
-def _refuse_loss(changed: list[str], held_out: int, tokenizer: Tokenizer) -> None:
+def _refuse_loss(changed: list[str], held_out: int, tokenizer: Tokenizer, whole: bool) -> None:
+    ways = "score it on questions, with <tasks>" if whole else "use bytes, bpe:N, or a byte-level tokenizer"
     if len(changed) > LOST_SHARE * held_out:
         raise UserError(
             f"tokenizer {tokenizer.name}: {len(changed)} of {held_out} held-out documents differ after encoding and "
             f"decoding, the first is {changed[0]}",
-            hint="bits per byte would be wrong: use bytes, bpe:N, or a byte-level tokenizer",
+            hint=f"bits per byte would be wrong: {ways}",
         )
 
 

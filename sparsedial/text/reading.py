@@ -70,7 +70,7 @@ def read_corpus(corpus: Corpus, *, uncut: bool = False, cut: Mapping[str, int] |
         together.update(document.text)
     if not entries:
         named = ", ".join(corpus.sources) or "the standard library"
-        raise UserError(f"{named}: empty: no text in {count_words(len(corpus.files), 'file')}")
+        raise UserError(f"{named}: no text in {count_words(len(corpus.files), 'file')}")
     reading = Reading(corpus=corpus, cut=cut or {}, entries=tuple(entries), digest=together.hexdigest(), bad=bad)
     if not uncut and reading.bytes < LEAST_BYTES:
         raise UserError(

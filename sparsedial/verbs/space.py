@@ -95,9 +95,12 @@ def space(asked: Asked, found: FoundLaw) -> tuple[Shapes, Costs]:
     """The candidate shapes and their costs: a study's own ladder and profile, or the wide search on a named device.
 
     The wide search holds the sparsity of a law that knows a single one.
+
+    Raises: UserError for a context or a vocabulary other than the study's, and for too many chosen experts.
     """
     layout = found.layout
     if layout is not None:
+        _require_its(asked, layout)
         return rungs(layout.ladder, layout.experts), _costs(asked, found, layout.batch, layout.ladder.context)
     context = asked.context or DEFAULT_CONTEXT
     most = max(asked.max_experts or 0, MOST_EXPERTS)
@@ -115,6 +118,18 @@ def space(asked: Asked, found: FoundLaw) -> tuple[Shapes, Costs]:
         only_ratio=fence(found.law).ratio,
     )
     return shapes, _costs(asked, found, SEQUENCES, context)
+
+
+def _require_its(asked: Asked, layout: LayoutFile) -> None:
+    """A study's law is about its own context and tokenizer: another one would change every loss."""
+    for field, given in (("context", asked.context), ("vocab_size", asked.vocab_size)):
+        own = getattr(layout.ladder, field)
+        if given not in (None, own):
+            raise UserError(
+                f"{given:,} is not what this study's models have, {own:,}, and its law is about these alone",
+                hint=f"leave <{field}> out, or study the text again with another tokenizer or context",
+                field=field,
+            )
 
 
 def _costs(asked: Asked, found: FoundLaw, batch: int, context: int) -> Costs:

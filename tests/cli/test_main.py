@@ -109,7 +109,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["evaluate", "/nowhere", "--text", ""], "an entry is empty", None),
         (["evaluate"], "'checkpoint' is missing", "like `sparsedial evaluate"),
         (["evaluate", "/nowhere"], "no such folder", None),
-        (["generate"], "'checkpoint' is missing", "like `sparsedial generate"),
+        (["generate"], "'checkpoint', 'prompt' are missing", "like `sparsedial generate"),
         (["generate", "/nowhere"], "'prompt' is missing", "like `sparsedial generate"),
         (["generate", "/nowhere", "notes.toml"], "/nowhere: no such folder", None),
         (["generate", "/nowhere", "x", "--tokens", "0"], "--tokens: 0 lies outside", None),

@@ -29,6 +29,11 @@ def test_the_answer_stands_first_then_sparse_or_dense_then_what_to_do_next():
     assert table["next"][0].startswith("sparsedial study")
 
 
+def test_a_dense_answer_is_said_once():
+    answer = rows(plan(PlanSettings(flops=1e18, max_total_parameters=1e9, vocab_size=256_000)))["answer"][0]
+    assert answer.startswith("a dense model is best: width")
+
+
 def test_an_extrapolation_is_said_with_the_answer():
     found = plan(PlanSettings(seconds=3600, device="h100", max_total_parameters=1e9))
     assert found.marks

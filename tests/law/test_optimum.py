@@ -126,3 +126,12 @@ def test_without_flops_a_dense_table_counts_six_for_each_parameter_and_token():
     law, rows = law_of("abnar")
     bare = {name: values for name, values in rows.items() if name not in ("flops", "active_parameters")}
     assert "FLOPs are not known" in str(allocations(law, bare)[1])
+
+
+@pytest.mark.parametrize("open_", ["alpha", "beta"])
+def test_open_exponents_give_no_best_size(open_: str):
+    law, rows = law_of("chinchilla")
+    found, why = allocations(replace(law, undetermined=(open_,)), rows)
+    assert found is None
+    assert why == f"the runs leave {open_} open, and the best size depends on it"
+    assert allocations(replace(law, undetermined=("E",)), rows)[0] is not None

@@ -128,7 +128,9 @@ def test_data_that_end_long_before_the_budget_are_said():
 
 
 def test_an_answer_outside_the_fitted_range_says_by_how_much():
-    assert any("times outside" in line for line in planned(1e25)["warnings"])
+    assert any(line.startswith("FLOPs are 10,000 times above the range") for line in planned(1e25)["warnings"])
+    marks = planned(1e15, costs=Costs(machine=None))["marks"]
+    assert any("FLOPs 30,000 times below its runs (3e19 to 1e21)" in line for line in marks)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_the_page_minds_what_the_plan_minds(client, capsys):
     answer = client.get("/api/dial", params=far).json()
     assert main(["plan", *(f"--{key.replace('_', '-')}={value}" for key, value in far.items()), "--json"]) == 0
     warnings = json.loads(capsys.readouterr().out)["warnings"]
-    assert any("times outside" in line for line in warnings)
+    assert any("times above the range" in line for line in warnings)
     assert answer["positions"][answer["best"]]["warnings"] == warnings
 
 
@@ -175,6 +175,13 @@ def test_a_law_that_cannot_choose_says_so_and_draws_nothing(client, law):
     race = client.get("/api/crossover", params={**STATE, "law": law}).json()
     assert race["budgets"] == race["ticks"] == []
     assert "all runs of this law" in race["words"].lower()
+
+
+def test_a_target_loss_costs_what_the_recommended_model_costs(client):
+    answer = client.get("/api/dial", params={"target_loss": "1.9"}).json()
+    best, dense = (answer["positions"][answer[which]]["costs"]["flops"] for which in ("best", "dense"))
+    assert min(row["costs"]["flops"] for row in answer["positions"]) < best  # by a model beyond the law's runs
+    assert f"so dense costs {dense / best:.3g} times as much" in json.dumps(answer, ensure_ascii=False)
 
 
 def test_a_target_loss_says_what_each_side_costs(client):

@@ -199,7 +199,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(many: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("texts", "problem"),
     [
-        ({"a.txt": " \n\n"}, "empty: no text in 1 file"),
+        ({"a.txt": " \n\n"}, ": no text in 1 file"),
         ({"a.txt": "a few words"}, "11 bytes are too few"),
         ({f"{number}.txt": prose(1, 20) for number in range(30)}, "none of 30 documents is left"),
     ],

@@ -185,7 +185,9 @@ def test_bad_runs_and_what_a_coefficient_can_trade_with_are_said(tmp_path, capsy
     ratio = {"total_parameters": size, "tokens": 20 * size, "loss": 1.7 + 400 / size**0.34}
     polars.DataFrame(ratio).write_csv(tmp_path / "ratio.csv")
     assert main(["fit", str(tmp_path / "ratio.csv"), "--form", "chinchilla", "--bootstrap", "30"]) == 0
-    assert "not determined by these runs: it can trade with" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not determined by these runs: it can trade with" in said
+    assert "not known: the runs leave" in said
     found = sparsedial.fit(tmp_path / "ratio.csv", form="chinchilla", bootstrap=30)
     for name in found.open_coefficients:
         low, high = found.intervals[name]

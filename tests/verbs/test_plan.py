@@ -19,6 +19,7 @@ from sparsedial.records.record import plain
 from sparsedial.shape.config import read_config
 from sparsedial.shape.counts import total_parameters
 from sparsedial.store import write_json
+from sparsedial.verbs.plan import PlanSettings, plan
 
 KEYS = {
     "budget", "law", "shape", "tokens", "total_parameters", "active_parameters", "sparsity", "predicted_loss", "costs",
@@ -100,3 +101,12 @@ def test_gpu_hours_are_seconds_on_all_devices_together():
     other = sparsedial.plan(seconds="100h", device="h100", devices=8)
     assert one.shape == other.shape
     assert one.tokens == other.tokens
+
+
+@pytest.mark.parametrize(("field", "value", "own"), [("vocab_size", 512, 256), ("context", 4096, 128)])
+def test_a_studys_law_is_not_asked_about_another_vocabulary_or_context(field: str, value: int, own: int):
+    study = Path(__file__).parents[2] / "benchmarks" / "records" / "reference_study"
+    with pytest.raises(UserError, match=f"{value:,} is not what this study's models have, {own}") as refused:
+        plan(PlanSettings(flops=1e12, law=str(study), **{field: value}))
+    assert refused.value.field == field
+    assert getattr(plan(PlanSettings(flops=1e12, law=str(study), **{field: own})).shape, field) == own

@@ -76,7 +76,7 @@ function fail(problem) {
   document.body.classList.add("stale");
   mark(problem);
   const where = problem.fields.length === 1 && fieldOf(problem.fields[0]) ? `${label(problem.fields[0])}: ` : "";
-  by("finding").textContent = `This question has no answer. ${where}${problem.message}.`;
+  by("finding").textContent = `This question has no answer: ${where}${problem.message}.`;
   by("finding").className = "wrong";
   by("more").replaceChildren();
   by("dial").disabled = true;
