@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sparsedial.cli.rows import Rows, aligned, lines
 from sparsedial.cli.settings_table import settings_rows
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations, TaskScore
-from sparsedial.records.quantities import Interval
+from sparsedial.showing.numbers import value_words
 from sparsedial.showing.scores import comparisons_note, difference_cells, metric_words, score_notes
 from sparsedial.text.windows import protocol
 from sparsedial.units import count_words, human_count, human_percent, human_seconds
@@ -58,15 +58,15 @@ def _rows(scored: Evaluation) -> Rows:
     if scored.loss is not None and scored.bits_per_byte is not None:
         over = f"95 % over {scored.interval_over}"
         rows += [
-            ("loss", f"{_ends(f'{scored.loss:.4f}', scored.loss_interval)} nats per token, {over}"),
-            ("bits per byte", _ends(f"{scored.bits_per_byte:.4f}", scored.bits_per_byte_interval)),
+            ("loss", f"{value_words(scored.loss, scored.loss_interval)} nats per token, {over}"),
+            ("bits per byte", value_words(scored.bits_per_byte, scored.bits_per_byte_interval)),
             ("scored", f"{scored.tokens:,} tokens, {scored.bytes:,} bytes"),
             ("how", protocol(scored.context_tokens or 0, scored.stride_tokens or 0, scored.tokens or 0)),
         ]
     if scored.domains:
         cells = [
             [
-                f"{_ends(f'{one.loss:.4f}', one.loss_interval)} nats per token",
+                f"{value_words(one.loss, one.loss_interval)} nats per token",
                 f"{one.bits_per_byte:.4f} bits per byte",
                 f"{one.tokens:,} tokens",
             ]
@@ -77,10 +77,6 @@ def _rows(scored: Evaluation) -> Rows:
         rows += zip(scored.tasks, aligned([_cells(score) for score in scored.tasks.values()]), strict=True)
         rows += _notes(scored.tasks)
     return rows
-
-
-def _ends(value: str, interval: Interval | None) -> str:
-    return value if interval is None or interval.low is None else f"{value} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
 def _cells(score: TaskScore) -> list[str]:
