@@ -30,8 +30,7 @@ def far_model(shape: Shape, tensors: Iterable[NamedTensor]) -> Transformer:
     rotary = rotary_table(shape, min(shape.context, READY_POSITIONS))
     with torch.device("meta"):
         model = Transformer(shape, rotary)
-    blocks = [*model.blocks, *(module.block for module in model.predictions)]
-    inside = {id(parameter) for block in blocks for parameter in block.parameters()}
+    inside = {id(parameter) for block in model.every_block for parameter in block.parameters()}
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in inside:
@@ -42,8 +41,7 @@ def far_model(shape: Shape, tensors: Iterable[NamedTensor]) -> Transformer:
             of_layer[tensor.name.layer].append(tensor)
         else:
             fill(views[tensor.name], tensor)
-    for number, block in enumerate(blocks):
-        assert isinstance(block, Block)
+    for number, block in enumerate(model.every_block):
         block.register_forward_pre_hook(_reading(number, of_layer[number]))
         block.register_forward_hook(_forgetting)
     return model.eval()

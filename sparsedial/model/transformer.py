@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -371,10 +372,16 @@ class Transformer(nn.Module):
         return functional.cross_entropy(logits_BSV.flatten(0, 1).float(), target_BS.flatten())
 
     @property
-    def sparse_feed_forwards(self) -> list[SparseFeedForward]:
-        """The routed layers, first to last, then those of multi-token prediction."""
+    def every_block(self) -> list[Block]:
+        """The layers, first to last, then those of multi-token prediction."""
         blocks = [*self.blocks, *(module.block for module in self.predictions)]
-        return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
+        return cast("list[Block]", blocks)
+
+    @property
+    def sparse_feed_forwards(self) -> list[SparseFeedForward]:
+        """The routed ones of every block."""
+        parts = [block.feed_forward for block in self.every_block]
+        return [part for part in parts if isinstance(part, SparseFeedForward)]
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:

@@ -59,7 +59,7 @@ def calibrate_experts(model: Transformer, windows_WS1: Tensor, asks: Sequence[As
 
 
 def choose_experts(model: Transformer, windows_WS1: Tensor, gathered: Gathered, ask: Ask) -> Choice:
-    """Score every expert by what a calibration showed, and choose; in turn each layer reads the windows again.
+    """Score every expert by what a calibration showed, and choose; in turn each layer is scored anew.
 
     Shapes: [W, S+1]
     """

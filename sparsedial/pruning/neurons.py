@@ -22,7 +22,7 @@ from sparsedial.kernels.reference import activate
 from sparsedial.model.attention import rms_norm
 from sparsedial.model.router import Routing
 from sparsedial.model.stream import NamedTensor
-from sparsedial.model.transformer import Block, DenseFeedForward, SparseFeedForward, Transformer
+from sparsedial.model.transformer import DenseFeedForward, SparseFeedForward, Transformer
 from sparsedial.pruning.counts import Scores, best, nearest, require_some
 from sparsedial.pruning.gather import predict, watching
 from sparsedial.pruning.kept import Choice, Chooser, every_layer
@@ -31,9 +31,9 @@ from sparsedial.pruning.quality import require_known
 from sparsedial.pruning.scores import random_scores
 from sparsedial.records.prune import KeptParts
 from sparsedial.shape.shape import Shape, with_layers
+from sparsedial.shape.tensors import DENSE, NEURON_AXES, SHARED, resized
 
-ROWS = ("feed_forward.gate", "feed_forward.up", "shared.gate", "shared.up")  # have a row for each neuron
-COLUMNS = ("feed_forward.down", "shared.down")
+AXIS_OF = {f"{prefix}{kind}": axis for prefix in (DENSE, SHARED) for kind, axis in NEURON_AXES.items()}  # by part
 FeedForward = DenseFeedForward | SparseFeedForward
 
 
@@ -69,7 +69,7 @@ class KeptNeurons:
         """The tensors without the rows and columns of the other neurons."""
         for tensor in tensors:
             on = None if tensor.name.layer is None else self.neurons.get(tensor.name.layer)
-            axis = 0 if tensor.name.part in ROWS else 1 if tensor.name.part in COLUMNS else None
+            axis = AXIS_OF.get(tensor.name.part)
             yield tensor if on is None or axis is None else _cut(tensor, list(on), axis)
 
     def parts(self, shape: Shape) -> KeptParts:
@@ -79,8 +79,7 @@ class KeptNeurons:
 
 
 def _cut(tensor: NamedTensor, on: list[int], axis: int) -> NamedTensor:
-    size = tuple(len(on) if at == axis else length for at, length in enumerate(tensor.size))
-    return tensor.mapped(lambda values: values[on] if axis == 0 else values[:, on], size)
+    return tensor.mapped(lambda values: values[on] if axis == 0 else values[:, on], resized(tensor.size, axis, len(on)))
 
 
 def widths(shape: Shape) -> dict[int, int]:
@@ -221,9 +220,8 @@ def _table(activations: Scores, norms: Scores, scores: Scores, kept: KeptNeurons
 
 def _feed_forwards(model: Transformer) -> dict[int, FeedForward]:
     """The feed-forward part of each layer that has neurons which every token visits."""
-    blocks = [*model.blocks, *(module.block for module in model.predictions)]
-    parts = {number: block.feed_forward for number, block in enumerate(blocks) if isinstance(block, Block)}
-    return {number: parts[number] for number in widths(model.shape)}
+    blocks = model.every_block
+    return {number: blocks[number].feed_forward for number in widths(model.shape)}
 
 
 def _dense_of(part: FeedForward) -> DenseFeedForward:

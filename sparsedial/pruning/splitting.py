@@ -27,11 +27,9 @@ from sparsedial.pruning.fitted_router import fitted_router
 from sparsedial.pruning.quality import require_known
 from sparsedial.pruning.split_sizes import SplitSizes
 from sparsedial.shape.shape import Shape
-from sparsedial.shape.tensors import Name
+from sparsedial.shape.tensors import DENSE, EXPERTS, NEURON_AXES, SHARED, Name, resized
 
 FITTED_TOKENS = 16_384  # at most, that clusters and routers are made from
-AXES = {"gate": 0, "up": 0, "down": 1}  # of a dense layer's matrices, the one that counts neurons
-DENSE = "feed_forward."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,15 +59,15 @@ class Split:
         """A dense layer's matrix as that of its shared part and those of its experts."""
         assert tensor.name.layer is not None
         kind = tensor.name.part.removeprefix(DENSE)
+        axis = NEURON_AXES[kind]
         shared, experts = self.members(tensor.name.layer)
-        names = [Name(f"experts.{kind}", tensor.name.layer, expert) for expert in range(len(experts))]
+        names = [Name(f"{EXPERTS}{kind}", tensor.name.layer, expert) for expert in range(len(experts))]
         places = dict(zip(names, experts, strict=True))
         if shared:
-            places = {Name(f"shared.{kind}", tensor.name.layer): shared, **places}
+            places = {Name(f"{SHARED}{kind}", tensor.name.layer): shared, **places}
         for name, members in places.items():
-            size = tuple(len(members) if at == AXES[kind] else length for at, length in enumerate(tensor.size))
-            values = partial(_picked, tensor, whole, members, AXES[kind])
-            yield replace(tensor, name=name, size=size, values=values)
+            values = partial(_picked, tensor, whole, members, axis)
+            yield replace(tensor, name=name, size=resized(tensor.size, axis, len(members)), values=values)
 
     def members(self, layer: int) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
         """The neurons of a layer's shared part, and of each of its experts."""

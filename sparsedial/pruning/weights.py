@@ -31,9 +31,9 @@ from sparsedial.pruning.methods import PATTERNS, Ask
 from sparsedial.pruning.quality import require_known
 from sparsedial.records.prune import KeptParts
 from sparsedial.shape.shape import Shape
-from sparsedial.shape.tensors import Name, Size, tensor_sizes
+from sparsedial.shape.tensors import DENSE, EXPERTS, SHARED, Name, Size, tensor_sizes
 
-CUT = ("attention.", "feed_forward.", "shared.", "experts.")  # prefixes of parts; routers and tables stay whole
+CUT = ("attention.", DENSE, SHARED, EXPERTS)  # prefixes of parts; routers and tables stay whole
 SAME_INPUTS = {  # by part, the one of its layer that multiplies the same
     "attention.key": "attention.query",
     "attention.value": "attention.query",

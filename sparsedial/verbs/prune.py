@@ -43,6 +43,7 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
     from sparsedial.verbs.against import equal_cost, opened_study
     from sparsedial.verbs.pruned import chosen, opened
     from sparsedial.verbs.pruned_answer import answered
+    from sparsedial.verbs.pruned_costs import measured
     from sparsedial.verbs.recovered import recovered, recovering
 
     if settings.fix_setting is not None:
@@ -75,9 +76,10 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
                 write_pruned(partial, settings.checkpoint, work.shape, work.tensors, choice.kept)
             trained = recovery and recovered(work, choice.kept, recovery, partial)
             note("measuring the loss, speed and memory of the original and of the smaller checkpoint")
-            answer = answered(work, choice, partial, settings, began, trained)
+            costs = measured(work, choice, settings.checkpoint, partial, trained and trained.cut)
+            answer = answered(work, choice, costs, partial, settings, began, trained)
             if study:
-                answer = replace(answer, equal_cost=equal_cost(study, work, partial))
+                answer = replace(answer, equal_cost=equal_cost(study, work, costs.model))
             choice.scores.write_parquet(partial / SCORES_FILE)
             write(partial / PRUNE_FILE, answer)
     return answer
