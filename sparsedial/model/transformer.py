@@ -282,12 +282,15 @@ class Transformer(nn.Module):
         """The residual stream after the last layer. Shapes: ids [B, S] to [B, S, D]"""
         if routing.top_k_LB is not None:
             check_top_k(routing.top_k_LB, self.shape, len(ids_BS))
-        x_BSD = functional.embedding(ids_BS, self.embedding_VD)
-        if self.stream_dtype is not None:
-            x_BSD = x_BSD.to(self.stream_dtype)
+        x_BSD = self.embedded(ids_BS)
         for block in self.blocks:
             x_BSD = block(x_BSD, place, routing)
         return x_BSD
+
+    def embedded(self, ids_BS: Tensor) -> Tensor:
+        """The residual stream before the first layer. Shapes: ids [B, S] to [B, S, D]"""
+        x_BSD = functional.embedding(ids_BS, self.embedding_VD)
+        return x_BSD if self.stream_dtype is None else x_BSD.to(self.stream_dtype)
 
     def _check(self, ids_BS: Tensor) -> None:
         self._check_type(ids_BS)
