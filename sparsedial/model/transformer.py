@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -192,12 +191,11 @@ class Transformer(nn.Module):
         super().__init__()
         self.shape = shape
         self.stream_dtype: torch.dtype | None = None  # of the residual stream, where it is not the weights'
-        self.embedding_VD = nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
+        table = shape.vocab_size, shape.d_model
+        self.embedding_VD = nn.Parameter(torch.empty(table))
         self.blocks = nn.ModuleList(Block(shape, number) for number in range(shape.layers))
         self.norm_D = nn.Parameter(torch.ones(shape.d_model))
-        self.unembedding_VD = (
-            None if shape.tied_embeddings else nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
-        )
+        self.unembedding_VD = None if shape.tied_embeddings else nn.Parameter(torch.empty(table))
         self.predictions = nn.ModuleList(Prediction(shape, shape.layers + depth) for depth in range(shape.mtp_layers))
         cosine_SC, sine_SC = rotary or rotary_table(shape, min(shape.context, READY_POSITIONS))
         self.register_buffer("cosine_SC", cosine_SC, persistent=False)
@@ -249,9 +247,8 @@ class Transformer(nn.Module):
                 raise UserError("model: slots and lengths need a cache, and none was given")
             end = ids_BS.shape[1]
             return Place(rotary=self._rotary(0, end), end=end)
-        if (
-            not any(cache.filled) or cache.shape is not self.shape
-        ):  # the check takes a tenth of a small model's time per token
+        # The check takes a tenth of a small model's time per token.
+        if not any(cache.filled) or cache.shape is not self.shape:
             cache.check(self.shape, self.table_VD)
         rows = cache.rows(len(ids_BS), ids_BS.shape[1], slots, lengths)
         start, end = rows.start, rows.end
@@ -282,15 +279,12 @@ class Transformer(nn.Module):
         """The residual stream after the last layer. Shapes: ids [B, S] to [B, S, D]"""
         if routing.top_k_LB is not None:
             check_top_k(routing.top_k_LB, self.shape, len(ids_BS))
-        x_BSD = self.embedded(ids_BS)
+        x_BSD = functional.embedding(ids_BS, self.embedding_VD)
+        if self.stream_dtype is not None:
+            x_BSD = x_BSD.to(self.stream_dtype)
         for block in self.blocks:
             x_BSD = block(x_BSD, place, routing)
         return x_BSD
-
-    def embedded(self, ids_BS: Tensor) -> Tensor:
-        """The residual stream before the first layer. Shapes: ids [B, S] to [B, S, D]"""
-        x_BSD = functional.embedding(ids_BS, self.embedding_VD)
-        return x_BSD if self.stream_dtype is None else x_BSD.to(self.stream_dtype)
 
     def _check(self, ids_BS: Tensor) -> None:
         self._check_type(ids_BS)
@@ -377,14 +371,12 @@ class Transformer(nn.Module):
     @property
     def every_block(self) -> list[Block]:
         """The layers, first to last, then those of multi-token prediction."""
-        blocks = [*self.blocks, *(module.block for module in self.predictions)]
-        return cast("list[Block]", blocks)
+        return [*self.blocks, *(module.block for module in self.predictions)]  # type: ignore[list-item]
 
     @property
     def sparse_feed_forwards(self) -> list[SparseFeedForward]:
         """The routed ones of every block."""
-        parts = [block.feed_forward for block in self.every_block]
-        return [part for part in parts if isinstance(part, SparseFeedForward)]
+        return [part for block in self.every_block if isinstance(part := block.feed_forward, SparseFeedForward)]
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:
@@ -397,8 +389,7 @@ def initialise(shape: Shape, seed: int) -> Transformer:
     for name, parameter in model.named_parameters():
         if parameter.dim() < 2:
             continue  # norms stay at one, biases at zero
-        fan_in = parameter.shape[-2]
-        std = fan_in**-0.5
+        std = parameter.shape[-2] ** -0.5  # of the fan-in
         leaf = name.rpartition(".")[2]
         if leaf in ("w_out_QD", "w_out_FD", "w_out_EFD"):
             std /= math.sqrt(2 * shape.layers)

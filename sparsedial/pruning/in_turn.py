@@ -68,7 +68,7 @@ class Passage:
         for at, ids_BS1 in enumerate(self.batches):
             ids_BS = ids_BS1[:, :-1]
             if number == 0:
-                x_BSD = self.model.embedded(ids_BS)
+                x_BSD = functional.embedding(ids_BS, self.model.embedding_VD)
             else:
                 kept = self._shelf.get(_stream(number, at))
                 assert kept is not None
