@@ -47,6 +47,9 @@ class Passage:
             if number < done:
                 yield Turn(self, number, block, done=True)
                 continue
+            self._shelf.drop(
+                f"layer-{number}"
+            )  # its stream is not whole, and what it showed may have changed the layer
             with held(block):
                 yield Turn(self, number, copy.deepcopy(block) if changing and not is_far(block) else block, done=False)
             self.found(f"layer-{number}", dict)

@@ -143,7 +143,7 @@ def divided(
     passage, draw, drawn = Passage(model, windows_WS1, shelf), np.random.default_rng(seed), {}
     groups: list[Group] = []
     for turn in passage.turns():
-        attended: list[Tensor] = []  # the stream between attention and neurons, where it was computed already
+        attended: list[Tensor] = []  # the stream between attention and neurons
         drawn[turn.number] = tuple(draw.permutation(model.shape.layer(turn.number).d_ff).tolist())
         groups.append(turn.found(partial(_divided, turn, attended, sizes, drawn[turn.number])))
         turn.pass_on(partial(_from_attention, turn.block, iter(attended)))
@@ -184,11 +184,8 @@ def _divided(turn: Turn, attended: list[Tensor], sizes: SplitSizes, drawn: tuple
 
 
 def _from_attention(block: Block, attended: Iterator[Tensor], x_BSD: Tensor, place: Place) -> Tensor:
-    """What a layer passes on, from behind its attention where that was computed already."""
-    between_BSD = next(attended, None)
-    if between_BSD is None:
-        return block(x_BSD, place, Routing())
-    return block.feed_forward(between_BSD, block.feed_forward_norm_D, block.eps, Routing())
+    """What a layer passes on, from the stream behind its attention."""
+    return block.feed_forward(next(attended), block.feed_forward_norm_D, block.eps, Routing())
 
 
 def _activations(part: DenseFeedForward, x_TD: Tensor) -> Iterator[Tensor]:
