@@ -47,9 +47,7 @@ class Passage:
             if number < done:
                 yield Turn(self, number, block, done=True)
                 continue
-            self._shelf.drop(
-                f"layer-{number}"
-            )  # its stream is not whole, and what it showed may have changed the layer
+            self._shelf.drop(f"layer-{number}")  # its stream is not whole, and it may have been changed
             with held(block):
                 yield Turn(self, number, copy.deepcopy(block) if changing and not is_far(block) else block, done=False)
             self.found(f"layer-{number}", dict)
