@@ -1,8 +1,8 @@
-"""Memory of `prune --layer-by-layer` on a checkpoint of 4 GB: `python -m benchmarks.prune_memory [GB]`.
+"""Memory of `prune --layer-by-layer`: `python -m benchmarks.prune_memory [GB [METHOD]]`, by default of 4 GB by reap.
 
 The checkpoint has random weights in float32 and is written tensor by tensor. A process of its own prunes it, and
 another one only imports what that needs; recorded is how much more memory the first held at most, by VmHWM. Writes
-benchmarks/records/prune_memory.json.
+benchmarks/records/prune_memory.json, where runs by other methods stay.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sparsedial.model.writing import write_checkpoint
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.tensors import Name, Size, tensor_sizes
+from sparsedial.store import read_json
 from sparsedial.text.tokenizer import byte_tokenizer
 
 RECORD = Path(__file__).parent / "records" / "prune_memory.json"
@@ -38,30 +39,37 @@ PEAK = "from sparsedial.machine.hardware import peak_process_bytes; print(peak_p
 def main() -> None:
     """Write the checkpoint, prune it, and write the record."""
     wanted = float(sys.argv[1]) * 1e9 if len(sys.argv) > 1 else 4e9
-    layers = round(wanted / 4 / (total_parameters(replace(SHAPE, layers=2)) - total_parameters(SHAPE)))
-    shape = replace(SHAPE, layers=layers)
+    method = sys.argv[2] if len(sys.argv) > 2 else "reap"
+    layer_bytes = 4 * (total_parameters(replace(SHAPE, layers=2)) - total_parameters(SHAPE))
+    shape = replace(SHAPE, layers=round(wanted / layer_bytes))
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work, "whole")
         write_checkpoint(folder, shape, _drawn(shape), byte_tokenizer())
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-        words = ["prune", str(folder), "--keep", "0.5", "--calibrate", "README.md,docs", "--layer-by-layer"]
-        words += ["--calibration-tokens", "4096", "--scored-tokens", "2048", "--out", str(Path(work, "out")), "--json"]
-        command = [sys.executable, "-m", "sparsedial", *words]
-        answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        peak_bytes, seconds = _pruned(folder, Path(work, "out"), method)
     bare = [sys.executable, "-c", f"import torch, sparsedial.verbs.pruned_answer; {PEAK}"]
     bare_bytes = int(subprocess.run(bare, check=True, capture_output=True, text=True).stdout)
-    record = {
+    run = {
         "checkpoint_bytes": size,
-        "layers": layers,
-        "layer_bytes": 4 * (total_parameters(replace(SHAPE, layers=2)) - total_parameters(SHAPE)),
-        "peak_bytes": answer["peak_process_bytes"],
+        "layers": shape.layers,
+        "peak_bytes": peak_bytes,
         "bare_import_bytes": bare_bytes,
-        "above_bare_bytes": answer["peak_process_bytes"] - bare_bytes,
-        "aim_bytes": AIM_BYTES,
-        "wall_seconds": answer["wall_seconds"],
+        "above_bare_bytes": peak_bytes - bare_bytes,
+        "wall_seconds": seconds,
     }
+    before = read_json(RECORD)["runs"] if RECORD.exists() else {}
+    record = {"layer_bytes": layer_bytes, "aim_bytes": AIM_BYTES, "runs": {**before, method: run}}
     keep(RECORD, " ".join(["python -m benchmarks.prune_memory", *sys.argv[1:]]), record)
     print(json.dumps(record, indent=1))
+
+
+def _pruned(folder: Path, out: Path, method: str) -> tuple[int, float]:
+    """The most bytes that a process held which pruned a checkpoint by a method, and its seconds."""
+    words = ["prune", str(folder), "--method", method, "--keep", "0.5", "--calibrate", "README.md,docs"]
+    words += ["--layer-by-layer", "--calibration-tokens", "4096", "--scored-tokens", "2048", "--out", str(out)]
+    command = [sys.executable, "-m", "sparsedial", *words, "--json"]
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return answer["peak_process_bytes"], answer["wall_seconds"]
 
 
 def _drawn(shape: Shape) -> Iterator[NamedTensor]:

@@ -455,8 +455,9 @@ def prune(
     part in the scores, on a second text, and for a random choice of as much too. The folder appears when it is whole;
     the original is only read.
 
-    With `recover` what stays is then trained on the calibration text, and stopped, the same command goes on. With
-    `against` the answer also says what a lower k or a trained sparser model gives at as many active parameters.
+    With `recover` what stays is then trained on the calibration text. With `against` the answer also says what a lower
+    k or a trained sparser model gives at as many active parameters. Stopped, the same command goes on: from the last
+    layer that was done, the last share that was tried, the last point of a comparison, or the last saved step.
 
     Other jobs: with `compare` several methods are tried at several shares, and what is written is a comparison. With
     `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and each number of them is

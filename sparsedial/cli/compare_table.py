@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparsedial.cli.prune_table import UNKNOWN, interval_words, speed_words
 from sparsedial.cli.rows import aligned, lines, under
 from sparsedial.records.compare import Compared, ComparedPoint, MethodOrder
+from sparsedial.showing.numbers import NONE, interval_words, rate_words
 from sparsedial.units import human_bytes, human_count
 
 
@@ -32,10 +32,10 @@ def _heads(done: Compared) -> list[str]:
 
 
 def _original(done: Compared) -> list[str]:
-    second = [UNKNOWN] if done.second_domain else []
+    second = [NONE] if done.second_domain else []
     costs = done.before
-    rest = [human_count(costs.active_parameters), human_bytes(costs.weight_bytes), UNKNOWN, *second]
-    return ["", "", "the original", "1", *rest, speed_words(costs.decode_tokens_per_second)]
+    rest = [human_count(costs.active_parameters), human_bytes(costs.weight_bytes), NONE, *second]
+    return ["", "", "the original", "1", *rest, rate_words(costs.decode_tokens_per_second)]
 
 
 def _points(done: Compared) -> list[list[str]]:
@@ -53,7 +53,7 @@ def _cells(point: ComparedPoint, texts: Sequence[str]) -> list[str]:
         human_count(costs.active_parameters),
         human_bytes(costs.weight_bytes),
         *(interval_words(point.loss_increase[name]) for name in texts),
-        speed_words(costs.decode_tokens_per_second),
+        rate_words(costs.decode_tokens_per_second),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparsedial.cli.rows import Rows, aligned, lines, under
 from sparsedial.records.dry_run import EffectDryRun
 from sparsedial.records.effect import Effect, EffectPoint
-from sparsedial.records.quantities import Interval
+from sparsedial.showing.numbers import with_interval
 from sparsedial.units import bare_exponent, human_bytes, human_count, human_joules, human_seconds
 
 DIVERGED = "every run diverged"
@@ -27,13 +27,8 @@ def _cells(name: str, point: EffectPoint) -> list[str]:
         _flops(point.budget_flops),
         f"{human_count(point.tokens)} tokens",
         f"read {point.repeats:.2g} times",
-        _interval(point.loss) if point.loss else DIVERGED,
+        with_interval(point.loss) if point.loss else DIVERGED,
     ]
-
-
-def _interval(loss: Interval) -> str:
-    ends = "" if loss.low is None or loss.high is None else f" ({loss.low:.4f} to {loss.high:.4f})"
-    return f"{loss.mean:.4f}{ends}"
 
 
 def _flops(budget: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sparsedial.cli.rows import Rows, aligned, lines
 from sparsedial.cli.settings_table import settings_rows
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations, TaskScore
-from sparsedial.records.quantities import Interval
+from sparsedial.showing.numbers import value_words
 from sparsedial.showing.scores import comparisons_note, difference_cells, metric_words, score_notes
 from sparsedial.text.windows import protocol
 from sparsedial.units import count_words, human_count, human_percent, human_seconds
@@ -57,15 +57,15 @@ def _rows(scored: Evaluation) -> Rows:
     rows = []
     if scored.loss is not None and scored.bits_per_byte is not None:
         rows += [
-            ("loss", f"{_ends(f'{scored.loss:.4f}', scored.loss_interval)} nats per token{_over(scored)}"),
-            ("bits per byte", _ends(f"{scored.bits_per_byte:.4f}", scored.bits_per_byte_interval)),
+            ("loss", f"{value_words(scored.loss, scored.loss_interval)} nats per token{_over(scored)}"),
+            ("bits per byte", value_words(scored.bits_per_byte, scored.bits_per_byte_interval)),
             ("scored", f"{scored.tokens:,} tokens, {scored.bytes:,} bytes"),
             ("how", protocol(scored.context_tokens or 0, scored.stride_tokens or 0, scored.tokens or 0)),
         ]
     if scored.domains:
         cells = [
             [
-                f"{_ends(f'{one.loss:.4f}', one.loss_interval)} nats per token",
+                f"{value_words(one.loss, one.loss_interval)} nats per token",
                 f"{one.bits_per_byte:.4f} bits per byte",
                 f"{one.tokens:,} tokens",
             ]
@@ -81,10 +81,6 @@ def _rows(scored: Evaluation) -> Rows:
 def _over(scored: Evaluation) -> str:
     known = scored.loss_interval is not None and scored.loss_interval.low is not None
     return f", 95 % over {scored.interval_over}" if known else ""
-
-
-def _ends(value: str, interval: Interval | None) -> str:
-    return value if interval is None or interval.low is None else f"{value} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
 def _cells(score: TaskScore) -> list[str]:

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from sparsedial.cli.rows import Rows, aligned, lines, under
 from sparsedial.pruning.target import KINDS, percent
 from sparsedial.records.domains import DomainLoss
-from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned, Quantiles, Recovery
-from sparsedial.records.quantities import Interval
+from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned, Recovery
+from sparsedial.showing.numbers import NONE, interval_words, rate_words
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
-
-UNKNOWN = "–"
 
 
 def prune_table(done: Pruned) -> str:
@@ -54,7 +52,7 @@ def _equal_cost_rows(found: EqualCost) -> Rows:
     return [
         ("at equal active parameters", f"{human_count(found.active_parameters)}: {found.basis}"),
         ("  pruned", interval_words(found.pruned)),
-        (f"  {found.lower_k_setting or 'a lower k'}", UNKNOWN if lower is None else interval_words(lower)),
+        (f"  {found.lower_k_setting or 'a lower k'}", NONE if lower is None else interval_words(lower)),
         (f"  trained with {sparse.experts} experts", interval_words(found.trained_sparser)),
         ("  best", found.winner.replace("_", " ")),
     ]
@@ -140,8 +138,8 @@ def _side_by_side(done: Pruned) -> Rows:
             f"{name}, {score.primary}": lambda cost, name=name: _score(cost, name)
             for name, score in (done.before.tasks or {}).items()
         },
-        "read, tokens a second": lambda cost: speed_words(cost.prefill_tokens_per_second),
-        "written, tokens a second": lambda cost: speed_words(cost.decode_tokens_per_second),
+        "read, tokens a second": lambda cost: rate_words(cost.prefill_tokens_per_second),
+        "written, tokens a second": lambda cost: rate_words(cost.decode_tokens_per_second),
         "energy of a written token": _energy,
     }
     heads = ["before", "after", "at random"][: len(costs)]
@@ -162,27 +160,16 @@ def _bits(scored: DomainLoss) -> str:
     return f"{scored.bits_per_byte:.4f}"
 
 
-def interval_words(value: Interval) -> str:
-    """`2.631 [2.601, 2.660]`; one window alone has no interval."""
-    ends = "" if value.low is None or value.high is None else f" [{value.low:.3f}, {value.high:.3f}]"
-    return f"{value.mean:.3f}{ends}"
-
-
 def _score(cost: CheckpointCosts, task: str) -> str:
     """Of a task's own metric."""
     score = None if cost.tasks is None else cost.tasks[task]
-    return UNKNOWN if score is None else interval_words(score.metrics[score.primary])
-
-
-def speed_words(rate: Quantiles | None) -> str:
-    """`62 (60 to 64)` tokens a second."""
-    return UNKNOWN if rate is None else f"{rate.median:,.0f} ({rate.p10:,.0f} to {rate.p90:,.0f})"
+    return NONE if score is None else interval_words(score.metrics[score.primary])
 
 
 def _memory(cost: CheckpointCosts) -> str:
-    return UNKNOWN if cost.peak_memory_bytes is None else human_bytes(cost.peak_memory_bytes)
+    return NONE if cost.peak_memory_bytes is None else human_bytes(cost.peak_memory_bytes)
 
 
 def _energy(cost: CheckpointCosts) -> str:
     energy = cost.joules_per_token
-    return UNKNOWN if energy is None else f"{human_joules(energy.joules)}, {energy.basis}"
+    return NONE if energy is None else f"{human_joules(energy.joules)}, {energy.basis}"

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from sparsedial.cli.rows import Rows, aligned
 from sparsedial.records.evaluation import Evaluation, TaskScore
-from sparsedial.records.quantities import Interval
+from sparsedial.showing.numbers import NONE, value_words
 from sparsedial.units import human_count, human_joules
-
-UNKNOWN = "–"
 
 
 def settings_rows(results: Sequence[Evaluation]) -> Rows:
@@ -35,22 +33,16 @@ def _block(title: str, heads: Sequence[str], names: Sequence[str], cells: Sequen
 
 
 def _loss(one: Evaluation) -> list[str]:
-    active = UNKNOWN if one.setting is None else human_count(one.setting.active_parameters)
+    active = NONE if one.setting is None else human_count(one.setting.active_parameters)
     if one.loss is None or one.bits_per_byte is None:
-        return [active, UNKNOWN, UNKNOWN]
-    return [active, _ends(one.loss, one.loss_interval), f"{one.bits_per_byte:.4f}"]
+        return [active, NONE, NONE]
+    return [active, value_words(one.loss, one.loss_interval), f"{one.bits_per_byte:.4f}"]
 
 
 def _task(score: TaskScore) -> list[str]:
     value, energy = score.metrics[score.primary], score.joules_per_item
     return [
-        _ends(value.mean, value),
-        UNKNOWN if score.items_per_second is None else f"{score.items_per_second:.3g}",
-        UNKNOWN if energy is None else f"{human_joules(energy.joules)}, {energy.basis}",
+        value_words(value.mean, value),
+        NONE if score.items_per_second is None else f"{score.items_per_second:.3g}",
+        NONE if energy is None else f"{human_joules(energy.joules)}, {energy.basis}",
     ]
-
-
-def _ends(value: float, interval: Interval | None) -> str:
-    if interval is None or interval.low is None or interval.high is None:
-        return f"{value:.4f}"
-    return f"{value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from sparsedial.cli.prune_table import speed_words
 from sparsedial.cli.rows import Rows, aligned, lines
-from sparsedial.records.quantities import Interval
 from sparsedial.records.split import JoinedExperts, SplitExperts, SplitPoint
+from sparsedial.showing.numbers import interval_words, rate_words
 from sparsedial.units import human_bytes, human_count, human_percent
 
 ADDED = ("added loss, nats per token", "by a random division", "as many removed")
@@ -25,7 +24,7 @@ def split_table(done: SplitExperts) -> str:
             *second,
             *_of_text(done, done.calibration.source, "setting"),
             *(row for text in second for row in _of_text(done, text[1], "on the second text")),
-            ("", f"the dense checkpoint writes {speed_words(done.before.decode_tokens_per_second)} tokens a second"),
+            ("", f"the dense checkpoint writes {rate_words(done.before.decode_tokens_per_second)} tokens a second"),
             *(("warning", words) for words in done.warnings),
         ]
     )
@@ -39,16 +38,10 @@ def _of_text(done: SplitExperts, source: str, head: str) -> Rows:
 
 
 def _cells(point: SplitPoint, source: str) -> list[str]:
-    added = [each[source] for each in (point.loss_increase, point.at_random, point.removed)]
-    speed = speed_words(point.costs.decode_tokens_per_second)
+    added = [interval_words(each[source], "+.3f") for each in (point.loss_increase, point.at_random, point.removed)]
+    speed = rate_words(point.costs.decode_tokens_per_second)
     parameters = human_count(point.setting.active_parameters)
-    return [human_percent(point.neurons_share, 3), parameters, *map(_added, added), speed]
-
-
-def _added(grown: Interval) -> str:
-    """`+0.151 [+0.140, +0.162]`."""
-    ends = "" if grown.low is None or grown.high is None else f" [{grown.low:+.3f}, {grown.high:+.3f}]"
-    return f"{grown.mean:+.3f}{ends}"
+    return [human_percent(point.neurons_share, 3), parameters, *added, speed]
 
 
 def joined_table(done: JoinedExperts) -> str:

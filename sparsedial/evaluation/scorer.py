@@ -39,6 +39,11 @@ def windows_at_once(tokens: int) -> int:
     return max(1, TOKENS_AT_ONCE // (tokens - 1))
 
 
+def logits_of_rows(model: Transformer, x_BSD: Tensor) -> Tensor:
+    """Logits at every position of a stream, all rows behind each other. Shapes: [B, S, D] to [R, V] in float32"""
+    return model.logits(x_BSD.flatten(0, 1).unsqueeze(0), model.norm_D).squeeze(0).float()
+
+
 @dataclass(frozen=True)
 class Continuation:
     """A model's likelihood of what follows a context."""
@@ -83,8 +88,7 @@ class Scorer:
     def _logits(self, ids_BS: Tensor, last: int) -> Tensor:
         """Logits at the last positions of all rows. Shapes: to [R, V]"""
         model = self._working
-        x_BSD = model.stream(ids_BS, model.place(ids_BS), self.routing)[:, -last:]
-        return model.logits(x_BSD.flatten(0, 1).unsqueeze(0), model.norm_D).squeeze(0).float()
+        return logits_of_rows(model, model.stream(ids_BS, model.place(ids_BS), self.routing)[:, -last:])
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Continuation]:
         """The log-likelihood of each continuation after its context; pairs are (context ids, continuation ids).

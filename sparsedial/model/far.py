@@ -1,19 +1,22 @@
 """A model whose layers stay in their files: each is read when it computes, and forgotten after it.
 
-So a model that is larger than memory can read a text, if slowly: a layer is read again for each batch. What holds of
-its weights in memory is the embedding, the un-embedding, and one layer.
+So a model that is larger than memory can read a text, if slowly: a layer is read again for each batch, unless it is
+held. What holds of its weights in memory is the embedding, the un-embedding, and one layer.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from sparsedial.model.cache import Place
 from sparsedial.model.checkpoint import fill
 from sparsedial.model.rotary import rotary_table
+from sparsedial.model.router import Routing
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import READY_POSITIONS, Block, SparseFeedForward, Transformer
 from sparsedial.model.weights import views_of, views_of_block
@@ -30,8 +33,7 @@ def far_model(shape: Shape, tensors: Iterable[NamedTensor]) -> Transformer:
     rotary = rotary_table(shape, min(shape.context, READY_POSITIONS))
     with torch.device("meta"):
         model = Transformer(shape, rotary)
-    blocks = [*model.blocks, *(module.block for module in model.predictions)]
-    inside = {id(parameter) for block in blocks for parameter in block.parameters()}
+    inside = {id(parameter) for block in model.every_block for parameter in block.parameters()}
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in inside:
@@ -42,26 +44,55 @@ def far_model(shape: Shape, tensors: Iterable[NamedTensor]) -> Transformer:
             of_layer[tensor.name.layer].append(tensor)
         else:
             fill(views[tensor.name], tensor)
-    for number, block in enumerate(blocks):
-        assert isinstance(block, Block)
-        block.register_forward_pre_hook(_reading(number, of_layer[number]))
-        block.register_forward_hook(_forgetting)
+    for number in range(shape.layers):
+        model.blocks[number] = FarBlock(shape, number, of_layer[number])
+    for number, module in enumerate(model.predictions, start=shape.layers):
+        module.block = FarBlock(shape, number, of_layer[number])
     return model.eval()
 
 
-def _reading(number: int, tensors: Sequence[NamedTensor]) -> Callable[[nn.Module, tuple], None]:
+class FarBlock(Block):
+    """A layer that is read when it computes and forgotten after it, unless it is held."""
+
+    def __init__(self, shape: Shape, number: int, tensors: Sequence[NamedTensor]) -> None:
+        """`tensors` are those of the layer."""
+        with torch.device("meta"):
+            super().__init__(shape, number)
+        self.number, self._tensors, self._held = number, tensors, False
+
+    def forward(self, x_BSD: Tensor, place: Place, routing: Routing) -> Tensor:
+        with held(self):
+            return super().forward(x_BSD, place, routing)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it the layer is in memory, and its weights may be changed until its end."""
+        if self._held:
+            yield
+            return
+        self._read()
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self.to("meta")
+
     @torch.no_grad()
-    def read(block: nn.Module, given: tuple) -> None:
-        assert isinstance(block, Block)
-        block.to_empty(device="cpu")
-        if isinstance(block.feed_forward, SparseFeedForward):
-            block.feed_forward.load_E.zero_()
-        views = views_of_block(block, number)
-        for tensor in tensors:
+    def _read(self) -> None:
+        self.to_empty(device="cpu")
+        if isinstance(self.feed_forward, SparseFeedForward):
+            self.feed_forward.load_E.zero_()
+        views = views_of_block(self, self.number)
+        for tensor in self._tensors:
             fill(views[tensor.name], tensor)
 
-    return read
+
+def held(block: Block) -> contextlib.AbstractContextManager[None]:
+    """Within it a layer that lies in files is in memory, so that it is read once however often it computes."""
+    return block.held() if isinstance(block, FarBlock) else contextlib.nullcontext()
 
 
-def _forgetting(block: nn.Module, given: tuple, after: torch.Tensor) -> None:
-    block.to("meta")
+def is_far(block: Block) -> bool:
+    """Whether a layer lies in files."""
+    return isinstance(block, FarBlock)

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sparsedial.model.stored import TYPES
 from sparsedial.model.stream import NamedTensor
 from sparsedial.shape.hugging_face.files import INDEX, WEIGHTS
+from sparsedial.shape.tensors import Name
 from sparsedial.store import write_atomically
 
 SHARD_BYTES = 4e9
@@ -50,6 +52,23 @@ def write_weights(tensors: Mapping[str, NamedTensor], order: Iterable[str], fold
         total = sum(tensor.nbytes for tensor in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": {name: file_of[name].name for name in tensors}}
         write_atomically(folder / INDEX, (json.dumps(index, indent=1) + "\n").encode())
+
+
+def write_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to one file, without a copy of all of them.
+
+    Raises: OSError where it cannot be written.
+    """
+    named = {
+        name: NamedTensor(
+            name=Name(name), size=tuple(one.shape), dtype=one.dtype, origin="memory", values=lambda one=one: one
+        )
+        for name, one in tensors.items()
+    }
+    file = _laid_out(path.name, list(named), named)
+    path.write_bytes(file.header)
+    for name, tensor in named.items():
+        _write(tensor, path, file.starts[name])
 
 
 def _divided(tensors: Mapping[str, NamedTensor], shard_bytes: float) -> list[File]:

@@ -191,12 +191,11 @@ class Transformer(nn.Module):
         super().__init__()
         self.shape = shape
         self.stream_dtype: torch.dtype | None = None  # of the residual stream, where it is not the weights'
-        self.embedding_VD = nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
+        table = shape.vocab_size, shape.d_model
+        self.embedding_VD = nn.Parameter(torch.empty(table))
         self.blocks = nn.ModuleList(Block(shape, number) for number in range(shape.layers))
         self.norm_D = nn.Parameter(torch.ones(shape.d_model))
-        self.unembedding_VD = (
-            None if shape.tied_embeddings else nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
-        )
+        self.unembedding_VD = None if shape.tied_embeddings else nn.Parameter(torch.empty(table))
         self.predictions = nn.ModuleList(Prediction(shape, shape.layers + depth) for depth in range(shape.mtp_layers))
         cosine_SC, sine_SC = rotary or rotary_table(shape, min(shape.context, READY_POSITIONS))
         self.register_buffer("cosine_SC", cosine_SC, persistent=False)
@@ -248,9 +247,8 @@ class Transformer(nn.Module):
                 raise UserError("model: slots and lengths need a cache, and none was given")
             end = ids_BS.shape[1]
             return Place(rotary=self._rotary(0, end), end=end)
-        if (
-            not any(cache.filled) or cache.shape is not self.shape
-        ):  # the check takes a tenth of a small model's time per token
+        # The check takes a tenth of a small model's time per token.
+        if not any(cache.filled) or cache.shape is not self.shape:
             cache.check(self.shape, self.table_VD)
         rows = cache.rows(len(ids_BS), ids_BS.shape[1], slots, lengths)
         start, end = rows.start, rows.end
@@ -371,10 +369,14 @@ class Transformer(nn.Module):
         return functional.cross_entropy(logits_BSV.flatten(0, 1).float(), target_BS.flatten())
 
     @property
+    def every_block(self) -> list[Block]:
+        """The layers, first to last, then those of multi-token prediction."""
+        return [*self.blocks, *(module.block for module in self.predictions)]  # type: ignore[list-item]
+
+    @property
     def sparse_feed_forwards(self) -> list[SparseFeedForward]:
-        """The routed layers, first to last, then those of multi-token prediction."""
-        blocks = [*self.blocks, *(module.block for module in self.predictions)]
-        return [block.feed_forward for block in blocks if isinstance(block.feed_forward, SparseFeedForward)]  # type: ignore[union-attr]
+        """The routed ones of every block."""
+        return [part for block in self.every_block if isinstance(part := block.feed_forward, SparseFeedForward)]
 
 
 def initialise(shape: Shape, seed: int) -> Transformer:
@@ -387,8 +389,7 @@ def initialise(shape: Shape, seed: int) -> Transformer:
     for name, parameter in model.named_parameters():
         if parameter.dim() < 2:
             continue  # norms stay at one, biases at zero
-        fan_in = parameter.shape[-2]
-        std = fan_in**-0.5
+        std = parameter.shape[-2] ** -0.5  # of the fan-in
         leaf = name.rpartition(".")[2]
         if leaf in ("w_out_QD", "w_out_FD", "w_out_EFD"):
             std /= math.sqrt(2 * shape.layers)

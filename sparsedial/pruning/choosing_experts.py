@@ -19,6 +19,7 @@ from sparsedial.pruning.methods import HC_SMOE, NAEE, Ask
 from sparsedial.pruning.quality import require_known
 from sparsedial.pruning.scores import SCORES, Reached, random_scores
 from sparsedial.pruning.sequential import keep_in_turn
+from sparsedial.pruning.shelf import Shelf, shelf_of
 from sparsedial.pruning.subsets import keep_nearest, tokens_compared
 from sparsedial.shape.shape import Shape
 from sparsedial.units import count_words
@@ -45,7 +46,9 @@ def sizes_of_experts(shape: Shape, ask: Ask) -> Iterable[int]:
     return of_group if ask.budget == "uniform" else [sum(of_group)]
 
 
-def calibrate_experts(model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask]) -> Chooser:
+def calibrate_experts(
+    model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask], shelf: Shelf | None = None
+) -> Chooser:
     """Read the calibration once, and give what scores every expert and chooses.
 
     Shapes: [W, S+1]
@@ -53,13 +56,14 @@ def calibrate_experts(model: Transformer, windows_WS1: Tensor, asks: Sequence[As
     """
     methods = {ask.method for ask in asks}
     inputs = tokens_compared(model.shape) if NAEE in methods else 0
-    gathered = gather(model, windows_WS1, outputs=HC_SMOE in methods, inputs=inputs)
+    shelf = Shelf() if shelf is None else shelf
+    gathered = gather(model, windows_WS1, shelf, outputs=HC_SMOE in methods, inputs=inputs)
     require_known(gathered.loss, model.shape)
-    return partial(choose_experts, model, windows_WS1, gathered)
+    return partial(choose_experts, model, windows_WS1, shelf, gathered)
 
 
-def choose_experts(model: Transformer, windows_WS1: Tensor, gathered: Gathered, ask: Ask) -> Choice:
-    """Score every expert by what a calibration showed, and choose; in turn each layer reads the windows again.
+def choose_experts(model: Transformer, windows_WS1: Tensor, shelf: Shelf, gathered: Gathered, ask: Ask) -> Choice:
+    """Score every expert by what a calibration showed, and choose; in turn each layer is scored anew.
 
     Shapes: [W, S+1]
     """
@@ -74,7 +78,7 @@ def choose_experts(model: Transformer, windows_WS1: Tensor, gathered: Gathered, 
     elif ask.method == NAEE:
         kept = keep_nearest(model, reached, counts)
     elif ask.sequential and score is not None:
-        reached, kept = keep_in_turn(model, windows_WS1, score, counts)
+        reached, kept = keep_in_turn(model, windows_WS1, score, counts, shelf_of(shelf, ask))
     else:
         kept = keep_best(scores, counts, shape.expert_groups)
     unscored = _unscored(reached)

@@ -1,4 +1,4 @@
-"""One pass of a model over calibration windows, which sums what the scores of its experts are made of.
+"""One passage of calibration windows through a model, which sums what the scores of its experts are made of.
 
 W windows, S positions, T tokens (B*S), E experts, K chosen, D d_model, H = 2F; n of the tokens that reach one expert.
 """
@@ -6,19 +6,22 @@ W windows, S positions, T tokens (B*S), E experts, K chosen, D d_model, H = 2F; 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from sparsedial.evaluation.scorer import TOKENS_AT_ONCE, Scorer
 from sparsedial.kernels.reference import swiglu
+from sparsedial.model.far import held
 from sparsedial.model.router import Routing
 from sparsedial.model.transformer import Transformer
-from sparsedial.pruning.scores import POWERS, Reached
+from sparsedial.pruning.in_turn import Passage
+from sparsedial.pruning.scores import POWERS, Powers, Reached
+from sparsedial.pruning.shelf import Group, Shelf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,29 +98,76 @@ class Tally:
         return (self._outputs[layer] / self._read[layer]).numpy()
 
 
+@torch.no_grad()
 def gather(
-    model: Transformer,
-    windows_WS1: Tensor,
-    *,
-    outputs: bool = False,
-    inputs: int = 0,
-    kept: Mapping[int, Tensor] | None = None,
+    model: Transformer, windows_WS1: Tensor, shelf: Shelf | None = None, *, outputs: bool = False, inputs: int = 0
 ) -> Gathered:
     """Read each window once, and sum what its tokens show of the experts that they reach.
 
     Modules of multi-token prediction read the windows too, since they have experts of their own. With `outputs` each
     expert also reads every token, which takes experts/top_k times as long. With `inputs` the inputs of at most so many
-    tokens of each layer are held, evenly spread. With `kept` other experts are off meanwhile.
+    tokens of each layer are held, evenly spread.
 
     Shapes: [W, S+1]
     """
+    passage, reached = Passage(model, windows_WS1, shelf), dict[int, Reached]()
     experts = {layer.layer: layer.sizes.experts for layer in model.sparse_feed_forwards}
-    tally = Tally(experts, outputs=outputs, every=-(-windows_WS1[:, 1:].numel() // inputs) if inputs else 0)
-    routing = Routing(watch=tally, kept=kept)
-    loss = Scorer(model, routing=routing).loss(windows_WS1) / windows_WS1[:, 1:].numel()
-    if model.predictions:
-        predict(model, windows_WS1, routing)
-    return Gathered(loss=loss, reached=tally.reached)
+    every = -(-passage.tokens // inputs) if inputs else 0
+    for turn in passage.turns():
+        own = {number: count for number, count in experts.items() if number == turn.number}
+        tally = Tally(own, outputs=outputs, every=every)
+        turn.pass_on(partial(turn.block, routing=Routing(watch=tally)))
+        reached |= reached_of(turn.found(lambda tally=tally: tensors_of(tally.reached)), own)
+    own = {number: count for number, count in experts.items() if number >= model.shape.layers}
+    tally = Tally(own, outputs=outputs, every=every)
+    look = partial(predict, model, Routing(watch=tally))
+    with modules_held(model):
+        group = passage.end(lambda: {"loss": passage.loss(look), **tensors_of(tally.reached)})
+    return Gathered(loss=float(group["loss"]()), reached=reached | reached_of(group, own))
+
+
+@contextlib.contextmanager
+def modules_held(model: Transformer) -> Iterator[None]:
+    """Within it the modules of multi-token prediction are in memory."""
+    with contextlib.ExitStack() as stack:
+        for block in model.every_block[model.shape.layers :]:
+            stack.enter_context(held(block))
+        yield
+
+
+def tensors_of(reached: Mapping[int, Reached]) -> dict[str, Tensor]:
+    """What was reached, as tensors by name, all of them of floating-point numbers."""
+    return {
+        f"{number}.{name}": torch.from_numpy(np.ascontiguousarray(values))
+        for number, seen in reached.items()
+        for name, values in {
+            "tokens": seen.tokens_E.astype(float),
+            "outputs": seen.outputs_ED,
+            "inputs": seen.inputs_TD,
+            **{_of_powers(powers): sum_E for powers, sum_E in seen.sums.items()},
+        }.items()
+    }
+
+
+def reached_of(group: Group, layers: Iterable[int]) -> dict[int, Reached]:
+    """The inverse of `tensors_of`, for the layers that are named."""
+
+    def values(number: int, name: str) -> np.ndarray:
+        return group[f"{number}.{name}"]().numpy()
+
+    return {
+        number: Reached(
+            tokens_E=values(number, "tokens").astype(np.int64),
+            sums={powers: values(number, _of_powers(powers)) for powers in POWERS},
+            outputs_ED=values(number, "outputs"),
+            inputs_TD=values(number, "inputs"),
+        )
+        for number in layers
+    }
+
+
+def _of_powers(powers: Powers) -> str:
+    return "sum of gate^{} norm^{}".format(*powers)
 
 
 @contextlib.contextmanager
@@ -130,11 +180,7 @@ def watching(hooks: Sequence[RemovableHandle]) -> Iterator[None]:
             hook.remove()
 
 
-@torch.no_grad()
-def predict(model: Transformer, windows_WS1: Tensor, routing: Routing) -> None:
-    """Let the modules of multi-token prediction read the windows; the layers before them are not watched again."""
-    for ids_BS1 in windows_WS1.split(max(1, TOKENS_AT_ONCE // (windows_WS1.shape[1] - 1))):
-        ids_BS1 = ids_BS1.to(model.embedding_VD.device)
-        x_BSD = model.stream(ids_BS1[:, :-1], model.place(ids_BS1[:, :-1]), Routing(kept=routing.kept))
-        for _ in model.predicted(x_BSD, ids_BS1, routing):
-            pass
+def predict(model: Transformer, routing: Routing, x_BSD: Tensor, ids_BS1: Tensor) -> None:
+    """Let the modules of multi-token prediction read the stream behind the last layer. Shapes: [B, S, D], [B, S+1]"""
+    for _ in model.predicted(x_BSD, ids_BS1, routing):
+        pass

@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsedial.model.stream import NamedTensor
-from sparsedial.pruning.splitting import AXES, DENSE
-from sparsedial.shape.tensors import EXPERTS, Name
-
-SHARED = "shared."
+from sparsedial.shape.tensors import DENSE, EXPERTS, NEURON_AXES, SHARED, Name, resized
 
 
 def joined(tensors: Iterable[NamedTensor], neurons: Sequence[Sequence[int]]) -> Iterator[NamedTensor]:
@@ -23,8 +20,8 @@ def joined(tensors: Iterable[NamedTensor], neurons: Sequence[Sequence[int]]) -> 
         if name.part != "router" and not name.part.startswith((SHARED, EXPERTS)):
             yield tensor
     for layer, places in enumerate(neurons):
-        for kind in AXES:
-            yield _whole([*_pieces(given, layer, kind)], Name(f"{DENSE}{kind}", layer), places, AXES[kind])
+        for kind, axis in NEURON_AXES.items():
+            yield _whole([*_pieces(given, layer, kind)], Name(f"{DENSE}{kind}", layer), places, axis)
 
 
 def _pieces(given: dict[Name, NamedTensor], layer: int, kind: str) -> Iterator[NamedTensor]:
@@ -38,7 +35,7 @@ def _pieces(given: dict[Name, NamedTensor], layer: int, kind: str) -> Iterator[N
 
 
 def _whole(pieces: Sequence[NamedTensor], name: Name, places: Sequence[int], axis: int) -> NamedTensor:
-    size = tuple(len(places) if at == axis else length for at, length in enumerate(pieces[0].size))
+    size = resized(pieces[0].size, axis, len(places))
 
     def values() -> Tensor:
         found = torch.cat([piece.values() for piece in pieces], dim=axis)

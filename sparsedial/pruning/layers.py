@@ -5,26 +5,28 @@ B sequences, S positions, D d_model, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import polars
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.errors import UserError
-from sparsedial.evaluation.scorer import Scorer
+from sparsedial.model.cache import Place
+from sparsedial.model.router import Routing
 from sparsedial.model.stream import NamedTensor
-from sparsedial.model.transformer import Transformer
+from sparsedial.model.transformer import Block, Transformer
 from sparsedial.pruning.counts import best, nearest, require_some
-from sparsedial.pruning.gather import watching
+from sparsedial.pruning.in_turn import Passage
 from sparsedial.pruning.kept import Choice, Chooser
 from sparsedial.pruning.methods import Ask
 from sparsedial.pruning.quality import require_known
 from sparsedial.pruning.scores import random_scores
+from sparsedial.pruning.shelf import Shelf
 from sparsedial.records.prune import KeptParts
 from sparsedial.shape.shape import Shape, with_layers
 
@@ -95,13 +97,15 @@ def sizes_of_layers(shape: Shape, ask: Ask) -> Iterable[int]:
     return [shape.layers]
 
 
-def calibrate_layers(model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask]) -> Chooser:
+def calibrate_layers(
+    model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask], shelf: Shelf | None = None
+) -> Chooser:
     """Read the calibration once, and give what chooses by it.
 
     Shapes: [W, S+1]
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
-    loss, influence_L = block_influence(model, windows_WS1)
+    loss, influence_L = block_influence(model, windows_WS1, shelf)
     require_known(loss, model.shape)
     return partial(choose_layers, model.shape, influence_L)
 
@@ -138,7 +142,7 @@ def keep_layers(scores_L: np.ndarray, count: int, shape: Shape) -> KeptLayers:
 
 
 @torch.no_grad()
-def block_influence(model: Transformer, windows_WS1: Tensor) -> tuple[float, np.ndarray]:
+def block_influence(model: Transformer, windows_WS1: Tensor, shelf: Shelf | None = None) -> tuple[float, np.ndarray]:
     """The loss of a text in nats per token, and how much each layer turns the stream of its tokens.
 
     Influence is 1 - the mean cosine between the stream before a layer and after it.
@@ -146,17 +150,16 @@ def block_influence(model: Transformer, windows_WS1: Tensor) -> tuple[float, np.
     Shapes: [W, S+1] to [L]
     Source: ShortGPT, arXiv 2403.03853, section 2
     """
-    total_L = torch.zeros(model.shape.layers, dtype=torch.float64)
+    passage, influence = Passage(model, windows_WS1, shelf), list[float]()
+    for turn in passage.turns():
+        total = torch.zeros((), dtype=torch.float64)
+        turn.pass_on(partial(_turning, turn.block, total))
+        influence.append(1 - float(turn.found(lambda total=total: {"cosines": total})["cosines"]()) / passage.tokens)
+    return float(passage.end(lambda: {"loss": passage.loss()})["loss"]()), np.array(influence)
 
-    def noting(number: int) -> Callable[[nn.Module, tuple, Tensor], None]:
-        def note(block: nn.Module, given: tuple, after_BSD: Tensor) -> None:
-            cosine_BS = functional.cosine_similarity(given[0].double(), after_BSD.double(), dim=2)
-            total_L[number] += cosine_BS.sum().cpu()
 
-        return note
-
-    hooks = [block.register_forward_hook(noting(number)) for number, block in enumerate(model.blocks)]
-    tokens = windows_WS1[:, 1:].numel()
-    with watching(hooks):
-        loss = Scorer(model).loss(windows_WS1) / tokens
-    return loss, (1 - total_L / tokens).numpy()
+def _turning(block: Block, total: Tensor, x_BSD: Tensor, place: Place) -> Tensor:
+    """The stream after a layer; the cosines between it and the one before are added to the total."""
+    after_BSD = block(x_BSD, place, Routing())
+    total += functional.cosine_similarity(x_BSD.double(), after_BSD.double(), dim=2).sum().cpu()
+    return after_BSD

@@ -20,7 +20,6 @@ class Method:
     budgets: tuple[str, ...] = ("uniform",)  # whether layers can compete by it
     in_turn: Literal["never", "asked", "always"] = "never"  # calibrates each layer behind layers that are cut already
     drawn: bool = False  # decides by chance
-    whole: bool = False  # reads the weights of all layers from memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,6 @@ METHODS: Mapping[str, Method] = {
     NAEE: Method(
         part="experts",
         source="Not All Experts are Equal, arXiv 2402.14800: what the layer writes together",
-        whole=True,
     ),
     HC_SMOE: Method(part="experts", source="HC-SMoE, arXiv 2410.08589: experts are merged"),
     "random": Method(part="experts", source="the control", budgets=BUDGETS, drawn=True),
@@ -85,12 +83,11 @@ METHODS: Mapping[str, Method] = {
         part="neurons",
         source="ours: mean |activation| times the norm of the outgoing weights",
         budgets=BUDGETS,
-        whole=True,
     ),
-    "random-neurons": Method(part="neurons", source="the control", budgets=BUDGETS, drawn=True, whole=True),
+    "random-neurons": Method(part="neurons", source="the control", budgets=BUDGETS, drawn=True),
     "magnitude": Method(part="weights", source="|weight|, by matrix; the rival in arXiv 2301.00774 and 2306.11695"),
-    "wanda": Method(part="weights", source="Wanda, arXiv 2306.11695", in_turn="always", whole=True),
-    "sparsegpt": Method(part="weights", source="SparseGPT, arXiv 2301.00774", in_turn="always", whole=True),
+    "wanda": Method(part="weights", source="Wanda, arXiv 2306.11695", in_turn="always"),
+    "sparsegpt": Method(part="weights", source="SparseGPT, arXiv 2301.00774", in_turn="always"),
     "random-weights": Method(part="weights", source="the control", drawn=True),
 }
 DEFAULT = "reap"

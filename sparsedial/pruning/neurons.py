@@ -6,7 +6,7 @@ B sequences, S positions, T tokens (B*S), D d_model, F neurons of a layer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,23 +17,24 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from sparsedial.errors import UserError
-from sparsedial.evaluation.scorer import Scorer
 from sparsedial.kernels.reference import activate
 from sparsedial.model.attention import rms_norm
 from sparsedial.model.router import Routing
 from sparsedial.model.stream import NamedTensor
-from sparsedial.model.transformer import Block, DenseFeedForward, SparseFeedForward, Transformer
+from sparsedial.model.transformer import DenseFeedForward, SparseFeedForward, Transformer
 from sparsedial.pruning.counts import Scores, best, nearest, require_some
-from sparsedial.pruning.gather import predict, watching
+from sparsedial.pruning.gather import modules_held, predict, watching
+from sparsedial.pruning.in_turn import Passage
 from sparsedial.pruning.kept import Choice, Chooser, every_layer
 from sparsedial.pruning.methods import Ask
 from sparsedial.pruning.quality import require_known
 from sparsedial.pruning.scores import random_scores
+from sparsedial.pruning.shelf import Group, Shelf
 from sparsedial.records.prune import KeptParts
 from sparsedial.shape.shape import Shape, with_layers
+from sparsedial.shape.tensors import DENSE, NEURON_AXES, SHARED, resized
 
-ROWS = ("feed_forward.gate", "feed_forward.up", "shared.gate", "shared.up")  # have a row for each neuron
-COLUMNS = ("feed_forward.down", "shared.down")
+AXIS_OF = {f"{prefix}{kind}": axis for prefix in (DENSE, SHARED) for kind, axis in NEURON_AXES.items()}  # by part
 FeedForward = DenseFeedForward | SparseFeedForward
 
 
@@ -69,7 +70,7 @@ class KeptNeurons:
         """The tensors without the rows and columns of the other neurons."""
         for tensor in tensors:
             on = None if tensor.name.layer is None else self.neurons.get(tensor.name.layer)
-            axis = 0 if tensor.name.part in ROWS else 1 if tensor.name.part in COLUMNS else None
+            axis = AXIS_OF.get(tensor.name.part)
             yield tensor if on is None or axis is None else _cut(tensor, list(on), axis)
 
     def parts(self, shape: Shape) -> KeptParts:
@@ -79,8 +80,7 @@ class KeptNeurons:
 
 
 def _cut(tensor: NamedTensor, on: list[int], axis: int) -> NamedTensor:
-    size = tuple(len(on) if at == axis else length for at, length in enumerate(tensor.size))
-    return tensor.mapped(lambda values: values[on] if axis == 0 else values[:, on], size)
+    return tensor.mapped(lambda values: values[on] if axis == 0 else values[:, on], resized(tensor.size, axis, len(on)))
 
 
 def widths(shape: Shape) -> dict[int, int]:
@@ -165,20 +165,22 @@ def sizes_of_neurons(shape: Shape, ask: Ask) -> Iterable[int]:
     return [size for size in each if size] if ask.budget == "uniform" else [sum(layer.d_ff for layer in main)]
 
 
-def calibrate_neurons(model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask]) -> Chooser:
+def calibrate_neurons(
+    model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask], shelf: Shelf | None = None
+) -> Chooser:
     """Read the calibration once, and give what scores every neuron and chooses.
 
     Shapes: [W, S+1]
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
-    loss, activations = mean_activations(model, windows_WS1)
-    require_known(loss, model.shape)
-    return partial(choose_neurons, model, activations)
+    seen = watch_neurons(model, windows_WS1, shelf)
+    require_known(seen.loss, model.shape)
+    return partial(choose_neurons, model.shape, seen)
 
 
-def choose_neurons(model: Transformer, activations: Scores, ask: Ask) -> Choice:
-    """Score every neuron by its mean |activation| and choose. Shapes: activations of each layer [F]"""
-    shape, norms = model.shape, outgoing_norms(model)
+def choose_neurons(shape: Shape, seen: Activity, ask: Ask) -> Choice:
+    """Score every neuron by its mean |activation| and choose."""
+    activations, norms = seen.activations, seen.norms
     found = {number: activations[number] * norms[number] for number in activations}
     scores = random_scores(widths(shape), ask.seed) if ask.how.drawn else found
     counts = COUNTS[ask.budget](scores, shape, ask.keep)
@@ -219,60 +221,83 @@ def _table(activations: Scores, norms: Scores, scores: Scores, kept: KeptNeurons
     return polars.concat(map(polars.DataFrame, layers))
 
 
-def _feed_forwards(model: Transformer) -> dict[int, FeedForward]:
-    """The feed-forward part of each layer that has neurons which every token visits."""
-    blocks = [*model.blocks, *(module.block for module in model.predictions)]
-    parts = {number: block.feed_forward for number, block in enumerate(blocks) if isinstance(block, Block)}
-    return {number: parts[number] for number in widths(model.shape)}
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Activity:
+    """What a calibration showed of the neurons of each layer that has some which every token visits."""
+
+    loss: float  # of the text, nats per token
+    activations: Scores  # mean |activation|, each [F]
+    norms: Scores  # of what a neuron writes into the stream, Euclidean, each [F]
+
+
+@torch.no_grad()
+def watch_neurons(model: Transformer, windows_WS1: Tensor, shelf: Shelf | None = None) -> Activity:
+    """Read each window once. The mean is over all tokens that a layer reads.
+
+    The activation is the number that multiplies the outgoing weights: silu(gate) * up, times the gate of the shared
+    experts where they have one.
+
+    Shapes: [W, S+1]
+    """
+    passage, known = Passage(model, windows_WS1, shelf), widths(model.shape)
+    groups: dict[int, Group] = {}
+    for turn in passage.turns():
+        if turn.number not in known:
+            turn.pass_on(partial(turn.block, routing=Routing()))
+            continue
+        seen = Seen(turn.block.feed_forward)
+        with watching([seen.hook()]):
+            turn.pass_on(partial(turn.block, routing=Routing()))
+        groups[turn.number] = turn.found(seen.tensors)
+    modules = {number: Seen(model.every_block[number].feed_forward) for number in known if number >= model.shape.layers}
+    with modules_held(model), watching([seen.hook() for seen in modules.values()]):
+        end = passage.end(partial(_behind, passage, modules))
+    groups |= {number: _named(end, number) for number in modules}
+    return Activity(
+        loss=float(end["loss"]()),
+        activations={number: group["mean activation"]().numpy() for number, group in groups.items()},
+        norms={number: group["outgoing norm"]().numpy() for number, group in groups.items()},
+    )
+
+
+class Seen:
+    """Sums up the |activations| of a feed-forward part, while it computes as it always does."""
+
+    def __init__(self, part: FeedForward) -> None:
+        self._part, self._tokens, self._total_F = part, 0, torch.zeros((), dtype=torch.float64)
+
+    def hook(self) -> RemovableHandle:
+        """Begin."""
+        return self._part.register_forward_pre_hook(self._add)
+
+    def _add(self, part: FeedForward, given: tuple) -> None:
+        x_BSD, norm_D, eps, _ = given
+        found_TF = activations_of(part, rms_norm(x_BSD, norm_D, eps).flatten(0, 1)).abs()
+        self._total_F = self._total_F + found_TF.sum(0, dtype=torch.float64)
+        self._tokens += len(found_TF)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was seen, by name. Shapes: each [F]"""
+        norm_F = _dense_of(self._part).w_out_FD.detach().double().norm(dim=1)
+        return {"mean activation": (self._total_F / self._tokens).cpu(), "outgoing norm": norm_F.cpu()}
+
+
+def _behind(passage: Passage, modules: Mapping[int, Seen]) -> dict[str, Tensor]:
+    """The loss of the text, and what was seen of the modules of multi-token prediction."""
+    loss = passage.loss(partial(predict, passage.model, Routing()))
+    seen = {f"{number}.{name}": found for number, each in modules.items() for name, found in each.tensors().items()}
+    return {"loss": loss, **seen}
+
+
+def _named(group: Group, number: int) -> Group:
+    """The tensors of one module of multi-token prediction."""
+    return {name.removeprefix(f"{number}."): values for name, values in group.items() if name.startswith(f"{number}.")}
 
 
 def _dense_of(part: FeedForward) -> DenseFeedForward:
     dense = part if isinstance(part, DenseFeedForward) else part.shared
     assert dense is not None
     return dense
-
-
-def outgoing_norms(model: Transformer) -> dict[int, np.ndarray]:
-    """The Euclidean norm of what each neuron writes into the stream, by layer. Shapes: each [F]"""
-    parts = _feed_forwards(model)
-    return {
-        number: _dense_of(part).w_out_FD.detach().double().norm(dim=1).cpu().numpy() for number, part in parts.items()
-    }
-
-
-@torch.no_grad()
-def mean_activations(model: Transformer, windows_WS1: Tensor) -> tuple[float, dict[int, np.ndarray]]:
-    """The loss of a text in nats per token, and the mean of each neuron's |activation| over its tokens, by layer.
-
-    The activation is the number that multiplies the outgoing weights: silu(gate) * up, times the gate of the shared
-    experts where they have one.
-
-    Shapes: [W, S+1] to each [F]
-    """
-    parts, sums = _feed_forwards(model), {}
-    main = {number: part for number, part in parts.items() if number < model.shape.layers}
-    with watching(_hooks(main, sums)):
-        loss = Scorer(model).loss(windows_WS1) / windows_WS1[:, 1:].numel()
-    if model.predictions:
-        modules = {number: part for number, part in parts.items() if number not in main}
-        with watching(_hooks(modules, sums)):
-            predict(model, windows_WS1, Routing())
-    return loss, {number: (total_F / tokens).cpu().numpy() for number, (total_F, tokens) in sums.items()}
-
-
-def _hooks(parts: Mapping[int, FeedForward], sums: dict[int, tuple[Tensor, int]]) -> list[RemovableHandle]:
-    """Add up |activations| and tokens of feed-forward parts, while they compute as they always do."""
-
-    def adding(number: int) -> Callable[[FeedForward, tuple], None]:
-        def add(part: FeedForward, given: tuple) -> None:
-            x_BSD, norm_D, eps, _ = given
-            found_TF = activations_of(part, rms_norm(x_BSD, norm_D, eps).flatten(0, 1)).abs()
-            total_F, tokens = sums.get(number, (torch.zeros((), dtype=torch.float64), 0))
-            sums[number] = total_F + found_TF.sum(0, dtype=torch.float64), tokens + len(found_TF)
-
-        return add
-
-    return [part.register_forward_pre_hook(adding(number)) for number, part in parts.items()]
 
 
 def activations_of(part: FeedForward, x_TD: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from sparsedial.pruning import choosing_experts as experts
 from sparsedial.pruning import layers, neurons, weights
 from sparsedial.pruning.kept import Chooser, Kept
 from sparsedial.pruning.methods import Ask, PartName, methods_of
+from sparsedial.pruning.shelf import Shelf
 from sparsedial.shape.shape import Shape
 
 
@@ -22,7 +23,7 @@ class Part:
     lacking: Callable[[Shape], str | None]  # why nothing of it can be turned off in a model
     sizes: Callable[[Shape, Ask], Iterable[int]]  # the numbers of things that a share is rounded to
     require: Callable[[Shape, Ask], Kept]  # as much without scores; refuses what none can help, before a weight is read
-    calibrate: Callable[[Transformer, Tensor, Sequence[Ask]], Chooser]  # on [W, S+1], once for all asks
+    calibrate: Callable[[Transformer, Tensor, Sequence[Ask], Shelf | None], Chooser]  # on [W, S+1], once for all asks
     shrinks: bool = True  # else zeros are stored, and nothing gets smaller or faster
 
 

@@ -139,7 +139,8 @@ def recover(recovery: Recovering, whole: Shape, scored: Mapping[str, Windows], l
     executor = InProcess(text=recovery.text, store=store)
     run = carry_out([(task,)], executor=executor, shelf=store, listener=listener)[job.hash]
     if not run.finished:
-        raise UserError(f"the recovery diverged: {run.reason}", hint="without <recover> the bare cut is written")
+        hint = "without <recover> the bare cut is written"
+        raise UserError(f"the recovery diverged: {run.reason}", hint=hint, field="recover")
     teaching = forward_flops_per_token(whole, job.recipe.context) * run.tokens if job.teacher else 0
     cut = nats_of(load(recovery.cut), scored)
     return Recovered(run=run, kind=recovery.kind, flops=run.flops + teaching, cut=cut)

@@ -14,6 +14,7 @@ from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.kept import Choice, ShareChooser
 from sparsedial.pruning.quality import Nats, nats_of
+from sparsedial.pruning.shelf import Shelf
 from sparsedial.pruning.speed import times_as_fast
 from sparsedial.pruning.target import Target
 from sparsedial.pruning.windows import Windows
@@ -32,7 +33,10 @@ class Search:
     tensors: Sequence[NamedTensor]  # of the model
     text: Windows  # that the loss is measured on
     report: Report
-    tried: dict[float, tuple[Choice, SearchStep]] = field(default_factory=dict)  # by what was asked for, in order
+    shelf: Shelf  # where its steps are kept
+    forget: Callable[[float], None]  # gets a share whose choice is not needed any more
+    steps: dict[float, SearchStep] = field(default_factory=dict)  # by what was asked for, in order
+    best: dict[float, Choice | None] = field(default_factory=dict)  # the last share that keeps the target; None: of old
 
     def choice(self, shares: Sequence[float], choose: ShareChooser) -> Choice:
         """The smallest of rising shares that keeps the loss, or the largest that is fast enough, as medians say.
@@ -44,25 +48,39 @@ class Search:
         found, before = _spread(shares), self._nats(self.model)
         if self.target.kind == "speed":
             found = found[::-1]
-        place = bisect_left(found, True, key=lambda keep: self._keeps(choose(keep), keep, before))
-        steps = tuple(step for _, step in self.tried.values())
+        place = bisect_left(found, True, key=lambda keep: self._keeps(keep, choose, before))
+        steps = tuple(self.steps.values())
         if place == len(found):
             raise self._refusal(steps, before)
-        choice, _ = self.tried[found[place]]
-        return replace(choice, search=steps)
+        return replace(self.best[found[place]] or choose(found[place]), search=steps)
 
-    def _keeps(self, choice: Choice, keep: float, before: Nats) -> bool:
+    def _keeps(self, keep: float, choose: ShareChooser, before: Nats) -> bool:
+        """Whether a share keeps the target; one that was tried before a stop is not tried again."""
+        name, choice = f"share-{keep!r}", None
+        step = self.shelf.read(name, SearchStep)
+        if step is None:
+            choice = choose(keep)
+            step = self._tried(choice, before)
+            self.shelf.write(name, step)
+        self.steps[keep] = step
+        reached = self._reached(step, before)
+        self.report(step, reached)
+        keeps = reached >= self.target.asked if self.target.kind == "speed" else reached <= self.target.asked
+        for other in [*self.best] if keeps else [keep]:
+            self.forget(other)
+        if keeps:
+            self.best.clear()
+            self.best[keep] = choice
+        return keeps
+
+    def _tried(self, choice: Choice, before: Nats) -> SearchStep:
         shape, kept = self.model.shape, choice.kept
         smaller = model_of(kept.shape(shape), kept.stream(self.tensors))
-        step = SearchStep(
+        return SearchStep(
             keep=kept.share(shape),
             loss_increase=self._nats(smaller).above(before),
             speed=times_as_fast(self.model, smaller) if self.target.kind == "speed" else None,
         )
-        self.tried[keep] = choice, step
-        reached = self._reached(step, before)
-        self.report(step, reached)
-        return reached >= self.target.asked if self.target.kind == "speed" else reached <= self.target.asked
 
     def _nats(self, model: Transformer) -> Nats:
         (nats,) = nats_of(model, {self.text.source: self.text}).values()

@@ -13,25 +13,24 @@ import numpy as np
 import polars
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from sparsedial.evaluation.scorer import TOKENS_AT_ONCE, Scorer, windows_at_once
+from sparsedial.evaluation.scorer import TOKENS_AT_ONCE
 from sparsedial.kernels.reference import activate
 from sparsedial.model.attention import rms_norm
+from sparsedial.model.cache import Place
 from sparsedial.model.router import Routing
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Block, DenseFeedForward, Transformer
 from sparsedial.pruning.clusters import active_together, balanced_clusters
 from sparsedial.pruning.counts import best
 from sparsedial.pruning.fitted_router import fitted_router
-from sparsedial.pruning.quality import require_known
+from sparsedial.pruning.in_turn import Passage, Turn, require_text_is_known
+from sparsedial.pruning.shelf import Group, Shelf
 from sparsedial.pruning.split_sizes import SplitSizes
 from sparsedial.shape.shape import Shape
-from sparsedial.shape.tensors import Name
+from sparsedial.shape.tensors import DENSE, EXPERTS, NEURON_AXES, SHARED, Name, resized
 
 FITTED_TOKENS = 16_384  # at most, that clusters and routers are made from
-AXES = {"gate": 0, "up": 0, "down": 1}  # of a dense layer's matrices, the one that counts neurons
-DENSE = "feed_forward."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,15 +60,15 @@ class Split:
         """A dense layer's matrix as that of its shared part and those of its experts."""
         assert tensor.name.layer is not None
         kind = tensor.name.part.removeprefix(DENSE)
+        axis = NEURON_AXES[kind]
         shared, experts = self.members(tensor.name.layer)
-        names = [Name(f"experts.{kind}", tensor.name.layer, expert) for expert in range(len(experts))]
+        names = [Name(f"{EXPERTS}{kind}", tensor.name.layer, expert) for expert in range(len(experts))]
         places = dict(zip(names, experts, strict=True))
         if shared:
-            places = {Name(f"shared.{kind}", tensor.name.layer): shared, **places}
+            places = {Name(f"{SHARED}{kind}", tensor.name.layer): shared, **places}
         for name, members in places.items():
-            size = tuple(len(members) if at == AXES[kind] else length for at, length in enumerate(tensor.size))
-            values = partial(_picked, tensor, whole, members, AXES[kind])
-            yield replace(tensor, name=name, size=size, values=values)
+            values = partial(_picked, tensor, whole, members, axis)
+            yield replace(tensor, name=name, size=resized(tensor.size, axis, len(members)), values=values)
 
     def members(self, layer: int) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
         """The neurons of a layer's shared part, and of each of its experts."""
@@ -129,49 +128,64 @@ class Divided:
 
 
 @torch.no_grad()
-def divided(model: Transformer, windows_WS1: Tensor, sizes: SplitSizes, seed: int) -> Divided:
+def divided(
+    model: Transformer, windows_WS1: Tensor, sizes: SplitSizes, seed: int, shelf: Shelf | None = None
+) -> Divided:
     """Divide the neurons of every layer by what a calibration shows of them, and once more by chance.
 
-    The stream of all tokens is in memory, and what one layer makes of it.
+    What one layer makes of all tokens is in memory.
 
     Shapes: [W, S+1]
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
-    first_WS1 = windows_WS1[: windows_at_once(windows_WS1.shape[1])]
-    require_known(Scorer(model).loss(first_WS1) / first_WS1[:, 1:].numel(), model.shape)
-    draw = np.random.default_rng(seed)
-    orders, drawn, activations, norms = {}, {}, {}, {}
-    routers: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
-    for layer, (part, x_TD) in enumerate(_inputs(model, windows_WS1)):
-        activations[layer], norms[layer] = _mean_activation(part, x_TD), part.w_out_FD.norm(dim=1).numpy()
-        some_TD = x_TD[:: -(-len(x_TD) // FITTED_TOKENS)]
-        orders[layer] = _order(part, some_TD, activations[layer] * norms[layer], sizes)
-        drawn[layer] = tuple(draw.permutation(len(norms[layer])).tolist())
-        for order, found in zip((orders[layer], drawn[layer]), routers, strict=True):
-            experts = Split(sizes=sizes, neurons={layer: order}, routers={}).members(layer)[1]
-            found[layer] = fitted_router(some_TD, written(part, some_TD, experts))
+    shelf = Shelf() if shelf is None else shelf
+    require_text_is_known(model, windows_WS1, shelf)
+    passage, draw, drawn = Passage(model, windows_WS1, shelf), np.random.default_rng(seed), {}
+    groups: list[Group] = []
+    for turn in passage.turns():
+        attended: list[Tensor] = []  # the stream between attention and neurons
+        drawn[turn.number] = tuple(draw.permutation(model.shape.layer(turn.number).d_ff).tolist())
+        groups.append(turn.found(partial(_divided, turn, attended, sizes, drawn[turn.number])))
+        turn.pass_on(partial(_from_attention, turn.block, iter(attended)))
+    passage.end()
+
+    def each(name: str) -> dict[int, Tensor]:
+        return {layer: group[name]() for layer, group in enumerate(groups)}
+
+    orders = {layer: tuple(order_F.int().tolist()) for layer, order_F in each("order").items()}
     return Divided(
-        split=Split(sizes=sizes, neurons=orders, routers=routers[0]),
-        drawn=Split(sizes=sizes, neurons=drawn, routers=routers[1]),
-        activations=activations,
-        norms=norms,
+        split=Split(sizes=sizes, neurons=orders, routers=each("router")),
+        drawn=Split(sizes=sizes, neurons=drawn, routers=each("router of the drawn")),
+        activations={layer: mean_F.numpy() for layer, mean_F in each("mean activation").items()},
+        norms={layer: norm_F.numpy() for layer, norm_F in each("outgoing norm").items()},
     )
 
 
-def _inputs(model: Transformer, windows_WS1: Tensor) -> Iterator[tuple[DenseFeedForward, Tensor]]:
-    """The feed-forward part of each layer, and the normed stream that it reads. Shapes: each [T, D]"""
-    batches = windows_WS1[:, :-1].split(windows_at_once(windows_WS1.shape[1]))
-    streams = [functional.embedding(ids_BS, model.embedding_VD) for ids_BS in batches]
-    places = [model.place(ids_BS) for ids_BS in batches]
-    for block in model.blocks:
-        assert isinstance(block, Block)
-        assert isinstance(block.feed_forward, DenseFeedForward)
-        norm_D, eps = block.feed_forward_norm_D, block.eps
-        streams = [
-            block.attention(x_BSD, block.attention_norm_D, place) for x_BSD, place in zip(streams, places, strict=True)
-        ]
-        yield block.feed_forward, torch.cat([rms_norm(x_BSD, norm_D, eps).flatten(0, 1) for x_BSD in streams])
-        streams = [block.feed_forward(x_BSD, norm_D, eps, Routing()) for x_BSD in streams]
+def _divided(turn: Turn, attended: list[Tensor], sizes: SplitSizes, drawn: tuple[int, ...]) -> dict[str, Tensor]:
+    """Where the neurons of a layer go, the routers for that and for those that are drawn, and what neurons showed."""
+    block, part = turn.block, turn.block.feed_forward
+    assert isinstance(part, DenseFeedForward)
+    attended += [block.attention(x_BSD, block.attention_norm_D, place) for x_BSD, place in turn.inputs]
+    x_TD = torch.cat([rms_norm(x_BSD, block.feed_forward_norm_D, block.eps).flatten(0, 1) for x_BSD in attended])
+    mean_F, norm_F = _mean_activation(part, x_TD), part.w_out_FD.norm(dim=1)
+    some_TD = x_TD[:: -(-len(x_TD) // FITTED_TOKENS)]
+    order = _order(part, some_TD, mean_F * norm_F.numpy(), sizes)
+    routers = []
+    for neurons in (order, drawn):
+        experts = Split(sizes=sizes, neurons={turn.number: neurons}, routers={}).members(turn.number)[1]
+        routers.append(fitted_router(some_TD, written(part, some_TD, experts)))
+    return {
+        "order": torch.tensor(order, dtype=torch.float64),
+        "router": routers[0],
+        "router of the drawn": routers[1],
+        "mean activation": torch.from_numpy(mean_F),
+        "outgoing norm": norm_F,
+    }
+
+
+def _from_attention(block: Block, attended: Iterator[Tensor], x_BSD: Tensor, place: Place) -> Tensor:
+    """What a layer passes on, from the stream behind its attention."""
+    return block.feed_forward(next(attended), block.feed_forward_norm_D, block.eps, Routing())
 
 
 def _activations(part: DenseFeedForward, x_TD: Tensor) -> Iterator[Tensor]:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from sparsedial.kernels.reference import swiglu
+from sparsedial.model.far import held
 from sparsedial.model.router import route
-from sparsedial.model.transformer import SparseFeedForward, Transformer
+from sparsedial.model.transformer import Block, SparseFeedForward, Transformer
 from sparsedial.pruning.experts import KeptExperts
 from sparsedial.pruning.scores import Reached
 from sparsedial.shape.shape import Shape
@@ -38,14 +39,19 @@ def keep_nearest(model: Transformer, reached: Mapping[int, Reached], counts: Map
 
     Source: Not All Experts are Equal, arXiv 2402.14800, layer-wise pruning; one by one is ours, for more than 8 experts
     """
-    groups = model.shape.expert_groups
-    layers = {layer.layer: layer for layer in model.sparse_feed_forwards}
+    blocks = model.every_block
     return KeptExperts(
         {
-            number: _nearest(LayerOutput(layers[number], torch.from_numpy(seen.inputs_TD)), counts[number], groups)
+            number: _of_layer(blocks[number], seen, counts[number], model.shape.expert_groups)
             for number, seen in reached.items()
         }
     )
+
+
+def _of_layer(block: Block, seen: Reached, count: int, groups: int) -> tuple[int, ...]:
+    with held(block):
+        assert isinstance(block.feed_forward, SparseFeedForward)
+        return _nearest(LayerOutput(block.feed_forward, torch.from_numpy(seen.inputs_TD)), count, groups)
 
 
 class LayerOutput:

@@ -5,7 +5,6 @@ B sequences, S positions, D d_model, O outputs and N inputs of a matrix.
 
 from __future__ import annotations
 
-import copy
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,26 +13,25 @@ from functools import partial
 import polars
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sparsedial.errors import UserError
-from sparsedial.evaluation.scorer import Scorer, windows_at_once
 from sparsedial.model.router import Routing
 from sparsedial.model.stream import NamedTensor
-from sparsedial.model.transformer import Block, Transformer
-from sparsedial.model.weights import views_of
+from sparsedial.model.transformer import Transformer
+from sparsedial.model.weights import views_of_block
 from sparsedial.pruning.choosing_experts import unreached
 from sparsedial.pruning.counts import nearest, require_some
 from sparsedial.pruning.cutting import RULES, Density, Rule, Seen, magnitude
+from sparsedial.pruning.in_turn import Passage, Turn, require_text_is_known
 from sparsedial.pruning.inputs import watched
 from sparsedial.pruning.kept import Choice, Chooser, every_layer
 from sparsedial.pruning.methods import PATTERNS, Ask
-from sparsedial.pruning.quality import require_known
+from sparsedial.pruning.shelf import Shelf, shelf_of
 from sparsedial.records.prune import KeptParts
 from sparsedial.shape.shape import Shape
-from sparsedial.shape.tensors import Name, Size, tensor_sizes
+from sparsedial.shape.tensors import DENSE, EXPERTS, SHARED, Name, Size, tensor_sizes
 
-CUT = ("attention.", "feed_forward.", "shared.", "experts.")  # prefixes of parts; routers and tables stay whole
+CUT = ("attention.", DENSE, SHARED, EXPERTS)  # prefixes of parts; routers and tables stay whole
 SAME_INPUTS = {  # by part, the one of its layer that multiplies the same
     "attention.key": "attention.query",
     "attention.value": "attention.query",
@@ -41,6 +39,7 @@ SAME_INPUTS = {  # by part, the one of its layer that multiplies the same
     "shared.up": "shared.gate",
     "experts.up": "experts.gate",
 }
+UNSCORED = "unscored"  # among the matrices of a layer: the experts that no token reached
 Cut = Callable[[Tensor], Tensor]  # a matrix with the weights that are off at zero. Shapes: [O, N] to [O, N]
 
 
@@ -124,23 +123,25 @@ def _require_pattern(shape: Shape, keep: float, pattern: str) -> None:
             )
 
 
-def calibrate_weights(model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask]) -> Chooser:
+def calibrate_weights(
+    model: Transformer, windows_WS1: Tensor, asks: Sequence[Ask], shelf: Shelf | None = None
+) -> Chooser:
     """Check the calibration, and give what chooses by it: each share reads it anew, in the layers that it has cut.
 
     Shapes: [W, S+1]
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
-    first_WS1 = windows_WS1[: windows_at_once(windows_WS1.shape[1])]
-    require_known(Scorer(model).loss(first_WS1) / first_WS1[:, 1:].numel(), model.shape)
-    return partial(choose_weights, model, windows_WS1)
+    shelf = Shelf() if shelf is None else shelf
+    require_text_is_known(model, windows_WS1, shelf)
+    return partial(choose_weights, model, windows_WS1, shelf)
 
 
-def choose_weights(model: Transformer, windows_WS1: Tensor, ask: Ask) -> Choice:
+def choose_weights(model: Transformer, windows_WS1: Tensor, shelf: Shelf, ask: Ask) -> Choice:
     """Calibrate and choose the weights of every matrix. Shapes: [W, S+1]"""
     density = _density(ask.keep, ask.pattern)
     rule, unscored = RULES.get(ask.method), ()
     if rule is not None:
-        kept, unscored = cut_in_turn(model, windows_WS1, rule, density)
+        kept, unscored = cut_in_turn(model, windows_WS1, rule, density, shelf_of(shelf, ask))
     elif ask.how.drawn:
         kept = _kept_at_random(model.shape, density, ask.seed)
     else:
@@ -187,7 +188,7 @@ def _at_random(density: Density, seed: int, name: Name, w_ON: Tensor) -> Tensor:
 
 @torch.no_grad()
 def cut_in_turn(
-    model: Transformer, windows_WS1: Tensor, rule: Rule, density: Density
+    model: Transformer, windows_WS1: Tensor, rule: Rule, density: Density, shelf: Shelf | None = None
 ) -> tuple[KeptWeights, tuple[tuple[int, int], ...]]:
     """Cut layer after layer, each by the inputs that it has in the model whose earlier layers are cut already.
 
@@ -195,24 +196,36 @@ def cut_in_turn(
 
     Shapes: [W, S+1]
     """
-    model = copy.deepcopy(model)
-    batches = windows_WS1[:, :-1].split(windows_at_once(windows_WS1.shape[1]))
-    streams = [functional.embedding(ids_BS, model.embedding_VD) for ids_BS in batches]
-    places = [model.place(ids_BS) for ids_BS in batches]
-    sizes, views, counts, unscored = matrices(model.shape), views_of(model), {}, []
-    for number, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        own = {name: views[name] for name in sizes if name.layer == number}
-        inputs = nothing_seen(own, rule)
-        for x_BSD, place in zip(streams, places, strict=True):
-            watched(block, x_BSD, place, own, inputs)
-        unscored += [(number, name.expert) for name in own if name.part == "experts.down" and not inputs[name].tokens]
-        for name, view_ON in own.items():
-            values_ON, counts[name] = _cut(view_ON, inputs[name], rule, density)
-            view_ON.copy_(values_ON)
-        streams = [block(x_BSD, place, Routing()) for x_BSD, place in zip(streams, places, strict=True)]
-    cuts = {name: partial(_replaced, views[name]) for name in sizes}
+    passage, sizes, unscored = Passage(model, windows_WS1, shelf), matrices(model.shape), []
+    cuts: dict[Name, Cut] = {}
+    for turn in passage.turns(changing=True):
+        group = turn.found(partial(_cut_layer, turn, sizes, rule, density))
+        cuts |= {name: partial(_replaced, group[str(name)]) for name in sizes if name.layer == turn.number}
+        unscored += [(turn.number, expert) for expert in group[UNSCORED]().int().tolist()]
+        turn.pass_on(partial(turn.block, routing=Routing()))
+    passage.end()
+    alone = {name for name in sizes if (name.layer, name.expert) in unscored}
+    counts = {
+        name: density.count((size[0], size[1]), by_row=False)
+        if name in alone
+        else rule.count((size[0], size[1]), density)
+        for name, size in sizes.items()
+    }
     return KeptWeights(cuts, counts), tuple(unscored)
+
+
+def _cut_layer(turn: Turn, sizes: Mapping[Name, Size], rule: Rule, density: Density) -> dict[str, Tensor]:
+    """Cut the matrices of a layer in its memory; all of them by name, and the experts that no token reached."""
+    of_layer = views_of_block(turn.block, turn.number)
+    views = {name: view.detach() for name, view in of_layer.items() if name in sizes}
+    inputs = nothing_seen(views, rule)
+    for x_BSD, place in turn.inputs:
+        watched(turn.block, x_BSD, place, views, inputs)
+    gone = [name.expert for name in views if name.part == "experts.down" and not inputs[name].tokens]
+    for name, view_ON in views.items():
+        seen = inputs[name]
+        view_ON.copy_(rule.cut(view_ON, seen, density) if seen.tokens else magnitude(view_ON, density))
+    return {UNSCORED: torch.tensor(gone, dtype=torch.float32), **{str(name): view for name, view in views.items()}}
 
 
 def nothing_seen(views: Mapping[Name, Tensor], rule: Rule) -> dict[Name, Seen]:
@@ -222,14 +235,7 @@ def nothing_seen(views: Mapping[Name, Tensor], rule: Rule) -> dict[Name, Seen]:
     return own | {name: own[first] for name, first in others.items()}
 
 
-def _cut(w_ON: Tensor, seen: Seen, rule: Rule, density: Density) -> tuple[Tensor, int]:
-    """A matrix with zeros, and how many of its weights stay."""
-    size = (w_ON.shape[0], w_ON.shape[1])
-    if not seen.tokens:
-        return magnitude(w_ON, density), density.count(size, by_row=False)
-    return rule.cut(w_ON, seen, density), rule.count(size, density)
-
-
-def _replaced(values_ON: Tensor, w_ON: Tensor) -> Tensor:
+def _replaced(values: Callable[[], Tensor], w_ON: Tensor) -> Tensor:
     """Other values for a matrix; those that are as they were keep all their digits."""
+    values_ON = values()
     return torch.where(values_ON == w_ON.to(values_ON.dtype), w_ON, values_ON.to(w_ON.dtype))

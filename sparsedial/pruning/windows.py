@@ -12,10 +12,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from sparsedial.errors import UserError
 from sparsedial.records.text import SkippedLines
+from sparsedial.shape.shape import Shape
 from sparsedial.text.prepare import Text, prepare
 from sparsedial.text.tokenizer import Tokenizer, require_ids
 from sparsedial.text.windows import bytes_of_windows
 
+MOST_CONTEXT = 2048  # of a window, unless it is asked for
 SCORED_SHARE = 5  # at most one in so many windows of a short text scores; the others calibrate
 
 
@@ -57,6 +59,17 @@ def spread(count: int, most: int) -> np.ndarray:
     """At least one and at most so many of `count` numbers, evenly spread."""
     kept = min(count, max(1, most))
     return np.arange(kept) * count // kept
+
+
+def context_of(shape: Shape, asked: int | None, least: int = 1) -> int:
+    """Tokens of a window: what is asked for, else those of the model, at most so many.
+
+    Raises: UserError for a context that the model does not have.
+    """
+    context = min(shape.context, MOST_CONTEXT) if asked is None else asked
+    if not least <= context <= shape.context:
+        raise UserError(f"{context} lies outside {least}..{shape.context}, the context of the model", field="context")
+    return context
 
 
 def read_windows(

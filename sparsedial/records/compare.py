@@ -8,6 +8,7 @@ from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import CalibrationText, CheckpointCosts, KeptParts, PruneTarget, SecondDomain
 from sparsedial.records.quantities import Interval
 from sparsedial.records.record import Record
+from sparsedial.shape.shape import Shape
 
 COMPARE_FILE = "compare.json"
 Axis = Literal["active_parameters", "weight_bytes", "share"]
@@ -34,6 +35,13 @@ class ComparedPoint(Record, frozen=True, kw_only=True):
         costs = self.after
         found = {"active_parameters": costs.active_parameters, "weight_bytes": costs.weight_bytes}
         return found.get(axis, self.target.reached)
+
+
+class KeptPoint(Record, frozen=True, kw_only=True):
+    """A point of a comparison that is not done yet, from which a stopped command goes on."""
+
+    point: ComparedPoint
+    shape: Shape  # of what stays
 
 
 class MethodOrder(Record, frozen=True, kw_only=True):

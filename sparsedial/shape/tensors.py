@@ -14,6 +14,8 @@ from sparsedial.shape.shape import Layer, Shape
 
 Size = tuple[int, ...]
 EXPERTS = "experts."  # prefix of the parts that each routed expert of a layer has
+DENSE, SHARED = "feed_forward.", "shared."  # those of a dense layer, and of a sparse layer's shared experts
+NEURON_AXES = {"gate": 0, "up": 0, "down": 1}  # of the matrices of all three, the axis that counts neurons
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Name:
     def __str__(self) -> str:
         part = self.part if self.expert is None else self.part.replace(EXPERTS, f"{EXPERTS}{self.expert}.")
         return part if self.layer is None else f"layers.{self.layer}.{part}"
+
+
+def resized(size: Size, axis: int, length: int) -> Size:
+    """A size with another length of one axis."""
+    return (*size[:axis], length, *size[axis + 1 :])
 
 
 def tensor_sizes(shape: Shape) -> dict[Name, Size]:
@@ -56,7 +63,7 @@ def model_parts(shape: Shape) -> dict[str, Size]:
 def layer_parts(shape: Shape, number: int) -> dict[str, Size]:
     """The tensors of a layer; for routed experts, the size of one expert's tensor."""
     d_model, layer = shape.d_model, shape.layer(number)
-    feed_forward = _sparse(shape, layer) if layer.is_sparse else _swiglu("feed_forward.", d_model, layer.d_ff)
+    feed_forward = _sparse(shape, layer) if layer.is_sparse else _swiglu(DENSE, d_model, layer.d_ff)
     return {
         **(_joining(d_model) if number >= shape.layers else {}),
         "attention_norm": (d_model,),
@@ -117,6 +124,6 @@ def _sparse(shape: Shape, layer: Layer) -> dict[str, Size]:
         "router": (layer.experts, shape.d_model),
         **({"routing_bias": (layer.experts,)} if shape.routing_bias else {}),
         **_swiglu(EXPERTS, shape.d_model, layer.d_expert),
-        **(_swiglu("shared.", shape.d_model, shared) if shared else {}),
+        **(_swiglu(SHARED, shape.d_model, shared) if shared else {}),
         **({"shared_gate": (1, shape.d_model)} if shape.shared_gate else {}),
     }

@@ -1,7 +1,8 @@
-"""Numbers in the report's tables; a dash for a missing one."""
+"""Numbers in tables, with their intervals; a dash for a missing one."""
 
 from __future__ import annotations
 
+from sparsedial.records.prune import Quantiles
 from sparsedial.records.quantities import Interval
 from sparsedial.units import human_count
 
@@ -23,3 +24,20 @@ def with_interval(loss: Interval) -> str:
     if loss.low is None or loss.high is None:
         return loss_number(loss.mean)
     return f"{loss.mean:.4f} ({loss.low:.4f} to {loss.high:.4f})"
+
+
+def interval_words(value: Interval, form: str = ".3f") -> str:
+    """`2.631 [2.601, 2.660]`; a single value has no ends."""
+    return value_words(value.mean, value, form)
+
+
+def value_words(value: float, ends: Interval | None, form: str = ".4f") -> str:
+    """The same of a value whose interval is known beside it, or is not known."""
+    if ends is None or ends.low is None or ends.high is None:
+        return f"{value:{form}}"
+    return f"{value:{form}} [{ends.low:{form}}, {ends.high:{form}}]"
+
+
+def rate_words(rate: Quantiles | None) -> str:
+    """`62 (60 to 64)` tokens a second."""
+    return NONE if rate is None else f"{rate.median:,.0f} ({rate.p10:,.0f} to {rate.p90:,.0f})"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from sparsedial.records.dial import PageSettings, SettingPoint, Tick
 from sparsedial.records.dial_file import DialFile, DialPoint
-from sparsedial.records.prune import Quantiles
-from sparsedial.records.quantities import Interval
+from sparsedial.showing.numbers import interval_words, rate_words
 from sparsedial.units import human_bytes, human_count, human_joules
 
 HEADS = ("active parameters", "added loss, nats per token", "tokens/s written", "tokens/s read", "memory", "a token")
@@ -22,26 +21,14 @@ def setting_cells(point: DialPoint) -> list[str]:
     costs = point.costs
     if costs is None:
         return [human_count(point.setting.active_parameters), *[""] * (len(HEADS) - 1)]
-    energy = costs.joules_per_token
+    energy, rates = costs.joules_per_token, (costs.decode_tokens_per_second, costs.prefill_tokens_per_second)
     return [
         human_count(point.setting.active_parameters),
-        _added(point.loss_increase),
-        _rate(costs.decode_tokens_per_second),
-        _rate(costs.prefill_tokens_per_second),
+        "" if point.loss_increase is None else interval_words(point.loss_increase, "+.4f"),
+        *("" if rate is None else rate_words(rate) for rate in rates),
         "" if costs.peak_memory_bytes is None else human_bytes(costs.peak_memory_bytes),
         "" if energy is None else f"{human_joules(energy.joules)}, {energy.basis}",
     ]
-
-
-def _added(grown: Interval | None) -> str:
-    if grown is None:
-        return ""
-    ends = "" if grown.low is None or grown.high is None else f" [{grown.low:+.4f}, {grown.high:+.4f}]"
-    return f"{grown.mean:+.4f}{ends}"
-
-
-def _rate(rate: Quantiles | None) -> str:
-    return "" if rate is None else f"{rate.median:,.0f} ({rate.p10:,.0f} to {rate.p90:,.0f})"
 
 
 def page_settings(dial: DialFile) -> PageSettings:

@@ -8,7 +8,6 @@ from pathlib import Path
 from sparsedial.errors import UserError
 from sparsedial.law.beyond import times_beyond
 from sparsedial.law.law import Law, read_law
-from sparsedial.model.checkpoint import load
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
 from sparsedial.pruning.equal_active import lower_k, sparser, winner_of
@@ -104,9 +103,8 @@ def _run_of(checkpoint: Path, study: Study, folder: Path) -> Run:
     return run
 
 
-def equal_cost(against: Against, work: Work, folder: Path) -> EqualCost:
+def equal_cost(against: Against, work: Work, model: Transformer) -> EqualCost:
     """Score the pruned checkpoint and the original at a lower k on the study's text; its law says the sparser one's."""
-    model = load(folder)
     target = active_parameters(model.shape)
     setting = lower_k(work.shape, target)
     turned = None if setting is None else at_setting(work.model, setting)

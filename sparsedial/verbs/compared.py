@@ -20,6 +20,7 @@ from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work, opened
 from sparsedial.verbs.pruned_answer import NO_SECOND, calibration_of, checkpoint_name, second_of
 from sparsedial.verbs.tried import Tried, all_tried, rates_of, timed, with_rate
+from sparsedial.verbs.unfinished import found_so_far
 
 
 def compared(settings: PruneSettings, began: float) -> Compared:
@@ -32,12 +33,12 @@ def compared(settings: PruneSettings, began: float) -> Compared:
     asks = asks_of(settings)
     with in_words_of_a_comparison():
         work = opened(settings, asks)
-        whole = nats_of(work.model, work.scored)
-        tried = list(all_tried(work, whole, asks))
-    answer = _answer(work, whole, tried, settings, began)
-    with whole_folder(settings.out.resolve()) as partial:
-        write_picture(answer, partial)
-        write(partial / COMPARE_FILE, answer)
+        with found_so_far(settings, work.texts) as shelf:
+            whole = nats_of(work.model, work.scored)
+            answer = _answer(work, whole, list(all_tried(work, whole, asks, shelf)), settings, began)
+            with whole_folder(settings.out.resolve()) as partial:
+                write_picture(answer, partial)
+                write(partial / COMPARE_FILE, answer)
     return answer
 
 

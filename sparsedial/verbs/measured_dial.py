@@ -17,7 +17,7 @@ from sparsedial.model.turned import at_setting
 from sparsedial.pruning.layers import KeptLayers
 from sparsedial.pruning.quality import Nats, nats_of
 from sparsedial.pruning.speed import Place, Speed, speeds_of
-from sparsedial.pruning.windows import Windows, read_windows
+from sparsedial.pruning.windows import Windows, context_of, read_windows
 from sparsedial.records.dial_file import DIAL_FILE, DialFile, DialPoint, MeasuredDial
 from sparsedial.records.record import write
 from sparsedial.records.setting import Setting
@@ -33,8 +33,6 @@ from sparsedial.verbs.checkpoint_costs import costs_of
 from sparsedial.verbs.dial_settings import DialSettings
 from sparsedial.verbs.following import versions
 from sparsedial.verbs.origin import require_checkpoint
-
-MOST_CONTEXT = 2048  # of a window, unless it is asked for
 
 
 def measured_dial(settings: DialSettings) -> MeasuredDial:
@@ -82,9 +80,7 @@ def _turned(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, .
 
 
 def _windows(folder: Path, shape: Shape, settings: DialSettings) -> Windows:
-    context = min(shape.context, MOST_CONTEXT) if settings.context is None else settings.context
-    if not 1 <= context <= shape.context:
-        raise UserError(f"{context} lies outside 1..{shape.context}, the context of the model", field="context")
+    context = context_of(shape, settings.context)
     sizes = {"vocab_size": shape.vocab_size, "context": context, "tokens": settings.scored_tokens}
     windows = read_windows(settings.text, load_tokenizer(folder), field="text", **sizes)
     note_skipped(windows.skipped)

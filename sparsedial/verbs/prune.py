@@ -26,8 +26,9 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
     part in the scores, on a second text, and for a random choice of as much too. The folder appears when it is whole;
     the original is only read.
 
-    With `recover` what stays is then trained on the calibration text, and stopped, the same command goes on. With
-    `against` the answer also says what a lower k or a trained sparser model gives at as many active parameters.
+    With `recover` what stays is then trained on the calibration text. With `against` the answer also says what a lower
+    k or a trained sparser model gives at as many active parameters. Stopped, the same command goes on: from the last
+    layer that was done, the last share that was tried, the last point of a comparison, or the last saved step.
 
     Other jobs: with `compare` several methods are tried at several shares, and what is written is a comparison. With
     `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and each number of them is
@@ -43,7 +44,9 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
     from sparsedial.verbs.against import equal_cost, opened_study
     from sparsedial.verbs.pruned import chosen, opened
     from sparsedial.verbs.pruned_answer import answered
+    from sparsedial.verbs.pruned_costs import measured
     from sparsedial.verbs.recovered import recovered, recovering
+    from sparsedial.verbs.unfinished import found_so_far
 
     if settings.fix_setting is not None:
         from sparsedial.verbs.fixed_setting import fixed_setting
@@ -69,15 +72,16 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
         recovery = home and recovering(work, settings, home)
         study = settings.against and opened_study(settings.against, settings.checkpoint, work)
         note(f"calibrating on {human_count(work.calibrating.tokens)} tokens")
-        choice = chosen(work)
-        with whole_folder(settings.out.resolve()) as partial:
+        with found_so_far(settings, work.texts) as shelf, whole_folder(settings.out.resolve()) as partial:
+            choice = chosen(work, shelf)
             if recovery is None:
                 write_pruned(partial, settings.checkpoint, work.shape, work.tensors, choice.kept)
             trained = recovery and recovered(work, choice.kept, recovery, partial)
             note("measuring the loss, speed and memory of the original and of the smaller checkpoint")
-            answer = answered(work, choice, partial, settings, began, trained)
+            costs = measured(work, choice, settings.checkpoint, partial, trained and trained.cut)
+            answer = answered(work, choice, costs, partial, settings, began, trained)
             if study:
-                answer = replace(answer, equal_cost=equal_cost(study, work, partial))
+                answer = replace(answer, equal_cost=equal_cost(study, work, costs.model))
             choice.scores.write_parquet(partial / SCORES_FILE)
             write(partial / PRUNE_FILE, answer)
     return answer

@@ -34,15 +34,8 @@ def check_method(method: str, budget: str, sequential: bool, pattern: str | None
         )
 
 
-def check_memory(method: str, needing: Sequence[str]) -> None:
-    """Raises: UserError for a method, or given settings, that need all layers in memory."""
-    if METHODS[method].whole:
-        able = [name for name, how in METHODS.items() if not how.whole and not how.drawn]
-        raise UserError(
-            f"{method} reads the weights of all layers from memory",
-            hint=f"choose <method> {_or(able)}",
-            field="layer_by_layer",
-        )
+def check_memory(needing: Sequence[str]) -> None:
+    """Raises: UserError for given settings, which need all layers in memory."""
     for name in needing:
         raise UserError(f"goes without <{name}>, which needs the whole model in memory", field="layer_by_layer")
 

@@ -136,7 +136,7 @@ class PruneSettings(PruneTargets):
         check_method(self.method, self.budget, self.sequential, self.pattern)
         needing = [name for name in NEED_MEMORY if getattr(self, name)]
         if self.layer_by_layer:
-            check_memory(self.method, needing)
+            check_memory(needing)
         self.check_target(self.method)
         self.asking()
 

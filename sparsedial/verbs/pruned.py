@@ -17,6 +17,7 @@ from sparsedial.pruning.kept import Choice
 from sparsedial.pruning.methods import Ask
 from sparsedial.pruning.parts import PARTS, Part
 from sparsedial.pruning.searching import Search
+from sparsedial.pruning.shelf import Shelf, shelf_of
 from sparsedial.pruning.sizing import choose_by_size, shares_of
 from sparsedial.pruning.target import Target
 from sparsedial.pruning.windows import Windows
@@ -53,6 +54,11 @@ class Work:
     def far(self) -> bool:
         """Whether models read their layers from files, one at a time."""
         return self.build is far_model
+
+    @property
+    def texts(self) -> tuple[Windows, Windows | None]:
+        """Those that decide the result."""
+        return self.calibrating, self.second
 
     @property
     def part(self) -> Part:
@@ -97,14 +103,14 @@ def opened(settings: PruneSettings, asks: Sequence[Ask], home: Path | None = Non
     )
 
 
-def chosen(work: Work) -> Choice:
-    """Calibrate, and choose what keeps the target.
+def chosen(work: Work, shelf: Shelf) -> Choice:
+    """Calibrate, and choose what keeps the target. On the shelf is what was found of that before.
 
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does, or a target that
     nothing keeps.
     """
-    chooser = work.part.calibrate(work.model, torch.from_numpy(work.calibrating.ids_WS1), (work.ask,))
-    target = work.target
+    own, target = shelf.under(work.ask.how.part), work.target
+    chooser = work.part.calibrate(work.model, torch.from_numpy(work.calibrating.ids_WS1), (work.ask,), own)
     if target.kind == "keep":
         return chooser(work.ask)
 
@@ -117,6 +123,16 @@ def chosen(work: Work) -> Choice:
     def report(step: SearchStep, reached: float) -> None:
         note(f"{step.keep:.4g} of the {work.ask.how.part} stay: {target.how.words(reached)}")
 
-    text = work.scored[work.calibrating.source]
-    search = Search(target=target, model=work.model, tensors=work.tensors, text=text, report=report)
+    def forget(keep: float) -> None:
+        shelf_of(own, replace(work.ask, keep=keep)).clear()
+
+    search = Search(
+        target=target,
+        model=work.model,
+        tensors=work.tensors,
+        text=work.scored[work.calibrating.source],
+        report=report,
+        shelf=shelf,
+        forget=forget,
+    )
     return search.choice(shares_of(work.shape, work.ask), choose)

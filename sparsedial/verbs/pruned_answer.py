@@ -25,19 +25,23 @@ from sparsedial.records.prune import (
 from sparsedial.shape.config import OWN, load_config
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work
-from sparsedial.verbs.pruned_costs import Measured, measured
+from sparsedial.verbs.pruned_costs import Measured
 from sparsedial.verbs.pruned_target import reached_of, said_of
 
 NO_SECOND = "no second text was given"
 
 
 def answered(
-    work: Work, choice: Choice, folder: Path, settings: PruneSettings, began: float, trained: Recovered | None
+    work: Work,
+    choice: Choice,
+    costs: Measured,
+    folder: Path,
+    settings: PruneSettings,
+    began: float,
+    trained: Recovered | None,
 ) -> Pruned:
-    """Measure the checkpoint that was written to a folder, and say what was done and what it did."""
-
-    ask, costs = work.ask, measured(work, choice, settings.checkpoint, folder, trained and trained.cut)
-    share = choice.kept.share(work.shape)
+    """Say what was done and what it did, of a checkpoint that was written to a folder and measured."""
+    ask, share = work.ask, choice.kept.share(work.shape)
     target = reached_of(work, share, costs)
     return Pruned(
         checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),

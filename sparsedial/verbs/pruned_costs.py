@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsedial.model.reading import read_checkpoint
+from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.kept import Choice, Kept
 from sparsedial.pruning.quality import Nats, mean_nats, nats_of
 from sparsedial.pruning.sizing import weight_bytes
@@ -29,6 +30,7 @@ class Measured:
     increases: dict[str, Interval]  # of the loss, by text
     over_control: Interval | None  # the bare cut's loss on the calibration text above that of the random choices
     nats: Mapping[str, Nats]  # of the smaller checkpoint, by text
+    model: Transformer  # that checkpoint, as it was written
 
     @property
     def times_as_fast(self) -> float:
@@ -66,6 +68,7 @@ def measured(
         increases={name: nats.above(before[name]) for name, nats in after.items()},
         over_control=over_control,
         nats=after,
+        model=model,
     )
 
 

@@ -6,14 +6,12 @@ from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.pruning.recovery import TEXT
-from sparsedial.pruning.windows import Windows, read_windows, windows_of
+from sparsedial.pruning.windows import Windows, context_of, read_windows, windows_of
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note_skipped
 from sparsedial.text.prepare import Text, prepare
 from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.prune_settings import PruneSettings
-
-MOST_CONTEXT = 2048  # of a window, unless it is asked for
 
 
 def texts(
@@ -24,10 +22,7 @@ def texts(
     Raises: UserError for a text or a context that does not fit the model.
     """
 
-    context = min(shape.context, MOST_CONTEXT) if settings.context is None else settings.context
-    least = 1 + shape.mtp_layers
-    if not least <= context <= shape.context:
-        raise UserError(f"{context} lies outside {least}..{shape.context}, the context of the model", field="context")
+    context = context_of(shape, settings.context, least=1 + shape.mtp_layers)
     if settings.also == settings.calibrate:
         raise UserError("is the calibration text itself", hint="name text of another kind", field="also")
     tokenizer = load_tokenizer(settings.checkpoint)

@@ -29,6 +29,7 @@ from sparsedial.verbs.pruned_answer import checkpoint_name
 from sparsedial.verbs.pruned_texts import texts
 from sparsedial.verbs.split_answer import answered, dial_of
 from sparsedial.verbs.split_costs import SplitTexts, measured
+from sparsedial.verbs.unfinished import found_so_far
 
 
 def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
@@ -45,8 +46,9 @@ def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
     read = SplitTexts(calibrating, scored, second)
     model = model_of(dense.shape, dense.tensors)
     note(f"calibrating on {human_count(read.calibrating.tokens)} tokens")
-    found = divided(model, torch.from_numpy(read.calibrating.ids_WS1), sizes, settings.seed)
-    with whole_folder(settings.out.resolve()) as partial:
+    out = settings.out.resolve()
+    with found_so_far(settings, (calibrating, second)) as shelf, whole_folder(out) as partial:
+        found = divided(model, torch.from_numpy(calibrating.ids_WS1), sizes, settings.seed, shelf)
         write(partial / SPLIT_FILE, _origin(settings.checkpoint, dense, found.split))
         write_like(partial, settings.checkpoint, found.split.shape(dense.shape), found.split.stream(dense.tensors))
         note("measuring each setting: its loss, that of a random division, and that of as many neurons removed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -13,9 +13,10 @@ from sparsedial.pruning.kept import Chooser, Kept
 from sparsedial.pruning.methods import DRAWS, Ask, PartName
 from sparsedial.pruning.parts import PARTS
 from sparsedial.pruning.quality import Nats, mean_nats
+from sparsedial.pruning.shelf import Shelf, shelf_of
 from sparsedial.pruning.sizing import weight_bytes
 from sparsedial.pruning.speed import decode_rates
-from sparsedial.records.compare import ComparedPoint
+from sparsedial.records.compare import ComparedPoint, KeptPoint
 from sparsedial.records.prune import CheckpointCosts, PruneTarget, Quantiles
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note
@@ -25,6 +26,7 @@ from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.pruned_costs import nats_of_kept
 from sparsedial.verbs.pruned_target import rounding
 
+POINT, NATS = "point", "nats"  # of a choice, on its shelf
 NOT_KEPT = "choices are compared in memory, and not written"
 NOT_TIMED = "a comparison times decoding alone"
 ZEROS = "zeros are stored as other weights are, so no speed is gained, and none was timed"
@@ -38,22 +40,51 @@ class Tried:
     point: ComparedPoint  # whose speed is not known yet
     nats: Mapping[str, Nats]  # by text
     shape: Shape
-    kept: Kept | None  # None where nothing gets smaller, and so nothing faster
+    kept: Callable[[], Kept] | None  # None where nothing gets smaller, and so nothing faster
 
 
-def all_tried(work: Work, whole: Mapping[str, Nats], asks: Sequence[Ask]) -> Iterator[Tried]:
-    """Every choice, part by part; each part is calibrated once. `whole` is the loss of the original, by text."""
+def all_tried(work: Work, whole: Mapping[str, Nats], asks: Sequence[Ask], shelf: Shelf) -> Iterator[Tried]:
+    """Every choice, part by part; each part is calibrated once. `whole` is the loss of the original, by text.
+
+    On the shelf is what was found before; points that are there are not made again.
+    """
     parts: dict[PartName, None] = dict.fromkeys(ask.how.part for ask in asks)
     for part in parts:
         own = [ask for ask in asks if ask.how.part == part]
         read = f"calibrating on {human_count(work.calibrating.tokens)} tokens"
         note(f"{part}: {read}, for {count_words(len(own), 'choice')}")
-        chooser = PARTS[part].calibrate(work.model, torch.from_numpy(work.calibrating.ids_WS1), own)
+        of_part = shelf.under(part)
+        chooser = PARTS[part].calibrate(work.model, torch.from_numpy(work.calibrating.ids_WS1), own, of_part)
         for ask in own:
-            one = _tried(replace(work, ask=ask), chooser, whole)
+            own_shelf = shelf_of(shelf, ask)
+            one = _before(work, ask, chooser, own_shelf)
+            if one is None:
+                one = _tried(replace(work, ask=ask), chooser, whole)
+                _keep(one, own_shelf)
+            if one.kept is None:
+                shelf_of(of_part, ask).clear()  # as large as the model
             grown = one.point.loss_increase[work.calibrating.source].mean
             note(f"{ask.method} at {ask.keep:g}: {grown:+.3f} nats per token")
             yield one
+
+
+def _before(work: Work, ask: Ask, chooser: Chooser, shelf: Shelf) -> Tried | None:
+    """A choice that was made and measured before a stop."""
+    found, nats = shelf.read(POINT, KeptPoint), shelf.get(NATS)
+    if found is None or nats is None:
+        return None
+    return Tried(
+        ask=ask,
+        point=found.point,
+        nats={name: Nats(windows, nats[name]().numpy()) for name, windows in work.scored.items()},
+        shape=found.shape,
+        kept=(lambda: chooser(ask).kept) if PARTS[ask.how.part].shrinks else None,
+    )
+
+
+def _keep(one: Tried, shelf: Shelf) -> None:
+    shelf.put(NATS, {name: torch.from_numpy(nats.nats_W) for name, nats in one.nats.items()})
+    shelf.write(POINT, KeptPoint(point=one.point, shape=one.shape))
 
 
 def _tried(work: Work, chooser: Chooser, whole: Mapping[str, Nats]) -> Tried:
@@ -77,13 +108,13 @@ def _tried(work: Work, chooser: Chooser, whole: Mapping[str, Nats]) -> Tried:
         loss_increase={name: found.above(whole[name]) for name, found in nats.items()},
         warnings=(*rounding(ask.how.part, target), *choices[0].notes),
     )
-    return Tried(ask=ask, point=point, nats=nats, shape=shape, kept=kept if part.shrinks else None)
+    return Tried(ask=ask, point=point, nats=nats, shape=shape, kept=(lambda: kept) if part.shrinks else None)
 
 
 def rates_of(work: Work, tried: Sequence[Tried]) -> dict[Shape, Quantiles]:
     """Decoded tokens per second of the original and of each size, all timed in turns; none where nothing shrinks."""
     smaller = {one.shape: one.kept for one in reversed(tried) if one.kept is not None}
-    models = {shape: model_of(shape, kept.stream(work.tensors)) for shape, kept in smaller.items()}
+    models = {shape: model_of(shape, kept().stream(work.tensors)) for shape, kept in smaller.items()}
     return decode_rates({work.shape: work.model, **models}) if models else {}
 
 

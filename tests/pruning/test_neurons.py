@@ -25,9 +25,8 @@ from sparsedial.pruning.neurons import (
     calibrate_neurons,
     global_counts,
     keep_neurons,
-    mean_activations,
-    outgoing_norms,
     uniform_counts,
+    watch_neurons,
     widths,
     without_neurons_to_turn_off,
 )
@@ -74,10 +73,10 @@ def test_the_families_with_dense_layers_or_several_shared_experts_have_neurons()
 @torch.no_grad()
 def test_the_mean_is_of_what_multiplies_the_outgoing_weights_of_every_token(family, mtp_layers):
     model = shaken(replace(FAMILIES[family], mtp_layers=mtp_layers))
-    loss_of_text, found = mean_activations(model, WINDOWS)
+    seen = watch_neurons(model, WINDOWS)
+    found, norms = seen.activations, seen.norms
     assert list(found) == list(widths(model.shape))
-    inputs, norms = seen_by_all(model), outgoing_norms(model)
-    blocks = [*model.blocks, *(module.block for module in model.predictions)]
+    inputs, blocks = seen_by_all(model), model.every_block
     for number, mean_F in found.items():
         part, x_TD = blocks[number].feed_forward, inputs[number].double()
         dense = getattr(part, "shared", part)
@@ -88,7 +87,7 @@ def test_the_mean_is_of_what_multiplies_the_outgoing_weights_of_every_token(fami
         np.testing.assert_allclose(mean_F, wanted_TF.abs().mean(0), rtol=1e-4, atol=1e-8)
         np.testing.assert_allclose(norms[number], dense.w_out_FD.double().square().sum(1).sqrt(), rtol=1e-6)
         assert not part._forward_pre_hooks, "nothing stays behind"
-    assert loss_of_text == pytest.approx(float(model.loss(WINDOWS)[1]), rel=1e-5)
+    assert seen.loss == pytest.approx(float(model.loss(WINDOWS)[1]), rel=1e-5)
 
 
 def seen_by_all(model: Transformer) -> dict[int, torch.Tensor]:
@@ -96,12 +95,13 @@ def seen_by_all(model: Transformer) -> dict[int, torch.Tensor]:
     from sparsedial.model.attention import rms_norm
 
     found = seen_by(model, WINDOWS)
-    blocks = [*model.blocks, *(module.block for module in model.predictions)]
 
     def note(number):
         return lambda part, given: found.__setitem__(number, rms_norm(*given[:3]).flatten(0, 1))
 
-    hooks = [block.feed_forward.register_forward_pre_hook(note(number)) for number, block in enumerate(blocks)]
+    hooks = [
+        block.feed_forward.register_forward_pre_hook(note(number)) for number, block in enumerate(model.every_block)
+    ]
     model.loss(WINDOWS, mtp_weight=1.0 if model.predictions else 0.0)
     for hook in hooks:
         hook.remove()

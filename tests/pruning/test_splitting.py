@@ -19,7 +19,7 @@ from sparsedial.model.turned import at_setting
 from sparsedial.model.weights import stream_of
 from sparsedial.pruning import splitting
 from sparsedial.pruning.joining import joined, weights_digest
-from sparsedial.pruning.neurons import keep_neurons, mean_activations, outgoing_norms
+from sparsedial.pruning.neurons import keep_neurons, watch_neurons
 from sparsedial.pruning.split_sizes import SplitSizes, joined_shape, not_to_split
 from sparsedial.pruning.splitting import Split, divided, written
 from sparsedial.shape.config import fitting_family, own_config, read_config
@@ -142,11 +142,10 @@ def test_the_scores_of_neurons_are_those_by_which_they_are_removed(tmp_path):
     windows = windows_of(text_of(tmp_path / "both.txt", FIRST, SECOND))
     model, _ = with_clusters()
     ids = torch.from_numpy(windows.ids_WS1)
-    found, activations = divided(model, ids, SplitSizes(experts=8, always=1, top_k=8), 0), mean_activations(model, ids)
-    norms = outgoing_norms(model)
+    found, seen = divided(model, ids, SplitSizes(experts=8, always=1, top_k=8), 0), watch_neurons(model, ids)
     for layer, score_F in found.scores.items():
         torch.testing.assert_close(
-            torch.from_numpy(score_F).float(), torch.from_numpy(activations[1][layer] * norms[layer]).float()
+            torch.from_numpy(score_F).float(), torch.from_numpy(seen.activations[layer] * seen.norms[layer]).float()
         )
     table = found.table.filter(layer=1)
     shared, experts = found.split.members(1)

@@ -357,7 +357,10 @@ def test_the_folder_is_whole_or_absent(checkpoint, text, monkeypatch, failure):
     with pytest.raises((UserError, KeyboardInterrupt)) as stopped:
         prune(checkpoint, text)
     assert isinstance(failure, KeyboardInterrupt) or "No space left on device" in str(stopped.value)
-    assert {path.name for path in checkpoint.parent.iterdir()} == before
+    assert {path.name for path in checkpoint.parent.iterdir()} == before | {".smaller.unfinished"}
+    monkeypatch.setattr(shards, "_write", write)
+    prune(checkpoint, text)
+    assert {path.name for path in checkpoint.parent.iterdir()} == before | {"smaller"}
 
 
 def test_weights_in_blocks_of_eight_bits_are_brought_back(tmp_path, text):

@@ -17,7 +17,7 @@ from sparsedial.text.tokenizer import byte_tokenizer
 from sparsedial.verbs import prunable
 from sparsedial.verbs.pruned_costs import FAR
 from tests.model.shapes import FAMILIES, shaken
-from tests.pruning.planted import FIRST, SECOND, text_of
+from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters
 
 SHAPE = shape_with(FAMILIES["qwen3_moe"], vocab_size=256, layers=3)
 
@@ -42,7 +42,10 @@ def checkpoint(tmp_path: Path) -> Path:
         {"method": "reap", "sequential": True},
         {"method": "hc-smoe"},
         {"method": "block-influence", "keep": 2 / 3},
+        {"method": "naee"},
         {"method": "magnitude"},
+        {"method": "wanda"},
+        {"method": "sparsegpt"},
         {"keep": None, "total_parameters": 20_000},
     ],
     ids=str,
@@ -66,10 +69,20 @@ def test_it_chooses_and_measures_the_same(settings, checkpoint, text, tmp_path):
     assert replace(far.out, path="") == replace(near.out, path="")
 
 
+@pytest.mark.parametrize("method", ["activation", "random-neurons"])
+def test_neurons_are_the_same_with_one_layer_in_memory(tmp_path, text, method):
+    dense = saved(with_clusters(layers=3)[0], tmp_path / "dense")
+    asked = {"calibrate": text, "keep": 0.5, "method": method}
+    near, far = (sparsedial.prune(dense, out=tmp_path / str(on), layer_by_layer=on, **asked) for on in (False, True))
+    assert far.kept == near.kept
+    assert far.out.digest == near.out.digest
+    for name in ("model.safetensors", "scores.parquet"):
+        assert (tmp_path / "True" / name).read_bytes() == (tmp_path / "False" / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"method": "wanda"}, "wanda reads the weights of all layers from memory"),
         ({"keep": None, "speed": 1.5}, "goes without speed, which needs the whole model in memory"),
         ({"recover": 1000.0}, "goes without recover"),
     ],

@@ -121,7 +121,7 @@ def test_a_folder_of_transformers_comes_back_as_it_was(tmp_path, monkeypatch, fa
     shape = replace(FAMILIES[family], vocab_size=256)
     theirs_made(shape, tmp_path / "c")
     byte_tokenizer().save(tmp_path / "c")
-    monkeypatch.setattr("sparsedial.pruning.splitting.require_known", lambda loss, shape: None)
+    monkeypatch.setattr("sparsedial.pruning.in_turn.require_known", lambda loss, shape: None)
     text = text_of(tmp_path / "text.txt", FIRST)
     answer = split(tmp_path / "c", str(text), split_experts=6, always=2)
     loaded, whole = load(tmp_path / "split"), load(tmp_path / "c")
@@ -170,7 +170,7 @@ def test_training_moves_the_router_of_a_split_checkpoint(dense, text):
 def test_a_split_checkpoint_is_trained_for_a_dial_and_joined_to_a_trained_dense_one(
     corpus, tmp_path, text, capsys, monkeypatch
 ):
-    monkeypatch.setattr("sparsedial.pruning.splitting.require_known", lambda loss, shape: None)
+    monkeypatch.setattr("sparsedial.pruning.in_turn.require_known", lambda loss, shape: None)
     dense = checkpoint_of(tmp_path / "dense", "llama")
     split(dense, text, split_experts=6, always=2)
     assert main(further(tmp_path / "split", corpus, tmp_path / "out", "--dial", "2,6")) == 0
