@@ -100,8 +100,9 @@ def llm_compressor(job: Job) -> Mapping[str, Any]:
 def _causal(positions: int) -> Any:
     """Added to attention's scores, it hides later positions. Shapes: to [1, S, S]
 
-    By itself the sequential pipeline of llm-compressor 0.14.0.1 calibrates without a causal mask: it makes the mask for
-    the attention that the model was loaded with, for which `transformers` leaves it out, and computes with another one.
+    By itself the sequential pipeline of llm-compressor 0.14.0.1 attends to all positions in Qwen3-MoE: it
+    forces eager attention, but lets `transformers` make the mask for another kind, which needs none. Its tokens reach
+    the same experts then as in a model whose mask is left out.
     """
     import torch
 

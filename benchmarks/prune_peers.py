@@ -6,7 +6,7 @@ SMOLLM2 is SmolLM2-135M-Instruct (`python -m benchmarks.smollm2 SMOLLM2`), SPARS
 
     python -m venv PEER && PEER/bin/pip install llmcompressor==0.14.0.1 torch==2.13.0
 
-That llm-compressor calibrates without a causal mask (`prune_candidates` says why). So it is given one here; which
+llm-compressor calibrates Qwen3-MoE without a causal mask (`prune_candidates` says why). So it is given one here; which
 experts it keeps without one is recorded too, as `as_it_comes`.
 
 Sections: which experts both keep by REAP, layer after layer, of SPARSE (`reap qwen3_moe`) and of a like model with
