@@ -78,8 +78,19 @@ def _has(rows: Sequence[Row], seed: str, calibration: str, method: str) -> bool:
     return any((row["seed"], row["calibration"], row["method"]) == (seed, calibration, method) for row in rows)
 
 
+MISSING = {"mean": None, "low": None, "high": None}
+
+
+def negated(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The difference the other way round."""
+    ends = (found["mean"], found["high"], found["low"])
+    return dict(zip(MISSING, (None if end is None else -end for end in ends), strict=True))
+
+
 def interval_words(found: Mapping[str, Any], digits: int = 3) -> str:
-    """A difference with its interval."""
+    """A difference with its interval; a dash for one that is not known."""
+    if found["mean"] is None:
+        return "–"
     if found["low"] is None:
         return f"{found['mean']:+.{digits}f}"
     return f"{found['mean']:+.{digits}f} ({found['low']:+.{digits}f} to {found['high']:+.{digits}f})"
@@ -132,11 +143,10 @@ def findings_table() -> str:
     lines = ["| question | stays | difference | answer |", "| --- | --- | --- | --- |"]
     for name, question in QUESTIONS.items():
         for keep in ("0.75", "0.5"):
-            value = found[f"{name}, keep {keep}"]
+            value = found.get(f"{name}, keep {keep}", MISSING)
             lines.append(f"| {question} | {keep} | {interval_words(value)} nats | {verdict(value)} |")
     for keep in ("0.75", "0.5"):
-        value = found[f"hc-smoe above reap, agreement, keep {keep}"]
-        less = {"mean": -value["mean"], "low": -value["high"], "high": -value["low"]}
+        less = negated(found.get(f"hc-smoe above reap, agreement, keep {keep}", MISSING))
         answer = f"| {keep} | {interval_words(less)} of the tokens | {verdict(less)} |"
         lines.append(f"| does it lose to `reap` in writing {answer}")
     return "\n".join(lines)
@@ -155,7 +165,7 @@ def gates_table() -> str:
         for calibration in (domain, "general"):
             for keep in ("0.75", "0.5"):
                 ends = f"above reap on {domain}, calibrated on {calibration}, keep {keep}"
-                cells = [interval_words(found[f"{free} {ends}"]) for free in ("man", "msan")]
+                cells = [interval_words(found.get(f"{free} {ends}", MISSING)) for free in ("man", "msan")]
                 lines.append(f"| {domain} | {calibration} | {keep} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
