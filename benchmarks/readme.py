@@ -21,6 +21,7 @@ from benchmarks.evaluation_page import agreement_table, families_table, publishe
 from benchmarks.fit_example import planned
 from benchmarks.laws_page import laws_markdown
 from benchmarks.probes_page import probes_sentences, probes_table
+from benchmarks.prune_findings_page import findings_table, gates_table, kept_table, methods_table, weights_table
 from benchmarks.speeds import short_table, speed_table
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.tables import table_of
@@ -43,6 +44,7 @@ SPEED = HERE.parent / "docs" / "speed.md"
 PLANNING = HERE.parent / "docs" / "planning.md"
 EVALUATION = HERE.parent / "docs" / "evaluation.md"
 PROBES = HERE.parent / "docs" / "probes.md"
+TURNING_OFF = HERE.parent / "docs" / "turning-off.md"
 
 
 def verb_table() -> str:
@@ -184,6 +186,13 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
         "throughput": throughput_table,
     },
     PROBES: {"probes": probes_sentences, "levels": probes_table},
+    TURNING_OFF: {
+        "methods": methods_table,
+        "findings": findings_table,
+        "gates": gates_table,
+        "kept": kept_table,
+        "weights": weights_table,
+    },
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 
