@@ -196,6 +196,7 @@ def finished_study(
         seed_noise=noise,
         seed_noise_reason=NO_SPREAD if noise is None else None,
         probes=probed(findings.cells, running.frozen.inputs),
+        token_selection=lab.tokens,
         versions=versions,
         next=next_command,
         wall_seconds=lab.clock.elapsed,

@@ -9,13 +9,14 @@ from sparsedial.errors import UserError
 from sparsedial.records.kinds import kind_of
 from sparsedial.records.plan import PLAN_FILE, Plan, read_plan
 from sparsedial.records.study import STUDY_FILE
+from sparsedial.records.token_selection import ReferenceModelCost
 from sparsedial.runs.job import Job
 from sparsedial.shape.config import fitting_family
 from sparsedial.showing.notes import text_notes
 from sparsedial.store import Fault
 from sparsedial.text.prepare import Text
 from sparsedial.text.tokenizer import Tokenizer, byte_tokenizer, try_load_tokenizer
-from sparsedial.units import human_count
+from sparsedial.units import human_count, human_percent, human_seconds
 from sparsedial.verbs.origin import require_study_has
 from sparsedial.verbs.started import FoundStart
 
@@ -96,6 +97,16 @@ def remarks(found: Found, job: Job, text: Text) -> list[str]:
     if isinstance(found, FoundStart):
         lines.append(f"goes on from {found.name.path} (digest {found.name.digest[:16]}) with a new optimizer")
     return [*lines, *_plan_remarks(found, job, text)] if isinstance(found, FoundPlan) else lines
+
+
+def beyond_plan(found: FoundPlan, cost: ReferenceModelCost) -> str:
+    """That the reference model of a token selection is paid beside the plan's budget, whose loss is of another run."""
+    share = cost.flops / found.plan.costs.flops
+    return (
+        f"the reference model cost {cost.flops:.3g} FLOPs and {human_seconds(cost.seconds)}, which is"
+        f" {human_percent(share)} of the plan's FLOPs and beside its budget; the predicted loss is that of a run whose"
+        " loss counts all tokens"
+    )
 
 
 def _plan_remarks(found: FoundPlan, job: Job, text: Text) -> list[str]:
