@@ -86,6 +86,7 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
         context=lab.context,
         law_digest=digest(plain(law)),
         profile_digest=digest(plain(lab.profile)),
+        token_share=lab.tokens and lab.tokens.share,
     )
     return replace(plan, origin=origin, origin_reason=None)
 

@@ -82,7 +82,7 @@ def find_plan(word: str) -> FoundPlan | None:
     return FoundPlan(path=path, plan=plan, edited=edited)
 
 
-def remarks(found: Found, job: Job, text: Text) -> list[str]:
+def remarks(found: Found, job: Job, text: Text, token_share: float | None) -> list[str]:
     """Where a run begins, how it differs from the plan that it follows, and what is odd about its text and model."""
     made = text.tokenizer
     lines = text_notes(text)
@@ -96,20 +96,19 @@ def remarks(found: Found, job: Job, text: Text) -> list[str]:
         )
     if isinstance(found, FoundStart):
         lines.append(f"goes on from {found.name.path} (digest {found.name.digest[:16]}) with a new optimizer")
-    return [*lines, *_plan_remarks(found, job, text)] if isinstance(found, FoundPlan) else lines
+    return [*lines, *_plan_remarks(found, job, text, token_share)] if isinstance(found, FoundPlan) else lines
 
 
 def beyond_plan(found: FoundPlan, cost: ReferenceModelCost) -> str:
-    """That the reference model of a token selection is paid beside the plan's budget, whose loss is of another run."""
-    share = cost.flops / found.plan.costs.flops
+    """How much the reference model of a token selection takes beside the plan's budget."""
+    share = human_percent(cost.flops / found.plan.costs.flops)
     return (
-        f"the reference model cost {cost.flops:.3g} FLOPs and {human_seconds(cost.seconds)}, which is"
-        f" {human_percent(share)} of the plan's FLOPs and beside its budget; the predicted loss is that of a run whose"
-        " loss counts all tokens"
+        f"beside the plan's budget the reference model takes {cost.flops:.3g} FLOPs, {share} of what the plan counts,"
+        f" and {human_seconds(cost.seconds)}"
     )
 
 
-def _plan_remarks(found: FoundPlan, job: Job, text: Text) -> list[str]:
+def _plan_remarks(found: FoundPlan, job: Job, text: Text, token_share: float | None) -> list[str]:
     """How a run differs from the plan that it follows."""
     made, lines = text.tokenizer, []
     if found.edited:
@@ -125,6 +124,7 @@ def _plan_remarks(found: FoundPlan, job: Job, text: Text) -> list[str]:
             *([f"tokenizer {made.name}"] if tokenizer else []),
             *([f"context {job.recipe.context}"] if context else []),
             *(["another text"] if not tokenizer and text.digest != origin.text_digest else []),
+            *([_share_words(token_share)] if token_share != origin.token_share else []),
         ]
         if differing:
             lines.append(
@@ -132,3 +132,7 @@ def _plan_remarks(found: FoundPlan, job: Job, text: Text) -> list[str]:
                 f" text, this run has {', '.join(differing)}: the predicted loss is not about this run"
             )
     return lines
+
+
+def _share_words(token_share: float | None) -> str:
+    return "a loss of all tokens" if token_share is None else f"a loss of {human_percent(token_share)} of the tokens"

@@ -17,6 +17,7 @@ from sparsedial.records.token_selection import ReferenceModelCost, StudyTokens
 from sparsedial.showing.notes import text_notes
 from sparsedial.store import lock, require_ours
 from sparsedial.sweep.afford import MOST_SEEDS
+from sparsedial.sweep.design import require_possible
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import dry_run, whole_seconds
 from sparsedial.sweep.findings import Findings, best_of_study, finished_study, plan_at_top
@@ -82,11 +83,12 @@ def _tokens(
 ) -> tuple[StudyTokens | None, ReferenceModelCost | None]:
     """The token selection of all runs, and what its reference model costs; a dry run has only the second.
 
-    Raises: UserError where the reference model does not fit the text.
+    Raises: UserError where the reference model does not fit the text, or no study the question.
     """
     share, inputs = question.inputs.token_share, question.inputs
     if share is None:
         return None, None
+    require_possible(question, text.tokenizer.vocab_size)
     from sparsedial.verbs.token_reference import AskedTokens
 
     asked = AskedTokens(

@@ -51,12 +51,15 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
         text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / "text")
         shape = with_vocabulary(shape_values, text.tokenizer.vocab_size)
         jobs = [replace(one, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for one in drafts]
-        for line in remarks(found, jobs[-1], text):
+        for line in remarks(found, jobs[-1], text, settings.token_share):
             progress.note(line)
         if settings.dry_run:
             from sparsedial.runs.costs import dry_run
 
-            return dry_run(jobs[-1], settings.tokens, settings.token_share, asked and asked.expected(text))
+            cost = asked and asked.expected(text)
+            if cost is not None and isinstance(found, FoundPlan):
+                progress.note(beyond_plan(found, cost))
+            return dry_run(jobs[-1], settings.tokens, settings.token_share, cost)
         from sparsedial.machine.energy import meter
         from sparsedial.runs.branches import train_branches
         from sparsedial.verbs.listening import RunListener, logging

@@ -83,7 +83,7 @@ OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens lo
     budget_share extrapolation
 OtherLaw: law held_fixed answer answer_reason
 Export: trainer file command written_for not_expressed
-PlanOrigin: tokenizer tokenizer_folder text_digest context law_digest profile_digest
+PlanOrigin: tokenizer tokenizer_folder text_digest context law_digest profile_digest token_share
 Plan: budget law law_source shape tokens total_parameters active_parameters sparsity predicted_loss costs machine
     dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
     tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported marks extrapolation

@@ -50,7 +50,7 @@ Crossover: low high
 NearOptimal: total_parameters active_parameters tokens sampled
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
     budget_share extrapolation
-PlanOrigin: profile_digest
+PlanOrigin: profile_digest token_share
 Rival: costs
 Plan: machine winner cost
 Positions: dense winner machine

@@ -140,11 +140,21 @@ def test_a_text_too_small_for_a_reference_model_is_refused(corpus, tmp_path, mon
 
 def test_a_dry_run_of_a_study_counts_the_reference_model_in_its_time(corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(local_lab, "measure_on", lambda *_: lambda *_: profile_of(0.0))
+    slow = {"scoring": summarise([60.0]), "training": summarise([1.0])}
+    monkeypatch.setattr(token_losses, "measure_in_turn", lambda calls, **_: {name: slow[name] for name in calls})
     given = ["study", str(corpus), "--budgets", "1e11,3e11", "--device", "cpu", "--out", str(tmp_path), "--dry-run"]
     plain = answered(capsys, given)
     cost = of_values(answered(capsys, [*given, "--token-share", "60%"]), StudyDryRun)
     assert plain["reference_cost"] is None
     assert cost.flops == plain["flops"] + cost.reference_cost.flops
-    assert cost.seconds > plain["seconds"] + cost.reference_cost.seconds / 2
+    assert cost.reference_cost.seconds > 1000
+    assert cost.seconds - plain["seconds"] == pytest.approx(cost.reference_cost.seconds, rel=0.05)
     assert not (tmp_path / "reference").exists()
     assert not (tmp_path / "study.json").exists()
+
+
+def test_a_study_that_cannot_be_pays_for_no_reference_model(corpus, tmp_path, capsys):
+    given = ["study", str(corpus), "--budgets", "1e9,2e9", "--device", "cpu", "--out", str(tmp_path)]
+    assert main([*given, "--token-share", "60%"]) == 2
+    assert "sizes with" in capsys.readouterr().err
+    assert not (tmp_path / "reference").exists()
