@@ -29,7 +29,7 @@ from sparsedial.records.record import Record
 from sparsedial.records.selection import Selected
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.records.study import StudyAnswer, StudyStatus
-from sparsedial.records.token_selection import ReferenceModelCost
+from sparsedial.records.token_selection import ReferenceModelCost, StudyTokens
 from sparsedial.records.trained_for import DialLoss
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
 from sparsedial.showing.report_probes import equal_loss_sentences
@@ -91,10 +91,17 @@ def study_table(study: StudyAnswer) -> str:
             *under("sparse or dense", lead_sentences(study)),
             *under("next", [next_sentence(study), study.next]),
             *(under("probes", equal_loss_sentences(study.probes)) if study.probes else []),
+            *(_share_rows(study.token_selection) if study.token_selection else []),
             *_law_rows(study),
             ("report", study.report),
         ]
     )
+
+
+def _share_rows(tokens: StudyTokens) -> Rows:
+    cost = tokens.reference.cost
+    paid = f"the reference model took {cost.flops:.3g} FLOPs and {human_seconds(cost.seconds)}, which no run counts"
+    return [("tokens counted", f"{human_percent(tokens.share)} of each step in every run; {paid}")]
 
 
 def _law_rows(study: StudyAnswer) -> Rows:
