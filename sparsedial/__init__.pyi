@@ -53,6 +53,8 @@ def study(
     cell_seeds: int = 1,
     form: str | None = None,
     probes: str | float | None = None,
+    token_share: str | float | None = None,
+    reference: str | None = None,
     workers: int | None = None,
     device: str = 'auto',
     out: str | Path = 'runs/study',
@@ -85,6 +87,8 @@ def study(
         cell_seeds: seeds per cell at the two largest budgets; cheaper cells get more
         form: form of the scaling law [with four or more budgets `sparsity_by_size_and_tokens`; with fewer, the one that predicts best]
         probes: share of the training tokens that are arithmetic, facts and passages to be asked about, like 8% [none]
+        token_share: share of the tokens of each step that the loss counts, like 60%: those that the model predicts worst beside a reference model; all are read [all]
+        reference: the checkpoint that tokens are selected by [a small model, trained on a sample of the text]
         workers: processes of one thread each [one per core, the maximum; one on a GPU]
         device: device to train on
         out: the study's folder; the same command continues a stopped study
@@ -341,6 +345,8 @@ def train(
     recipe: Mapping[str, Any] = ...,
     dial: str | Sequence[int] = ...,
     dial_by: str = 'step',
+    token_share: str | float | None = None,
+    reference: str | None = None,
     tokenizer: str | None = None,
     device: str = 'auto',
     threads: int | None = None,
@@ -354,6 +360,7 @@ def train(
     A checkpoint is trained further: its shape, its tokenizer and its other files stay, and its optimizer starts anew.
     With a dial the number of experts that tokens visit changes from step to step, and the end states the loss at each.
     With branches, shorter runs come first, and each run continues the one before. Their records share a trunk.
+    With a token share the loss counts those tokens of each step that a reference model predicts better.
 
     Raises: UserError for settings that make no model or run, or contradict a checkpoint; a text that is too small, a
         folder in use or not writable.
@@ -367,6 +374,8 @@ def train(
         recipe: one setting of the training recipe; overrides the plan's
         dial: numbers of experts that tokens visit, drawn from step to step, so that one model serves them all
         dial_by: whether all layers of a step have the same number
+        token_share: share of the tokens of each step that the loss counts, like 60%: those that the model predicts worst beside a reference model; all are read [all]
+        reference: the checkpoint that tokens are selected by [a small model, trained on a sample of the text]
         tokenizer: how text becomes tokens [the plan's or the checkpoint's own, else bytes]
         device: device to train on
         threads: CPU threads [one per core]

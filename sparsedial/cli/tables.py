@@ -29,10 +29,11 @@ from sparsedial.records.record import Record
 from sparsedial.records.selection import Selected
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.records.study import StudyAnswer, StudyStatus
+from sparsedial.records.token_selection import ReferenceModelCost, StudyTokens
 from sparsedial.records.trained_for import DialLoss
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
 from sparsedial.showing.report_probes import equal_loss_sentences
-from sparsedial.units import count_words, human_bytes, human_count, human_joules, human_seconds
+from sparsedial.units import count_words, human_bytes, human_count, human_joules, human_percent, human_seconds
 
 NOTABLE = 0.02  # of the requested tokens: a larger difference is shown
 
@@ -66,14 +67,16 @@ def study_dry_table(cost: StudyDryRun) -> str:
     budgets = ", ".join(f"{budget:.2g}" for budget in cost.budgets_flops)
     low, high = human_seconds(cost.seconds_low), human_seconds(cost.seconds_high)
     probing = f", of which probes take {human_seconds(cost.probe_seconds)}" if cost.probe_seconds else ""
+    paid = cost.reference_cost
+    reading = f", of which a reference model takes {human_seconds(paid.seconds)}" if paid else ""
     return lines(
         [
             ("cells", str(cost.cells)),
             ("parameters", f"{human_count(cost.largest_total_parameters)} in the largest cell"),
             ("budgets", f"{budgets} FLOPs"),
-            ("FLOPs", f"{cost.flops:.3g}"),
+            ("FLOPs", _flops_words(cost.flops, cost.reference_cost)),
             ("memory", human_bytes(cost.memory_bytes)),
-            ("time", (low if low == high else f"{low} to {high}") + probing),
+            ("time", (low if low == high else f"{low} to {high}") + probing + reading),
             ("energy", f"{human_joules(cost.joules)}  ({cost.joules_source})"),
             ("money", f"unknown: {cost.dollars_reason}"),
         ]
@@ -88,10 +91,17 @@ def study_table(study: StudyAnswer) -> str:
             *under("sparse or dense", lead_sentences(study)),
             *under("next", [next_sentence(study), study.next]),
             *(under("probes", equal_loss_sentences(study.probes)) if study.probes else []),
+            *(_share_rows(study.token_selection) if study.token_selection else []),
             *_law_rows(study),
             ("report", study.report),
         ]
     )
+
+
+def _share_rows(tokens: StudyTokens) -> Rows:
+    cost = tokens.reference.cost
+    paid = f"the reference model took {cost.flops:.3g} FLOPs and {human_seconds(cost.seconds)}, which no run counts"
+    return [("tokens counted", f"{human_percent(tokens.share)} of each step in every run; {paid}")]
 
 
 def _law_rows(study: StudyAnswer) -> Rows:
@@ -170,15 +180,22 @@ def train_dry_table(cost: TrainDryRun) -> str:
     rows = [
         ("parameters", parameters),
         ("tokens", _asked_words(cost.tokens, cost.tokens_asked)),
-        ("FLOPs", f"{cost.flops:.3g}"),
+        ("FLOPs", _flops_words(cost.flops, cost.reference_cost)),
         ("memory", f"{human_bytes(cost.memory_bytes)}  ({cost.memory_source})"),
     ]
     if cost.seconds is None or cost.joules is None:
         rows.append(("time, energy", cost.seconds_reason or "unknown"))
     else:
-        rows.append(("time", human_seconds(cost.seconds)))
+        paid = cost.reference_cost
+        of_it = f", of which a reference model takes {human_seconds(paid.seconds)}" if paid else ""
+        rows.append(("time", human_seconds(cost.seconds) + of_it))
         rows.append(("energy", f"{human_joules(cost.joules)}  ({cost.joules_source})"))
     return lines([*rows, ("money", f"unknown: {cost.dollars_reason}")])
+
+
+def _flops_words(flops: float, reference: ReferenceModelCost | None) -> str:
+    """FLOPs, and how many of them a reference model takes."""
+    return f"{flops:.3g}" + (f", of which a reference model takes {reference.flops:.3g}" if reference else "")
 
 
 def train_table(run: Trained) -> str:
@@ -189,6 +206,10 @@ def train_table(run: Trained) -> str:
         rows.append(("test loss", words))
     rows += [(f"  with {one.top_k_experts} experts", _dial_words(one)) for one in run.dial_losses or ()]
     rows.append(("tokens", f"{_learnt(run)} in {human_seconds(run.seconds)}"))
+    if run.token_selection and run.reference_cost:
+        rows.append(("tokens counted", f"{human_percent(run.token_selection.share)} of each step"))
+        rows.append(("FLOPs", _flops_words(run.total_flops, run.reference_cost)))
+        rows.append(("time in all", human_seconds(run.total_seconds)))
     if run.start:
         rows.append(("began with", run.start.path))
     for branch in run.branches:

@@ -66,14 +66,14 @@ def token_losses(scorer: Scorer, text: Text, split: str, *, context: int, stride
     """
     total, nats = 0.0, []
     for windows in whole_windows(text, split, context, stride):
-        for ids_BS1 in _batches(windows):
+        for ids_BS1 in batches(windows):
             batch, nats_BS = scorer.losses(ids_BS1, windows.last)
             total += batch
             nats.append(nats_BS.flatten().cpu().numpy())
     return TokenLosses(total, np.concatenate(nats))
 
 
-def _batches(windows: Windows) -> Iterator[Tensor]:
+def batches(windows: Windows) -> Iterator[Tensor]:
     """A few windows at a time as numbers of their own: all of them may be many times as large as the text."""
     count = windows_at_once(windows.ids.shape[1])
     for start in range(0, len(windows.ids), count):

@@ -11,6 +11,7 @@ from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record
 from sparsedial.records.run import Run
 from sparsedial.records.setting import Setting
+from sparsedial.records.token_selection import TokenSelection
 from sparsedial.records.trained_for import TrainedFor
 from sparsedial.shape.shape import Shape
 
@@ -77,7 +78,7 @@ class Trained(Run, frozen=True, kw_only=True):
 class TrainSettingsFile(Record, frozen=True, kw_only=True):
     """`settings.json` beside the runs of `train`: the resolved settings."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("plan_edited", "dial")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("plan_edited", "dial", "token_selection")
 
     plan: str | None  # null where none was followed
     model: str | None  # null where a shape was described
@@ -88,6 +89,7 @@ class TrainSettingsFile(Record, frozen=True, kw_only=True):
     runs: tuple[str, ...]
     plan_edited: bool = False  # whether the plan was edited by hand after it was written
     dial: TrainedFor | None = None  # null where every step has the shape's top_k
+    token_selection: TokenSelection | None = None  # null where the loss counts all positions
 
 
 class Measured(ProfileFile, frozen=True, kw_only=True):

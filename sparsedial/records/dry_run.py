@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sparsedial.records.plan import MemoryParts
 from sparsedial.records.record import Record
+from sparsedial.records.token_selection import ReferenceModelCost
 
 
 class StudyDryRun(Record, frozen=True, kw_only=True):
@@ -18,6 +19,7 @@ class StudyDryRun(Record, frozen=True, kw_only=True):
     seconds_low: float
     seconds_high: float
     probe_seconds: float  # of them, to score the cells on probes; 0 without probes
+    reference_cost: ReferenceModelCost | None  # of FLOPs and seconds; null where no tokens are selected
     joules: float
     joules_source: str
     memory_bytes: float
@@ -45,6 +47,7 @@ class TrainDryRun(Record, frozen=True, kw_only=True):
     dollars: float | None
     dollars_reason: str | None
     tokens_asked: float | None  # null where steps were given
+    reference_cost: ReferenceModelCost | None  # of FLOPs and seconds; null where no tokens are selected
 
 
 class EffectDryRun(Record, frozen=True, kw_only=True):

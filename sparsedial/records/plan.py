@@ -195,12 +195,15 @@ class Export(Record, frozen=True, kw_only=True):
 class PlanOrigin(Record, frozen=True, kw_only=True):
     """What the law of a study's plan was measured with. A run that differs in it is not the run that was predicted."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("token_share",)
+
     tokenizer: TokenizerWords
     tokenizer_folder: str  # that holds it; relative to the plan's folder, or absolute
     text_digest: str
     context: int
     law_digest: str
     profile_digest: str | None  # null where the machine is not a profile
+    token_share: float | None = None  # of each step's tokens that the loss counted; null where all did
 
 
 class Plan(Record, frozen=True, kw_only=True):

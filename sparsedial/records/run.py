@@ -9,6 +9,7 @@ from sparsedial.records.probes import ProbeScores
 from sparsedial.records.quantities import Load, Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import Record
+from sparsedial.records.token_selection import ReferenceModelCost, TokenSelection
 from sparsedial.records.trained_for import DialLoss, TrainedFor
 from sparsedial.shape.shape import Shape
 
@@ -46,12 +47,20 @@ class RunInputs(Record, frozen=True, kw_only=True):
     sparsity: Sparsity
     dial: TrainedFor | None = None  # null where every step had the shape's top_k
     start: CheckpointName | None = None  # whose weights it began with; null where they were random
+    token_selection: TokenSelection | None = None  # null where the loss counted all positions
 
 
 class Run(RunInputs, frozen=True, kw_only=True):
     """One training run; a missing value is null, with a reason."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes", "dial", "start", "dial_losses")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = (
+        "probes",
+        "dial",
+        "start",
+        "dial_losses",
+        "token_selection",
+        "reference_cost",
+    )
 
     status: Literal["finished", "diverged"]
     reason: str | None
@@ -77,11 +86,22 @@ class Run(RunInputs, frozen=True, kw_only=True):
     dial_losses: tuple[DialLoss, ...] | None = (
         None  # at each number of the dial; null without one, or where it diverged
     )
+    reference_cost: ReferenceModelCost | None = None  # beside `flops` and `seconds`; null where no tokens are selected
 
     @property
     def finished(self) -> bool:
         """Whether it was trained to its end."""
         return self.status == "finished"
+
+    @property
+    def total_flops(self) -> float:
+        """Of its training, and of the reference model that selected its tokens."""
+        return self.flops + (self.reference_cost.flops if self.reference_cost else 0.0)
+
+    @property
+    def total_seconds(self) -> float:
+        """Of its training steps, and of the reference model."""
+        return self.seconds + (self.reference_cost.seconds if self.reference_cost else 0.0)
 
     def cost(self, currency: str) -> float | None:
         """Its cost in FLOPs, seconds or joules; None where it is not known."""

@@ -14,6 +14,7 @@ from sparsedial.records.probes import StudyProbes
 from sparsedial.records.quantities import Machine, Span
 from sparsedial.records.record import Record, parse
 from sparsedial.records.text import TextSummary
+from sparsedial.records.token_selection import StudyTokens
 from sparsedial.records.verdict import Verdicts
 from sparsedial.store import read_json
 
@@ -23,7 +24,7 @@ STUDY_FILE = "study.json"
 class Inputs(Record, frozen=True, kw_only=True):
     """The settings that a study's folder is bound to; null where the study was free to choose."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes", "token_share", "reference")
 
     time: float | None  # seconds; null with stated budgets
     budgets: tuple[float, ...]
@@ -41,6 +42,8 @@ class Inputs(Record, frozen=True, kw_only=True):
     form: str | None
     device: str
     probes: float | None = None  # their share of the training tokens; null without probes
+    token_share: float | None = None  # of each step's tokens that the loss counts; null where all do
+    reference: str | None = None  # digest of the model that selects them; null where none was given
     text: str  # its digest
 
 
@@ -122,7 +125,7 @@ class ProfileSummary(Record, frozen=True, kw_only=True):
 class Study(Record, frozen=True, kw_only=True):
     """A finished study."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best", "probes")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best", "probes", "token_selection")
 
     status: Literal["done"] = "done"
     best: BestModel | None = None  # null where no model was trained to its end, and in files of earlier versions
@@ -152,6 +155,7 @@ class Study(Record, frozen=True, kw_only=True):
     seed_noise: float | None  # standard deviation of test loss between seeds
     seed_noise_reason: str | None
     probes: StudyProbes | None = None  # null where none were asked for
+    token_selection: StudyTokens | None = None  # of all runs; null where their loss counted all positions
     versions: dict[str, str]
     next: str  # the command of the same study with a larger budget
     wall_seconds: float
@@ -166,7 +170,7 @@ class Study(Record, frozen=True, kw_only=True):
 class StudyAnswer(Record, frozen=True, kw_only=True):
     """The answer of `study`: parts of the study, in an order of its own."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best", "probes")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best", "probes", "token_selection")
 
     best: BestModel | None = None  # as in the study
     cells: CellCounts
@@ -183,6 +187,7 @@ class StudyAnswer(Record, frozen=True, kw_only=True):
     crossover: Crossover | None
     crossover_reason: str | None
     probes: StudyProbes | None = None  # as in the study
+    token_selection: StudyTokens | None = None  # as in the study
     next: str
     report: str
 

@@ -16,6 +16,10 @@ class Clock:
         self._now = now
         self._start = now() - elapsed_seconds
 
+    def spend(self, seconds: float) -> None:
+        """Count seconds as spent that a dry run spares."""
+        self._start -= seconds
+
     @property
     def elapsed(self) -> float:
         """Seconds spent."""

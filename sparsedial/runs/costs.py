@@ -10,6 +10,7 @@ from sparsedial.machine.memory import StepBytes, step_bytes
 from sparsedial.machine.profile import VALUE_BYTES
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.records.dry_run import TrainDryRun
+from sparsedial.records.token_selection import ReferenceModelCost
 from sparsedial.runs.job import Job
 from sparsedial.runs.timed import peak_by, step_by
 from sparsedial.shape.counts import active_parameters, total_parameters
@@ -19,15 +20,23 @@ MEASURED = "measured: ten steps of this model in a separate process"
 COUNTED = "counted part by part"
 
 
-def dry_run(job: Job, tokens_asked: float | None) -> TrainDryRun:
-    """Parameters, FLOPs, memory, time and energy of a run. Time and energy are null where the model does not fit."""
+def dry_run(
+    job: Job,
+    tokens_asked: float | None,
+    token_share: float | None = None,
+    reference: ReferenceModelCost | None = None,
+) -> TrainDryRun:
+    """Parameters, FLOPs, memory, time and energy of a run. Time and energy are null where the model does not fit.
+
+    Where a reference model selects the run's tokens its cost is counted too.
+    """
     parts, held = counted_bytes(job), device_bytes(job.device)
     seconds = joules = joules_source = reason = None
     if parts.total > held:
         reason = f"not measured: a step needs more memory than the {human_bytes(held)} of this machine"
         step, state, source = float(parts.total), float(parts.weights + parts.moments), COUNTED
     else:
-        seconds = run_seconds(job)
+        seconds = run_seconds(job, token_share) + (reference.seconds if reference else 0.0)
         power = meter(job.device, job.threads)
         joules, joules_source = seconds * power.watts, power.source
         (step, state), source = peak_by(job.shape, job.recipe, job.device, job.threads), MEASURED
@@ -36,7 +45,7 @@ def dry_run(job: Job, tokens_asked: float | None) -> TrainDryRun:
         total_parameters=total_parameters(job.shape),
         active_parameters=active_parameters(job.shape),
         tokens=job.recipe.tokens,
-        flops=job.flops,
+        flops=job.flops + int(reference.flops if reference else 0),
         memory_parts=parts.parts,
         memory_bytes=memory,
         guard_copy_bytes=copy,
@@ -49,6 +58,7 @@ def dry_run(job: Job, tokens_asked: float | None) -> TrainDryRun:
         dollars=None,
         dollars_reason="no price was given",
         tokens_asked=tokens_asked,
+        reference_cost=reference,
     )
 
 
@@ -59,12 +69,12 @@ def counted_bytes(job: Job) -> StepBytes:
     return step_bytes(whole, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
 
 
-def run_seconds(job: Job) -> float:
+def run_seconds(job: Job, token_share: float | None = None) -> float:
     """Seconds of all steps of a run, from the mean of a few: beside other work a few steps take most of the time.
 
     With a dial a few steps at each of its numbers are timed.
     """
-    step, draws = step_by(job.shape, job.recipe, job.device, job.threads), job.draws
+    step, draws = step_by(job.shape, job.recipe, job.device, job.threads, token_share), job.draws
     counts = {None: job.recipe.steps} if draws is None else draws.counts(0)
     timings = measure_in_turn({top_k: lambda top_k=top_k: step(top_k) for top_k in counts}, rounds=2, round_seconds=1.0)
     return sum(timings[top_k].mean_seconds * steps for top_k, steps in counts.items())

@@ -24,6 +24,7 @@ from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.scored import Scores, dial_losses, to_score
 from sparsedial.runs.state import LiveRun, Tally, begin, metric_of
 from sparsedial.text.prepare import Text
+from sparsedial.text.reference_losses import open_losses
 from sparsedial.text.sampler import repeats
 from sparsedial.text.windows import require_windows
 from sparsedial.training.dial import comparable
@@ -31,6 +32,7 @@ from sparsedial.training.loop import Step, train_readings
 from sparsedial.training.memory import settle_memory
 from sparsedial.training.resume import forget_state
 from sparsedial.training.spikes import MOST_SKIPPED, SNAPSHOT_STEPS, WINDOW, is_spike
+from sparsedial.training.token_selection import Selecting
 
 METRIC_LINES = 300  # most lines kept per run
 SAVE_SECONDS = 30.0  # between two saved states of an unfinished run
@@ -56,16 +58,18 @@ def execute(
     is saved from time to time, when the generator is closed, and on Ctrl-C. A trunk that a shorter run saved
     (`keep_trunk`) is resumed in the same way.
 
-    Raises: UserError where the text is too small for a batch, or the folder cannot be written.
+    Raises: UserError where the text is too small for a batch, the losses that select its tokens are not there, or the
+        folder cannot be written.
     """
     recipe = job.recipe
     require_windows(text, batch=recipe.batch, context=recipe.context)
+    selecting = _selecting(job, text)
     settle_memory()
     live = begin(job, store)
     energy, busy = meter(job.device, job.threads), BusyWatch()
     scores: Scores = {}
     try:
-        reason = yield from _train(live, text, energy, keep_trunk, save_seconds)
+        reason = yield from _train(live, text, selecting, energy, keep_trunk, save_seconds)
         began = time.perf_counter()
         for split, top_k in to_score(job.dial, splits) if reason is None else ():
             scores[split, top_k] = evaluate_text(
@@ -86,13 +90,22 @@ def execute(
         live.leave(between_steps=isinstance(stop, GeneratorExit))
         raise
     evaluation_seconds = time.perf_counter() - began
-    run = _record(live, text, reason, scores, answers, energy, alone, evaluation_seconds, busy.share())
+    run = _record(live, text, selecting, reason, scores, answers, energy, alone, evaluation_seconds, busy.share())
     _keep(run, live, text, keep_checkpoint and reason is None)
     return run
 
 
+def _selecting(job: Job, text: Text) -> Selecting | None:
+    """The losses that select the run's tokens; None where all count.
+
+    Raises: UserError where they are not there.
+    """
+    chosen = job.token_selection
+    return None if chosen is None else Selecting(share=chosen.share, losses=open_losses(text, chosen))
+
+
 def _train(
-    live: LiveRun, text: Text, energy: Meter, keep_trunk: bool, save_seconds: float
+    live: LiveRun, text: Text, selecting: Selecting | None, energy: Meter, keep_trunk: bool, save_seconds: float
 ) -> Generator[Step, None, str | None]:
     """Run all steps. Returns the reason where the run diverged."""
     job, recipe, saved = live.job, live.job.recipe, time.monotonic()
@@ -113,6 +126,7 @@ def _train(
             stop=trunk,
             dial=job.dial,
             teacher=live.teacher,
+            selecting=selecting,
         )
         for steps in readings:
             if guarded and _undone(live, steps[-1]):
@@ -192,6 +206,7 @@ def _probe_scores(live: LiveRun, text: Text) -> ProbeScores | None:
 def _record(
     live: LiveRun,
     text: Text,
+    selecting: Selecting | None,
     reason: str | None,
     scores: Scores,
     probes: ProbeScores | None,
@@ -229,6 +244,7 @@ def _record(
         events=tuple(tally.events),
         probes=probes,
         dial_losses=dial_losses(live.job, scores),
+        reference_cost=selecting and selecting.losses.facts.cost,
     )
 
 

@@ -12,13 +12,14 @@ from sparsedial.records.quantities import Sparsity
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import plain
 from sparsedial.records.run import RunInputs
+from sparsedial.records.token_selection import TokenSelection
 from sparsedial.records.trained_for import TrainedFor
 from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
 from sparsedial.shape.shape import Shape
 from sparsedial.store import digest
 from sparsedial.training.dial import Draws, require_dial, spared_flops
 
-CAME_LATER = ("dial", "start", "teacher", "zeros_stay")  # inputs that name no run which does without
+CAME_LATER = ("dial", "start", "teacher", "zeros_stay", "token_selection")  # inputs that name no run which does without
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Job:
     start: CheckpointName | None = None  # whose weights it begins with; None: random ones
     teacher: CheckpointName | None = None  # whose distribution it learns; None: the text's next tokens
     zeros_stay: bool = False  # whether weights of the layers that are zero at the start stay so
+    token_selection: TokenSelection | None = None  # the positions that its loss counts; None: all
 
     def __post_init__(self) -> None:
         if self.recipe.context <= self.shape.mtp_layers:
@@ -73,7 +75,12 @@ class Job:
     @property
     def _named_by(self) -> dict[str, Any]:
         """What names the run; a run without what came later is named as before. Of checkpoints it is the digest."""
-        checkpoints = {"start": self.start and self.start.digest, "teacher": self.teacher and self.teacher.digest}
+        chosen = self.token_selection
+        checkpoints = {
+            "start": self.start and self.start.digest,
+            "teacher": self.teacher and self.teacher.digest,
+            "token_selection": chosen and {**plain(chosen), "reference": chosen.reference.digest},
+        }
         inputs = {"recipe_version": self.recipe.version, **plain(self), **checkpoints}
         return {name: value for name, value in inputs.items() if value or name not in CAME_LATER}
 
@@ -106,6 +113,7 @@ class Job:
             recipe=self.recipe,
             dial=self.dial,
             start=self.start,
+            token_selection=self.token_selection,
             recipe_version=self.recipe.version,
             text_digest=self.text_digest,
             tokenizer=self.tokenizer,

@@ -18,15 +18,22 @@ def training_dtype(device: str) -> Dtype:
     return "bfloat16" if device == "cuda" else "float32"
 
 
-def measure_on(device: str, threads: int, report: Callable[[int, int], None], memory: Memory | None = None) -> Measure:
+def measure_on(
+    device: str,
+    threads: int,
+    report: Callable[[int, int], None],
+    memory: Memory | None = None,
+    token_share: float | None = None,
+) -> Measure:
     """A function that times shapes on this machine for a number of seconds, with nothing else of ours running.
 
-    `report` is called with the number of turns that are done and of all turns.
+    `report` is called with the number of turns that are done and of all turns. With a token share the steps select
+    their tokens.
     """
 
     def measure(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
         return measure_profile(
-            lambda shape, sequences, length: make_step(shape, sequences, length, device, threads),
+            lambda shape, sequences, length: make_step(shape, sequences, length, device, threads, token_share),
             shapes,
             batch=batch,
             context=context,

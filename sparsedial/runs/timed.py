@@ -21,9 +21,11 @@ from sparsedial.training.step import Rates, TrainingStep
 HARMLESS_RATE = 1e-3  # the rate does not change the time, but a large one could end in NaN
 
 
-def make_step(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> Callable[[], None]:
+def make_step(
+    shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, token_share: float | None = None
+) -> Callable[[], None]:
     """One whole training step of a study, from forward pass to optimizer; it waits until its work is done."""
-    return step_by(shape, _study_recipe(batch, context, device), device, threads)
+    return step_by(shape, _study_recipe(batch, context, device), device, threads, token_share)
 
 
 def peak_bytes(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> float:
@@ -36,12 +38,14 @@ def _study_recipe(batch: int, context: int, device: str) -> Recipe:
     return Recipe(learning_rate=HARMLESS_RATE, steps=STEPS, batch=batch, context=context, dtype=dtype)
 
 
-def step_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> Callable[..., None]:
-    """One whole training step by a recipe, with its dtype and its multi-token prediction.
+def step_by(
+    shape: Shape, recipe: Recipe, device: str, threads: int, token_share: float | None = None
+) -> Callable[..., None]:
+    """One whole training step by a recipe, with its dtype, its multi-token prediction and a choice of its tokens.
 
     It takes the number of experts that tokens visit, if that is not the shape's top_k.
     """
-    return step_of(*_begin(shape, recipe, device, threads), recipe, device)
+    return step_of(*_begin(shape, recipe, device, threads), recipe, device, token_share)
 
 
 def peak_by(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[float, float]:
@@ -70,18 +74,24 @@ def _begin(shape: Shape, recipe: Recipe, device: str, threads: int) -> tuple[Tra
 
 
 def step_of(
-    model: Transformer, optimizers: list[torch.optim.Optimizer], recipe: Recipe, device: str
+    model: Transformer,
+    optimizers: list[torch.optim.Optimizer],
+    recipe: Recipe,
+    device: str,
+    token_share: float | None = None,
 ) -> Callable[..., None]:
     """One training step of a model on random ids, at a number of experts; it waits until its work is done."""
     generator = torch.Generator().manual_seed(0)
     ids_BS1 = torch.randint(model.shape.vocab_size, (recipe.batch, recipe.context + 1), generator=generator).to(device)
     # the weight of multi-token prediction does not change the time, unless it is 0
     prediction_weight = max(recipe.mtp_weight, recipe.mtp_late_weight)
-    training = TrainingStep(model, optimizers, recipe)
+    reference_BS = None if token_share is None else torch.rand(ids_BS1[:, 1:].shape).to(device)
+    training = TrainingStep(model, optimizers, recipe, token_share=token_share or 1.0)
 
     def step(top_k: int | None = None) -> None:
         top_k_LB = None if top_k is None else same_top_k(top_k, model.shape, ids_BS1.device)
-        training.take(ids_BS1, Rates(HARMLESS_RATE, recipe.balance_rate, prediction_weight, top_k_LB))
+        rates = Rates(HARMLESS_RATE, recipe.balance_rate, prediction_weight, top_k_LB)
+        training.take(ids_BS1, rates, reference_BS=reference_BS)
         if device == "cuda":
             torch.cuda.synchronize()
 

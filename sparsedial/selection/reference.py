@@ -27,6 +27,7 @@ from sparsedial.runs.policy import Listener, carry_out
 from sparsedial.runs.run_store import RunStore
 from sparsedial.shape.counts import forward_flops_per_token
 from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.shape import Shape
 from sparsedial.text.prepare import Text, prepare
 from sparsedial.text.splitting import Splitting
 
@@ -58,7 +59,7 @@ def reference_losses(
     began = time.perf_counter()
     text = prepare(sources, tokenizer="bytes", folder=folder / "text")
     store = RunStore(folder / "runs")
-    run = _trained(text, store, seed, device, listener)
+    run = train_reference(text, store, seed=seed, device=device, listener=listener)
     windows = _windows(text)
     means = _means(Scorer(load(store.checkpoint(run.hash)).to(torch.device(device))), text, windows)
     numbers = [number for number, split in enumerate(splitting.splits) if split == "train"]
@@ -77,21 +78,27 @@ def reference_losses(
     return Reference(model=model, losses=dict(zip(numbers, means.tolist(), strict=True)))
 
 
-def _trained(text: Text, store: RunStore, seed: int, device: str, listener: Listener) -> Run:
-    """The reference model's run.
+def train_reference(
+    text: Text,
+    store: RunStore,
+    *,
+    seed: int,
+    device: str,
+    listener: Listener,
+    context: int = CONTEXT,
+    field: str = "score",
+    otherwise: str = "another <score>",
+) -> Run:
+    """The run of a reference model, with its checkpoint; one that is in the store is not trained again.
+
+    An error is about the setting `field`, and names what `otherwise` could be given.
 
     Raises: UserError where the train text is too small, or the run diverged.
     """
-    steps = min(STEPS, (text.train_tokens - CONTEXT) // (BATCH * CONTEXT))
-    if steps < LEAST_STEPS:
-        raise UserError(
-            f"{text.train_tokens:,} train tokens are too few for a reference model",
-            hint=f"give text with {LEAST_STEPS * BATCH * CONTEXT + CONTEXT:,} bytes to train on, or another <score>",
-            field="score",
-        )
+    recipe = reference_recipe(text, context, seed, field, otherwise)
     job = Job(
-        shape=Ladder(vocab_size=text.tokenizer.vocab_size, context=CONTEXT).shape(WIDTH, 0),
-        recipe=Recipe(learning_rate=RATE, steps=steps, batch=BATCH, context=CONTEXT, seed=seed),
+        shape=reference_shape(text, context),
+        recipe=recipe,
         text_digest=text.digest,
         tokenizer=text.tokenizer.digest,
         device=device,
@@ -100,8 +107,30 @@ def _trained(text: Text, store: RunStore, seed: int, device: str, listener: List
     task = Task(job=job, label="reference model", evaluation_tokens=EVALUATION_TOKENS, keep_checkpoint=True)
     run = carry_out([(task,)], executor=InProcess(text=text, store=store), shelf=store, listener=listener)[job.hash]
     if not run.finished:
-        raise UserError(f"the reference model diverged: {run.reason}", hint="give another <seed>", field="score")
+        raise UserError(f"the reference model diverged: {run.reason}", hint="give another <seed>", field=field)
     return run
+
+
+def reference_shape(text: Text, context: int) -> Shape:
+    """The shape of a reference model for a text."""
+    return Ladder(vocab_size=text.tokenizer.vocab_size, context=context).shape(WIDTH, 0)
+
+
+def reference_recipe(text: Text, context: int, seed: int, field: str, otherwise: str) -> Recipe:
+    """The recipe of a reference model for a text.
+
+    Raises: UserError where the train text is too small.
+    """
+    wanted, per_step = STEPS * BATCH * CONTEXT, BATCH * context
+    steps = min(wanted // per_step, (text.train_tokens - context) // per_step)
+    least = LEAST_STEPS * BATCH * CONTEXT
+    if steps * per_step < least:
+        raise UserError(
+            f"{text.train_tokens:,} train tokens are too few for a reference model",
+            hint=f"give text with {least + context:,} tokens to train on, or {otherwise}",
+            field=field,
+        )
+    return Recipe(learning_rate=RATE, steps=steps, batch=BATCH, context=context, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)

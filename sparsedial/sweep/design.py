@@ -46,6 +46,11 @@ def design(
     return _laid(question, draft, profile, elapsed_seconds()), profile
 
 
+def require_possible(question: Question, vocab_size: int) -> None:
+    """Raises: UserError for a question that no machine can answer, so that nothing is spent on it."""
+    _refuse_early(question, _draft(question, vocab_size))
+
+
 def _draft(question: Question, vocab_size: int) -> Layout:
     inputs = question.inputs
     return Layout(

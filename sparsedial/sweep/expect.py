@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sparsedial.machine.profile import Profile
 from sparsedial.records.dry_run import StudyDryRun
+from sparsedial.records.token_selection import ReferenceModelCost
 from sparsedial.shape.counts import total_parameters
 from sparsedial.sweep.budgets import EXTENSION_SHARE, PROCESS_BYTES, REPORT_SECONDS, SCAN_POINTS, probing_seconds
 from sparsedial.sweep.lab import Lab
@@ -82,8 +83,8 @@ def whole_seconds(lab: Lab, limit_seconds: float, most_seeds: int, set_up_second
     return min(beside_seconds + low[0], limit_seconds), min(beside_seconds + high[1], longest)
 
 
-def dry_run(lab: Lab, low: float, high: float) -> StudyDryRun:
-    """What a study would train and cost; `low` and `high` are its seconds."""
+def dry_run(lab: Lab, low: float, high: float, reference: ReferenceModelCost | None = None) -> StudyDryRun:
+    """What a study would train and cost; `low` and `high` are its seconds, with those of a reference model."""
     layout, profile = lab.layout, lab.profile
     seconds = (low + high) / 2
     shapes = [layout.shape(cell) for cell in layout.cells]
@@ -92,7 +93,7 @@ def dry_run(lab: Lab, low: float, high: float) -> StudyDryRun:
         cells=len(layout.cells),
         largest_total_parameters=max(total_parameters(shape) for shape in shapes),
         budgets_flops=layout.budgets,
-        flops=layout.flops,
+        flops=layout.flops + (reference.flops if reference else 0.0),
         seconds=seconds,
         seconds_low=low,
         seconds_high=high,
@@ -100,6 +101,7 @@ def dry_run(lab: Lab, low: float, high: float) -> StudyDryRun:
             layout.repeats(cell.budget_flops) * probing_seconds(layout, profile, cell, lab.probe_tokens) / lab.workers
             for cell in layout.cells
         ),
+        reference_cost=reference,
         joules=seconds * profile.watts * lab.workers,
         joules_source=profile.watts_source,
         memory_bytes=lab.workers * (PROCESS_BYTES + memory_bytes),

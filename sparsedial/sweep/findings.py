@@ -86,6 +86,7 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
         context=lab.context,
         law_digest=digest(plain(law)),
         profile_digest=digest(plain(lab.profile)),
+        token_share=lab.tokens and lab.tokens.share,
     )
     return replace(plan, origin=origin, origin_reason=None)
 
@@ -196,6 +197,7 @@ def finished_study(
         seed_noise=noise,
         seed_noise_reason=NO_SPREAD if noise is None else None,
         probes=probed(findings.cells, running.frozen.inputs),
+        token_selection=lab.tokens,
         versions=versions,
         next=next_command,
         wall_seconds=lab.clock.elapsed,

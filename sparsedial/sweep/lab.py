@@ -12,6 +12,7 @@ from sparsedial.machine.profile import Profile
 from sparsedial.records.recipe import Dtype, Recipe
 from sparsedial.records.run import Metric, Run
 from sparsedial.records.text import TextSummary
+from sparsedial.records.token_selection import StudyTokens
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Executor, Group, Task
 from sparsedial.runs.job import Job
@@ -58,6 +59,7 @@ class Lab:
     evaluation_tokens: int  # of the validation split that score a cell
     seed: int  # of the grid; the other seeds are counted from it
     probe_tokens: int = 0  # of all that each run of the grid is asked; 0 without probes
+    tokens: StudyTokens | None = None  # by which runs select their tokens; None: their loss counts all
 
     @property
     def context(self) -> int:
@@ -98,6 +100,7 @@ class Lab:
             device=self.device,
             threads=self.threads,
             kernels=self.kernels,
+            token_selection=self.tokens and self.tokens.selection,
         )
 
     def run(self, tasks: Iterable[Task], follow: Follow = lambda task, run: ()) -> dict[str, Run]:

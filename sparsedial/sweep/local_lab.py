@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from sparsedial.kernels import native
@@ -11,6 +12,7 @@ from sparsedial.machine.profile import Profile, read_profile
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import plain, write
 from sparsedial.records.study import Frozen
+from sparsedial.records.token_selection import StudyTokens
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.local import Local
 from sparsedial.runs.measuring import measure_on, training_dtype
@@ -41,18 +43,26 @@ class Witness(Listener, Protocol):
 
 
 def local_lab(
-    question: Question, text: Text, notebook: Notebook, clock: Clock, witness: Witness, *, binds: bool
+    question: Question,
+    text: Text,
+    notebook: Notebook,
+    clock: Clock,
+    witness: Witness,
+    *,
+    binds: bool,
+    tokens: StudyTokens | None = None,
 ) -> Lab:
     """Measure this machine and lay the grid, or take both from an earlier start.
 
-    `binds` writes them to the study's folder, which then belongs to this study. A dry run does not bind the folder.
+    Runs select their tokens by `tokens`. `binds` writes profile and layout to the study's folder, which then belongs to
+    this study. A dry run does not bind the folder.
 
     Raises: UserError where no grid fits the question, or the folder is bound to another study.
     """
     inputs, device = question.bound_to(text.digest), question.inputs.device
     frozen, file = notebook.frozen, question.out / PROFILE_FILE
     if frozen is None:
-        measure = measure_on(device, THREADS, witness.measuring)
+        measure = measure_on(device, THREADS, witness.measuring, None, question.inputs.token_share)
 
         def announced(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
             witness.note("measuring this machine")
@@ -73,7 +83,8 @@ def local_lab(
         require_same(question.out, frozen.inputs, inputs)
         layout, profile = Layout.of(frozen.layout), read_profile(file)
     _say_what_slows(layout, text, device, witness.note)
-    return _with_workers(question, text, frozen, layout, profile, clock, witness)
+    lab = _with_workers(question, text, frozen, layout, profile, clock, witness)
+    return replace(lab, tokens=tokens)
 
 
 def _say_what_slows(layout: Layout, text: Text, device: str, note: Callable[[str], None]) -> None:

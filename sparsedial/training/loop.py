@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Recipe
@@ -16,6 +17,7 @@ from sparsedial.text.sampler import Sampler
 from sparsedial.training.dial import Draws
 from sparsedial.training.ranks import ALONE, Alone, Ranks
 from sparsedial.training.step import Balance, Figures, Rates, Taken, TrainingStep, read
+from sparsedial.training.token_selection import Selecting
 
 READINGS = 300  # of the routers' balance, spread over a run
 MOST_UNREAD = 50  # steps of a GPU between two readings of their figures
@@ -46,6 +48,7 @@ def train_readings(
     stop: int = 0,
     dial: TrainedFor | None = None,
     teacher: Transformer | None = None,
+    selecting: Selecting | None = None,
 ) -> Iterator[list[Step]]:
     """Train from step `start` on, yielding the steps since the last reading; batches in `skipped` are left out.
 
@@ -54,22 +57,25 @@ def train_readings(
     the step before `stop`, if a run passes it.
 
     With a dial the number of experts that tokens visit changes from step to step (see `Draws`). With a teacher its
-    distribution over the next token is learned; a Step's loss is that on the text all the same.
+    distribution over the next token is learned, and where tokens are selected only those are; a Step's loss is that on
+    all of the text all the same.
 
     Ends early, with a last Step whose loss or gradient is not finite, when the run diverges: the weights are then
     those of the step before.
     """
     device = model.embedding_VD.device
     at_once = recipe.spike_sigmas > 0 or not model.embedding_VD.is_cuda
-    step = TrainingStep(model, optimizers, recipe, ranks, teacher)
+    share = 1.0 if selecting is None else selecting.share
+    step = TrainingStep(model, optimizers, recipe, ranks, teacher, share)
     sampler = Sampler(text=text, seed=recipe.seed, sequences=recipe.batch, context=recipe.context, ranks=ranks.count)
     draws = None if dial is None else Draws.of(dial, model.shape, recipe)
     taken: list[Taken] = []
     most, began = 1, time.perf_counter()
     for index in range(start, recipe.steps):
-        ids_BS1 = torch.from_numpy(sampler.batch(batch_number(index, skipped), ranks.index))
-        with_balance = index % max(1, recipe.steps // READINGS) == 0
-        taken.append(step.take(_moved(ids_BS1, device), _rates(recipe, index, draws, device), with_balance))
+        number, with_balance = batch_number(index, skipped), index % max(1, recipe.steps // READINGS) == 0
+        ids_BS1 = _moved(torch.from_numpy(sampler.batch(number, ranks.index)), device)
+        reference_BS = _reference(selecting, sampler, number, ranks.index, device)
+        taken.append(step.take(ids_BS1, _rates(recipe, index, draws, device), with_balance, reference_BS))
         if len(taken) < most and index + 1 not in (recipe.steps, stop):
             continue
         figures = read(taken)
@@ -82,7 +88,17 @@ def train_readings(
         taken, began = [], time.perf_counter()
 
 
-def _moved(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _reference(
+    selecting: Selecting | None, sampler: Sampler, number: int, rank: int, device: torch.device
+) -> Tensor | None:
+    """The reference model's losses of the tokens that a batch predicts; None where none are selected."""
+    if selecting is None:
+        return None
+    losses_BS = selecting.losses.of_windows(sampler.first_tokens(number, rank), sampler.context)
+    return _moved(torch.from_numpy(losses_BS), device)
+
+
+def _moved(numbers: Tensor, device: torch.device) -> Tensor:
     """Numbers on the device; a copy from pinned memory waits for nothing."""
     return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
 

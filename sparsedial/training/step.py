@@ -27,6 +27,7 @@ from sparsedial.training.optimizer import (
     step_where_finite,
 )
 from sparsedial.training.ranks import ALONE, Alone, Ranks
+from sparsedial.training.token_selection import by_excess
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class TrainingStep:
     """Training steps of one model, with what is the same in all of them.
 
     Each rank contributes a share of the batch, and all ranks have the same weights afterwards. With a teacher the model
-    learns its distribution over the next token, not the token of the text.
+    learns its distribution over the next token, not the token of the text. With a token share below 1 the loss counts
+    that share of the positions.
     """
 
     def __init__(
@@ -84,22 +86,26 @@ class TrainingStep:
         recipe: Recipe,
         ranks: Alone | Ranks = ALONE,
         teacher: Transformer | None = None,
+        token_share: float = 1.0,
     ) -> None:
         self.model, self.optimizers, self.recipe, self.ranks = model, optimizers, recipe, ranks
-        self._teacher = teacher
+        self._teacher, self._token_share = teacher, token_share
         self._working = Working(model, recipe.dtype)
         self._routed = model.sparse_feed_forwards
         table_VD = model.embedding_VD
         self._finite = torch.ones((), dtype=torch.bool, device=table_VD.device) if table_VD.is_cuda else None
 
-    def take(self, ids_BS1: Tensor, rates: Rates, with_balance: bool = False) -> Taken:
+    def take(
+        self, ids_BS1: Tensor, rates: Rates, with_balance: bool = False, reference_BS: Tensor | None = None
+    ) -> Taken:
         """Learn from this rank's windows of S+1 ids. On a GPU this does not wait for the work to be done.
 
         After a loss or a gradient that is not finite a GPU changes nothing any more, whatever the steps that follow.
+        A reference model's losses of the predicted tokens choose those that count.
 
-        Shapes: ids [B, S+1], B this rank's share
+        Shapes: ids [B, S+1], reference [B, S], B this rank's share
         """
-        entropy, gradients = self._gradients(ids_BS1, rates)
+        entropy, gradients = self._gradients(ids_BS1, rates, reference_BS)
         self.ranks.average(gradients)
         set_rate(self.optimizers, rates.learning_rate)
         update = self._update if self._finite is None else self._update_on_device
@@ -130,14 +136,15 @@ class TrainingStep:
         step_where_finite(self.optimizers, self._finite, scale)
         return loss, norm, self._finite
 
-    def _gradients(self, ids_BS1: Tensor, rates: Rates) -> tuple[Tensor, list[Tensor]]:
+    def _gradients(self, ids_BS1: Tensor, rates: Rates, reference_BS: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The cross-entropy of the next token, and the gradients of the loss that is trained on."""
         self._working.forget_gradients()  # now, so that they and the next activations are not held together
         self._working.renew()
         recipe, model = self.recipe, self._working.model
         main = None if self._teacher is None else towards(self._teacher, model, ids_BS1)
+        weigh = None if reference_BS is None else by_excess(reference_BS, self._token_share)
         total, entropy = model.loss(
-            ids_BS1, recipe.balance_weight, recipe.z_loss_weight, rates.prediction_weight, rates.top_k_LB, main
+            ids_BS1, recipe.balance_weight, recipe.z_loss_weight, rates.prediction_weight, rates.top_k_LB, main, weigh
         )
         total.backward()
         return entropy, self._working.gradients()

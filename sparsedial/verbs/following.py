@@ -11,7 +11,8 @@ from sparsedial.verbs.study_settings import StudySettings
 from sparsedial.version import __version__
 
 DESIGN = (
-    "sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "probes", "device"
+    "sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "probes", "device",
+    "token_share", "reference",
 )  # fmt: skip
 STEP = 10  # times the budget
 DEFAULT_SECONDS = 600.0

@@ -92,4 +92,5 @@ def plan_origin(folder: Path, law: Law, costs: Costs) -> PlanOrigin | None:
         context=study.frozen.layout.ladder.context,
         law_digest=digest(plain(law)),
         profile_digest=digest(plain(machine)) if isinstance(machine, Profile) else None,
+        token_share=study.frozen.inputs.token_share,
     )

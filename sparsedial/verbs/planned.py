@@ -9,13 +9,14 @@ from sparsedial.errors import UserError
 from sparsedial.records.kinds import kind_of
 from sparsedial.records.plan import PLAN_FILE, Plan, read_plan
 from sparsedial.records.study import STUDY_FILE
+from sparsedial.records.token_selection import ReferenceModelCost
 from sparsedial.runs.job import Job
 from sparsedial.shape.config import fitting_family
 from sparsedial.showing.notes import text_notes
 from sparsedial.store import Fault
 from sparsedial.text.prepare import Text
 from sparsedial.text.tokenizer import Tokenizer, byte_tokenizer, try_load_tokenizer
-from sparsedial.units import human_count
+from sparsedial.units import human_count, human_percent, human_seconds
 from sparsedial.verbs.origin import require_study_has
 from sparsedial.verbs.started import FoundStart
 
@@ -81,7 +82,7 @@ def find_plan(word: str) -> FoundPlan | None:
     return FoundPlan(path=path, plan=plan, edited=edited)
 
 
-def remarks(found: Found, job: Job, text: Text) -> list[str]:
+def remarks(found: Found, job: Job, text: Text, token_share: float | None) -> list[str]:
     """Where a run begins, how it differs from the plan that it follows, and what is odd about its text and model."""
     made = text.tokenizer
     lines = text_notes(text)
@@ -95,10 +96,19 @@ def remarks(found: Found, job: Job, text: Text) -> list[str]:
         )
     if isinstance(found, FoundStart):
         lines.append(f"goes on from {found.name.path} (digest {found.name.digest[:16]}) with a new optimizer")
-    return [*lines, *_plan_remarks(found, job, text)] if isinstance(found, FoundPlan) else lines
+    return [*lines, *_plan_remarks(found, job, text, token_share)] if isinstance(found, FoundPlan) else lines
 
 
-def _plan_remarks(found: FoundPlan, job: Job, text: Text) -> list[str]:
+def beyond_plan(found: FoundPlan, cost: ReferenceModelCost) -> str:
+    """How much the reference model of a token selection takes beside the plan's budget."""
+    share = human_percent(cost.flops / found.plan.costs.flops)
+    return (
+        f"beside the plan's budget the reference model takes {cost.flops:.3g} FLOPs, {share} of what the plan counts,"
+        f" and {human_seconds(cost.seconds)}"
+    )
+
+
+def _plan_remarks(found: FoundPlan, job: Job, text: Text, token_share: float | None) -> list[str]:
     """How a run differs from the plan that it follows."""
     made, lines = text.tokenizer, []
     if found.edited:
@@ -114,6 +124,7 @@ def _plan_remarks(found: FoundPlan, job: Job, text: Text) -> list[str]:
             *([f"tokenizer {made.name}"] if tokenizer else []),
             *([f"context {job.recipe.context}"] if context else []),
             *(["another text"] if not tokenizer and text.digest != origin.text_digest else []),
+            *([_share_words(token_share)] if token_share != origin.token_share else []),
         ]
         if differing:
             lines.append(
@@ -121,3 +132,7 @@ def _plan_remarks(found: FoundPlan, job: Job, text: Text) -> list[str]:
                 f" text, this run has {', '.join(differing)}: the predicted loss is not about this run"
             )
     return lines
+
+
+def _share_words(token_share: float | None) -> str:
+    return "a loss of all tokens" if token_share is None else f"a loss of {human_percent(token_share)} of the tokens"

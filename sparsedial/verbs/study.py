@@ -13,21 +13,25 @@ from sparsedial.records.plan import PLAN_FILE
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import write
 from sparsedial.records.study import STUDY_FILE, Study, StudyAnswer, StudyStatus
+from sparsedial.records.token_selection import ReferenceModelCost, StudyTokens
 from sparsedial.showing.notes import text_notes
 from sparsedial.store import lock, require_ours
 from sparsedial.sweep.afford import MOST_SEEDS
+from sparsedial.sweep.design import require_possible
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import dry_run, whole_seconds
 from sparsedial.sweep.findings import Findings, best_of_study, finished_study, plan_at_top
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.notebook import Notebook, open_notebook, status
 from sparsedial.sweep.question import Question, require_same
-from sparsedial.text.prepare import prepare
+from sparsedial.text.prepare import Text, prepare
 from sparsedial.verbs.following import following, versions
-from sparsedial.verbs.listening import listening
+from sparsedial.verbs.listening import StudyListener, listening
+from sparsedial.verbs.started import FoundStart
 from sparsedial.verbs.study_settings import StudySettings
+from sparsedial.verbs.token_settings import found_reference
 
-WRITTEN = (STUDY_FILE, LAW_FILE, PLAN_FILE, PROFILE_FILE, "report.html", "figures", "runs", "text")
+WRITTEN = (STUDY_FILE, LAW_FILE, PLAN_FILE, PROFILE_FILE, "report.html", "figures", "runs", "text", "reference")
 
 
 def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
@@ -42,7 +46,8 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         return status(settings.out)
     from sparsedial.sweep.local_lab import local_lab
 
-    question = settings.question()
+    given = found_reference(settings.reference, settings.out)
+    question = settings.question(given and given.name.digest)
     require_ours(settings.out, WRITTEN, settings.force)
     with lock(settings.out), listening(settings.log, settings.out) as listener:
         notebook = open_notebook(settings.out)
@@ -57,10 +62,13 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         )
         for line in text_notes(text):
             listener.note(line)
-        lab = local_lab(question, text, notebook, clock, listener, binds=not settings.dry_run)
+        tokens, cost = _tokens(question, given, text, listener, settings.dry_run)
+        if settings.dry_run and cost is not None and notebook.frozen is None:
+            clock.spend(cost.seconds)
+        lab = local_lab(question, text, notebook, clock, listener, binds=not settings.dry_run, tokens=tokens)
         low, high = whole_seconds(lab, question.limit_seconds, _most_seeds(question, lab), notebook.set_up_seconds)
         if settings.dry_run:
-            return dry_run(lab, low, high)
+            return dry_run(lab, low, high, cost)
         listener.plan((low + high) / 2, clock, lab.profile)
         try:
             findings = conduct(lab, notebook, seeds=settings.seeds, form=settings.form, say=listener.note)
@@ -68,6 +76,33 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
             with contextlib.suppress(UserError):
                 notebook.write()
         return _finish(settings, lab, notebook, findings).answer
+
+
+def _tokens(
+    question: Question, given: FoundStart | None, text: Text, listener: StudyListener, dry_run: bool
+) -> tuple[StudyTokens | None, ReferenceModelCost | None]:
+    """The token selection of all runs, and what its reference model costs; a dry run has only the second.
+
+    Raises: UserError where the reference model does not fit the text, or no study the question.
+    """
+    share, inputs = question.inputs.token_share, question.inputs
+    if share is None:
+        return None, None
+    require_possible(question, text.tokenizer.vocab_size)
+    from sparsedial.verbs.token_reference import AskedTokens
+
+    asked = AskedTokens(
+        share=share,
+        given=given,
+        context=question.context,
+        device=inputs.device,
+        threads=question.workers,
+        seed=inputs.seed,
+    )
+    if dry_run:
+        return None, asked.expected(text)
+    made = asked.made(text, question.out, listener, listener.note)
+    return made, made.reference.cost
 
 
 def _most_seeds(question: Question, lab: Lab) -> int:

@@ -12,6 +12,7 @@ from sparsedial.settings import file_names, setting
 from sparsedial.sweep.question import Question
 from sparsedial.units import parse_bytes, parse_count, parse_counts, parse_seconds, parse_share
 from sparsedial.verbs import log_setting
+from sparsedial.verbs.token_settings import REFERENCE_HELP, SHARE_HELP, check_token_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,8 @@ class StudySettings:
         "P",
         parse=parse_share,
     )
+    token_share: float | None = setting(None, SHARE_HELP, "P", parse=parse_share)
+    reference: str | None = setting(None, REFERENCE_HELP, "FOLDER")
     workers: int | None = setting(None, "processes of one thread each [one per core, the maximum; one on a GPU]", "N")
     device: str = setting("auto", "device to train on", "cpu|cuda")
     out: Path = setting(Path("runs/study"), "the study's folder; the same command continues a stopped study", "DIR")
@@ -61,16 +64,18 @@ class StudySettings:
     def __post_init__(self) -> None:
         if self.budgets and self.time:
             raise UserError("contradicts budgets", hint="give only one of them", field="time")
+        check_token_settings(self.token_share, self.reference)
 
-    def question(self) -> Question:
-        """The settings, with defaults filled in and checked.
+    def question(self, reference: str | None = None) -> Question:
+        """The settings, with defaults filled in and checked; `reference` is the digest of the model that is named.
 
         Raises: UserError for values that no study can have.
         """
         from sparsedial.runs.devices import pick_device
 
         device = pick_device(self.device)
-        asked = {name: getattr(self, name) for name in Inputs.__struct_fields__ if name not in ("device", "text")}
+        found = ("device", "text", "reference")
+        asked = {name: getattr(self, name) for name in Inputs.__struct_fields__ if name not in found}
         workers = (1 if device == "cuda" else usable_cores()) if self.workers is None else self.workers
-        inputs = Inputs(**asked, device=device, text="")
+        inputs = Inputs(**asked, device=device, reference=reference, text="")
         return Question(inputs=inputs, sources=self.text, workers=workers, out=self.out)

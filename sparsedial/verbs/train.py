@@ -15,14 +15,15 @@ from sparsedial.shape.shape import Shape
 from sparsedial.store import lock, require_ours
 from sparsedial.verbs.described import described, recipes, with_dial, with_vocabulary
 from sparsedial.verbs.origin import SETTINGS
-from sparsedial.verbs.planned import Found, FoundPlan, find_plan, remarks
+from sparsedial.verbs.planned import Found, FoundPlan, beyond_plan, find_plan, remarks
 from sparsedial.verbs.started import FoundStart, find_start
+from sparsedial.verbs.token_settings import asked_tokens
 from sparsedial.verbs.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from sparsedial.runs.job import Job
 
-WRITTEN = (SETTINGS, "runs", "text", "checkpoint")
+WRITTEN = (SETTINGS, "runs", "text", "checkpoint", "reference")
 
 
 def train(settings: TrainSettings) -> Trained | TrainDryRun:
@@ -31,6 +32,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
     A checkpoint is trained further: its shape, its tokenizer and its other files stay, and its optimizer starts anew.
     With a dial the number of experts that tokens visit changes from step to step, and the end states the loss at each.
     With branches, shorter runs come first, and each run continues the one before. Their records share a trunk.
+    With a token share the loss counts those tokens of each step that a reference model predicts better.
 
     Raises: UserError for settings that make no model or run, or contradict a checkpoint; a text that is too small, a
         folder in use or not writable.
@@ -41,6 +43,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
 
     found = _found(settings)
     shape_values, drafts = _drafts(settings, found)
+    asked = asked_tokens(settings.token_share, settings.reference, settings.out, drafts[-1])
     tokenizer = settings.tokenizer or "bytes" if isinstance(found, str | None) else found.tokenizer(settings.tokenizer)
     require_ours(settings.out, WRITTEN, settings.force)
     before = require_link(settings.out)
@@ -48,19 +51,27 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
         text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / "text")
         shape = with_vocabulary(shape_values, text.tokenizer.vocab_size)
         jobs = [replace(one, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for one in drafts]
-        for line in remarks(found, jobs[-1], text):
+        for line in remarks(found, jobs[-1], text, settings.token_share):
             progress.note(line)
         if settings.dry_run:
             from sparsedial.runs.costs import dry_run
 
-            return dry_run(jobs[-1], settings.tokens)
-        _keep_settings(settings, found, text.tokenizer.name, jobs)
+            cost = asked and asked.expected(text)
+            if cost is not None and isinstance(found, FoundPlan):
+                progress.note(beyond_plan(found, cost))
+            return dry_run(jobs[-1], settings.tokens, settings.token_share, cost)
         from sparsedial.machine.energy import meter
         from sparsedial.runs.branches import train_branches
         from sparsedial.verbs.listening import RunListener, logging
 
         with logging(settings.log, settings.out) as logs:
             listener = RunListener(progress, meter(jobs[0].device, jobs[0].threads), logs)
+            if asked is not None:
+                made = asked.made(text, settings.out, listener, progress.note)
+                jobs = [replace(one, token_selection=made.selection) for one in jobs]
+                if isinstance(found, FoundPlan):
+                    progress.note(beyond_plan(found, made.reference.cost))
+            _keep_settings(settings, found, text.tokenizer.name, jobs)
             trained = train_branches(jobs, text, settings.out, listener, settings.tokens)
             if left := left_by(before, settings.out):
                 progress.note(left)
@@ -120,5 +131,6 @@ def _keep_settings(settings: TrainSettings, found: Found, tokenizer: str, jobs: 
         runs=tuple(job.hash for job in jobs),
         plan_edited=plan is not None and plan.edited,
         dial=settings.trained_for,
+        token_selection=jobs[-1].token_selection,
     )
     write(settings.out / SETTINGS, asked)

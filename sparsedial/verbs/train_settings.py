@@ -11,9 +11,10 @@ from sparsedial.records.recipe import Recipe
 from sparsedial.records.trained_for import DialBy, TrainedFor
 from sparsedial.settings import convert, file_names, setting
 from sparsedial.shape.shape import Shape
-from sparsedial.units import parse_count, parse_counts
+from sparsedial.units import parse_count, parse_counts, parse_share
 from sparsedial.verbs import log_setting
 from sparsedial.verbs.described import RUN_DEFAULTS, table_of
+from sparsedial.verbs.token_settings import REFERENCE_HELP, SHARE_HELP, check_token_settings
 
 
 def _shape_parts(value: Any, field: str) -> dict[str, Any]:
@@ -56,6 +57,8 @@ class TrainSettings:
         (), "numbers of experts that tokens visit, drawn from step to step, so that one model serves them all", "N,N,…"
     )
     dial_by: str = setting("step", "whether all layers of a step have the same number", "|".join(get_args(DialBy)))
+    token_share: float | None = setting(None, SHARE_HELP, "P", parse=parse_share)
+    reference: str | None = setting(None, REFERENCE_HELP, "FOLDER")
     tokenizer: str | None = setting(
         None, "how text becomes tokens [the plan's or the checkpoint's own, else bytes]", "bytes|bpe:N|FILE"
     )
@@ -73,6 +76,7 @@ class TrainSettings:
             raise UserError(f"'{self.dial_by}' is not known", hint=hint, field="dial_by")
         if self.dial_by != "step" and not self.dial:
             raise UserError("without a dial nothing is drawn", hint="give <dial> 2,4,8", field="dial_by")
+        check_token_settings(self.token_share, self.reference)
         if len(set(self.dial)) < len(self.dial):
             raise UserError(f"{','.join(map(str, self.dial))} has a number twice", field="dial")
 

@@ -25,14 +25,20 @@ Recipe: learning_rate steps batch context optimizer schedule weight_decay beta1 
 Ladder: vocab_size context top_k shared_experts
 Event: kind step loss batch_skipped back_to_step
 RunInputs: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
-    total_parameters active_parameters sparsity dial start
+    total_parameters active_parameters sparsity dial start token_selection
+TokenSelection: share reference losses_sha256
+ReferenceModelCost: training_flops scoring_flops seconds
+ReferenceLossesFile: reference run text_digest context_tokens stride_tokens tokens loss step_nats tokens_above sha256
+    cost
+StudyTokens: share reference
 TrainedFor: top_k_experts by
 DialLoss: top_k_experts active_parameters validation_loss validation_bits_per_byte test_loss test_bits_per_byte
 Run: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
-    total_parameters active_parameters sparsity dial start status reason steps_done train_loss validation_loss
-    validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
-    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events probes
-    dial_losses
+    total_parameters active_parameters sparsity dial start token_selection status reason steps_done train_loss
+    validation_loss validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds
+    evaluation_seconds joules joules_source peak_memory_bytes expert_load repeats alone machine_busy
+    trunk_steps_shared events probes
+    dial_losses reference_cost
 Metric: index loss gradient_norm learning_rate seconds tokens max_over_mean dead_experts entropy bias_drift
 StepTiming: shape d_model experts features median_seconds low_seconds high_seconds count
 StepMemory: shape batch context state_bytes activation_bytes peak_bytes
@@ -77,7 +83,7 @@ OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens lo
     budget_share extrapolation
 OtherLaw: law held_fixed answer answer_reason
 Export: trainer file command written_for not_expressed
-PlanOrigin: tokenizer tokenizer_folder text_digest context law_digest profile_digest
+PlanOrigin: tokenizer tokenizer_folder text_digest context law_digest profile_digest token_share
 Plan: budget law law_source shape tokens total_parameters active_parameters sparsity predicted_loss costs machine
     dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
     tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported marks extrapolation
@@ -151,7 +157,7 @@ VerdictRow: hash d_model layers experts top_k sparsity active_parameters total_p
     test_loss curve
 LawCurve: budget_flops experts active_parameters loss low high
 Inputs: time budgets sparsities top_k shared_experts tokenizer context batch max_total_parameters memory seeds seed
-    cell_seeds form device probes text
+    cell_seeds form device probes token_share reference text
 Frozen: inputs layout profile_digest evaluation_tokens set_up_seconds
 Phase: name seconds runs
 CellCounts: planned finished diverged
@@ -163,18 +169,20 @@ LawSummary: form coefficients intervals confidence undetermined rmse_log_loss he
 ProfileSummary: median_relative_error max_relative_error watts watts_source metered
 Study: status best frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
     budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover crossover_reason
-    cells_table verdict_runs law_curves profile seed_noise seed_noise_reason probes versions next wall_seconds report
+    cells_table verdict_runs law_curves profile seed_noise seed_noise_reason probes token_selection versions next
+    wall_seconds report
 StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
-    binding_constraints crossover crossover_reason probes next report
+    binding_constraints crossover crossover_reason probes token_selection next report
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
     elapsed_seconds report
 Setting: name top_k_experts top_p_experts skip_layers sparsity active_parameters
 StudyDryRun: dry_run cells largest_total_parameters budgets_flops flops seconds seconds_low seconds_high
-    probe_seconds joules joules_source memory_bytes dollars dollars_reason
+    probe_seconds reference_cost joules joules_source memory_bytes dollars dollars_reason
 EffectDryRun: dry_run parts seeds runs budgets_flops total_parameters tokens flops seconds not_counted joules
     joules_source memory_bytes dollars dollars_reason
 TrainDryRun: dry_run total_parameters active_parameters tokens flops memory_parts memory_bytes guard_copy_bytes
     memory_source seconds seconds_reason joules joules_source joules_reason dollars dollars_reason tokens_asked
+    reference_cost
 Counts: name total_parameters active_parameters active_parameters_one_embedding active_parameters_no_embedding
     sparsity forward_flops_per_token training_flops_per_token context_tokens dtype weight_bytes
     kv_cache_bytes_per_token
@@ -230,11 +238,12 @@ DialFile: checkpoint_digest default trained_for settings text_digest machine ver
 MeasuredDial: checkpoint_digest default trained_for settings text_digest machine versions out wall_seconds
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
 Trained: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
-    total_parameters active_parameters sparsity dial start status reason steps_done train_loss validation_loss
-    validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds evaluation_seconds joules
-    joules_source peak_memory_bytes expert_load repeats alone machine_busy trunk_steps_shared events probes
-    dial_losses checkpoint branches tokens_asked
-TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited dial
+    total_parameters active_parameters sparsity dial start token_selection status reason steps_done train_loss
+    validation_loss validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds
+    evaluation_seconds joules joules_source peak_memory_bytes expert_load repeats alone machine_busy
+    trunk_steps_shared events probes
+    dial_losses reference_cost checkpoint branches tokens_asked
+TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited dial token_selection
 Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory out
 Served: served

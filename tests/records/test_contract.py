@@ -25,9 +25,10 @@ MEANT = table("""
 Interval: low high
 Amount: value
 Event: loss
-RunInputs: trunk dial start
+RunInputs: trunk dial start token_selection
+ReferenceLossesFile: run
 Run: train_loss validation_loss validation_bits_per_byte test_loss test_bits_per_byte expert_load machine_busy probes
-    dial_losses
+    dial_losses reference_cost
 DialLoss: validation_loss validation_bits_per_byte test_loss test_bits_per_byte
 Metric: loss gradient_norm max_over_mean dead_experts entropy bias_drift
 ProfileFile: memory
@@ -49,7 +50,7 @@ Crossover: low high
 NearOptimal: total_parameters active_parameters tokens sampled
 OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens loss leverage_of_this_shape at_flops
     budget_share extrapolation
-PlanOrigin: profile_digest
+PlanOrigin: profile_digest token_share
 Rival: costs
 Plan: machine winner cost
 Positions: dense winner machine
@@ -75,17 +76,18 @@ Scan: optimum
 RunRow: loss bits_per_byte joules expert_load
 CellRow: predicted_loss predicted_low predicted_high
 VerdictRow: test_loss
-Inputs: time context max_total_parameters memory seeds form probes
+Inputs: time context max_total_parameters memory seeds form probes token_share reference
 Frozen: set_up_seconds
 Phase: runs
 RunningStudy: learning_rates phase prediction cells selection_seeds verdict_seeds
 LawSummary: form confidence rmse_log_loss refused
 EqualLossEffect: effect_of_sparsity
-Study: best phase prediction selection_seeds probes
-StudyAnswer: best probes
+Study: best phase prediction selection_seeds probes token_selection
+StudyAnswer: best probes token_selection
+StudyDryRun: reference_cost
 StudyStatus: phase report
 Setting: top_k_experts top_p_experts
-TrainDryRun: joules_source tokens_asked
+TrainDryRun: joules_source tokens_asked reference_cost
 Joules: low high
 TaskScore: licence source data_digest chance at_chance p_value answer_bits_per_byte gold_rank margin_nats
     items_per_second joules_per_item contaminated_items metrics_without_contaminated
@@ -104,7 +106,7 @@ Generation: drafts
 DialFile: trained_for
 Branch: trunk validation_loss test_loss
 Trained: checkpoint tokens_asked
-TrainSettingsFile: plan model dial
+TrainSettingsFile: plan model dial token_selection
 """)
 
 

@@ -20,6 +20,7 @@ from sparsedial.training.loop import train_readings
 from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.resume import training_state
 from sparsedial.training.step import Rates, TrainingStep, read
+from sparsedial.training.token_selection import by_excess
 from tests.runs.tiny import LADDER, RECIPE
 
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -47,6 +48,12 @@ def test_a_training_step_never_waits_for_the_device(name, changes):
 def test_a_step_of_a_dial_never_waits_for_the_device_either(dtype):
     counts = counts_of(SHAPES["sparse"], dtype, top_k=1)
     assert counts.launches > counted("sparse", dtype).launches  # the choices that are not visited are left out
+
+
+def test_a_choice_of_tokens_waits_for_no_device():
+    with as_on_a_gpu(print), FakeTensorMode():
+        weight = by_excess(torch.zeros(4, 8), 0.6)(torch.zeros(4, 8))
+    assert weight.shape == (4, 8)
 
 
 @pytest.mark.parametrize("wait", [lambda x: float(x[0]), lambda x: x.nonzero(), lambda x: torch.bincount(x.long())])

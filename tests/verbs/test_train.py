@@ -134,7 +134,7 @@ def test_a_timed_step_is_that_of_the_recipe(monkeypatch, dtype):
     monkeypatch.setattr(Transformer, "loss", watched)
     recipe = Recipe(learning_rate=1e6, steps=5, batch=2, context=8, dtype=dtype, mtp_weight=0.25, z_loss_weight=0.5)
     timed.step_by(Ladder(vocab_size=64, context=8).shape(8, 4), recipe, "cpu", 1)()
-    assert seen == [((2, 9), (recipe.balance_weight, 0.5, 0.25, None, None), getattr(torch, dtype))]
+    assert seen == [((2, 9), (recipe.balance_weight, 0.5, 0.25, None, None, None), getattr(torch, dtype))]
 
 
 def test_a_copy_outside_of_the_gpu_is_said_and_not_added():
