@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparsedial.kernels import native, sparse, triton_sparse, triton_tiles
+from sparsedial.kernels import native, sparse, triton_adamw, triton_launch, triton_sparse, triton_tiles
 from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Dtype, Recipe
@@ -91,8 +91,9 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
             (native, "module", None),
             (torch.Tensor, "is_cuda", True),
             (functional, "rms_norm", lambda x, _, weight, __: FusedNorm.apply(x, weight)),
-            (triton_sparse, "_on", lambda _: nullcontext()),
-            (triton_sparse, "_run", launch),
+            (triton_launch, "on", lambda _: nullcontext()),
+            (triton_launch, "launch", launch),
+            (triton_adamw, "_table", lambda *_: None),
             (triton_sparse, "_tuned", lambda *_: tiles),
         ):
             stack.enter_context(patch.object(owner, name, value))

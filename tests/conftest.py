@@ -50,7 +50,9 @@ def on_a_gpu(monkeypatch) -> None:
     import torch
 
     from sparsedial.kernels import native, reference, sparse
+    from sparsedial.training import adamw
 
     monkeypatch.setattr(native, "module", None)
+    monkeypatch.setattr(adamw, "has_triton", lambda: False)
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     monkeypatch.setitem(sparse.KERNELS, "auto", reference.torch_grouped)

@@ -11,7 +11,6 @@ F d_expert, H = 2F (gate half first), P places in sorted order, B blocks of plac
 # (Triton types a kernel as never returning, and kernels here call others)
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +21,10 @@ import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sparsedial.kernels import triton_tiles
+from sparsedial.kernels import triton_launch, triton_tiles
 from sparsedial.kernels.reference import by_expert, torch_grouped, visited
 from sparsedial.kernels.triton_tiles import Choice, Tiles, Tuned
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GROUP = 8  # blocks of rows that take the same columns one after the other
 SMALL_FLOPS = 1e10  # of a layer, forward and backward; below, launches take longer than arithmetic
 
@@ -260,7 +258,7 @@ class _Fused(torch.autograd.Function):
         h_PH, a_PF = x_TD.new_empty(rows, 2 * width), x_TD.new_empty(rows, width)
         y_RD = _by_row(x_TD, rows, d_model, ctx.all_visited)
         index = plan.row_of_place_P, plan.start_of_block_B, plan.expert_of_block_B, plan.ends_E
-        with _on(x_TD):
+        with triton_launch.on(x_TD):
             _launch(
                 _up_kernel, (len(plan.expert_of_block_B), width), tiles["up"],
                 x_TD, w_in_EDH, h_PH, a_PF, *index, top_k, d_model, width,
@@ -281,12 +279,12 @@ class _Fused(torch.autograd.Function):
         tiles: Choice = ctx.tiles
         (tokens, top_k), (_, width, d_model) = gates_TK.shape, w_out_EFD.shape
         dy_TD, rows, blocks = dy_TD.contiguous(), tokens * top_k, len(expert_of_block_B)
-        parts = _blocks(width, tiles["down_backward"].columns)
+        parts = triton_launch.blocks_in(width, tiles["down_backward"].columns)
         dh_PH, a_PF = torch.empty_like(h_PH), h_PH.new_empty(rows, width)
         dgate_parts = _by_row(dy_TD, rows, parts, ctx.all_visited, torch.float32)
         dx_RD = _by_row(dy_TD, rows, d_model, ctx.all_visited)
         dw_in_EDH, dw_out_EFD = torch.empty_like(w_in_EDH), torch.empty_like(w_out_EFD)
-        with _on(x_TD):
+        with triton_launch.on(x_TD):
             _launch(
                 _down_backward_kernel, (blocks, width), tiles["down_backward"],
                 dy_TD, w_out_EFD, h_PH, gates_TK, dh_PH, a_PF, dgate_parts, *index, top_k, d_model, width, parts,
@@ -309,24 +307,14 @@ def _by_row(like: Tensor, rows: int, columns: int, all_visited: bool, dtype: tor
     return (like.new_empty if all_visited else like.new_zeros)(rows, columns, dtype=dtype)
 
 
-def _blocks(size: int, of: int) -> int:
-    return -(-size // of)
-
-
-def _on(tensor: Tensor) -> Any:
-    """The tensor's device as the current one, which Triton launches on."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else torch.autograd.profiler.record_function("triton")
-
-
 def _run(kernel: Any, grid: tuple[int, ...], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
     sizes = {"ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth, "GROUP": GROUP}
-    options = {} if INTERPRETED else {"num_warps": tiles.warps, "num_stages": tiles.stages}
-    kernel[grid](*arguments, **constants, **sizes, **options)
+    triton_launch.launch(kernel, grid, *arguments, warps=tiles.warps, stages=tiles.stages, **constants, **sizes)
 
 
 def _launch(kernel: Any, size: tuple[int, int], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
     """Launch over blocks of rows, and blocks of `size[1]` columns."""
-    _run(kernel, (size[0] * _blocks(size[1], tiles.columns),), tiles, *arguments, **constants)
+    _run(kernel, (size[0] * triton_launch.blocks_in(size[1], tiles.columns),), tiles, *arguments, **constants)
 
 
 def _launch_outer(
@@ -340,7 +328,10 @@ def _launch_outer(
     tiles: Tiles,
 ) -> None:
     experts, left_size, right_size = dw.shape
-    grid = (_blocks(left_size, tiles.rows) * _blocks(right_size, tiles.columns), experts)
+    grid = (
+        triton_launch.blocks_in(left_size, tiles.rows) * triton_launch.blocks_in(right_size, tiles.columns),
+        experts,
+    )
     sides = {"LEFT_BY_TOKEN": by_token[0], "RIGHT_BY_TOKEN": by_token[1]}
     _run(_outer_kernel, grid, tiles, left, right, dw, row_of_place_P, ends_E, top_k, left_size, right_size, **sides)
 

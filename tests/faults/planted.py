@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import in_dialling, in_pruning, in_reading, in_scoring, in_selecting, in_studies
+from tests.faults import in_dialling, in_pruning, in_reading, in_scoring, in_selecting, in_studies, in_training
 
 FAULTS = (
     *in_studies.FAULTS,
@@ -11,4 +11,5 @@ FAULTS = (
     *in_pruning.FAULTS,
     *in_reading.FAULTS,
     *in_selecting.FAULTS,
+    *in_training.FAULTS,
 )
