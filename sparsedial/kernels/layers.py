@@ -228,16 +228,21 @@ def sparse_layer(
 class _Head(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_BSD: Tensor, norm_D: Tensor, table_VD: Tensor, target_BS: Tensor, eps: float, learning: bool
+        ctx: Any,
+        x_BSD: Tensor,
+        norm_D: Tensor,
+        table_VD: Tensor,
+        target_BS: Tensor,
+        weight_BS: Tensor | None,
+        eps: float,
+        learning: bool,
     ) -> Tensor:
         dx, dnorm, dtable = _like(x_BSD, norm_D, table_VD) if learning else (None, None, None)
-        loss, (words, d_model) = x_BSD.new_empty(()), table_VD.shape
-        status = native.module.head_forward(
-            x=x_BSD, norm=norm_D, table=table_VD, target=target_BS, loss=loss, dx=dx, dnorm=dnorm, dtable=dtable,
-            tokens=target_BS.numel(), d=d_model, v=words, eps=eps, threads=torch.get_num_threads(),
+        loss = x_BSD.new_empty(())
+        _head(
+            x_BSD, norm_D, table_VD, target_BS, eps, weight=weight_BS, loss=loss, each=None, dx=dx, dnorm=dnorm,
+            dtable=dtable,
         )  # fmt: skip
-        if status:
-            raise IndexError(f"a target lies outside 0..{len(table_VD) - 1}")
         ctx.results = dx, dnorm, dtable  # computed in the same pass as the loss
         return loss
 
@@ -245,13 +250,47 @@ class _Head(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         scale = float(dloss)
-        return *(result if scale == 1.0 else result * scale for result in ctx.results), None, None, None
+        return *(result if scale == 1.0 else result * scale for result in ctx.results), None, None, None, None
 
 
-def head_loss(x_BSD: Tensor, norm_D: Tensor, table_VD: Tensor, target_BS: Tensor, eps: float) -> Tensor:
+def _head(x_BSD: Tensor, norm_D: Tensor, table_VD: Tensor, target_BS: Tensor, eps: float, **results: Any) -> None:
+    words, d_model = table_VD.shape
+    status = native.module.head_forward(
+        x=x_BSD, norm=norm_D, table=table_VD, target=target_BS.contiguous(), tokens=target_BS.numel(), d=d_model,
+        v=words, eps=eps, threads=torch.get_num_threads(), **results,
+    )  # fmt: skip
+    if status:
+        raise IndexError(f"a target lies outside 0..{words - 1}")
+
+
+def head_loss(
+    x_BSD: Tensor,
+    norm_D: Tensor,
+    table_VD: Tensor,
+    target_BS: Tensor,
+    eps: float,
+    weight_BS: Tensor | None = None,
+) -> Tensor:
     """Mean cross-entropy of norm(x) @ table.T, nats per token; only a few hundred tokens' logits exist at a time.
 
-    Shapes: x [B, S, D], table [V, D], target [B, S] of int64 to []
+    With weights it is the weighted mean, and 0 where all of them are 0.
+
+    Shapes: x [B, S, D], table [V, D], target [B, S] of int64, weight [B, S] of float32 to []
     Raises: IndexError for a target outside the vocabulary.
     """
-    return _Head.apply(x_BSD, norm_D, table_VD, target_BS.contiguous(), eps, torch.is_grad_enabled())  # type: ignore[return-value]
+    weight_BS = None if weight_BS is None else weight_BS.contiguous()
+    return _Head.apply(x_BSD, norm_D, table_VD, target_BS, weight_BS, eps, torch.is_grad_enabled())  # type: ignore[return-value]
+
+
+def head_losses(x_BSD: Tensor, norm_D: Tensor, table_VD: Tensor, target_BS: Tensor, eps: float) -> Tensor:
+    """The cross-entropy of each position, nats, of which `head_loss` is the mean; it has no gradient.
+
+    Shapes: as `head_loss`, to [B, S]
+    Raises: as `head_loss`.
+    """
+    each_BS = x_BSD.new_empty(target_BS.shape)
+    _head(
+        x_BSD.detach(), norm_D, table_VD, target_BS, eps, weight=None, loss=x_BSD.new_empty(()), each=each_BS, dx=None,
+        dnorm=None, dtable=None,
+    )  # fmt: skip
+    return each_BS

@@ -20,6 +20,7 @@ from sparsedial.kernels.reference import swiglu
 from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.model.attention import make_attention, rms_norm
 from sparsedial.model.cache import Cache, Place
+from sparsedial.model.head import Head
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.router import Routing, bias_after, check_top_k, route
 from sparsedial.shape.shape import Shape
@@ -225,9 +226,11 @@ class Transformer(nn.Module):
 
     def logits(self, x_BSD: Tensor, norm_D: Tensor) -> Tensor:
         """Logits of a stream, normed first."""
-        logits_BSV = functional.linear(rms_norm(x_BSD, norm_D, self.shape.norm_eps), self.table_VD)
-        cap = self.shape.logit_cap
-        return cap * torch.tanh(logits_BSV / cap) if cap else logits_BSV
+        return self.head.logits(x_BSD, norm_D)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.table_VD, self.shape.norm_eps, self.shape.logit_cap)
 
     @property
     def table_VD(self) -> Tensor:
@@ -318,12 +321,14 @@ class Transformer(nn.Module):
         mtp_weight: float = 0.0,
         top_k_LB: Tensor | None = None,
         main: Callable[[Tensor], Tensor] | None = None,
+        weigh: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Training loss on windows of S+1 ids, and its main part alone, the cross-entropy of the next token.
+        """Training loss on windows of S+1 ids, and the cross-entropy of the next token alone, over all positions.
 
         The other parts are the router's losses and the weighted mean of the multi-token predictions' losses.
         With `top_k_LB` tokens visit that many experts, as in `Routing`. `main` of the stream [B, S, D] takes the place
-        of the cross-entropy in the training loss.
+        of the cross-entropy in the training loss. `weigh` of the losses of all positions [B, S] gives their weights in
+        it, also for the multi-token predictions.
 
         Shapes: ids [B, S+1] to two scalars, nats per token
         Raises: UserError for ids that a call refuses, or windows too short for the multi-token predictions.
@@ -340,20 +345,22 @@ class Transformer(nn.Module):
         place = self.place(ids_BS[:, :-1])
         self._check_range(ids_BS[:, -1])
         x_BSD = self.stream(ids_BS[:, :-1], place, routing)
+        each_BS = None if weigh is None else self.head.losses(x_BSD, self.norm_D, ids_BS[:, 1:])
+        weight_BS = weigh(each_BS) if weigh is not None and each_BS is not None else None
         with torch.set_grad_enabled(torch.is_grad_enabled() and main is None):
-            entropy = self._entropy(x_BSD, self.norm_D, ids_BS[:, 1:])
+            entropy = self.head.entropy(x_BSD, self.norm_D, ids_BS[:, 1:], weight_BS)
         total = entropy if main is None else main(x_BSD)
         if ahead:
-            total = total + mtp_weight / ahead * self._predicted(x_BSD, ids_BS, routing)
-        for loss in routing.losses or []:
-            total = total + loss
-        return total, entropy.detach()
+            total = total + mtp_weight / ahead * self._predicted(x_BSD, ids_BS, routing, weight_BS)
+        total = sum(routing.losses or [], total)
+        return total, entropy.detach() if each_BS is None else each_BS.mean()
 
-    def _predicted(self, x_BSD: Tensor, ids_BS: Tensor, routing: Routing) -> Tensor:
-        """Summed cross-entropy of the tokens after the next, depth by depth; each is one position shorter."""
+    def _predicted(self, x_BSD: Tensor, ids_BS: Tensor, routing: Routing, weight_BS: Tensor | None) -> Tensor:
+        """Summed cross-entropy of the tokens after the next, depth by depth; a weight is the predicted token's."""
         total = x_BSD.new_zeros(())
         for depth, (module, next_BSD) in enumerate(self.predicted(x_BSD, ids_BS, routing), start=1):
-            total = total + self._entropy(next_BSD, module.norm_D, ids_BS[:, depth + 1 :])
+            own_BS = None if weight_BS is None else weight_BS[:, depth:]
+            total = total + self.head.entropy(next_BSD, module.norm_D, ids_BS[:, depth + 1 :], own_BS)
         return total
 
     def predicted(self, x_BSD: Tensor, ids_BS: Tensor, routing: Routing) -> Iterator[tuple[Prediction, Tensor]]:
@@ -363,12 +370,6 @@ class Transformer(nn.Module):
             x_BSD, next_BS = x_BSD[:, :-1], ids_BS[:, depth:-1]
             x_BSD = module(x_BSD, functional.embedding(next_BS, self.embedding_VD), self.place(next_BS), routing)
             yield module, x_BSD
-
-    def _entropy(self, x_BSD: Tensor, norm_D: Tensor, target_BS: Tensor) -> Tensor:
-        if native.usable(x_BSD, self.table_VD) and not self.shape.logit_cap:
-            return layers.head_loss(x_BSD, norm_D, self.table_VD, target_BS, self.shape.norm_eps)
-        logits_BSV = self.logits(x_BSD, norm_D)
-        return functional.cross_entropy(logits_BSV.flatten(0, 1).float(), target_BS.flatten())
 
     @property
     def sparse_feed_forwards(self) -> list[SparseFeedForward]:

@@ -26,15 +26,23 @@ static float entropy_row(float *row, long v, long target, int gradient, float sc
     return shift + logf(sum) - right;
 }
 
-/* `loss`: the mean over tokens, nats; its gradients too if dx is not NULL. Returns -1 for a target outside 0..V-1. */
-int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
-                 float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads) {
+static double summed(const float *weight, long tokens) {
+    double sum = 0;
+    for (long t = 0; t < tokens; t++) sum += weight[t];
+    return sum;
+}
+
+/* `loss`: the mean over tokens, nats, each counted `weight` times unless that is NULL; its gradients too if dx is not
+ * NULL. `each`: the loss of every token, unless NULL. Returns -1 for a target outside 0..V-1. */
+int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, const float *weight,
+                 float *loss, float *each, float *dx, float *dnorm, float *dtable, long tokens, long d, long v,
+                 float eps, int threads) {
     for (long t = 0; t < tokens; t++)
         if (target[t] < 0 || target[t] >= v) return -1;
     long piece = MOST_LOGITS / v;
     piece = piece < TILE_M ? TILE_M : at_most(piece_rows(tokens, threads), piece);
-    double all = 0;
-    float *parts = calloc((size_t)threads * d, sizeof(float)), scale = 1.0f / (float)tokens;
+    double all = 0, counted = weight ? summed(weight, tokens) : (double)tokens;
+    float *parts = calloc((size_t)threads * d, sizeof(float)), scale = counted ? 1.0f / (float)counted : 0.0f;
     float *tables = threads > 1 && dx ? floats((threads - 1) * v * d) : NULL;
 #pragma omp parallel num_threads(threads) if (threads > 1) reduction(+ : all)
     {
@@ -48,7 +56,12 @@ int head_forward(const float *x, const float *norm, const float *table, const in
             float rms[ROWS];
             for (long i = 0; i < rows; i++) rms[i] = norm_row(x + (from + i) * d, norm, normed + i * d, d, eps);
             product(normed, d, 1, table, 1, d, logits, v, rows, v, d, 0);
-            for (long i = 0; i < rows; i++) all += entropy_row(logits + i * v, v, target[from + i], dx != NULL, scale);
+            for (long i = 0; i < rows; i++) {
+                float times = weight ? weight[from + i] : 1.0f;
+                float nats = entropy_row(logits + i * v, v, target[from + i], dx != NULL, scale * times);
+                if (each) each[from + i] = nats;
+                all += times * nats;
+            }
             if (!dx) continue;
             product(logits, v, 1, table, d, 1, dnormed, d, rows, d, v, 0);
             product(logits, 1, v, normed, d, 1, own_table, d, v, d, rows, begun);
@@ -64,7 +77,7 @@ int head_forward(const float *x, const float *norm, const float *table, const in
         gather_columns(dnorm, parts, threads, d, d);
         for (int t = 1; t < threads; t++) axpy(dtable, tables + (t - 1) * v * d, 1.0f, v * d);
     }
-    *loss = (float)(all / (double)tokens);
+    *loss = counted ? (float)(all / counted) : 0.0f;
     free(parts); free(tables);
     return 0;
 }

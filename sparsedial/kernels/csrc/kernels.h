@@ -54,8 +54,9 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
                      long k, long groups, long kept_groups, int sigmoid, int normalize, int ones, float scaling,
                      float balance, float z, float top_p, int threads);
 
-int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, float *loss, float *dx,
-                 float *dnorm, float *dtable, long tokens, long d, long v, float eps, int threads);
+int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, const float *weight,
+                 float *loss, float *each, float *dx, float *dnorm, float *dtable, long tokens, long d, long v,
+                 float eps, int threads);
 
 /* The sizes of a model (those of its layers are in decode_layer) and of its cache. */
 struct decode_sizes {

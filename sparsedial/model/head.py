@@ -1,0 +1,52 @@
+"""The model's end: from the stream to logits, and to the cross-entropy of the next token.
+
+B sequences, S positions, T tokens (B*S), D d_model, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sparsedial.kernels import layers, native
+from sparsedial.model.attention import rms_norm
+
+
+@dataclass(frozen=True)
+class Head:
+    """The table of the un-embedding, and what belongs to it."""
+
+    table_VD: Tensor
+    eps: float  # of the norm before it
+    cap: float  # above 0: logits are cap * tanh(logits / cap)
+
+    def logits(self, x_BSD: Tensor, norm_D: Tensor) -> Tensor:
+        """Logits of a stream, normed first. Shapes: to [B, S, V]"""
+        logits_BSV = functional.linear(rms_norm(x_BSD, norm_D, self.eps), self.table_VD)
+        return self.cap * torch.tanh(logits_BSV / self.cap) if self.cap else logits_BSV
+
+    def entropy(self, x_BSD: Tensor, norm_D: Tensor, target_BS: Tensor, weight_BS: Tensor | None = None) -> Tensor:
+        """The mean cross-entropy; with weights the weighted mean, and 0 where all of them are 0."""
+        if self._compiles(x_BSD):
+            return layers.head_loss(x_BSD, norm_D, self.table_VD, target_BS, self.eps, weight_BS)
+        logits_TV = self.logits(x_BSD, norm_D).flatten(0, 1).float()
+        if weight_BS is None:
+            return functional.cross_entropy(logits_TV, target_BS.flatten())
+        weight_T = weight_BS.flatten()
+        each_T = functional.cross_entropy(logits_TV, target_BS.flatten(), reduction="none")
+        return (weight_T * each_T).sum() / weight_T.sum().clamp(min=torch.finfo(weight_T.dtype).tiny)
+
+    @torch.no_grad()
+    def losses(self, x_BSD: Tensor, norm_D: Tensor, target_BS: Tensor) -> Tensor:
+        """The cross-entropy of each position, nats. Shapes: to [B, S]"""
+        if self._compiles(x_BSD):
+            return layers.head_losses(x_BSD, norm_D, self.table_VD, target_BS, self.eps)
+        logits_TV = self.logits(x_BSD, norm_D).flatten(0, 1).float()
+        return functional.cross_entropy(logits_TV, target_BS.flatten(), reduction="none").view(target_BS.shape)
+
+    def _compiles(self, x_BSD: Tensor) -> bool:
+        """Whether the loss is one compiled call."""
+        return native.usable(x_BSD, self.table_VD) and not self.cap
