@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@cache
+def available() -> bool:
+    """Whether Triton is installed, as it is with PyTorch's builds for GPUs."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def launch(

@@ -5,16 +5,14 @@ Source: Loshchilov and Hutter 2017 (arXiv 1711.05101)
 
 from __future__ import annotations
 
-import importlib.util
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sparsedial.kernels import native
+from sparsedial.kernels import native, triton_launch
 from sparsedial.records.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -90,7 +88,9 @@ class OnePassAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of every parameter that has a gradient."""
-        if has_triton() and all(parameter.is_cuda and parameter.is_contiguous() for parameter in self.parameters):
+        if triton_launch.available() and all(
+            parameter.is_cuda and parameter.is_contiguous() for parameter in self.parameters
+        ):
             self._step_in_one_pass()
         else:
             self._take_over()
@@ -137,9 +137,3 @@ class OnePassAdamW(torch.optim.AdamW):
                     row = parameter, gradient.contiguous(), state["exp_avg"], state["exp_avg_sq"], state["step"], copied
                     launches[number, gradient.dtype, copy_type].append(row)
         return launches
-
-
-@cache
-def has_triton() -> bool:
-    """Whether Triton is installed, as it is with PyTorch's builds for GPUs."""
-    return importlib.util.find_spec("triton") is not None

@@ -17,7 +17,6 @@ from sparsedial.kernels import triton_launch
 from sparsedial.model.transformer import initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
-from sparsedial.training import adamw
 from sparsedial.training.adamw import OnePassAdamW
 from sparsedial.training.optimizer import make_optimizers, set_rate
 from sparsedial.training.resume import restore_state, training_state
@@ -34,7 +33,7 @@ def _in_one_pass(request, monkeypatch):
     """The pass takes the tensors wherever they are."""
     if not GPU:
         request.getfixturevalue("on_a_gpu")
-        monkeypatch.setattr(adamw, "has_triton", lambda: True)
+        monkeypatch.setattr(triton_launch, "available", lambda: True)
         monkeypatch.setattr(triton_launch, "on", lambda _: nullcontext())
 
 
@@ -69,7 +68,7 @@ def test_the_pass_equals_pytorchs_adamw(monkeypatch, dtype, rate_on_device):
             optimizer.grad_scale, optimizer.found_inf = scale, torch.tensor(float(step == 2), device=DEVICE)
         ours.step()
         with monkeypatch.context() as patch:
-            patch.setattr(adamw, "has_triton", lambda: False)
+            patch.setattr(triton_launch, "available", lambda: False)
             set_rate([theirs], rate)
             theirs.step()
     for one, other in zip(mine, others, strict=True):
