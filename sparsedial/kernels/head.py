@@ -1,4 +1,4 @@
-"""Un-embedding and cross-entropy in pieces, with the gradient in the same pass: the logits of a whole batch never exist.
+"""Un-embedding and cross-entropy in pieces, with the gradient in the same pass: logits of a whole batch never exist.
 
 T tokens, N tokens of a piece, D d_model, V vocabulary.
 """
@@ -53,7 +53,7 @@ def _added(total_VD: Tensor | None, product_VD: Tensor, pieces: int) -> Tensor:
 
 
 def cross_entropy(logits_NV: Tensor, target_N: Tensor, share_N: Tensor | None, each_N: Tensor, cap: float) -> None:
-    """Write the cross-entropy of each token, nats; with shares the gradient of their weighted sum takes the place of the
+    """Write the cross-entropy of each token, nats; with shares the gradient of their weighted sum replaces the
     logits. Above 0, `cap` bounds logits to cap * tanh(logits / cap).
 
     Shapes: logits [N, V], target [N] of int64, share [N] and each [N] of float32
