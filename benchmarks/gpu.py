@@ -159,8 +159,6 @@ def main() -> None:
         raise SystemExit("no GPU here: nothing is measured; try --device cpu --quick")
     place = Place(options.device, options.quick)
     if options.one:
-        if options.device == "cuda":
-            gpu_sections.fix_tiles()
         for name, value in SECTIONS[options.one].measure(place):
             print(json.dumps({name: value}), flush=True)
         return

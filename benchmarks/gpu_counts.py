@@ -85,7 +85,6 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
 
     (Fake tensors of the kind "cuda" exist, but a CPU build of PyTorch refuses to index them.)
     """
-    tiles = triton_tiles.Tuned(triton_tiles.alike(triton_tiles.Tiles()), wins=True)
     with ExitStack() as stack:
         for owner, name, value in (
             (native, "module", None),
@@ -94,7 +93,7 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
             (triton_launch, "on", lambda _: nullcontext()),
             (triton_launch, "launch", launch),
             (triton_adamw, "_table", lambda *_: None),
-            (triton_sparse, "_tuned", lambda *_: tiles),
+            (triton_sparse, "_tiles", lambda *_: triton_tiles.SMALL),
         ):
             stack.enter_context(patch.object(owner, name, value))
         yield

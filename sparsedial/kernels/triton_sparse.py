@@ -11,7 +11,6 @@ F d_expert, H = 2F (gate half first), P places in sorted order, B blocks of plac
 # (Triton types a kernel as never returning, and kernels here call others)
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sparsedial.kernels import triton_launch, triton_tiles
-from sparsedial.kernels.reference import by_expert, torch_grouped, visited
-from sparsedial.kernels.triton_tiles import Choice, Tiles, Tuned
+from sparsedial.kernels.reference import by_expert, visited
+from sparsedial.kernels.triton_tiles import Choice, Tiles
 
 GROUP = 8  # blocks of rows that take the same columns one after the other
-SMALL_FLOPS = 1e10  # of a layer, forward and backward; below, launches take longer than arithmetic
 
 
 @dataclass(frozen=True)
@@ -347,44 +345,13 @@ def triton_fused(
     """The sparse layer; equals `reference.reference`."""
     x_TD = x_TD.contiguous()
     w_in_EDH, w_out_EFD = w_in_EDH.to(x_TD.dtype).contiguous(), w_out_EFD.to(x_TD.dtype).contiguous()
-    tiles = _tuned(x_TD, w_in_EDH, w_out_EFD, chosen_TK).tiles
+    tiles = _tiles(x_TD, w_out_EFD, chosen_TK)
     return _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK.contiguous(), top_k_T, tiles)  # type: ignore[return-value]
 
 
-def wins(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> bool:
-    """Whether these kernels were faster than PyTorch's grouped products at these sizes on this device."""
-    return _tuned(x_TD, w_in_EDH.to(x_TD.dtype), w_out_EFD.to(x_TD.dtype), chosen_TK).wins
-
-
-def _tuned(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
-    """Tuning, measured once per device and sizes; the number of rows is rounded up to a power of two."""
+def _tiles(x_TD: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Choice:
+    """The tiles of a layer; small ones in the interpreter, so that even a small layer has many."""
     if not x_TD.is_cuda:
-        return Tuned(triton_tiles.alike(Tiles(16, 16, 16)), wins=True)
-    rows = 1 << (chosen_TK.numel() - 1).bit_length()
-    key = ":".join(map(str, (torch.cuda.get_device_name(x_TD.device), x_TD.dtype, *w_out_EFD.shape, rows)))
-    return triton_tiles.kept(key, lambda: _tune(x_TD, w_in_EDH, w_out_EFD, chosen_TK))
-
-
-def _tune(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
-    from triton.testing import do_bench  # pyright: ignore[reportMissingImports]
-
-    x_TD, w_in_EDH, w_out_EFD = (tensor.detach().requires_grad_() for tensor in (x_TD, w_in_EDH, w_out_EFD))
-    gates_TK = torch.rand(chosen_TK.shape, device=x_TD.device, dtype=x_TD.dtype, requires_grad=True)
-    slope_TD = torch.randn_like(x_TD)
-
-    def milliseconds(run: Callable[[], Tensor]) -> float:
-        def step() -> None:
-            torch.autograd.grad(run(), [x_TD, w_in_EDH, w_out_EFD, gates_TK], slope_TD)
-
-        try:
-            return float(do_bench(step, warmup=5, rep=20))  # pyright: ignore[reportArgumentType]
-        except (triton.runtime.OutOfResources, triton.CompilationError):
-            return float("inf")
-
-    def fused(tiles: Choice) -> float:
-        return milliseconds(lambda: _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK, None, tiles))  # type: ignore[return-value]
-
+        return triton_tiles.alike(Tiles(16, 16, 16))
     flops = 3 * 2 * 3 * w_out_EFD[0].numel() * chosen_TK.numel()
-    best = triton_tiles.alike(Tiles()) if flops < SMALL_FLOPS else triton_tiles.choose(fused)
-    peer = milliseconds(lambda: torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK))
-    return Tuned(best, wins=fused(best) < peer)
+    return triton_tiles.tiles_for(torch.cuda.get_device_capability(x_TD.device), flops)
