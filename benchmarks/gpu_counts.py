@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparsedial.kernels import native, sparse, triton_sparse, triton_tiles
+from sparsedial.kernels import native, sparse, triton_adamw, triton_launch, triton_sparse, triton_tiles
 from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Dtype, Recipe
@@ -85,15 +85,15 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
 
     (Fake tensors of the kind "cuda" exist, but a CPU build of PyTorch refuses to index them.)
     """
-    tiles = triton_tiles.Tuned(triton_tiles.alike(triton_tiles.Tiles()), wins=True)
     with ExitStack() as stack:
         for owner, name, value in (
             (native, "module", None),
             (torch.Tensor, "is_cuda", True),
             (functional, "rms_norm", lambda x, _, weight, __: FusedNorm.apply(x, weight)),
-            (triton_sparse, "_on", lambda _: nullcontext()),
-            (triton_sparse, "_run", launch),
-            (triton_sparse, "_tuned", lambda *_: tiles),
+            (triton_launch, "on", lambda _: nullcontext()),
+            (triton_launch, "launch", launch),
+            (triton_adamw, "_table", lambda *_: None),
+            (triton_sparse, "_tiles", lambda *_: triton_tiles.SMALL),
         ):
             stack.enter_context(patch.object(owner, name, value))
         yield

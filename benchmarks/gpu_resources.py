@@ -26,7 +26,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sparsedial.kernels import triton_sparse
-from sparsedial.kernels.triton_tiles import OUTER_TILES, ROW_TILES, Tiles
+from sparsedial.kernels.triton_tiles import LARGE, SMALL, Tiles
 
 KERNELS: dict[str, tuple[Any, dict[str, Any]]] = {  # each with the arguments that its callers fix
     "up": (triton_sparse._up_kernel, {}),
@@ -39,7 +39,38 @@ INDICES = ("row_of_place", "start_of_block", "expert_of_block", "ends")
 SIZES = ("d_model", "width", "depth_size", "columns_size", "left_size", "right_size")
 STRIDES = ("w_depth_stride", "w_column_stride")
 UNEVEN = ("top_k", "parts")  # numbers too, but not known to be multiples of sixteen
-FEW = (Tiles(), Tiles(128, 128, 64, 8, 3))
+ROW_TILES = tuple(
+    Tiles(*sizes)
+    for sizes in (
+        (64, 64, 32, 4, 3),
+        (64, 64, 64, 4, 4),
+        (64, 128, 32, 4, 3),
+        (64, 128, 64, 4, 4),
+        (64, 256, 64, 8, 3),
+        (128, 64, 32, 4, 3),
+        (128, 64, 64, 4, 4),
+        (128, 128, 64, 8, 3),
+        (128, 128, 64, 8, 4),
+        (128, 256, 64, 8, 3),
+    )
+)
+# The index of a row is loaded before the row. Five stages leave two between loading and multiplying, three leave one.
+OUTER_TILES = tuple(
+    Tiles(*sizes)
+    for sizes in (
+        (64, 64, 32, 4, 3),
+        (64, 64, 64, 4, 5),
+        (128, 128, 32, 8, 5),
+        (128, 128, 64, 8, 3),
+        (128, 128, 64, 8, 5),
+        (128, 256, 64, 8, 5),
+    )
+)
+
+
+def shipped(name: str, capability: int) -> list[Tiles]:
+    """The tiles that a kernel has in the package for such a GPU, small layers' and large ones'."""
+    return list(dict.fromkeys((SMALL[name], LARGE.get(capability // 10, SMALL)[name])))
 
 
 def type_of(name: str) -> str:
@@ -87,15 +118,17 @@ def usage(binary: bytes) -> dict[str, str]:
 
 
 def main() -> None:
-    """Compile all candidates, or with `--few` two of each kernel, and print a line each."""
+    """Compile all candidates, or with `--few` the tiles that ship, and print a line each."""
     parser = argparse.ArgumentParser(description="registers and shared memory of the GPU kernels")
     parser.add_argument("--capability", type=int, default=90, help="compute capability times ten; 90 is an H100")
-    parser.add_argument("--few", action="store_true", help="two candidates of each kernel")
+    parser.add_argument("--few", action="store_true", help="each kernel with the tiles that ship")
     parser.add_argument("--json", action="store_true", help="one object, and nothing else")
     options = parser.parse_args()
     rows = []
     for name in KERNELS:
-        for tiles in FEW if options.few else OUTER_TILES if name == "outer" else ROW_TILES:
+        for tiles in (
+            shipped(name, options.capability) if options.few else OUTER_TILES if name == "outer" else ROW_TILES
+        ):
             rows.append(row := resources(name, tiles, options.capability))
             if not options.json:
                 size = f"{tiles.rows} x {tiles.columns} x {tiles.depth}, {tiles.warps} warps, {tiles.stages} stages"

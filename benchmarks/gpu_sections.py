@@ -44,24 +44,6 @@ WIDTHS, TOGETHER = (32, 128, 256), (2, 4, 8, 16)
 Figures = Iterator[tuple[str, Any]]
 
 
-def fix_tiles() -> None:
-    """Give large layers the tiles that the compiler's figures favour (benchmarks/gpu_resources.py).
-
-    Tuning them takes minutes inside the first step, longer than a section has.
-    """
-    from sparsedial.kernels import triton_sparse
-    from sparsedial.kernels.triton_tiles import Choice, Tiles, Tuned, alike
-
-    narrow, wide = Tiles(128, 128, 64, 8, 3), Tiles(128, 256, 64, 8, 3)
-    large: Choice = {"up": narrow, "down": wide, "down_backward": narrow, "up_backward": wide, "outer": wide}
-
-    def tuned(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
-        flops = 3 * 2 * 3 * w_out_EFD[0].numel() * chosen_TK.numel()
-        return Tuned(alike(Tiles()) if flops < triton_sparse.SMALL_FLOPS else large, wins=True)
-
-    triton_sparse._tuned = tuned
-
-
 @dataclass(frozen=True)
 class Place:
     """Where sections run, and whether at toy sizes."""

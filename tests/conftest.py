@@ -49,8 +49,9 @@ def on_a_gpu(monkeypatch) -> None:
     """Training takes the way that it takes on a GPU, with PyTorch's operations on the CPU."""
     import torch
 
-    from sparsedial.kernels import native, reference, sparse
+    from sparsedial.kernels import native, reference, sparse, triton_launch
 
     monkeypatch.setattr(native, "module", None)
+    monkeypatch.setattr(triton_launch, "available", lambda: False)
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     monkeypatch.setitem(sparse.KERNELS, "auto", reference.torch_grouped)

@@ -9,14 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("triton", reason="installed without Triton")
 
 from benchmarks import gpu
 from benchmarks.gpu import SECTIONS, append, chosen, lines, run
-from benchmarks.gpu_sections import Place, fix_tiles
-from sparsedial.kernels import triton_sparse, triton_tiles
+from benchmarks.gpu_sections import Place
 
 HERE = Place("cpu", quick=True)
 WITH_PROCESSES = ("tests", "study")  # of their own, which take seconds to begin
@@ -63,17 +61,6 @@ def test_a_section_that_overruns_is_ended_with_the_processes_that_it_started(tmp
     assert (row["status"], row["figures"]) == ("overran", {"a": 1})
     time.sleep(6)
     assert not (tmp_path / "late").exists()
-
-
-@pytest.mark.parametrize(("tokens", "columns"), [(16384, 256), (64, 64)])
-def test_only_large_layers_get_other_tiles_than_the_default(monkeypatch, tokens, columns):
-    monkeypatch.setattr(triton_sparse, "_tuned", None)
-    fix_tiles()
-    sizes = [(tokens, 2048), (8, 2048, 2048), (8, 1024, 2048), (tokens, 2)]
-    tuned = triton_sparse._tuned(*[torch.empty(size, device="meta") for size in sizes])
-    assert tuned.wins
-    assert tuned.tiles["outer"].columns == columns
-    assert len({tuned.tiles[name].rows for name in triton_tiles.ROW_KERNELS}) == 1
 
 
 def test_a_prediction_stands_beside_its_measurement_and_the_line_is_kept(tmp_path):

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
 from sparsedial.errors import UserError, nearest
-from sparsedial.kernels import native
+from sparsedial.kernels import native, triton_launch
 from sparsedial.kernels.reference import reference, torch_grouped
 
 
@@ -100,15 +100,9 @@ def fastest(
     gates_TK: Tensor,
     top_k_T: Tensor | None = None,
 ) -> Tensor:
-    """The compiled pass on a CPU; on a GPU Triton or PyTorch's grouped products, whichever is faster at these sizes."""
-    if not x_TD.is_cuda:
-        return compiled(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
-    try:
-        from sparsedial.kernels.triton_sparse import wins
-    except ModuleNotFoundError:
-        return torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
-    kernel = triton if wins(x_TD, w_in_EDH, w_out_EFD, chosen_TK) else torch_grouped
-    return kernel(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
+    """The compiled pass on a CPU; on a GPU Triton, or PyTorch's grouped products where it is not installed."""
+    on_gpu = triton if triton_launch.available() else torch_grouped
+    return (on_gpu if x_TD.is_cuda else compiled)(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
 
 
 KERNELS: dict[str, Callable[..., Tensor]] = {

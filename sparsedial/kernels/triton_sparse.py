@@ -11,8 +11,6 @@ F d_expert, H = 2F (gate half first), P places in sorted order, B blocks of plac
 # (Triton types a kernel as never returning, and kernels here call others)
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +20,11 @@ import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sparsedial.kernels import triton_tiles
-from sparsedial.kernels.reference import by_expert, torch_grouped, visited
-from sparsedial.kernels.triton_tiles import Choice, Tiles, Tuned
+from sparsedial.kernels import triton_launch, triton_tiles
+from sparsedial.kernels.reference import by_expert, visited
+from sparsedial.kernels.triton_tiles import Choice, Tiles
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GROUP = 8  # blocks of rows that take the same columns one after the other
-SMALL_FLOPS = 1e10  # of a layer, forward and backward; below, launches take longer than arithmetic
 
 
 @dataclass(frozen=True)
@@ -260,7 +256,7 @@ class _Fused(torch.autograd.Function):
         h_PH, a_PF = x_TD.new_empty(rows, 2 * width), x_TD.new_empty(rows, width)
         y_RD = _by_row(x_TD, rows, d_model, ctx.all_visited)
         index = plan.row_of_place_P, plan.start_of_block_B, plan.expert_of_block_B, plan.ends_E
-        with _on(x_TD):
+        with triton_launch.on(x_TD):
             _launch(
                 _up_kernel, (len(plan.expert_of_block_B), width), tiles["up"],
                 x_TD, w_in_EDH, h_PH, a_PF, *index, top_k, d_model, width,
@@ -281,12 +277,12 @@ class _Fused(torch.autograd.Function):
         tiles: Choice = ctx.tiles
         (tokens, top_k), (_, width, d_model) = gates_TK.shape, w_out_EFD.shape
         dy_TD, rows, blocks = dy_TD.contiguous(), tokens * top_k, len(expert_of_block_B)
-        parts = _blocks(width, tiles["down_backward"].columns)
+        parts = triton_launch.blocks_in(width, tiles["down_backward"].columns)
         dh_PH, a_PF = torch.empty_like(h_PH), h_PH.new_empty(rows, width)
         dgate_parts = _by_row(dy_TD, rows, parts, ctx.all_visited, torch.float32)
         dx_RD = _by_row(dy_TD, rows, d_model, ctx.all_visited)
         dw_in_EDH, dw_out_EFD = torch.empty_like(w_in_EDH), torch.empty_like(w_out_EFD)
-        with _on(x_TD):
+        with triton_launch.on(x_TD):
             _launch(
                 _down_backward_kernel, (blocks, width), tiles["down_backward"],
                 dy_TD, w_out_EFD, h_PH, gates_TK, dh_PH, a_PF, dgate_parts, *index, top_k, d_model, width, parts,
@@ -309,24 +305,14 @@ def _by_row(like: Tensor, rows: int, columns: int, all_visited: bool, dtype: tor
     return (like.new_empty if all_visited else like.new_zeros)(rows, columns, dtype=dtype)
 
 
-def _blocks(size: int, of: int) -> int:
-    return -(-size // of)
-
-
-def _on(tensor: Tensor) -> Any:
-    """The tensor's device as the current one, which Triton launches on."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else torch.autograd.profiler.record_function("triton")
-
-
 def _run(kernel: Any, grid: tuple[int, ...], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
     sizes = {"ROWS": tiles.rows, "COLUMNS": tiles.columns, "DEPTH": tiles.depth, "GROUP": GROUP}
-    options = {} if INTERPRETED else {"num_warps": tiles.warps, "num_stages": tiles.stages}
-    kernel[grid](*arguments, **constants, **sizes, **options)
+    triton_launch.launch(kernel, grid, *arguments, warps=tiles.warps, stages=tiles.stages, **constants, **sizes)
 
 
 def _launch(kernel: Any, size: tuple[int, int], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
     """Launch over blocks of rows, and blocks of `size[1]` columns."""
-    _run(kernel, (size[0] * _blocks(size[1], tiles.columns),), tiles, *arguments, **constants)
+    _run(kernel, (size[0] * triton_launch.blocks_in(size[1], tiles.columns),), tiles, *arguments, **constants)
 
 
 def _launch_outer(
@@ -340,7 +326,10 @@ def _launch_outer(
     tiles: Tiles,
 ) -> None:
     experts, left_size, right_size = dw.shape
-    grid = (_blocks(left_size, tiles.rows) * _blocks(right_size, tiles.columns), experts)
+    grid = (
+        triton_launch.blocks_in(left_size, tiles.rows) * triton_launch.blocks_in(right_size, tiles.columns),
+        experts,
+    )
     sides = {"LEFT_BY_TOKEN": by_token[0], "RIGHT_BY_TOKEN": by_token[1]}
     _run(_outer_kernel, grid, tiles, left, right, dw, row_of_place_P, ends_E, top_k, left_size, right_size, **sides)
 
@@ -356,44 +345,13 @@ def triton_fused(
     """The sparse layer; equals `reference.reference`."""
     x_TD = x_TD.contiguous()
     w_in_EDH, w_out_EFD = w_in_EDH.to(x_TD.dtype).contiguous(), w_out_EFD.to(x_TD.dtype).contiguous()
-    tiles = _tuned(x_TD, w_in_EDH, w_out_EFD, chosen_TK).tiles
+    tiles = _tiles(x_TD, w_out_EFD, chosen_TK)
     return _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK.contiguous(), top_k_T, tiles)  # type: ignore[return-value]
 
 
-def wins(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> bool:
-    """Whether these kernels were faster than PyTorch's grouped products at these sizes on this device."""
-    return _tuned(x_TD, w_in_EDH.to(x_TD.dtype), w_out_EFD.to(x_TD.dtype), chosen_TK).wins
-
-
-def _tuned(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
-    """Tuning, measured once per device and sizes; the number of rows is rounded up to a power of two."""
+def _tiles(x_TD: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Choice:
+    """The tiles of a layer; small ones in the interpreter, so that even a small layer has many."""
     if not x_TD.is_cuda:
-        return Tuned(triton_tiles.alike(Tiles(16, 16, 16)), wins=True)
-    rows = 1 << (chosen_TK.numel() - 1).bit_length()
-    key = ":".join(map(str, (torch.cuda.get_device_name(x_TD.device), x_TD.dtype, *w_out_EFD.shape, rows)))
-    return triton_tiles.kept(key, lambda: _tune(x_TD, w_in_EDH, w_out_EFD, chosen_TK))
-
-
-def _tune(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Tuned:
-    from triton.testing import do_bench  # pyright: ignore[reportMissingImports]
-
-    x_TD, w_in_EDH, w_out_EFD = (tensor.detach().requires_grad_() for tensor in (x_TD, w_in_EDH, w_out_EFD))
-    gates_TK = torch.rand(chosen_TK.shape, device=x_TD.device, dtype=x_TD.dtype, requires_grad=True)
-    slope_TD = torch.randn_like(x_TD)
-
-    def milliseconds(run: Callable[[], Tensor]) -> float:
-        def step() -> None:
-            torch.autograd.grad(run(), [x_TD, w_in_EDH, w_out_EFD, gates_TK], slope_TD)
-
-        try:
-            return float(do_bench(step, warmup=5, rep=20))  # pyright: ignore[reportArgumentType]
-        except (triton.runtime.OutOfResources, triton.CompilationError):
-            return float("inf")
-
-    def fused(tiles: Choice) -> float:
-        return milliseconds(lambda: _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK, None, tiles))  # type: ignore[return-value]
-
+        return triton_tiles.alike(Tiles(16, 16, 16))
     flops = 3 * 2 * 3 * w_out_EFD[0].numel() * chosen_TK.numel()
-    best = triton_tiles.alike(Tiles()) if flops < SMALL_FLOPS else triton_tiles.choose(fused)
-    peer = milliseconds(lambda: torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK))
-    return Tuned(best, wins=fused(best) < peer)
+    return triton_tiles.tiles_for(torch.cuda.get_device_capability(x_TD.device), flops)

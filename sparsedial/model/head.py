@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.kernels import layers, native
+from sparsedial.kernels.head import loss_in_pieces, losses_in_pieces
 from sparsedial.model.attention import rms_norm
 
 
@@ -32,6 +33,9 @@ class Head:
         """The mean cross-entropy; with weights the weighted mean, and 0 where all of them are 0."""
         if self._compiles(x_BSD):
             return layers.head_loss(x_BSD, norm_D, self.table_VD, target_BS, self.eps, weight_BS)
+        if in_pieces(x_BSD):
+            weight_T = None if weight_BS is None else weight_BS.flatten()
+            return loss_in_pieces(*self._given(x_BSD, norm_D, target_BS), weight_T, self.cap)
         logits_TV = self.logits(x_BSD, norm_D).flatten(0, 1).float()
         if weight_BS is None:
             return functional.cross_entropy(logits_TV, target_BS.flatten())
@@ -44,9 +48,20 @@ class Head:
         """The cross-entropy of each position, nats. Shapes: to [B, S]"""
         if self._compiles(x_BSD):
             return layers.head_losses(x_BSD, norm_D, self.table_VD, target_BS, self.eps)
+        if in_pieces(x_BSD):
+            return losses_in_pieces(*self._given(x_BSD, norm_D, target_BS), self.cap).view(target_BS.shape)
         logits_TV = self.logits(x_BSD, norm_D).flatten(0, 1).float()
         return functional.cross_entropy(logits_TV, target_BS.flatten(), reduction="none").view(target_BS.shape)
 
     def _compiles(self, x_BSD: Tensor) -> bool:
         """Whether the loss is one compiled call."""
         return native.usable(x_BSD, self.table_VD) and not self.cap
+
+    def _given(self, x_BSD: Tensor, norm_D: Tensor, target_BS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a loss in pieces takes: the normed stream by token, the table, the targets by token."""
+        return rms_norm(x_BSD, norm_D, self.eps).flatten(0, 1), self.table_VD, target_BS.flatten()
+
+
+def in_pieces(x_BSD: Tensor) -> bool:
+    """Whether the loss goes piece by piece through PyTorch's products, so that the logits of a batch never exist."""
+    return x_BSD.is_cuda

@@ -7,6 +7,7 @@ another one, products read copies of those weights.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -32,31 +33,52 @@ class Working:
 
     def __init__(self, model: Transformer, dtype: Dtype) -> None:
         products, stream = TYPES[dtype]
-        self._learning = list(model.parameters())
+        self._learning: list[Tensor] = list(model.parameters())
         self.model = model
         if products != torch.float32:
             self.model = _twin(model, products)
             self.model.stream_dtype = stream
         pairs = zip(self._learning, self.model.parameters(), strict=True)
-        self._copied = [(weight, copied) for weight, copied in pairs if weight is not copied]
-        for weight, copied in self._copied:
-            copied.register_post_accumulate_grad_hook(partial(_hand_over, weight))
+        self._copies: dict[Tensor, Tensor] = {weight: copied for weight, copied in pairs if weight is not copied}
+        self._hooks = {
+            weight: copied.register_post_accumulate_grad_hook(partial(_hand_over, weight))
+            for weight, copied in self._copies.items()
+        }
+        self._lent: dict[Tensor, Tensor] = {}
+        self._versions: dict[Tensor, int] = {}  # of lent weights, when they were last copied here
+
+    def lend(self, weights: Iterable[Tensor]) -> dict[Tensor, Tensor]:
+        """The copies of these weights, for an optimizer that takes gradients from them and writes them itself."""
+        lent = {weight: self._copies[weight] for weight in weights if weight in self._copies}
+        for weight in lent:
+            self._hooks.pop(weight).remove()
+            self._versions[weight] = weight._version
+        self._lent |= lent
+        return lent
 
     def forget_gradients(self) -> None:
         """Drop the gradients of the step before."""
-        for weight in self._learning:
+        for weight in (*self._learning, *self._lent.values()):
             weight.grad = None
 
     @torch.no_grad()
     def renew(self) -> None:
-        """Copy the weights as they are now."""
-        if self._copied:
-            weights, copies = zip(*self._copied, strict=True)
-            torch._foreach_copy_(copies, weights)  # pyright: ignore[reportPrivateImportUsage]
+        """Copy the weights as they are now; of the lent ones only those that PyTorch saw change.
+
+        (An optimizer's kernel that writes the copies too leaves the version as it is.)
+        """
+        changed = [weight for weight in self._copies if weight._version != self._versions.get(weight)]
+        if changed:
+            torch._foreach_copy_([self._copies[weight] for weight in changed], changed)  # pyright: ignore[reportPrivateImportUsage]
+        self._versions = {weight: weight._version for weight in self._lent}
 
     def gradients(self) -> list[Tensor]:
-        """The gradients of the weights that learn, after a backward pass through the working model."""
-        return [weight.grad for weight in self._learning if weight.grad is not None]
+        """The gradients of the weights that learn, after a backward pass through the working model.
+
+        Those of lent copies are in the copies' type, the others in the weights'.
+        """
+        holders = (self._lent.get(weight, weight) for weight in self._learning)
+        return [holder.grad for holder in holders if holder.grad is not None]
 
 
 def _hand_over(weight: Tensor, copied: Tensor) -> None:

@@ -11,63 +11,15 @@ from torch import Tensor
 from sparsedial.kernels import native
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Recipe
+from sparsedial.training.adamw import CompiledAdamW, OnePassAdamW
 from sparsedial.training.muon import Muon
 
 EMBEDDINGS = ("embedding_VD", "unembedding_VD")
 NOT_FOR_MUON = (*EMBEDDINGS, "w_router_DE", "w_shared_gate_D1")
 
 
-class CompiledAdamW(torch.optim.Optimizer):
-    """AdamW in one call for all tensors of a group; equals `torch.optim.AdamW`.
-
-    Source: Loshchilov and Hutter 2017 (arXiv 1711.05101)
-    """
-
-    def __init__(self, groups: list[dict[str, Any]], recipe: Recipe) -> None:
-        constants = {"beta1": recipe.beta1, "beta2": recipe.beta2, "eps": recipe.epsilon}
-        super().__init__(groups, {"lr": recipe.learning_rate, **constants})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step of every parameter that has a gradient."""
-        for group in self.param_groups:
-            held = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not held:
-                continue
-            states = [self._state(parameter) for parameter in held]
-            torch._foreach_add_([state["step"] for state in states], 1)  # pyright: ignore[reportPrivateImportUsage]
-            steps = float(states[0]["step"])
-            gradients = [parameter.grad.contiguous() for parameter in held]  # pyright: ignore[reportOptionalMemberAccess]
-            native.module.adamw(
-                parameters=held,
-                gradients=gradients,
-                firsts=[state["exp_avg"] for state in states],
-                seconds=[state["exp_avg_sq"] for state in states],
-                sizes=torch.tensor([parameter.numel() for parameter in held]),
-                count=len(held),
-                rate=group["lr"],
-                beta1=group["beta1"],
-                beta2=group["beta2"],
-                epsilon=group["eps"],
-                decay=group["weight_decay"],
-                correction1=1 - group["beta1"] ** steps,
-                correction2=1 - group["beta2"] ** steps,
-                threads=torch.get_num_threads(),
-            )
-
-    def _state(self, parameter: Tensor) -> dict[str, Tensor]:
-        state = self.state[parameter]
-        if not state:
-            state |= {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-        return state
-
-
 def make_optimizers(model: Transformer, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon for the matrices and AdamW for the rest; compiled on CPU, PyTorch's fused one elsewhere.
+    """AdamW, or Muon for the matrices and AdamW for the rest.
 
     Each group's `scale` multiplies the recipe's rate. Besides its parameters a group holds only what PyTorch's
     distributed checkpoint can store.
@@ -104,8 +56,7 @@ def _widths(leaf: str, parameter: Tensor, model: Transformer) -> tuple[int, ...]
 def _adamw(groups: list[dict[str, Any]], model: Transformer, recipe: Recipe) -> torch.optim.Optimizer:
     if native.usable(*model.parameters()):
         return CompiledAdamW(groups, recipe)
-    betas = (recipe.beta1, recipe.beta2)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, eps=recipe.epsilon, fused=True)
+    return OnePassAdamW(groups, recipe)
 
 
 def hold_zeros(model: Transformer, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -121,8 +72,8 @@ def hold_zeros(model: Transformer, optimizers: Sequence[torch.optim.Optimizer]) 
     optimizers[-1].register_step_post_hook(zero)
 
 
-def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
-    """Set the learning rate of the next step."""
+def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float | Tensor) -> None:
+    """Set the learning rate of the next step: a number, or on a GPU one that lies there."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
@@ -140,7 +91,10 @@ def gradient_norm(gradients: list[Tensor]) -> float:
 
 def norm_on_device(gradients: list[Tensor]) -> Tensor:
     """The same as a tensor of the gradients' device, for which nothing waits."""
-    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ does
+    norms: list[Tensor] = []
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+        alike = [gradient for gradient in gradients if gradient.dtype == dtype]
+        norms += torch._foreach_norm(alike, 2, torch.float32)  # pyright: ignore[reportPrivateImportUsage]  # as clip_grad_norm_ does
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
@@ -153,7 +107,7 @@ def clip_gradient(gradients: list[Tensor], norm: float, largest: float) -> None:
 def step_where_finite(optimizers: Sequence[torch.optim.Optimizer], finite: Tensor, gradient_scale: Tensor) -> None:
     """One step of every optimizer with its gradients divided by a scale; where `finite` is false, nothing changes.
 
-    Both are tensors of the device, so nothing waits. (PyTorch's fused AdamW takes them as its gradient scaler's.)
+    Both are tensors of the device, so nothing waits.
     """
     for optimizer in optimizers:
         optimizer.found_inf, optimizer.grad_scale = (~finite).float(), gradient_scale  # pyright: ignore[reportAttributeAccessIssue]

@@ -52,10 +52,11 @@ class Ranks:
         torch._foreach_div_(gradients, self.count)  # pyright: ignore[reportPrivateImportUsage]
 
     def add_up(self, tensors: list[Tensor]) -> None:
-        """Make each tensor its sum over the ranks; all are copied into one message."""
+        """Make each tensor its sum over the ranks; all are copied into one message, of float32 if they are floats."""
         if not tensors:
             return
-        message = torch.cat([tensor.flatten() for tensor in tensors])
+        exact = torch.float32 if tensors[0].is_floating_point() else tensors[0].dtype
+        message = torch.cat([tensor.flatten().to(exact) for tensor in tensors])
         distributed.all_reduce(message, group=self.group)
         for tensor, part in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))

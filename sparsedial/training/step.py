@@ -18,6 +18,7 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.model.working import Working
 from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Recipe
+from sparsedial.training.adamw import OnePassAdamW
 from sparsedial.training.distillation import towards
 from sparsedial.training.optimizer import (
     clip_gradient,
@@ -91,6 +92,9 @@ class TrainingStep:
         self.model, self.optimizers, self.recipe, self.ranks = model, optimizers, recipe, ranks
         self._teacher, self._token_share = teacher, token_share
         self._working = Working(model, recipe.dtype)
+        for optimizer in optimizers:
+            if isinstance(optimizer, OnePassAdamW) and model.embedding_VD.is_cuda:
+                optimizer.copies = self._working.lend(optimizer.parameters)
         self._routed = model.sparse_feed_forwards
         table_VD = model.embedding_VD
         self._finite = torch.ones((), dtype=torch.bool, device=table_VD.device) if table_VD.is_cuda else None

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.faults import in_dialling, in_pruning, in_reading, in_scoring, in_selecting, in_studies, in_token_selection
+from tests.faults import (
+    in_dialling,
+    in_pruning,
+    in_reading,
+    in_scoring,
+    in_selecting,
+    in_studies,
+    in_token_selection,
+    in_training,
+)
 
 FAULTS = (
     *in_studies.FAULTS,
@@ -12,4 +21,5 @@ FAULTS = (
     *in_reading.FAULTS,
     *in_selecting.FAULTS,
     *in_token_selection.FAULTS,
+    *in_training.FAULTS,
 )

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,31 +111,23 @@ def test_the_kernels_compile_for_an_h100_and_keep_its_registers():
         assert row["spilled_bytes"] <= 64, row
 
 
-def test_the_tiles_chosen_are_the_fastest_of_each_kernel_at_one_height_of_blocks():
-    def milliseconds(choice):
-        heights = {choice[name].rows for name in triton_tiles.ROW_KERNELS}
-        assert len(heights) == 1
-        cost = {name: abs(tiles.columns - 128) + tiles.depth for name, tiles in choice.items()}
-        cost["down"] = choice["down"].columns  # one kernel wants narrow tiles, the others those of 128
-        return sum(cost.values()) + (10 if heights == {128} else 0)
-
-    chosen = triton_tiles.choose(milliseconds)
-    assert {name: (tiles.rows, tiles.columns, tiles.depth) for name, tiles in chosen.items()} == {
-        "up": (64, 128, 32),
-        "down": (64, 64, 32),
-        "down_backward": (64, 128, 32),
-        "up_backward": (64, 128, 32),
-        "outer": (128, 128, 32),
-    }
+@pytest.mark.parametrize("capability", [(8, 0), (8, 9), (9, 0), (10, 0), (12, 0)])
+@pytest.mark.parametrize("flops", [1e8, 1e13])
+def test_every_gpu_has_tiles_at_one_height_of_blocks(capability, flops):
+    tiles = triton_tiles.tiles_for(capability, flops)
+    assert set(tiles) == {*triton_tiles.ROW_KERNELS, "outer"}
+    assert len({tiles[name].rows for name in triton_tiles.ROW_KERNELS}) == 1
+    assert (tiles["outer"].columns == 256) == (capability[0] == 9 and flops > 1e10)
 
 
-def test_tiles_are_measured_once_and_kept_for_the_next_process(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPARSEDIAL_CACHE", str(tmp_path))
-    monkeypatch.setattr(triton_tiles, "_known", {})
-    measured = triton_tiles.Tuned(triton_tiles.alike(replace(triton_tiles.Tiles(), stages=2)), wins=False)
-    assert triton_tiles.kept("a device", lambda: measured) == measured
-    triton_tiles._known.clear()
-    assert triton_tiles.kept("a device", lambda: pytest.fail("measured again")) == measured
+def test_a_layers_tiles_follow_from_its_sizes_and_nothing_is_tried(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    for tokens, expected in ((16384, triton_tiles.LARGE[9]), (64, triton_tiles.SMALL)):
+        x_TD, w_out_EFD, chosen_TK = (
+            torch.empty(size, device="meta") for size in ((tokens, 2048), (8, 1024, 2048), (tokens, 2))
+        )
+        assert triton_sparse._tiles(x_TD, w_out_EFD, chosen_TK) == expected
 
 
 @pytest.mark.gpu

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from sparsedial.kernels import head as pieces
 from sparsedial.kernels import native
+from sparsedial.model import head
 from sparsedial.model.transformer import Routing, Transformer, initialise
 from tests.model.shapes import DENSE, FAMILIES, SPARSE, shaken
 
@@ -23,6 +25,15 @@ SHAPES = {
     "multi-token prediction": replace(SPARSE, mtp_layers=2),
     "latent attention": FAMILIES["deepseek_v3"],
 }
+
+
+def take(monkeypatch, kernels: str) -> None:
+    """Let the loss take this path; pieces are then of five tokens."""
+    if kernels != "compiled":
+        monkeypatch.setattr(native, "module", None)
+    if kernels == "pieces":
+        monkeypatch.setattr(head, "in_pieces", lambda _: True)
+        monkeypatch.setattr(pieces, "PIECE_BYTES", 5 * 4 * DENSE.vocab_size)
 
 
 def by_hand(model: Transformer, mtp_weight: float) -> torch.Tensor:
@@ -41,12 +52,11 @@ def by_hand(model: Transformer, mtp_weight: float) -> torch.Tensor:
     return total
 
 
-@pytest.mark.parametrize("kernels", ["compiled", "plain"])
+@pytest.mark.parametrize("kernels", ["compiled", "plain", "pieces"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_weighted_loss_and_its_gradients_are_those_by_hand(monkeypatch, name, kernels):
     """A weight is that of the token predicted, so at each depth of multi-token prediction it stands one further."""
-    if kernels == "plain":
-        monkeypatch.setattr(native, "module", None)
+    take(monkeypatch, kernels)
     model, found = shaken(SHAPES[name]), []
     parameters = dict(model.named_parameters())
     for total in (model.loss(IDS, mtp_weight=0.3, weigh=lambda each: WEIGHT)[0], by_hand(model, 0.3)):
@@ -84,10 +94,9 @@ def test_a_position_that_does_not_count_is_read_all_the_same():
         assert (model.loss(other, weigh=lambda each: weight)[0] == loss) != read
 
 
-@pytest.mark.parametrize("kernels", ["compiled", "plain"])
+@pytest.mark.parametrize("kernels", ["compiled", "plain", "pieces"])
 def test_a_loss_of_no_positions_is_zero_and_so_is_its_gradient(monkeypatch, kernels):
-    if kernels == "plain":
-        monkeypatch.setattr(native, "module", None)
+    take(monkeypatch, kernels)
     model = initialise(DENSE, 0)
     total = model.loss(IDS, weigh=torch.zeros_like)[0]
     assert total == 0

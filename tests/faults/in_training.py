@@ -1,0 +1,36 @@
+"""Faults of training on a GPU."""
+
+from __future__ import annotations
+
+from tests.faults.fault import Fault
+
+FAULTS = (
+    Fault(
+        what="the one pass of AdamW leaves the copies of weights as they were",
+        file="kernels/triton_adamw.py",
+        line="    if COPIED:",
+        becomes="    if False:",
+        tests="tests/training/test_one_pass.py",
+    ),
+    Fault(
+        what="a step that is not finite still counts",
+        file="training/adamw.py",
+        line="[1 - found_inf] * len(steps)",
+        becomes="[torch.ones_like(found_inf)] * len(steps)",
+        tests="tests/training/test_one_pass.py",
+    ),
+    Fault(
+        what="the gradient of the loss is that of its last piece alone",
+        file="kernels/head.py",
+        line="return total_VD.add_(product_VD)",
+        becomes="return product_VD.float()",
+        tests="tests/kernels/test_head.py",
+    ),
+    Fault(
+        what="a cap on logits is left out of the kernel's gradient",
+        file="kernels/triton_head.py",
+        line="slope *= 1 - share_of_cap * share_of_cap",
+        becomes="pass",
+        tests="tests/kernels/test_head.py",
+    ),
+)
