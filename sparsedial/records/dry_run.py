@@ -18,6 +18,9 @@ class StudyDryRun(Record, frozen=True, kw_only=True):
     seconds_low: float
     seconds_high: float
     probe_seconds: float  # of them, to score the cells on probes; 0 without probes
+    kept_runs: int  # on kept shares of the text, beside the cells; 0 without a selection
+    kept_seconds: float  # of them, to train and score these
+    select_seconds: float  # of them, to select the shares
     joules: float
     joules_source: str
     memory_bytes: float

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from sparsedial.errors import UserError
 from sparsedial.records.best import BestModel
 from sparsedial.records.grid import CellRow, LawCurve, LayoutFile, LearningRates, Prediction, VerdictRow
+from sparsedial.records.kept import KeptRuns, StudySelection
 from sparsedial.records.law import Comparison, HeldOut
 from sparsedial.records.plan import Crossover, NearOptimal
 from sparsedial.records.probes import StudyProbes
@@ -23,7 +24,7 @@ STUDY_FILE = "study.json"
 class Inputs(Record, frozen=True, kw_only=True):
     """The settings that a study's folder is bound to; null where the study was free to choose."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes", "select", "keep")
 
     time: float | None  # seconds; null with stated budgets
     budgets: tuple[float, ...]
@@ -41,6 +42,8 @@ class Inputs(Record, frozen=True, kw_only=True):
     form: str | None
     device: str
     probes: float | None = None  # their share of the training tokens; null without probes
+    select: str | None = None  # how shares of the text are chosen; null without
+    keep: tuple[float, ...] = ()  # the shares; none where the study was free to choose
     text: str  # its digest
 
 
@@ -80,7 +83,7 @@ class VerdictSeeds(Record, frozen=True, kw_only=True):
 class RunningStudy(Record, frozen=True, kw_only=True):
     """A running study: each part is null until it is known."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "kept_runs")
 
     status: Literal["running"] = "running"
     frozen: Frozen
@@ -92,6 +95,7 @@ class RunningStudy(Record, frozen=True, kw_only=True):
     cells: CellCounts | None = None
     selection_seeds: VerdictSeeds | None = None
     verdict_seeds: VerdictSeeds | None = None
+    kept_runs: KeptRuns | None = None  # null before they are known, and without a selection
 
 
 class LawSummary(Record, frozen=True, kw_only=True):
@@ -122,7 +126,7 @@ class ProfileSummary(Record, frozen=True, kw_only=True):
 class Study(Record, frozen=True, kw_only=True):
     """A finished study."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best", "probes")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best", "probes", "selection")
 
     status: Literal["done"] = "done"
     best: BestModel | None = None  # null where no model was trained to its end, and in files of earlier versions
@@ -152,6 +156,7 @@ class Study(Record, frozen=True, kw_only=True):
     seed_noise: float | None  # standard deviation of test loss between seeds
     seed_noise_reason: str | None
     probes: StudyProbes | None = None  # null where none were asked for
+    selection: StudySelection | None = None  # null where no method was named
     versions: dict[str, str]
     next: str  # the command of the same study with a larger budget
     wall_seconds: float
@@ -166,7 +171,7 @@ class Study(Record, frozen=True, kw_only=True):
 class StudyAnswer(Record, frozen=True, kw_only=True):
     """The answer of `study`: parts of the study, in an order of its own."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best", "probes")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best", "probes", "selection")
 
     best: BestModel | None = None  # as in the study
     cells: CellCounts
@@ -183,6 +188,7 @@ class StudyAnswer(Record, frozen=True, kw_only=True):
     crossover: Crossover | None
     crossover_reason: str | None
     probes: StudyProbes | None = None  # as in the study
+    selection: StudySelection | None = None  # as in the study
     next: str
     report: str
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from sparsedial.runs.policy import Listener
 from sparsedial.runs.run_store import RunStore
 from sparsedial.shape.shape import Shape
 from sparsedial.store import digest
+from sparsedial.sweep.crossing import Crossing
 from sparsedial.sweep.design import design, evaluation_tokens
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import Layout
@@ -41,11 +43,19 @@ class Witness(Listener, Protocol):
 
 
 def local_lab(
-    question: Question, text: Text, notebook: Notebook, clock: Clock, witness: Witness, *, binds: bool
+    question: Question,
+    text: Text,
+    notebook: Notebook,
+    clock: Clock,
+    witness: Witness,
+    *,
+    binds: bool,
+    shares: Crossing | None = None,
 ) -> Lab:
     """Measure this machine and lay the grid, or take both from an earlier start.
 
     `binds` writes them to the study's folder, which then belongs to this study. A dry run does not bind the folder.
+    `shares` says what is trained on shares of the text.
 
     Raises: UserError where no grid fits the question, or the folder is bound to another study.
     """
@@ -58,7 +68,10 @@ def local_lab(
             witness.note("measuring this machine")
             return measure(shapes, batch, context, seconds)
 
-        layout, profile = design(question, text.tokenizer.vocab_size, announced, lambda: clock.elapsed)
+        waiting = shares.select_seconds if shares else 0.0
+        layout, profile = design(
+            question, text.tokenizer.vocab_size, announced, lambda: clock.elapsed + waiting, shares
+        )
         frozen = Frozen(
             inputs=inputs,
             layout=layout,
@@ -73,7 +86,8 @@ def local_lab(
         require_same(question.out, frozen.inputs, inputs)
         layout, profile = Layout.of(frozen.layout), read_profile(file)
     _say_what_slows(layout, text, device, witness.note)
-    return _with_workers(question, text, frozen, layout, profile, clock, witness)
+    lab = _with_workers(question, text, frozen, layout, profile, clock, witness)
+    return dataclasses.replace(lab, crossing=shares)
 
 
 def _say_what_slows(layout: Layout, text: Text, device: str, note: Callable[[str], None]) -> None:

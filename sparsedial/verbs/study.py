@@ -27,7 +27,7 @@ from sparsedial.verbs.following import following, versions
 from sparsedial.verbs.listening import listening
 from sparsedial.verbs.study_settings import StudySettings
 
-WRITTEN = (STUDY_FILE, LAW_FILE, PLAN_FILE, PROFILE_FILE, "report.html", "figures", "runs", "text")
+WRITTEN = (STUDY_FILE, LAW_FILE, PLAN_FILE, PROFILE_FILE, "report.html", "figures", "runs", "text", "shares")
 
 
 def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
@@ -41,23 +41,27 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
     if settings.status:
         return status(settings.out)
     from sparsedial.sweep.local_lab import local_lab
+    from sparsedial.verbs.kept_texts import crossed, kept_selections
 
     question = settings.question()
     require_ours(settings.out, WRITTEN, settings.force)
-    with lock(settings.out), listening(settings.log, settings.out) as listener:
+    with lock(settings.out), contextlib.ExitStack() as opened:
         notebook = open_notebook(settings.out)
         if isinstance(notebook, Study):
             held = notebook.frozen.inputs
             require_same(settings.out, held, question.bound_to(held.text))
             return notebook.answer
         clock = notebook.start(question.limit_seconds)
+        selections = [] if settings.dry_run else kept_selections(question)
+        listener = opened.enter_context(listening(settings.log, settings.out))
         listener.note("reading the text")
         text = prepare(
             question.sources, tokenizer=settings.tokenizer, folder=settings.out / "text", probes=question.probes
         )
         for line in text_notes(text):
             listener.note(line)
-        lab = local_lab(question, text, notebook, clock, listener, binds=not settings.dry_run)
+        shares = crossed(question, text, selections)
+        lab = local_lab(question, text, notebook, clock, listener, binds=not settings.dry_run, shares=shares)
         low, high = whole_seconds(lab, question.limit_seconds, _most_seeds(question, lab), notebook.set_up_seconds)
         if settings.dry_run:
             return dry_run(lab, low, high)

@@ -12,6 +12,7 @@ from sparsedial.settings import file_names, setting
 from sparsedial.sweep.question import Question
 from sparsedial.units import parse_bytes, parse_count, parse_counts, parse_seconds, parse_share
 from sparsedial.verbs import log_setting
+from sparsedial.verbs.select_method import METHODS, parse_shares, require_method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,14 @@ class StudySettings:
         "P",
         parse=parse_share,
     )
+    select: str | None = setting(
+        None,
+        f"also train the best sparse and the best dense model on less text, chosen by {', '.join(METHODS)} [none]",
+        "METHOD",
+    )
+    keep: tuple[float, ...] = setting(
+        (), "shares of the text for --select [1,.5,.25; of a filter all that it leaves]", "X,…", parse=parse_shares
+    )
     workers: int | None = setting(None, "processes of one thread each [one per core, the maximum; one on a GPU]", "N")
     device: str = setting("auto", "device to train on", "cpu|cuda")
     out: Path = setting(Path("runs/study"), "the study's folder; the same command continues a stopped study", "DIR")
@@ -61,6 +70,7 @@ class StudySettings:
     def __post_init__(self) -> None:
         if self.budgets and self.time:
             raise UserError("contradicts budgets", hint="give only one of them", field="time")
+        require_method(self.select, self.keep)
 
     def question(self) -> Question:
         """The settings, with defaults filled in and checked.
