@@ -53,6 +53,8 @@ def study(
     cell_seeds: int = 1,
     form: str | None = None,
     probes: str | float | None = None,
+    select: str | None = None,
+    keep: str | Sequence[float] = ...,
     workers: int | None = None,
     device: str = 'auto',
     out: str | Path = 'runs/study',
@@ -85,6 +87,8 @@ def study(
         cell_seeds: seeds per cell at the two largest budgets; cheaper cells get more
         form: form of the scaling law [with four or more budgets `sparsity_by_size_and_tokens`; with fewer, the one that predicts best]
         probes: share of the training tokens that are arithmetic, facts and passages to be asked about, like 8% [none]
+        select: also train the best sparse and the best dense model on less text, chosen by duplicates, random, reference-loss, reference-loss:low, reference-loss:middle, reference-loss:high, gopher, c4, fineweb [none]
+        keep: shares of the text for --select [1,.5,.25; of a filter all that it leaves]
         workers: processes of one thread each [one per core, the maximum; one on a GPU]
         device: device to train on
         out: the study's folder; the same command continues a stopped study

@@ -12,7 +12,10 @@ from sparsedial.units import bare_exponent
 
 LATE = "Shares of the text were not crossed with the models: the time ran out before their runs."
 LATE_TOTAL = "the time ran out before the runs that pay for the selection"
-MOVES: dict[Moves, str] = {"towards_sparse": "moves towards sparse", "towards_dense": "moves towards dense"}
+MOVES: dict[Moves, str] = {
+    "towards_sparse": "the best sparsity moves towards sparse",
+    "towards_dense": "the best sparsity moves towards dense",
+}
 
 
 def share_words(kept: float) -> str:
@@ -42,19 +45,18 @@ def pair_words(found: Pairing, budget_flops: float, paid: bool = False) -> str:
 
 def moves_words(gaps: Sequence[SparseMinusDense]) -> str:
     """Whether the best sparsity moves when data is left out, share by share."""
-    told = [f"{_moved(gap)} with {share_words(gap.kept)}{_change(gap.change)}" for gap in gaps if gap.kept < 1]
-    return f"when data is left out, the best sparsity {', and '.join(told)}"
+    told = [f"with {share_words(gap.kept)} {_moved(gap)} ({_change(gap.change)})" for gap in gaps if gap.kept < 1]
+    return "; ".join(told)
 
 
 def _moved(gap: SparseMinusDense) -> str:
-    return MOVES.get(gap.moves or "undecided", "is not seen to move")
+    return MOVES.get(gap.moves or "undecided", "it is undecided whether the best sparsity moves")
 
 
 def _change(change: PairedDifference | None) -> str:
     if change is None:
-        return " (undecided: too few runs finished)"
-    undecided = "" if is_resolved(change) else "undecided: "
-    return f" ({undecided}sparse minus dense changes by {change.mean:+.4f}, {_interval(change)})"
+        return "too few runs finished"
+    return f"sparse minus dense changes by {change.mean:+.4f}, {_interval(change)}"
 
 
 def is_resolved(difference: PairedDifference) -> bool:
@@ -72,7 +74,7 @@ def repeats_words(repeats: Mapping[float, float]) -> str:
     """How often a run of the largest budget reads its text."""
     each = ", ".join(f"{share_words(kept)} {times:.2g} times" for kept, times in repeats.items())
     often = " More than four times is less than new text is worth." if max(repeats.values()) > MOST_REPEATS else ""
-    return f"At equal FLOPs less text is read more often: a run reads up to {each}.{often}"
+    return f"At equal FLOPs less text is read more often, by the model that reads most: {each}.{often}"
 
 
 def no_total(crossing: Crossing, top_flops: float, wanted: KeptRuns) -> str | None:
