@@ -86,6 +86,8 @@ def test_what_a_seed_does_to_all_pairs_cancels():
     found = crossed_in({(0.5, "sparse"): -0.005}, seed_noise=0.0003, shared_noise=0.1)
     assert not found.undecided
     assert found.best.kept == 0.5
+    for gap in found.sparse_minus_dense:
+        assert gap.difference.high - gap.difference.low < 0.01
     point = next(point for point in found.points if point.kept == 0.5)
     assert point.loss.high - point.loss.low > 0.05
 
