@@ -242,7 +242,7 @@ def plan(
         serving_context: positions in the cache when serving
         serving_sequences: sequences served at once
         decode_speed: minimum tokens per second of one sequence
-        data_tokens: unique tokens available
+        data_tokens: unique tokens available [of a study with --select, those it keeps]
         max_repeats: maximum number of times that the data are read
         inference_tokens: tokens served over the model's life, paid from the budget
         context: tokens per training window [2048]
