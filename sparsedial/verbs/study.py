@@ -41,7 +41,8 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
     if settings.status:
         return status(settings.out)
     from sparsedial.sweep.local_lab import local_lab
-    from sparsedial.verbs.kept_texts import crossed, kept_selections
+    from sparsedial.verbs.kept_selections import kept_selections
+    from sparsedial.verbs.kept_texts import crossed
 
     question = settings.question()
     require_ours(settings.out, WRITTEN, settings.force)

@@ -15,7 +15,8 @@ from sparsedial.records.selection import Selected
 from sparsedial.records.study import Study
 from sparsedial.sweep import local_lab
 from sparsedial.text.prepare import open_text, prepare
-from sparsedial.verbs.kept_texts import crossed, kept_selections, select_seconds
+from sparsedial.verbs.kept_selections import kept_selections
+from sparsedial.verbs.kept_texts import crossed, select_seconds
 from sparsedial.verbs.select_method import METHODS, asked_shares, parse_shares
 from sparsedial.verbs.study_settings import StudySettings
 from tests.machine.test_profile import profile_of
