@@ -55,6 +55,8 @@ def study(
     probes: str | float | None = None,
     token_share: str | float | None = None,
     reference: str | None = None,
+    select: str | None = None,
+    keep: str | Sequence[float] = ...,
     workers: int | None = None,
     device: str = 'auto',
     out: str | Path = 'runs/study',
@@ -89,6 +91,8 @@ def study(
         probes: share of the training tokens that are arithmetic, facts and passages to be asked about, like 8% [none]
         token_share: share of the tokens of each step that the loss counts, like 60%: those that the model predicts worst beside a reference model; all are read [all]
         reference: the checkpoint that tokens are selected by [a small model, trained on a sample of the text]
+        select: also train the best sparse and the best dense model on less text, chosen by duplicates, random, reference-loss, reference-loss:low, reference-loss:middle, reference-loss:high, gopher, c4, fineweb [none]
+        keep: shares of the text for --select [1,.5,.25; of a filter all that it leaves]
         workers: processes of one thread each [one per core, the maximum; one on a GPU]
         device: device to train on
         out: the study's folder; the same command continues a stopped study
@@ -242,7 +246,7 @@ def plan(
         serving_context: positions in the cache when serving
         serving_sequences: sequences served at once
         decode_speed: minimum tokens per second of one sequence
-        data_tokens: unique tokens available
+        data_tokens: unique tokens available [of a study with --select, those it keeps]
         max_repeats: maximum number of times that the data are read
         inference_tokens: tokens served over the model's life, paid from the budget
         context: tokens per training window [2048]

@@ -32,6 +32,7 @@ from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.records.token_selection import ReferenceModelCost, StudyTokens
 from sparsedial.records.trained_for import DialLoss
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
+from sparsedial.showing.report_kept import kept_sentences
 from sparsedial.showing.report_probes import equal_loss_sentences
 from sparsedial.units import count_words, human_bytes, human_count, human_joules, human_percent, human_seconds
 
@@ -77,9 +78,17 @@ def study_dry_table(cost: StudyDryRun) -> str:
             ("FLOPs", _flops_words(cost.flops, cost.reference_cost)),
             ("memory", human_bytes(cost.memory_bytes)),
             ("time", (low if low == high else f"{low} to {high}") + probing + reading),
+            *([("shares", _shares_cost(cost))] if cost.kept_runs else []),
             ("energy", f"{human_joules(cost.joules)}  ({cost.joules_source})"),
             ("money", f"unknown: {cost.dollars_reason}"),
         ]
+    )
+
+
+def _shares_cost(cost: StudyDryRun) -> str:
+    return (
+        f"{cost.kept_runs} runs on kept shares of the text, {human_seconds(cost.kept_seconds)} of this time, and about"
+        f" {human_seconds(cost.select_seconds)} to select them"
     )
 
 
@@ -92,6 +101,7 @@ def study_table(study: StudyAnswer) -> str:
             *under("next", [next_sentence(study), study.next]),
             *(under("probes", equal_loss_sentences(study.probes)) if study.probes else []),
             *(_share_rows(study.token_selection) if study.token_selection else []),
+            *(under("less text", kept_sentences(study.selection)) if study.selection else []),
             *_law_rows(study),
             ("report", study.report),
         ]

@@ -20,6 +20,9 @@ class StudyDryRun(Record, frozen=True, kw_only=True):
     seconds_high: float
     probe_seconds: float  # of them, to score the cells on probes; 0 without probes
     reference_cost: ReferenceModelCost | None  # of FLOPs and seconds; null where no tokens are selected
+    kept_runs: int  # on kept shares of the text, beside the cells; 0 without a selection
+    kept_seconds: float  # of them, to train and score these
+    select_seconds: float  # of them, to select the shares
     joules: float
     joules_source: str
     memory_bytes: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sparsedial.records.law import Comparison
 from sparsedial.records.quantities import Family, Load
@@ -23,14 +23,17 @@ class Cell(Record, frozen=True, kw_only=True):
 class PhaseSeconds(Record, frozen=True, kw_only=True):
     """Predicted seconds of each phase, on the study's workers."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("kept_shares",)
+
     learning_rates: float
     grid: float
     verdict: float
+    kept_shares: float = 0.0  # 0 without a selection
 
     @property
     def total(self) -> float:
         """Seconds of all phases."""
-        return self.learning_rates + self.grid + self.verdict
+        return self.learning_rates + self.grid + self.verdict + self.kept_shares
 
 
 class LayoutFile(Record, frozen=True, kw_only=True):

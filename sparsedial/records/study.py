@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from sparsedial.errors import UserError
 from sparsedial.records.best import BestModel
 from sparsedial.records.grid import CellRow, LawCurve, LayoutFile, LearningRates, Prediction, VerdictRow
+from sparsedial.records.kept import KeptRuns, StudySelection
 from sparsedial.records.law import Comparison, HeldOut
 from sparsedial.records.plan import Crossover, NearOptimal
 from sparsedial.records.probes import StudyProbes
@@ -24,7 +25,7 @@ STUDY_FILE = "study.json"
 class Inputs(Record, frozen=True, kw_only=True):
     """The settings that a study's folder is bound to; null where the study was free to choose."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes", "token_share", "reference")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes", "token_share", "reference", "select", "keep")
 
     time: float | None  # seconds; null with stated budgets
     budgets: tuple[float, ...]
@@ -44,6 +45,8 @@ class Inputs(Record, frozen=True, kw_only=True):
     probes: float | None = None  # their share of the training tokens; null without probes
     token_share: float | None = None  # of each step's tokens that the loss counts; null where all do
     reference: str | None = None  # digest of the model that selects them; null where none was given
+    select: str | None = None  # how shares of the text are chosen; null without
+    keep: tuple[float, ...] = ()  # the shares; none where the study was free to choose
     text: str  # its digest
 
 
@@ -83,7 +86,7 @@ class VerdictSeeds(Record, frozen=True, kw_only=True):
 class RunningStudy(Record, frozen=True, kw_only=True):
     """A running study: each part is null until it is known."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "kept_runs")
 
     status: Literal["running"] = "running"
     frozen: Frozen
@@ -95,6 +98,7 @@ class RunningStudy(Record, frozen=True, kw_only=True):
     cells: CellCounts | None = None
     selection_seeds: VerdictSeeds | None = None
     verdict_seeds: VerdictSeeds | None = None
+    kept_runs: KeptRuns | None = None  # null before they are known, and without a selection
 
 
 class LawSummary(Record, frozen=True, kw_only=True):
@@ -125,7 +129,7 @@ class ProfileSummary(Record, frozen=True, kw_only=True):
 class Study(Record, frozen=True, kw_only=True):
     """A finished study."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best", "probes", "token_selection")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best", "probes", "token_selection", "selection")
 
     status: Literal["done"] = "done"
     best: BestModel | None = None  # null where no model was trained to its end, and in files of earlier versions
@@ -156,6 +160,7 @@ class Study(Record, frozen=True, kw_only=True):
     seed_noise_reason: str | None
     probes: StudyProbes | None = None  # null where none were asked for
     token_selection: StudyTokens | None = None  # of all runs; null where their loss counted all positions
+    selection: StudySelection | None = None  # null where no method was named
     versions: dict[str, str]
     next: str  # the command of the same study with a larger budget
     wall_seconds: float
@@ -170,7 +175,7 @@ class Study(Record, frozen=True, kw_only=True):
 class StudyAnswer(Record, frozen=True, kw_only=True):
     """The answer of `study`: parts of the study, in an order of its own."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best", "probes", "token_selection")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best", "probes", "token_selection", "selection")
 
     best: BestModel | None = None  # as in the study
     cells: CellCounts
@@ -188,6 +193,7 @@ class StudyAnswer(Record, frozen=True, kw_only=True):
     crossover_reason: str | None
     probes: StudyProbes | None = None  # as in the study
     token_selection: StudyTokens | None = None  # as in the study
+    selection: StudySelection | None = None  # as in the study
     next: str
     report: str
 

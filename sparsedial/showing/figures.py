@@ -17,6 +17,7 @@ from sparsedial.showing.drawing import (
     sparsity_colours,
 )
 from sparsedial.showing.grid_figures import active_size, advantage, sparsity
+from sparsedial.showing.kept_figure import kept_shares
 from sparsedial.showing.law_figures import held_out, law
 from sparsedial.showing.probe_figures import abilities, probes
 from sparsedial.showing.rows import experts_tried
@@ -95,6 +96,7 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "training_curves": training_curves,
     "abilities": abilities,
     "probes": probes,
+    "kept_shares": kept_shares,
     "law": law,
     "held_out": held_out,
     "expert_load": expert_load,

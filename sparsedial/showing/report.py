@@ -24,6 +24,7 @@ from sparsedial.showing.page import (
     pictures,
     table,
 )
+from sparsedial.showing.report_kept import kept_section
 from sparsedial.showing.report_probes import probes_section
 from sparsedial.showing.report_tables import everything, text_and_machine
 from sparsedial.showing.report_trust import trust
@@ -85,6 +86,7 @@ def compose(study: Study, drawn: Mapping[str, str]) -> str:
         _optimum(study, drawn),
         _cost(study, drawn),
         *([probes_section(study, study.probes, drawn)] if study.probes else []),
+        *([kept_section(study.selection, drawn)] if study.selection else []),
         trust(study, drawn),
         text_and_machine(study),
         everything(study),

@@ -1,21 +1,25 @@
-"""The seeds that the remaining time allows: of the runs that choose the rivals of a verdict, and of the verdict."""
+"""What the remaining time allows: seeds of the runs that choose a verdict's rivals, of the verdict, runs on shares."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsedial.law.law import Law
+from sparsedial.records.grid import RateModel
+from sparsedial.records.kept import KeptRuns
 from sparsedial.records.quantities import Family
 from sparsedial.records.study import VerdictSeeds
+from sparsedial.runs.policy import done
 from sparsedial.shape.shape import Shape
-from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, RUN_SECONDS
+from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, RUN_SECONDS, START_SECONDS
 from sparsedial.sweep.cells import Cells
+from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.equal_cost import seconds_nominees
-from sparsedial.sweep.expect import START_SECONDS
 from sparsedial.sweep.judge import LEAST_SEEDS, Contest, Named
+from sparsedial.sweep.kept import AtBudget, paying_models, share_tasks
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import forward_seconds
 from sparsedial.sweep.rivals import Nominees, Rival, Rivals
@@ -47,11 +51,12 @@ def affordable_seeds(lab: Lab, asked: int | None, chosen: Contest) -> VerdictSee
         return VerdictSeeds(flops=lab.layout.seeds, seconds=lab.layout.seeds)
     needs = _needs(lab, chosen.seconds.step_seconds, chosen.flops, chosen.seconds.rivals)
     left, grace = _left(lab), GRACE_SHARE * lab.clock.limit_seconds
+    beyond_shares = left - lab.keep_for_shares_seconds  # pays for more seeds than the fewest
     if needs.both(LEAST_SEEDS) <= left + grace:
-        both = _between((left - needs.more) // needs.one)
+        both = _between((beyond_shares - needs.more) // needs.one)
         return VerdictSeeds(flops=both, seconds=both)
     if LEAST_SEEDS * needs.beside <= left + grace:
-        return VerdictSeeds(flops=_between(left // needs.beside), seconds=0)
+        return VerdictSeeds(flops=_between(beyond_shares // needs.beside), seconds=0)
     return VerdictSeeds(flops=0, seconds=0)
 
 
@@ -75,7 +80,7 @@ def affordable_selection(lab: Lab, asked: int | None, law: Law | None, cells: Ce
         verdicts.append(_needs(lab, step_seconds, rivals, timed))
         trained = [rival for both in named.at_flops.values() if len(both.different()) > 1 for rival in both.different()]
         at_seconds = max(at_seconds, _selection_seconds(lab, step_seconds, nominees, trained))
-    left, grace = _left(lab), GRACE_SHARE * lab.clock.limit_seconds
+    left, grace = _left(lab) - lab.keep_for_shares_seconds, GRACE_SHARE * lab.clock.limit_seconds
     both, flops = (
         max(needs.both(seeds) for needs in verdicts),
         max(seeds * needs.beside for needs in verdicts),
@@ -123,3 +128,39 @@ def _run_seconds(lab: Lab, step_seconds: Mapping[Shape, float], rival: Rival, sc
     """Seconds to train and to score one run."""
     step = step_seconds[rival.shape]
     return step * rival.steps + forward_seconds(lab.layout, step, scored_tokens)
+
+
+def affordable_shares(lab: Lab, rates: RateModel, models: AtBudget, slowdown: float) -> KeptRuns:
+    """The runs on shares of the text that fit into the remaining time, on a machine so much slower than measured.
+
+    What pays for the selection is left out first, and then the largest budget. What was trained before costs nothing.
+    """
+    crossing, budgets = lab.crossing, tuple(sorted(models))
+    assert crossing is not None
+    options = [KeptRuns(budgets_flops=some, at_equal_total=False) for some in (budgets, budgets[:1], ())]
+    if crossing.left(budgets[-1]):
+        options.insert(0, KeptRuns(budgets_flops=budgets, at_equal_total=True))
+    left = _left(lab) + GRACE_SHARE * lab.clock.limit_seconds
+    fitting = (one for one in options if slowdown * _shares_seconds(lab, rates, models, one, crossing) <= left)
+    return next(fitting, options[-1])
+
+
+def _shares_seconds(lab: Lab, rates: RateModel, models: AtBudget, wanted: KeptRuns, crossing: Crossing) -> float:
+    """Seconds to train and to score runs on shares, share by share, by the machine's profile."""
+    at = {budget: models[budget] for budget in wanted.budgets_flops}
+    parts: list[tuple[AtBudget, Sequence[KeptText]]] = [(at, crossing.texts)]
+    if wanted.at_equal_total:
+        parts.append((paying_models(lab, models), crossing.texts[1:]))
+    return sum(_text_seconds(lab, rates, some, text) for some, texts in parts for text in texts)
+
+
+def _text_seconds(lab: Lab, rates: RateModel, models: AtBudget, text: KeptText) -> float:
+    waiting = [task.job for task in share_tasks(lab, rates, models, text).values() if done(task, lab.archive) is None]
+    if not waiting:
+        return 0.0
+    steps = [float(lab.profile.step_seconds(job.shape, job.recipe.batch, lab.context).value) for job in waiting]
+    runs = [
+        step * job.recipe.steps + forward_seconds(lab.layout, step, lab.verdict_tokens) + RUN_SECONDS
+        for step, job in zip(steps, waiting, strict=True)
+    ]
+    return START_SECONDS + BESIDE_FACTOR * (sum(runs) / lab.workers + max(runs) / 2)

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError
 from sparsedial.machine.profile import Profile
 from sparsedial.records.grid import Cell, PhaseSeconds
+from sparsedial.records.quantities import family_of
+from sparsedial.sweep.crossing import FAMILIES, Crossing
 from sparsedial.sweep.layout import (
     Layout,
     cell_seconds,
@@ -25,6 +27,7 @@ from sparsedial.units import human_seconds, spelled_at_least
 EXTENSION_SHARE = 0.15  # of the laid cells' time, reserved for following open sides
 BESIDE_FACTOR = 1.05  # a cell that shares the machine takes about this much longer
 SCAN_POINTS = 4  # learning rates of a scan, on average
+START_SECONDS = 2.5  # each start of the workers: they import PyTorch
 RUN_SECONDS = 0.15  # start, evaluation and record of a run, beside its training
 PROBE_SECONDS = 0.4  # of a run that is scored on probes, beside what the model reads: the intervals; measured
 TRIALS_SECONDS = 20.0  # of all timing trials
@@ -46,7 +49,38 @@ def run_seconds(layout: Layout, profile: Profile, cell: Cell, probe_tokens: int)
     return cell_seconds(layout, profile, cell) + probing_seconds(layout, profile, cell, probe_tokens)
 
 
-def predict_phases(layout: Layout, profile: Profile, workers: int, probe_tokens: int = 0) -> PhaseSeconds:
+def crossing_seconds(layout: Layout, profile: Profile, workers: int, crossing: Crossing | None) -> float:
+    """Predicted seconds of the runs on kept shares, and of their scores; 0 without a selection.
+
+    Their models are not known yet: cells of median cost stand for them.
+    """
+    if crossing is None:
+        return 0.0
+    lowest, top = crossing.budgets(layout.budgets)
+    times = {lowest: float(crossing.shares), top: (crossing.shares - 1) * (1 + crossing.left(top))}
+    one = {
+        (budget, family): median(
+            _scored_seconds(layout, profile, cell, crossing.scored_tokens)
+            for cell in layout.cells
+            if cell.budget_flops == budget and family_of(cell.experts) == family
+        )
+        for budget in times
+        for family in FAMILIES
+    }
+    runs = sum(crossing.seeds * times[budget] * seconds for (budget, _), seconds in one.items())
+    texts = crossing.shares + (crossing.shares - 1) * (crossing.left(top) > 0)  # each has a start and an end of its own
+    beside = BESIDE_FACTOR if workers > 1 else 1.0
+    return beside * (runs / workers + texts * max(one.values()) / 2) + texts * START_SECONDS
+
+
+def _scored_seconds(layout: Layout, profile: Profile, cell: Cell, tokens: int) -> float:
+    step = float(profile.step_seconds(layout.shape(cell), layout.batch, layout.ladder.context).value)
+    return cell_seconds(layout, profile, cell) + forward_seconds(layout, step, tokens) + RUN_SECONDS
+
+
+def predict_phases(
+    layout: Layout, profile: Profile, workers: int, probe_tokens: int = 0, crossing: Crossing | None = None
+) -> PhaseSeconds:
     """Seconds of each phase on the study's workers, predicted by the profile.
 
     Each run of the grid is scored on probes of `probe_tokens` tokens.
@@ -81,6 +115,7 @@ def predict_phases(layout: Layout, profile: Profile, workers: int, probe_tokens:
         learning_rates=spread(scans),
         grid=(1 + EXTENSION_SHARE) * (spread(below) + spread(top)),
         verdict=timed + spread(equal_flops),
+        kept_shares=crossing_seconds(layout, profile, workers, crossing),
     )
 
 
@@ -91,6 +126,7 @@ def fit_to_time(
     workers: int,
     beside_seconds: float,
     probe_tokens: int = 0,
+    crossing: Crossing | None = None,
 ) -> Layout:
     """The layout with the largest budgets whose study is predicted to fit into `seconds`.
 
@@ -101,7 +137,7 @@ def fit_to_time(
     """
     least = math.inf
     for draft in drafts:
-        layout, wanted = _largest(draft, profile, seconds, workers, probe_tokens)
+        layout, wanted = _largest(draft, profile, seconds, workers, probe_tokens, crossing)
         if layout is not None:
             return layout
         least = min(least, wanted)
@@ -135,7 +171,7 @@ def _no_layout(draft: Layout) -> UserError:
 
 
 def _largest(
-    draft: Layout, profile: Profile, seconds: float, workers: int, probe_tokens: int
+    draft: Layout, profile: Profile, seconds: float, workers: int, probe_tokens: int, crossing: Crossing | None
 ) -> tuple[Layout | None, float]:
     """The largest layout with the draft's ratios that fits, or None; and the seconds of the smallest layout."""
     least, best = math.inf, None
@@ -143,7 +179,7 @@ def _largest(
         layout = _laid(draft, top_budget)
         if layout is None:
             continue
-        predicted = predict_phases(layout, profile, workers, probe_tokens)
+        predicted = predict_phases(layout, profile, workers, probe_tokens, crossing)
         least = min(least, predicted.total)
         if predicted.total > seconds:
             if best is not None:

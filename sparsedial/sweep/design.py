@@ -13,6 +13,7 @@ from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.budgets import PROCESS_BYTES, REPORT_SECONDS, fit_to_time, predict_phases, smallest
+from sparsedial.sweep.crossing import Crossing
 from sparsedial.sweep.layout import START_RUNGS, Layout, lay, too_small
 from sparsedial.sweep.question import LEAST_SECONDS, Question
 from sparsedial.units import human_bytes, human_count, human_seconds, spelled_at_least
@@ -29,9 +30,15 @@ SMALLER_BATCHES = (8, 4)  # tried next where the stated budgets are too small fo
 
 
 def design(
-    question: Question, vocab_size: int, measure: Measure, elapsed_seconds: Callable[[], float]
+    question: Question,
+    vocab_size: int,
+    measure: Measure,
+    elapsed_seconds: Callable[[], float],
+    crossing: Crossing | None = None,
 ) -> tuple[Layout, Profile]:
     """Refuse impossible questions, measure the machine, and lay the grid that the time or the budgets allow.
+
+    `crossing` says what is trained on shares of the text after the verdict; its time is kept for it.
 
     Raises: UserError with the minimum where no grid fits.
     """
@@ -43,7 +50,7 @@ def design(
         draft.ladder.context,
         profile_seconds(question),
     )
-    return _laid(question, draft, profile, elapsed_seconds()), profile
+    return _laid(question, draft, profile, elapsed_seconds(), crossing), profile
 
 
 def require_possible(question: Question, vocab_size: int) -> None:
@@ -96,14 +103,16 @@ def profile_seconds(question: Question) -> float:
     return min(max(wanted, PROFILE_LEAST), PROFILE_MOST)
 
 
-def _laid(question: Question, draft: Layout, profile: Profile, elapsed_seconds: float) -> Layout:
+def _laid(
+    question: Question, draft: Layout, profile: Profile, elapsed_seconds: float, crossing: Crossing | None
+) -> Layout:
     workers, probe_tokens = question.workers, question.probe_tokens
     if question.inputs.budgets:
         layout = _lay_budgets(draft)
-        return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, probe_tokens))
+        return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, probe_tokens, crossing))
     limit = question.limit_seconds
     seconds = PLANNED_SHARE * (limit - elapsed_seconds - REPORT_SECONDS)
-    return fit_to_time(_drafts(question, draft), profile, seconds, workers, limit - seconds, probe_tokens)
+    return fit_to_time(_drafts(question, draft), profile, seconds, workers, limit - seconds, probe_tokens, crossing)
 
 
 def _drafts(question: Question, draft: Layout) -> list[Layout]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from sparsedial.sweep.afford import affordable_seeds, affordable_selection
+from sparsedial.sweep.afford import affordable_seeds, affordable_selection, affordable_shares
 from sparsedial.sweep.cells import Cells, counted
 from sparsedial.sweep.findings import Findings
 from sparsedial.sweep.grid import train_grid
 from sparsedial.sweep.judge import contest, judge, name_rivals
+from sparsedial.sweep.kept import cross, crossed_models
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.laws import Fitted, Laws
 from sparsedial.sweep.notebook import Counting, Notebook
@@ -28,10 +29,11 @@ def conduct(
     laws: Laws = FITTED,
     say: Callable[[str], None] = lambda phase: None,
 ) -> Findings:
-    """Run all phases: learning rates, the lower budgets, the prediction, the largest budget, the verdict.
+    """Run all phases: learning rates, the lower budgets, the prediction, the largest budget, the verdict, the shares.
 
     Each decision is written down before the runs that it must not depend on: the rates before the grid, the prediction
-    before the largest budget, the seeds of a selection or a verdict before its first run. `seeds` and `form` are the
+    before the largest budget, the seeds of a selection or a verdict, and the runs on shares of the text, before the
+    first of them. `seeds` and `form` are the
     user's settings; `laws` fits the law of the cells; `say` is called with the name of each phase, and where the
     machine is too slow for the time limit.
     """
@@ -78,6 +80,16 @@ def conduct(
         notebook.keep(verdict_seeds=verdict_seeds)
     judged = judge(lab, rates.model, law.law, chosen, verdict_seeds)
 
+    kept = None
+    if lab.crossing is not None:
+        enter("kept shares")
+        models = crossed_models(lab, rates.model, law.law, cells, chosen.flops)
+        kept_runs = study.kept_runs
+        if kept_runs is None:
+            kept_runs = affordable_shares(lab, rates.model, models, pace.slowdown(lab.workers))
+            notebook.keep(kept_runs=kept_runs)
+        kept = cross(lab, rates.model, models, kept_runs)
+
     enter("report")
     return Findings(
         rates=rates,
@@ -87,4 +99,5 @@ def conduct(
         selection_seeds=selection_seeds,
         verdict_seeds=verdict_seeds,
         judged=judged,
+        kept=kept,
     )

@@ -12,8 +12,8 @@ from sparsedial.records.effect import EffectBudget, EffectInputs, EffectPlan
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
-from sparsedial.sweep.budgets import BESIDE_FACTOR, RUN_SECONDS, TOP_BUDGETS, round_budget
-from sparsedial.sweep.expect import START_SECONDS
+from sparsedial.sweep.budgets import BESIDE_FACTOR, RUN_SECONDS, START_SECONDS, TOP_BUDGETS, round_budget
+from sparsedial.sweep.crossing import LEAST_TOTAL_SHARE
 from sparsedial.sweep.layout import LEAST_STEPS, first_width
 from sparsedial.sweep.rates import start_rates
 from sparsedial.units import human_seconds, spelled_at_least
@@ -25,7 +25,6 @@ SCORED_TOKENS = 1 << 18  # of validation and of test text, evenly spread, that s
 PLANNED_SHARE = 0.85  # of the time that is left; the rest is for a machine that is slower than measured
 PROFILE_WIDTHS, PROFILE_SECONDS = (16, 32, 48, 64, 96), 8.0  # of the timed steps
 DEFAULT_SECONDS = 600.0
-LEAST_TOTAL_SHARE = 0.25  # of a budget that a score must leave for training at equal total FLOPs
 
 
 def profile_shapes(vocab_size: int) -> list[Shape]:

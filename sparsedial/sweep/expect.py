@@ -6,7 +6,14 @@ from sparsedial.machine.profile import Profile
 from sparsedial.records.dry_run import StudyDryRun
 from sparsedial.records.token_selection import ReferenceModelCost
 from sparsedial.shape.counts import total_parameters
-from sparsedial.sweep.budgets import EXTENSION_SHARE, PROCESS_BYTES, REPORT_SECONDS, SCAN_POINTS, probing_seconds
+from sparsedial.sweep.budgets import (
+    EXTENSION_SHARE,
+    PROCESS_BYTES,
+    REPORT_SECONDS,
+    SCAN_POINTS,
+    START_SECONDS,
+    probing_seconds,
+)
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import Layout, cell_seconds, forward_seconds
 from sparsedial.sweep.rates import MOST_POINTS
@@ -14,7 +21,6 @@ from sparsedial.sweep.scan import scan_seconds
 from sparsedial.sweep.selection import SELECTION_SEEDS
 
 OVERRUN_SHARE = 0.1  # by which the whole command may overrun its time
-START_SECONDS = 2.5  # each start of the workers: they import PyTorch
 STARTS = 6  # starts of the workers: rates, both parts of the grid, timing trials, a repeated first round, equal FLOPs
 CONTESTED = 2 * 2 * 2  # models that may meet before a verdict: two of each family, at equal FLOPs and at equal seconds
 PAIR_BESIDE = 2.4  # seconds of a pair at equal FLOPs on a shared machine, over those of the dense run alone
@@ -102,6 +108,9 @@ def dry_run(lab: Lab, low: float, high: float, reference: ReferenceModelCost | N
             for cell in layout.cells
         ),
         reference_cost=reference,
+        kept_runs=lab.crossing.runs(layout.budgets) if lab.crossing else 0,
+        kept_seconds=lab.keep_for_shares_seconds,
+        select_seconds=lab.crossing.select_seconds if lab.crossing else 0.0,
         joules=seconds * profile.watts * lab.workers,
         joules_source=profile.watts_source,
         memory_bytes=lab.workers * (PROCESS_BYTES + memory_bytes),

@@ -21,6 +21,7 @@ from sparsedial.planning.sampled import winner_of
 from sparsedial.planning.warnings import marks
 from sparsedial.records.best import BestModel
 from sparsedial.records.grid import LearningRates, Prediction, VerdictRow
+from sparsedial.records.kept import StudySelection
 from sparsedial.records.plan import TOKENIZER_FOLDER, NearOptimal, Plan, PlanOrigin, Race
 from sparsedial.records.record import plain
 from sparsedial.records.study import ProfileSummary, RunningStudy, Study, VerdictSeeds
@@ -52,6 +53,7 @@ class Findings:
     selection_seeds: VerdictSeeds
     verdict_seeds: VerdictSeeds
     judged: Judged
+    kept: StudySelection | None = None  # None for a study without a selection
 
 
 def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
@@ -198,6 +200,7 @@ def finished_study(
         seed_noise_reason=NO_SPREAD if noise is None else None,
         probes=probed(findings.cells, running.frozen.inputs),
         token_selection=lab.tokens,
+        selection=findings.kept,
         versions=versions,
         next=next_command,
         wall_seconds=lab.clock.elapsed,

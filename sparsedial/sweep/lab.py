@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+
+from msgspec.structs import replace as with_fields
 
 from sparsedial.machine.energy import Meter
 from sparsedial.machine.profile import Profile
@@ -19,6 +21,7 @@ from sparsedial.runs.job import Job
 from sparsedial.runs.policy import Follow, Listener, Shelf, carry_out
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.budgets import REPORT_SECONDS
+from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.layout import Layout
 from sparsedial.units import family_name, human_count
 
@@ -60,6 +63,7 @@ class Lab:
     seed: int  # of the grid; the other seeds are counted from it
     probe_tokens: int = 0  # of all that each run of the grid is asked; 0 without probes
     tokens: StudyTokens | None = None  # by which runs select their tokens; None: their loss counts all
+    crossing: Crossing | None = None  # of the best models with shares of the text; None without a selection
 
     @property
     def context(self) -> int:
@@ -68,14 +72,26 @@ class Lab:
 
     @property
     def keep_for_verdict_seconds(self) -> float:
-        """Seconds at the end of the time that are reserved for the verdict and the report."""
+        """Seconds at the end of the time that are reserved for the verdict, the kept shares and the report."""
         planned = self.layout.predicted_seconds
-        return (planned.verdict if planned else 0.0) + REPORT_SECONDS
+        return (planned.verdict if planned else 0.0) + self.keep_for_shares_seconds + REPORT_SECONDS
+
+    @property
+    def keep_for_shares_seconds(self) -> float:
+        """Seconds after the verdict that are reserved for runs on shares of the text."""
+        planned = self.layout.predicted_seconds
+        return planned.kept_shares if planned else 0.0
 
     @property
     def verdict_tokens(self) -> int:
         """Tokens of the validation and the test split that score a verdict's run."""
         return sum(min(TEST_TOKENS, held) for held in (self.text.validation_tokens, self.text.test_tokens))
+
+    def on(self, kept: KeptText) -> Lab:
+        """The same lab for a share of the text."""
+        share = kept.share
+        text = with_fields(self.text, digest=share.text_digest, train_tokens=share.train_tokens)
+        return replace(self, text=text, executor=kept.executor)
 
     def cell_seeds(self, repeats: int) -> tuple[int, ...]:
         """Seeds of a cell that is trained `repeats` times."""

@@ -20,6 +20,7 @@ from sparsedial.runs.policy import Listener
 from sparsedial.runs.run_store import RunStore
 from sparsedial.shape.shape import Shape
 from sparsedial.store import digest
+from sparsedial.sweep.crossing import Crossing
 from sparsedial.sweep.design import design, evaluation_tokens
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import Layout
@@ -51,11 +52,12 @@ def local_lab(
     *,
     binds: bool,
     tokens: StudyTokens | None = None,
+    shares: Crossing | None = None,
 ) -> Lab:
     """Measure this machine and lay the grid, or take both from an earlier start.
 
-    Runs select their tokens by `tokens`. `binds` writes profile and layout to the study's folder, which then belongs to
-    this study. A dry run does not bind the folder.
+    Runs select their tokens by `tokens`; `shares` says what is trained on shares of the text. `binds` writes profile and
+    layout to the study's folder, which then belongs to this study. A dry run does not bind the folder.
 
     Raises: UserError where no grid fits the question, or the folder is bound to another study.
     """
@@ -68,7 +70,10 @@ def local_lab(
             witness.note("measuring this machine")
             return measure(shapes, batch, context, seconds)
 
-        layout, profile = design(question, text.tokenizer.vocab_size, announced, lambda: clock.elapsed)
+        waiting = shares.select_seconds if shares else 0.0
+        layout, profile = design(
+            question, text.tokenizer.vocab_size, announced, lambda: clock.elapsed + waiting, shares
+        )
         frozen = Frozen(
             inputs=inputs,
             layout=layout,
@@ -84,7 +89,7 @@ def local_lab(
         layout, profile = Layout.of(frozen.layout), read_profile(file)
     _say_what_slows(layout, text, device, witness.note)
     lab = _with_workers(question, text, frozen, layout, profile, clock, witness)
-    return replace(lab, tokens=tokens)
+    return replace(lab, tokens=tokens, crossing=shares)
 
 
 def _say_what_slows(layout: Layout, text: Text, device: str, note: Callable[[str], None]) -> None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from sparsedial.errors import UserError
 from sparsedial.records.grid import LearningRates, Prediction
+from sparsedial.records.kept import KeptRuns
 from sparsedial.records.record import try_read, write
 from sparsedial.records.run import Run
 from sparsedial.records.study import (
@@ -75,6 +76,7 @@ class Notebook:
         prediction: Prediction | None = None,
         selection_seeds: VerdictSeeds | None = None,
         verdict_seeds: VerdictSeeds | None = None,
+        kept_runs: KeptRuns | None = None,
         cells: CellCounts | None = None,
     ) -> None:
         """Write down the results of a phase."""
@@ -86,6 +88,7 @@ class Notebook:
                 prediction=prediction or study.prediction,
                 selection_seeds=selection_seeds or study.selection_seeds,
                 verdict_seeds=verdict_seeds or study.verdict_seeds,
+                kept_runs=kept_runs or study.kept_runs,
                 cells=cells or study.cells,
             )
         )

@@ -75,6 +75,9 @@ def _late_words(lab: Lab, pace: Pace, budgets: Iterable[float]) -> str | None:
             f"{slower}: the limit of {human_seconds(limit)} will probably not hold, since the grid alone takes until"
             f" about {human_seconds(ends)}"
         )
-    if ends + slowdown * planned.verdict > (1 + OVERRUN_SHARE) * limit:
-        return f"{slower}: to keep the limit of {human_seconds(limit)}, a verdict gets fewer seeds or is left out"
+    if ends + slowdown * (planned.verdict + planned.kept_shares) > (1 + OVERRUN_SHARE) * limit:
+        shares = ", and shares of the text are left out first" if planned.kept_shares else ""
+        return (
+            f"{slower}: to keep the limit of {human_seconds(limit)}, a verdict gets fewer seeds or is left out{shares}"
+        )
     return None

@@ -21,8 +21,10 @@ def paired_difference(ours: Losses, theirs: Losses) -> PairedDifference | None:
     return mean_difference([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
 
 
-def mean_difference(apart: Sequence[float]) -> PairedDifference | None:
+def mean_difference(apart: Sequence[float], comparisons: int = 1) -> PairedDifference | None:
     """The mean of differences with Student's t interval, and the two-sided p-value of no difference.
+
+    With several `comparisons` the intervals hold all together, by Bonferroni.
 
     None for fewer than two. The ends are null where all differences are alike, as where both sides are one model.
     """
@@ -31,10 +33,9 @@ def mean_difference(apart: Sequence[float]) -> PairedDifference | None:
     mean, error = float(np.mean(apart)), float(np.std(apart, ddof=1)) / math.sqrt(len(apart))
     if error == 0:
         return PairedDifference(mean=mean, low=None, high=None, items=len(apart), p_value=1.0)
-    half = t_quantile(CONFIDENCE, len(apart) - 1) * error
-    return PairedDifference(
-        mean=mean, low=mean - half, high=mean + half, items=len(apart), p_value=_p_value(mean / error, len(apart) - 1)
-    )
+    half = t_quantile(1 - (1 - CONFIDENCE) / comparisons, len(apart) - 1) * error
+    p_value = min(1.0, comparisons * _p_value(mean / error, len(apart) - 1))
+    return PairedDifference(mean=mean, low=mean - half, high=mean + half, items=len(apart), p_value=p_value)
 
 
 def is_below(difference: PairedDifference | None) -> bool:

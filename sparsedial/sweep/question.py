@@ -14,6 +14,7 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.law.forms import STUDY_FORMS
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.study import Inputs
+from sparsedial.sweep.crossing import CROSSED_SEEDS
 from sparsedial.text.probes import Mixture
 from sparsedial.units import spelled_seconds
 
@@ -103,6 +104,11 @@ class Question:
         """The probes in the training text, drawn by the seed of the grid; None where none were asked for."""
         share = self.inputs.probes
         return None if share is None else Mixture(share=share, seed=self.inputs.seed)
+
+    @property
+    def crossed_seeds(self) -> int:
+        """Seeds of each model on each share of the text: the verdict's where they are stated."""
+        return max(CROSSED_SEEDS, self.inputs.seeds or 0)
 
     @property
     def probe_tokens(self) -> int:

@@ -15,6 +15,7 @@ VERBS = {
                 "sparsedial study my_text/ --time 30m --out runs/mine",
                 "sparsedial study my_text/ --time 1h30m --tokenizer bpe:4096 --dry-run",
                 "sparsedial study my_text/ --time 1h --probes 8% --out runs/probed",
+                "sparsedial study my_text/ --time 1h --select reference-loss --keep 1,.5,.25 --out runs/both",
                 "sparsedial study --status --out runs/mine",
             ),
         ),

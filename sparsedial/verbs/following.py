@@ -12,7 +12,7 @@ from sparsedial.version import __version__
 
 DESIGN = (
     "sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "probes", "device",
-    "token_share", "reference",
+    "token_share", "reference", "select", "keep",
 )  # fmt: skip
 STEP = 10  # times the budget
 DEFAULT_SECONDS = 600.0
@@ -32,7 +32,7 @@ def following(settings: StudySettings, best: BestModel | None) -> str:
     for name in DESIGN:
         value = getattr(wanted, name)
         if value != defaults[name]:
-            spelled = ",".join(f"{level:.10g}" for level in value) if name == "sparsities" else str(value)
+            spelled = ",".join(f"{level:.10g}" for level in value) if name in ("sparsities", "keep") else str(value)
             words += [f"--{name.replace('_', '-')}", spelled]
     return shlex.join([*words, "--out", f"{settings.out}-next"])
 

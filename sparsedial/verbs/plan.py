@@ -19,6 +19,7 @@ from sparsedial.records.quantities import Currency
 from sparsedial.records.record import write
 from sparsedial.settings import setting
 from sparsedial.units import parse_bytes, parse_count, parse_joules, parse_seconds
+from sparsedial.verbs.kept_tokens import with_kept_tokens
 from sparsedial.verbs.origin import plan_origin
 from sparsedial.verbs.space import DEFAULT_LAW, find_law, space
 
@@ -63,7 +64,9 @@ class PlanSettings:
     serving_context: int = setting(8192, "positions in the cache when serving", "N")
     serving_sequences: int = setting(1, "sequences served at once", "N")
     decode_speed: float | None = setting(None, "minimum tokens per second of one sequence", "R", parse=_like("50"))
-    data_tokens: float | None = setting(None, "unique tokens available", "D", parse=_like("100B"))
+    data_tokens: float | None = setting(
+        None, "unique tokens available [of a study with --select, those it keeps]", "D", parse=_like("100B")
+    )
     max_repeats: float = setting(4.0, "maximum number of times that the data are read", "R")
     inference_tokens: float | None = setting(
         None, "tokens served over the model's life, paid from the budget", "D", parse=_like("1T")
@@ -129,9 +132,10 @@ def plan(settings: PlanSettings) -> Plan:
     found = find_law(settings.law)
     shapes, costs = space(settings, found)
     others = found.study is None  # published laws are about other text and far larger models than a study's
-    record = answer(
-        found.law, settings.law, shapes, settings.budget, settings.constraints, costs, found.misleads, others=others
-    )
+    constraints, kept = with_kept_tokens(settings.constraints, found.study)
+    record = answer(found.law, settings.law, shapes, settings.budget, constraints, costs, found.misleads, others=others)
+    if kept is not None:
+        record = replace(record, warnings=(*record.warnings, kept))
     origin = found.study and plan_origin(found.study, found.law, costs)
     if origin is not None:
         record = replace(record, origin=origin, origin_reason=None)

@@ -31,7 +31,9 @@ from sparsedial.verbs.started import FoundStart
 from sparsedial.verbs.study_settings import StudySettings
 from sparsedial.verbs.token_settings import found_reference
 
-WRITTEN = (STUDY_FILE, LAW_FILE, PLAN_FILE, PROFILE_FILE, "report.html", "figures", "runs", "text", "reference")
+WRITTEN = (
+    STUDY_FILE, LAW_FILE, PLAN_FILE, PROFILE_FILE, "report.html", "figures", "runs", "text", "reference", "shares",
+)  # fmt: skip
 
 
 def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
@@ -45,17 +47,21 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
     if settings.status:
         return status(settings.out)
     from sparsedial.sweep.local_lab import local_lab
+    from sparsedial.verbs.kept_selections import kept_selections
+    from sparsedial.verbs.kept_texts import crossed
 
     given = found_reference(settings.reference, settings.out)
     question = settings.question(given and given.name.digest)
     require_ours(settings.out, WRITTEN, settings.force)
-    with lock(settings.out), listening(settings.log, settings.out) as listener:
+    with lock(settings.out), contextlib.ExitStack() as opened:
         notebook = open_notebook(settings.out)
         if isinstance(notebook, Study):
             held = notebook.frozen.inputs
             require_same(settings.out, held, question.bound_to(held.text))
             return notebook.answer
         clock = notebook.start(question.limit_seconds)
+        selections = [] if settings.dry_run else kept_selections(question)
+        listener = opened.enter_context(listening(settings.log, settings.out))
         listener.note("reading the text")
         text = prepare(
             question.sources, tokenizer=settings.tokenizer, folder=settings.out / "text", probes=question.probes
@@ -65,7 +71,10 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         tokens, cost = _tokens(question, given, text, listener, settings.dry_run)
         if settings.dry_run and cost is not None and notebook.frozen is None:
             clock.spend(cost.seconds)
-        lab = local_lab(question, text, notebook, clock, listener, binds=not settings.dry_run, tokens=tokens)
+        shares = crossed(question, text, selections)
+        lab = local_lab(
+            question, text, notebook, clock, listener, binds=not settings.dry_run, tokens=tokens, shares=shares
+        )
         low, high = whole_seconds(lab, question.limit_seconds, _most_seeds(question, lab), notebook.set_up_seconds)
         if settings.dry_run:
             return dry_run(lab, low, high, cost)

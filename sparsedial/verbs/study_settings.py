@@ -12,6 +12,7 @@ from sparsedial.settings import file_names, setting
 from sparsedial.sweep.question import Question
 from sparsedial.units import parse_bytes, parse_count, parse_counts, parse_seconds, parse_share
 from sparsedial.verbs import log_setting
+from sparsedial.verbs.select_method import METHODS, parse_shares, require_method
 from sparsedial.verbs.token_settings import REFERENCE_HELP, SHARE_HELP, check_token_settings
 
 
@@ -53,6 +54,14 @@ class StudySettings:
     )
     token_share: float | None = setting(None, SHARE_HELP, "P", parse=parse_share)
     reference: str | None = setting(None, REFERENCE_HELP, "FOLDER")
+    select: str | None = setting(
+        None,
+        f"also train the best sparse and the best dense model on less text, chosen by {', '.join(METHODS)} [none]",
+        "METHOD",
+    )
+    keep: tuple[float, ...] = setting(
+        (), "shares of the text for --select [1,.5,.25; of a filter all that it leaves]", "X,…", parse=parse_shares
+    )
     workers: int | None = setting(None, "processes of one thread each [one per core, the maximum; one on a GPU]", "N")
     device: str = setting("auto", "device to train on", "cpu|cuda")
     out: Path = setting(Path("runs/study"), "the study's folder; the same command continues a stopped study", "DIR")
@@ -65,6 +74,9 @@ class StudySettings:
         if self.budgets and self.time:
             raise UserError("contradicts budgets", hint="give only one of them", field="time")
         check_token_settings(self.token_share, self.reference)
+        require_method(self.select, self.keep)
+        if self.select is not None and self.token_share is not None:
+            raise UserError("contradicts select", hint="give only one of them", field="token_share")
 
     def question(self, reference: str | None = None) -> Question:
         """The settings, with defaults filled in and checked; `reference` is the digest of the model that is named.

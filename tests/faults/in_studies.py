@@ -194,4 +194,32 @@ FAULTS = (
         becomes="question.workers, 0",
         tests="tests/sweep/test_simulated_studies.py::test_the_time_is_kept_with_probes",
     ),
+    Fault(
+        what="shares of a text are compared by pairs of different seeds",
+        file="sweep/kept.py",
+        line="return {seed: sparse[seed] - dense[seed] for seed",
+        becomes="return {seed: sparse[seed] - dense[1 + seed % max(dense)] for seed",
+        tests="tests/sweep/test_kept.py::test_what_a_seed_does_to_all_pairs_cancels",
+    ),
+    Fault(
+        what="a budget's runs on shares have unequal FLOPs",
+        file="sweep/kept.py",
+        line="return {lowest: rivals_of(named), top: at_top}",
+        becomes="return {lowest: Rivals(dense=rivals_of(named).dense, sparse=at_top.sparse), top: at_top}",
+        tests="tests/sweep/test_kept.py::test_runs_of_a_budget_and_a_seed_differ_in_text_and_family_alone",
+    ),
+    Fault(
+        what="a kept share has held-out text of its own",
+        file="verbs/kept_texts.py",
+        line="tokenizer=full.tokenizer,",
+        becomes="tokenizer=full.tokenizer.name,",
+        tests="tests/verbs/test_study_shares.py::test_shares_differ_in_train_text_alone",
+    ),
+    Fault(
+        what="no time is kept for runs on shares of the text",
+        file="sweep/budgets.py",
+        line="kept_shares=crossing_seconds(layout, profile, workers, crossing),",
+        becomes="kept_shares=0.0,",
+        tests="tests/sweep/test_simulated_shares.py::test_shares_take_their_time_from_the_grid",
+    ),
 )

@@ -134,13 +134,22 @@ EqualTotal: selection_flops points kept_minus_random kept_minus_full winner sent
 Effect: budgets_flops seeds confidence points kept_minus_random kept_minus_full winner direction_over_budgets
     change_over_budgets direction_against_full sentence direction_sentence repeats_sentence equal_total
     equal_total_reason plan random_digest flops seconds
+KeptRuns: budgets_flops at_equal_total
+KeptShare: kept train_tokens text_digest manifest_digest folder
+KeptPoint: kept family budget_flops shape flops tokens repeats seeds loss bits_per_byte validation_loss runs diverged
+SparseMinusDense: kept budget_flops difference change moves
+BestPair: kept family
+Pairing: best undecided gap next_best
+EqualTotalPairs: selection_flops points sparse_minus_dense pairing sentence
+StudySelection: method manifest_digest shares selection_flops seeds confidence budgets_flops points sparse_minus_dense
+    best undecided gap next_best sentence repeats_sentence equal_total equal_total_reason
 Progress: next_step seconds joules step_seconds losses metrics skipped events shared
 StateFile: key tensors sha256 next_step progress
 TextSummary: digest train_tokens validation_tokens test_tokens bytes documents tokenizer sources source_digest
     python_version files_left_out split_by documents_cut duplicates_removed duplicates_in_train overlap
     documents_changed_by_tokenizer
 Cell: d_model experts budget_flops
-PhaseSeconds: learning_rates grid verdict
+PhaseSeconds: learning_rates grid verdict kept_shares
 LayoutFile: ladder batch budgets experts seeds max_total_parameters cell_seeds cells predicted_seconds
 Scan: d_model experts active_parameters experts_per_choice tokens points optimum interior
 RateModel: rate reference exponents
@@ -157,27 +166,28 @@ VerdictRow: hash d_model layers experts top_k sparsity active_parameters total_p
     test_loss curve
 LawCurve: budget_flops experts active_parameters loss low high
 Inputs: time budgets sparsities top_k shared_experts tokenizer context batch max_total_parameters memory seeds seed
-    cell_seeds form device probes token_share reference text
+    cell_seeds form device probes token_share reference select keep text
 Frozen: inputs layout profile_digest evaluation_tokens set_up_seconds
 Phase: name seconds runs
 CellCounts: planned finished diverged
 VerdictSeeds: flops seconds
 RunningStudy: status frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds
-    verdict_seeds
+    verdict_seeds kept_runs
 LawSummary: form coefficients intervals confidence undetermined rmse_log_loss held_out held_out_reason refused
     comparison
 ProfileSummary: median_relative_error max_relative_error watts watts_source metered
 Study: status best frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
     budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover crossover_reason
-    cells_table verdict_runs law_curves profile seed_noise seed_noise_reason probes token_selection versions next
-    wall_seconds report
+    cells_table verdict_runs law_curves profile seed_noise seed_noise_reason probes token_selection selection versions
+    next wall_seconds report
 StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
-    binding_constraints crossover crossover_reason probes token_selection next report
+    binding_constraints crossover crossover_reason probes token_selection selection next report
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
     elapsed_seconds report
 Setting: name top_k_experts top_p_experts skip_layers sparsity active_parameters
 StudyDryRun: dry_run cells largest_total_parameters budgets_flops flops seconds seconds_low seconds_high
-    probe_seconds reference_cost joules joules_source memory_bytes dollars dollars_reason
+    probe_seconds reference_cost kept_runs kept_seconds select_seconds joules joules_source memory_bytes dollars
+    dollars_reason
 EffectDryRun: dry_run parts seeds runs budgets_flops total_parameters tokens flops seconds not_counted joules
     joules_source memory_bytes dollars dollars_reason
 TrainDryRun: dry_run total_parameters active_parameters tokens flops memory_parts memory_bytes guard_copy_bytes

@@ -69,6 +69,11 @@ EffectInputs: time
 EffectBudget: steps_at_equal_total
 EffectPoint: loss bits_per_byte validation_loss domains
 Effect: change_over_budgets
+KeptShare: manifest_digest folder
+KeptPoint: loss bits_per_byte validation_loss
+SparseMinusDense: difference change moves
+Pairing: best gap next_best
+StudySelection: best gap next_best repeats_sentence
 PageStart: settings
 TextSummary: python_version
 LayoutFile: max_total_parameters predicted_seconds
@@ -76,14 +81,14 @@ Scan: optimum
 RunRow: loss bits_per_byte joules expert_load
 CellRow: predicted_loss predicted_low predicted_high
 VerdictRow: test_loss
-Inputs: time context max_total_parameters memory seeds form probes token_share reference
+Inputs: time context max_total_parameters memory seeds form probes token_share reference select
 Frozen: set_up_seconds
 Phase: runs
-RunningStudy: learning_rates phase prediction cells selection_seeds verdict_seeds
+RunningStudy: learning_rates phase prediction cells selection_seeds verdict_seeds kept_runs
 LawSummary: form confidence rmse_log_loss refused
 EqualLossEffect: effect_of_sparsity
-Study: best phase prediction selection_seeds probes token_selection
-StudyAnswer: best probes token_selection
+Study: best phase prediction selection_seeds probes token_selection selection
+StudyAnswer: best probes token_selection selection
 StudyDryRun: reference_cost
 StudyStatus: phase report
 Setting: top_k_experts top_p_experts

@@ -15,6 +15,7 @@ from sparsedial.records.dial_file import DialFile, DialPoint
 from sparsedial.records.domains import DomainLoss
 from sparsedial.records.effect import Effect, EffectPoint
 from sparsedial.records.evaluation import Evaluation, PairedDifference
+from sparsedial.records.kept import KeptPoint, StudySelection
 from sparsedial.records.law import Fit, HeldOut
 from sparsedial.records.plan import Crossover, Plan
 from sparsedial.records.probes import EqualLossEffect, ProbedCell, ProbeScore, StudyProbes
@@ -72,6 +73,11 @@ DESIGN = {
  "at_chance"}""",
     EqualLossEffect: """
 {"effect_of_sparsity": {"mean", "low", "high"}, "unit", "cells", "resolved", "sentence"}""",
+    StudySelection: """
+{"method", "manifest_digest", "points": […], "best": {"kept", "family": "sparse" | "dense"}, "undecided": bool,
+ "gap": {"mean", "low", "high"}, "sentence"}""",
+    KeptPoint: """
+{"kept", "family": "sparse" | "dense", "budget_flops", "seeds", "loss": {"mean", "low", "high"}, "repeats"}""",
     Pruned: """
 {"checkpoint": {"path", "digest", "family"}, "out": {"path", "digest", "family", "read_by": […]}, "method",
  "sequential": bool, "target": {"kind": "keep" | "speed", "asked", "reached"},

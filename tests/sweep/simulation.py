@@ -21,6 +21,7 @@ from sparsedial.runs.simulated import Simulated, World
 from sparsedial.shape.counts import active_parameters
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import Cells
+from sparsedial.sweep.crossing import Crossing
 from sparsedial.sweep.design import design, evaluation_tokens
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.findings import Findings
@@ -161,9 +162,14 @@ class Silent:
 
 
 @functools.cache
+def layout_with(question: Question, crossing: Crossing | None) -> Layout:
+    """What a question lays on the machine of PROFILE, with time for runs on shares of the text."""
+    return design(question, 256, lambda *_: PROFILE, lambda: 0.0, crossing)[0]
+
+
 def layout_of(question: Question) -> Layout:
     """What a question lays on the machine of PROFILE."""
-    return design(question, 256, lambda *_: PROFILE, lambda: 0.0)[0]
+    return layout_with(question, None)
 
 
 @dataclass(frozen=True)

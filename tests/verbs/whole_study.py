@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 SIZES = ["--budgets", "2.7e9,3.3e9", "--sparsities", "0,0.75", "--context", "16", "--batch", "4", "--seeds", "2"]
-SIZES += ["--probes", "8%"]
+SIZES += ["--probes", "8%", "--select", "random", "--keep", "1,.5"]
 PATIENCE = 240.0  # seconds, for a machine that is busy with other things
 
 

@@ -1,0 +1,169 @@
+"""`study --select`: the shares are selections of the text with its held-out text, and a whole study crosses them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import sparsedial
+from sparsedial.cli.main import main
+from sparsedial.errors import UserError
+from sparsedial.records.record import read
+from sparsedial.records.run import Run
+from sparsedial.records.selection import Selected
+from sparsedial.records.study import Study
+from sparsedial.sweep import local_lab
+from sparsedial.text.prepare import open_text, prepare
+from sparsedial.verbs.kept_selections import kept_selections
+from sparsedial.verbs.kept_texts import crossed, select_seconds
+from sparsedial.verbs.select_method import METHODS, asked_shares, parse_shares
+from sparsedial.verbs.study_settings import StudySettings
+from tests.machine.test_profile import profile_of
+from tests.records.held import of_file
+
+
+def question(corpus: Path, out: Path, **asked):
+    given = {"select": "random", "keep": (1.0, 0.5, 0.25), "device": "cpu", "workers": 1, "batch": 4, "context": 16}
+    return StudySettings(text=(str(corpus),), out=out, **{**given, **asked}).question()
+
+
+def shares(corpus: Path, out: Path, tokenizer: str = "bytes", **asked):
+    """The full text and what is trained on shares of it."""
+    one = question(corpus, out, tokenizer=tokenizer, **asked)
+    full = prepare(one.sources, tokenizer=tokenizer, folder=out / "text", probes=one.probes)
+    return full, crossed(one, full, kept_selections(one))
+
+
+def test_shares_differ_in_train_text_alone(corpus, tmp_path):
+    full, made = shares(corpus, tmp_path / "study", tokenizer="bpe:300")
+    assert [text.share.kept for text in made.texts] == [1.0, 0.5, 0.25]
+    assert made.texts[0].share.text_digest == full.digest
+    assert made.selection_flops == 0
+    for text in made.texts[1:]:
+        share = text.share
+        opened = open_text(Path(share.folder).parent / "texts" / Path(share.folder).name)
+        assert (opened.digest, opened.train_tokens) == (share.text_digest, share.train_tokens)
+        assert opened.tokenizer.digest == full.tokenizer.digest
+        for split in ("validation", "test"):
+            assert opened.facts.splits.of(split).sha256 == full.facts.splits.of(split).sha256
+        assert share.train_tokens == pytest.approx(share.kept * full.train_tokens, rel=0.2)
+        record = of_file(Path(share.folder) / "select.json", Selected)
+        assert (record.keep, record.manifest.digest) == (share.kept, share.manifest_digest)
+        assert prepare((share.folder,), folder=tmp_path / "read" / str(share.kept)).facts.selection is not None
+
+
+def test_probes_are_in_every_share(corpus, tmp_path):
+    full, made = shares(corpus, tmp_path / "study", probes=0.05, keep=(1.0, 0.5))
+    share = made.texts[1].share
+    kept = open_text(Path(share.folder).parent / "texts" / Path(share.folder).name)
+    assert full.facts.probes is not None
+    assert kept.facts.probes is not None
+    assert kept.facts.probes.tokens == pytest.approx(0.5 * full.facts.probes.tokens, rel=0.2)
+
+
+def test_shares_are_selected_once(corpus, tmp_path):
+    out = tmp_path / "study"
+    _, first = shares(corpus, out)
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
+    _, again = shares(corpus, out)
+    assert [text.share for text in again.texts] == [text.share for text in first.texts]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")} == stamps
+
+
+def test_a_filter_decides_its_own_share(corpus, tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for number, path in enumerate(sorted(corpus.glob("*.txt"))):
+        (text / path.name).write_text(path.read_text())
+        if number % 3:
+            (text / f"copy{path.name}").write_text(path.read_text() + " and a few words more")
+    _, made = shares(text, tmp_path / "study", select="duplicates", keep=())
+    assert len(made.texts) == 2
+    assert made.texts[1].share.kept < 0.75
+    with pytest.raises(UserError, match="nothing was left out"):
+        shares(corpus, tmp_path / "clean", select="duplicates", keep=())
+
+
+def test_a_share_too_small_to_train_on_is_refused(corpus, tmp_path):
+    with pytest.raises(UserError, match="too few to train on: at least 128,064 are needed"):
+        shares(corpus, tmp_path / "study", keep=(1.0, 0.01), batch=2000, context=64)
+
+
+def test_every_method_is_one_of_selects():
+    assert {"duplicates", "random", "reference-loss", "reference-loss:middle", "gopher"} <= set(METHODS)
+    assert METHODS["reference-loss:high"].side == "high"
+    assert asked_shares("random", ()) == (0.5, 0.25)
+    assert asked_shares("gopher", ()) == (None,)
+    assert asked_shares("gopher", (1.0, 0.5)) == (0.5,)
+    assert parse_shares("1,.5,25%") == parse_shares((0.5, 0.25)) == (1.0, 0.5, 0.25)
+
+
+def test_to_train_a_reference_model_takes_longer(small_text):
+    assert select_seconds(METHODS["reference-loss"], small_text) > 2 * select_seconds(METHODS["random"], small_text)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--keep", "1,.5"], "--keep: chooses nothing without a method"),
+        (["--select", "randm"], "did you mean 'random'?"),
+        (["--select", "random", "--keep", "1"], "--keep: leaves nothing out"),
+        (["--select", "random", "--keep", "2,.5"], "--keep: 2 is more than all of the text"),
+        (["--select", "random", "--keep", "0,.5"], "--keep: 0 is not a positive number"),
+        (["--select", "random", "--keep", "half"], "--keep: cannot read 'half'"),
+    ],
+)
+def test_bad_settings_are_refused(corpus, tmp_path, capsys, words, says):
+    assert main(["study", str(corpus), "--device", "cpu", "--out", str(tmp_path / "out"), *words]) == 2
+    said = capsys.readouterr()
+    assert says in said.err
+    assert said.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_selection_is_not_selected_from(corpus, tmp_path):
+    sparsedial.select(corpus, out=tmp_path / "kept", keep=0.5, workers=1)
+    with pytest.raises(UserError, match="kept"):
+        kept_selections(question(tmp_path / "kept", tmp_path / "study"))
+
+
+def test_a_dry_run_says_runs_and_selects_nothing(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(local_lab, "measure_on", lambda *_: lambda *_: profile_of(0.0))
+    words = ["study", str(corpus), "--time", "60m", "--device", "cpu", "--out", str(tmp_path), "--dry-run"]
+    assert main([*words, "--select", "random"]) == 0
+    assert "36 runs on kept shares of the text" in capsys.readouterr().out
+    assert not (tmp_path / "shares").exists()
+    plain, with_shares = (
+        sparsedial.study(corpus, time=3600, device="cpu", out=tmp_path, dry_run=True, select=method)
+        for method in (None, "random")
+    )
+    assert plain.kept_runs == plain.kept_seconds == plain.select_seconds == 0
+    assert with_shares.flops < plain.flops
+    assert 0 < with_shares.kept_seconds < with_shares.seconds
+
+
+@pytest.mark.slow
+def test_a_whole_study_crosses_its_shares(finished):
+    out, printed = finished
+    study = of_file(out / "study.json", Study)
+    found = study.selection
+    assert found is not None
+    assert found.sentence == printed["selection"]["sentence"]
+    assert found.budgets_flops == study.budgets_flops
+    assert [(point.budget_flops, point.kept, point.family) for point in found.points] == [
+        (budget, kept, family)
+        for budget in found.budgets_flops
+        for kept in (1.0, 0.5)
+        for family in ("dense", "sparse")
+    ]
+    texts = {share.kept: share.text_digest for share in found.shares}
+    assert texts[1.0] == study.text.digest
+    for point in found.points:
+        runs = [read(out / "runs" / name[:16] / "run.json", Run) for name in point.runs]
+        assert [run.recipe.seed for run in runs] == [1, 2, 3]
+        assert {run.text_digest for run in runs} == {texts[point.kept]}
+        assert point.loss.mean == pytest.approx(sum(run.test_loss for run in runs) / 3)
+    assert "Less text, and the best model for it" in (out / "report.html").read_text()
+    assert (out / "figures" / "kept_shares.png").exists()
+    assert "--select random --keep 1,0.5" in printed["next"]
