@@ -51,11 +51,11 @@ class Choice:
         return removal and removal.reason
 
 
-def choose(reading: Reading, splitting: Splitting, wanted: Wanted, folder: Path, each: Each) -> Choice:
+def choose(reading: Reading, splitting: Splitting, wanted: Wanted, sketches_at: Path, each: Each) -> Choice:
     """Leave out what holds items of tasks or breaks a rule of quality, then copies, then the groups of lowest score.
 
     Held-out text stays. What goes first is compared with nothing, so each copy that is left out has a twin that stays.
-    `each` is as in `find_duplicates`.
+    `sketches_at` and `each` are as in `find_duplicates`.
 
     Raises: UserError where no train document is left, the disk is full, or a file changed since it was read.
     """
@@ -76,7 +76,7 @@ def choose(reading: Reading, splitting: Splitting, wanted: Wanted, folder: Path,
             hint=f"the rules are made for English web pages: give fewer of {', '.join(wanted.quality)}",
             field="quality",
         )
-    found = find_duplicates(reading, splits, near=wanted.near, workers=wanted.workers, folder=folder, each=each)
+    found = find_duplicates(reading, splits, near=wanted.near, workers=wanted.workers, sketches_at=sketches_at, each=each)
     removed = {number: Removal(EQUAL_TO_TRAIN) for number, split in enumerate(splitting.splits) if split is None}
     removed |= dict.fromkeys(holding, Removal(CONTAMINATED))
     removed |= {number: Removal(rule) for number, rule in quality.broken.items()}

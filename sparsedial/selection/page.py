@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sparsedial.selection.sketch import word_runs
+from sparsedial.selection.words import word_runs
 
 PARAGRAPHS = re.compile(r"\n\s*\n")
 

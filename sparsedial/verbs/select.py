@@ -114,7 +114,7 @@ def _selected(
             losses=reference and reference.losses,
             domain_of=_by_domain(settings, table, domains),
         )
-        choice = choose(reading, splitting, wanted, partial, table.add)
+        choice = choose(reading, splitting, wanted, sketches_of(settings.out), table.add)
         frame = table.frame(choice, domains)
         manifest = write_manifest(partial / MANIFEST, frame)
         answer = answered(settings, reading, choice, frame, manifest, reference and reference.model, began)
@@ -122,6 +122,12 @@ def _selected(
         write_atomically(partial / EXAMPLES_FILE, shown.encode())
         write(partial / SELECT_FILE, answer)
     return answer
+
+
+def sketches_of(out: Path) -> Path:
+    """Where the sketches for a folder lie while it is made: beside it, so that they outlive a process that is killed."""
+    folder = out.resolve()
+    return folder.with_name(f".{folder.name}.sketches")
 
 
 def _by_domain(

@@ -31,7 +31,7 @@ from sparsedial.selection.filters import (
     RULES,
     Rule,
 )
-from sparsedial.selection.index import FOUND_SHARE, bands_for
+from sparsedial.selection.bands import FOUND_SHARE, bands_for
 from sparsedial.selection.scores import SCORES
 from sparsedial.text.contamination import RUN_WORDS
 from sparsedial.text.manifest import MANIFEST
