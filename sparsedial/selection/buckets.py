@@ -34,6 +34,7 @@ class Buckets:
         self._levels: list[_Level] = []
         self._before: list[set[int]] = []
         self._fresh: dict[int, list[int]] = {}
+        self._added: list[tuple[int, np.ndarray]] = []  # the same, as it came
 
     def begin(self, keys_of: Sequence[np.ndarray]) -> None:
         """Begin a batch of documents with these keys."""
@@ -53,18 +54,19 @@ class Buckets:
 
     def add(self, place: int, keys_B: np.ndarray) -> None:
         """Add a document; later ones of the same batch find it, too."""
+        self._added.append((place, keys_B))
         for key in keys_B.tolist():
             self._fresh.setdefault(key, []).append(place)
 
     def _settle(self) -> None:
         """Sort what the last batch added, and merge levels of like sizes."""
-        if not self._fresh:
+        if not self._added:
             return
-        pairs = [(key, place) for key, places in self._fresh.items() for place in places]
-        keys, places = np.array([key for key, _ in pairs], np.uint64), np.array([place for _, place in pairs], np.int32)
+        keys = np.concatenate([keys_B for _, keys_B in self._added])
+        places = np.repeat([place for place, _ in self._added], [len(keys_B) for _, keys_B in self._added])
         order = np.argsort(keys, kind="stable")
-        self._levels.append(_Level(keys[order], places[order]))
-        self._fresh = {}
+        self._levels.append(_Level(keys[order], places[order].astype(np.int32)))
+        self._fresh, self._added = {}, []
         while len(self._levels) > 1 and len(self._levels[-2]) < GROWTH * len(self._levels[-1]):
             last = self._levels.pop()
             self._levels.append(self._levels.pop().merged(last))
