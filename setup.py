@@ -1,4 +1,4 @@
-"""The compiled CPU kernels and text functions; all else stands in pyproject.toml. Where there is no C compiler the install goes on."""
+"""The compiled CPU kernels and text functions; the rest is in pyproject.toml. Installs without a C compiler, too."""
 
 import os
 import sys

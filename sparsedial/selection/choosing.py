@@ -76,7 +76,9 @@ def choose(reading: Reading, splitting: Splitting, wanted: Wanted, sketches_at: 
             hint=f"the rules are made for English web pages: give fewer of {', '.join(wanted.quality)}",
             field="quality",
         )
-    found = find_duplicates(reading, splits, near=wanted.near, workers=wanted.workers, sketches_at=sketches_at, each=each)
+    found = find_duplicates(
+        reading, splits, near=wanted.near, workers=wanted.workers, sketches_at=sketches_at, each=each
+    )
     removed = {number: Removal(EQUAL_TO_TRAIN) for number, split in enumerate(splitting.splits) if split is None}
     removed |= dict.fromkeys(holding, Removal(CONTAMINATED))
     removed |= {number: Removal(rule) for number, rule in quality.broken.items()}

@@ -126,6 +126,7 @@ class SketchFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self._file.close()
             raise UserError(
                 f"{self._path} is in use by another sparsedial", hint="wait for it, or name another folder", field="out"
             ) from error
@@ -142,8 +143,6 @@ class SketchFile:
     def _on_disk(self) -> Iterator[None]:
         try:
             yield
-        except BlockingIOError:
-            raise
         except OSError as error:
             hint = "choose another folder, or free some space"
             raise UserError(f"cannot write {self._path}: {error.strerror}", hint=hint, field="out") from error

@@ -125,7 +125,7 @@ def _selected(
 
 
 def sketches_of(out: Path) -> Path:
-    """Where the sketches for a folder lie while it is made: beside it, so that they outlive a process that is killed."""
+    """Where the sketches lie while a folder is made: beside it, so that they outlive a process that is killed."""
     folder = out.resolve()
     return folder.with_name(f".{folder.name}.sketches")
 

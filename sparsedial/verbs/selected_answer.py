@@ -20,6 +20,7 @@ from sparsedial.records.selection import (
     SelectedManifest,
 )
 from sparsedial.records.text import ManifestFile
+from sparsedial.selection.bands import FOUND_SHARE, bands_for
 from sparsedial.selection.choosing import Choice
 from sparsedial.selection.filters import (
     CONTAMINATED,
@@ -31,7 +32,6 @@ from sparsedial.selection.filters import (
     RULES,
     Rule,
 )
-from sparsedial.selection.bands import FOUND_SHARE, bands_for
 from sparsedial.selection.scores import SCORES
 from sparsedial.text.contamination import RUN_WORDS
 from sparsedial.text.manifest import MANIFEST
