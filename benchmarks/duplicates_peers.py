@@ -1,8 +1,8 @@
 """What other packages leave out as near copies: `PYTHON benchmarks/duplicates_peers.py PEER FOLDER WORKERS`.
 
 Started by `benchmarks.duplicates` with the Python of an environment that has datasketch and datatrove
-(`pip install datasketch datatrove spacy nltk orjson regex tokenizers "xxhash<4"`), so nothing of sparsedial is imported here. FOLDER
-holds JSON lines. Prints the names of the documents that are left out, a line each.
+(`pip install datasketch datatrove spacy nltk orjson regex tokenizers "xxhash<4"`), so nothing of sparsedial is imported
+here. FOLDER holds JSON lines. Prints the names of the documents that are left out, a line each.
 """
 
 from __future__ import annotations

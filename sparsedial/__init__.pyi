@@ -280,6 +280,7 @@ def select(
     out: str | Path,
     near: float = 0.8,
     quality: str | Sequence[str] = ...,
+    spans: float | None = None,
     tasks: str | Sequence[str] = ...,
     data: str | Path | None = None,
     contaminated: str = 'remove',
@@ -314,6 +315,7 @@ def select(
         out: a new folder for the manifest and the examples
         near: share of two documents' runs of five words that makes them copies
         quality: leave out what breaks rules made for English web pages: gopher, c4, fineweb
+        spans: share of a document that may be passages of 50 words that stand in one before [not looked for]
         tasks: leave out what holds items of these tasks, lm-eval's; needs sparsedial[evaluate]
         data: the folder that holds the tasks' items [the Hub]
         contaminated: whether what holds such items goes, or is only told

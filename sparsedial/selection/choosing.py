@@ -13,6 +13,7 @@ from sparsedial.selection.duplicates import Duplicates, Each, Removal, find_dupl
 from sparsedial.selection.filters import CONTAMINATED, EQUAL_TO_TRAIN
 from sparsedial.selection.judging import Quality, judge_quality
 from sparsedial.selection.scores import SCORES, Groups
+from sparsedial.selection.spans import REASON, Spans, find_spans
 from sparsedial.text.reading import Reading
 from sparsedial.text.splitting import Splitting
 
@@ -28,6 +29,7 @@ class Wanted:
     workers: int
     side: ReferenceSide | None = None  # of a score that has sides
     quality: tuple[str, ...] = ()  # families of rules
+    spans: float | None = None  # the share of a document that may be repeated passages; None: not looked for
     items: Mapping[str, Sequence[str]] = field(default_factory=dict)  # texts of tasks' items, by task
     items_stay: bool = False  # documents that hold items are told, and stay
     losses: Mapping[int, float] | None = None  # of the train documents by the reference model; None without one
@@ -41,6 +43,7 @@ class Choice:
     removed: Mapping[int, Removal]
     duplicates: Duplicates
     quality: Quality
+    spans: Spans
     contaminated: Contaminated
     losses: Mapping[int, float]  # of the train documents by a reference model; none without one
     score: str | None  # by which a share stays; None where all does
@@ -83,6 +86,9 @@ def choose(reading: Reading, splitting: Splitting, wanted: Wanted, sketches_at: 
     removed |= dict.fromkeys(holding, Removal(CONTAMINATED))
     removed |= {number: Removal(rule) for number, rule in quality.broken.items()}
     removed |= found.removed
+    left = [None if number in removed else split for number, split in enumerate(splits)]
+    spans = find_spans(reading, left, wanted.spans, wanted.workers)
+    removed |= {number: Removal(REASON) for number in spans.left_out}
     groups = {
         number: found.clusters.of(number)
         for number, split in enumerate(splits)
@@ -100,6 +106,7 @@ def choose(reading: Reading, splitting: Splitting, wanted: Wanted, sketches_at: 
         removed=removed,
         duplicates=found,
         quality=quality,
+        spans=spans,
         contaminated=contaminated,
         losses=wanted.losses or {},
         score=None if wanted.keep is None else wanted.score,

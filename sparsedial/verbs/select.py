@@ -109,6 +109,7 @@ def _selected(
             workers=_workers(settings, reading),
             side=settings.chosen_side,
             quality=settings.quality,
+            spans=settings.spans,
             items={name: list(items.values()) for name, items in item_texts(tasks).items()},
             items_stay=settings.contaminated == "report",
             losses=reference and reference.losses,

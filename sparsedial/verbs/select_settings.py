@@ -32,6 +32,9 @@ class SelectSettings:
     quality: tuple[str, ...] = setting(
         (), f"leave out what breaks rules made for English web pages: {', '.join(FAMILIES)}", "NAME,…"
     )
+    spans: float | None = setting(
+        None, "share of a document that may be passages of 50 words that stand in one before [not looked for]", "X"
+    )
     tasks: tuple[str, ...] = setting(
         (), "leave out what holds items of these tasks, lm-eval's; needs sparsedial[evaluate]", "NAME,…"
     )
@@ -63,6 +66,9 @@ class SelectSettings:
         if not 0 < self.near <= 1:
             hint = "0.8 is usual; 1 leaves out equal ones"
             raise UserError(f"{self.near:g} does not lie above 0 and at most at 1", hint=hint, field="near")
+        if self.spans is not None and not 0 <= self.spans < 1:
+            hint = "0.5 leaves out what is mostly such passages; 0 what holds one"
+            raise UserError(f"{self.spans:g} does not lie at least at 0 and below 1", hint=hint, field="spans")
         for name in ("seed", "workers"):
             value, least = getattr(self, name), int(name == "workers")
             if value is not None and value < least:

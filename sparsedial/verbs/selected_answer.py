@@ -16,6 +16,7 @@ from sparsedial.records.selection import (
     ContaminatedTask,
     Filter,
     ReferenceModel,
+    RepeatedSpans,
     Selected,
     SelectedManifest,
 )
@@ -29,10 +30,12 @@ from sparsedial.selection.filters import (
     HELD_OUT_NEAR,
     HOLDS_ITEM,
     NEAR,
+    REPEATED_SPANS,
     RULES,
     Rule,
 )
 from sparsedial.selection.scores import SCORES
+from sparsedial.selection.spans import REASON as SPANS
 from sparsedial.text.contamination import RUN_WORDS
 from sparsedial.text.manifest import MANIFEST
 from sparsedial.text.reading import Reading
@@ -76,6 +79,7 @@ def answered(
         wall_seconds=time.perf_counter() - began,
         peak_process_bytes=peak_process_bytes(),
         reference=reference,
+        repeated_spans=_repeated(choice) if settings.spans is not None else None,
     )
 
 
@@ -94,6 +98,7 @@ def asked_of(settings: SelectSettings) -> Mapping[str, Any]:
         "side": settings.chosen_side,
         "keep_by": settings.keep_by,
         "quality": tuple(family for family in FAMILIES if family in settings.quality),
+        "spans": settings.spans,
         "tasks": settings.tasks,
         "items": settings.contaminated if settings.tasks else None,
         "seed": settings.seed,
@@ -109,6 +114,11 @@ def _contaminated(choice: Choice) -> tuple[ContaminatedTask, ...]:
     )
 
 
+def _repeated(choice: Choice) -> RepeatedSpans:
+    found = choice.spans
+    return RepeatedSpans(documents=found.documents, spans=found.passages, bytes=found.bytes)
+
+
 def _filters(settings: SelectSettings, choice: Choice, frame: polars.DataFrame) -> Iterator[Filter]:
     rules = dict(RULES)
     thresholds: dict[str, float | None] = {NEAR: settings.near, HELD_OUT_NEAR: settings.near}
@@ -118,6 +128,8 @@ def _filters(settings: SelectSettings, choice: Choice, frame: polars.DataFrame) 
     for name, near in choice.quality.nearest.items():
         rules[name] = Rule(f"train documents with {near.rule.says}", near.rule.source)
         thresholds[name] = near.rule.threshold
+    if settings.spans is not None:
+        rules[SPANS], thresholds[SPANS] = REPEATED_SPANS, settings.spans
     if choice.score is not None:
         score = SCORES[choice.score]
         says = f"train documents that are no copies, all but a share of the bytes; {score.says}"
