@@ -181,6 +181,13 @@ FAULTS = (
         tests="tests/selection/test_spans.py",
     ),
     Fault(
+        what="a threshold of FineWeb is another one",
+        file="selection/quality.py",
+        line="of=duplicate_whole_line_characters, most=0.01",
+        becomes="of=duplicate_whole_line_characters, most=0.3",
+        tests="tests/selection/test_quality_verdicts.py",
+    ),
+    Fault(
         what="sketches that were damaged are believed",
         file="selection/sketch_file.py",
         line="if len(body) < size or zlib.crc32(body) != checksum:",
