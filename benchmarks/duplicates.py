@@ -136,7 +136,9 @@ def main() -> None:
         wanted = sampled | {copies[name] for name in sampled}
         texts = {name: held for name, held in _texts(folder) if name in wanted}
     ours, train = rows.filter(~polars.col("kept")), set(rows.filter(polars.col("split") == "train")["id"])
-    twins = ours.filter(polars.col("reason") != "equal_to_train")["duplicate_of"].is_in(rows.filter("kept")["id"])
+    twins = ours.filter(polars.col("reason") != "equal_to_train")["duplicate_of"].is_in(
+        rows.filter("kept")["id"].implode()
+    )
     answer = json.loads(printed.pop("sparsedial"))
     found = {
         "near": NEAR,

@@ -1,4 +1,4 @@
-"""The verdicts of datatrove's filters on small documents: `PYTHON benchmarks/quality_verdicts.py ENCYCLOPEDIA.jsonl.gz`.
+"""What datatrove's filters say of small documents: `PYTHON benchmarks/quality_verdicts.py ENCYCLOPEDIA.jsonl.gz`.
 
 PYTHON is that of an environment with datatrove, as for benchmarks/duplicates_peers.py; nothing of sparsedial is
 imported. The documents are short ones of a CC0 encyclopedia, edited ones and made ones. Writes

@@ -10,6 +10,7 @@ from sparsedial.records.selection import (
     ReferenceModel,
     RepeatedSpans,
     Selected,
+    SelectionPipeline,
     TextAmount,
 )
 from sparsedial.units import count_words, human_bytes, human_count, human_percent, human_seconds
@@ -35,6 +36,17 @@ def select_table(done: Selected) -> str:
             *(("warning", words) for words in done.warnings),
             ("written", f"{done.manifest.path}; read the examples in {folder}/examples.html"),
             ("next", f"sparsedial study {folder} --time 10m"),
+        ]
+    )
+
+
+def pipeline_table(made: SelectionPipeline) -> str:
+    """Where the script lies, and what runs it."""
+    return lines(
+        [
+            ("written", f"{made.file}, for {made.peer} {made.written_for}"),
+            ("next", made.command),
+            ("stays", f"will lie in {made.kept}"),
         ]
     )
 

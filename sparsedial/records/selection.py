@@ -88,6 +88,16 @@ class RepeatedSpans(Record, frozen=True, kw_only=True):
     bytes: int  # of these passages, with words one space apart
 
 
+class SelectionPipeline(Record, frozen=True, kw_only=True):
+    """A script by which another program leaves out of a text what `select` would."""
+
+    peer: str
+    file: str
+    command: str  # that runs it
+    written_for: str  # the version whose names it uses
+    kept: str  # where the text that stays will lie
+
+
 class Selected(Record, frozen=True, kw_only=True):
     """`select.json`: a selection of a text."""
 

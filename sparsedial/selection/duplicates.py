@@ -18,7 +18,7 @@ from sparsedial.selection.bands import Bands, bands_for
 from sparsedial.selection.clusters import Clusters
 from sparsedial.selection.filters import EXACT, HELD_OUT_EXACT, HELD_OUT_NEAR, NEAR
 from sparsedial.selection.in_order import in_order
-from sparsedial.selection.index import Index, Match
+from sparsedial.selection.index import Held, Index, Match
 from sparsedial.selection.pairs import MOST, Pair, Pairs
 from sparsedial.selection.sketch import Sketch, sketches
 from sparsedial.selection.sketch_file import SketchFile, packed
@@ -67,15 +67,21 @@ def find_duplicates(
     with closing(SketchFile(sketches_at, made_for)) as held:
         try:
             _sketch(held, _told(reading, splits, each), bands, workers)
-            found = Duplicates(clusters=Clusters([item.group for item in reading.entries]), near=Pairs(near))
-            search = _Search(splits, Index(held), found)
-            for part in (("validation", "test"), ("train",)):
-                for batch in held.batches([split in part for split in splits]):
-                    search.compare(batch)
+            found = compared(held, splits, [item.group for item in reading.entries], near)
         except UserError:
             held.remove()
             raise
         held.remove()
+    return found
+
+
+def compared(held: Held, splits: Sequence[str | None], groups: Sequence[str], near: float) -> Duplicates:
+    """Compare documents by their sketches; splits and groups are those of each document."""
+    found = Duplicates(clusters=Clusters(groups), near=Pairs(near))
+    search = _Search(splits, Index(held), found)
+    for part in (("validation", "test"), ("train",)):
+        for batch in held.batches([split in part for split in splits]):
+            search.compare(batch)
     return found
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
 
 from sparsedial.selection.buckets import Buckets
 from sparsedial.selection.sketch import Sketch
-from sparsedial.selection.sketch_file import SketchFile
 from sparsedial.selection.words import jaccard
 
 
@@ -19,10 +21,26 @@ class Match:
     jaccard: float
 
 
+class Held(Protocol):
+    """Sketches of a corpus's documents, by their number."""
+
+    def batches(self, wanted: Sequence[bool]) -> Iterator[list[tuple[int, Sketch]]]:
+        """The documents that are wanted, batch by batch, with their numbers."""
+        ...
+
+    def runs_counted(self, place: int) -> int:
+        """How many runs a document has."""
+        ...
+
+    def runs(self, place: int) -> np.ndarray:
+        """The runs of a document."""
+        ...
+
+
 class Index:
     """The kept documents, by number in the corpus: bands in memory, runs of words in the file of sketches."""
 
-    def __init__(self, held: SketchFile) -> None:
+    def __init__(self, held: Held) -> None:
         self._held, self._buckets = held, Buckets()
         self._added: list[int] = []  # documents in the order in which they were added
 

@@ -62,6 +62,13 @@ class Quality:
     shares: Mapping[int, float]  # of the rules that a document keeps, by its number
 
 
+def first_broken(text: bytes, families: Sequence[str]) -> str | None:
+    """The first rule of these families that a document breaks."""
+    page = Page(text.decode())
+    rules = ((name, rule) for name, rule in QUALITY_RULES.items() if rule.family in families)
+    return next((name for name, rule in rules if not rule.keeps(float(rule.of(page)))), None)
+
+
 def judge_quality(reading: Reading, splits: Sequence[str | None], families: Sequence[str]) -> Quality:
     """Read the text once more, and measure each train document by all rules of these families.
 

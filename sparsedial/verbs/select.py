@@ -11,7 +11,7 @@ from sparsedial.errors import UserError, needs
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.dry_run import EffectDryRun
 from sparsedial.records.record import write
-from sparsedial.records.selection import EXAMPLES_FILE, SELECT_FILE, Selected
+from sparsedial.records.selection import EXAMPLES_FILE, SELECT_FILE, Selected, SelectionPipeline
 from sparsedial.records.text import SkippedLines
 from sparsedial.showing.notes import note, note_skipped
 from sparsedial.store import require_free, whole_folder, write_atomically
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 SMALL_BYTES = 2**25  # one process is faster than to start another
 
 
-def select(settings: SelectSettings) -> Selected | EffectDryRun:
+def select(settings: SelectSettings) -> Selected | EffectDryRun | SelectionPipeline:
     """Write a manifest that says of each document of a text whether it stays, and if not, why.
 
     What holds items of `tasks`, what breaks a rule of quality, and copies are left out of the train split, and with
     `keep` all but a share of the rest. Held-out text stays as it is. No text is copied: `study` and `train` read the
     folder as the text without what is left out. The folder appears when it is whole. With `measure` equal models are
     then trained on what stays, on a random part of its size, and on the full text; the same settings go on with a
-    measurement that was stopped.
+    measurement that was stopped. With `emit` only a script is written.
 
     Raises: UserError for a bad, empty or small text, one of which nothing is left, a folder that is not free or cannot
     be written, a task that is unknown or whose items cannot be had, and where rensa, lm-eval for tasks, or PyTorch for
@@ -45,6 +45,10 @@ def select(settings: SelectSettings) -> Selected | EffectDryRun:
     from sparsedial.verbs.selected_amounts import asked_domains
 
     began = time.perf_counter()
+    if settings.emit is not None:
+        from sparsedial.verbs.emitted import emitted
+
+        return emitted(settings)
     if settings.measure or settings.chosen_side:
         with needs("torch", "train"):
             import torch  # noqa: F401  # said now, not after hours

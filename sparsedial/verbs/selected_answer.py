@@ -34,6 +34,7 @@ from sparsedial.selection.filters import (
     RULES,
     Rule,
 )
+from sparsedial.selection.quality import QUALITY_RULES
 from sparsedial.selection.scores import SCORES
 from sparsedial.selection.spans import REASON as SPANS
 from sparsedial.text.contamination import RUN_WORDS
@@ -126,7 +127,8 @@ def _filters(settings: SelectSettings, choice: Choice, frame: polars.DataFrame) 
         rules[CONTAMINATED] = HOLDS_ITEM
         thresholds[CONTAMINATED] = RUN_WORDS
     for name, near in choice.quality.nearest.items():
-        rules[name] = Rule(f"train documents with {near.rule.says}", near.rule.source)
+        rule = QUALITY_RULES[name]
+        rules[name] = Rule(f"train documents with {rule.says}", rule.source)
         thresholds[name] = near.rule.threshold
     if settings.spans is not None:
         rules[SPANS], thresholds[SPANS] = REPEATED_SPANS, settings.spans
