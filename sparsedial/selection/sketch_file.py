@@ -146,3 +146,9 @@ class SketchFile:
         except OSError as error:
             hint = "choose another folder, or free some space"
             raise UserError(f"cannot write {self._path}: {error.strerror}", hint=hint, field="out") from error
+
+
+def sketches_of(out: Path) -> Path:
+    """Where the sketches lie while a folder is made: beside it, so that they outlive a process that is killed."""
+    folder = out.resolve()
+    return folder.with_name(f".{folder.name}.sketches")

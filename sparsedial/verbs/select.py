@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsedial.errors import UserError, needs
+from sparsedial.errors import needs
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.dry_run import EffectDryRun
 from sparsedial.records.record import write
@@ -43,6 +42,7 @@ def select(settings: SelectSettings) -> Selected | EffectDryRun | SelectionPipel
     a model is missing.
     """
     from sparsedial.verbs.selected_amounts import asked_domains
+    from sparsedial.verbs.selected_before import require_apart
 
     began = time.perf_counter()
     if settings.emit is not None:
@@ -53,7 +53,7 @@ def select(settings: SelectSettings) -> Selected | EffectDryRun | SelectionPipel
         with needs("torch", "train"):
             import torch  # noqa: F401  # said now, not after hours
     before = _before(settings)
-    _require_apart(settings)
+    require_apart(settings)
     tasks = loaded_tasks(settings.tasks, settings.data)
     corpus = open_corpus(settings.text)
     domains = asked_domains(corpus, needed=settings.keep_by == "domain")
@@ -96,6 +96,7 @@ def _selected(
     """Write the folder; `tasks` are lm-eval's, whose items are looked for, and `domains` the domain of each source."""
     from sparsedial.selection.choosing import Wanted, choose
     from sparsedial.selection.examples import examples
+    from sparsedial.selection.sketch_file import sketches_of
     from sparsedial.selection.table import Table
     from sparsedial.showing.examples_page import examples_page
     from sparsedial.verbs.referenced import referenced
@@ -129,12 +130,6 @@ def _selected(
     return answer
 
 
-def sketches_of(out: Path) -> Path:
-    """Where the sketches lie while a folder is made: beside it, so that they outlive a process that is killed."""
-    folder = out.resolve()
-    return folder.with_name(f".{folder.name}.sketches")
-
-
 def _by_domain(
     settings: SelectSettings, table: Table, domains: Mapping[str, str] | None
 ) -> Callable[[int], str] | None:
@@ -142,16 +137,6 @@ def _by_domain(
     if domains is None or settings.keep_by == "text":
         return None
     return lambda number: domains[table.sources[number]]
-
-
-def _require_apart(settings: SelectSettings) -> None:
-    """Raises: UserError for an `out` inside the text, which would then have changed."""
-    out = settings.out.resolve()
-    for source in settings.text:
-        if Path(source).expanduser().resolve() in out.parents:
-            raise UserError(
-                f"{settings.out} lies in {source}, the text", hint="name a folder outside of it", field="out"
-            )
 
 
 def _workers(settings: SelectSettings, reading: Reading) -> int:

@@ -12,9 +12,7 @@ import polars
 
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.records.selection import (
-    EXAMPLES_FILE,
     ContaminatedTask,
-    Filter,
     ReferenceModel,
     RepeatedSpans,
     Selected,
@@ -23,30 +21,15 @@ from sparsedial.records.selection import (
 from sparsedial.records.text import ManifestFile
 from sparsedial.selection.bands import FOUND_SHARE, bands_for
 from sparsedial.selection.choosing import Choice
-from sparsedial.selection.filters import (
-    CONTAMINATED,
-    EXACT,
-    HELD_OUT_EXACT,
-    HELD_OUT_NEAR,
-    HOLDS_ITEM,
-    NEAR,
-    REPEATED_SPANS,
-    RULES,
-    Rule,
-)
-from sparsedial.selection.quality import QUALITY_RULES
-from sparsedial.selection.scores import SCORES
-from sparsedial.selection.spans import REASON as SPANS
-from sparsedial.text.contamination import RUN_WORDS
 from sparsedial.text.manifest import MANIFEST
 from sparsedial.text.reading import Reading
 from sparsedial.units import count_words, human_percent
 from sparsedial.verbs.select_settings import FAMILIES, SelectSettings
 from sparsedial.verbs.selected_amounts import amount_of, domains_amounts
+from sparsedial.verbs.selected_filters import filters_of
 
 NOT_MEASURED = "not asked for: --measure trains models to measure it"
 NO_TOKENS = "a text has tokens once `study` or `train` chooses a tokenizer"
-SHOWN_UNDER = {HELD_OUT_EXACT: EXACT, HELD_OUT_NEAR: NEAR}  # the examples of one filter stand with those of another
 
 
 def answered(
@@ -70,7 +53,7 @@ def answered(
         held_out=amount_of(kept.filter(polars.col("split") != "train")),
         tokens_reason=NO_TOKENS,
         domains=domains_amounts(frame),
-        filters=tuple(_filters(settings, choice, frame)),
+        filters=tuple(filters_of(settings, choice, frame)),
         skipped_lines=reading.bad.count,
         contaminated=_contaminated(choice) if settings.tasks else None,
         contaminated_reason=None if settings.tasks else "not asked for: --tasks names tasks whose items are looked for",
@@ -118,34 +101,6 @@ def _contaminated(choice: Choice) -> tuple[ContaminatedTask, ...]:
 def _repeated(choice: Choice) -> RepeatedSpans:
     found = choice.spans
     return RepeatedSpans(documents=found.documents, spans=found.passages, bytes=found.bytes)
-
-
-def _filters(settings: SelectSettings, choice: Choice, frame: polars.DataFrame) -> Iterator[Filter]:
-    rules = dict(RULES)
-    thresholds: dict[str, float | None] = {NEAR: settings.near, HELD_OUT_NEAR: settings.near}
-    if settings.tasks:
-        rules[CONTAMINATED] = HOLDS_ITEM
-        thresholds[CONTAMINATED] = RUN_WORDS
-    for name, near in choice.quality.nearest.items():
-        rule = QUALITY_RULES[name]
-        rules[name] = Rule(f"train documents with {rule.says}", rule.source)
-        thresholds[name] = near.rule.threshold
-    if settings.spans is not None:
-        rules[SPANS], thresholds[SPANS] = REPEATED_SPANS, settings.spans
-    if choice.score is not None:
-        score = SCORES[choice.score]
-        says = f"train documents that are no copies, all but a share of the bytes; {score.says}"
-        rules[choice.score] = Rule(says, score.source)
-        thresholds[choice.score] = settings.keep
-    for name, rule in rules.items():
-        yield Filter(
-            name=name,
-            says=rule.says,
-            source=rule.source,
-            threshold=thresholds.get(name),
-            removed=amount_of(frame.filter(polars.col("reason") == name)),
-            examples=f"{EXAMPLES_FILE}#{SHOWN_UNDER.get(name, name)}",
-        )
 
 
 def _warnings(settings: SelectSettings, choice: Choice) -> Iterator[str]:

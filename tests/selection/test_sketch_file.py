@@ -12,8 +12,8 @@ from sparsedial.selection import duplicates, in_order
 from sparsedial.selection.bands import Bands
 from sparsedial.selection.buckets import Buckets
 from sparsedial.selection.sketch import sketches
-from sparsedial.selection.sketch_file import SketchFile, packed
-from sparsedial.verbs.select import select, sketches_of
+from sparsedial.selection.sketch_file import SketchFile, packed, sketches_of
+from sparsedial.verbs.select import select
 from sparsedial.verbs.select_settings import SelectSettings
 
 from .planted import plant, prose
