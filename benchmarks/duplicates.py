@@ -37,6 +37,7 @@ from tests.selection.planted import plain_jaccard
 RECORDS = Path(__file__).parent / "records"
 RATES = (0.0, 0.002, 0.01, 0.02, 0.05, 0.3)  # of words that are replaced
 SAMPLE, SHARD_BYTES = 2000, 10**7  # small shards: datatrove gives a process whole files
+ONCE_MORE = ("datasketch",)  # datatrove takes minutes, and runs in the first round alone
 PEERS_FILE = Path(__file__).with_name("duplicates_peers.py")
 
 
@@ -126,7 +127,7 @@ def main() -> None:
             out = str(Path(work, f"kept{number}"))
             ours = ["-m", "sparsedial", "select", str(folder), "--out", out, "--workers", given.workers, "--json"]
             commands = {"sparsedial": [sys.executable, *ours]}
-            for peer in PEERS if given.peers else ():
+            for peer in (PEERS if number == 0 else ONCE_MORE) if given.peers else ():
                 commands[peer] = [given.peers, str(PEERS_FILE), peer, str(folder), given.workers]
             for name, command in commands.items():
                 took, printed[name] = timed(command)

@@ -48,15 +48,24 @@ class SketchFile:
             self._lock()
         self._counts, self._runs_at = array("I"), array("q")  # of each document
         self._batches: list[tuple[int, int, int]] = []  # first document, documents, and where the batch's body begins
-        with self._on_disk():
-            self._file.seek(0)
-            if self._file.read(len(made_for)) != made_for:
-                self._file.truncate(0)
-                self._file.write(made_for)
-            self._end = len(made_for)
-            while self._known():
-                pass
-            self._file.truncate(self._end)
+        self._end = len(made_for)
+        try:
+            with self._on_disk():
+                self._begin(made_for)
+        except UserError:
+            self.remove()
+            self.close()
+            raise
+
+    def _begin(self, made_for: bytes) -> None:
+        """Take what the file holds for the same, and drop the rest."""
+        self._file.seek(0)
+        if self._file.read(len(made_for)) != made_for:
+            self._file.truncate(0)
+            self._file.write(made_for)
+        while self._known():
+            pass
+        self._file.truncate(self._end)
 
     @property
     def documents(self) -> int:
@@ -133,7 +142,8 @@ class SketchFile:
 
     def close(self) -> None:
         """Close the file, and leave it."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full disk, which was said before
+            self._file.close()
 
     def remove(self) -> None:
         """Remove the file; nothing more is read from it."""
