@@ -23,7 +23,7 @@ from sparsedial.text.spaces import SPACE
 
 SPAN_WORDS, MARK_WORDS = 50, 26
 RUNS = SPAN_WORDS - MARK_WORDS + 1  # that a window holds
-SMALL = 2**16  # hashes below which levels are merged at once
+SMALL = 2**10  # hashes below which levels are merged at once
 REASON = "spans"
 
 
