@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -25,7 +27,7 @@ def in_order(
             yield len(batch), work(batch)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
     under_way: deque[tuple[int, Future[Made]]] = deque()
     try:
         for batch in _batches(documents):
@@ -39,9 +41,17 @@ def in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the first one ends the others."""
+def _begin() -> None:
+    """Ctrl-C reaches every process of a terminal; the first one ends the others, also where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this runs in a process of a pool"
+    parent.join()
+    os._exit(1)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[bytes]]:
