@@ -1,4 +1,4 @@
-"""The compiled CPU kernels; all else stands in pyproject.toml. Where there is no C compiler the install goes on."""
+"""The compiled CPU kernels and text functions; the rest is in pyproject.toml. Installs without a C compiler, too."""
 
 import os
 import sys
@@ -27,4 +27,14 @@ KERNELS = Extension(
     optional=True,
 )
 
-setup(ext_modules=[KERNELS] if sys.platform == "linux" else [])
+WORDS_SOURCE = "sparsedial/text/csrc/words.c"
+WORDS = Extension(
+    "sparsedial.text._words",
+    [WORDS_SOURCE],
+    define_macros=[("WORDS_CHECKSUM", f"{zlib.crc32(Path(WORDS_SOURCE).read_bytes())}u")],
+    extra_compile_args=["-O3", f"-march={MACHINE}", "-fvisibility=hidden", *SANITIZE],
+    extra_link_args=SANITIZE,
+    optional=True,
+)
+
+setup(ext_modules=[KERNELS, WORDS] if sys.platform == "linux" else [])

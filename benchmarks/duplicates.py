@@ -1,15 +1,18 @@
-"""`select` beside datasketch on one dirtied text: `python -m benchmarks.duplicates TEXT [MB] [WORKERS]`.
+"""`select` beside datasketch and datatrove on one dirtied text.
 
-The text is repeated to so many MB with words replaced at several rates, so that its copies are known. Both read the
-same JSON lines from disk and leave out near copies at 0.8 over runs of five words, in processes of their own and in
-turns. Recorded: MB/s and seconds of each run, memory, and of a sample of planted pairs with an exact Jaccard
+    python -m benchmarks.duplicates TEXT [MB] [--workers N] [--rounds N] [--peers PYTHON] [--record FILE]
+
+The text is repeated to so many MB with words replaced at several rates, so that its copies are known. All read the same
+JSON lines from disk and leave out near copies at 0.8 over runs of five words, in processes of their own and in turns.
+PYTHON is that of an environment with both peers (benchmarks/duplicates_peers.py); without it only `select` runs.
+Recorded: seconds of each run and MB/s, memory of any process, and of a sample of planted pairs with an exact Jaccard
 similarity of 0.8 or more the share of which not both documents stay; and of left-out documents the share with a twin
-that stays. datasketch is one process, as its users write it; it must be installed for this (`pip install datasketch`).
-Writes benchmarks/records/duplicates.json.
+that stays. Writes benchmarks/records/duplicates.json, or FILE there.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import random
@@ -20,20 +23,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import polars
 
+from benchmarks.duplicates_peers import NEAR, PEERS
 from benchmarks.keeping import keep
 from sparsedial.text.corpus import open_corpus
 from sparsedial.text.documents import documents
 from tests.selection.planted import plain_jaccard
 
-RECORD = Path(__file__).parent / "records" / "duplicates.json"
-NEAR, PERMUTATIONS, RUN_WORDS = 0.8, 128, 5
+RECORDS = Path(__file__).parent / "records"
 RATES = (0.0, 0.002, 0.01, 0.02, 0.05, 0.3)  # of words that are replaced
-ROUNDS, SAMPLE, SHARD_BYTES = 3, 2000, 10**8
-DATASKETCH = "--datasketch"
+SAMPLE, SHARD_BYTES = 2000, 10**7  # small shards: datatrove gives a process whole files
+ONCE_MORE = ("datasketch",)  # datatrove takes minutes, and runs in the first round alone
+PEERS_FILE = Path(__file__).with_name("duplicates_peers.py")
 
 
 class Shards:
@@ -80,22 +85,6 @@ def _perturbed(text: str, rate: float, draw: random.Random) -> str:
     return " ".join(words)
 
 
-def of_datasketch(folder: Path) -> None:
-    """Print the names of what datasketch leaves out, a line each."""
-    from datasketch import MinHash, MinHashLSH  # pyright: ignore[reportMissingImports]
-
-    index = MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS)
-    for name, text in _texts(folder):
-        words = text.split()
-        runs = {" ".join(words[at : at + RUN_WORDS]).encode() for at in range(max(1, len(words) - RUN_WORDS + 1))}
-        sketch = MinHash(num_perm=PERMUTATIONS)
-        sketch.update_batch(runs)
-        if index.query(sketch):
-            print(name)
-        else:
-            index.insert(name, sketch)
-
-
 def _texts(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.glob("*.jsonl")):
         with open(path) as stream:
@@ -106,7 +95,7 @@ def _texts(folder: Path) -> Iterator[tuple[str, str]]:
 def timed(command: list[str]) -> tuple[float, str]:
     """Seconds of a command, and what it printed."""
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
     return time.perf_counter() - began, done.stdout
 
 
@@ -118,48 +107,55 @@ def quality(left_out: set[str], train: set[str], copies: dict[str, str], texts: 
 
 
 def main() -> None:
-    """Make the text, run both in turns, and write the record."""
-    text = sys.argv[1]
-    megabytes = float(sys.argv[2]) if len(sys.argv) > 2 else 200
-    workers = sys.argv[3] if len(sys.argv) > 3 else "2"
-    seconds: dict[str, list[float]] = {"sparsedial": [], "datasketch": []}
+    """Make the text, run all in turns, and write the record."""
+    asked = argparse.ArgumentParser()
+    asked.add_argument("text")
+    asked.add_argument("megabytes", nargs="?", type=float, default=200)
+    asked.add_argument("--workers", default="2")
+    asked.add_argument("--rounds", type=int, default=3)
+    asked.add_argument("--peers")
+    asked.add_argument("--record", default="duplicates.json")
+    given = asked.parse_args()
+    seconds: dict[str, list[float]] = {}
+    printed: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work, "text")
         folder.mkdir()
-        copies = dirtied(text, folder, megabytes * 1e6)
+        copies = dirtied(given.text, folder, given.megabytes * 1e6)
         size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-        for number in range(ROUNDS):
-            out = Path(work, f"kept{number}")
-            took, answer = timed(
-                ["sparsedial", "select", str(folder), "--out", str(out), "--workers", workers, "--json"]
-            )
-            seconds["sparsedial"].append(took)
-            took, printed = timed(["benchmarks.duplicates", DATASKETCH, str(folder)])
-            seconds["datasketch"].append(took)
+        for number in range(given.rounds):
+            out = str(Path(work, f"kept{number}"))
+            ours = ["-m", "sparsedial", "select", str(folder), "--out", out, "--workers", given.workers, "--json"]
+            commands = {"sparsedial": [sys.executable, *ours]}
+            for peer in (PEERS if number == 0 else ONCE_MORE) if given.peers else ():
+                commands[peer] = [given.peers, str(PEERS_FILE), peer, str(folder), given.workers]
+            for name, command in commands.items():
+                took, printed[name] = timed(command)
+                seconds.setdefault(name, []).append(took)
         rows = polars.read_parquet(Path(work, "kept0", "documents.parquet"))
         sampled = set(random.Random(1).sample(sorted(copies), min(SAMPLE, len(copies))))
         wanted = sampled | {copies[name] for name in sampled}
         texts = {name: held for name, held in _texts(folder) if name in wanted}
     ours, train = rows.filter(~polars.col("kept")), set(rows.filter(polars.col("split") == "train")["id"])
-    twins = ours.filter(polars.col("reason") != "equal_to_train")["duplicate_of"].is_in(rows.filter("kept")["id"])
+    twins = ours.filter(polars.col("reason") != "equal_to_train")["duplicate_of"].is_in(
+        rows.filter("kept")["id"].implode()
+    )
+    answer = json.loads(printed.pop("sparsedial"))
     found = {
         "near": NEAR,
         "megabytes": size,
-        "workers": int(workers),
+        "workers": int(given.workers),
         "seconds": seconds,
-        "megabytes_per_second": {name: size / min(each) for name, each in seconds.items()},
+        "megabytes_per_second": {name: size / median(each) for name, each in seconds.items()},
         "peak_bytes_of_any_process": 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
-        "peak_bytes_of_select": json.loads(answer)["peak_process_bytes"],
+        "peak_bytes_of_select": answer["peak_process_bytes"],
         "with_a_twin_that_stays": float(twins.mean() or 0),
         "sparsedial": quality(set(ours["id"]), train, copies, texts),
-        "datasketch": quality(set(printed.split()), set(texts), copies, texts),
+        **{peer: quality(set(each.split()), set(texts), copies, texts) for peer, each in printed.items()},
     }
-    keep(RECORD, " ".join(["python -m benchmarks.duplicates", *sys.argv[1:]]), found)
+    keep(RECORDS / given.record, " ".join(["python -m benchmarks.duplicates", *sys.argv[1:]]), found)
     print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == DATASKETCH:
-        of_datasketch(Path(sys.argv[2]))
-    else:
-        main()
+    main()

@@ -13,7 +13,7 @@ from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
 from sparsedial.records.prune import FixedSetting, Pruned
-from sparsedial.records.selection import Selected
+from sparsedial.records.selection import Selected, SelectionPipeline
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.records.study import StudyAnswer, StudyStatus
 
@@ -288,6 +288,7 @@ def select(
     out: str | Path,
     near: float = 0.8,
     quality: str | Sequence[str] = ...,
+    spans: float | None = None,
     tasks: str | Sequence[str] = ...,
     data: str | Path | None = None,
     contaminated: str = 'remove',
@@ -303,15 +304,16 @@ def select(
     seeds: int = 5,
     tokenizer: str = 'bytes',
     device: str = 'auto',
+    emit: str | None = None,
     dry_run: bool = False,
-) -> Selected | EffectDryRun:
+) -> Selected | EffectDryRun | SelectionPipeline:
     """Write a manifest that says of each document of a text whether it stays, and if not, why.
 
     What holds items of `tasks`, what breaks a rule of quality, and copies are left out of the train split, and with
     `keep` all but a share of the rest. Held-out text stays as it is. No text is copied: `study` and `train` read the
     folder as the text without what is left out. The folder appears when it is whole. With `measure` equal models are
     then trained on what stays, on a random part of its size, and on the full text; the same settings go on with a
-    measurement that was stopped.
+    measurement that was stopped. With `emit` only a script is written.
 
     Raises: UserError for a bad, empty or small text, one of which nothing is left, a folder that is not free or cannot
     be written, a task that is unknown or whose items cannot be had, and where rensa, lm-eval for tasks, or PyTorch for
@@ -322,6 +324,7 @@ def select(
         out: a new folder for the manifest and the examples
         near: share of two documents' runs of five words that makes them copies
         quality: leave out what breaks rules made for English web pages: gopher, c4, fineweb
+        spans: share of a document that may be passages of 50 words that stand in one before [not looked for]
         tasks: leave out what holds items of these tasks, lm-eval's; needs sparsedial[evaluate]
         data: the folder that holds the tasks' items [the Hub]
         contaminated: whether what holds such items goes, or is only told
@@ -337,6 +340,7 @@ def select(
         seeds: runs of each part at each budget
         tokenizer: of the models that --measure trains
         device: device to train on
+        emit: write a script that does this with another program, for text larger than one machine
         dry_run: show what --measure would cost and exit
     """
 def train(

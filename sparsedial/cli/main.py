@@ -19,6 +19,7 @@ AGAIN = "run the same command again to continue"
 KEPT = {  # of a stopped command's work
     "study": AGAIN,
     "train": AGAIN,
+    "select": AGAIN,
     "evaluate": "answers to tasks are kept: run the same command again to continue",
     "generate": "what was written is all there is",
     "dial": "the page is closed",

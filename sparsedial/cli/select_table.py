@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from sparsedial.cli.effect_table import effect_rows
 from sparsedial.cli.rows import aligned, lines, under
-from sparsedial.records.selection import ContaminatedTask, DomainAmounts, ReferenceModel, Selected, TextAmount
+from sparsedial.records.selection import (
+    ContaminatedTask,
+    DomainAmounts,
+    ReferenceModel,
+    RepeatedSpans,
+    Selected,
+    SelectionPipeline,
+    TextAmount,
+)
 from sparsedial.units import count_words, human_bytes, human_count, human_percent, human_seconds
 
 
@@ -22,11 +30,23 @@ def select_table(done: Selected) -> str:
             *([("by domain", "")] if shares else []),
             *shares,
             *([("scored by", _reference_words(done.reference))] if done.reference else []),
+            *([("passages", _spans_words(done.repeated_spans))] if done.repeated_spans else []),
             *under("items", [_items_words(one) for one in done.contaminated or ()]),
             *(effect_rows(done.effect) if done.effect else []),
             *(("warning", words) for words in done.warnings),
             ("written", f"{done.manifest.path}; read the examples in {folder}/examples.html"),
             ("next", f"sparsedial study {folder} --time 10m"),
+        ]
+    )
+
+
+def pipeline_table(made: SelectionPipeline) -> str:
+    """Where the script lies, and what runs it."""
+    return lines(
+        [
+            ("written", f"{made.file}, for {made.peer} {made.written_for}"),
+            ("next", made.command),
+            ("stays", f"will lie in {made.kept}"),
         ]
     )
 
@@ -48,6 +68,12 @@ def _items_words(one: ContaminatedTask) -> str:
     return (
         f"{one.task}: {one.items:,} of {count_words(one.judged, 'item')}, in {count_words(one.documents, 'document')}"
     )
+
+
+def _spans_words(found: RepeatedSpans) -> str:
+    """How much of the train text stood in documents before."""
+    passages, documents = count_words(found.spans, "passage"), count_words(found.documents, "document")
+    return f"{passages} of 50 words and more in {documents} stood before, {human_bytes(found.bytes)}"
 
 
 def _reference_words(model: ReferenceModel) -> str:

@@ -14,7 +14,7 @@ from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
 from sparsedial.cli.prune_table import fixed_table, prune_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
-from sparsedial.cli.select_table import select_table
+from sparsedial.cli.select_table import pipeline_table, select_table
 from sparsedial.cli.split_table import joined_table, split_table
 from sparsedial.records.answers import Branch, Counts, Generation, Measured, Served, Trained
 from sparsedial.records.compare import Compared
@@ -26,7 +26,7 @@ from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
 from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.record import Record
-from sparsedial.records.selection import Selected
+from sparsedial.records.selection import Selected, SelectionPipeline
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.records.token_selection import ReferenceModelCost, StudyTokens
@@ -296,6 +296,7 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     Evaluations: evaluations_table,
     EvaluateDryRun: evaluate_dry_table,
     Selected: select_table,
+    SelectionPipeline: pipeline_table,
     EffectDryRun: effect_dry_table,
     Pruned: prune_table,
     FixedSetting: fixed_table,

@@ -67,8 +67,8 @@ def misfit(
     squares = np.maximum((many**2).sum(axis=1), 1e-300)
     found = []
     for name, values in _variables(surface).items():
-        curve = _curve(values) * root[:, None]
-        curve = _basis(curve - taken @ (taken.T @ curve))
+        whole = _curve(values) * root[:, None]
+        curve = _basis(whole - taken @ (taken.T @ whole), np.linalg.norm(whole, axis=0))
         if not curve.shape[1] or len(residuals) <= taken.shape[1] + curve.shape[1]:
             continue
         shares = ((many @ curve) ** 2).sum(axis=1) / squares
@@ -100,8 +100,11 @@ def _curve(values: np.ndarray) -> np.ndarray:
     return np.vander(along, degree + 1)
 
 
-def _basis(columns: np.ndarray) -> np.ndarray:
-    """Orthogonal unit columns with the same span, without directions that only rounding gives."""
-    lengths = np.linalg.norm(columns, axis=0)
-    left, sizes, _ = np.linalg.svd(columns / np.maximum(lengths, 1e-9), full_matrices=False)
-    return left[:, sizes > 1e-7 * max(sizes.max(initial=0.0), 1e-300)]
+def _basis(columns: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+    """Orthogonal unit columns with the same span, without directions that only rounding gives.
+
+    `lengths` are those of the columns before something was taken from them [their own].
+    """
+    lengths = np.linalg.norm(columns, axis=0) if lengths is None else lengths
+    left, sizes, _ = np.linalg.svd(columns / np.maximum(lengths, 1e-300), full_matrices=False)
+    return left[:, sizes > 1e-7]

@@ -80,10 +80,37 @@ class ContaminatedTask(Record, frozen=True, kw_only=True):
     documents: int
 
 
+class RepeatedSpans(Record, frozen=True, kw_only=True):
+    """Passages of 50 words and more of train documents, no copies, that stand in held-out or earlier documents."""
+
+    documents: int  # that hold such passages, with those left out for them
+    spans: int
+    bytes: int  # of these passages, with words one space apart
+
+
+class SelectionPipeline(Record, frozen=True, kw_only=True):
+    """A script by which another program leaves out of a text what `select` would."""
+
+    peer: str
+    file: str
+    command: str  # that runs it
+    written_for: str  # the version whose names it uses
+    kept: str  # where the text that stays will lie
+
+
 class Selected(Record, frozen=True, kw_only=True):
     """`select.json`: a selection of a text."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("side", "keep_by", "quality", "reference", "tasks", "items")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = (
+        "side",
+        "keep_by",
+        "quality",
+        "reference",
+        "tasks",
+        "items",
+        "spans",
+        "repeated_spans",
+    )
 
     manifest: SelectedManifest
     text_digest: str  # of the names and texts of all documents
@@ -109,6 +136,8 @@ class Selected(Record, frozen=True, kw_only=True):
     side: ReferenceSide | None = None  # of a score that has sides; null without one
     keep_by: Literal["text", "domain"] = "text"  # of which `keep` is a share
     quality: tuple[str, ...] = ()  # families of rules
+    spans: float | None = None  # the share of a document that may be repeated passages; null: not looked for
+    repeated_spans: RepeatedSpans | None = None  # null where they were not looked for
     tasks: tuple[str, ...] = ()  # whose items were looked for
     items: Literal["remove", "report"] | None = None  # what was done with documents that hold some; null without tasks
     reference: ReferenceModel | None = None  # null where no model scored the documents

@@ -13,6 +13,7 @@ from sparsedial.selection.duplicates import Duplicates, Each, Removal, find_dupl
 from sparsedial.selection.filters import CONTAMINATED, EQUAL_TO_TRAIN
 from sparsedial.selection.judging import Quality, judge_quality
 from sparsedial.selection.scores import SCORES, Groups
+from sparsedial.selection.spans import REASON, Spans, find_spans
 from sparsedial.text.reading import Reading
 from sparsedial.text.splitting import Splitting
 
@@ -28,6 +29,7 @@ class Wanted:
     workers: int
     side: ReferenceSide | None = None  # of a score that has sides
     quality: tuple[str, ...] = ()  # families of rules
+    spans: float | None = None  # the share of a document that may be repeated passages; None: not looked for
     items: Mapping[str, Sequence[str]] = field(default_factory=dict)  # texts of tasks' items, by task
     items_stay: bool = False  # documents that hold items are told, and stay
     losses: Mapping[int, float] | None = None  # of the train documents by the reference model; None without one
@@ -41,6 +43,7 @@ class Choice:
     removed: Mapping[int, Removal]
     duplicates: Duplicates
     quality: Quality
+    spans: Spans
     contaminated: Contaminated
     losses: Mapping[int, float]  # of the train documents by a reference model; none without one
     score: str | None  # by which a share stays; None where all does
@@ -51,11 +54,11 @@ class Choice:
         return removal and removal.reason
 
 
-def choose(reading: Reading, splitting: Splitting, wanted: Wanted, folder: Path, each: Each) -> Choice:
+def choose(reading: Reading, splitting: Splitting, wanted: Wanted, sketches_at: Path, each: Each) -> Choice:
     """Leave out what holds items of tasks or breaks a rule of quality, then copies, then the groups of lowest score.
 
     Held-out text stays. What goes first is compared with nothing, so each copy that is left out has a twin that stays.
-    `each` is as in `find_duplicates`.
+    `sketches_at` and `each` are as in `find_duplicates`.
 
     Raises: UserError where no train document is left, the disk is full, or a file changed since it was read.
     """
@@ -76,11 +79,16 @@ def choose(reading: Reading, splitting: Splitting, wanted: Wanted, folder: Path,
             hint=f"the rules are made for English web pages: give fewer of {', '.join(wanted.quality)}",
             field="quality",
         )
-    found = find_duplicates(reading, splits, near=wanted.near, workers=wanted.workers, folder=folder, each=each)
+    found = find_duplicates(
+        reading, splits, near=wanted.near, workers=wanted.workers, sketches_at=sketches_at, each=each
+    )
     removed = {number: Removal(EQUAL_TO_TRAIN) for number, split in enumerate(splitting.splits) if split is None}
     removed |= dict.fromkeys(holding, Removal(CONTAMINATED))
     removed |= {number: Removal(rule) for number, rule in quality.broken.items()}
     removed |= found.removed
+    left = [None if number in removed else split for number, split in enumerate(splits)]
+    spans = find_spans(reading, left, wanted.spans, wanted.workers)
+    removed |= {number: Removal(REASON) for number in spans.left_out}
     groups = {
         number: found.clusters.of(number)
         for number, split in enumerate(splits)
@@ -98,6 +106,7 @@ def choose(reading: Reading, splitting: Splitting, wanted: Wanted, folder: Path,
         removed=removed,
         duplicates=found,
         quality=quality,
+        spans=spans,
         contaminated=contaminated,
         losses=wanted.losses or {},
         score=None if wanted.keep is None else wanted.score,

@@ -6,22 +6,28 @@ both A and C stay: the first one in the order of the corpus, and what is like no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
+from sparsedial.errors import UserError
+from sparsedial.selection.bands import Bands, bands_for
 from sparsedial.selection.clusters import Clusters
 from sparsedial.selection.filters import EXACT, HELD_OUT_EXACT, HELD_OUT_NEAR, NEAR
-from sparsedial.selection.in_order import Numbered, sketched
-from sparsedial.selection.index import Index, Match, bands_for
+from sparsedial.selection.in_order import in_order
+from sparsedial.selection.index import Held, Index, Match
 from sparsedial.selection.pairs import MOST, Pair, Pairs
-from sparsedial.selection.sketch import Sketch
+from sparsedial.selection.sketch import Sketch, sketches
+from sparsedial.selection.sketch_file import SketchFile, packed
+from sparsedial.store import digest
 from sparsedial.text.documents import Document
 from sparsedial.text.reading import Reading
 
 Each = Callable[[Document, str | None], None]
+VERSION = 1  # of the sketches; a file of another one is not used
 BELOW = 0.2  # how far below the threshold pairs are still compared, as examples of what is no copy
 
 
@@ -46,34 +52,56 @@ class Duplicates:
 
 
 def find_duplicates(
-    reading: Reading, splits: Sequence[str | None], *, near: float, workers: int, folder: Path, each: Each
+    reading: Reading, splits: Sequence[str | None], *, near: float, workers: int, sketches_at: Path, each: Each
 ) -> Duplicates:
     """Compare held-out documents with each other, then train documents with them and with each other, in order.
 
-    `near` is the least exact Jaccard similarity of copies, over their runs of five words. `folder` is where the runs
-    of documents that stay lie meanwhile. `each` gets every document once, in the order of the corpus, with its split.
+    `near` is the least exact Jaccard similarity of copies, over their runs of five words. `sketches_at` is the file in
+    which the sketches lie meanwhile; one that an earlier start left is used, and it stays where this one is stopped.
+    `each` gets every document once, in the order of the corpus, with its split.
 
     Raises: UserError where the disk is full, or a file changed since it was read.
     """
     bands = bands_for(near)
-    held_out, train = zip(reading.again(), splits, strict=True), _told(reading, splits, each)
-    in_turn = chain(_part(held_out, ("validation", "test")), _part(train, ("train",)))
-    with closing(Index(bands, near, folder)) as index:
-        found = Duplicates(clusters=Clusters([item.group for item in reading.entries]), near=Pairs(near))
-        search = _Search(splits, index, found)
-        for number, _, sketch in sketched(in_turn, bands.permutations, workers):
-            search.compare(number, sketch)
+    made_for = bytes.fromhex(digest([VERSION, reading.digest, bands.count, bands.rows]))
+    with closing(SketchFile(sketches_at, made_for)) as held:
+        try:
+            _sketch(held, _told(reading, splits, each), bands, workers)
+            found = compared(held, splits, [item.group for item in reading.entries], near)
+        except UserError:
+            held.remove()
+            raise
+        held.remove()
     return found
 
 
-def _told(reading: Reading, splits: Sequence[str | None], each: Each) -> Iterator[tuple[Document, str | None]]:
+def compared(held: Held, splits: Sequence[str | None], groups: Sequence[str], near: float) -> Duplicates:
+    """Compare documents by their sketches; splits and groups are those of each document."""
+    found = Duplicates(clusters=Clusters(groups), near=Pairs(near))
+    search = _Search(splits, Index(held), found)
+    for part in (("validation", "test"), ("train",)):
+        for batch in held.batches([split in part for split in splits]):
+            search.compare(batch)
+    return found
+
+
+def _told(reading: Reading, splits: Sequence[str | None], each: Each) -> Iterator[Document]:
     for document, split in zip(reading.again(), splits, strict=True):
         each(document, split)
-        yield document, split
+        yield document
 
 
-def _part(placed: Iterable[tuple[Document, str | None]], wanted: Sequence[str]) -> Iterator[Numbered]:
-    return ((number, document) for number, (document, split) in enumerate(placed) if split in wanted)
+def _sketch(held: SketchFile, documents: Iterator[Document], bands: Bands, workers: int) -> None:
+    """Sketch what the file does not hold yet."""
+    for _ in islice(documents, held.documents):
+        pass
+    for _, batch in in_order(documents, partial(packed_sketches, bands=bands), workers):
+        held.add(batch)
+
+
+def packed_sketches(texts: Sequence[bytes], bands: Bands) -> bytes:
+    """The sketches of a batch of texts, as they lie in the file."""
+    return packed(sketches(texts, bands))
 
 
 class _Search:
@@ -83,9 +111,13 @@ class _Search:
         self._splits, self._index, self._found = splits, index, found
         self._seen: dict[bytes, int] = {}  # the first document of each text, among those that stay
 
-    def compare(self, number: int, sketch: Sketch) -> None:
-        """Compare a document with those that stay; it stays itself where it is held out or a copy of none."""
-        twins = self._twins(number, sketch)
+    def compare(self, batch: Sequence[tuple[int, Sketch]]) -> None:
+        """Compare documents with those that stay; each stays itself where it is held out or a copy of none."""
+        self._index.begin([sketch for _, sketch in batch])
+        for at, (number, sketch) in enumerate(batch):
+            self._compare(number, sketch, self._twins(number, at, sketch))
+
+    def _compare(self, number: int, sketch: Sketch, twins: Sequence[Match]) -> None:
         for twin in twins:
             if self._splits[twin.document] == self._splits[number]:
                 self._found.clusters.join(number, twin.document)
@@ -96,15 +128,15 @@ class _Search:
         if self._seen.setdefault(sketch.digest, number) == number:
             self._index.add(number, sketch)
 
-    def _twins(self, number: int, sketch: Sketch) -> list[Match]:
-        """The documents that this one is a copy of, held-out ones first."""
+    def _twins(self, number: int, at: int, sketch: Sketch) -> list[Match]:
+        """The documents that this one is a copy of, held-out ones first; it is at this place of its batch."""
         first = self._seen.get(sketch.digest)
         if first is not None:
             if len(self._found.exact) < MOST and self._splits[number] == "train":
                 self._found.exact.append(Pair(number, first, 1.0))
             return [Match(first, 1.0)]
         threshold = self._found.near.threshold
-        close = self._index.matches(sketch, max(0.0, threshold - BELOW))
+        close = self._index.matches(at, sketch, max(0.0, threshold - BELOW))
         for match in close if self._splits[number] == "train" else ():
             self._found.near.add(Pair(number, match.document, match.jaccard))
         return [match for match in close if match.jaccard >= threshold]

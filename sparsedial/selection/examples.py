@@ -12,6 +12,7 @@ from sparsedial.selection.choosing import Choice
 from sparsedial.selection.filters import CONTAMINATED, EQUAL_TO_TRAIN, EXACT, NEAR
 from sparsedial.selection.pairs import MOST, Pair
 from sparsedial.selection.sketch import plain_of
+from sparsedial.selection.spans import REASON as SPANS
 from sparsedial.text.reading import Reading
 from sparsedial.text.splitting import Splitting
 
@@ -48,7 +49,8 @@ def examples(reading: Reading, splitting: Splitting, choice: Choice) -> Mapping[
     found = choice.duplicates
     pairs = {EQUAL_TO_TRAIN: [], EXACT: found.exact, NEAR: [*reversed(found.near.above), *found.near.below]}
     singles = dict.fromkeys((*_scored(splitting, choice, True), *_scored(splitting, choice, False)))
-    measured = {name: [*near.broken, *near.stays] for name, near in choice.quality.nearest.items()}
+    nearest = dict(choice.quality.nearest) | ({SPANS: choice.spans.nearest} if choice.spans.nearest else {})
+    measured = {name: [*near.broken, *near.stays] for name, near in nearest.items()}
     holding = tuple(islice(choice.contaminated.held_by, MOST))
     wanted = {number for each in pairs.values() for pair in each for number in (pair.document, pair.other)} | {
         *singles,
@@ -56,7 +58,7 @@ def examples(reading: Reading, splitting: Splitting, choice: Choice) -> Mapping[
     }
     shown = _Shown(reading, splitting, choice, wanted | {one.document for each in measured.values() for one in each})
     by_filter = {name: list(map(shown.pair, each)) for name, each in pairs.items()}
-    for name, near in choice.quality.nearest.items():
+    for name, near in nearest.items():
         by_filter[name] = [
             shown.single(one.document, left_out=not near.rule.keeps(one.value), value=one.value)
             for one in measured[name]

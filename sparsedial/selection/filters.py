@@ -25,6 +25,10 @@ class Rule:
 HOLDS_ITEM = Rule(
     "train documents that hold a run of 13 words of a task's item", "Brown et al. 2020, arXiv 2005.14165, appendix C"
 )
+REPEATED_SPANS = Rule(
+    "train documents of which more than this share is passages of 50 words and more that stand in documents before",
+    LEE,
+)
 RULES = {
     EQUAL_TO_TRAIN: Rule(
         "held-out documents that equal a train document apart from white space, with and without a selection",

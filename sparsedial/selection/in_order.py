@@ -1,64 +1,67 @@
-"""Documents sketched by several processes, in the order of the corpus: their number changes nothing but the time."""
+"""Work on documents by several processes, in the order of the corpus: their number changes nothing but the time."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
 
-from sparsedial.selection.sketch import Sketch, sketches
 from sparsedial.text.documents import Document
 
 BATCH_BYTES = 2**21
 AHEAD = 2  # batches of each process that are under way
-Numbered = tuple[int, Document]  # with its number in the corpus
+Made = TypeVar("Made")
 
 
-def sketched(documents: Iterable[Numbered], permutations: int, workers: int) -> Iterator[tuple[int, Document, Sketch]]:
-    """Each document with its sketch, in their order; no more than some batches are held."""
+def in_order(
+    documents: Iterable[Document], work: Callable[[Sequence[bytes]], Made], workers: int
+) -> Iterator[tuple[int, Made]]:
+    """What `work` makes of each batch of texts, with the number of its documents; few batches are held."""
     if workers == 1:
         for batch in _batches(documents):
-            yield from _joined(batch, sketches(_texts(batch), permutations))
+            yield len(batch), work(batch)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
-    under_way: deque[tuple[list[Numbered], Future[list[Sketch]]]] = deque()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    under_way: deque[tuple[int, Future[Made]]] = deque()
     try:
         for batch in _batches(documents):
-            under_way.append((batch, pool.submit(sketches, _texts(batch), permutations)))
+            under_way.append((len(batch), pool.submit(work, batch)))
             if len(under_way) > AHEAD * workers:
-                done, future = under_way.popleft()
-                yield from _joined(done, future.result())
-        for done, future in under_way:
-            yield from _joined(done, future.result())
+                count, future = under_way.popleft()
+                yield count, future.result()
+        for count, future in under_way:
+            yield count, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the first one ends the others."""
+def _begin() -> None:
+    """Ctrl-C reaches every process of a terminal; the first one ends the others, also where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _batches(documents: Iterable[Numbered]) -> Iterator[list[Numbered]]:
-    batch: list[Numbered] = []
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this runs in a process of a pool"
+    parent.join()
+    os._exit(1)
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
     size = 0
-    for number, document in documents:
-        batch.append((number, document))
+    for document in documents:
+        batch.append(document.text)
         size += len(document.text)
         if size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _texts(batch: list[Numbered]) -> list[bytes]:
-    return [document.text for _, document in batch]
-
-
-def _joined(batch: list[Numbered], made: list[Sketch]) -> Iterator[tuple[int, Document, Sketch]]:
-    for (number, document), sketch in zip(batch, made, strict=True):
-        yield number, document, sketch

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sparsedial.selection.page import Page
 from sparsedial.selection.pairs import MOST
-from sparsedial.selection.quality import QUALITY_RULES, QualityRule
+from sparsedial.selection.quality import QUALITY_RULES
 from sparsedial.text.reading import Reading
+
+
+class Bound(Protocol):
+    """A threshold, and which side of it stays."""
+
+    @property
+    def threshold(self) -> float:
+        """The number that decides."""
+        ...
+
+    def keeps(self, value: float) -> bool:
+        """Whether a document that measures this stays."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,7 +37,7 @@ class Measured:
 class Nearest:
     """The documents that are nearest to a rule's threshold on both sides; of equally near ones the first."""
 
-    rule: QualityRule
+    rule: Bound
     stays: list[Measured] = field(default_factory=list)
     broken: list[Measured] = field(default_factory=list)
 
@@ -48,12 +62,20 @@ class Quality:
     shares: Mapping[int, float]  # of the rules that a document keeps, by its number
 
 
+def first_broken(text: bytes, families: Sequence[str]) -> str | None:
+    """The first rule of these families that a document breaks."""
+    page = Page(text.decode())
+    rules = ((name, rule) for name, rule in QUALITY_RULES.items() if rule.family in families)
+    return next((name for name, rule in rules if not rule.keeps(float(rule.of(page)))), None)
+
+
 def judge_quality(reading: Reading, splits: Sequence[str | None], families: Sequence[str]) -> Quality:
     """Read the text once more, and measure each train document by all rules of these families.
 
     Raises: UserError where a file changed since it was read.
     """
-    nearest = {name: Nearest(rule) for name, rule in QUALITY_RULES.items() if rule.family in families}
+    rules = {name: rule for name, rule in QUALITY_RULES.items() if rule.family in families}
+    nearest = {name: Nearest(rule) for name, rule in rules.items()}
     broken: dict[int, str] = {}
     shares: dict[int, float] = {}
     documents = zip(reading.again(), splits, strict=True) if nearest else ()
@@ -62,7 +84,7 @@ def judge_quality(reading: Reading, splits: Sequence[str | None], families: Sequ
             continue
         page, failed = Page(document.text.decode()), []
         for name, found in nearest.items():
-            value = float(found.rule.of(page))
+            value = float(rules[name].of(page))
             found.add(Measured(number, value))
             if not found.rule.keeps(value):
                 failed.append(name)

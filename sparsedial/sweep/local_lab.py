@@ -56,8 +56,8 @@ def local_lab(
 ) -> Lab:
     """Measure this machine and lay the grid, or take both from an earlier start.
 
-    Runs select their tokens by `tokens`; `shares` says what is trained on shares of the text. `binds` writes profile and
-    layout to the study's folder, which then belongs to this study. A dry run does not bind the folder.
+    Runs select their tokens by `tokens`; `shares` says what is trained on shares of the text. `binds` writes profile
+    and layout to the study's folder, which then belongs to this study. A dry run does not bind the folder.
 
     Raises: UserError where no grid fits the question, or the folder is bound to another study.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sparsedial.errors import UserError
 from sparsedial.text.bad_lines import FileLines, checked, not_utf8
@@ -85,7 +88,27 @@ def _piece(read: Callable[[str], bytes], path: Path, unit: str, number: int, lin
         yield Piece(f":{number}", text)
 
 
+class _Texted(msgspec.Struct):
+    """A JSON object with a text; its other fields are skipped."""
+
+    text: str
+
+
+_DECODER = msgspec.json.Decoder(_Texted)
+
+
 def _from_json(line: bytes, where: str) -> bytes:
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _without_nul(_DECODER.decode(line).text.encode(), where)
+    return _from_any_json(line, where)
+
+
+def _without_nul(text: bytes, where: str) -> bytes:
+    return checked(text, where, hint=LEAVE_OUT) if b"\0" in text else text
+
+
+def _from_any_json(line: bytes, where: str) -> bytes:
+    """The same by Python's own reader: it takes what the fast one refuses, such as NaN, and says what is wrong."""
     try:
         record = json.loads(line)
     except UnicodeDecodeError as error:

@@ -60,6 +60,8 @@ def random_selection(
             side=None,
             keep_by="text",
             quality=(),
+            spans=None,
+            repeated_spans=None,
             reference=None,
         )
         write(partial / SELECT_FILE, record)

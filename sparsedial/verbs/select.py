@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsedial.errors import UserError, needs
+from sparsedial.errors import needs
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.dry_run import EffectDryRun
 from sparsedial.records.record import write
-from sparsedial.records.selection import EXAMPLES_FILE, SELECT_FILE, Selected
+from sparsedial.records.selection import EXAMPLES_FILE, SELECT_FILE, Selected, SelectionPipeline
 from sparsedial.records.text import SkippedLines
 from sparsedial.showing.notes import note, note_skipped
 from sparsedial.store import require_free, whole_folder, write_atomically
@@ -29,27 +28,32 @@ if TYPE_CHECKING:
 SMALL_BYTES = 2**25  # one process is faster than to start another
 
 
-def select(settings: SelectSettings) -> Selected | EffectDryRun:
+def select(settings: SelectSettings) -> Selected | EffectDryRun | SelectionPipeline:
     """Write a manifest that says of each document of a text whether it stays, and if not, why.
 
     What holds items of `tasks`, what breaks a rule of quality, and copies are left out of the train split, and with
     `keep` all but a share of the rest. Held-out text stays as it is. No text is copied: `study` and `train` read the
     folder as the text without what is left out. The folder appears when it is whole. With `measure` equal models are
     then trained on what stays, on a random part of its size, and on the full text; the same settings go on with a
-    measurement that was stopped.
+    measurement that was stopped. With `emit` only a script is written.
 
     Raises: UserError for a bad, empty or small text, one of which nothing is left, a folder that is not free or cannot
     be written, a task that is unknown or whose items cannot be had, and where rensa, lm-eval for tasks, or PyTorch for
     a model is missing.
     """
     from sparsedial.verbs.selected_amounts import asked_domains
+    from sparsedial.verbs.selected_before import require_apart
 
     began = time.perf_counter()
+    if settings.emit is not None:
+        from sparsedial.verbs.emitted import emitted
+
+        return emitted(settings)
     if settings.measure or settings.chosen_side:
         with needs("torch", "train"):
             import torch  # noqa: F401  # said now, not after hours
     before = _before(settings)
-    _require_apart(settings)
+    require_apart(settings)
     tasks = loaded_tasks(settings.tasks, settings.data)
     corpus = open_corpus(settings.text)
     domains = asked_domains(corpus, needed=settings.keep_by == "domain")
@@ -92,6 +96,7 @@ def _selected(
     """Write the folder; `tasks` are lm-eval's, whose items are looked for, and `domains` the domain of each source."""
     from sparsedial.selection.choosing import Wanted, choose
     from sparsedial.selection.examples import examples
+    from sparsedial.selection.sketch_file import sketches_of
     from sparsedial.selection.table import Table
     from sparsedial.showing.examples_page import examples_page
     from sparsedial.verbs.referenced import referenced
@@ -109,12 +114,13 @@ def _selected(
             workers=_workers(settings, reading),
             side=settings.chosen_side,
             quality=settings.quality,
+            spans=settings.spans,
             items={name: list(items.values()) for name, items in item_texts(tasks).items()},
             items_stay=settings.contaminated == "report",
             losses=reference and reference.losses,
             domain_of=_by_domain(settings, table, domains),
         )
-        choice = choose(reading, splitting, wanted, partial, table.add)
+        choice = choose(reading, splitting, wanted, sketches_of(settings.out), table.add)
         frame = table.frame(choice, domains)
         manifest = write_manifest(partial / MANIFEST, frame)
         answer = answered(settings, reading, choice, frame, manifest, reference and reference.model, began)
@@ -131,16 +137,6 @@ def _by_domain(
     if domains is None or settings.keep_by == "text":
         return None
     return lambda number: domains[table.sources[number]]
-
-
-def _require_apart(settings: SelectSettings) -> None:
-    """Raises: UserError for an `out` inside the text, which would then have changed."""
-    out = settings.out.resolve()
-    for source in settings.text:
-        if Path(source).expanduser().resolve() in out.parents:
-            raise UserError(
-                f"{settings.out} lies in {source}, the text", hint="name a folder outside of it", field="out"
-            )
 
 
 def _workers(settings: SelectSettings, reading: Reading) -> int:

@@ -16,7 +16,9 @@ from sparsedial.units import parse_counts, parse_seconds
 EXAMPLE = "like `sparsedial select my_text/ --out kept`"
 KEEP_BY = ("text", "domain")
 ITEMS = ("remove", "report")
+PEERS = ("datatrove",)  # programs that a script can be written for
 FAMILIES = ("gopher", "c4", "fineweb")  # of rules, as in selection/quality.py, which is slow to import
+NOT_EMITTED = ("keep", "spans", "tasks", "measure")  # settings that a script cannot have
 OF_MEASURE = ("time", "budgets", "seeds", "tokenizer", "dry_run")  # settings that only it has
 
 
@@ -31,6 +33,9 @@ class SelectSettings:
     near: float = setting(0.8, "share of two documents' runs of five words that makes them copies", "J")
     quality: tuple[str, ...] = setting(
         (), f"leave out what breaks rules made for English web pages: {', '.join(FAMILIES)}", "NAME,…"
+    )
+    spans: float | None = setting(
+        None, "share of a document that may be passages of 50 words that stand in one before [not looked for]", "X"
     )
     tasks: tuple[str, ...] = setting(
         (), "leave out what holds items of these tasks, lm-eval's; needs sparsedial[evaluate]", "NAME,…"
@@ -55,14 +60,21 @@ class SelectSettings:
     seeds: int = setting(5, "runs of each part at each budget", "N")
     tokenizer: str = setting("bytes", "of the models that --measure trains", "bytes|bpe:N|FILE")
     device: str = setting("auto", "device to train on", "cpu|cuda")
+    emit: str | None = setting(
+        None, "write a script that does this with another program, for text larger than one machine", "|".join(PEERS)
+    )
     dry_run: bool = setting(False, "show what --measure would cost and exit")
 
     def __post_init__(self) -> None:
         self._check_choice()
         self._check_measure()
+        self._check_emit()
         if not 0 < self.near <= 1:
             hint = "0.8 is usual; 1 leaves out equal ones"
             raise UserError(f"{self.near:g} does not lie above 0 and at most at 1", hint=hint, field="near")
+        if self.spans is not None and not 0 <= self.spans < 1:
+            hint = "0.5 leaves out what is mostly such passages; 0 what holds one"
+            raise UserError(f"{self.spans:g} does not lie at least at 0 and below 1", hint=hint, field="spans")
         for name in ("seed", "workers"):
             value, least = getattr(self, name), int(name == "workers")
             if value is not None and value < least:
@@ -109,6 +121,17 @@ class SelectSettings:
             raise UserError("needs two budgets in rising order", hint="like 1e11,4e11", field="budgets")
         if self.seeds < 2:
             raise UserError(f"{self.seeds} is too few for an interval", hint="3 or more", field="seeds")
+
+    def _check_emit(self) -> None:
+        """Raises: UserError for a program that is not known, or settings that its script cannot have."""
+        if self.emit is None:
+            return
+        _require_known(self.emit, PEERS, "emit")
+        for name in NOT_EMITTED:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise UserError(f"cannot be in a script for {self.emit}", hint="leave it out, or <emit>", field=name)
+        if not self.text:
+            raise UserError(f"a script for {self.emit} needs a text", hint="name files or folders", field="emit")
 
 
 def _require_known(word: str, known: Sequence[str], field: str) -> None:

@@ -12,37 +12,24 @@ import polars
 
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.records.selection import (
-    EXAMPLES_FILE,
     ContaminatedTask,
-    Filter,
     ReferenceModel,
+    RepeatedSpans,
     Selected,
     SelectedManifest,
 )
 from sparsedial.records.text import ManifestFile
+from sparsedial.selection.bands import FOUND_SHARE, bands_for
 from sparsedial.selection.choosing import Choice
-from sparsedial.selection.filters import (
-    CONTAMINATED,
-    EXACT,
-    HELD_OUT_EXACT,
-    HELD_OUT_NEAR,
-    HOLDS_ITEM,
-    NEAR,
-    RULES,
-    Rule,
-)
-from sparsedial.selection.index import FOUND_SHARE, bands_for
-from sparsedial.selection.scores import SCORES
-from sparsedial.text.contamination import RUN_WORDS
 from sparsedial.text.manifest import MANIFEST
 from sparsedial.text.reading import Reading
 from sparsedial.units import count_words, human_percent
 from sparsedial.verbs.select_settings import FAMILIES, SelectSettings
 from sparsedial.verbs.selected_amounts import amount_of, domains_amounts
+from sparsedial.verbs.selected_filters import filters_of
 
 NOT_MEASURED = "not asked for: --measure trains models to measure it"
 NO_TOKENS = "a text has tokens once `study` or `train` chooses a tokenizer"
-SHOWN_UNDER = {HELD_OUT_EXACT: EXACT, HELD_OUT_NEAR: NEAR}  # the examples of one filter stand with those of another
 
 
 def answered(
@@ -66,7 +53,7 @@ def answered(
         held_out=amount_of(kept.filter(polars.col("split") != "train")),
         tokens_reason=NO_TOKENS,
         domains=domains_amounts(frame),
-        filters=tuple(_filters(settings, choice, frame)),
+        filters=tuple(filters_of(settings, choice, frame)),
         skipped_lines=reading.bad.count,
         contaminated=_contaminated(choice) if settings.tasks else None,
         contaminated_reason=None if settings.tasks else "not asked for: --tasks names tasks whose items are looked for",
@@ -76,6 +63,7 @@ def answered(
         wall_seconds=time.perf_counter() - began,
         peak_process_bytes=peak_process_bytes(),
         reference=reference,
+        repeated_spans=_repeated(choice) if settings.spans is not None else None,
     )
 
 
@@ -94,6 +82,7 @@ def asked_of(settings: SelectSettings) -> Mapping[str, Any]:
         "side": settings.chosen_side,
         "keep_by": settings.keep_by,
         "quality": tuple(family for family in FAMILIES if family in settings.quality),
+        "spans": settings.spans,
         "tasks": settings.tasks,
         "items": settings.contaminated if settings.tasks else None,
         "seed": settings.seed,
@@ -109,29 +98,9 @@ def _contaminated(choice: Choice) -> tuple[ContaminatedTask, ...]:
     )
 
 
-def _filters(settings: SelectSettings, choice: Choice, frame: polars.DataFrame) -> Iterator[Filter]:
-    rules = dict(RULES)
-    thresholds: dict[str, float | None] = {NEAR: settings.near, HELD_OUT_NEAR: settings.near}
-    if settings.tasks:
-        rules[CONTAMINATED] = HOLDS_ITEM
-        thresholds[CONTAMINATED] = RUN_WORDS
-    for name, near in choice.quality.nearest.items():
-        rules[name] = Rule(f"train documents with {near.rule.says}", near.rule.source)
-        thresholds[name] = near.rule.threshold
-    if choice.score is not None:
-        score = SCORES[choice.score]
-        says = f"train documents that are no copies, all but a share of the bytes; {score.says}"
-        rules[choice.score] = Rule(says, score.source)
-        thresholds[choice.score] = settings.keep
-    for name, rule in rules.items():
-        yield Filter(
-            name=name,
-            says=rule.says,
-            source=rule.source,
-            threshold=thresholds.get(name),
-            removed=amount_of(frame.filter(polars.col("reason") == name)),
-            examples=f"{EXAMPLES_FILE}#{SHOWN_UNDER.get(name, name)}",
-        )
+def _repeated(choice: Choice) -> RepeatedSpans:
+    found = choice.spans
+    return RepeatedSpans(documents=found.documents, spans=found.passages, bytes=found.bytes)
 
 
 def _warnings(settings: SelectSettings, choice: Choice) -> Iterator[str]:

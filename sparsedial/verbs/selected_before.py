@@ -1,6 +1,8 @@
-"""A selection that an earlier start of the same command left, whose effect is still to be measured."""
+"""What lies where a selection will: an earlier one whose effect is still to be measured, or the text itself."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.records.record import read
@@ -28,6 +30,16 @@ def selected_before(settings: SelectSettings) -> Selected | None:
                 field="out",
             )
     return held
+
+
+def require_apart(settings: SelectSettings) -> None:
+    """Raises: UserError for an `out` inside the text, which would then have changed."""
+    out = settings.out.resolve()
+    for source in settings.text:
+        if Path(source).expanduser().resolve() in out.parents:
+            raise UserError(
+                f"{settings.out} lies in {source}, the text", hint="name a folder outside of it", field="out"
+            )
 
 
 def _word(value: object) -> str:

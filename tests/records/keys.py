@@ -123,7 +123,9 @@ Filter: name says source threshold removed examples
 ReferenceModel: shape run tokens validation_loss documents_scored tokens_scored training_flops scoring_flops seconds
 Selected: manifest text_digest sources near keep score seed read kept held_out tokens_reason domains filters
     skipped_lines contaminated contaminated_reason effect effect_reason warnings wall_seconds peak_process_bytes side
-    keep_by quality tasks items reference
+    keep_by quality spans repeated_spans tasks items reference
+SelectionPipeline: peer file command written_for kept
+RepeatedSpans: documents spans bytes
 ContaminatedTask: task judged items documents
 EffectInputs: time budgets seeds tokenizer device manifest_digest selection_flops
 EffectBudget: budget_flops shape steps steps_at_equal_total learning_rate

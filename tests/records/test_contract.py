@@ -64,7 +64,7 @@ TextFile: python_version manifest probes selection
 TextAmount: tokens
 Filter: threshold
 DomainAmounts: share_before share_after
-Selected: near keep score domains side items reference
+Selected: near keep score domains side spans repeated_spans items reference
 EffectInputs: time
 EffectBudget: steps_at_equal_total
 EffectPoint: loss bits_per_byte validation_loss domains

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -231,13 +232,17 @@ def test_a_missing_rensa_names_the_extra(text, tmp_path):
     ]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(text, tmp_path, monkeypatch):
-    from sparsedial.selection import index
+@pytest.mark.parametrize("left_bytes", [0, 100])
+def test_a_full_disk_is_one_line_and_leaves_nothing(text, tmp_path, monkeypatch, left_bytes):
+    from sparsedial.selection import sketch_file
 
-    def full(**_):
-        raise OSError(28, "No space left on device")
+    class Full(io.FileIO):
+        def write(self, data):
+            if len(data) > left_bytes:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
 
-    monkeypatch.setattr(index.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(sketch_file, "open", lambda path, _: Full(path, "a+"), raising=False)
     with pytest.raises(UserError, match="No space left on device"):
         sparsedial.select(text, out=tmp_path / "kept")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["text"]
