@@ -105,6 +105,6 @@ def _basis(columns: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray
 
     `lengths` are those of the columns before something was taken from them [their own].
     """
-    lengths = np.linalg.norm(columns, axis=0) if lengths is None else lengths
-    left, sizes, _ = np.linalg.svd(columns / np.maximum(lengths, 1e-300), full_matrices=False)
+    units = np.maximum(np.linalg.norm(columns, axis=0) if lengths is None else lengths, 1e-300)
+    left, sizes, _ = np.linalg.svd(columns / units, full_matrices=False)
     return left[:, sizes > 1e-7]

@@ -282,9 +282,7 @@ class Transformer(nn.Module):
         """The residual stream after the last layer. Shapes: ids [B, S] to [B, S, D]"""
         if routing.top_k_LB is not None:
             check_top_k(routing.top_k_LB, self.shape, len(ids_BS))
-        x_BSD = functional.embedding(ids_BS, self.embedding_VD)
-        if self.stream_dtype is not None:
-            x_BSD = x_BSD.to(self.stream_dtype)
+        x_BSD = functional.embedding(ids_BS, self.embedding_VD).to(self.stream_dtype or self.embedding_VD.dtype)
         for block in self.blocks:
             x_BSD = block(x_BSD, place, routing)
         return x_BSD

@@ -37,7 +37,7 @@ class ComparedPoint(Record, frozen=True, kw_only=True):
         return found.get(axis, self.target.reached)
 
 
-class KeptPoint(Record, frozen=True, kw_only=True):
+class MeasuredPoint(Record, frozen=True, kw_only=True):
     """A point of a comparison that is not done yet, from which a stopped command goes on."""
 
     point: ComparedPoint

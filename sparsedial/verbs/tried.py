@@ -16,7 +16,7 @@ from sparsedial.pruning.quality import Nats, mean_nats
 from sparsedial.pruning.shelf import Shelf, shelf_of
 from sparsedial.pruning.sizing import weight_bytes
 from sparsedial.pruning.speed import decode_rates
-from sparsedial.records.compare import ComparedPoint, KeptPoint
+from sparsedial.records.compare import ComparedPoint, MeasuredPoint
 from sparsedial.records.prune import CheckpointCosts, PruneTarget, Quantiles
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note
@@ -70,7 +70,7 @@ def all_tried(work: Work, whole: Mapping[str, Nats], asks: Sequence[Ask], shelf:
 
 def _before(work: Work, ask: Ask, chooser: Chooser, shelf: Shelf) -> Tried | None:
     """A choice that was made and measured before a stop."""
-    found, nats = shelf.read(POINT, KeptPoint), shelf.get(NATS)
+    found, nats = shelf.read(POINT, MeasuredPoint), shelf.get(NATS)
     if found is None or nats is None:
         return None
     return Tried(
@@ -84,7 +84,7 @@ def _before(work: Work, ask: Ask, chooser: Chooser, shelf: Shelf) -> Tried | Non
 
 def _keep(one: Tried, shelf: Shelf) -> None:
     shelf.put(NATS, {name: torch.from_numpy(nats.nats_W) for name, nats in one.nats.items()})
-    shelf.write(POINT, KeptPoint(point=one.point, shape=one.shape))
+    shelf.write(POINT, MeasuredPoint(point=one.point, shape=one.shape))
 
 
 def _tried(work: Work, chooser: Chooser, whole: Mapping[str, Nats]) -> Tried:

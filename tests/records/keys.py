@@ -232,7 +232,7 @@ EqualCost: active_parameters pruned lower_k lower_k_reason lower_k_setting train
     basis
 Recovery: tokens kind flops seconds joules learning_rate repeats loss_after_cut won_back
 ComparedPoint: part method budget sequential pattern target draws kept unscored_experts after loss_increase warnings
-KeptPoint: point shape
+MeasuredPoint: point shape
 MethodOrder: part strength order gaps resolved
 Compared: checkpoint calibration second_domain second_domain_reason before points axis pareto orders picture out
     wall_seconds peak_process_bytes
