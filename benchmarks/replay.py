@@ -45,6 +45,11 @@ class Stored:
         rows = read_json(folder / "study.json")["verdict_runs"]
         self._curves = {row["hash"]: row["curve"] for row in rows}
 
+    @property
+    def runs(self) -> list[Run]:
+        """All of them."""
+        return list(self._runs.values())
+
     def find(self, run_hash: str) -> Run | None:
         """A run by the hash of its job."""
         return self._runs.get(run_hash)
@@ -59,7 +64,7 @@ class Stored:
 
     def metrics(self, run_hash: str) -> list[Metric]:
         """The stored curve, a line for each of its points."""
-        run = next(run for run in self._runs.values() if run.hash == run_hash)
+        run = next(run for run in self.runs if run.hash == run_hash)
         step_tokens = run.recipe.batch * run.recipe.context
         return [
             Metric(

@@ -32,7 +32,7 @@ def columns(path: Path) -> dict[str, list]:
         ("a.tsv", b"N\tval loss\n1e8\t3.5\n2e8\t3.25\n"),
         ("a.CSV", b"N|val loss\n1e8|3.5\n2e8|3.25\n"),
         ("a.txt", "N\tval loss\n1e8\t3.5\n2e8\t3.25\n".encode("utf-16")),
-        ("a.csv.gz", gzip.compress(b"N;val loss\n1e8;3.5\n2e8;3.25\n")),
+        ("a.csv.gz", gzip.compress(b"N;val loss\n1e8;3.5\n2e8;3.25\n", mtime=0)),
         ("a.jsonl", b'{"N": 1e8, "val loss": 3.5}\n\n{"N": 200000000, "val loss": "3.25"}\n'),
         ("a.jsonl", b'\xef\xbb\xbf{"N": 1e8, "val loss": 3.5}\n{"N": 2e8, "val loss": 3.25}\n'),
         ("a.json", b'[{"N": 1e8, "val loss": 3.5}, {"N": 2e8, "val loss": 3.25}]'),

@@ -70,5 +70,5 @@ def test_skipped_lines_of_all_domains_are_counted(folder_of: Write, tmp_path: Pa
 
 def test_a_domain_whose_files_are_empty_is_named(folder_of: Write, tmp_path: Path) -> None:
     folder = folder_of({"a/1.txt": "text", "b/1.txt": " \n"})
-    with pytest.raises(UserError, match=f"{folder}/b: empty"):
+    with pytest.raises(UserError, match=f"{folder}/b: no text in 1 file"):
         prepare_domains([str(folder)], tokenizer=byte_tokenizer(), folder=tmp_path / "text")

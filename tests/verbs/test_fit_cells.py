@@ -77,7 +77,7 @@ def test_checkpoints_of_a_run_are_one_group_unless_told_otherwise(tmp_path, caps
     file = write(tmp_path, checkpoints(points, even))
     found = fitted(capsys, file)
     assert (found["runs"], found["independent_runs"]) == (8 * points, 8)
-    assert "look like checkpoints of 8 runs, told by job" in found["notes"][0]
+    assert "look like checkpoints of 8 runs, as job tells" in found["notes"][0]
     assert fitted(capsys, file, "--group", "row")["independent_runs"] == 8 * points
     assert fitted(capsys, file, "--group", "total_parameters")["independent_runs"] == 4
     assert fitted(capsys, file, "--group", "total_parameters, job")["independent_runs"] == 8

@@ -92,7 +92,7 @@ def test_a_checkpoint_that_was_cut_short_is_made_again(trained, corpus, capsys):
 def test_a_single_run_is_too_few_for_a_law(corpus, tmp_path, capsys):
     assert main(words(corpus, tmp_path, "--tokens", "1280")) == 0
     assert main(["fit", str(tmp_path)]) == 0
-    assert "1 runs are too few" in capsys.readouterr().out
+    assert "1 run is too few" in capsys.readouterr().out
 
 
 def test_settings_of_a_training_say_whether_its_plan_was_edited(trained):

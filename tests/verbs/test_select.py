@@ -183,8 +183,8 @@ def test_out_is_needed(text, capsys):
     ("content", "says"),
     [
         ({}, "it holds no file"),
-        ({"a.txt": b""}, "empty"),
-        ({"a.txt": b" \n"}, "empty"),
+        ({"a.txt": b""}, "no text in 1 file"),
+        ({"a.txt": b" \n"}, "no text in 1 file"),
         ({"a.txt": b"a line\n"}, "too few to train on"),
         ({"a.txt": b"\xff\xfe" * 5000 + b"\xff"}, "a.txt"),
         ({"a.jsonl": b'{"text": "a"}\n{"text": \n' * 900}, "a.jsonl, line 2"),

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from benchmarks.replay import RECORD, Stored
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
+from sparsedial.records.record import write
+from sparsedial.records.run import RUN_FILE
 from sparsedial.verbs import VERBS
 from sparsedial.verbs.following import following
 from sparsedial.verbs.origin import law_behind
@@ -25,8 +29,8 @@ pytestmark = pytest.mark.slow
 
 KEYS = {
     "best", "cells", "budgets_flops", "sparsities", "text", "machine", "versions", "wall_seconds", "law", "verdict",
-    "near_optimal", "binding_constraints", "crossover", "crossover_reason", "probes", "selection", "next",
-    "report",
+    "near_optimal", "binding_constraints", "crossover", "crossover_reason", "probes", "selection", "token_selection",
+    "next", "report",
 }  # fmt: skip
 
 
@@ -141,10 +145,12 @@ def test_its_plan_can_be_trained(finished, corpus: Path, tmp_path: Path, capsys)
     assert float(state["flops"]) == pytest.approx(record["flops"], rel=1e-5)
 
 
-def test_the_dial_of_its_checkpoint_stands_on_the_studys_law(finished, tmp_path: Path):
-    _out, result = finished
-    checkpoint = checkpoint_of(result)
-    law, state = law_behind(checkpoint)
+def test_the_dial_of_a_studys_checkpoint_stands_on_the_studys_law(tmp_path: Path):
+    study = shutil.copytree(RECORD, tmp_path / "study")
+    run = max(Stored(RECORD).runs, key=lambda run: (run.sparsity.experts > 0, run.flops))
+    write(study / "runs" / run.hash / RUN_FILE, run)
+    law, state = law_behind(study / "runs" / run.hash / "checkpoint")
+    assert Path(law) == study.resolve()
     answer = questions(law, state)["dial"](state)
     assert float(state["position"]) in [row["sparsity"] for row in answer["positions"]]
     (tmp_path / "checkpoint").mkdir()
