@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from benchmarks.evaluation_page import agreement_table, families_table, published_table, throughput_table
 from benchmarks.fit_example import planned
 from benchmarks.laws_page import laws_markdown
+from benchmarks.neurons_page import neurons_sentence, neurons_table
 from benchmarks.probes_page import probes_sentences, probes_table
 from benchmarks.prune_findings_page import findings_table, gates_table, kept_table, methods_table, weights_table
 from benchmarks.speeds import short_table, speed_table
@@ -170,6 +171,7 @@ BLOCKS = {
     "finding": finding,
     "default study": default_output,
     "probes": probes_sentences,
+    "neurons": neurons_sentence,
     "plan": plan_output,
     "speeds": short_table,
     "tour": tour,
@@ -188,6 +190,7 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
     PROBES: {"probes": probes_sentences, "levels": probes_table},
     TURNING_OFF: {
         "methods": methods_table,
+        "neurons": neurons_table,
         "findings": findings_table,
         "gates": gates_table,
         "kept": kept_table,

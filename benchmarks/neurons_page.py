@@ -1,0 +1,43 @@
+"""What `neurons_per_token` recorded, for the README and docs/turning-off.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sparsedial.units import human_percent
+
+RECORD = Path(__file__).parent / "records" / "neurons_per_token.json"
+NAMES = {"textbooks/test.jsonl.gz": "textbooks", "code_python/test.jsonl.gz": "Python code"}
+HALF, PROSE = "0.5", "textbooks/test.jsonl.gz"
+
+
+def neurons_sentence() -> str:
+    """What half of the neurons cost, chosen per token and for good."""
+    found = json.loads(RECORD.read_text())["loss_increase"][HALF]
+    token, good = (_cell(found[way][PROSE]) for way in ("per token", "for good"))
+    return (
+        "Half of a real model's feed-forward neurons do not matter for a given token, though hardly any can be removed for"
+        f"\ngood. Of SmolLM2-135M-Instruct the best half for each token adds {token} nats per token on textbooks;"
+        f"\nthe same half for all tokens adds {good} ([how](docs/turning-off.md#neurons))."
+    )
+
+
+def neurons_table() -> str:
+    """A row for each share and text."""
+    found = json.loads(RECORD.read_text())["loss_increase"]
+    rows = [
+        f"| {human_percent(float(share))} | {NAMES[text]} | "
+        + " | ".join(_cell(ways[way][text]) for way in ("per token", "for good", "at random"))
+        + " |"
+        for share, ways in found.items()
+        for text in NAMES
+    ]
+    head = "| neurons | text | each token's own best | the same for all tokens | drawn, the same for all |"
+    return "\n".join([head, "| --- | --- | --- | --- | --- |", *rows])
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    return f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
