@@ -76,7 +76,7 @@ class StudySettings:
         check_token_settings(self.token_share, self.reference)
         require_method(self.select, self.keep)
         if self.select is not None and self.token_share is not None:
-            raise UserError("contradicts select", hint="give only one of them", field="token_share")
+            raise UserError("contradicts <select>", hint="give only one of them", field="token_share")
 
     def question(self, reference: str | None = None) -> Question:
         """The settings, with defaults filled in and checked; `reference` is the digest of the model that is named.

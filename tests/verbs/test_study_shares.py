@@ -111,6 +111,7 @@ def test_to_train_a_reference_model_takes_longer(small_text):
         (["--select", "random", "--keep", "1"], "--keep: leaves nothing out"),
         (["--select", "random", "--keep", "2,.5"], "--keep: 2 is more than all of the text"),
         (["--select", "random", "--keep", "0,.5"], "--keep: 0 is not a positive number"),
+        (["--select", "random", "--token-share", "60%"], "--token-share: contradicts --select"),
         (["--select", "random", "--keep", "half"], "--keep: cannot read 'half'"),
     ],
 )
