@@ -4,8 +4,8 @@ A model of 32 experts, top-8, on the built-in text. At equal FLOPs and with five
 for the dial 2,4,8 (by step and by layer), and separate models of top-2 and top-4. All have one learning rate and, by
 seed, the same first weights and the same order of windows. Each run takes one thread, two run side by side; all take
 half an hour on two idle cores. Runs that are done are kept in the folder, so the same command goes on after a stop.
-Words after the folder name another text. `--quick` trains a few steps with two seeds to see that all of it works, and
-writes its record into the folder.
+Words after the folder name another text. `--seeds N` stops at fewer seeds. `--quick` trains a few steps with two seeds
+to see that all of it works, and writes its record into the folder.
 
 Writes benchmarks/records/dial_training.json: the loss of every arm at each number of experts, seed by seed; paired
 differences with 95 % intervals; and the two aims: what the dial-trained model loses at half the experts over what the
@@ -14,6 +14,7 @@ normal one loses there, and how much worse it is with all of them.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -157,9 +158,14 @@ def paired(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
 
 def main(words: Sequence[str]) -> None:
     """Train, compare, print, and write the record."""
-    quick, given = "--quick" in words, [word for word in words if word != "--quick"]
-    folder = Path(given[0] if given else "runs/dial_training")
-    found = measure(Trials(folder, text=given[1:]), QUICK if quick else Size())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/dial_training"))
+    parser.add_argument("texts", nargs="*")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), choices=range(2, len(SEEDS) + 1))
+    parser.add_argument("--quick", action="store_true")
+    asked = parser.parse_args(words)
+    folder, quick = asked.folder, asked.quick
+    found = measure(Trials(folder, text=asked.texts), QUICK if quick else Size(seeds=SEEDS[: asked.seeds]))
     keep(folder / "record.json" if quick else RECORD, "python -m benchmarks.dial_training", found)
     for name, by_number in found["losses"].items():
         print(name, by_number)

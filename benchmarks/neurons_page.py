@@ -19,9 +19,10 @@ def neurons_sentence() -> str:
     found = json.loads(RECORD.read_text())["loss_increase"][HALF]
     token, good = (_cell(found[way][PROSE]) for way in ("per token", "for good"))
     return (
-        "Half of a real model's feed-forward neurons do not matter for a given token, though hardly any can be removed for"
-        f"\ngood. Of SmolLM2-135M-Instruct the best half for each token adds {token} nats per token on textbooks;"
-        f"\nthe same half for all tokens adds {good} ([how](docs/turning-off.md#neurons))."
+        "Half of a real model's feed-forward neurons do not matter for a given token, though hardly any can be removed"
+        "\nfor good. Of SmolLM2-135M-Instruct the best half for each token adds"
+        f"\n{token} nats per token on textbooks; the same half for all tokens adds"
+        f"\n{good} ([how](docs/turning-off.md#neurons))."
     )
 
 
