@@ -36,7 +36,7 @@ def neurons_table() -> str:
         for share, ways in found.items()
         for text in NAMES
     ]
-    head = "| neurons | text | each token's own best | the same for all tokens | drawn, the same for all |"
+    head = "| share | text | each token's own best | the same for all tokens | drawn, the same for all |"
     return "\n".join([head, "| --- | --- | --- | --- | --- |", *rows])
 
 

@@ -41,6 +41,7 @@ from sparsedial.machine.hardware import BusyWatch
 from sparsedial.model.checkpoint import load
 from sparsedial.pruning.quality import Nats, nats_of
 from sparsedial.pruning.windows import Windows, read_windows, spread
+from sparsedial.records.record import plain
 from sparsedial.shape.config import load_config, read_config
 from sparsedial.text.tokenizer import load_tokenizer
 
@@ -110,7 +111,7 @@ def _parsed() -> argparse.Namespace:
 def _store(done: dict[str, Any], name: str, row: Mapping[str, Any]) -> None:
     """Print a section that has ended, and write the record."""
     done[name] = row
-    print(name, json.dumps(row), flush=True)
+    print(name, json.dumps(plain(row)), flush=True)
     flags = "SMOLLM2 SPARSE --peer PYTHON --texts PROSE CODE"
     sections = {each: done[each] for each in (*REAP, *WEIGHTS) if each in done}
     keep(RECORD, f"python -m benchmarks.prune_peers {flags}", {"bars": BARS, "sections": sections})

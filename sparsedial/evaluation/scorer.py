@@ -25,6 +25,7 @@ from sparsedial.shape.counts import active_parameters, cached_values_per_token
 from sparsedial.text.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 4096
+LOGIT_VALUES = 1 << 25  # of a piece of a batch: 128 MB in float32
 SEQUENCES = 64  # that are continued together, if their cache is no larger than
 CACHED_BYTES = 1 << 30
 LOGITS_AT_ONCE = 256  # positions; logits over a large vocabulary are the largest tensors of a call
@@ -42,6 +43,16 @@ def windows_at_once(tokens: int) -> int:
 def logits_of_rows(model: Transformer, x_BSD: Tensor) -> Tensor:
     """Logits at every position of a stream, all rows behind each other. Shapes: [B, S, D] to [R, V] in float32"""
     return model.logits(x_BSD.flatten(0, 1).unsqueeze(0), model.norm_D).squeeze(0).float()
+
+
+def logits_in_pieces(model: Transformer, x_BSD: Tensor, targets_R: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same piece by piece, with each position's target, so that a large vocabulary takes little memory.
+
+    Shapes: [B, S, D] and [R] to pieces [n, V] and [n]
+    """
+    rows = max(1, LOGIT_VALUES // model.shape.vocab_size)
+    pieces = zip(x_BSD.flatten(0, 1).split(rows), targets_R.split(rows), strict=True)
+    return ((logits_of_rows(model, x_nD.unsqueeze(0)), targets_n) for x_nD, targets_n in pieces)
 
 
 @dataclass(frozen=True)
@@ -76,19 +87,20 @@ class Scorer:
         Shapes: [W, S+1] to a number and [W, last]
         Units: nats
         """
-        total, each = torch.zeros((), dtype=torch.float64, device=self.device), []
+        model, total, each = self._working, torch.zeros((), dtype=torch.float64, device=self.device), []
         for ids_BS1 in windows_WS1.split(windows_at_once(windows_WS1.shape[1])):
             ids_BS1 = ids_BS1.to(self.device)
             targets_R = ids_BS1[:, -last:].flatten()
-            shares_RV = self._logits(ids_BS1[:, :-1], last).log_softmax(1)
-            total += functional.nll_loss(shares_RV, targets_R, reduction="sum")
-            each.append(functional.nll_loss(shares_RV, targets_R, reduction="none").view(-1, last))
-        return float(total), torch.cat(each)
+            for logits_nV, targets_n in logits_in_pieces(model, self._stream(ids_BS1[:, :-1], last), targets_R):
+                shares_nV = logits_nV.log_softmax(1)
+                total += functional.nll_loss(shares_nV, targets_n, reduction="sum")
+                each.append(functional.nll_loss(shares_nV, targets_n, reduction="none"))
+        return float(total), torch.cat(each).view(-1, last)
 
-    def _logits(self, ids_BS: Tensor, last: int) -> Tensor:
-        """Logits at the last positions of all rows. Shapes: to [R, V]"""
+    def _stream(self, ids_BS: Tensor, last: int) -> Tensor:
+        """The stream at the last positions of all rows. Shapes: to [B, last, D]"""
         model = self._working
-        return logits_of_rows(model, model.stream(ids_BS, model.place(ids_BS), self.routing)[:, -last:])
+        return model.stream(ids_BS, model.place(ids_BS), self.routing)[:, -last:]
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Continuation]:
         """The log-likelihood of each continuation after its context; pairs are (context ids, continuation ids).

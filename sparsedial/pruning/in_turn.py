@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sparsedial.evaluation.scorer import Scorer, logits_of_rows, windows_at_once
+from sparsedial.evaluation.scorer import Scorer, logits_in_pieces, windows_at_once
 from sparsedial.model.cache import Place
 from sparsedial.model.far import held, is_far
 from sparsedial.model.transformer import Block, Transformer
@@ -98,8 +98,8 @@ class Passage:
         """The loss of the windows, nats per token, while `look` gets what `last` gives."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for x_BSD, ids_BS1 in self.last():
-            logits_RV = logits_of_rows(self.model, x_BSD)
-            total += functional.cross_entropy(logits_RV, ids_BS1[:, 1:].flatten(), reduction="sum")
+            for logits_nV, targets_n in logits_in_pieces(self.model, x_BSD, ids_BS1[:, 1:].flatten()):
+                total += functional.cross_entropy(logits_nV, targets_n, reduction="sum")
             look(x_BSD, ids_BS1)
         return total.cpu() / self.tokens
 
