@@ -33,9 +33,8 @@ def conduct(
 
     Each decision is written down before the runs that it must not depend on: the rates before the grid, the prediction
     before the largest budget, the seeds of a selection or a verdict, and the runs on shares of the text, before the
-    first of them. `seeds` and `form` are the
-    user's settings; `laws` fits the law of the cells; `say` is called with the name of each phase, and where the
-    machine is too slow for the time limit.
+    first of them. `seeds` and `form` are the user's settings; `laws` fits the law of the cells; `say` is called with
+    the name of each phase, and where the machine is too slow for the time limit.
     """
 
     def enter(phase: str) -> None:

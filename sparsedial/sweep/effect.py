@@ -27,7 +27,7 @@ from sparsedial.runs.job import Job
 from sparsedial.runs.policy import Listener, Shelf, carry_out
 from sparsedial.sweep.effect_design import SCORED_TOKENS, training_flops
 from sparsedial.sweep.effect_words import direction_words, effect_words, repeats_words
-from sparsedial.sweep.paired import Losses, is_above, is_below, mean_difference, paired_difference
+from sparsedial.sweep.paired import Losses, SeededRuns, is_above, is_below, mean_difference, paired_difference
 from sparsedial.sweep.verdict import CONFIDENCE, mean_interval
 from sparsedial.units import bare_exponent
 
@@ -101,23 +101,12 @@ class EffectLab:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class Trained(SeededRuns):
     """The runs of one part at one budget, by seed."""
 
     part: Part
     budget: EffectBudget
-    runs: Mapping[int, Run]
     train_tokens: int
-
-    @property
-    def finished(self) -> dict[int, Run]:
-        """Those that did not diverge."""
-        return {seed: run for seed, run in self.runs.items() if run.finished}
-
-    @property
-    def test_losses(self) -> Losses:
-        """Nats per token, of those that did not diverge."""
-        return {seed: run.test_loss for seed, run in self.finished.items() if run.test_loss is not None}
 
 
 Measured = Mapping[tuple[Part, float], Trained]  # by part and budget

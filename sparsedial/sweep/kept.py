@@ -23,14 +23,13 @@ from sparsedial.records.kept import (
     StudySelection,
 )
 from sparsedial.records.quantities import Family, Interval
-from sparsedial.records.run import Run
 from sparsedial.runs.executor import Task
 from sparsedial.store import digest
 from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.crossing import FAMILIES, Crossing, KeptText
 from sparsedial.sweep.kept_words import LATE, moves_words, no_total, pair_words, repeats_words, share_words
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.paired import Losses, is_above, is_below, mean_difference, paired_difference
+from sparsedial.sweep.paired import SeededRuns, is_above, is_below, mean_difference, paired_difference
 from sparsedial.sweep.rivals import Rival, Rivals, flop_nominees, verdict_task
 from sparsedial.sweep.selection import rivals_of, select
 from sparsedial.sweep.verdict import CONFIDENCE, mean_interval
@@ -39,23 +38,12 @@ AtBudget = Mapping[float, Rivals]  # the models by budget
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class Trained(SeededRuns):
     """The runs of one model on one share at one budget, by seed."""
 
     share: KeptShare
     rival: Rival
     budget_flops: float
-    runs: Mapping[int, Run]
-
-    @property
-    def finished(self) -> dict[int, Run]:
-        """Those that did not diverge."""
-        return {seed: run for seed, run in self.runs.items() if run.finished}
-
-    @property
-    def test_losses(self) -> Losses:
-        """Nats per token, of those that did not diverge."""
-        return {seed: run.test_loss for seed, run in self.finished.items() if run.test_loss is not None}
 
 
 Pairs = Mapping[tuple[float, Family], Trained]  # by share and family, at one budget

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sparsedial.records.evaluation import PairedDifference
+from sparsedial.records.run import Run
 from sparsedial.sweep.verdict import CONFIDENCE, t_quantile
 
 Losses = Mapping[int, float]  # by seed, of the runs that finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeededRuns:
+    """Runs that differ in their seed alone, by seed."""
+
+    runs: Mapping[int, Run]
+
+    @property
+    def finished(self) -> dict[int, Run]:
+        """Those that did not diverge."""
+        return {seed: run for seed, run in self.runs.items() if run.finished}
+
+    @property
+    def test_losses(self) -> Losses:
+        """Nats per token, of those that did not diverge."""
+        return {seed: run.test_loss for seed, run in self.finished.items() if run.test_loss is not None}
 
 
 def paired_difference(ours: Losses, theirs: Losses) -> PairedDifference | None:
