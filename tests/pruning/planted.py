@@ -37,6 +37,15 @@ SIZE, WRITTEN = 4.0, 3.0  # of a letter's embedding, and of what an expert write
 CHOSEN, SECOND_CHOICE, OTHERS = 5.0, -6.0, -10.0  # logits over sqrt(d_model); a second choice has hardly any weight
 
 
+def knowing_letters(model: Transformer) -> Transformer:
+    """A model that knows which letters the two domains have, and nothing more of them."""
+    with torch.no_grad():
+        model.embedding_VD.add_(1)
+        model.unembedding_VD.zero_()
+        model.unembedding_VD[list({*FIRST.encode(), *SECOND.encode()})] = 0.1
+    return model
+
+
 def planted(
     first: Mapping[str, int], second: Mapping[str, int], router: str = "softmax", dense_layers: int = 1
 ) -> Transformer:

@@ -17,7 +17,7 @@ from sparsedial.text.tokenizer import byte_tokenizer
 from sparsedial.verbs import prunable
 from sparsedial.verbs.pruned_costs import FAR
 from tests.model.shapes import FAMILIES, shaken
-from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters
+from tests.pruning.planted import SECOND, knowing_letters, saved, text_of, with_clusters
 
 SHAPE = shape_with(FAMILIES["qwen3_moe"], vocab_size=256, layers=3)
 
@@ -26,12 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    model = shaken(SHAPE)
-    with torch.no_grad():
-        model.embedding_VD.add_(1)
-        model.unembedding_VD.zero_()
-        model.unembedding_VD[list({*FIRST.encode(), *SECOND.encode()})] = 0.1  # it knows which letters there are
-    save_checkpoint(model, tmp_path / "whole", byte_tokenizer())
+    save_checkpoint(knowing_letters(shaken(SHAPE)), tmp_path / "whole", byte_tokenizer())
     return tmp_path / "whole"
 
 

@@ -21,7 +21,13 @@ from sparsedial.records.compare import ComparedPoint
 from sparsedial.text.tokenizer import byte_tokenizer
 from sparsedial.verbs import tried
 from tests.model.shapes import FAMILIES, shaken
-from tests.pruning.planted import FIRST, SECOND, saved, with_clusters, with_dead_experts, with_dead_neurons
+from tests.pruning.planted import (
+    knowing_letters,
+    saved,
+    with_clusters,
+    with_dead_experts,
+    with_dead_neurons,
+)
 
 SHAPE = replace(FAMILIES["qwen3_moe"], vocab_size=256, layers=4)
 MEASURED = ("prune.json", "dial.json", "compare.json", "compare.png", "compare.svg")  # speeds differ from run to run
@@ -42,12 +48,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 @pytest.fixture
 def sparse(tmp_path: Path) -> Path:
-    model = shaken(SHAPE)
-    with torch.no_grad():
-        model.embedding_VD.add_(1)
-        model.unembedding_VD.zero_()
-        model.unembedding_VD[list({*FIRST.encode(), *SECOND.encode()})] = 0.1  # it knows which letters there are
-    save_checkpoint(model, tmp_path / "sparse", byte_tokenizer())
+    save_checkpoint(knowing_letters(shaken(SHAPE)), tmp_path / "sparse", byte_tokenizer())
     return tmp_path / "sparse"
 
 
