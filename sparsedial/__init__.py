@@ -48,6 +48,9 @@ def lm_eval_model(folder: str | os.PathLike[str], setting: str | None = None) ->
     """
     from pathlib import Path
 
+    from sparsedial.evaluation.required import require_lm_eval
+
+    require_lm_eval()
     from sparsedial.evaluation.harness import HarnessModel
 
     return HarnessModel.around(Path(folder), load(folder, setting))

@@ -1,4 +1,4 @@
-"""Which choices of an item are right, whichever way a task of lm-eval says so."""
+"""Which answer of an item is right, whichever way a task of lm-eval says so."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def right_choices(task: Any, doc: Any) -> tuple[int, ...]:
     if not right or not all(isinstance(one, int) and 0 <= one < len(choices) for one in right):
         raise ValueError(f"answer {stated!r} is none of the {len(choices)} choices")
     return right
+
+
+def first_of(target: Any) -> Any:
+    """A right answer that is to be written: the first of several."""
+    return target[0] if isinstance(target, list | tuple) and target else target

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsedial.evaluation.choices import right_choices
+from sparsedial.evaluation.choices import first_of, right_choices
 
 if TYPE_CHECKING:
     from sparsedial.evaluation.harness import HarnessModel
@@ -72,9 +72,8 @@ def _of_written(task: Any, samples: Sequence[Sample], model: HarnessModel) -> li
 
 
 def _text(target: Any) -> str | None:
-    """A right answer as text: the first of several."""
-    if isinstance(target, list | tuple):
-        target = target[0] if target else None
+    """A right answer as text; None where it is none."""
+    target = first_of(target)
     return target.strip() if isinstance(target, str) else None
 
 

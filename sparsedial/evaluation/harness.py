@@ -12,18 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sparsedial.errors import UserError, needs
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from sparsedial.errors import UserError
 from sparsedial.evaluation.kept import Kept
 from sparsedial.evaluation.scorer import Pair, Scorer
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.evaluation import KeptAnswer
 from sparsedial.text.prompts import Prompts, prompts_of
 from sparsedial.text.tokenizer import Tokenizer, load_tokenizer
-
-with needs("lm-eval", "evaluate"):
-    from lm_eval.api.model import TemplateLM
-    from lm_eval.models.utils import normalize_gen_kwargs
-    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 NEW_TOKENS = 256  # of an answer, where a task states no number; as in lm-eval's own models
 Request = tuple[tuple[str, str], list[int], list[int]]  # texts of a context and its continuation, and their ids

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsedial.evaluation.choices import right_choices
+from sparsedial.evaluation.choices import first_of, right_choices
 
 
 def item_text(task: Any, doc: Any) -> str:
@@ -13,7 +13,6 @@ def item_text(task: Any, doc: Any) -> str:
     `task` is lm-eval's. Where its choices are beginnings that one end follows, the text begins with the right one.
     """
     if task.OUTPUT_TYPE != "multiple_choice":
-        target = task.doc_to_target(doc)
-        return f"{task.doc_to_text(doc)} {target[0] if isinstance(target, list) else target}"
+        return f"{task.doc_to_text(doc)} {first_of(task.doc_to_target(doc))}"
     right = task.doc_to_choice(doc)[right_choices(task, doc)[0]]
     return f"{right} {task.doc_to_target(doc)}" if task.multiple_input else f"{task.doc_to_text(doc)} {right}"

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from lm_eval.evaluator import evaluate
 
-from sparsedial.errors import UserError, needs
+from sparsedial.errors import UserError
 from sparsedial.evaluation.compare import Values
 from sparsedial.evaluation.gold import Gold, nats_of
 from sparsedial.evaluation.harness import HarnessModel
@@ -21,9 +22,6 @@ from sparsedial.evaluation.statistics import NO_BETTER, interval, p_of_chance, s
 from sparsedial.machine.energy import Meter, meter, spent
 from sparsedial.records.evaluation import Judged, TaskScore, TaskSize
 from sparsedial.records.quantities import Interval
-
-with needs("lm-eval", "evaluate"):
-    from lm_eval.evaluator import evaluate
 
 Sample = Mapping[str, Any]  # lm-eval's record of one item that passed one filter
 PREFERRED = ("exact_match", "acc_norm", "acc", "f1")  # which metric stands for a task, where it has several

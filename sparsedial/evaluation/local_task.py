@@ -7,17 +7,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import datasets
 from jinja2 import TemplateError
+from lm_eval.api.samplers import get_sampler
+from lm_eval.api.task import ConfigurableTask
 
-from sparsedial.errors import UserError, needs
+from sparsedial.errors import UserError
 from sparsedial.evaluation.choices import right_choices
 from sparsedial.evaluation.local_rows import Rows
 from sparsedial.evaluation.task_file import Config
-
-with needs("lm-eval", "evaluate"):
-    import datasets
-    from lm_eval.api.samplers import get_sampler
-    from lm_eval.api.task import ConfigurableTask
 
 # what lm-eval, its templates and the functions of a task file raise on a row that they do not fit
 UNFIT = (AssertionError, AttributeError, LookupError, SyntaxError, TemplateError, TypeError, ValueError)

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import lm_eval.tasks
 import yaml
+from lm_eval.tasks._yaml_loader import load_yaml
 
-from sparsedial.errors import UserError, needs
+from sparsedial.errors import UserError
 from sparsedial.evaluation.local_rows import ENDINGS, digest
-
-with needs("lm-eval", "evaluate"):
-    import lm_eval.tasks
-    from lm_eval.tasks._yaml_loader import load_yaml
 
 THEIRS = Path(lm_eval.tasks.__file__).parent
 Config: TypeAlias = dict[str, Any]  # of a task or a group, as lm-eval takes it

@@ -12,22 +12,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sparsedial.errors import UserError, needs
+import datasets
+import lm_eval.api.task
+import lm_eval.utils
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from sparsedial.errors import UserError
 from sparsedial.evaluation import squad
+from sparsedial.evaluation.hub import hub
 from sparsedial.evaluation.local_rows import Rows, read
+from sparsedial.evaluation.local_task import LocalTask
 from sparsedial.evaluation.task_file import Config, Task, first_line, local_files, read_file, with_digest
 from sparsedial.evaluation.their_tasks import index_of, leaves, manager_of, manager_of_all
-
-with needs("lm-eval", "evaluate"):
-    import datasets
-    import lm_eval.api.task
-    import lm_eval.utils
-    from lm_eval.tasks import TaskManager
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    from sparsedial.evaluation.hub import hub
-    from sparsedial.evaluation.local_task import LocalTask
-    from sparsedial.evaluation.together import Together
+from sparsedial.evaluation.together import Together
 
 TEMPLATES = 1000  # that are kept; MMLU has 57 descriptions
 FILES = Path(__file__).parent / "task_files"

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
-from sparsedial.errors import UserError, nearest, needs
-from sparsedial.evaluation.task_file import THEIRS
+from lm_eval.tasks import TaskManager
 
-with needs("lm-eval", "evaluate"):
-    from lm_eval.tasks import TaskManager
+from sparsedial.errors import UserError, nearest
+from sparsedial.evaluation.task_file import THEIRS
 
 Index: TypeAlias = Mapping[str, Any]  # of lm-eval's files of tasks, by name
 ENTRY = re.compile(r"""^["']?(task|group|tag)["']?:[ \t]*(.*(?:\n[ \t]*-[ \t].*)*)""", re.MULTILINE)

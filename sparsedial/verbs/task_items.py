@@ -11,11 +11,14 @@ from typing import Any
 def loaded_tasks(names: Sequence[str], data: Path | None) -> dict[str, Any]:
     """lm-eval's tasks by name; none where none is asked for.
 
-    Raises: UserError for a task that is unknown or whose items cannot be had.
+    Raises: UserError for a task that is unknown or whose items cannot be had, or where lm-eval is missing.
     """
     if not names:
         return {}
     os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's and datasets' bars; read when tqdm is imported
+    from sparsedial.evaluation.required import require_lm_eval
+
+    require_lm_eval()
     from sparsedial.evaluation.tasks import load_tasks, named
 
     return load_tasks(named(names), data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,12 @@ def test_bad_input_is_one_clear_line(settings, message, data, tmp_path):
 def test_a_missing_checkpoint_is_named_before_anything_else(tmp_path):
     with pytest.raises(UserError, match="nosuch"):
         sparsedial.evaluate(tmp_path / "nosuch")
+
+
+def test_a_missing_lm_eval_names_the_extra(checkpoint, data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    evaluate, model = sparsedial.evaluate, sparsedial.lm_eval_model
+    for ask in (lambda: evaluate(checkpoint, tasks="arc_easy", data=data), lambda: model(checkpoint)):
+        with pytest.raises(UserError, match="the package 'lm-eval' is missing") as told:
+            ask()
+        assert told.value.hint == "pip install 'sparsedial[evaluate]'"
