@@ -3,7 +3,7 @@
 FOLDER holds SmolLM2-135M-Instruct (`python -m benchmarks.smollm2 FOLDER`), DIR the tasks' items. Three sections:
 `agreement`, item by item (log-likelihoods, scores, written texts); `families`, the same on a small untrained checkpoint
 of each sparse family, with the tokenizer of FOLDER; and `throughput`, items per second in turn, each with its spread.
-`--only` runs one of them. Writes benchmarks/records/evaluation.json.
+`--only` runs one of them, `--tasks` some tasks. Writes benchmarks/records/evaluation.json.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,11 +35,12 @@ from tests.model.shapes import FAMILIES, shaken
 RECORD = Path(__file__).parent / "records" / "evaluation.json"
 AGREE = {  # items of each task, by kind of request
     "arc_easy": 50, "hellaswag": 50, "piqa": 50, "boolq": 20, "arc_challenge": 50, "lambada_openai": 50,
-    "squad": 10, "gsm8k": 4,
+    "squad": 10, "gsm8k": 4, "nq_open": 10, "svamp": 4,
 }  # fmt: skip
 SPARSE = ("mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "glm4_moe", "deepseek_v2, groups and scaling", "deepseek_v3")
 FAMILY_ITEMS = 8  # of each task
 CONTEXT = 2048
+Measured = Iterator[tuple[str, Mapping[str, Any]]]  # a section's rows by name, as they are measured
 CLOSE_LOGITS = 1e-4  # two best logits nearer than this may swap by rounding
 CLOSE_SCORES = 1e-3  # a perplexity's score is a log-likelihood, which moves by rounding; right or wrong is 1 or 0
 TURNS = 5
@@ -53,37 +54,56 @@ class Row:
     items: int
     shots: int
     tokens: int | None = None  # of an answer at most; None: as the task says
+    same: bool = False  # whether all items have the same solved examples, as many of lm-eval's tasks do; else drawn
     batch: int = 8  # of lm-eval's own model: the fastest of 1, 8 and 16 for this task on two cores
+
+    @property
+    def name(self) -> str:
+        """As the record and the page show it."""
+        return f"{self.task}, {self.shots}-shot" + (", the same examples for all" if self.same else "")
+
+    def load(self, data: Path) -> Any:
+        """lm-eval's task."""
+        task = load_tasks([self.task], data)[self.task]
+        if self.tokens is not None:
+            task.set_config("generation_kwargs", {"max_gen_toks": self.tokens}, update=True)
+        if self.same:
+            task.fewshot_cfg.sampler = "first_n"
+        return task
 
 
 ROWS = (
     Row(task="arc_easy", items=12, shots=5),
     Row(task="hellaswag", items=12, shots=0),
     Row(task="lambada_openai", items=24, shots=0),
-    Row(task="gsm8k", items=4, shots=5, tokens=128),
+    Row(task="gsm8k", items=8, shots=5, tokens=128),
+    Row(task="gsm8k", items=8, shots=5, tokens=128, same=True),
 )
 SECTIONS = ("agreement", "families", "throughput")
 AIMS = {"arc_easy": 3.0, "hellaswag": 1.5, "lambada_openai": 1.0, "gsm8k": 5.0}
+COMMAND = "python -m benchmarks.evaluation FOLDER --data DIR"
 
 
 def main() -> None:
-    """All sections, or one; the record keeps the others."""
+    """All sections, or one; the record keeps the others. Each row is written as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", choices=SECTIONS)
-    parser.add_argument("--tasks", default=",".join(AGREE), help="whose agreement is measured; others keep theirs")
+    parser.add_argument("--tasks", default=",".join(AGREE), help="that are measured; the record keeps the others")
     given = parser.parse_args()
+    tasks = given.tasks.split(",")
+    for section in SECTIONS if given.only is None else (given.only,):
+        for name, measured in MEASURED[section](given, tasks):
+            _keep(section, name, measured)
+
+
+def _keep(section: str, name: str, measured: Mapping[str, Any]) -> None:
+    """Put one row into the record; what it had for that row and does not have now stays."""
     found: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    asked = SECTIONS if given.only is None else (given.only,)
-    if "agreement" in asked:
-        new = {name: _agree(given.folder, given.data, name, AGREE[name]) for name in given.tasks.split(",")}
-        found["agreement"] = {**found.get("agreement", {}), **new}
-    if "families" in asked:
-        found["families"] = {name: _family(given, name) for name in SPARSE}
-    if "throughput" in asked:
-        found["throughput"] = _throughput(given)
-    keep(RECORD, "python -m benchmarks.evaluation FOLDER --data DIR", {name: found.get(name) for name in SECTIONS})
+    rows = found.get(section) or {}
+    rows[name] = {**rows.get(name, {}), **measured} if section == "families" else measured
+    keep(RECORD, COMMAND, {part: rows if part == section else found.get(part) for part in SECTIONS})
 
 
 def _ours(folder: Path) -> HarnessModel:
@@ -105,7 +125,17 @@ def _answers(model: Any, name: str, task: Any, items: int, shots: int | None = N
     return found["samples"][name], seconds
 
 
-def _family(given: argparse.Namespace, name: str) -> Mapping[str, Any]:
+def _agreement(given: argparse.Namespace, tasks: Sequence[str]) -> Measured:
+    for name in tasks:
+        yield name, _agree(given.folder, given.data, name, AGREE[name])
+
+
+def _families(given: argparse.Namespace, tasks: Sequence[str]) -> Measured:
+    for name in SPARSE:
+        yield name, _family(given, name, tasks)
+
+
+def _family(given: argparse.Namespace, name: str, tasks: Sequence[str]) -> Mapping[str, Any]:
     """The largest differences of every task's answers, of an untrained checkpoint of a family."""
     vocab_size = read_config(given.folder).vocab_size
     with TemporaryDirectory() as place:
@@ -113,7 +143,7 @@ def _family(given: argparse.Namespace, name: str) -> Mapping[str, Any]:
         save_checkpoint(shaken(replace(FAMILIES[name], vocab_size=vocab_size, context=CONTEXT)), folder)
         for file in given.folder.glob("tokenizer*.json"):
             shutil.copy(file, folder)
-        return {task: _agree(folder, given.data, task, FAMILY_ITEMS) for task in AGREE}
+        return {task: _agree(folder, given.data, task, FAMILY_ITEMS) for task in tasks}
 
 
 def _agree(folder: Path, data: Path, name: str, items: int) -> Mapping[str, Any]:
@@ -159,35 +189,42 @@ def _near_tie(folder: Path, pair: tuple[Any, Any]) -> bool:
     return float(best[0] - best[1]) < CLOSE_LOGITS
 
 
-def _throughput(given: argparse.Namespace) -> Mapping[str, Any]:
+def _throughput(given: argparse.Namespace, tasks: Sequence[str]) -> Measured:
     """Items per second of both, in turn."""
-    rows = {}
     for row in ROWS:
-        task = load_tasks([row.task], given.data)[row.task]
-        if row.tokens is not None:
-            task.set_config("generation_kwargs", {"max_gen_toks": row.tokens}, update=True)
-        theirs, busy = _theirs(given.folder, row.batch), BusyWatch()
-        seconds = []
-        for _ in range(TURNS):
-            one = _answers(_ours(given.folder), row.task, task, row.items, row.shots)[1]
-            other = _answers(theirs, row.task, task, row.items, row.shots)[1]
-            seconds.append((one, other))
-        ours_s, theirs_s = np.array(seconds).T
-        ratios = theirs_s / ours_s
-        rows[f"{row.task}, {row.shots}-shot"] = {
-            "items": row.items,
-            "batch_of_theirs": row.batch,
-            "our_items_per_second": float(row.items / np.median(ours_s)),
-            "their_items_per_second": float(row.items / np.median(theirs_s)),
-            "ratio": float(np.median(ratios)),
-            "ratio_low": float(ratios.min()),
-            "ratio_high": float(ratios.max()),
-            "aim": AIMS[row.task],
-            "machine_busy": busy.share(),
-        }
-        print(row.task, rows[f"{row.task}, {row.shots}-shot"], flush=True)
-    return rows
+        if row.task in tasks:
+            yield row.name, _turns(given.folder, row, row.load(given.data))
 
+
+def _turns(folder: Path, row: Row, task: Any) -> Mapping[str, Any]:
+    theirs, busy, seconds = _theirs(folder, row.batch), BusyWatch(), []
+    for _ in range(TURNS):
+        one = _answers(_ours(folder), row.task, task, row.items, row.shots)[1]
+        other = _answers(theirs, row.task, task, row.items, row.shots)[1]
+        seconds.append((one, other))
+    ours_s, theirs_s = np.array(seconds).T
+    ratios = theirs_s / ours_s
+    found = {
+        "items": row.items,
+        "tokens": row.tokens,
+        "batch_of_theirs": row.batch,
+        "our_items_per_second": float(row.items / np.median(ours_s)),
+        "their_items_per_second": float(row.items / np.median(theirs_s)),
+        "ratio": float(np.median(ratios)),
+        "ratio_low": float(ratios.min()),
+        "ratio_high": float(ratios.max()),
+        "aim": AIMS[row.task],
+        "machine_busy": busy.share(),
+    }
+    print(row.name, found, flush=True)
+    return found
+
+
+MEASURED: dict[str, Callable[[argparse.Namespace, Sequence[str]], Measured]] = {
+    "agreement": _agreement,
+    "families": _families,
+    "throughput": _throughput,
+}
 
 if __name__ == "__main__":
     main()

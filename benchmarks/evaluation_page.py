@@ -28,7 +28,8 @@ def throughput_table() -> str:
 def _throughput(name: str, row: dict[str, Any]) -> str:
     ratio = f"{row['ratio']:.2f} ({row['ratio_low']:.2f}–{row['ratio_high']:.2f})"
     ours, theirs = (f"{row[f'{whose}_items_per_second']:.2f}" for whose in ("our", "their"))
-    return f"| {name} | {ours} | {theirs} | {ratio} | ≥ {row['aim']:g} |"
+    length = f", {row['tokens']} new tokens" if row.get("tokens") else ""
+    return f"| {name}{length} | {ours} | {theirs} | {ratio} | ≥ {row['aim']:g} |"
 
 
 def agreement_table() -> str:

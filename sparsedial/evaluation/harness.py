@@ -39,8 +39,8 @@ class Greedily:
 class HarnessModel(TemplateLM):
     """A checkpoint as lm-eval asks it: likelihoods of continuations, and greedy answers.
 
-    `too_long` has the contexts that exceed the model's. They are cut at their beginning, or, where a task's items make
-    no sense without it, not asked at all: see `begin`.
+    `too_long` has the contexts of what exceeds the model's. They are cut at their beginning; those that are not asked
+    at all are in `not_asked` too: see `begin`.
     """
 
     def __init__(self, scorer: Scorer, tokenizer: Tokenizer, prompts: Prompts, kept: Kept | None = None) -> None:
@@ -58,10 +58,15 @@ class HarnessModel(TemplateLM):
         tokenizer = load_tokenizer(folder)
         return cls(Scorer(model), tokenizer, prompts_of(folder, tokenizer), kept)
 
-    def begin(self, *, cut: bool = True) -> None:
-        """Begin a task. Without `cut`, what is too long for the model gets no answer: a likelihood of 0, or no text."""
+    def begin(self, *, cut: bool = True, refuse: bool = True) -> None:
+        """Begin a task. What is not asked gets no answer: a likelihood of 0, or no text.
+
+        Without `cut` that is all that is too long for the model; without `refuse`, a continuation that alone is too
+        long, which is otherwise an error.
+        """
         self.too_long: set[str] = set()
-        self.cut = cut
+        self.not_asked: set[str] = set()
+        self.cut, self.refuse = cut, refuse
 
     @property
     def eot_token_id(self) -> int:
@@ -115,7 +120,8 @@ class HarnessModel(TemplateLM):
         (context_text, _), context, continuation = request
         if len(context) + len(continuation) - 1 > self.context:
             self.too_long.add(context_text)
-            if not self.cut:
+            if not self.cut or (len(continuation) > self.context and not self.refuse):
+                self.not_asked.add(context_text)
                 return None
         return context, continuation
 
@@ -169,8 +175,10 @@ class HarnessModel(TemplateLM):
         ids = self.tok_encode(text)
         if len(ids) > room:
             self.too_long.add(text)
-            return ids[-room:] if self.cut else []
-        return ids
+            if not self.cut:
+                self.not_asked.add(text)
+                return []
+        return ids[-room:]
 
     def room(self, how: Greedily) -> int:
         """The most tokens of a prompt.

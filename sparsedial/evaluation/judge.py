@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -131,7 +131,7 @@ def require_askable(model: HarnessModel, name: str, task: Any, asking: Asking) -
 def size(model: HarnessModel, task: Any, asking: Asking) -> TaskSize:
     """How much the model would read and write for a task."""
     asking.prepare(task)
-    model.begin(cut=_may_be_cut(task))
+    model.begin(cut=_may_be_cut(task), refuse=False)
     task.build_all_requests(limit=asking.limit, rank=0, world_size=1, **asking.template(model))
     tokens, written = model.size(task.instances)
     too_long = {request.doc_id for request in task.instances if request.args[0] in model.too_long}
@@ -169,8 +169,7 @@ def judge(
 def _ask(model: HarnessModel, name: str, task: Any, asking: Asking) -> Answered:
     """All answers to a task, and what they cost."""
     asking.prepare(task)
-    cut = _may_be_cut(task)
-    model.begin(cut=cut)
+    model.begin(cut=_may_be_cut(task), refuse=False)
     reused, power = model.kept.reused, meter(model.scorer.device.type, torch.get_num_threads())
     power.begin()
     began = time.perf_counter()
@@ -184,16 +183,16 @@ def _ask(model: HarnessModel, name: str, task: Any, asking: Asking) -> Answered:
     )
     seconds = time.perf_counter() - began
     samples = results["samples"][name]
-    long = {sample["doc_id"] for sample in samples if any(asked[0] in model.too_long for asked in sample["arguments"])}
-    kept = samples if cut else [sample for sample in samples if sample["doc_id"] not in long]
+    out, long = _asked_with(samples, model.not_asked), _asked_with(samples, model.too_long)
+    kept = [sample for sample in samples if sample["doc_id"] not in out]
     if not kept:
         raise UserError(f"task '{name}': no item fits the model's context of {model.context} tokens", field="tasks")
     return Answered(
         name=name,
         task=task,
         samples=kept,
-        left_out=0 if cut else len(long),
-        truncated=len(long) if cut else 0,
+        left_out=len(out),
+        truncated=len(long - out),
         shots=results["n-shot"][name],
         version=results["versions"][name],
         seconds=seconds,
@@ -201,6 +200,11 @@ def _ask(model: HarnessModel, name: str, task: Any, asking: Asking) -> Answered:
         power=power,
         resumed=model.kept.reused > reused,
     )
+
+
+def _asked_with(samples: Sequence[Sample], contexts: Set[str]) -> set[int]:
+    """The items that were asked with one of these contexts."""
+    return {sample["doc_id"] for sample in samples if any(asked[0] in contexts for asked in sample["arguments"])}
 
 
 def _score(answered: Answered, model: HarnessModel, touched: Mapping[int, float | None] | None) -> TaskScore:

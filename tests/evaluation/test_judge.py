@@ -107,6 +107,16 @@ def test_a_long_beginning_is_cut_and_counted(data, tmp_path):
     assert (found.score.items, found.score.items_truncated, found.score.items_left_out) == (ITEMS, ITEMS, 0)
 
 
+def test_an_answer_that_alone_exceeds_the_context_leaves_its_item_out(data, tmp_path):
+    folder = Path(write_checkpoint(tmp_path / "one", context=40))
+    model, task = HarnessModel.around(folder, load(folder)), load_tasks(["arc_easy"], data)["arc_easy"]
+    choices = task.doc_to_choice
+    task.doc_to_choice = lambda doc: ["stone " * 9, *choices(doc)[1:]] if doc["id"] == "1" else choices(doc)
+    found = judge(model, "arc_easy", task, Asking(shots=0))
+    assert 1 not in [item.id for item in found.items]
+    assert (found.score.items, found.score.items_left_out) == (ITEMS - 1, 1)
+
+
 def test_an_item_whose_task_wants_it_whole_is_left_out_whatever_the_tasks_name(data, tmp_path):
     model = HarnessModel.around(Path(write_checkpoint(tmp_path / "one")), load(tmp_path / "one"))
     task = load_tasks(["boolq"], data)["boolq"]
