@@ -209,8 +209,7 @@ def _asked_with(samples: Sequence[Sample], contexts: Set[str]) -> set[int]:
 
 def _score(answered: Answered, model: HarnessModel, touched: Mapping[int, float | None] | None) -> TaskScore:
     gold = Gold.of(answered.task, answered.items, model)
-    right = [sample["acc"] for sample in answered.items if "acc" in sample]
-    p_value = None if gold.chance is None or not right else p_of_chance(round(sum(right)), len(right), gold.chance)
+    p_value = None if gold.chance is None else _p_of_guessing(answered, gold.chance)
     items, groups, stated = len(answered.items), answered.groups, answered.task.config.metadata or {}
     clean = None if touched is None else [not touched.get(sample["doc_id"]) for sample in answered.items]
     return TaskScore(
@@ -237,6 +236,13 @@ def _score(answered: Answered, model: HarnessModel, touched: Mapping[int, float 
             {name: _metric(answered, name, clean) for name in answered.metrics} if clean and any(clean) else None
         ),
     )
+
+
+def _p_of_guessing(answered: Answered, chance: float) -> float | None:
+    """The exact binomial test of the metric that stands for the task; None where items are not right or wrong by it."""
+    metric, key = answered.metrics[answered.primary]
+    right = [sample[metric] for sample in answered.of_filter(key)]
+    return p_of_chance(round(sum(right)), len(right), chance) if set(right) <= {0, 1} else None
 
 
 def _over(values: Sequence[float] | None, groups: Sequence[Hashable]) -> Interval | None:

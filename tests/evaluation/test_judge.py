@@ -13,6 +13,7 @@ pytest.importorskip("lm_eval", reason="lm-eval is not installed")
 from sparsedial.evaluation.harness import HarnessModel
 from sparsedial.evaluation.judge import Asking, judge
 from sparsedial.evaluation.scorer import Continuation, Scorer
+from sparsedial.evaluation.statistics import p_of_chance
 from sparsedial.evaluation.tasks import load_tasks
 from sparsedial.model.checkpoint import load
 from sparsedial.model.transformer import initialise
@@ -83,6 +84,17 @@ def test_a_model_that_knows_the_answer_scores_all(data, tmp_path, monkeypatch):
     assert score.metrics["acc"].mean == score.metrics["acc_norm"].mean == score.gold_rank.mean == 1.0
     assert (score.at_chance, score.p_value) == (False, pytest.approx(0.25**ITEMS))
     assert score.margin_nats.mean > math.log(256)
+
+
+def test_guessing_is_tested_by_the_metric_that_stands_for_the_task(data, tmp_path):
+    """Short choices are likely to an untrained model: by likelihood a byte it chooses others."""
+    model, task = uniform(tmp_path, byte_tokenizer()), load_tasks(["arc_easy"], data)["arc_easy"]
+    task.doc_to_choice = lambda doc: ["a" * (9 - number) for number in range(4)]  # all ties but for their lengths
+    task.doc_to_target = lambda doc: 3
+    score = judge(model, "arc_easy", task, Asking()).score
+    assert (score.primary, score.metrics["acc"].mean) == ("acc_norm", 1.0)
+    assert score.metrics["acc_norm"].mean < 1.0
+    assert score.p_value == pytest.approx(p_of_chance(round(score.metrics["acc_norm"].mean * ITEMS), ITEMS, 0.25))
 
 
 def test_questions_on_one_passage_are_one_observation(data, tmp_path):

@@ -124,4 +124,11 @@ FAULTS = (
         becomes='.get("whole", False)',
         tests="tests/evaluation/test_judge.py",
     ),
+    Fault(
+        what="guessing is tested by another metric than the one that is shown",
+        file="evaluation/judge.py",
+        line="right = [sample[metric] for",
+        becomes='right = [sample["acc"] for',
+        tests="tests/evaluation/test_judge.py::test_guessing_is_tested_by_the_metric_that_stands_for_the_task",
+    ),
 )
