@@ -8,6 +8,7 @@ from pathlib import Path
 from sparsedial.errors import needs
 from sparsedial.records.evaluation import Evaluation, Evaluations, TaskScore
 from sparsedial.showing.scores import each, is_share, scores_page
+from sparsedial.showing.settings_scores import names
 from sparsedial.showing.words import listing
 from sparsedial.store import write_atomically
 
@@ -84,9 +85,9 @@ def _draw(axes: Axes, results: Sequence[Evaluation], drawn: Sequence[str]) -> No
     axes.grid(axis="x")
     axes.spines.left.set_visible(False)
     if len(results) > 1:
-        for number, one in enumerate(results):
+        for number, name in enumerate(_short_names(results)):
             axes.annotate(
-                f"● {_name(results, one)}",
+                f"● {name}",
                 (0, 0),
                 xycoords="axes fraction",
                 xytext=(0, -32 - 14 * number),
@@ -96,14 +97,14 @@ def _draw(axes: Axes, results: Sequence[Evaluation], drawn: Sequence[str]) -> No
                 fontsize=9,
             )
     else:
-        axes.set_xlabel(results[0].checkpoint.path, color=MUTED)
+        axes.set_xlabel(names(results)[0], color=MUTED)
 
 
-def _name(results: Sequence[Evaluation], one: Evaluation) -> str:
-    """A checkpoint's path without the folders that all of them are in."""
-    parts = [Path(other.checkpoint.path).parts for other in results]
-    shared = next((at for at, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), 0)
-    return str(Path(*Path(one.checkpoint.path).parts[shared:]))
+def _short_names(results: Sequence[Evaluation]) -> list[str]:
+    """What tells answers apart, without the folders that all of them are in."""
+    parts = [Path(name).parts for name in names(results)]
+    shared = next((at for at, folders in enumerate(zip(*parts, strict=False)) if len(set(folders)) > 1), 0)
+    return [str(Path(*folders[shared:])) for folders in parts]
 
 
 def _finding(results: Sequence[Evaluation], drawn: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from sparsedial.records.evaluation import Evaluation, Evaluations, Paired, TaskScore
 from sparsedial.records.quantities import Interval
 from sparsedial.showing.numbers import NONE
+from sparsedial.showing.settings_scores import blocks, names
 from sparsedial.units import count_words, human_percent
 
 SURE = 0.05  # a difference that chance alone makes less often is called one
@@ -73,14 +74,14 @@ def each(answer: Evaluation | Evaluations) -> tuple[Evaluation, ...]:
 def scores_page(answer: Evaluation | Evaluations, picture: str | None) -> str:
     """The scores as Markdown: tables, notes, and a picture by the name of its file, where there is one."""
     results = each(answer)
-    parts = ["# Scores on tasks", _how(results), _scores(results), _bits(results)]
+    parts = ["# Scores on tasks", _how(results), _scores(results), _bits(results), _settings(results)]
     if isinstance(answer, Evaluations) and answer.paired:
         parts += ["## Differences", "Second minus first, on the same items, with 95 % intervals.", _differences(answer)]
     if picture:
         parts.append(f"![Scores with their intervals, and what guessing gives]({picture})")
     notes = [
-        f"{f'{one.checkpoint.path}, ' if len(results) > 1 else ''}{note}"
-        for one in results
+        f"{f'{called}, ' if len(results) > 1 else ''}{note}"
+        for called, one in zip(names(results), results, strict=True)
         for name, score in (one.tasks or {}).items()
         for note in score_notes(name, score)
     ]
@@ -101,7 +102,7 @@ def _scores(results: Sequence[Evaluation]) -> str:
         chance = NONE if first.chance is None else human_percent(first.chance)
         asked = f"{count_words(first.items, 'item')}, {first.shots}-shot"
         rows.append([name, first.primary, asked, chance, *map(_score, scores)])
-    return _table(["task", "metric", "asked", "guessing", *(one.checkpoint.path for one in results)], rows)
+    return _table(["task", "metric", "asked", "guessing", *names(results)], rows)
 
 
 def _score(score: TaskScore) -> str:
@@ -116,14 +117,26 @@ def _bits(results: Sequence[Evaluation]) -> str:
         bits = [(one.tasks or {})[name].answer_bits_per_byte for one in results]
         if any(bits):
             rows.append([name, *(NONE if one is None else metric_words("", one) for one in bits)])
-    head = ["bits per byte of the right answers", *(one.checkpoint.path for one in results)]
-    return _table(head, rows) if rows else ""
+    return _table(["bits per byte of the right answers", *names(results)], rows) if rows else ""
+
+
+def _settings(results: Sequence[Evaluation]) -> str:
+    """What each setting of a dial costs and gives; empty where none was asked for."""
+    if not all(one.setting for one in results):
+        return ""
+    tables = [
+        _table(
+            [block.title, *block.heads], [[name, *row] for name, row in zip(names(results), block.cells, strict=True)]
+        )
+        for block in blocks(results)
+    ]
+    return "\n\n".join(["## Settings", *tables])
 
 
 def _differences(answer: Evaluations) -> str:
     cells = difference_cells(answer)
     rows = [[pair.task, *words] for pair, words in zip(answer.paired, cells, strict=True)]
-    table = _table(["task", "difference", "interval", "metric", "checkpoints", "how sure"], rows)
+    table = _table(["task", "difference", "interval", "metric", "of", "how sure"], rows)
     return table if answer.comparisons < 2 else f"{table}\n\nNote: {comparisons_note(answer.comparisons)}."
 
 

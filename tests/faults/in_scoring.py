@@ -131,4 +131,11 @@ FAULTS = (
         becomes='right = [sample["acc"] for',
         tests="tests/evaluation/test_judge.py::test_guessing_is_tested_by_the_metric_that_stands_for_the_task",
     ),
+    Fault(
+        what="settings of one checkpoint have one name",
+        file="showing/settings_scores.py",
+        line="one.setting.name if short",
+        becomes="one.checkpoint.path if short",
+        tests="tests/showing/test_scores.py",
+    ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sparsedial.machine.hardware import describe
 from sparsedial.records.evaluation import (
@@ -12,11 +13,13 @@ from sparsedial.records.evaluation import (
     Evaluation,
     Evaluations,
     Harness,
+    Joules,
     Paired,
     PairedDifference,
     TaskScore,
 )
-from sparsedial.records.quantities import Interval
+from sparsedial.records.quantities import Interval, Sparsity
+from sparsedial.records.setting import Setting
 from sparsedial.showing.score_figure import scores, write_scores
 from sparsedial.showing.scores import scores_page
 from tests.showing.test_figures import beyond, words
@@ -69,6 +72,29 @@ def two() -> Evaluations:
     return Evaluations(results=(first, second), paired=paired, comparisons=2)
 
 
+def settings() -> Evaluations:
+    """One checkpoint at two settings."""
+    timed = {
+        "items_per_second": 12.5,
+        "joules_per_item": Joules(joules=0.25, low=None, high=None, basis="estimated", source="10 W"),
+    }
+    tasks = {name: replace(one, **timed) for name, one in (answer().tasks or {}).items()}
+    sparsity = Sparsity(experts=0.5, parameters=0.4, activation_ratio=0.5)
+    turned = [
+        Setting(
+            name=f"k={k}",
+            top_k_experts=k,
+            top_p_experts=None,
+            skip_layers=(),
+            sparsity=sparsity,
+            active_parameters=9_000 + 100 * k,
+        )
+        for k in (4, 1)
+    ]
+    found = [replace(answer(**tasks), setting=setting, loss=5.0, bits_per_byte=7.1) for setting in turned]
+    return Evaluations(results=tuple(found), paired=(), comparisons=0)
+
+
 def test_the_page_has_each_score_with_its_interval_beside_guessing():
     page = scores_page(answer(), "scores.png")
     assert "| arc_easy | acc | 50 items, 0-shot | 25 % | 50 % [40 %, 60 %] |" in page
@@ -88,6 +114,20 @@ def test_the_page_of_several_checkpoints_compares_them():
     assert "not resolved, p = 0.4, 50 items" in page
     assert "of 2 comparisons, one in twenty is this sure by chance alone" in page
     assert "* runs/mine/sparse/checkpoint, boolq: 3 items left out" in page
+
+
+def test_settings_of_one_checkpoint_are_told_apart_by_name_speed_and_energy():
+    page, figure = scores_page(settings(), None), scores(settings())
+    assert "| task | metric | asked | guessing | k=4 | k=1 |" in page
+    assert "| bits per byte of the right answers | k=4 | k=1 |" in page
+    assert "| setting | active parameters | loss | bits per byte |" in page
+    assert "| k=1 | 9.1k | 5.0000 | 7.1000 |" in page
+    assert "| arc_easy | acc | items a second | an item |" in page
+    assert "| k=4 | 0.5000 [0.4000, 0.6000] | 12.5 | 0.25 J, estimated |" in page
+    assert "* k=1, boolq: 3 items left out" in page
+    assert "Settings" not in scores_page(two(), None)
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].texts] == ["● k=4", "● k=1"]
 
 
 @pytest.mark.parametrize("many", [1, 2])
