@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from sparsedial.records.grid import RateModel
+from sparsedial.records.kept import StudySelection
 from sparsedial.sweep.afford import affordable_seeds, affordable_selection, affordable_shares
 from sparsedial.sweep.cells import Cells, counted
 from sparsedial.sweep.findings import Findings
 from sparsedial.sweep.grid import train_grid
 from sparsedial.sweep.judge import contest, judge, name_rivals
-from sparsedial.sweep.kept import cross, crossed_models
+from sparsedial.sweep.kept import AtBudget, cross, crossed_models
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.laws import Fitted, Laws
 from sparsedial.sweep.notebook import Counting, Notebook
@@ -83,11 +85,7 @@ def conduct(
     if lab.crossing is not None:
         enter("kept shares")
         models = crossed_models(lab, rates.model, law.law, cells, chosen.flops)
-        kept_runs = study.kept_runs
-        if kept_runs is None:
-            kept_runs = affordable_shares(lab, rates.model, models, pace.slowdown(lab.workers))
-            notebook.keep(kept_runs=kept_runs)
-        kept = cross(lab, rates.model, models, kept_runs)
+        kept = _cross_shares(lab, notebook, pace, rates.model, models)
 
     enter("report")
     return Findings(
@@ -100,3 +98,14 @@ def conduct(
         judged=judged,
         kept=kept,
     )
+
+
+def _cross_shares(lab: Lab, notebook: Notebook, pace: Pace, rates: RateModel, models: AtBudget) -> StudySelection:
+    """Train and compare these models on shares of the text, as many of them as there is time for."""
+    study = notebook.study
+    assert study is not None
+    kept_runs = study.kept_runs
+    if kept_runs is None:
+        kept_runs = affordable_shares(lab, rates, models, pace.slowdown(lab.workers))
+        notebook.keep(kept_runs=kept_runs)
+    return cross(lab, rates, models, kept_runs)

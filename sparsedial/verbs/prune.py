@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 
-from msgspec.structs import replace
-
 from sparsedial.records.compare import Compared
-from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, FixedSetting, Pruned
-from sparsedial.records.record import write
+from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.showing.notes import note
 from sparsedial.store import whole_folder
@@ -39,13 +36,12 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
     that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not
     fit it, a recovery that diverges, or a folder that is not free.
     """
-    from sparsedial.pruning.folder import require_free, write_pruned
+    from sparsedial.pruning.folder import require_free
     from sparsedial.pruning.recovery import kept_beside
-    from sparsedial.verbs.against import equal_cost, opened_study
-    from sparsedial.verbs.pruned import chosen, opened
-    from sparsedial.verbs.pruned_answer import answered
-    from sparsedial.verbs.pruned_costs import measured
-    from sparsedial.verbs.recovered import recovered, recovering
+    from sparsedial.verbs.against import opened_study
+    from sparsedial.verbs.pruned import opened
+    from sparsedial.verbs.pruned_folder import pruned_folder
+    from sparsedial.verbs.recovered import recovering
     from sparsedial.verbs.unfinished import found_so_far
 
     if settings.fix_setting is not None:
@@ -73,15 +69,4 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
         study = settings.against and opened_study(settings.against, settings.checkpoint, work)
         note(f"calibrating on {human_count(work.calibrating.tokens)} tokens")
         with found_so_far(settings, work.texts) as shelf, whole_folder(settings.out.resolve()) as partial:
-            choice = chosen(work, shelf)
-            if recovery is None:
-                write_pruned(partial, settings.checkpoint, work.shape, work.tensors, choice.kept)
-            trained = recovery and recovered(work, choice.kept, recovery, partial)
-            note("measuring the loss, speed and memory of the original and of the smaller checkpoint")
-            costs = measured(work, choice, settings.checkpoint, partial, trained and trained.cut)
-            answer = answered(work, choice, costs, partial, settings, began, trained)
-            if study:
-                answer = replace(answer, equal_cost=equal_cost(study, work, costs.model))
-            choice.scores.write_parquet(partial / SCORES_FILE)
-            write(partial / PRUNE_FILE, answer)
-    return answer
+            return pruned_folder(partial, work, shelf, settings, began, recovery, study)

@@ -1,0 +1,47 @@
+"""The last phase of `prune`: what stays is chosen, written, trained where that is asked for, and measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from sparsedial.pruning.folder import write_pruned
+from sparsedial.pruning.recovery import Recovering
+from sparsedial.pruning.shelf import Shelf
+from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, Pruned
+from sparsedial.records.record import write
+from sparsedial.showing.notes import note
+from sparsedial.verbs.against import Against, equal_cost
+from sparsedial.verbs.prune_settings import PruneSettings
+from sparsedial.verbs.pruned import Work, chosen
+from sparsedial.verbs.pruned_answer import answered
+from sparsedial.verbs.pruned_costs import measured
+from sparsedial.verbs.recovered import recovered
+
+
+def pruned_folder(
+    folder: Path,
+    work: Work,
+    shelf: Shelf,
+    settings: PruneSettings,
+    began: float,
+    recovery: Recovering | None,
+    study: Against | None,
+) -> Pruned:
+    """Fill a folder with the smaller checkpoint, the scores behind it and the answer, which is returned.
+
+    Raises: UserError for a target that nothing keeps, a run that diverges, or what cannot be written.
+    """
+    choice = chosen(work, shelf)
+    if recovery is None:
+        write_pruned(folder, settings.checkpoint, work.shape, work.tensors, choice.kept)
+    trained = recovery and recovered(work, choice.kept, recovery, folder)
+    note("measuring the loss, speed and memory of the original and of the smaller checkpoint")
+    costs = measured(work, choice, settings.checkpoint, folder, trained and trained.cut)
+    answer = answered(work, choice, costs, folder, settings, began, trained)
+    if study:
+        answer = replace(answer, equal_cost=equal_cost(study, work, costs.model))
+    choice.scores.write_parquet(folder / SCORES_FILE)
+    write(folder / PRUNE_FILE, answer)
+    return answer
