@@ -1,16 +1,19 @@
 """Does `train --dry-run` know how long the run takes? `python -m benchmarks.dry_run`.
 
 Each run's `--dry-run`, then the run itself, as commands of their own, alone and beside a busy core, in turns. Recorded:
-the promised seconds over those of the training steps. Writes benchmarks/records/dry_run.json.
+the promised seconds over those of the training steps. Writes benchmarks/records/dry_run.json after each pair, so that a
+stopped run leaves what it has. To see that it works: `--rounds 1 --runs 1 --record FILE`.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from benchmarks.waiting import busy_core
 from sparsedial.machine.hardware import BusyWatch
 
 RECORD = Path(__file__).parent / "records" / "dry_run.json"
-ROUNDS, WITHIN = 3, 0.25
+WITHIN = 0.25
 COMMON = [
     "--text",
     "sparsedial",
@@ -48,31 +51,43 @@ RUNS = {
 
 
 def main() -> None:
-    """Take turns and write the record."""
+    """Take turns, and write the record after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=len(RUNS), help="of each round, the first ones")
+    parser.add_argument("--record", type=Path, default=RECORD)
+    given = parser.parse_args()
     ratios: dict[str, dict[str, list[float]]] = {}
-    watched = {}
+    watched: dict[str, float | None] = {}
     with tempfile.TemporaryDirectory() as work:
         for beside in ("alone", "beside a busy core"):
-            busy, rows = BusyWatch(), {name: [] for name in RUNS}
+            busy, rows = BusyWatch(), ratios.setdefault(beside, {})
             with busy_core() if beside != "alone" else contextlib.nullcontext():
-                for number in range(ROUNDS):
-                    for name, words in RUNS.items():
-                        given = [*COMMON, *words.split(), "--recipe.seed", str(number)]
-                        out = Path(work, f"{beside} {name} {number}")
-                        promised = _train([*given, "--out", str(out), "--dry-run"])["seconds"]
-                        took = _train([*given, "--out", str(out)])["seconds"]
-                        rows[name].append(promised / took)
-                        print(f"{beside:<20}{name:<24}{promised:6.2f} s promised, {took:6.2f} s taken", flush=True)
-            ratios[beside], watched[beside] = rows, busy.share()
+                for number in range(given.rounds):
+                    for name, words in list(RUNS.items())[: given.runs]:
+                        run = [*COMMON, *words.split(), "--recipe.seed", str(number)]
+                        rows.setdefault(name, []).append(_ratio(run, Path(work, f"{beside} {name} {number}")))
+                        watched[beside] = busy.share()
+                        _keep(given.record, ratios, watched)
+
+
+def _keep(record: Path, ratios: Mapping[str, Mapping[str, list[float]]], watched: Mapping[str, float | None]) -> None:
     worst = max(abs(np.log(value)) for rows in ratios.values() for values in rows.values() for value in values)
-    record = {
+    found = {
         "promised_over_taken": ratios,
         "furthest": float(np.exp(worst)),
         "aim": 1 + WITHIN,
         "machine_busy": watched,
     }
-    keep(RECORD, "python -m benchmarks.dry_run", record)
-    print(f"furthest off by a factor of {record['furthest']:.3f}")
+    keep(record, "python -m benchmarks.dry_run", found)
+
+
+def _ratio(words: list[str], out: Path) -> float:
+    """The seconds that a run is promised to take, over those that it takes."""
+    promised = _train([*words, "--out", str(out), "--dry-run"])["seconds"]
+    took = _train([*words, "--out", str(out)])["seconds"]
+    print(f"{out.name:<45}{promised:6.2f} s promised, {took:6.2f} s taken", flush=True)
+    return promised / took
 
 
 def _train(words: list[str]) -> Any:
