@@ -35,15 +35,14 @@ def test_a_uniform_model_over_256_bytes_answers_at_8_bits_per_byte():
 def test_bits_are_of_the_answers_bytes_whatever_the_tokens():
     tokenizer = train_bpe([b"Trade of Ivo: baker.\n" * 50], 280)
     scores = probe_scores(Scorer(uniform(tokenizer.vocab_size)), tokenizer, SEED)
-    one = next(one for one in items(SEED) if one.level == "people_8" and one.answer == " baker.\n")
-    whole, prompt = (tokenizer.encode(("\n" + text).encode()) for text in (one.prompt + one.answer, one.prompt))
-    assert len(whole) - len(prompt) < len(one.answer)
-    level = [one for one in items(SEED) if one.level == "sums_1_digit_seen"]
-    tokens = [len(tokenizer.encode(f"\n{one.prompt}{one.answer}".encode())) - len(one.prompt) - 1 for one in level]
+    asked = [one for one in items(SEED) if one.level == "people_8"]
+    ids = [[tokenizer.encode(f"\n{text}".encode()) for text in (one.prompt, one.prompt + one.answer)] for one in asked]
+    tokens = [len(whole) - len(prompt) for prompt, whole in ids]
+    assert any(count < len(one.answer) for one, count in zip(asked, tokens, strict=True))
     each = math.log2(tokenizer.vocab_size)
-    expected = [each * count / len(one.answer) for one, count in zip(level, tokens, strict=True)]
-    found = scores["arithmetic"]["sums_1_digit_seen"].answer_bits_per_byte.mean
-    assert found == pytest.approx(sum(expected) / len(expected), rel=1e-6)
+    expected = [each * count / len(one.answer.encode()) for one, count in zip(asked, tokens, strict=True)]
+    found = scores["facts"]["people_8"]
+    assert (found.items, found.answer_bits_per_byte.mean) == (len(asked), pytest.approx(sum(expected) / len(expected)))
 
 
 def test_an_answer_is_right_where_each_of_its_tokens_is_the_likeliest():

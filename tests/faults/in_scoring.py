@@ -138,4 +138,11 @@ FAULTS = (
         becomes="one.checkpoint.path if short",
         tests="tests/showing/test_scores.py",
     ),
+    Fault(
+        what="an answer's bits are per token, not per byte",
+        file="evaluation/probes.py",
+        line="len(item.answer.encode()) for item, one in answered",
+        becomes="one.tokens for item, one in answered",
+        tests="tests/evaluation/test_probes.py::test_bits_are_of_the_answers_bytes_whatever_the_tokens",
+    ),
 )
