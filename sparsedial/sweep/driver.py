@@ -70,15 +70,11 @@ def conduct(
 
     enter("verdict")
     named = name_rivals(lab, rates.model, law.law, cells)
-    selection_seeds = study.selection_seeds
-    if selection_seeds is None:
-        selection_seeds = affordable_selection(lab, seeds, law.law, cells, named)
-        notebook.keep(selection_seeds=selection_seeds)
+    selection_seeds = study.selection_seeds or affordable_selection(lab, seeds, law.law, cells, named)
+    notebook.keep(selection_seeds=selection_seeds)
     chosen = contest(lab, rates.model, law.law, cells, named, selection_seeds)
-    verdict_seeds = study.verdict_seeds
-    if verdict_seeds is None:
-        verdict_seeds = affordable_seeds(lab, seeds, chosen)
-        notebook.keep(verdict_seeds=verdict_seeds)
+    verdict_seeds = study.verdict_seeds or affordable_seeds(lab, seeds, chosen)
+    notebook.keep(verdict_seeds=verdict_seeds)
     judged = judge(lab, rates.model, law.law, chosen, verdict_seeds)
 
     kept = None
@@ -104,8 +100,6 @@ def _cross_shares(lab: Lab, notebook: Notebook, pace: Pace, rates: RateModel, mo
     """Train and compare these models on shares of the text, as many of them as there is time for."""
     study = notebook.study
     assert study is not None
-    kept_runs = study.kept_runs
-    if kept_runs is None:
-        kept_runs = affordable_shares(lab, rates, models, pace.slowdown(lab.workers))
-        notebook.keep(kept_runs=kept_runs)
+    kept_runs = study.kept_runs or affordable_shares(lab, rates, models, pace.slowdown(lab.workers))
+    notebook.keep(kept_runs=kept_runs)
     return cross(lab, rates, models, kept_runs)
