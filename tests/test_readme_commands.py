@@ -26,6 +26,7 @@ from sparsedial.cli.main import main
 from sparsedial.runs.simulated import Simulated
 from sparsedial.store import read_json
 from sparsedial.sweep import local_lab
+from tests.evaluation.asking import DATA
 from tests.machine.test_profile import profile_of
 from tests.sweep.simulation import true_law, world_of
 
@@ -40,6 +41,7 @@ SMALL = {  # of a command: settings that it gets besides, or in place of the REA
     "dial": {"--port": "0"},
     "prune": {"--calibration-tokens": "2000", "--scored-tokens": "500"},
 }
+ASKED = {"--data": str(DATA), "--limit": "20"}  # besides, where items of tasks are asked
 LESS = {"10h": "10m"}  # in place of a word
 TEXT = {"study": ["my_text/"], "train": ["--text", "my_text/"]}  # in place of the built-in one
 
@@ -78,7 +80,7 @@ def small(words: list[str]) -> list[str]:
     verb, *given = (LESS.get(word, word) for word in words)
     if not any(word.startswith("my_text") for word in given):
         given = [*TEXT.get(verb, []), *given]
-    for flag, value in SMALL.get(verb, {}).items():
+    for flag, value in (SMALL.get(verb, {}) | (ASKED if "--tasks" in given else {})).items():
         if flag in given:
             given[given.index(flag) + 1] = value
         else:

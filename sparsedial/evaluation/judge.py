@@ -186,7 +186,11 @@ def _ask(model: HarnessModel, name: str, task: Any, asking: Asking) -> Answered:
     out, long = _asked_with(samples, model.not_asked), _asked_with(samples, model.too_long)
     kept = [sample for sample in samples if sample["doc_id"] not in out]
     if not kept:
-        raise UserError(f"task '{name}': no item fits the model's context of {model.context} tokens", field="tasks")
+        raise UserError(
+            f"task '{name}': no item fits the model's context of {model.context} tokens",
+            hint="leave the task out; answers to the others are kept",
+            field="tasks",
+        )
     return Answered(
         name=name,
         task=task,
