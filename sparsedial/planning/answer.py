@@ -198,15 +198,15 @@ def with_bootstrap(loss: float, low: float, high: float) -> PredictedLoss:
 
 
 def decided(law: Law, found: Search, budget: Budget) -> tuple[Interval | None, str | None, Winner | None]:
-    """The gap of the best dense to the best sparse candidate, or why there is none, and which family it favours."""
+    """The gap of the best dense to the best sparse candidates, or why there is none, and which family it favours."""
     if budget.value is None:
         return None, "a target loss was given, which both families reach", None
     dense = found.shapes.experts == 0
-    best = found.best(dense), found.best(~dense)
-    if best[0] is None or best[1] is None:
-        return None, _no_rival(law) if best[0] is None else _no_sparse(law), None
-    gap = gap_to_dense(law, found, best[0], best[1])
-    return gap, None, winner_of(gap, float(found.loss[best[0]]))
+    sides = [found.first(found.allowed & side) for side in (dense, ~dense)]
+    if not sides[0].any() or not sides[1].any():
+        return None, _no_rival(law) if not sides[0].any() else _no_sparse(law), None
+    gap = gap_to_dense(law, found, *sides)
+    return gap, None, winner_of(gap, float(found.loss[sides[0]].min()))
 
 
 def bounds_of(found: Search, index: int, costs: Costs) -> list[str]:

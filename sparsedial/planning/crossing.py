@@ -13,7 +13,7 @@ from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.fitted import beyond, states_sizes
 from sparsedial.planning.planner import Search, search
-from sparsedial.planning.sampled import TIE, asked_again, sampled_losses
+from sparsedial.planning.sampled import TIE, lowest
 from sparsedial.records.plan import Crossover, Race
 from sparsedial.records.quantities import Currency
 from sparsedial.shape.shapes import Shapes
@@ -147,15 +147,7 @@ def _sides(law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, c
     sides = [found.first(found.allowed & side) for side in (dense, ~dense)]
     if not all(side.any() for side in sides):
         return np.full((2, 1 + len(law.samples)), np.nan)
-    return np.stack([_lowest(law, found, side) for side in sides])
-
-
-def _lowest(law: Law, found: Search, side: np.ndarray) -> np.ndarray:
-    """The lowest loss by the fit, and by each sample."""
-    best = found.loss[side].min(keepdims=True)
-    if not law.samples:
-        return best
-    return np.r_[best, sampled_losses(law, found, asked_again(law, found, side)).min(axis=1)]
+    return np.stack([lowest(law, found, side) for side in sides])
 
 
 def first_crossing(budgets: np.ndarray, gaps: np.ndarray) -> float | None:

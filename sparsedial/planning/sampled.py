@@ -44,14 +44,22 @@ def span_of(law: Law, values: np.ndarray) -> Span:
     return float(low), float(high)
 
 
-def gap_to_dense(law: Law, found: Search, dense: int, sparse: int) -> Interval:
-    """The loss of a dense candidate minus that of a sparse one, with the interval that samples give."""
-    mean = float(found.loss[dense] - found.loss[sparse])
+def lowest(law: Law, found: Search, mask: np.ndarray) -> np.ndarray:
+    """The lowest loss among candidates by the fit, then by each sample, which has an optimum of its own.
+
+    Shapes: to [1 + samples]
+    """
+    best = found.loss[mask].min(keepdims=True)
     if not law.samples:
-        return Interval(mean=mean, low=None, high=None)
-    losses = sampled_losses(law, found, np.array([dense, sparse]))
-    low, high = span_of(law, losses[:, 0] - losses[:, 1])
-    return Interval(mean=mean, low=low, high=high)
+        return best
+    return np.r_[best, sampled_losses(law, found, asked_again(law, found, mask)).min(axis=1)]
+
+
+def gap_to_dense(law: Law, found: Search, dense: np.ndarray, sparse: np.ndarray) -> Interval:
+    """The lowest loss of dense candidates minus that of sparse ones, with the interval that samples give."""
+    gaps = lowest(law, found, dense) - lowest(law, found, sparse)
+    low, high = span_of(law, gaps[1:]) if law.samples else (None, None)
+    return Interval(mean=float(gaps[0]), low=low, high=high)
 
 
 def winner_of(gap: Interval, loss: float) -> Winner:

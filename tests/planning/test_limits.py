@@ -10,6 +10,7 @@ import polars
 import pytest
 
 import sparsedial
+from benchmarks.replay import RECORD as REFERENCE_STUDY
 from sparsedial.errors import UserError
 from sparsedial.law.counting import embedding_share
 
@@ -129,6 +130,17 @@ def test_a_tie_within_the_error_is_undecided(tmp_path):
     assert plan.winner == "undecided"
     assert plan.gap_to_dense.low <= 0 <= plan.gap_to_dense.high
     assert plan.crossover is None or plan.crossover.low is None or plan.crossover.high is None
+
+
+@pytest.mark.parametrize(("seconds", "winner"), [(5.0, "dense"), (10.77, "undecided"), (23.0, "sparse")])
+def test_within_the_interval_of_the_crossover_the_winner_is_undecided_and_outside_it_is_not(seconds, winner):
+    plan = sparsedial.plan(seconds=seconds, law=str(REFERENCE_STUDY))
+    assert plan.crossover is not None
+    low, high = plan.crossover.low, plan.crossover.high
+    assert low is not None
+    assert high is not None
+    assert (winner == "undecided") == (low <= seconds <= high)
+    assert plan.winner == winner
 
 
 def test_sizes_without_embeddings_are_asked_without_them(tmp_path):
