@@ -20,7 +20,7 @@ from sparsedial.planning.others import other_laws
 from sparsedial.planning.planner import DEVICE_MEMORY, Search, least_tokens, search
 from sparsedial.planning.refusals import check_reach, nothing_fits
 from sparsedial.planning.sampled import gap_to_dense, sampled_optimum, winner_of
-from sparsedial.planning.warnings import marks, warnings
+from sparsedial.planning.warnings import marks, no_better_than_a_guess, warnings
 from sparsedial.records.plan import Crossover, NearOptimal, OtherLaw, Plan, PredictedLoss, Rival, TrainingCosts, Winner
 from sparsedial.records.quantities import Interval, Span, Sparsity
 from sparsedial.records.recipe import Recipe
@@ -108,7 +108,9 @@ def plan_of(
         gap_to_dense_reason=beside.gap_reason,
         winner=beside.winner,
         cost=best.cost,
-        best_sparsity_reason=fence(law).no_best or constraints.only_sparsity,
+        best_sparsity_reason=fence(law).no_best
+        or constraints.only_sparsity
+        or no_better_than_a_guess(shape, best.predicted.mean),
     )
 
 

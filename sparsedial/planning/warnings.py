@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sparsedial.law.counting import embedding_share
 from sparsedial.law.fence import fence
 from sparsedial.law.law import Law
@@ -52,9 +54,22 @@ def warnings(
     return lines
 
 
+def no_better_than_a_guess(shape: Shape, loss: float) -> str | None:
+    """Why a predicted loss says nothing: a model that has learned nothing has it too; None below that."""
+    guess = math.log(shape.vocab_size)
+    if loss < guess:
+        return None
+    return (
+        f"the predicted loss, {loss:.3f} nats, is no better than a guess ({guess:.3f}: the same chance for each of"
+        f" {shape.vocab_size:,} tokens), so the law says nothing about so small a budget"
+    )
+
+
 def marks(law: Law, shape: Shape, tokens: float, context: int, loss: PredictedLoss) -> list[str]:
     """What a reader must know before the answer: what the law cannot be asked, extrapolation, a model of tables."""
     lines = list(fence(law).says)
+    if (guess := no_better_than_a_guess(shape, loss.mean)) is not None:
+        lines.append(guess)
     far = extrapolation_words(law, shape, tokens, context)
     if far:
         spread = (
