@@ -44,20 +44,18 @@ def span_of(law: Law, values: np.ndarray) -> Span:
     return float(low), float(high)
 
 
-def lowest(law: Law, found: Search, mask: np.ndarray) -> np.ndarray:
-    """The lowest loss among candidates by the fit, then by each sample, which has an optimum of its own.
+def sampled_best(law: Law, found: Search, mask: np.ndarray) -> np.ndarray:
+    """The loss of the candidate that the fit calls the best: by the fit, then by each sample.
 
     Shapes: to [1 + samples]
     """
-    best = found.loss[mask].min(keepdims=True)
-    if not law.samples:
-        return best
-    return np.r_[best, sampled_losses(law, found, asked_again(law, found, mask)).min(axis=1)]
+    best = np.flatnonzero(mask)[[int(np.argmin(found.loss[mask]))]]
+    return np.r_[found.loss[best], sampled_losses(law, found, best)[:, 0]] if law.samples else found.loss[best]
 
 
 def gap_to_dense(law: Law, found: Search, dense: np.ndarray, sparse: np.ndarray) -> Interval:
-    """The lowest loss of dense candidates minus that of sparse ones, with the interval that samples give."""
-    gaps = lowest(law, found, dense) - lowest(law, found, sparse)
+    """The loss of the best dense candidate minus that of the best sparse one, with the interval that samples give."""
+    gaps = sampled_best(law, found, dense) - sampled_best(law, found, sparse)
     low, high = span_of(law, gaps[1:]) if law.samples else (None, None)
     return Interval(mean=float(gaps[0]), low=low, high=high)
 

@@ -132,7 +132,9 @@ def test_a_tie_within_the_error_is_undecided(tmp_path):
     assert plan.crossover is None or plan.crossover.low is None or plan.crossover.high is None
 
 
-@pytest.mark.parametrize(("seconds", "winner"), [(5.0, "dense"), (10.77, "undecided"), (23.0, "sparse")])
+@pytest.mark.parametrize(
+    ("seconds", "winner"), [(5.0, "dense"), (10.5, "dense"), (12.5, "undecided"), (23.0, "sparse")]
+)
 def test_within_the_interval_of_the_crossover_the_winner_is_undecided_and_outside_it_is_not(seconds, winner):
     plan = sparsedial.plan(seconds=seconds, law=str(REFERENCE_STUDY))
     assert plan.crossover is not None
