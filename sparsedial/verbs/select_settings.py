@@ -11,7 +11,7 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.records.selection import ReferenceSide
 from sparsedial.selection.scores import SCORES, SIDES
 from sparsedial.settings import file_names, setting
-from sparsedial.units import parse_counts, parse_seconds, parse_share
+from sparsedial.units import parse_counts, parse_seconds, parse_share, parse_share_or_zero
 
 EXAMPLE = "like `sparsedial select my_text/ --out kept`"
 KEEP_BY = ("text", "domain")
@@ -20,11 +20,6 @@ PEERS = ("datatrove",)  # programs that a script can be written for
 FAMILIES = ("gopher", "c4", "fineweb")  # of rules, as in selection/quality.py, which is slow to import
 NOT_EMITTED = ("keep", "spans", "tasks", "measure")  # settings that a script cannot have
 OF_MEASURE = ("time", "budgets", "seeds", "tokenizer", "dry_run")  # settings that only it has
-
-
-def _share_or_zero(value: str | float, field: str) -> float:
-    """A share as others, or 0."""
-    return 0.0 if str(value).strip() in ("0", "0.0", "0%") else parse_share(value, field)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +40,7 @@ class SelectSettings:
         None,
         "share of a document that may be passages of 50 words that stand in one before [not looked for]",
         "X",
-        parse=_share_or_zero,
+        parse=parse_share_or_zero,
     )
     tasks: tuple[str, ...] = setting(
         (), "leave out what holds items of these tasks, lm-eval's; needs sparsedial[evaluate]", "NAME,…"
