@@ -78,6 +78,11 @@ def parse_share(text: str | float, field: str = "share") -> float:
     return round(_parse(text, SHARE_UNITS, field, "8% or 0.08"), 12)  # 7 * 0.01 is not 0.07
 
 
+def parse_share_or_zero(text: str | float, field: str = "share") -> float:
+    """A share as others, or 0."""
+    return 0.0 if str(text).strip() in ("0", "0.0", "0%") else parse_share(text, field)
+
+
 def parse_speed(text: str | float, field: str = "speed") -> float:
     """Positive tokens per second from `40tok/s` or a plain number."""
     number = re.sub(r"\s*tok(ens)?/s$", "", str(text).strip())

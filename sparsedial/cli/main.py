@@ -82,7 +82,7 @@ def _run(words: list[str]) -> tuple[str, int, list[str]]:
     """What a command prints, its exit status, and lines about a text that was written as it came."""
     if not words or words[0] in ("-h", "--help", "help"):
         return overview(), DONE, []
-    if words[0] in ("-V", "--version"):
+    if words[0] in ("-V", "--version") or words[1:] == ["--version"]:
         return f"sparsedial {__version__}", DONE, []
     if words[0] not in VERBS:
         raise UserError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from msgspec.structs import replace
 
 from sparsedial.cli.rows import Rows, lines, span_words, under
@@ -77,7 +79,9 @@ def _marks(plan: Plan) -> list[str]:
 def _next(plan: Plan) -> str:
     if plan.origin is None:
         return "sparsedial study TEXT: it measures the best sparsity on your own text, as no law of other text can"
-    return "sparsedial train PLAN --text TEXT: it trains this model (--out PLAN writes the plan)"
+    if plan.out is None:
+        return "sparsedial train PLAN --text TEXT: it trains this model (--out PLAN writes the plan)"
+    return f"sparsedial train {quote(plan.out)} --text TEXT: it trains this model"
 
 
 def _marked(plan: Plan) -> tuple[str, ...]:

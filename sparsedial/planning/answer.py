@@ -20,7 +20,7 @@ from sparsedial.planning.others import other_laws
 from sparsedial.planning.planner import DEVICE_MEMORY, Search, least_tokens, search
 from sparsedial.planning.refusals import check_reach, nothing_fits
 from sparsedial.planning.sampled import gap_to_dense, sampled_optimum, winner_of
-from sparsedial.planning.warnings import marks, warnings
+from sparsedial.planning.warnings import marks, no_better_than_a_guess, warnings
 from sparsedial.records.plan import Crossover, NearOptimal, OtherLaw, Plan, PredictedLoss, Rival, TrainingCosts, Winner
 from sparsedial.records.quantities import Interval, Span, Sparsity
 from sparsedial.records.recipe import Recipe
@@ -108,7 +108,9 @@ def plan_of(
         gap_to_dense_reason=beside.gap_reason,
         winner=beside.winner,
         cost=best.cost,
-        best_sparsity_reason=fence(law).no_best or constraints.only_sparsity,
+        best_sparsity_reason=fence(law).no_best
+        or constraints.only_sparsity
+        or no_better_than_a_guess(shape, best.predicted.mean),
     )
 
 
@@ -198,15 +200,15 @@ def with_bootstrap(loss: float, low: float, high: float) -> PredictedLoss:
 
 
 def decided(law: Law, found: Search, budget: Budget) -> tuple[Interval | None, str | None, Winner | None]:
-    """The gap of the best dense to the best sparse candidate, or why there is none, and which family it favours."""
+    """The gap of the best dense to the best sparse candidates, or why there is none, and which family it favours."""
     if budget.value is None:
         return None, "a target loss was given, which both families reach", None
     dense = found.shapes.experts == 0
-    best = found.best(dense), found.best(~dense)
-    if best[0] is None or best[1] is None:
-        return None, _no_rival(law) if best[0] is None else _no_sparse(law), None
-    gap = gap_to_dense(law, found, best[0], best[1])
-    return gap, None, winner_of(gap, float(found.loss[best[0]]))
+    sides = [found.first(found.allowed & side) for side in (dense, ~dense)]
+    if not sides[0].any() or not sides[1].any():
+        return None, _no_rival(law) if not sides[0].any() else _no_sparse(law), None
+    gap = gap_to_dense(law, found, *sides)
+    return gap, None, winner_of(gap, float(found.loss[sides[0]].min()))
 
 
 def bounds_of(found: Search, index: int, costs: Costs) -> list[str]:

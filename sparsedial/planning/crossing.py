@@ -13,7 +13,7 @@ from sparsedial.planning.budget import Budget, Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.fitted import beyond, states_sizes
 from sparsedial.planning.planner import Search, search
-from sparsedial.planning.sampled import TIE, asked_again, sampled_losses
+from sparsedial.planning.sampled import TIE, sampled_best
 from sparsedial.records.plan import Crossover, Race
 from sparsedial.records.quantities import Currency
 from sparsedial.shape.shapes import Shapes
@@ -36,7 +36,7 @@ def race(
     costs: Costs,
     constraints: Constraints | None = None,
 ) -> Race:
-    """The lowest dense and sparse losses along increasing budgets, and their crossover or the reason for none.
+    """The losses of the best dense and sparse shapes along increasing budgets, and their crossover or why none.
 
     The crossover is the budget above which the best sparse shape is predicted to beat the best dense one. Its interval
     comes from the samples of the law; there is none for a law without samples, and an end is open where that many
@@ -138,7 +138,7 @@ def _within(law: Law, at: Search, context: int) -> bool:
 
 
 def _sides(law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, costs: Costs) -> np.ndarray:
-    """The lowest dense and sparse losses, by the fit and then by each sample; NaN where a side has no shape.
+    """The losses of the best dense and the best sparse shape, by the fit and then by each sample; NaN without a shape.
 
     Shapes: to [2, 1 + samples]
     """
@@ -147,15 +147,7 @@ def _sides(law: Law, shapes: Shapes, budget: Budget, constraints: Constraints, c
     sides = [found.first(found.allowed & side) for side in (dense, ~dense)]
     if not all(side.any() for side in sides):
         return np.full((2, 1 + len(law.samples)), np.nan)
-    return np.stack([_lowest(law, found, side) for side in sides])
-
-
-def _lowest(law: Law, found: Search, side: np.ndarray) -> np.ndarray:
-    """The lowest loss by the fit, and by each sample."""
-    best = found.loss[side].min(keepdims=True)
-    if not law.samples:
-        return best
-    return np.r_[best, sampled_losses(law, found, asked_again(law, found, side)).min(axis=1)]
+    return np.stack([sampled_best(law, found, side) for side in sides])
 
 
 def first_crossing(budgets: np.ndarray, gaps: np.ndarray) -> float | None:

@@ -14,7 +14,7 @@ from sparsedial.planning.costs import Costs
 from sparsedial.planning.planner import Search, least_tokens, search
 from sparsedial.planning.refusals import check_reach, nothing_fits
 from sparsedial.planning.sampled import sampled_optimum
-from sparsedial.planning.warnings import marks, warnings
+from sparsedial.planning.warnings import marks, no_better_than_a_guess, warnings
 from sparsedial.records.plan import Position, Positions
 from sparsedial.shape.counts import active_parameters, total_parameters, training_flops_per_token
 from sparsedial.shape.shapes import Shapes
@@ -54,7 +54,7 @@ def positions(
         winner=winner,
         machine=costs.record(),
         near_optimal=replace(band, sampled=sampled_optimum(law, found)),
-        no_choice_reason=fenced.no_best,
+        no_choice_reason=fenced.no_best or no_better_than_a_guess(shapes[best], float(found.loss[best])),
     )
 
 

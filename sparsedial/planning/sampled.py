@@ -44,14 +44,20 @@ def span_of(law: Law, values: np.ndarray) -> Span:
     return float(low), float(high)
 
 
-def gap_to_dense(law: Law, found: Search, dense: int, sparse: int) -> Interval:
-    """The loss of a dense candidate minus that of a sparse one, with the interval that samples give."""
-    mean = float(found.loss[dense] - found.loss[sparse])
-    if not law.samples:
-        return Interval(mean=mean, low=None, high=None)
-    losses = sampled_losses(law, found, np.array([dense, sparse]))
-    low, high = span_of(law, losses[:, 0] - losses[:, 1])
-    return Interval(mean=mean, low=low, high=high)
+def sampled_best(law: Law, found: Search, mask: np.ndarray) -> np.ndarray:
+    """The loss of the candidate that the fit calls the best: by the fit, then by each sample.
+
+    Shapes: to [1 + samples]
+    """
+    best = np.flatnonzero(mask)[[int(np.argmin(found.loss[mask]))]]
+    return np.r_[found.loss[best], sampled_losses(law, found, best)[:, 0]] if law.samples else found.loss[best]
+
+
+def gap_to_dense(law: Law, found: Search, dense: np.ndarray, sparse: np.ndarray) -> Interval:
+    """The loss of the best dense candidate minus that of the best sparse one, with the interval that samples give."""
+    gaps = sampled_best(law, found, dense) - sampled_best(law, found, sparse)
+    low, high = span_of(law, gaps[1:]) if law.samples else (None, None)
+    return Interval(mean=float(gaps[0]), low=low, high=high)
 
 
 def winner_of(gap: Interval, loss: float) -> Winner:

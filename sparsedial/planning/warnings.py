@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from sparsedial.law.counting import embedding_share
 from sparsedial.law.fence import fence
 from sparsedial.law.law import Law
+from sparsedial.machine.profile import Profile
 from sparsedial.planning.budget import Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.fitted import beyond, extrapolation_words
@@ -16,6 +19,7 @@ from sparsedial.units import human_percent
 FEWEST_TOKENS = 0.1  # per total parameter; no training known to us has fewer
 MOSTLY_SPENT = 0.5  # of a budget; a training that takes less of it, for lack of data, is worth a note
 MOSTLY_EMBEDDINGS = 0.5  # of the parameters
+FAR_CONTEXT = 2  # times the context of a profile's steps
 REASONING_TOKENS = 20  # per total parameter; source: Nakamura et al. 2025, second-hand
 
 
@@ -35,6 +39,7 @@ def warnings(
     lines = beyond(law, shape, tokens, costs.context)
     if misleads is not None:
         lines.append(misleads)
+    lines += beyond_profile(costs)
     per_parameter = tokens / total_parameters(shape)
     if per_parameter < REASONING_TOKENS:
         few = "" if per_parameter >= FEWEST_TOKENS else "far fewer than any model is trained with; "
@@ -52,9 +57,33 @@ def warnings(
     return lines
 
 
+def beyond_profile(costs: Costs) -> list[str]:
+    """Where a profile's seconds are asked for sequences of another length than those that were timed."""
+    machine = costs.machine
+    if not isinstance(machine, Profile) or 1 / FAR_CONTEXT <= costs.context / machine.context <= FAR_CONTEXT:
+        return []
+    return [
+        f"the profile's steps read {machine.context:,} tokens a sequence, this plan's {costs.context:,}: its seconds"
+        f" are an extrapolation; `sparsedial profile --context {costs.context}` measures such steps"
+    ]
+
+
+def no_better_than_a_guess(shape: Shape, loss: float) -> str | None:
+    """Why a predicted loss says nothing: a model that has learned nothing has it too; None below that."""
+    guess = math.log(shape.vocab_size)
+    if loss < guess:
+        return None
+    return (
+        f"the predicted loss, {loss:.3f} nats, is no better than a guess ({guess:.3f}: the same chance for each of"
+        f" {shape.vocab_size:,} tokens), so the law says nothing about so small a budget"
+    )
+
+
 def marks(law: Law, shape: Shape, tokens: float, context: int, loss: PredictedLoss) -> list[str]:
     """What a reader must know before the answer: what the law cannot be asked, extrapolation, a model of tables."""
     lines = list(fence(law).says)
+    if (guess := no_better_than_a_guess(shape, loss.mean)) is not None:
+        lines.append(guess)
     far = extrapolation_words(law, shape, tokens, context)
     if far:
         spread = (

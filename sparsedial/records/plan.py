@@ -211,7 +211,7 @@ class Plan(Record, frozen=True, kw_only=True):
 
     ADDED_LATER: ClassVar[tuple[str, ...]] = (
         *("marks", "extrapolation", "gap_to_dense", "gap_to_dense_reason", "winner"),
-        *("origin", "origin_reason", "cost", "best_sparsity_reason"),
+        *("origin", "origin_reason", "cost", "best_sparsity_reason", "out"),
     )
 
     budget: PlanBudget
@@ -249,6 +249,7 @@ class Plan(Record, frozen=True, kw_only=True):
     origin_reason: str | None = "the law is not a study's, so it names no text and no tokenizer"
     cost: float | None = None  # in the budget's currency, as the dense rival's; null in files of earlier versions
     best_sparsity_reason: str | None = None  # why it is not known which sparsity is best; null where it is
+    out: str | None = None  # the file that the plan was written to as well; null in that file
 
 
 class Position(Record, frozen=True, kw_only=True):

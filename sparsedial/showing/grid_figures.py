@@ -213,7 +213,7 @@ def _moved(first: float, last: float, spread: float | None) -> str:
     error = 2 * math.sqrt(4) * spread  # two standard deviations
     if abs(last - first) <= error:
         return f"changes by less than its error of ±\N{NO-BREAK SPACE}{error:.3f}: {span}"
-    return f"{'grows' if last > first else 'shrinks'}: {span}"
+    return _direction(first, last, span)
 
 
 def _law_moved(law: Sequence[tuple[float, float]]) -> str:
@@ -221,7 +221,14 @@ def _law_moved(law: Sequence[tuple[float, float]]) -> str:
     if len(law) < 2:
         return ""
     first, last = law[0][1], law[-1][1]
-    return f"; by the law it {'grows' if last > first else 'shrinks'}: {signed(first)} to {signed(last)}"
+    return f"; by the law it {_direction(first, last, f'{signed(first)} to {signed(last)}')}"
+
+
+def _direction(first: float, last: float, span: str) -> str:
+    """Whether an advantage grows or shrinks; neither where both ends are written alike."""
+    if round(first, 3) == round(last, 3):
+        return f"stays at {signed(first)}"
+    return f"{'grows' if last > first else 'shrinks'}: {span}"
 
 
 def _law_advantages(study: Study) -> list[tuple[float, float]]:

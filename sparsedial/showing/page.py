@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape as escaped
 
 from sparsedial.units import unbroken
 
+HYPHENED = re.compile(r"(\S*-\S*)")  # words that a browser would break, after `--` for one
+LONGEST_WHOLE = 30  # characters of a word that fits on a phone
 _CSS = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
@@ -30,6 +33,7 @@ th:first-child,td:first-child,.words td,.words th{text-align:left}
 p{overflow-wrap:anywhere}
 pre{background:var(--rule);padding:.8rem 1rem;border-radius:.4rem;font-size:.9rem;white-space:pre-wrap;
 overflow-wrap:anywhere}
+.whole{white-space:nowrap}
 dt{font-weight:600}
 dd{margin:0 0 .5rem}
 summary{cursor:pointer;color:var(--muted)}
@@ -87,8 +91,15 @@ def bullets(items: Sequence[str]) -> str:
 
 
 def command(text: str | None) -> str:
-    """A command to copy; empty for None."""
-    return f"<pre><code>{escape(text)}</code></pre>" if text else ""
+    """A command to copy; empty for None. Its words with hyphens, unless very long, do not break at line ends."""
+    if not text:
+        return ""
+    parts = HYPHENED.split(text)
+    shown = "".join(
+        f'<span class="whole">{escaped(part)}</span>' if number % 2 and len(part) <= LONGEST_WHOLE else escaped(part)
+        for number, part in enumerate(parts)
+    )
+    return f"<pre><code>{shown}</code></pre>"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TextIO
@@ -19,6 +19,7 @@ from sparsedial.units import human_count, human_seconds
 
 LIVE_SECONDS = 0.2  # between two updates on a terminal
 PLAIN_SECONDS = 15.0  # between two lines elsewhere
+PADDING = 2  # spaces between columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,17 +155,27 @@ class Progress:
         return " · ".join([*([f"[{whole}]"] if whole else []), *running])
 
     def _picture(self) -> Group:
-        cells = Table.grid(padding=(0, 2), expand=True)
+        shown = _fitting([(cell.label, *_columns(cell)) for cell in self._cells.values()], self._console.width)
+        cells = Table.grid(padding=(0, PADDING), expand=True)
         cells.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
-        for _ in range(4):
+        for _ in range(1, max(map(len, shown), default=1)):
             cells.add_column(justify="right", no_wrap=True)
-        for cell in self._cells.values():
-            cells.add_row(Text(cell.label), *_columns(cell))
+        for label, *columns in shown:
+            cells.add_row(Text(label), *columns)
         whole = Table.grid(padding=(0, 2))
         whole.add_column(no_wrap=True)
         whole.add_column(no_wrap=True, overflow="ellipsis")
         whole.add_row(ProgressBar(total=1.0, completed=self._share, width=16), Text("  ".join(self._whole())))
         return Group(cells, whole)
+
+
+def _fitting(rows: Sequence[Sequence[str]], width: int) -> list[Sequence[str]]:
+    """Rows of labels and columns without the last columns that leave no room for the labels; step and loss stay."""
+    for count in (5, 4):
+        widths = [max(map(len, column)) + PADDING for column in zip(*rows, strict=True)][:count]
+        if sum(widths) <= width:
+            return [row[:count] for row in rows]
+    return [row[:3] for row in rows]
 
 
 def _left(seconds: float) -> str:

@@ -38,6 +38,7 @@ from sparsedial.showing.words import (
     near_optimal_sentence,
     power_of_ten,
     shape_words,
+    share_sentence,
 )
 from sparsedial.store import write_atomically
 from sparsedial.units import human_bytes, human_percent, human_seconds
@@ -100,6 +101,7 @@ def _opening(study: Study, drawn: Mapping[str, str]) -> str:
         [
             heading(best_headline(study), 1),
             paragraph(_kicker(study), "kicker"),
+            paragraph(share_sentence(study.token_selection)),
             paragraph(" ".join(best_sentences(study))),
             bullets(lead_sentences(study)),
             paragraph(next_sentence(study)),
@@ -178,7 +180,7 @@ def _cost(study: Study, drawn: Mapping[str, str]) -> str:
     return "\n".join(
         [
             heading("What it costs in time and energy"),
-            paragraph(_seconds_words()),
+            paragraph(_seconds_words(study)),
             paragraph(_joules_words(study)),
             pictures(drawn, "seconds", "joules", "training_curves"),
             _profile(study),
@@ -186,11 +188,15 @@ def _cost(study: Study, drawn: Mapping[str, str]) -> str:
     )
 
 
-def _seconds_words() -> str:
-    return (
-        "Seconds are the total wall time of training steps, without start, evaluation and saving."
+def _seconds_words(study: Study) -> str:
+    timed = study.verdict.seconds.sparse or study.verdict.seconds.dense
+    turns = (
         " The verdict's timed runs were alone on the machine, sparse and dense in turns with the same number of"
         " threads, so that other load affected both alike."
+    )
+    return (
+        "Seconds are the total wall time of training steps, without start, evaluation and saving."
+        f"{turns if timed else ''}"
         " Cells of the grid shared the machine: their seconds show the trend and decide nothing."
     )
 

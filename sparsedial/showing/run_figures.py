@@ -169,7 +169,9 @@ def training_curves(study: Study) -> Figure | None:
     colours = sparsity_colours(experts_tried(study))
     for axes, name in zip(plots, names, strict=True):
         own = [row for row in runs if row.currency == name and row.cost(name)]
-        ends = {row.experts: _draw_curve(axes, row, name, colours[row.experts]) for row in own}
+        ends: dict[int, list[tuple[float, float]]] = {}
+        for row in own:
+            ends.setdefault(row.experts, []).append(_draw_curve(axes, row, name, colours[row.experts]))
         axes.set_title(f"equal {CURRENCIES[name]}", color=INK)
         loss_axis(axes, "training loss, nats per token" if name == names[0] else None)
         axes.set_ylim(*_late_range(axes))
@@ -178,8 +180,9 @@ def training_curves(study: Study) -> Figure | None:
             {"flops": "FLOPs spent", "seconds": "seconds spent", "joules": "joules spent"}[name],
             {"flops": power_of_ten}.get(name, lambda value: f"{value:g}"),
         )
-        right = max(spent for spent, _ in ends.values())  # beyond the end of every line
-        end_labels(axes, [(right, loss, family_name(experts), colours[experts]) for experts, (_, loss) in ends.items()])
+        right = max(spent for side in ends.values() for spent, _ in side)  # beyond the end of every line
+        middles = {experts: float(np.mean([loss for _, loss in side])) for experts, side in ends.items()}
+        end_labels(axes, [(right, loss, family_name(experts), colours[experts]) for experts, loss in middles.items()])
     return figure
 
 
@@ -230,7 +233,12 @@ def _ahead(currency: str, runs: Sequence[VerdictRow]) -> str:
     ahead = float(np.mean(means["sparse"] < means["dense"]))
     if ahead > 0.9 or ahead < 0.1:
         return f"{'sparse' if ahead > 0.5 else 'dense'} learns faster nearly all the way"
-    return f"the lead changes, and {'sparse' if means['sparse'][-1] < means['dense'][-1] else 'dense'} ends ahead"
+    last = {family: [float(np.interp(at[-1], *curve)) for curve in side] for family, side in curves.items()}
+    error = 2 * math.sqrt(sum(float(np.var(ends, ddof=1)) / len(ends) for ends in last.values() if len(ends) > 1))
+    gap = float(means["dense"][-1] - means["sparse"][-1])
+    if abs(gap) <= error:
+        return "the lead changes, and neither is clearly ahead at the end"
+    return f"the lead changes, and {'sparse' if gap > 0 else 'dense'} ends ahead"
 
 
 def expert_load(study: Study) -> Figure | None:

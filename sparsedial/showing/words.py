@@ -8,10 +8,11 @@ from sparsedial.records.law import HeldOut
 from sparsedial.records.plan import Crossover
 from sparsedial.records.study import LawSummary, Study
 from sparsedial.records.text import TextSummary
+from sparsedial.records.token_selection import StudyTokens
 from sparsedial.records.verdict import Side, Verdict, Verdicts
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.rows import near_optimal_experts
-from sparsedial.units import human_bytes, human_cost, human_count, human_percent
+from sparsedial.units import human_bytes, human_cost, human_count, human_percent, human_seconds
 
 CURRENCIES = {"flops": "FLOPs", "seconds": "seconds", "joules": "joules"}
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -234,6 +235,18 @@ def text_sentence(text: TextSummary) -> str:
     ]  # fmt: skip
     python = f" The built-in text: the standard library of Python {text.python_version}." if text.python_version else ""
     return f"{listing(parts)}, tokenizer {text.tokenizer.name}.{python}"
+
+
+def share_sentence(tokens: StudyTokens | None) -> str | None:
+    """What the runs' loss counted, and what choosing that cost beside them; None where it counted all positions."""
+    if tokens is None:
+        return None
+    cost = tokens.reference.cost
+    return (
+        f"In every run the loss counted {human_percent(tokens.share)} of each step's tokens: those whose loss is"
+        f" highest above a reference model's. That model took {power_of_ten(cost.flops)} FLOPs and"
+        f" {human_seconds(cost.seconds)}, which no run counts. Validation and test loss are of all tokens."
+    )
 
 
 def overlap_sentence(text: TextSummary) -> str:

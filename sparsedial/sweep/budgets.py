@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
 from msgspec.structs import replace
@@ -124,14 +124,14 @@ def fit_to_time(
     profile: Profile,
     seconds: float,
     workers: int,
-    beside_seconds: float,
+    whole_seconds: Callable[[float], float],
     probe_tokens: int = 0,
     crossing: Crossing | None = None,
 ) -> Layout:
     """The layout with the largest budgets whose study is predicted to fit into `seconds`.
 
-    The ratios of the budgets are those of the first draft that fits. `beside_seconds` is the rest of the command's
-    time; it is only used for the minimum time in an error.
+    The ratios of the budgets are those of the first draft that fits. `whole_seconds` gives the time of a command that
+    leaves so many seconds to its study: the minimum in the error.
 
     Raises: UserError with the minimum time where no draft fits.
     """
@@ -145,7 +145,7 @@ def fit_to_time(
         raise _no_layout(drafts[0])
     raise UserError(
         f"{human_seconds(seconds)} for training is too short for a grid on this machine",
-        hint=f"the minimum here is {spelled_at_least(least + beside_seconds)}",
+        hint=f"the minimum here is {spelled_at_least(whole_seconds(least))}",
         field="time",
     )
 

@@ -110,9 +110,13 @@ def _laid(
     if question.inputs.budgets:
         layout = _lay_budgets(draft)
         return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, probe_tokens, crossing))
-    limit = question.limit_seconds
-    seconds = PLANNED_SHARE * (limit - elapsed_seconds - REPORT_SECONDS)
-    return fit_to_time(_drafts(question, draft), profile, seconds, workers, limit - seconds, probe_tokens, crossing)
+    beside = elapsed_seconds + REPORT_SECONDS
+    seconds = PLANNED_SHARE * (question.limit_seconds - beside)
+
+    def whole_seconds(planned: float) -> float:
+        return planned / PLANNED_SHARE + beside
+
+    return fit_to_time(_drafts(question, draft), profile, seconds, workers, whole_seconds, probe_tokens, crossing)
 
 
 def _drafts(question: Question, draft: Layout) -> list[Layout]:

@@ -37,6 +37,7 @@ from sparsedial.sweep.probed import probed
 from sparsedial.sweep.rates import learning_rate
 from sparsedial.sweep.rivals import candidates, ranked
 from sparsedial.sweep.tables import cells_table, law_curves, verdict_rows
+from sparsedial.units import family_name
 
 RECIPE_SOURCE = "this study's scans of learning rates"
 NO_SPREAD = "no model of a verdict was trained to its end with two seeds"
@@ -57,7 +58,10 @@ class Findings:
 
 
 def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
-    """The law's answer at the largest budget, with its limits; None without a law."""
+    """The study's best model at the largest budget, as its law and its limits see it; None without a law.
+
+    Where nothing was measured there, it is the law's own choice.
+    """
     law = findings.law.law
     if law is None:
         return None
@@ -67,7 +71,7 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
         *candidates(layout, findings.cells, "sparse"),
     ]
     answers = ranked(lab, law, shapes, "flops", budget)
-    best = answers[0]
+    best = _measured_best(findings, answers) or answers[0]
     steps = best.tokens // layout.tokens_per_step
     rate = learning_rate(findings.rates.model, best.shape, best.tokens)
     plan = plan_of(
@@ -75,7 +79,7 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
         law.form,
         Budget(currency="flops", value=budget),
         best,
-        _beside(lab, law, shapes, answers),
+        _beside(lab, law, shapes, answers, best),
         _costs(lab),
         Constraints(serving_positions=lab.context),
         lab.job(best.shape, steps, layout.batch, rate, lab.seed).recipe,
@@ -93,9 +97,25 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
     return replace(plan, origin=origin, origin_reason=None)
 
 
-def _beside(lab: Lab, law: Law, shapes: Sequence[Shape], answers: Sequence[Answer]) -> Surroundings:
+def _measured_best(findings: Findings, answers: Sequence[Answer]) -> Answer | None:
+    """What the law says of the model that was measured to be the best; None where that was at another budget."""
+    best = best_of_study(findings, None)
+    return next((one for one in answers if best and (one.shape, one.tokens) == (best.shape, best.tokens)), None)
+
+
+def _choice_of_law(law: Answer, best: Answer) -> list[str]:
+    """A mark where the law alone would choose another model than the one that was measured to be the best."""
+    if law is best:
+        return []
+    return [
+        f"measured to be the best; the law would choose {family_name(law.shape.experts)}, width {law.shape.d_model},"
+        f" with a predicted loss of {law.predicted.mean:.3f} against {best.predicted.mean:.3f}"
+    ]
+
+
+def _beside(lab: Lab, law: Law, shapes: Sequence[Shape], answers: Sequence[Answer], best: Answer) -> Surroundings:
     """The context of the best answer: its dense rival, the crossover in seconds, its limits."""
-    best, crossing = answers[0], crossover(lab, law)
+    crossing = crossover(lab, law)
     dense, sparse = (next(answer for answer in answers if bool(answer.shape.experts) == family) for family in (0, 1))
     gap = gap_of(law, dense, sparse)
     return Surroundings(
@@ -108,7 +128,10 @@ def _beside(lab: Lab, law: Law, shapes: Sequence[Shape], answers: Sequence[Answe
         others=(),  # published laws are about other text and far larger models
         warnings=beyond(law, best.shape, best.tokens, lab.context),
         candidates=len(shapes),
-        marks=marks(law, best.shape, best.tokens, lab.context, best.predicted),
+        marks=[
+            *_choice_of_law(answers[0], best),
+            *marks(law, best.shape, best.tokens, lab.context, best.predicted),
+        ],
         extrapolation=far_beyond(law, best.shape, best.tokens, lab.context),
         gap=gap,
         winner=winner_of(gap, dense.predicted.mean),

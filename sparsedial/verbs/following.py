@@ -12,7 +12,7 @@ from sparsedial.version import __version__
 
 DESIGN = (
     "sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "probes", "device",
-    "token_share", "reference", "select", "keep",
+    "token_share", "reference", "select", "keep", "seeds", "memory", "max_total_parameters",
 )  # fmt: skip
 STEP = 10  # times the budget
 DEFAULT_SECONDS = 600.0
@@ -32,9 +32,15 @@ def following(settings: StudySettings, best: BestModel | None) -> str:
     for name in DESIGN:
         value = getattr(wanted, name)
         if value != defaults[name]:
-            spelled = ",".join(f"{level:.10g}" for level in value) if name in ("sparsities", "keep") else str(value)
-            words += [f"--{name.replace('_', '-')}", spelled]
+            words += [f"--{name.replace('_', '-')}", _spelled(value)]
     return shlex.join([*words, "--out", f"{settings.out}-next"])
+
+
+def _spelled(value: object) -> str:
+    """A value as a flag takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(_spelled, value))
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def versions() -> dict[str, str]:

@@ -141,4 +141,5 @@ def plan(settings: PlanSettings) -> Plan:
         record = replace(record, origin=origin, origin_reason=None)
     if settings.out is not None:
         write(settings.out, record)
-    return record if settings.export is None else replace(record, exported=export_plan(record, settings.export))
+    exported = () if settings.export is None else export_plan(record, settings.export)
+    return replace(record, exported=exported, out=settings.out and str(settings.out))

@@ -11,7 +11,7 @@ from sparsedial.errors import UserError, nearest
 from sparsedial.records.selection import ReferenceSide
 from sparsedial.selection.scores import SCORES, SIDES
 from sparsedial.settings import file_names, setting
-from sparsedial.units import parse_counts, parse_seconds
+from sparsedial.units import parse_counts, parse_seconds, parse_share, parse_share_or_zero
 
 EXAMPLE = "like `sparsedial select my_text/ --out kept`"
 KEEP_BY = ("text", "domain")
@@ -30,12 +30,17 @@ class SelectSettings:
         (), "files or folders of text [Python's standard library]", parse=file_names, positional=True, nargs="*"
     )
     out: Path = setting(help="a new folder for the manifest and the examples", metavar="DIR", example=EXAMPLE)
-    near: float = setting(0.8, "share of two documents' runs of five words that makes them copies", "J")
+    near: float = setting(
+        0.8, "share of two documents' runs of five words that makes them copies", "J", parse=parse_share
+    )
     quality: tuple[str, ...] = setting(
         (), f"leave out what breaks rules made for English web pages: {', '.join(FAMILIES)}", "NAME,…"
     )
     spans: float | None = setting(
-        None, "share of a document that may be passages of 50 words that stand in one before [not looked for]", "X"
+        None,
+        "share of a document that may be passages of 50 words that stand in one before [not looked for]",
+        "X",
+        parse=parse_share_or_zero,
     )
     tasks: tuple[str, ...] = setting(
         (), "leave out what holds items of these tasks, lm-eval's; needs sparsedial[evaluate]", "NAME,…"
@@ -43,7 +48,10 @@ class SelectSettings:
     data: Path | None = setting(None, "the folder that holds the tasks' items [the Hub]", "DIR")
     contaminated: str = setting("remove", "whether what holds such items goes, or is only told", "|".join(ITEMS))
     keep: float | None = setting(
-        None, "share of the train text's bytes that stays, of what is left without copies [all of it]", "X"
+        None,
+        "share of the train text's bytes that stays, of what is left without copies [all of it]",
+        "X",
+        parse=parse_share,
     )
     keep_by: str = setting("text", "whether that is a share of the whole text or of each domain", "|".join(KEEP_BY))
     score: str = setting("random", f"by which --keep chooses: {', '.join(SCORES)}", "NAME")
@@ -137,5 +145,5 @@ class SelectSettings:
 def _require_known(word: str, known: Sequence[str], field: str) -> None:
     """Raises: UserError with the nearest word that is known."""
     if word not in known:
-        hint = nearest(word, known) or f"known are {', '.join(known)}"
+        hint = nearest(word, known) or f"it can be {', '.join(known)}"
         raise UserError(f"'{word}' is not known", hint=hint, field=field)

@@ -11,9 +11,10 @@ import sys
 
 import pytest
 
+from sparsedial import __version__
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.help import dotted, help_text
-from sparsedial.cli.main import overview
+from sparsedial.cli.main import main, overview
 from sparsedial.records.recipe import Recipe
 from sparsedial.settings import meanings
 from sparsedial.shape.shape import Shape
@@ -55,6 +56,12 @@ def test_the_help_of_train_lists_what_a_flag_can_set_and_no_more():
 
 def test_the_overview_says_how_to_see_the_version():
     assert "sparsedial --version" in overview()
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-V"], ["train", "--version"]])
+def test_the_version_is_shown_after_a_command_too(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"sparsedial {__version__}\n"
 
 
 def completed(line: str) -> set[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
+from benchmarks.replay import RECORD as REFERENCE_STUDY
 from sparsedial.cli.plan_table import plan_table
-from sparsedial.records.plan import Plan
+from sparsedial.records.plan import Plan, read_plan
 from sparsedial.verbs.plan import PlanSettings, plan
 
 
@@ -66,6 +70,23 @@ def test_a_law_of_one_sparsity_says_that_it_cannot_tell_which_is_best(law: str, 
 def test_where_one_sparsity_is_allowed_none_is_called_the_best():
     table = rows(plan(PlanSettings(flops=1e20, sparsity=0.75)))
     assert table["answer"][0].startswith("which sparsity is best is not known: only sparsity 0.75 was allowed")
+
+
+def test_a_loss_no_better_than_a_guess_is_no_answer():
+    found = plan(PlanSettings(flops=1e14))
+    table = rows(found)
+    assert found.predicted_loss.mean > math.log(50432)
+    assert table["answer"][0].startswith("which sparsity is best is not known: the predicted loss, 17.222 nats, is no")
+    assert "sparse or dense" not in table
+    assert plan_table(found).count("no better than a guess") == 1
+    assert "no better than a guess" not in plan_table(plan(PlanSettings(flops=1e20)))
+
+
+def test_what_to_do_next_names_the_file_that_was_written(tmp_path: Path):
+    study, out = str(REFERENCE_STUDY), tmp_path / "my plan.json"
+    assert "train PLAN " in rows(plan(PlanSettings(flops=1e12, law=study)))["next"][0]
+    assert f"train '{out}' --text" in rows(plan(PlanSettings(flops=1e12, law=study, out=out)))["next"][0]
+    assert read_plan(out)[0].out is None
 
 
 def test_a_target_loss_answers_with_what_each_side_costs_and_the_factor():

@@ -13,6 +13,29 @@ FAULTS = (
         tests="tests/sweep/test_simulated_verdicts.py::test_equal_seconds_are_equal_where_the_trial_was_wrong",
     ),
     Fault(
+        what="the plan of a study is the law's choice, whatever was measured",
+        file="sweep/findings.py",
+        line="best = _measured_best(findings, answers) or answers[0]",
+        becomes="best = answers[0]",
+        tests="tests/sweep/test_findings.py::"
+        "test_the_plan_of_a_study_is_its_best_model_also_where_the_law_would_choose_another",
+    ),
+    Fault(
+        what="gap and crossover are of another model than the best",
+        file="planning/sampled.py",
+        line="best = np.flatnonzero(mask)[[int(np.argmin(found.loss[mask]))]]",
+        becomes="best = np.flatnonzero(mask)[[int(np.argmax(found.loss[mask]))]]",
+        tests="tests/planning/test_limits.py::"
+        "test_within_the_interval_of_the_crossover_the_winner_is_undecided_and_outside_it_is_not",
+    ),
+    Fault(
+        what="the least time of a study follows from the time that was asked",
+        file="sweep/design.py",
+        line="return planned / PLANNED_SHARE + beside",
+        becomes="return planned + question.limit_seconds - seconds",
+        tests="tests/sweep/test_layout.py::test_the_least_time_of_a_study_is_enough_whatever_time_was_asked",
+    ),
+    Fault(
         what="cells of one shape are taken as independent",
         file="sweep/probed.py",
         line="names = sorted(set(shapes))",

@@ -10,8 +10,13 @@ import polars
 import pytest
 
 import sparsedial
+from benchmarks.replay import RECORD as REFERENCE_STUDY
 from sparsedial.errors import UserError
 from sparsedial.law.counting import embedding_share
+from sparsedial.machine.devices import DEVICES
+from sparsedial.planning.costs import Costs
+from sparsedial.planning.warnings import beyond_profile
+from tests.machine.test_profile import profile_of
 
 BUDGETS = (1e18, 4e18, 1.6e19, 6e19)
 TRUTH = {"e": 1.7, "a": 400.0, "b": 1500.0, "alpha": 0.34, "beta": 0.36, "mu": 0.12}
@@ -129,6 +134,27 @@ def test_a_tie_within_the_error_is_undecided(tmp_path):
     assert plan.winner == "undecided"
     assert plan.gap_to_dense.low <= 0 <= plan.gap_to_dense.high
     assert plan.crossover is None or plan.crossover.low is None or plan.crossover.high is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "winner"), [(5.0, "dense"), (10.5, "dense"), (12.5, "undecided"), (23.0, "sparse")]
+)
+def test_within_the_interval_of_the_crossover_the_winner_is_undecided_and_outside_it_is_not(seconds, winner):
+    plan = sparsedial.plan(seconds=seconds, law=str(REFERENCE_STUDY))
+    assert plan.crossover is not None
+    low, high = plan.crossover.low, plan.crossover.high
+    assert low is not None
+    assert high is not None
+    assert (winner == "undecided") == (low <= seconds <= high)
+    assert plan.winner == winner
+
+
+@pytest.mark.parametrize(("context", "noted"), [(64, False), (128, False), (256, True), (16, True)])
+def test_seconds_for_another_context_than_the_profiles_are_an_extrapolation(context, noted):
+    lines = beyond_profile(Costs(machine=profile_of(0.0), context=context))
+    assert bool(lines) == noted
+    assert all(f"profile --context {context}" in line for line in lines)
+    assert not beyond_profile(Costs(machine=DEVICES["h100"], context=context))
 
 
 def test_sizes_without_embeddings_are_asked_without_them(tmp_path):

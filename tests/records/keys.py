@@ -88,7 +88,7 @@ Plan: budget law law_source shape tokens total_parameters active_parameters spar
     dense_rival dense_rival_reason crossover crossover_reason binding_constraints near_optimal
     tokens_per_total_parameter other_laws warnings candidates recipe recipe_source exported marks extrapolation
     gap_to_dense gap_to_dense_reason winner origin
-    origin_reason cost best_sparsity_reason
+    origin_reason cost best_sparsity_reason out
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
     marks
 Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine near_optimal no_choice_reason

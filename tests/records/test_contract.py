@@ -52,7 +52,7 @@ OtherAnswer: sparsity experts top_k total_parameters active_parameters tokens lo
     budget_share extrapolation
 PlanOrigin: profile_digest token_share
 Rival: costs
-Plan: machine winner cost
+Plan: machine winner cost out
 Positions: dense winner machine
 BestModel: open_size sparsity_interval_confidence
 Side: checkpoint named_by sent_because

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from msgspec.structs import replace
 
-from sparsedial.records.grid import CellRow
+from sparsedial.records.grid import CellRow, VerdictRow
 from sparsedial.records.quantities import Gap
 from sparsedial.records.study import Study
 from sparsedial.showing import drawing
@@ -19,6 +19,8 @@ from sparsedial.showing.rows import open_side
 from sparsedial.showing.run_figures import lower_edge, smoothed
 
 from .synthetic import EXPERTS, bare_record, metered, study_record, with_cells, with_verdict
+
+SEEDS = 5  # of each family and currency in the synthetic study
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +170,21 @@ def test_the_title_of_the_advantage_says_what_the_laws_line_does(study: Study) -
 
     assert "by the law it grows" in words(drawn("advantage", tilted(0.02)))
     assert "by the law it shrinks" in words(drawn("advantage", tilted(-0.02)))
+    assert "by the law it stays at" in words(drawn("advantage", tilted(-0.00001)))
+
+
+@pytest.mark.parametrize(("scatter", "says"), [(0.0, "sparse ends ahead"), (0.1, "neither is clearly ahead")])
+def test_the_end_of_the_training_curves_is_called_for_a_side_beyond_the_scatter_of_the_seeds(
+    study: Study, scatter: float, says: str
+) -> None:
+    def scattered(number: int, row: VerdictRow) -> VerdictRow:
+        off = scatter * (number % SEEDS - SEEDS // 2)
+        points = np.linspace(0.01, 1, 200)
+        losses = 3 - points + off + (0.05 * (0.5 - points) if row.experts else 0)
+        return replace(row, curve=tuple(zip((points * row.tokens).tolist(), losses.tolist(), strict=True)))
+
+    runs = tuple(scattered(number, row) for number, row in enumerate(study.verdict_runs))
+    assert says in words(drawn("training_curves", replace(study, verdict_runs=runs)))
 
 
 def test_cells_outside_their_predicted_interval_are_counted(study: Study) -> None:

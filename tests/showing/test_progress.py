@@ -129,3 +129,19 @@ def test_energy_from_stated_watts_is_marked_on_the_cell_and_in_the_whole(estimat
         clock.now += PLAIN_SECONDS
         progress.cell("a", "dense", 1, 2, 1.5, 1000.0, 5e-5, estimated)
     assert stream.getvalue().count("50 µJ/token (estimated)") == 2 * estimated
+
+
+@pytest.mark.parametrize("columns", [160, 100, 84])
+def test_a_narrow_terminal_leaves_out_energy_then_speed_and_never_the_label(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    label = "8 experts, width 24, 96.3k tokens, learning rate 0.00292"
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream, live=True, clock=clock) as progress:
+        clock.now = 1.0
+        progress.cell("a", label, 29, 100, 2.5, 41_000, 2.3e-4, True)
+    row = next(line for line in stream.getvalue().splitlines() if "29/100" in line)
+    assert label in row
+    assert "loss 2.500" in row
+    assert ("tokens/s" in row, "mJ/token" in row) == (columns > 84, columns > 100)

@@ -10,11 +10,14 @@ import pytest
 from msgspec.structs import replace
 
 from sparsedial.errors import UserError
+from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.quantities import Gap
+from sparsedial.records.token_selection import ReferenceLossesFile, ReferenceModelCost, StudyTokens
 from sparsedial.showing import words
 from sparsedial.showing.drawing import NARROW_INCHES, WIDTH_INCHES
 from sparsedial.showing.figures import FIGURES
 from sparsedial.showing.glossary import GLOSSARY
+from sparsedial.showing.page import command
 from sparsedial.showing.report import compose, write_report
 
 from .synthetic import bare_record, metered, study_record, with_verdict
@@ -158,6 +161,39 @@ def test_a_bare_record_is_reported_with_its_reasons(tmp_path: Path) -> None:
     assert "diverged: loss is nan at step 41" in text
     assert "The answer is not limited by a bound" not in text
     assert not re.search(r"\b(None|nan|null)\b", text.replace("loss is nan", ""))
+
+
+def test_timed_runs_are_described_where_some_were_made(page: str) -> None:
+    assert "timed runs were alone" in plain(page)
+    assert "timed runs" not in plain(compose(bare_record(), {}))
+
+
+def test_a_study_whose_loss_counted_some_tokens_says_so_and_what_that_cost(page: str) -> None:
+    assert "the loss counted" not in plain(page)
+    reference = ReferenceLossesFile(
+        reference=CheckpointName(path="reference", digest="ab" * 32, family="qwen3"),
+        run=None,
+        text_digest="ab" * 32,
+        context_tokens=256,
+        stride_tokens=128,
+        tokens=1000,
+        loss=2.0,
+        step_nats=0.03,
+        tokens_above=0,
+        sha256="cd" * 32,
+        cost=ReferenceModelCost(training_flops=3e10, scoring_flops=1e10, seconds=90.0),
+    )
+    said = plain(compose(replace(study_record(), token_selection=StudyTokens(share=0.6, reference=reference)), {}))
+    assert "In every run the loss counted 60 % of each step's tokens" in said
+    assert "That model took 4×10¹⁰ FLOPs and 90 s, which no run counts" in said
+
+
+def test_the_words_of_a_command_do_not_break_at_their_hyphens_and_are_copied_as_they_are() -> None:
+    long = "runs/" + "a-" * 30
+    shown = command(f"sparsedial study --time 10m --out '<x>' {long}")
+    assert '<span class="whole">--time</span> 10m' in shown
+    assert f">{long}<" not in shown
+    assert "".join(read(shown).text) == f"sparsedial study --time 10m --out '<x>' {long}"
 
 
 def test_a_picture_that_no_longer_has_anything_to_show_is_taken_away(tmp_path: Path) -> None:

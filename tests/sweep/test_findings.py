@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sparsedial.planning.candidates import rungs
-from sparsedial.sweep.findings import crossover, seed_noise
+from sparsedial.sweep.driver import conduct
+from sparsedial.sweep.findings import best_of_study, crossover, plan_at_top, seed_noise
 from tests.planning.test_ranking import law_with
-from tests.sweep.simulation import bench
+from tests.sweep.simulation import Known, asked, bench, true_law, world_of
 
 
 def test_the_crossover_is_looked_for_among_the_shapes_that_a_plan_by_the_study_considers():
@@ -20,6 +21,18 @@ def test_the_crossover_is_looked_for_among_the_shapes_that_a_plan_by_the_study_c
     assert f"widths {min(widths)} to {max(widths)}" in (
         found.crossover.searched if found.crossover else str(found.crossover_reason)
     )
+
+
+@pytest.mark.parametrize("mu", [0.09, -0.05])
+def test_the_plan_of_a_study_is_its_best_model_also_where_the_law_would_choose_another(mu):
+    made = bench(world_of(true_law(mu=0.09)), question=asked(time=600.0))
+    findings = conduct(made.lab, made.notebook, laws=Known(true_law(mu=mu)))
+    plan, best = plan_at_top(made.lab, findings), best_of_study(findings, None)
+    assert plan is not None
+    assert best is not None
+    assert best.shape.experts
+    assert (plan.shape, plan.tokens) == (best.shape, best.tokens)
+    assert any("the law would choose dense" in line for line in plan.marks) == (mu < 0)
 
 
 def row(currency: str, experts: int, number: int, loss: float | None, tokens: int = 1000):

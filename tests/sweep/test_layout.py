@@ -15,8 +15,10 @@ from sparsedial.records.record import read, write
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.sweep.budgets import fit_to_time, predict_phases, smallest
+from sparsedial.sweep.design import design
 from sparsedial.sweep.layout import LEAST_STEPS, Layout, lay, next_cell, too_small
 from tests.machine.test_profile import profile_of
+from tests.sweep.simulation import asked
 
 PROFILE = profile_of(0.0)
 DRAFT = Layout(
@@ -79,7 +81,7 @@ def test_too_small_a_budget_for_three_sizes_is_refused():
 
 def fitted(seconds: float, ratios=((1.0, 3.0),)) -> Layout:
     drafts = [replace(DRAFT, batch=16, budgets=tuple(1e9 * ratio for ratio in row)) for row in ratios]
-    return fit_to_time(drafts, PROFILE, seconds, workers=2, beside_seconds=30)
+    return fit_to_time(drafts, PROFILE, seconds, workers=2, whole_seconds=lambda least: least + 30)
 
 
 def test_more_time_buys_larger_budgets_and_no_prediction_exceeds_it():
@@ -96,9 +98,21 @@ def test_the_least_time_that_an_error_names_is_enough():
     fitted(60 * minutes - 30)
 
 
+@pytest.mark.parametrize("set_up_seconds", [3.0, 40.0])
+def test_the_least_time_of_a_study_is_enough_whatever_time_was_asked(set_up_seconds):
+    def laid(minutes: float) -> Layout:
+        slow = replace(PROFILE, coefficients={name: 6 * value for name, value in PROFILE.coefficients.items()})
+        return design(asked(time=60 * minutes), 256, lambda *_: slow, lambda: set_up_seconds)[0]
+
+    for minutes in (3.0, 4.0):
+        with pytest.raises(UserError, match="too short for a grid on this machine") as error:
+            laid(minutes)
+        laid(float(error.value.hint.split("the minimum here is ")[1].split("m")[0]))
+
+
 def test_no_layout_at_all_is_said_as_such():
     with pytest.raises(UserError, match="allows three sizes with 32 experts"):
-        fit_to_time([replace(DRAFT, max_total_parameters=20e3)], PROFILE, 1500, 2, 30)
+        fit_to_time([replace(DRAFT, max_total_parameters=20e3)], PROFILE, 1500, 2, float)
     with pytest.raises(UserError, match="context of 100000000"):
         smallest([replace(DRAFT, ladder=Ladder(vocab_size=256, context=10**8))])
 

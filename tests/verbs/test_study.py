@@ -159,7 +159,10 @@ def test_the_dial_of_a_studys_checkpoint_stands_on_the_studys_law(tmp_path: Path
 
 
 def test_the_next_command_keeps_the_design_and_goes_sparser_where_the_answer_lies_on_the_sparsest_level():
-    asked = StudySettings(text=("my text/",), budgets=(1e11, 3e11), batch=4, sparsities=(0.0, 0.75, 0.9921875))
+    bounds = {"seeds": 4, "memory": 2.5e9, "max_total_parameters": 3e6}
+    asked = StudySettings(
+        text=("my text/",), budgets=(1e11, 3e11), batch=4, sparsities=(0.0, 0.75, 0.9921875), **bounds
+    )
     best = study_record().best
     inside, edge = (following(asked, replace(best, sparsest_tried=sparsest)) for sparsest in (False, True))
     assert "--sparsities 0,0.75,0.9921875 --batch 4" in inside
@@ -168,3 +171,4 @@ def test_the_next_command_keeps_the_design_and_goes_sparser_where_the_answer_lie
     again = read_arguments(verb, words[2:]).settings
     assert again.question().experts() == (0, 8, 256, 512)
     assert (again.text, again.budgets, again.batch) == (("my text/",), (1e12, 3e12), 4)
+    assert {name: getattr(again, name) for name in bounds} == bounds

@@ -118,7 +118,7 @@ function turn() {
   const item = (name) => (text) => make("li", { textContent: `${name}: ${text}.`.replace("..", ".") });
   by("minds").replaceChildren(...row.marks.filter((text) => text !== shown.no_choice_reason).map(item("Note")));
   by("notes").replaceChildren(...row.warnings.map(item("Note")));
-  by("command").textContent = [shown, second].filter(Boolean).map((answer) => command(answer, row.sparsity)).join("\n");
+  by("command").replaceChildren(...unbroken([shown, second].filter(Boolean).map((answer) => command(answer, row.sparsity)).join("\n")));
   for (const [index, line] of [...by("table").tBodies[0].rows].entries()) line.toggleAttribute("aria-current", index === position);
   remember(REST);
   along();
@@ -128,6 +128,17 @@ function turn() {
 function command(answer, sparsity) {
   const has = answer.positions.some((row) => row.sparsity === sparsity);
   return has ? answer.command.replace("SPARSITY", String(sparsity)) : `# ${answer.law} has no such position`;
+}
+
+// A command's words with hyphens, unless very long, do not break at line ends.
+function unbroken(text) {
+  return text.split(/(\S*-\S*)/).map((part, index) => {
+    if (index % 2 === 0 || part.length > 30) return part;
+    const word = document.createElement("span");
+    word.className = "whole";
+    word.textContent = part;
+    return word;
+  });
 }
 
 // The address holds the question that is shown; a deliberate change can be gone back from.
