@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sparsedial.units import human_bytes, human_count, human_percent, human_seco
 RECORDS = Path(__file__).parent / "records"
 DIRTIED, BOTH = RECORDS / "dirtied.json", RECORDS / "both_study" / "study.json"
 EFFECT, EFFECT_OF_DIRT = RECORDS / "selection_effect.json", RECORDS / "selection_effect_dirtied.json"
+ALT = "Test loss of the best dense and the best sparse model by the share of the text that stays"
 KINDS = {
     "exact": "exact copies: other white space, other forms of Unicode",
     "near": "near copies: at least 0.8 alike",
@@ -62,24 +64,45 @@ def _share(part: int, whole: int) -> str:
     return "all" if part == whole else human_percent(part / whole, 3)
 
 
+def _measured(*records: Path) -> Callable[[Callable[[], str]], Callable[[], str]]:
+    """A block of a page that says which record it waits for, until that is there."""
+
+    def block(make: Callable[[], str]) -> Callable[[], str]:
+        def made() -> str:
+            missing = [record for record in records if not record.exists()]
+            return f"Not measured yet: `benchmarks/records/{missing[0].relative_to(RECORDS)}`." if missing else make()
+
+        return made
+
+    return block
+
+
+@_measured(EFFECT)
 def effect_table() -> str:
     """The arms at both budgets: what stays, and the differences to a random part and to the full text."""
-    return _effects(read(EFFECT, MeasuredArms))
+    return _effects(EFFECT)
 
 
+@_measured(EFFECT_OF_DIRT)
 def effect_of_dirt() -> str:
     """The same for the dirtied text."""
-    return _effects(read(EFFECT_OF_DIRT, MeasuredArms))
+    return _effects(EFFECT_OF_DIRT)
 
 
-def _effects(found: MeasuredArms) -> str:
+def _effects(record: Path) -> str:
+    found = read(record, MeasuredArms)
     heads = [
         "| selection | FLOPs | tokens | of its part | kept − random | kept − full | with the score paid |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     rows = [row for arm in found.arms.values() for row in _rows(arm)]
     sentences = [f"* `{' '.join(arm.settings)}`: {arm.effect.sentence}." for arm in found.arms.values()]
-    return "\n".join([*heads, *rows, "", *sentences, *_chosen(found)])
+    return "\n".join([*heads, *rows, "", *sentences, *_chosen(found), "", _link(record)])
+
+
+def _link(record: Path, docs: str = "../") -> str:
+    """A link to a record, from a page in docs/ or from the README."""
+    return f"[Every number]({docs}benchmarks/records/{record.relative_to(RECORDS)})."
 
 
 def _rows(arm: Arm) -> list[str]:
@@ -117,6 +140,7 @@ def _chosen(found: MeasuredArms) -> list[str]:
     ]
 
 
+@_measured(EFFECT)
 def domains_table() -> str:
     """Test loss by domain and bits per byte of probes at the larger budget: full, random, and each side."""
     found = read(EFFECT, MeasuredArms)
@@ -141,8 +165,19 @@ def _values(name: str, values: list[Interval | None]) -> str:
     return f"| {name} | {' | '.join('–' if one is None else with_interval(one) for one in values)} |"
 
 
-def both_sentences() -> str:
-    """What the study of both sparsities was, and what it says."""
+@_measured(BOTH)
+def both() -> str:
+    """The picture of both sparsities, and what it says."""
+    return _both("docs/figures", "")
+
+
+@_measured(BOTH)
+def both_in_docs() -> str:
+    """The same for docs/data.md."""
+    return _both("figures", "../")
+
+
+def _both(figures: str, docs: str) -> str:
     study = read(BOTH, Study)
     assert study.selection is not None
     told = (
@@ -150,9 +185,12 @@ def both_sentences() -> str:
         f" up to {power_of_ten(study.budgets_flops[-1])} FLOPs, on {human_bytes(study.text.bytes)} of text, its shares"
         f" by `{study.selection.method}`, {human_seconds(study.wall_seconds)} on {study.machine.cores} cores."
     )
-    return "\n".join([told, "", *(f"* {sentence}" for sentence in kept_sentences(study.selection))])
+    said = [f"* {sentence}" for sentence in kept_sentences(study.selection)]
+    picture = f"![{ALT}]({figures}/kept_shares.svg)"
+    return "\n".join([picture, "", told, "", *said, "", _link(BOTH, docs)])
 
 
+@_measured(EFFECT)
 def shares_kept() -> str:
     """The share of each domain's train text that each side keeps."""
     arms = read(EFFECT, MeasuredArms).arms

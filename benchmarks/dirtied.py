@@ -67,6 +67,7 @@ FILTERS = {
     "tasks": ["--tasks", ",".join(TASKS)],
 }
 RUNS = ("copies,spans,tasks", "gopher", "c4", "fineweb")  # filters that one selection has; none hides another's finds
+COMPARE = ("copies", "spans")  # filters that compare documents: the first one stays, which may be the planted one
 REASONS = {"copies": ("exact", "near", "held_out_exact", "held_out_near", "equal_to_train"), "tasks": ("contaminated",)}
 
 
@@ -167,7 +168,7 @@ def judged(rows: polars.DataFrame, name: str, planted: dict[str, dict[str, Any]]
         [name, *REASONS.get(name, ())]
     )
     left_out = {row["id"]: row for row in rows.filter(is_its).iter_rows(named=True)}
-    copied = {one["original"] for one in planted.values() if one["original"]} if name == "copies" else set[str]()
+    copied = {one["original"] for one in planted.values() if one["original"]} if name in COMPARE else set[str]()
     taken = [row for at, row in left_out.items() if at not in planted and at not in copied]
 
     def found(kind: str) -> int:
