@@ -31,6 +31,17 @@ KINDS = {
     "language": "other languages",
     "item": "items of tasks between real text",
 }
+WINNERS = {
+    "kept": "the kept part is best",
+    "random": "the random part is best",
+    "full": "the full text is best",
+    "undecided": "no part is better than both others",
+}
+DIRECTIONS = {
+    "grows": "grows with the budget",
+    "shrinks": "shrinks",
+    "unresolved": "does not change for sure from one budget to the other",
+}
 FILTERS = {
     "copies": "copies",
     "spans": "`--spans 0.5`",
@@ -92,11 +103,11 @@ def effect_of_dirt() -> str:
 def _effects(record: Path) -> str:
     found = read(record, MeasuredArms)
     heads = [
-        "| selection | FLOPs | tokens | of its part | kept − random | kept − full | with the score paid |",
+        "| selection | FLOPs | tokens | of its part | kept − random | kept − full | paid − random |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     rows = [row for arm in found.arms.values() for row in _rows(arm)]
-    sentences = [f"* `{' '.join(arm.settings)}`: {arm.effect.sentence}." for arm in found.arms.values()]
+    sentences = [f"* `{' '.join(arm.settings)}`: {_found(arm.effect)}" for arm in found.arms.values()]
     return "\n".join([*heads, *rows, "", *sentences, *_chosen(found), "", _link(record)])
 
 
@@ -105,13 +116,22 @@ def _link(record: Path, docs: str = "../") -> str:
     return f"[Every number]({docs}benchmarks/records/{record.relative_to(RECORDS)})."
 
 
+def _found(effect: Effect) -> str:
+    """The winner at the larger budget, and where the leads go."""
+    total = "" if effect.equal_total is None else f"; with the score paid {WINNERS[effect.equal_total.winner]}"
+    leads = {"random part": effect.direction_over_budgets, "full text": effect.direction_against_full}
+    each = ", ".join(f"over the {part} {DIRECTIONS[direction]}" for part, direction in leads.items())
+    return f"at {power_of_ten(effect.budgets_flops[-1])} FLOPs {WINNERS[effect.winner]}{total}. Its lead {each}."
+
+
 def _rows(arm: Arm) -> list[str]:
     effect, paid = arm.effect, arm.effect.equal_total
     paid_for = dict(zip(paid.budgets_flops, paid.kept_minus_random, strict=True)) if paid else {}
+    without = "costs too much" if effect.plan.inputs.selection_flops else "costs nothing"
     return [
         f"| `{' '.join(arm.settings)}` | {power_of_ten(point.budget_flops)} | {human_count(point.tokens)}"
         f" | {point.repeats:.2g} times | {_difference(random)} | {_difference(full)}"
-        f" | {_difference(paid_for[point.budget_flops]) if point.budget_flops in paid_for else 'costs too much'} |"
+        f" | {_difference(paid_for[point.budget_flops]) if point.budget_flops in paid_for else without} |"
         for point, random, full in zip(
             _points(effect, "kept"), effect.kept_minus_random, effect.kept_minus_full, strict=True
         )
