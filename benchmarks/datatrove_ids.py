@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars
@@ -41,10 +40,8 @@ def main() -> None:
         _select(given.text, ours)
     if not theirs.exists():
         _select(given.text, theirs, "--emit", "datatrove")
-    began = time.perf_counter()
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     subprocess.run([given.peer, str(theirs / FILE)], check=True, env={**os.environ, "PYTHONPATH": path})
-    seconds = time.perf_counter() - began
     rows = polars.read_parquet(ours / MANIFEST)
     stay = set(rows.filter("kept")["id"])
     files = (theirs / "kept").glob("*.jsonl.gz")
@@ -58,8 +55,6 @@ def main() -> None:
         "by_select_alone": sorted(stay - trove),
         "by_datatrove_alone": sorted(trove - stay),
         "left_out": {one.name: one.removed.documents for one in answer.filters if one.removed.documents},
-        "seconds": answer.wall_seconds,
-        "seconds_of_datatrove": seconds,
     }
     keep(RECORD, "python -m benchmarks.datatrove_ids TEXT FOLDER --peer PYTHON", found)
     print(json.dumps({name: found[name] for name in ("stay", "stay_by_datatrove", "by_select_alone")}))
