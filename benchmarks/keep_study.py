@@ -15,7 +15,11 @@ from sparsedial.store import read_json, write_json
 
 RECORDS = Path(__file__).parent / "records"
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
-PICTURES = {"reference_study": ("verdict", "held_out"), "probes_study": ("abilities", "probes")}  # shown in the docs
+PICTURES = {  # shown in the docs
+    "reference_study": ("verdict", "held_out"),
+    "probes_study": ("abilities", "probes"),
+    "both_study": ("kept_shares",),
+}
 
 
 def main(study: Path, name: str) -> None:

@@ -17,6 +17,15 @@ from tempfile import TemporaryDirectory
 
 from msgspec.structs import replace
 
+from benchmarks.data_page import (
+    both,
+    both_in_docs,
+    dirtied_table,
+    domains_table,
+    effect_of_dirt,
+    effect_table,
+    shares_kept,
+)
 from benchmarks.evaluation_page import agreement_table, families_table, published_table, throughput_table
 from benchmarks.fit_example import planned
 from benchmarks.laws_page import laws_markdown
@@ -46,6 +55,7 @@ PLANNING = HERE.parent / "docs" / "planning.md"
 EVALUATION = HERE.parent / "docs" / "evaluation.md"
 PROBES = HERE.parent / "docs" / "probes.md"
 TURNING_OFF = HERE.parent / "docs" / "turning-off.md"
+DATA = HERE.parent / "docs" / "data.md"
 
 
 def verb_table() -> str:
@@ -172,6 +182,7 @@ BLOCKS = {
     "default study": default_output,
     "probes": probes_sentences,
     "neurons": neurons_sentence,
+    "both": both,
     "plan": plan_output,
     "speeds": short_table,
     "tour": tour,
@@ -195,6 +206,14 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
         "gates": gates_table,
         "kept": kept_table,
         "weights": weights_table,
+    },
+    DATA: {
+        "dirtied": dirtied_table,
+        "effect": effect_table,
+        "shares": shares_kept,
+        "domains": domains_table,
+        "effect of dirt": effect_of_dirt,
+        "both": both_in_docs,
     },
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }

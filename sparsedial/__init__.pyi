@@ -303,6 +303,7 @@ def select(
     budgets: str | Sequence[float] = ...,
     seeds: int = 5,
     tokenizer: str = 'bytes',
+    probes: str | float | None = None,
     device: str = 'auto',
     emit: str | None = None,
     dry_run: bool = False,
@@ -339,6 +340,7 @@ def select(
         budgets: two budgets for --measure in training FLOPs, instead of --time
         seeds: runs of each part at each budget
         tokenizer: of the models that --measure trains
+        probes: share of each part's training tokens that are probes, which --measure asks its models, like 8% [none]
         device: device to train on
         emit: write a script that does this with another program, for text larger than one machine
         dry_run: show what --measure would cost and exit

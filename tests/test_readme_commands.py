@@ -42,7 +42,7 @@ SMALL = {  # of a command: settings that it gets besides, or in place of the REA
     "prune": {"--calibration-tokens": "2000", "--scored-tokens": "500"},
 }
 ASKED = {"--data": str(DATA), "--limit": "20"}  # besides, where items of tasks are asked
-LESS = {"10h": "10m"}  # in place of a word
+LESS = {"10h": "10m", "reference-loss": "random"}  # in place of a word: a reference model takes half a minute
 TEXT = {"study": ["my_text/"], "train": ["--text", "my_text/"]}  # in place of the built-in one
 
 
@@ -97,7 +97,10 @@ def folder(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
     def simulated(question, *given, **named):
         executor = Simulated(world_of(true_law(mu=0.09)), workers=question.workers)
-        return replace(real(question, *given, **named), archive=executor, executor=executor)
+        lab = real(question, *given, **named)
+        if (shares := lab.crossing) is not None:
+            shares = replace(shares, texts=tuple(replace(text, executor=executor) for text in shares.texts))
+        return replace(lab, archive=executor, executor=executor, crossing=shares)
 
     monkeypatch.setattr(local_lab, "measure_on", lambda *_: lambda *_: profile_of(0.0))
     monkeypatch.setattr(local_lab, "local_lab", simulated)

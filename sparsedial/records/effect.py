@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sparsedial.records.evaluation import PairedDifference
+from sparsedial.records.probes import ProbeKind
 from sparsedial.records.quantities import Interval
 from sparsedial.records.record import Record
 from sparsedial.shape.shape import Shape
@@ -26,6 +27,7 @@ class EffectInputs(Record, frozen=True, kw_only=True):
     device: str
     manifest_digest: str  # of the selection
     selection_flops: float  # of its score: a reference model's training, and its reading of the text
+    probes: float | None = None  # share of each part's training tokens that are probes
 
 
 class EffectBudget(Record, frozen=True, kw_only=True):
@@ -60,8 +62,8 @@ class EffectPoint(Record, frozen=True, kw_only=True):
     bits_per_byte: Interval | None  # on test text
     validation_loss: Interval | None
     domains: dict[str, Interval] | None  # loss on test text; null for a text without domains, or where all diverged
-    probes: None  # none are asked
-    probes_reason: str
+    probes: dict[ProbeKind, Interval] | None  # bits per byte of the right answers, the mean over the levels of a kind
+    probes_reason: str | None
     runs: tuple[str, ...]  # hashes, in the order of the seeds
     diverged: int
 
@@ -70,6 +72,7 @@ class EqualTotal(Record, frozen=True, kw_only=True):
     """The same where the kept side also pays for its score, so that it trains on fewer tokens."""
 
     selection_flops: float
+    budgets_flops: tuple[float, ...]  # those that leave enough to train on; what follows is by these
     points: tuple[EffectPoint, ...]  # of the kept part
     kept_minus_random: tuple[PairedDifference | None, ...]
     kept_minus_full: tuple[PairedDifference | None, ...]

@@ -26,6 +26,11 @@ class ProbeScore(Record, frozen=True, kw_only=True):
 ProbeScores = dict[ProbeKind, dict[str, ProbeScore]]  # by level
 
 
+def bits_per_byte(probes: ProbeScores, kind: ProbeKind) -> float:
+    """Bits per byte of the right answers, the mean over the levels of a kind."""
+    return statistics.fmean(score.answer_bits_per_byte.mean for score in probes[kind].values())
+
+
 class ProbedCell(Record, frozen=True, kw_only=True):
     """The probe scores of a cell's run."""
 
@@ -36,7 +41,7 @@ class ProbedCell(Record, frozen=True, kw_only=True):
 
     def bits_per_byte(self, kind: ProbeKind) -> float:
         """Bits per byte of the right answers, the mean over the levels of a kind."""
-        return statistics.fmean(score.answer_bits_per_byte.mean for score in self.probes[kind].values())
+        return bits_per_byte(self.probes, kind)
 
 
 class EqualLossEffect(Record, frozen=True, kw_only=True):

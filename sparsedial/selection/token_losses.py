@@ -17,6 +17,7 @@ from sparsedial.machine.timing import measure_in_turn
 from sparsedial.model.checkpoint import load
 from sparsedial.model.transformer import initialise
 from sparsedial.records.evaluation import CheckpointName
+from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import write
 from sparsedial.records.run import Run
 from sparsedial.records.token_selection import REFERENCE_FILE, ReferenceLossesFile, ReferenceModelCost
@@ -138,13 +139,27 @@ def expected_cost(
 ) -> ReferenceModelCost:
     """What a reference model will cost: one of this shape that is given, or else one that is trained first.
 
-    Both kinds of step are timed for about a second.
-
     Raises: UserError where the text is too small to train one.
     """
     recipe = None if shape else reference_recipe(text, context, seed, "token_share", OTHERWISE)
     shape = shape or reference_shape(text, context)
-    read, count = tokens_read(text, context), windows_at_once(context + 1)
+    read = tokens_read(text, context)
+    score, learn = reference_seconds(shape, recipe, context=context, device=device, threads=threads)
+    return ReferenceModelCost(
+        training_flops=float(training_flops_per_token(shape, context) * recipe.tokens) if recipe else 0.0,
+        scoring_flops=float(read * forward_flops_per_token(shape, context)),
+        seconds=score * read + (learn * recipe.steps if recipe else 0.0),
+    )
+
+
+def reference_seconds(
+    shape: Shape, recipe: Recipe | None, *, context: int, device: str, threads: int
+) -> tuple[float, float]:
+    """Seconds in which a reference model reads one token on this machine, and in which it learns one step.
+
+    Both are timed for about two seconds; the second is 0 without a recipe. Scoring has so many threads, training one.
+    """
+    count = windows_at_once(context + 1)
     scorer = Scorer(initialise(shape, 0).to(torch.device(device)))
     ids_WS1 = torch.zeros(count, context + 1, dtype=torch.long)
 
@@ -162,9 +177,5 @@ def expected_cost(
 
         calls["training"] = learn
     timed = measure_in_turn(calls, rounds=2, round_seconds=1.0)
-    seconds = timed["scoring"].mean_seconds * read / (count * context)
-    return ReferenceModelCost(
-        training_flops=float(training_flops_per_token(shape, context) * recipe.tokens) if recipe else 0.0,
-        scoring_flops=float(read * forward_flops_per_token(shape, context)),
-        seconds=seconds + (timed["training"].mean_seconds * recipe.steps if recipe else 0.0),
-    )
+    learning = timed["training"].mean_seconds if recipe else 0.0
+    return timed["scoring"].mean_seconds / (count * context), learning

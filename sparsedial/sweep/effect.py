@@ -19,6 +19,7 @@ from sparsedial.records.effect import (
     Part,
 )
 from sparsedial.records.evaluation import PairedDifference
+from sparsedial.records.probes import ProbeKind, bits_per_byte
 from sparsedial.records.quantities import Interval
 from sparsedial.records.recipe import Dtype, Recipe
 from sparsedial.records.run import Run
@@ -37,7 +38,8 @@ OTHERS: dict[Part, tuple[Part, Part]] = {
     "random": ("kept", "full"),
     "full": ("kept", "random"),
 }
-NO_PROBES = "no probes are mixed into the parts"
+NO_PROBES = "no probes were asked for"
+ALL_DIVERGED = "every run diverged"
 DomainLosses = Callable[[Run], Mapping[str, float]]  # test loss of a run by domain
 
 
@@ -97,6 +99,7 @@ class EffectLab:
             splits=("validation", "test"),
             evaluation_tokens=SCORED_TOKENS,
             keep_checkpoint=self.by_domain is not None,
+            probes=plan.inputs.probes is not None,
         )
 
 
@@ -118,9 +121,9 @@ def measure_effect(lab: EffectLab, random_digest: str, elapsed_seconds: Callable
     Raises: UserError where a run cannot be done.
     """
     budgets = lab.plan.budgets
-    measured = train_parts(lab, lambda budget: budget.steps, PARTS)
-    pays = [budget.steps_at_equal_total for budget in budgets]
-    paid = train_parts(lab, lambda budget: budget.steps_at_equal_total or 0, ("kept",)) if all(pays) else None
+    measured = train_parts(lab, budgets, lambda budget: budget.steps, PARTS)
+    pay = [budget for budget in budgets if budget.steps_at_equal_total]
+    paid = train_parts(lab, pay, lambda budget: budget.steps_at_equal_total or 0, ("kept",))
     against_random, against_full = (_kept_minus(measured, budgets, other) for other in OTHERS["kept"])
     top = budgets[-1]
     winner = best_part({part: measured[part, top.budget_flops].test_losses for part in PARTS})
@@ -139,8 +142,8 @@ def measure_effect(lab: EffectLab, random_digest: str, elapsed_seconds: Callable
         sentence=effect_words(winner, top.budget_flops, against_random[-1], against_full[-1]),
         direction_sentence=direction_words(change, [budget.budget_flops for budget in budgets]),
         repeats_sentence=repeats_words({part: _repeats(measured[part, top.budget_flops]) for part in PARTS}),
-        equal_total=equal_total(lab, measured, paid) if paid else None,
-        equal_total_reason=None if paid else _no_total(lab.plan),
+        equal_total=equal_total(lab, pay, measured, paid) if pay else None,
+        equal_total_reason=_no_total(lab.plan),
         plan=lab.plan,
         random_digest=random_digest,
         flops=training_flops(lab.plan),
@@ -148,20 +151,22 @@ def measure_effect(lab: EffectLab, random_digest: str, elapsed_seconds: Callable
     )
 
 
-def train_parts(lab: EffectLab, steps: Callable[[EffectBudget], int], parts: Sequence[Part]) -> Measured:
-    """Train every seed at every budget, part by part. What was trained before is not trained again."""
+def train_parts(
+    lab: EffectLab, budgets: Sequence[EffectBudget], steps: Callable[[EffectBudget], int], parts: Sequence[Part]
+) -> Measured:
+    """Train every seed at these budgets, part by part. What was trained before is not trained again."""
     found: dict[tuple[Part, float], Trained] = {}
     for part in parts:
         bench = lab.benches[part]
         tasks = {
             (budget.budget_flops, seed): lab.task(part, budget, steps(budget), seed)
             for seed in lab.seeds
-            for budget in lab.plan.budgets
+            for budget in budgets
         }
         runs = carry_out(
             [(task,) for task in tasks.values()], executor=bench.executor, shelf=bench.shelf, listener=lab.listener
         )
-        for budget in lab.plan.budgets:
+        for budget in budgets:
             of_budget = {seed: runs[tasks[budget.budget_flops, seed].job.hash] for seed in lab.seeds}
             found[part, budget.budget_flops] = Trained(
                 part=part, budget=budget, runs=of_budget, train_tokens=bench.train_tokens
@@ -213,9 +218,8 @@ def direction(change: PairedDifference | None) -> Direction:
     return "shrinks" if is_below(change) else "unresolved"
 
 
-def equal_total(lab: EffectLab, measured: Measured, paid: Measured) -> EqualTotal:
+def equal_total(lab: EffectLab, budgets: Sequence[EffectBudget], measured: Measured, paid: Measured) -> EqualTotal:
     """The comparison in which the kept side has so many tokens less that its score is paid for."""
-    budgets = lab.plan.budgets
     top = budgets[-1].budget_flops
     against_random, against_full = (_kept_minus(measured, budgets, other, paid) for other in OTHERS["kept"])
     winner = best_part(
@@ -223,6 +227,7 @@ def equal_total(lab: EffectLab, measured: Measured, paid: Measured) -> EqualTota
     )
     return EqualTotal(
         selection_flops=lab.plan.inputs.selection_flops,
+        budgets_flops=tuple(budget.budget_flops for budget in budgets),
         points=tuple(_point(lab, one) for one in paid.values()),
         kept_minus_random=against_random,
         kept_minus_full=against_full,
@@ -231,12 +236,16 @@ def equal_total(lab: EffectLab, measured: Measured, paid: Measured) -> EqualTota
     )
 
 
-def _no_total(plan: EffectPlan) -> str:
+def _no_total(plan: EffectPlan) -> str | None:
+    """Why models that pay for the score are missing, or missing at some budget."""
     if not plan.inputs.selection_flops:
         return "the selection uses no model, so equal training FLOPs are equal total FLOPs"
+    short = [f"{one.budget_flops:.3g}" for one in plan.budgets if not one.steps_at_equal_total]
+    if not short:
+        return None
     return (
         f"the score cost {plan.inputs.selection_flops:.3g} FLOPs, which leaves too little of"
-        f" {plan.budgets[0].budget_flops:.3g} to train on"
+        f" {' and of '.join(short)} to train on"
     )
 
 
@@ -246,6 +255,7 @@ def _repeats(trained: Trained) -> float:
 
 def _point(lab: EffectLab, trained: Trained) -> EffectPoint:
     runs, finished = list(trained.runs.values()), list(trained.finished.values())
+    asked = lab.plan.inputs.probes is not None
 
     def mean(name: str) -> Interval | None:
         return mean_interval([getattr(run, name) for run in finished]) if finished else None
@@ -260,8 +270,8 @@ def _point(lab: EffectLab, trained: Trained) -> EffectPoint:
         bits_per_byte=mean("test_bits_per_byte"),
         validation_loss=mean("validation_loss"),
         domains=_domains([lab.by_domain(run) for run in finished]) if lab.by_domain and finished else None,
-        probes=None,
-        probes_reason=NO_PROBES,
+        probes=_probes(finished) if asked and finished else None,
+        probes_reason=None if asked and finished else ALL_DIVERGED if asked else NO_PROBES,
         runs=tuple(run.hash for run in runs),
         diverged=len(runs) - len(finished),
     )
@@ -269,3 +279,8 @@ def _point(lab: EffectLab, trained: Trained) -> EffectPoint:
 
 def _domains(losses: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
     return {name: mean_interval([one[name] for one in losses]) for name in losses[0]}
+
+
+def _probes(runs: Sequence[Run]) -> dict[ProbeKind, Interval]:
+    scores = [run.probes for run in runs if run.probes is not None]
+    return {kind: mean_interval([bits_per_byte(one, kind) for one in scores]) for kind in scores[0]}

@@ -12,7 +12,14 @@ from sparsedial.records.effect import EffectBudget, EffectInputs, EffectPlan
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
-from sparsedial.sweep.budgets import BESIDE_FACTOR, RUN_SECONDS, START_SECONDS, TOP_BUDGETS, round_budget
+from sparsedial.sweep.budgets import (
+    BESIDE_FACTOR,
+    PROBE_SECONDS,
+    RUN_SECONDS,
+    START_SECONDS,
+    TOP_BUDGETS,
+    round_budget,
+)
 from sparsedial.sweep.crossing import LEAST_TOTAL_SHARE
 from sparsedial.sweep.layout import LEAST_STEPS, first_width
 from sparsedial.sweep.rates import start_rates
@@ -42,16 +49,18 @@ def plan_effect(
     workers: int,
     scored_tokens: int,
     domains: bool,
+    probe_tokens: int = 0,
 ) -> EffectPlan:
     """The plan with the stated budgets, or with the largest that are predicted to fit into `seconds`.
 
     `scored_tokens` are those of validation and of test text that score a run; with `domains` test text is read twice.
+    `probe_tokens` are those of all that a run is asked; 0 without probes.
 
     Raises: UserError where a budget is too small for a model, or the time for any.
     """
 
     def planned(budgets: Sequence[EffectBudget]) -> EffectPlan:
-        predicted = _predicted(inputs, budgets, profile, workers, scored_tokens, domains)
+        predicted = _predicted(inputs, budgets, profile, workers, scored_tokens, domains, probe_tokens)
         return EffectPlan(
             inputs=inputs, budgets=tuple(budgets), batch=BATCH, context=CONTEXT, predicted_seconds=predicted
         )
@@ -124,6 +133,7 @@ def _predicted(
     workers: int,
     scored_tokens: int,
     domains: bool,
+    probe_tokens: int,
 ) -> float:
     """Seconds of all runs on the workers, with their scores. Domains are scored after the runs, in one process."""
     spent = START_SECONDS * PARTS
@@ -131,7 +141,8 @@ def _predicted(
         step = float(profile.step_seconds(budget.shape, BATCH, CONTEXT).value)
         runs = inputs.seeds * (PARTS + (budget.steps_at_equal_total is not None))
         scoring = scored_tokens / (BATCH * CONTEXT) * step / 3
-        side_by_side = runs_of(inputs, budget) * budget.steps * step + runs * (scoring + RUN_SECONDS)
+        probing = PROBE_SECONDS + probe_tokens / (BATCH * CONTEXT) * step / 3 if probe_tokens else 0.0
+        side_by_side = runs_of(inputs, budget) * budget.steps * step + runs * (scoring + probing + RUN_SECONDS)
         spent += (BESIDE_FACTOR if workers > 1 else 1.0) * side_by_side / workers
         spent += runs * scoring / 2 if domains else 0.0
     return spent

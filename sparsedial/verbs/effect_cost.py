@@ -15,7 +15,7 @@ from sparsedial.sweep.effect_design import plan_effect, training_flops
 from sparsedial.text.reading import Reading
 from sparsedial.text.splitting import Splitting
 from sparsedial.text.tokenizer import bpe_size, byte_tokenizer, load_tokenizer
-from sparsedial.verbs.effect_setup import inputs_of, measured_machine, scored_tokens, workers_of
+from sparsedial.verbs.effect_setup import inputs_of, measured_machine, probes_of, scored_tokens, workers_of
 from sparsedial.verbs.select_settings import SelectSettings
 
 NOT_COUNTED = "the selection itself, the preparation of its texts, and runs at equal total FLOPs where a model scores"
@@ -28,7 +28,7 @@ def dry_run(
 
     Raises: UserError as `measured`, but for what only the selection shows.
     """
-    inputs = inputs_of(settings, "", 0.0)
+    inputs, probes = inputs_of(settings, "", 0.0), probes_of(settings)
     began, vocab_size = time.perf_counter(), _vocab_size(settings.tokenizer)
     held_out = [0, 0]
     for entry, split in zip(reading.entries, splitting.splits, strict=True):
@@ -46,6 +46,7 @@ def dry_run(
         workers=workers,
         scored_tokens=scored_tokens(*held_out),
         domains=domains is not None,
+        probe_tokens=probes.tokens_asked if probes else 0,
     )
     seconds = set_up + plan.predicted_seconds
     shapes = [budget.shape for budget in plan.budgets]

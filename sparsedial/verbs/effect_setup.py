@@ -21,6 +21,7 @@ from sparsedial.sweep.effect_design import (
     profile_shapes,
 )
 from sparsedial.text.prepare import Text, prepare
+from sparsedial.text.probes import Mixture
 from sparsedial.verbs.select_settings import SelectSettings
 
 THREADS = 1  # per run, as in a study
@@ -31,10 +32,11 @@ def part_texts(settings: SelectSettings, random_folder: Path, folder: Path) -> M
 
     Raises: UserError where a part is too small to train on.
     """
-    full = prepare(settings.text, tokenizer=settings.tokenizer, folder=folder / "full")
+    probes = probes_of(settings)
+    full = prepare(settings.text, tokenizer=settings.tokenizer, folder=folder / "full", probes=probes)
     texts: dict[Part, Text] = {
-        "kept": prepare((str(settings.out),), tokenizer=full.tokenizer, folder=folder / "kept"),
-        "random": prepare((str(random_folder),), tokenizer=full.tokenizer, folder=folder / "random"),
+        "kept": prepare((str(settings.out),), tokenizer=full.tokenizer, folder=folder / "kept", probes=probes),
+        "random": prepare((str(random_folder),), tokenizer=full.tokenizer, folder=folder / "random", probes=probes),
         "full": full,
     }
     if texts["kept"].digest == full.digest:
@@ -51,6 +53,14 @@ def part_texts(settings: SelectSettings, random_folder: Path, folder: Path) -> M
     return texts
 
 
+def probes_of(settings: SelectSettings) -> Mixture | None:
+    """The probes in the training text of every part; None where none were asked for.
+
+    Raises: UserError for a share that cannot be.
+    """
+    return None if settings.probes is None else Mixture(share=settings.probes, seed=settings.seed)
+
+
 def inputs_of(settings: SelectSettings, manifest_digest: str, selection_flops: float) -> EffectInputs:
     """What the measurement is asked."""
     return EffectInputs(
@@ -61,6 +71,7 @@ def inputs_of(settings: SelectSettings, manifest_digest: str, selection_flops: f
         device=pick_device(settings.device),
         manifest_digest=manifest_digest,
         selection_flops=selection_flops,
+        probes=settings.probes,
     )
 
 

@@ -8,18 +8,13 @@ from sparsedial.errors import UserError
 from sparsedial.records.kept import KeptShare
 from sparsedial.runs.local import Local
 from sparsedial.runs.run_store import RunStore
-from sparsedial.selection.reference import BATCH, CONTEXT, SCORED_WINDOWS, STEPS
-from sparsedial.selection.scores import SCORES
 from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.lab import TEST_TOKENS
 from sparsedial.sweep.question import Question
 from sparsedial.text.prepare import Text, prepare
-from sparsedial.text.splits import SPLITS
 from sparsedial.verbs.kept_selections import FOLDER, KeptSelection
-from sparsedial.verbs.select_method import METHODS, Method, asked_shares
-
-COMPARED_BYTES_PER_SECOND = 2e6  # of the text, to find its copies
-REFERENCE_TOKENS_PER_SECOND = 4e4  # that a reference model learns from
+from sparsedial.verbs.select_method import METHODS, asked_shares
+from sparsedial.verbs.select_speed import select_seconds
 
 
 def crossed(question: Question, full: Text, selections: Sequence[KeptSelection]) -> Crossing | None:
@@ -38,7 +33,7 @@ def crossed(question: Question, full: Text, selections: Sequence[KeptSelection])
         scored_tokens=sum(min(TEST_TOKENS, held) for held in (full.validation_tokens, full.test_tokens)),
         selection_flops=reference.flops if reference else 0.0,
         texts=_texts(question, full, selections) if selections else (),
-        select_seconds=0.0 if selections else select_seconds(METHODS[method], full),
+        select_seconds=0.0 if selections else select_seconds(METHODS[method], full, question),
     )
 
 
@@ -74,15 +69,6 @@ def _texts(question: Question, full: Text, selections: Sequence[KeptSelection]) 
         )
         found.append(kept(share, text))
     return tuple(found)
-
-
-def select_seconds(method: Method, full: Text) -> float:
-    """About how long it takes to select from a text, by the speed of one core."""
-    seconds = sum(full.bytes(split) for split in SPLITS) / COMPARED_BYTES_PER_SECOND
-    if not SCORES[method.score].reference:
-        return seconds
-    scored = min(SCORED_WINDOWS * CONTEXT * full.documents, full.train_tokens)
-    return seconds + (STEPS * BATCH * CONTEXT + scored / 3) / REFERENCE_TOKENS_PER_SECOND
 
 
 def _require_usable(question: Question, full: Text, text: Text, one: KeptSelection) -> None:

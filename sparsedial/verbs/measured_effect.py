@@ -34,6 +34,7 @@ from sparsedial.verbs.effect_setup import (
     kept_plan,
     measured_machine,
     part_texts,
+    probes_of,
     require_same_inputs,
     scored_tokens,
     workers_of,
@@ -64,7 +65,7 @@ def measured(
         return answer
     if (selection := open_selection((str(settings.out),))) is not None:
         selection.require_same(reading)
-    clock = Clock(inputs.time or float("inf"))
+    clock, probes = Clock(inputs.time or float("inf")), probes_of(settings)
     with lock(folder), listening((), folder) as listener:
         random = random_selection(settings, answer, reading, splitting, folder / "random")
         listener.note("reading the kept part, the random part and the full text")
@@ -82,6 +83,7 @@ def measured(
                 workers=workers,
                 scored_tokens=scored_tokens(texts["full"].validation_tokens, texts["full"].test_tokens),
                 domains=domains is not None,
+                probe_tokens=probes.tokens_asked if probes else 0,
             )
 
         planned = kept_plan(folder, inputs, plan)

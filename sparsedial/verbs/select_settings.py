@@ -19,7 +19,8 @@ ITEMS = ("remove", "report")
 PEERS = ("datatrove",)  # programs that a script can be written for
 FAMILIES = ("gopher", "c4", "fineweb")  # of rules, as in selection/quality.py, which is slow to import
 NOT_EMITTED = ("keep", "spans", "tasks", "measure")  # settings that a script cannot have
-OF_MEASURE = ("time", "budgets", "seeds", "tokenizer", "dry_run")  # settings that only it has
+PROBES_HELP = "share of each part's training tokens that are probes, which --measure asks its models, like 8% [none]"
+OF_MEASURE = ("time", "budgets", "seeds", "tokenizer", "probes", "dry_run")  # settings that only it has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ class SelectSettings:
     )
     seeds: int = setting(5, "runs of each part at each budget", "N")
     tokenizer: str = setting("bytes", "of the models that --measure trains", "bytes|bpe:N|FILE")
+    probes: float | None = setting(None, PROBES_HELP, "P", parse=parse_share)
     device: str = setting("auto", "device to train on", "cpu|cuda")
     emit: str | None = setting(
         None, "write a script that does this with another program, for text larger than one machine", "|".join(PEERS)

@@ -111,6 +111,20 @@ FAULTS = (
         tests="tests/sweep/test_effect.py::test_a_score_is_paid_for_in_tokens",
     ),
     Fault(
+        what="a small budget leaves out the comparison at equal total FLOPs at the large one",
+        file="sweep/effect.py",
+        line="pay = [budget for budget in budgets if budget.steps_at_equal_total]",
+        becomes="pay = [*budgets] if all(budget.steps_at_equal_total for budget in budgets) else []",
+        tests="tests/sweep/test_effect.py::test_only_budgets_that_leave_enough_pay_for_the_score",
+    ),
+    Fault(
+        what="the models of an effect are not asked their probes",
+        file="sweep/effect.py",
+        line="probes=plan.inputs.probes is not None,",
+        becomes="probes=False,",
+        tests="tests/sweep/test_effect.py::test_probes_are_a_mean_over_levels_and_seeds_of_each_part",
+    ),
+    Fault(
         what="a token counts for the domain of the next document",
         file="evaluation/split_domains.py",
         line="return names, of_document[np.searchsorted(ends, positions_T)]",

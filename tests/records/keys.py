@@ -127,12 +127,12 @@ Selected: manifest text_digest sources near keep score seed read kept held_out t
 SelectionPipeline: peer file command written_for kept
 RepeatedSpans: documents spans bytes
 ContaminatedTask: task judged items documents
-EffectInputs: time budgets seeds tokenizer device manifest_digest selection_flops
+EffectInputs: time budgets seeds tokenizer device manifest_digest selection_flops probes
 EffectBudget: budget_flops shape steps steps_at_equal_total learning_rate
 EffectPlan: inputs budgets batch context predicted_seconds
 EffectPoint: part budget_flops flops tokens repeats loss bits_per_byte validation_loss domains probes probes_reason runs
     diverged
-EqualTotal: selection_flops points kept_minus_random kept_minus_full winner sentence
+EqualTotal: selection_flops budgets_flops points kept_minus_random kept_minus_full winner sentence
 Effect: budgets_flops seeds confidence points kept_minus_random kept_minus_full winner direction_over_budgets
     change_over_budgets direction_against_full sentence direction_sentence repeats_sentence equal_total
     equal_total_reason plan random_digest flops seconds

@@ -65,7 +65,7 @@ TextAmount: tokens
 Filter: threshold
 DomainAmounts: share_before share_after
 Selected: near keep score domains side spans repeated_spans items reference
-EffectInputs: time
+EffectInputs: time probes
 EffectBudget: steps_at_equal_total
 EffectPoint: loss bits_per_byte validation_loss domains
 Effect: change_over_budgets

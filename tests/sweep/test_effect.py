@@ -9,6 +9,8 @@ from scipy import stats
 
 from sparsedial.errors import UserError
 from sparsedial.records.effect import Effect
+from sparsedial.records.probes import ProbeScore
+from sparsedial.records.quantities import Interval
 from sparsedial.records.record import plain
 from sparsedial.sweep.effect import PARTS, best_part, measure_effect, train_parts
 from sparsedial.sweep.effect_design import LEAST_STEPS, PLANNED_SHARE, SCORED_TOKENS, plan_effect
@@ -79,7 +81,7 @@ def test_what_a_seed_does_to_all_parts_cancels():
 
 def test_runs_of_a_seed_differ_in_their_text_alone():
     lab = lab_of({}, **NOISE)
-    runs = train_parts(lab, lambda budget: budget.steps, PARTS)
+    runs = train_parts(lab, lab.plan.budgets, lambda budget: budget.steps, PARTS)
     for budget in lab.plan.budgets:
         for seed in lab.seeds:
             each = [runs[part, budget.budget_flops].runs[seed] for part in PARTS]
@@ -150,6 +152,7 @@ def test_a_score_is_paid_for_in_tokens():
     lab = lab_of({"kept": less(0.02)}, inputs=inputs, **NOISE)
     effect = measure_effect(lab, "ef" * 32, lambda: 1.0)
     assert effect.equal_total is not None
+    assert effect.equal_total_reason is None
     for point, budget in zip(effect.equal_total.points, lab.plan.budgets, strict=True):
         step = point.flops / (budget.steps_at_equal_total or 0)
         assert 0 <= budget.budget_flops - 4e10 - point.flops < step
@@ -158,7 +161,17 @@ def test_a_score_is_paid_for_in_tokens():
     assert "with the score's FLOPs counted" in effect.equal_total.sentence
 
 
-@pytest.mark.parametrize(("flops", "says"), [(0.0, "uses no model"), (9e10, "leaves too little")])
+def test_only_budgets_that_leave_enough_pay_for_the_score():
+    lab = lab_of({"kept": less(0.02)}, inputs=asked(selection_flops=9e10), **NOISE)
+    effect = measure_effect(lab, "ef" * 32, lambda: 1.0)
+    assert effect.equal_total is not None
+    assert effect.equal_total.budgets_flops == BUDGETS[1:]
+    assert [point.budget_flops for point in effect.equal_total.points] == [BUDGETS[1]]
+    assert len(effect.equal_total.kept_minus_random) == len(effect.equal_total.kept_minus_full) == 1
+    assert effect.equal_total_reason == "the score cost 9e+10 FLOPs, which leaves too little of 1e+11 to train on"
+
+
+@pytest.mark.parametrize(("flops", "says"), [(0.0, "uses no model"), (9e11, "too little of 1e+11 and of 4e+11")])
 def test_without_equal_total_flops_the_reason_is_said(flops, says):
     lab = lab_of({}, inputs=asked(selection_flops=flops), **NOISE)
     effect = measure_effect(lab, "ef" * 32, lambda: 1.0)
@@ -173,6 +186,25 @@ def test_the_loss_by_domain_is_a_mean_over_seeds_of_each_part():
     for point in effect.points:
         assert point.domains["code"].mean == pytest.approx(point.loss.mean - 1)
         assert point.domains["prose"].high == pytest.approx(point.loss.high + 1)
+
+
+def answered(bits: float) -> ProbeScore:
+    """The score of a level, by its bits per byte."""
+    interval = Interval(mean=bits, low=bits, high=bits)
+    return ProbeScore(items=9, answer_bits_per_byte=interval, exact=interval, chance=0.1, p_value=0.5, at_chance=True)
+
+
+def test_probes_are_a_mean_over_levels_and_seeds_of_each_part():
+    def answers(shape, loss):
+        return {"facts": {"few": answered(loss), "many": answered(loss + 2)}}
+
+    lab = lab_of({"kept": less(0.5)}, inputs=asked(probes=0.08), probes=answers, **NOISE)
+    effect = measure_effect(lab, "ef" * 32, lambda: 1.0)
+    for point in effect.points:
+        assert point.probes["facts"].mean == pytest.approx(point.validation_loss.mean + 1)
+        assert point.probes["facts"].high == pytest.approx(point.validation_loss.high + 1)
+        assert point.probes_reason is None
+    assert {point.probes_reason for point in effect_of({}, **NOISE).points} == {"no probes were asked for"}
 
 
 def test_the_record_holds_to_its_contract():

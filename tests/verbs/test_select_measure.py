@@ -62,7 +62,7 @@ def words(text: Path, out: Path, *more: str, keep: float | None = 0.5, seeds: in
 
 def test_the_effect_is_measured_on_held_out_text_and_written(text, tmp_path, capsys):
     out = tmp_path / "kept"
-    assert main(words(text, out, "--json")) == 0
+    assert main(words(text, out, "--json", "--probes", "20%")) == 0
     answer = of_values(json.loads(capsys.readouterr().out), Selected)
     assert of_file(out / "select.json", Selected) == answer
     effect = answer.effect
@@ -75,9 +75,12 @@ def test_the_effect_is_measured_on_held_out_text_and_written(text, tmp_path, cap
         assert point.diverged == 0
         assert point.flops <= point.budget_flops
         assert set(point.domains) == {"code", "prose"}
+        assert set(point.probes) == {"arithmetic", "facts", "reading"}
         lowest, highest = sorted(one.mean for one in point.domains.values())
         assert lowest <= point.loss.mean <= highest
     texts = {part: open_text(out / "effect" / "texts" / part) for part in ("kept", "random", "full")}
+    for one in texts.values():
+        assert one.facts.probes.tokens / one.train_tokens == pytest.approx(0.2, abs=0.02)
     for split in ("validation", "test"):
         assert len({one.facts.splits.of(split).sha256 for one in texts.values()}) == 1
     for point in effect.points:
@@ -167,6 +170,7 @@ def test_what_it_would_cost_is_said_before_anything_is_written(text, tmp_path, m
         (["--time", "10m"], "--time: is a setting of a measurement"),
         (["--seeds", "4"], "--seeds: is a setting of a measurement"),
         (["--dry-run"], "--dry-run: is a setting of a measurement"),
+        (["--probes", "8%"], "--probes: is a setting of a measurement"),
         (["--measure", "--seeds", "1"], "--seeds: 1 is too few for an interval"),
         (["--measure", "--budgets", "4e11,1e11"], "--budgets: needs two budgets in rising order"),
         (["--measure", "--budgets", "4e11"], "--budgets: needs two budgets in rising order"),

@@ -13,11 +13,13 @@ from sparsedial.records.record import read
 from sparsedial.records.run import Run
 from sparsedial.records.selection import Selected
 from sparsedial.records.study import Study
+from sparsedial.selection import reference
 from sparsedial.sweep import local_lab
 from sparsedial.text.prepare import open_text, prepare
 from sparsedial.verbs.kept_selections import kept_selections
-from sparsedial.verbs.kept_texts import crossed, select_seconds
+from sparsedial.verbs.kept_texts import crossed
 from sparsedial.verbs.select_method import METHODS, asked_shares, parse_shares
+from sparsedial.verbs.select_speed import select_seconds
 from sparsedial.verbs.study_settings import StudySettings
 from tests.machine.test_profile import profile_of
 from tests.records.held import of_file
@@ -99,8 +101,12 @@ def test_every_method_is_one_of_selects():
     assert parse_shares("1,.5,25%") == parse_shares((0.5, 0.25)) == (1.0, 0.5, 0.25)
 
 
-def test_to_train_a_reference_model_takes_longer(small_text):
-    assert select_seconds(METHODS["reference-loss"], small_text) > 2 * select_seconds(METHODS["random"], small_text)
+@pytest.mark.parametrize("slow", ["reference-loss", "gopher"])
+def test_the_time_of_a_selection_is_measured_for_its_method(corpus, tmp_path, monkeypatch, slow):
+    monkeypatch.setattr(reference, "LEAST_STEPS", 1)
+    one = question(corpus, tmp_path)
+    full = prepare(one.sources, folder=tmp_path / "text")
+    assert select_seconds(METHODS[slow], full, one) > 1.5 * select_seconds(METHODS["random"], full, one) > 0
 
 
 @pytest.mark.parametrize(
