@@ -315,7 +315,7 @@ class Transformer(nn.Module):
         ids_BS: Tensor,
         balance_weight: float = 0.0,
         z_loss_weight: float = 0.0,
-        mtp_weight: float = 0.0,
+        mtp_weight: float | Tensor = 0.0,
         top_k_LB: Tensor | None = None,
         main: Callable[[Tensor], Tensor] | None = None,
         weigh: Callable[[Tensor], Tensor] | None = None,
@@ -333,7 +333,7 @@ class Transformer(nn.Module):
         routing = Routing(balance_weight, z_loss_weight, losses=[], top_k_LB=top_k_LB)
         self._check_type(ids_BS)
         ids_BS = ids_BS.long()  # the type that targets must have
-        ahead = len(self.predictions) if mtp_weight else 0
+        ahead = len(self.predictions) if isinstance(mtp_weight, Tensor) or mtp_weight else 0
         if ahead and ids_BS.shape[1] < ahead + 2:
             raise UserError(
                 f"model: windows of {ids_BS.shape[1]} ids are too short for {ahead} multi-token predictions",

@@ -47,4 +47,32 @@ FAULTS = (
         becomes="return 4 * chosen[0]",
         tests="tests/kernels/test_experts.py",
     ),
+    Fault(
+        what="a replayed step has the learning rate of the step that was captured",
+        file="training/replayed.py",
+        line="            rate,",
+        becomes="            float(rate),",
+        tests="tests/training/test_replayed.py",
+    ),
+    Fault(
+        what="a replayed step reads its windows at a place that Python knows",
+        file="training/replayed.py",
+        line="self._windows(self._first_NB.index_select(0, place)[0])",
+        becomes="self._windows(self._first_NB[int(place)])",
+        tests="tests/training/test_replayed.py",
+    ),
+    Fault(
+        what="Muon reads the learning rate from the device",
+        file="training/muon.py",
+        line="if isinstance(rate, Tensor):",
+        becomes="if isinstance(rate, str):",
+        tests="tests/training/test_replayed.py",
+    ),
+    Fault(
+        what="a replayed step that is not finite is taken all the same by the compiled AdamW",
+        file="training/adamw.py",
+        line="if self.found_inf is not None and self.found_inf:",
+        becomes="if False:",
+        tests="tests/training/test_replayed.py",
+    ),
 )
