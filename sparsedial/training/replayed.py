@@ -83,6 +83,11 @@ class Replayed:
         self._warm: Counter[Kind] = Counter()
         self._held: list[Tensor] = []  # what graphs read and nothing else holds
 
+    @property
+    def captured(self) -> int:
+        """Kinds of steps that are graphs."""
+        return len(self._graphs)
+
     def take(self, indices: range) -> None:
         """Take these steps; on a GPU this does not wait for them."""
         with self._on_stream():

@@ -75,4 +75,11 @@ FAULTS = (
         becomes="if False:",
         tests="tests/training/test_replayed.py",
     ),
+    Fault(
+        what="what a replayed step measured goes to the first place of the ring",
+        file="training/replayed.py",
+        line="self._figures_N2.index_copy_(0, place,",
+        becomes="self._figures_N2.index_copy_(0, place * 0,",
+        tests="tests/training/test_replayed.py",
+    ),
 )
