@@ -51,6 +51,7 @@ def train_readings(
     teacher: Transformer | None = None,
     selecting: Selecting | None = None,
     replay: bool | None = None,
+    pauses: bool = False,
 ) -> Iterator[list[Step]]:
     """Train from step `start` on, yielding the steps since the last reading; batches in `skipped` are left out.
 
@@ -63,6 +64,8 @@ def train_readings(
     all of the text all the same.
 
     On a GPU the steps are replayed as graphs where nothing speaks against it; `replay` decides otherwise, and on a CPU.
+
+    With `pauses` it yields no steps at all while a GPU takes some, so that another run can be given its own meanwhile.
 
     Ends early, with a last Step whose loss or gradient is not finite, when the run diverges: the weights are then
     those of the step before.
@@ -83,6 +86,8 @@ def train_readings(
         began = time.perf_counter()
         end = min(index + most, stop if index < stop else recipe.steps, recipe.steps)
         steps.take(range(index, end))
+        if pauses and not at_once:
+            yield []
         figures = steps.read()
         seconds = time.perf_counter() - began
         yield _steps(figures, index, seconds / len(figures), recipe)

@@ -82,4 +82,18 @@ FAULTS = (
         becomes="self._figures_N2.index_copy_(0, place * 0,",
         tests="tests/training/test_replayed.py",
     ),
+    Fault(
+        what="a run whose seconds are measured shares the GPU with others",
+        file="runs/in_process.py",
+        line="return self._open[0].timed or _timed(self._queue[0])",
+        becomes="return False",
+        tests="tests/runs/test_in_process.py",
+    ),
+    Fault(
+        what="runs at once wait for each other instead of giving the GPU the work of all",
+        file="training/loop.py",
+        line="if pauses and not at_once:",
+        becomes="if False:",
+        tests="tests/runs/test_in_process.py",
+    ),
 )
