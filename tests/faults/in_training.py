@@ -96,4 +96,18 @@ FAULTS = (
         becomes="if False:",
         tests="tests/runs/test_in_process.py",
     ),
+    Fault(
+        what="a study on a GPU has a laptop's batch",
+        file="machine/card.py",
+        line="return max(4, card.step_tokens // context)",
+        becomes="return 16",
+        tests="tests/machine/test_card.py",
+    ),
+    Fault(
+        what="the profile of a GPU times a few sequences of the batch",
+        file="sweep/design.py",
+        line="draft.batch if question.on_gpu else min(draft.batch, PROFILE_BATCH)",
+        becomes="min(draft.batch, PROFILE_BATCH)",
+        tests="tests/machine/test_card.py",
+    ),
 )
