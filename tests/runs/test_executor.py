@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sparsedial.runs import in_process
+from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.executor import Ended, Executor, Group, Moved, Task
 from sparsedial.runs.in_process import InProcess
 from sparsedial.runs.local import Local
@@ -87,3 +89,16 @@ def test_what_waited_when_it_was_left_is_forgotten(promise: Promise):
         executor.submit((promise.tasks[3],))
         (ended,) = promise.ends(1)
     assert ended.group == (promise.tasks[3],)
+
+
+def test_a_gpu_has_all_runs_in_one_process_and_a_cpu_a_process_for_each(small_text, tmp_path: Path, monkeypatch):
+    on_gpu = executor_for("cuda", small_text, RunStore(tmp_path), 3)
+    assert isinstance(on_gpu, InProcess)
+    assert isinstance(executor_for("cpu", small_text, RunStore(tmp_path), 3), Local)
+    jobs = [job_of(small_text, 0, seed=seed, steps=12) for seed in range(4)]
+    with on_gpu:
+        for job in jobs:
+            on_gpu.submit((Task(job=job, label="one"),))
+        monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
+        monkeypatch.setattr(in_process, "TURN_SECONDS", 0.0)
+        assert len(on_gpu.wait()) == 3

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -240,6 +244,71 @@ def test_what_is_not_replayed_says_why(small_text, monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, free))
         reason = why_not(model, RECIPE, ALONE, small_text)
         assert reason is None if words is None else reason and words in reason
+
+
+class Graph:
+    """Stands for a CUDA graph: what is called while it is captured is not done, and is done at each replay."""
+
+    open: Graph | None = None
+
+    def __init__(self) -> None:
+        self.call: Any = None
+
+    def replay(self) -> None:
+        self.call()
+
+    def pool(self) -> str:
+        return "pool"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.usefixtures("on_a_gpu")
+def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_text, monkeypatch, refused):
+    """Where the device refuses, a warning says so, and the steps are taken all the same."""
+    calls: list[str] = []
+    made: list[Any] = []
+    pools: list[Any] = []
+
+    @contextlib.contextmanager
+    def capture(graph, pool, stream, **options):
+        if refused:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        pools.append(pool)
+        Graph.open = graph
+        yield
+        Graph.open = None
+
+    class OnStream(Replayed):
+        def __init__(self, *given) -> None:
+            super().__init__(*given)
+            self._stream: Any = SimpleNamespace(device="cuda", wait_stream=lambda other: None)
+            made.append(self)
+
+        def step_in_place(self, kind: Kind) -> None:
+            calls.append("captured" if Graph.open else "taken")
+            if Graph.open:
+                Graph.open.call = functools.partial(Replayed.step_in_place, self, kind)
+            else:
+                super().step_in_place(kind)
+
+    for owner, name, value in (
+        (loop, "Replayed", OnStream),
+        (torch.cuda, "CUDAGraph", Graph),
+        (torch.cuda, "graph", capture),
+        (torch.cuda, "current_stream", lambda device: None),
+        (torch.cuda, "stream", lambda stream: contextlib.nullcontext()),
+        (torch.Tensor, "pin_memory", lambda tensor: tensor),
+    ):
+        monkeypatch.setattr(owner, name, value)
+    recipe = replace(RECIPE, steps=620)  # the balance is measured in every second step
+    expected, state = trained(small_text, 8, recipe, replay=False)
+    with pytest.warns(UserWarning, match="not captured: operation not permitted") if refused else nullcontext():
+        steps, other = trained(small_text, 8, recipe, replay=True)
+    assert steps == expected
+    assert all(torch.equal(other[name], tensor) for name, tensor in state.items())
+    assert made[0].captured == (0 if refused else 2)
+    assert calls.count("taken") == (len(steps) if refused else 4)
+    assert pools == ([] if refused else [None, "pool"])
 
 
 @pytest.mark.gpu
