@@ -71,6 +71,16 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
         predicted={"sparse_32_ms": 15.5, "processes_8_times_one": 5},
         spare=True,
     ),
+    "replay": Section(
+        seconds=60,
+        measure=gpu_sections.replay,
+        predicted={
+            "sparse_32_replayed_ms": 1.0,
+            "dense_32_replayed_ms": 0.6,
+            "sparse_32_one_by_one_ms": 15.5,
+            "streams_8_times_one": 4,
+        },
+    ),
     "study": Section(seconds=160, measure=gpu_sections.study, predicted={"accepted": 0}),
     "profile": Section(seconds=30, measure=gpu_sections.profile, predicted={}, spare=True),
 }

@@ -88,6 +88,7 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
     with ExitStack() as stack:
         for owner, name, value in (
             (native, "module", None),
+            (sparse, "watched", lambda *_: False),
             (torch.Tensor, "is_cuda", True),
             (functional, "rms_norm", lambda x, _, weight, __: FusedNorm.apply(x, weight)),
             (triton_launch, "on", lambda _: nullcontext()),

@@ -27,12 +27,14 @@ from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Dtype, Recipe
-from sparsedial.runs.timed import HARMLESS_RATE, make_step, step_of
+from sparsedial.runs.timed import HARMLESS_RATE, MIDDLE, make_step, replayed_by, step_by, step_of
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.published import PUBLISHED
 from sparsedial.shape.shape import Shape
 from sparsedial.training.optimizer import make_optimizers
+from sparsedial.training.replayed import Replayed
+from sparsedial.training.step import Figures as TakenFigures
 from sparsedial.training.step import Rates, TrainingStep, read
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +43,7 @@ STEP_LAYERS, STEP_CONTEXT = 3, 2048
 BATCHES = {"8k": 4, "32k": 16}  # sequences, by the tokens of an optimizer step
 LADDER = Ladder(vocab_size=256, context=128)
 WIDTHS, TOGETHER = (32, 128, 256), (2, 4, 8, 16)
+CHUNK = 40  # replayed steps between two readings; none of them measures the balance
 Figures = Iterator[tuple[str, Any]]
 
 
@@ -228,11 +231,62 @@ def layer(place: Place) -> Figures:
         yield f"{name}_times_grouped", seconds[kernels[1]] / seconds[kernels[0]]
 
 
+def replay(place: Place) -> Figures:
+    """A study's steps replayed beside the same one by one; then several runs of the smallest at once, on their streams.
+
+    On a CPU the function is called that a GPU captures.
+    """
+    for width in (16,) if place.quick else WIDTHS:
+        for name, experts in (("dense", 0), ("sparse", 32)):
+            shape, recipe = LADDER.shape(width, experts), _small_recipe(place)
+            began = time.perf_counter()
+            replayed = replayed_by(shape, recipe, place.device)
+            assert replayed is not None
+            figures = _steps_of(replayed)
+            yield f"{name}_{width}_first_seconds", time.perf_counter() - began
+            yield f"{name}_{width}_captured", replayed.captured
+            yield f"{name}_{width}_falls", float(figures[-1].loss < figures[0].loss)
+            calls: dict[str, Callable[[], object]] = {
+                "replayed": partial(_steps_of, replayed),
+                "one_by_one": step_by(shape, recipe, place.device, 1),
+            }
+            seconds = place.seconds(calls, 0.5)
+            yield f"{name}_{width}_replayed_ms", 1e3 * seconds["replayed"] / CHUNK
+            yield f"{name}_{width}_one_by_one_ms", 1e3 * seconds["one_by_one"]
+    made = [
+        replayed_by(LADDER.shape(16 if place.quick else WIDTHS[0], 32), _small_recipe(place), place.device)
+        for _ in range(2 if place.quick else max(TOGETHER))
+    ]
+    runs = [run for run in made if run is not None]
+    alone = 0.0
+    for count in (1, 2) if place.quick else (1, *TOGETHER):
+        seconds = place.seconds({"all": partial(_all_of, runs[:count])}, 1.0)["all"]
+        alone = alone or seconds
+        yield f"streams_{count}_times_one", count * alone / seconds
+
+
+def _small_recipe(place: Place) -> Recipe:
+    dtype: Dtype = "bfloat16" if place.device == "cuda" else "float32"
+    return Recipe(learning_rate=HARMLESS_RATE, steps=1000, batch=8, context=128, dtype=dtype)
+
+
+def _steps_of(replayed: Replayed) -> list[TakenFigures]:
+    replayed.take(range(MIDDLE, MIDDLE + CHUNK))
+    return replayed.read()
+
+
+def _all_of(runs: list[Replayed]) -> None:
+    for run in runs:
+        run.take(range(MIDDLE, MIDDLE + CHUNK))
+    for run in runs:
+        run.read()
+
+
 def small(place: Place) -> Figures:
     """Steps of a study's sizes, one at a time; then of the smallest by several processes at once."""
     for width in (16,) if place.quick else WIDTHS:
         for name, experts in (("dense", 0), ("sparse", 32)):
-            call = make_step(LADDER.shape(width, experts), 8, 128, place.device)
+            call = step_by(LADDER.shape(width, experts), _small_recipe(place), place.device, 1)
             yield f"{name}_{width}_ms", 1e3 * place.seconds({name: call}, 0.2)[name]
     if place.quick:
         return

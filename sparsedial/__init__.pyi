@@ -45,7 +45,7 @@ def study(
     shared_experts: int = 1,
     tokenizer: str = 'bytes',
     context: int | None = None,
-    batch: int = 16,
+    batch: int | None = None,
     max_total_parameters: str | float | None = None,
     memory: str | float | None = None,
     seeds: int | None = None,
@@ -80,8 +80,8 @@ def study(
         top_k: routed experts per token
         shared_experts: shared experts, which every token uses
         tokenizer: how text becomes tokens
-        context: tokens per training window [64, or 128 if --time is 40m or more]
-        batch: maximum sequences per step; short runs use fewer
+        context: tokens per training window [64, or 128 if --time is 40m or more; on a GPU up to 256]
+        batch: maximum sequences per step; short runs use fewer [16, or as many as fill the GPU]
         max_total_parameters: leave out larger models
         memory: memory for all workers together, like 3GB
         seeds: new seeds for the verdict [3, or up to 5 if time allows]

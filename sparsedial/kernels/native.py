@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.kernels.bridge import bind, read_header
+from sparsedial.kernels.watched import watched
 
 HERE = Path(__file__).parent
 HEADER = HERE / "csrc" / "kernels.h"
@@ -76,7 +77,15 @@ def usable(*tensors: Tensor) -> bool:
 
 
 def takes(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels are installed and take these tensors once they are contiguous."""
+    """Whether the compiled kernels are installed and take these tensors once they are contiguous.
+
+    They take none where PyTorch follows the computation: it would not see what they do.
+    """
+    return computes(*tensors) and not (tensors and watched(tensors[0]))
+
+
+def computes(*tensors: Tensor) -> bool:
+    """Whether they would take these tensors inside an operation, whoever follows it."""
     return (
         module is not None
         and not torch.is_autocast_enabled("cpu")

@@ -59,6 +59,35 @@ def reference(
     return y_TD
 
 
+def reference_gradients(
+    dy_TD: Tensor,
+    x_TD: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    chosen_TK: Tensor,
+    gates_TK: Tensor,
+    top_k_T: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of `reference`, written out: of x, w_in, w_out and gates."""
+    dx_TD, dw_in_EDH, dw_out_EFD, dgates_TK = map(torch.zeros_like, (x_TD, w_in_EDH, w_out_EFD, gates_TK))
+    if top_k_T is not None:
+        chosen_TK = chosen_TK.masked_fill(~visited(top_k_T, chosen_TK.shape[1]), len(w_in_EDH))  # no expert
+    for expert, (w_in_DH, w_out_FD) in enumerate(zip(w_in_EDH.unbind(0), w_out_EFD.unbind(0), strict=True)):
+        token_n, choice_n = (chosen_TK == expert).nonzero(as_tuple=True)
+        x_nD, dy_nD, gate_n1 = x_TD[token_n], dy_TD[token_n], gates_TK[token_n, choice_n, None].to(x_TD.dtype)
+        gate_nF, up_nF = (x_nD @ w_in_DH).chunk(2, dim=-1)
+        sigmoid_nF = torch.sigmoid(gate_nF)
+        a_nF, da_nF = gate_nF * sigmoid_nF * up_nF, dy_nD @ w_out_FD.T
+        dgates_TK[token_n, choice_n] = (a_nF * da_nF).sum(1).to(gates_TK.dtype)
+        da_nF = da_nF * gate_n1
+        dgate_nF = da_nF * up_nF * sigmoid_nF * (1 + gate_nF * (1 - sigmoid_nF))
+        dh_nH = torch.cat([dgate_nF, da_nF * gate_nF * sigmoid_nF], 1)
+        dw_out_EFD[expert] = (a_nF * gate_n1).T @ dy_nD
+        dw_in_EDH[expert] = x_nD.T @ dh_nH
+        dx_TD.index_add_(0, token_n, dh_nH @ w_in_DH.T)
+    return dx_TD, dw_in_EDH, dw_out_EFD, dgates_TK
+
+
 def torch_grouped(
     x_TD: Tensor,
     w_in_EDH: Tensor,

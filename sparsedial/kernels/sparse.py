@@ -7,51 +7,15 @@ T tokens, K chosen experts, R = T*K routed rows, E experts, D d_model, F d_exper
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.autograd.graph import increment_version
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.kernels import native, triton_launch
+from sparsedial.kernels.compiled import Compiled
+from sparsedial.kernels.experts import experts
 from sparsedial.kernels.reference import reference, torch_grouped
-
-
-class _Compiled(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x_TD: Tensor,
-        w_in_EDH: Tensor,
-        w_out_EFD: Tensor,
-        chosen_TK: Tensor,
-        gates_TK: Tensor,
-        top_k_T: Tensor | None,
-    ) -> Tensor:
-        (tokens, top_k), (experts, width, d_model) = chosen_TK.shape, w_out_EFD.shape
-        saved = x_TD.new_empty(native.module.experts_saved(tokens=tokens, f=width, e=experts, k=top_k))
-        y_TD, threads = torch.empty_like(x_TD), torch.get_num_threads()
-        ctx.sizes = {"tokens": tokens, "d": d_model, "f": width, "e": experts, "k": top_k, "threads": threads}
-        native.module.experts_forward(
-            x=x_TD, w_in=w_in_EDH, w_out=w_out_EFD, chosen=chosen_TK, gates=gates_TK, top_k=top_k_T, y=y_TD,
-            saved=saved, **ctx.sizes,
-        )  # fmt: skip
-        ctx.save_for_backward(x_TD, w_in_EDH, w_out_EFD, gates_TK, saved)
-        return y_TD
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x_TD, w_in_EDH, w_out_EFD, gates_TK, saved = ctx.saved_tensors
-        dx_TD, dw_in_EDH, dw_out_EFD, dgates_TK = map(torch.empty_like, (x_TD, w_in_EDH, w_out_EFD, gates_TK))
-        native.module.experts_backward(
-            dy=dy_TD.contiguous(), x=x_TD, w_in=w_in_EDH, w_out=w_out_EFD, gates=gates_TK, saved=saved, dx=dx_TD,
-            dw_in=dw_in_EDH, dw_out=dw_out_EFD, dgates=dgates_TK, **ctx.sizes,
-        )  # fmt: skip
-        increment_version(saved)  # it holds gradients now: a second backward pass is an error
-        return dx_TD, dw_in_EDH, dw_out_EFD, None, dgates_TK, None
+from sparsedial.kernels.watched import watched
 
 
 def compiled(
@@ -70,7 +34,7 @@ def compiled(
     if not native.usable(*tensors[:3], tensors[4]):
         return torch_grouped(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
     top_k_T = None if top_k_T is None else top_k_T.long().contiguous()
-    return _Compiled.apply(*tensors, top_k_T)  # type: ignore[return-value]
+    return Compiled.apply(*tensors, top_k_T)  # type: ignore[return-value]
 
 
 def triton(
@@ -100,7 +64,12 @@ def fastest(
     gates_TK: Tensor,
     top_k_T: Tensor | None = None,
 ) -> Tensor:
-    """The compiled pass on a CPU; on a GPU Triton, or PyTorch's grouped products where it is not installed."""
+    """The compiled pass on a CPU; on a GPU Triton, or PyTorch's grouped products where it is not installed.
+
+    Where the computation is traced or counted it is one operation, whichever kernel runs in it.
+    """
+    if watched(x_TD):
+        return experts(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
     on_gpu = triton if triton_launch.available() else torch_grouped
     return (on_gpu if x_TD.is_cuda else compiled)(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T)
 
@@ -156,8 +125,8 @@ def _check(x_TD: Tensor, w_in_EDH: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor,
             f"kernel: sizes do not fit each other: {given}",
             hint="x [T, D], w_in [E, D, 2F], w_out [E, F, D], chosen and gates [T, K]",
         )
-    if chosen_TK.is_cuda or not chosen_TK.numel():
-        return  # on a GPU the check would wait for the device
+    if chosen_TK.is_cuda or watched(chosen_TK) or not chosen_TK.numel():
+        return  # on a GPU the check would wait for the device, and nothing that is traced has values
     least, most = chosen_TK.aminmax()
     if int(least) < 0 or int(most) >= len(w_in_EDH):
         raise UserError(f"kernel: a chosen expert lies outside 0..{len(w_in_EDH) - 1}")

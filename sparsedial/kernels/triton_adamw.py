@@ -49,7 +49,7 @@ def _adamw_kernel(
     seconds = tl.load(row + 3).to(tl.pointer_type(tl.float32)) + at
     step = tl.load(tl.load(row + 4).to(tl.pointer_type(tl.float32)))
     if RATE_ON_DEVICE:
-        rate = tl.load(rate_at)
+        rate = tl.load(rate_at).to(tl.float32)
     gradient = tl.load(gradients, mask=own, other=0.0).to(tl.float32) / tl.load(gradient_scale)
     first = beta1 * tl.load(firsts, mask=own, other=0.0) + (1 - beta1) * gradient
     second = beta2 * tl.load(seconds, mask=own, other=0.0) + (1 - beta2) * gradient * gradient

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+_launches = True
 
 
 @cache
@@ -23,8 +26,21 @@ def launch(
     kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int = 4, stages: int = 3, **constants: Any
 ) -> None:
     """Run a kernel on the device of its tensors, which must be the current one."""
+    if not _launches:
+        return
     options = {} if INTERPRETED else {"num_warps": warps, "num_stages": stages}
     kernel[grid](*arguments, **constants, **options)
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[None]:
+    """Within it nothing is launched: outputs have their sizes and no values."""
+    global _launches
+    before, _launches = _launches, False
+    try:
+        yield
+    finally:
+        _launches = before
 
 
 def on(tensor: Tensor) -> Any:

@@ -18,6 +18,7 @@ from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
 from sparsedial.kernels.reference import swiglu
 from sparsedial.kernels.sparse import sparse_feed_forward
+from sparsedial.kernels.watched import watched
 from sparsedial.model.attention import make_attention, rms_norm
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.head import Head
@@ -303,8 +304,8 @@ class Transformer(nn.Module):
             raise UserError(f"model: token ids must be int64 or int32, not {dtype_name(ids_BS.dtype)}")
 
     def _check_range(self, ids: Tensor) -> None:
-        if ids.is_cuda:
-            return  # the check would wait for the device
+        if ids.is_cuda or watched(ids):
+            return  # the check would wait for the device, and nothing that is traced has values
         least, most = ids.aminmax()
         if int(least) < 0 or int(most) >= self.shape.vocab_size:
             raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")
@@ -314,7 +315,7 @@ class Transformer(nn.Module):
         ids_BS: Tensor,
         balance_weight: float = 0.0,
         z_loss_weight: float = 0.0,
-        mtp_weight: float = 0.0,
+        mtp_weight: float | Tensor = 0.0,
         top_k_LB: Tensor | None = None,
         main: Callable[[Tensor], Tensor] | None = None,
         weigh: Callable[[Tensor], Tensor] | None = None,
@@ -332,7 +333,7 @@ class Transformer(nn.Module):
         routing = Routing(balance_weight, z_loss_weight, losses=[], top_k_LB=top_k_LB)
         self._check_type(ids_BS)
         ids_BS = ids_BS.long()  # the type that targets must have
-        ahead = len(self.predictions) if mtp_weight else 0
+        ahead = len(self.predictions) if isinstance(mtp_weight, Tensor) or mtp_weight else 0
         if ahead and ids_BS.shape[1] < ahead + 2:
             raise UserError(
                 f"model: windows of {ids_BS.shape[1]} ids are too short for {ahead} multi-token predictions",

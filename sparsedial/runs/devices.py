@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparsedial.errors import UserError
+from sparsedial.machine.card import Card
 from sparsedial.machine.hardware import usable_cores
 
 MOST_THREADS = 16  # per core
@@ -35,3 +36,17 @@ def pick_threads(wanted: int | None) -> int:
             f"{wanted} lies outside 1..{MOST_THREADS * cores}", hint=f"this machine has {cores} cores", field="threads"
         )
     return wanted or cores
+
+
+def card_of(device: str) -> Card | None:
+    """The GPU that runs use; None on a CPU."""
+    if device != "cuda":
+        return None
+    import torch
+
+    found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return Card(
+        memory_bytes=found.total_memory,
+        processors=found.multi_processor_count,
+        capability=(found.major, found.minor),
+    )

@@ -51,12 +51,13 @@ def execute(
     keep_checkpoint: bool = False,
     keep_trunk: bool = False,
     save_seconds: float = SAVE_SECONDS,
-) -> Generator[Step, None, Run]:
+    pauses: bool = False,
+) -> Generator[Step | None, None, Run]:
     """Yield a run's steps and return the Run, which is written to the store at the end.
 
     A saved state of the same job is resumed: on a CPU the result equals an uninterrupted run's bit for bit. The state
     is saved from time to time, when the generator is closed, and on Ctrl-C. A trunk that a shorter run saved
-    (`keep_trunk`) is resumed in the same way.
+    (`keep_trunk`) is resumed in the same way. With `pauses` None is yielded while a GPU takes steps.
 
     Raises: UserError where the text is too small for a batch, the losses that select its tokens are not there, or the
         folder cannot be written.
@@ -69,7 +70,7 @@ def execute(
     energy, busy = meter(job.device, job.threads), BusyWatch()
     scores: Scores = {}
     try:
-        reason = yield from _train(live, text, selecting, energy, keep_trunk, save_seconds)
+        reason = yield from _train(live, text, selecting, energy, keep_trunk, save_seconds, pauses)
         began = time.perf_counter()
         for split, top_k in to_score(job.dial, splits) if reason is None else ():
             scores[split, top_k] = evaluate_text(
@@ -105,8 +106,14 @@ def _selecting(job: Job, text: Text) -> Selecting | None:
 
 
 def _train(
-    live: LiveRun, text: Text, selecting: Selecting | None, energy: Meter, keep_trunk: bool, save_seconds: float
-) -> Generator[Step, None, str | None]:
+    live: LiveRun,
+    text: Text,
+    selecting: Selecting | None,
+    energy: Meter,
+    keep_trunk: bool,
+    save_seconds: float,
+    pauses: bool,
+) -> Generator[Step | None, None, str | None]:
     """Run all steps. Returns the reason where the run diverged."""
     job, recipe, saved = live.job, live.job.recipe, time.monotonic()
     guarded = recipe.spike_sigmas > 0
@@ -127,8 +134,12 @@ def _train(
             dial=job.dial,
             teacher=live.teacher,
             selecting=selecting,
+            pauses=pauses,
         )
         for steps in readings:
+            if not steps:
+                yield None
+                continue
             if guarded and _undone(live, steps[-1]):
                 again = True
                 break

@@ -1,4 +1,8 @@
-"""The executor of `train`: runs in this process, one group after the other, with all threads."""
+"""The executor of `train`, and of a study on a GPU: runs in this process, one group after the other or several at once.
+
+Several at once take turns. On a GPU a turn gives a run's next steps to its stream and goes on to the next run, so that
+the GPU always has work of all of them.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,20 @@ from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.turns import Turns, opened
 from sparsedial.text.prepare import Text
 
-WAIT_SECONDS = 0.2  # between two events of progress
+WAIT_SECONDS = 0.2  # between two events of a run's progress
+TURN_SECONDS = 0.05  # of one of several groups, where no GPU ends it earlier
 
 
 class InProcess(Queued):
-    """Executes groups in this process. It trains while its events are waited for, and only then."""
+    """Executes up to `most` groups at once in this process, timed ones alone.
 
-    def __init__(self, *, text: Text, store: RunStore) -> None:
+    It trains while its events are waited for, and only then.
+    """
+
+    def __init__(self, *, text: Text, store: RunStore, most: int = 1) -> None:
         super().__init__()
-        self._text, self._store = text, store
-        self._group: Group = ()
-        self._turns: Turns = iter(())
-        self._open = contextlib.ExitStack()
+        self._text, self._store, self._most = text, store, most
+        self._open: list[_Open] = []
 
     def __enter__(self) -> InProcess:
         return self
@@ -32,31 +38,65 @@ class InProcess(Queued):
     def __exit__(self, *reason: object) -> None:
         """End the runs; those that have not ended save their state."""
         self._queue.clear()
-        self._group = ()
-        self._open.close()
+        groups, self._open = self._open, []
+        with contextlib.ExitStack() as closing:
+            for one in groups:
+                closing.callback(one.close)
 
     def wait(self) -> list[Event]:
-        """Train for a short time.
+        """Train for a short time: each group that is open has a turn.
 
         Raises: UserError where a run cannot be done.
         """
-        if not self._group:
-            if not self._queue:
-                return []
-            self._begin(self._queue.popleft())
-        until = time.monotonic() + WAIT_SECONDS
-        for number, step, rate in self._turns:
+        while self._queue and len(self._open) < self._most and (not self._open or not self._timed):
+            self._open.append(_Open(self._queue.popleft(), self._text, self._store, self._most > 1))
+        until, moved = time.monotonic() + WAIT_SECONDS, dict[_Open, Moved]()
+        while self._open:
+            for one in list(self._open):
+                event = one.turn(until if self._most == 1 else time.monotonic() + TURN_SECONDS)
+                if isinstance(event, Moved):
+                    moved[one] = event
+                elif event is not None:
+                    self._open.remove(one)
+                    moved.pop(one, None)
+                    return [*moved.values(), event]
             if time.monotonic() >= until:
-                task = self._group[number]
-                return [Moved(task=task, step=step.index, loss=step.loss, steps_per_second=rate)]
-        return [self._ended()]
+                break
+        return list(moved.values())
 
-    def _begin(self, group: Group) -> None:
+    @property
+    def _timed(self) -> bool:
+        """Whether the group that is open, or the next one, must be alone."""
+        return self._open[0].timed or _timed(self._queue[0])
+
+
+def _timed(group: Group) -> bool:
+    return any(task.alone for task in group)
+
+
+class _Open:
+    """A group that is being trained; with `several` a turn ends where a GPU has been given work, unless it is timed."""
+
+    def __init__(self, group: Group, text: Text, store: RunStore, several: bool) -> None:
         torch.set_num_threads(group[0].job.threads)
-        self._group = group
-        self._turns = self._open.enter_context(opened(group, self._text, self._store))
+        self._group, self._store = group, store
+        self._stack = contextlib.ExitStack()
+        self.timed = _timed(group)
+        self._turns: Turns = self._stack.enter_context(opened(group, text, store, several and not self.timed))
 
-    def _ended(self) -> Ended:
-        group, self._group = self._group, ()
-        self._open.close()
-        return Ended(group=group, runs=tuple(self._store.read(task.job.hash) for task in group))
+    def turn(self, until: float) -> Moved | Ended | None:
+        """Train until this time, or until a GPU has been given work; what came of it, None where no step did."""
+        moved = None
+        for number, step, rate in self._turns:
+            if step is None:
+                return moved
+            task = self._group[number]
+            moved = Moved(task=task, step=step.index, loss=step.loss, steps_per_second=rate)
+            if time.monotonic() >= until:
+                return moved
+        self.close()
+        return Ended(group=self._group, runs=tuple(self._store.read(task.job.hash) for task in self._group))
+
+    def close(self) -> None:
+        """End the runs; those that have not ended save their state."""
+        self._stack.close()

@@ -20,7 +20,8 @@ from sparsedial.records.run import Event, Metric
 from sparsedial.records.state import Progress
 from sparsedial.runs.job import Job
 from sparsedial.runs.run_store import RunStore
-from sparsedial.training.loop import Step, batch_number
+from sparsedial.training.inputs import batch_number
+from sparsedial.training.loop import Step
 from sparsedial.training.optimizer import hold_zeros, make_optimizers
 from sparsedial.training.resume import load_state, restore_state, save_state, training_state
 

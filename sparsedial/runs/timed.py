@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -12,20 +14,51 @@ from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.runs.alone import alone
+from sparsedial.runs.random_text import random_inputs
 from sparsedial.shape.shape import Shape
+from sparsedial.training.loop import MOST_UNREAD
 from sparsedial.training.memory import settle_memory
 from sparsedial.training.optimizer import make_optimizers
+from sparsedial.training.ranks import ALONE
+from sparsedial.training.replayed import Replayed, why_not
 from sparsedial.training.resume import training_state
 from sparsedial.training.step import Rates, TrainingStep
 
+LONG = 30_000  # steps of a run whose balance is measured at few of them
+MIDDLE = LONG // 2 + 1  # a step without
 HARMLESS_RATE = 1e-3  # the rate does not change the time, but a large one could end in NaN
 
 
 def make_step(
     shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, token_share: float | None = None
 ) -> Callable[[], None]:
-    """One whole training step of a study, from forward pass to optimizer; it waits until its work is done."""
-    return step_by(shape, _study_recipe(batch, context, device), device, threads, token_share)
+    """One whole training step of a study, from forward pass to optimizer; it waits until its work is done.
+
+    On a GPU it is replayed, as a study's steps are.
+    """
+    recipe = _study_recipe(batch, context, device)
+    if device == "cpu":
+        return step_by(shape, recipe, device, threads, token_share)
+    replayed = replayed_by(shape, recipe, device, threads, token_share)
+    return partial(replay_one, replayed) if replayed else step_by(shape, recipe, device, threads, token_share)
+
+
+def replayed_by(
+    shape: Shape, recipe: Recipe, device: str, threads: int = 1, token_share: float | None = None
+) -> Replayed | None:
+    """Steps on random ids as a run replays them; None where it would not. On a CPU it is the step function itself."""
+    model, optimizers = _begin(shape, recipe, device, threads)
+    inputs = random_inputs(shape.vocab_size, replace(recipe, steps=LONG), token_share)
+    if device != "cpu" and why_not(model, recipe, ALONE, inputs.sampler.text) is not None:
+        return None
+    step = TrainingStep(model, optimizers, recipe, token_share=token_share or 1.0, on_device=True)
+    return Replayed(step, inputs, MOST_UNREAD)
+
+
+def replay_one(replayed: Replayed) -> None:
+    """A step of which nothing but loss and norm is read; it waits until its work is done."""
+    replayed.take(range(MIDDLE, MIDDLE + 1))
+    replayed.read()
 
 
 def peak_bytes(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> float:

@@ -15,13 +15,17 @@ from sparsedial.training.loop import Step
 
 TURN_SECONDS = 1.0
 
-Steps = Generator[Step, None, Run]
-Turns = Iterator[tuple[int, Step, float]]
+Steps = Generator[Step | None, None, Run]
+Turns = Iterator[tuple[int, Step | None, float]]
+END = object()
 
 
 @contextlib.contextmanager
-def opened(group: Group, text: Text, store: RunStore) -> Generator[Turns]:
-    """The steps of a group's tasks in turns. A run that has not ended when the block is left saves its state."""
+def opened(group: Group, text: Text, store: RunStore, pauses: bool = False) -> Generator[Turns]:
+    """The steps of a group's tasks in turns. A run that has not ended when the block is left saves its state.
+
+    With `pauses` a turn also ends, without a step, where a GPU has been given work.
+    """
     runs = [
         execute(
             task.job,
@@ -33,6 +37,7 @@ def opened(group: Group, text: Text, store: RunStore) -> Generator[Turns]:
             alone=task.alone,
             keep_checkpoint=task.keep_checkpoint,
             keep_trunk=task.keep_trunk,
+            pauses=pauses,
         )
         for task in group
     ]
@@ -45,7 +50,7 @@ def opened(group: Group, text: Text, store: RunStore) -> Generator[Turns]:
 def take_turns(runs: Sequence[Steps], turn_seconds: float = TURN_SECONDS) -> Turns:
     """Run all runs to their end. Yields the number of the run, its step, and its steps per second so far.
 
-    A single run needs no turns.
+    Without a step it is a pause. A single run needs no turns.
     """
     spent, going = [0.0] * len(runs), list(range(len(runs)))
     first: dict[int, int] = {}  # a resumed run does not begin at step 0
@@ -54,10 +59,13 @@ def take_turns(runs: Sequence[Steps], turn_seconds: float = TURN_SECONDS) -> Tur
             alone, began = len(going) == 1, time.monotonic()
             before = spent[number]
             while alone or time.monotonic() - began < turn_seconds:
-                step = next(runs[number], None)
+                step = next(runs[number], END)
                 spent[number] = before + time.monotonic() - began
-                if step is None:
+                if step is END:
                     going.remove(number)
+                    break
+                if not isinstance(step, Step):
+                    yield number, None, 0.0
                     break
                 taken = step.index - first.setdefault(number, step.index) + 1
                 yield number, step, taken / spent[number]

@@ -86,7 +86,7 @@ def _train(group: Group, text: Text, store: RunStore, pipe: Connection, parent: 
     last_sent = time.monotonic()
     with opened(group, text, store) as turns:
         for number, step, rate in turns:
-            if time.monotonic() - last_sent >= PROGRESS_SECONDS:
+            if step is not None and time.monotonic() - last_sent >= PROGRESS_SECONDS:
                 if os.getppid() != parent:
                     raise BrokenPipeError
                 pipe.send(Progressed(number=number, step=step.index, loss=step.loss, steps_per_second=rate))

@@ -22,8 +22,8 @@ PLANNED_SHARE = 0.82  # of the time, for the predicted layout; the rest is for w
 PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
 PROFILE_FLOPS_PER_SECOND = 2e10  # about the speed of one core: the profile takes as long as one largest cell
 FASTEST_FLOPS_PER_SECOND = 1e11  # no core is this fast: a grid that needs more is refused without measuring
-PROFILE_WIDTHS, LONG_WIDTHS = (16, 32, 64), (16, 32, 64, 128)
-PROFILE_BATCH = 8  # sequences of a timed step, at most
+PROFILE_WIDTHS, LONG_WIDTHS, GPU_WIDTHS = (16, 32, 64), (16, 32, 64, 128), (32, 64, 128, 256)
+PROFILE_BATCH = 8  # sequences of a timed step, at most; a GPU's time does not grow with them as a CPU's does
 PARAMETER_BYTES = 20  # per parameter that a worker trains
 EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18  # validation tokens that score a cell
 SMALLER_BATCHES = (8, 4)  # tried next where the stated budgets are too small for the batch
@@ -46,7 +46,7 @@ def design(
     _refuse_early(question, draft)
     profile = measure(
         profile_shapes(question, draft),
-        min(draft.batch, PROFILE_BATCH),
+        draft.batch if question.on_gpu else min(draft.batch, PROFILE_BATCH),
         draft.ladder.context,
         profile_seconds(question),
     )
@@ -89,7 +89,7 @@ def _parameter_bound(question: Question) -> float | None:
 def profile_shapes(question: Question, draft: Layout) -> list[Shape]:
     """The shapes whose steps are timed; they span the grid."""
     experts = draft.experts
-    widths = LONG_WIDTHS if question.long else PROFILE_WIDTHS
+    widths = GPU_WIDTHS if question.on_gpu else LONG_WIDTHS if question.long else PROFILE_WIDTHS
     spanning = [
         draft.ladder.shape(width, count) for width in widths for count in dict.fromkeys((0, *experts[1:2], experts[-1]))
     ]

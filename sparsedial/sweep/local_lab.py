@@ -13,8 +13,8 @@ from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import plain, write
 from sparsedial.records.study import Frozen
 from sparsedial.records.token_selection import StudyTokens
+from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.clock import Clock
-from sparsedial.runs.local import Local
 from sparsedial.runs.measuring import measure_on, training_dtype
 from sparsedial.runs.policy import Listener
 from sparsedial.runs.run_store import RunStore
@@ -109,7 +109,7 @@ def _with_workers(
         profile=profile,
         text=text.summary(),
         archive=store,
-        executor=Local(text_folder=text.folder, runs_folder=store.folder, workers=question.workers),
+        executor=executor_for(device, text, store, question.workers),
         listener=witness,
         clock=clock,
         meter=meter(device, THREADS),

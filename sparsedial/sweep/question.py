@@ -80,6 +80,11 @@ class Question:
         return math.inf if self.inputs.budgets else self.inputs.time or DEFAULT_SECONDS
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether its runs train on a GPU."""
+        return self.inputs.device == "cuda"
+
+    @property
     def long(self) -> bool:
         """Whether the time allows four budgets, a longer context and more seeds."""
         return self.limit_seconds >= LONG_SECONDS

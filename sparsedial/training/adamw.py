@@ -32,15 +32,24 @@ def moments_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str,
 
 
 class CompiledAdamW(torch.optim.Optimizer):
-    """AdamW in one call for all tensors of a group; equals `torch.optim.AdamW`."""
+    """AdamW in one call for all tensors of a group; equals `torch.optim.AdamW`.
+
+    `found_inf` and `grad_scale` are as in `OnePassAdamW`.
+    """
+
+    found_inf: Tensor | None
+    grad_scale: Tensor | None
 
     def __init__(self, groups: list[dict[str, Any]], recipe: Recipe) -> None:
         constants = {"beta1": recipe.beta1, "beta2": recipe.beta2, "eps": recipe.epsilon}
         super().__init__(groups, {"lr": recipe.learning_rate, **constants})
+        self.found_inf, self.grad_scale = None, None
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of every parameter that has a gradient."""
+        if self.found_inf is not None and self.found_inf:
+            return
         for group in self.param_groups:
             held = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not held:
@@ -49,6 +58,8 @@ class CompiledAdamW(torch.optim.Optimizer):
             torch._foreach_add_([state["step"] for state in states], 1)  # pyright: ignore[reportPrivateImportUsage]
             steps = float(states[0]["step"])
             gradients = [parameter.grad.contiguous() for parameter in held]  # pyright: ignore[reportOptionalMemberAccess]
+            if self.grad_scale is not None:
+                torch._foreach_div_(gradients, self.grad_scale)  # pyright: ignore[reportPrivateImportUsage]
             native.module.adamw(
                 parameters=held,
                 gradients=gradients,
@@ -56,7 +67,7 @@ class CompiledAdamW(torch.optim.Optimizer):
                 seconds=[state["exp_avg_sq"] for state in states],
                 sizes=torch.tensor([parameter.numel() for parameter in held]),
                 count=len(held),
-                rate=group["lr"],
+                rate=float(group["lr"]),
                 beta1=group["beta1"],
                 beta2=group["beta2"],
                 epsilon=group["eps"],
@@ -95,6 +106,10 @@ class OnePassAdamW(torch.optim.AdamW):
         else:
             self._take_over()
             super().step()
+
+    def fill_tables(self) -> list[Tensor]:
+        """Fill the tables of a step that was captured as a graph; it reads them as long as it is replayed."""
+        return [] if self._tables is None else self._tables.fill()
 
     @property
     def parameters(self) -> list[Tensor]:

@@ -36,7 +36,9 @@ def towards(teacher: Transformer, student: Transformer, ids_BS1: Tensor) -> Call
 
     def main(ours_BSD: Tensor) -> Tensor:
         rows = zip(theirs_BSD, ours_BSD, strict=True)
-        return torch.stack([cast(Tensor, checkpoint(far, *pair, use_reentrant=False)) for pair in rows]).mean()
+        return torch.stack(
+            [cast(Tensor, checkpoint(far, *pair, use_reentrant=False, preserve_rng_state=False)) for pair in rows]
+        ).mean()
 
     return main
 

@@ -15,11 +15,12 @@ from sparsedial.records.trained_for import TrainedFor
 from sparsedial.text.prepare import Text
 from sparsedial.text.sampler import Sampler
 from sparsedial.training.dial import Draws
+from sparsedial.training.inputs import Inputs
 from sparsedial.training.ranks import ALONE, Alone, Ranks
+from sparsedial.training.replayed import Replayed, why_not
 from sparsedial.training.step import Balance, Figures, Rates, Taken, TrainingStep, read
 from sparsedial.training.token_selection import Selecting
 
-READINGS = 300  # of the routers' balance, spread over a run
 MOST_UNREAD = 50  # steps of a GPU between two readings of their figures
 READING_SECONDS = 0.5  # between two readings, about: how late a run's progress is seen
 
@@ -49,6 +50,8 @@ def train_readings(
     dial: TrainedFor | None = None,
     teacher: Transformer | None = None,
     selecting: Selecting | None = None,
+    replay: bool | None = None,
+    pauses: bool = False,
 ) -> Iterator[list[Step]]:
     """Train from step `start` on, yielding the steps since the last reading; batches in `skipped` are left out.
 
@@ -60,52 +63,70 @@ def train_readings(
     distribution over the next token is learned, and where tokens are selected only those are; a Step's loss is that on
     all of the text all the same.
 
+    On a GPU the steps are replayed as graphs where nothing speaks against it; `replay` decides otherwise, and on a CPU.
+
+    With `pauses` it yields no steps at all while a GPU takes some, so that another run can be given its own meanwhile.
+
     Ends early, with a last Step whose loss or gradient is not finite, when the run diverges: the weights are then
     those of the step before.
     """
-    device = model.embedding_VD.device
-    at_once = recipe.spike_sigmas > 0 or not model.embedding_VD.is_cuda
     share = 1.0 if selecting is None else selecting.share
-    step = TrainingStep(model, optimizers, recipe, ranks, teacher, share)
     sampler = Sampler(text=text, seed=recipe.seed, sequences=recipe.batch, context=recipe.context, ranks=ranks.count)
     draws = None if dial is None else Draws.of(dial, model.shape, recipe)
-    taken: list[Taken] = []
-    most, began = 1, time.perf_counter()
-    for index in range(start, recipe.steps):
-        number, with_balance = batch_number(index, skipped), index % max(1, recipe.steps // READINGS) == 0
-        ids_BS1 = _moved(torch.from_numpy(sampler.batch(number, ranks.index)), device)
-        reference_BS = _reference(selecting, sampler, number, ranks.index, device)
-        taken.append(step.take(ids_BS1, _rates(recipe, index, draws, device), with_balance, reference_BS))
-        if len(taken) < most and index + 1 not in (recipe.steps, stop):
-            continue
-        figures = read(taken)
+    inputs = Inputs(
+        recipe=recipe, sampler=sampler, skipped=tuple(skipped), rank=ranks.index, draws=draws, selecting=selecting
+    )
+    if replay is None:
+        replay = why_not(model, recipe, ranks, text) is None
+    step = TrainingStep(model, optimizers, recipe, ranks, teacher, share, on_device=replay)
+    steps = Replayed(step, inputs, MOST_UNREAD) if replay else OneByOne(step, inputs)
+    at_once = recipe.spike_sigmas > 0 or not (replay or model.embedding_VD.is_cuda)
+    index, most = start, 1
+    while index < recipe.steps:
+        began = time.perf_counter()
+        end = min(index + most, stop if index < stop else recipe.steps, recipe.steps)
+        steps.take(range(index, end))
+        if pauses and not at_once:
+            yield []
+        figures = steps.read()
         seconds = time.perf_counter() - began
-        yield _steps(figures, index + 1 - len(taken), seconds / len(taken), recipe)
+        yield _steps(figures, index, seconds / len(figures), recipe)
         if not all(found.finite for found in figures):
             return
         if not at_once:
             most = min(2 * most, MOST_UNREAD) if seconds < READING_SECONDS else max(1, most // 2)
-        taken, began = [], time.perf_counter()
+        index = end
 
 
-def _reference(
-    selecting: Selecting | None, sampler: Sampler, number: int, rank: int, device: torch.device
-) -> Tensor | None:
-    """The reference model's losses of the tokens that a batch predicts; None where none are selected."""
-    if selecting is None:
-        return None
-    losses_BS = selecting.losses.of_windows(sampler.first_tokens(number, rank), sampler.context)
-    return _moved(torch.from_numpy(losses_BS), device)
+class OneByOne:
+    """A run's steps, each given to the device by itself."""
+
+    def __init__(self, step: TrainingStep, inputs: Inputs) -> None:
+        self._step, self._inputs, self._taken = step, inputs, list[Taken]()
+        self._device = step.model.embedding_VD.device
+
+    def take(self, indices: range) -> None:
+        """Take these steps; on a GPU this does not wait for them."""
+        self._taken = [self._take_one(index) for index in indices]
+
+    def read(self) -> list[Figures]:
+        """The figures of these steps; this waits for them."""
+        return read(self._taken)
+
+    def _take_one(self, index: int) -> Taken:
+        inputs, device = self._inputs, self._device
+        top_k, reference_BS = inputs.top_k(index), inputs.reference(index)
+        return self._step.take(
+            _moved(torch.from_numpy(inputs.ids(index)), device),
+            Rates(*inputs.rates(index), None if top_k is None else _moved(torch.tensor(top_k).unsqueeze(1), device)),
+            inputs.with_balance(index),
+            None if reference_BS is None else _moved(torch.from_numpy(reference_BS), device),
+        )
 
 
 def _moved(numbers: Tensor, device: torch.device) -> Tensor:
     """Numbers on the device; a copy from pinned memory waits for nothing."""
     return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
-
-
-def _rates(recipe: Recipe, index: int, draws: Draws | None, device: torch.device) -> Rates:
-    top_k_L1 = None if draws is None else _moved(torch.tensor(draws.at(index)).unsqueeze(1), device)
-    return Rates(recipe.rate(index), recipe.bias_rate(index), recipe.prediction_weight(index), top_k_L1)
 
 
 def _steps(figures: Sequence[Figures], first: int, seconds: float, recipe: Recipe) -> list[Step]:
@@ -117,10 +138,3 @@ def _steps(figures: Sequence[Figures], first: int, seconds: float, recipe: Recip
         if not found.finite:
             break
     return steps
-
-
-def batch_number(index: int, skipped: Sequence[int]) -> int:
-    """The number of the batch that a step learns from: the step's, counted past the batches that are left out."""
-    for number in sorted(skipped):
-        index += number <= index
-    return index

@@ -48,7 +48,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             held = [(parameter, self._widths[parameter]) for parameter in group["params"] if parameter.grad is not None]
             sizes = tuple((parameter.shape, widths) for parameter, widths in held)
-            if _parallel(sizes) >= threads and native.usable(*(parameter for parameter, _ in held)):
+            compiles = self.found_inf is None and _parallel(sizes) >= threads
+            if compiles and native.usable(*(parameter for parameter, _ in held)):
                 self._step_compiled([parameter for parameter, _ in held], _table(sizes), group, threads)
             else:  # each matrix by all threads
                 step = self._step_one if self.found_inf is None else self._step_where_finite
@@ -93,7 +94,11 @@ class Muon(torch.optim.Optimizer):
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         for part, moved in zip(ahead.split(widths, -1), parameter.split(widths, -1), strict=True):
             scale = MUON_SCALE * math.sqrt(max(part.shape[-2:]))
-            moved.sub_(orthogonal(part), alpha=group["lr"] * scale)
+            rate = group["lr"] * scale
+            if isinstance(rate, Tensor):  # as `alpha` it would be read from the device
+                moved.sub_(orthogonal(part) * rate)
+            else:
+                moved.sub_(orthogonal(part), alpha=rate)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

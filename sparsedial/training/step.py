@@ -33,11 +33,11 @@ from sparsedial.training.token_selection import by_excess
 
 @dataclass(frozen=True)
 class Rates:
-    """What changes from step to step by a schedule."""
+    """What changes from step to step by a schedule: numbers, or tensors of the device."""
 
-    learning_rate: float
-    bias_rate: float  # step of the routing bias
-    prediction_weight: float  # of multi-token prediction in the loss
+    learning_rate: float | Tensor
+    bias_rate: float | Tensor  # step of the routing bias
+    prediction_weight: float | Tensor  # of multi-token prediction in the loss; 0.0 leaves it out
     top_k_LB: Tensor | None = None  # experts that tokens visit in each layer; None: the shape's top_k
 
 
@@ -77,7 +77,7 @@ class TrainingStep:
 
     Each rank contributes a share of the batch, and all ranks have the same weights afterwards. With a teacher the model
     learns its distribution over the next token, not the token of the text. With a token share below 1 the loss counts
-    that share of the positions.
+    that share of the positions. `on_device` keeps all figures in tensors on a CPU too, as a GPU does.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class TrainingStep:
         ranks: Alone | Ranks = ALONE,
         teacher: Transformer | None = None,
         token_share: float = 1.0,
+        on_device: bool = False,
     ) -> None:
         self.model, self.optimizers, self.recipe, self.ranks = model, optimizers, recipe, ranks
         self._teacher, self._token_share = teacher, token_share
@@ -96,8 +97,9 @@ class TrainingStep:
             if isinstance(optimizer, OnePassAdamW) and model.embedding_VD.is_cuda:
                 optimizer.copies = self._working.lend(optimizer.parameters)
         self._routed = model.sparse_feed_forwards
-        table_VD = model.embedding_VD
-        self._finite = torch.ones((), dtype=torch.bool, device=table_VD.device) if table_VD.is_cuda else None
+        table_VD, self._finite = model.embedding_VD, None
+        if on_device or table_VD.is_cuda:
+            self._finite = torch.ones((), dtype=torch.bool, device=table_VD.device)
 
     def take(
         self, ids_BS1: Tensor, rates: Rates, with_balance: bool = False, reference_BS: Tensor | None = None

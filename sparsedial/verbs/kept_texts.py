@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sparsedial.errors import UserError
 from sparsedial.records.kept import KeptShare
-from sparsedial.runs.local import Local
+from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.run_store import RunStore
 from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.lab import TEST_TOKENS
@@ -45,7 +45,7 @@ def _texts(question: Question, full: Text, selections: Sequence[KeptSelection]) 
     store = RunStore(question.out / "runs")
 
     def kept(share: KeptShare, text: Text) -> KeptText:
-        executor = Local(text_folder=text.folder, runs_folder=store.folder, workers=question.workers)
+        executor = executor_for(question.inputs.device, text, store, question.workers)
         return KeptText(share=share, executor=executor)
 
     whole = KeptShare(

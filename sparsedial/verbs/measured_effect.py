@@ -17,8 +17,8 @@ from sparsedial.records.effect import EffectPlan, Part
 from sparsedial.records.record import write
 from sparsedial.records.run import Run
 from sparsedial.records.selection import SELECT_FILE, Selected
+from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.clock import Clock
-from sparsedial.runs.local import Local
 from sparsedial.runs.measuring import training_dtype
 from sparsedial.runs.run_store import RunStore
 from sparsedial.store import lock
@@ -109,7 +109,7 @@ def _lab(
         part: Bench(
             text_digest=texts[part].digest,
             train_tokens=texts[part].train_tokens,
-            executor=Local(text_folder=texts[part].folder, runs_folder=store.folder, workers=workers),
+            executor=executor_for(device, texts[part], store, workers),
             shelf=store,
         )
         for part in PARTS

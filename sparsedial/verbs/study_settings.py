@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsedial.errors import UserError
+from sparsedial.machine.card import batch_for
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.study import Inputs
 from sparsedial.settings import file_names, setting
@@ -14,6 +15,8 @@ from sparsedial.units import parse_bytes, parse_count, parse_counts, parse_secon
 from sparsedial.verbs import log_setting
 from sparsedial.verbs.select_method import METHODS, parse_shares, require_method
 from sparsedial.verbs.token_settings import REFERENCE_HELP, SHARE_HELP, check_token_settings
+
+BATCH = 16  # sequences of a step on a CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +36,12 @@ class StudySettings:
     top_k: int = setting(2, "routed experts per token", "K")
     shared_experts: int = setting(1, "shared experts, which every token uses", "N")
     tokenizer: str = setting("bytes", "how text becomes tokens", "bytes|bpe:N|FILE")
-    context: int | None = setting(None, "tokens per training window [64, or 128 if --time is 40m or more]", "N")
-    batch: int = setting(16, "maximum sequences per step; short runs use fewer", "N")
+    context: int | None = setting(
+        None, "tokens per training window [64, or 128 if --time is 40m or more; on a GPU up to 256]", "N"
+    )
+    batch: int | None = setting(
+        None, "maximum sequences per step; short runs use fewer [16, or as many as fill the GPU]", "N"
+    )
     max_total_parameters: float | None = setting(None, "leave out larger models", "N", parse=parse_count)
     memory: float | None = setting(None, "memory for all workers together, like 3GB", "M", parse=parse_bytes)
     seeds: int | None = setting(None, "new seeds for the verdict [3, or up to 5 if time allows]", "N")
@@ -83,11 +90,15 @@ class StudySettings:
 
         Raises: UserError for values that no study can have.
         """
-        from sparsedial.runs.devices import pick_device
+        from sparsedial.runs.devices import card_of, pick_device
 
         device = pick_device(self.device)
+        card = card_of(device)
+        context = self.context if self.context is not None or card is None else card.context
+        filling = BATCH if card is None or context is None else batch_for(card, context)
         found = ("device", "text", "reference")
         asked = {name: getattr(self, name) for name in Inputs.__struct_fields__ if name not in found}
         workers = (1 if device == "cuda" else usable_cores()) if self.workers is None else self.workers
+        asked |= {"context": context, "batch": filling if self.batch is None else self.batch}
         inputs = Inputs(**asked, device=device, reference=reference, text="")
         return Question(inputs=inputs, sources=self.text, workers=workers, out=self.out)

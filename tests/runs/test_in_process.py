@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+
+import pytest
 
 from sparsedial.runs import in_process
 from sparsedial.runs.execute import execute
@@ -32,3 +35,71 @@ def test_a_run_that_is_left_goes_on_at_its_next_step_and_ends_as_if_it_was_never
     assert steps[0] == 17
     expected = finish(execute(job, small_text, RunStore(tmp_path / "whole")))
     assert event.runs[0].validation_loss == expected.validation_loss
+
+
+def ended(executor: InProcess, tasks: list[Task]) -> dict[str, float | None]:
+    """The validation losses of tasks by their labels."""
+    found = {}
+    with executor:
+        for task in tasks:
+            executor.submit((task,))
+        while len(found) < len(tasks):
+            for event in executor.wait():
+                if isinstance(event, Ended):
+                    found[event.group[0].label] = event.runs[0].validation_loss
+    return found
+
+
+@pytest.mark.parametrize("device", ["a CPU's", "a GPU's"])
+def test_runs_at_once_end_as_each_alone(request, small_text, tmp_path: Path, monkeypatch, device):
+    """Replayed where they take a GPU's way; and all of them move before the first ends."""
+    if device == "a GPU's":
+        request.getfixturevalue("on_a_gpu")
+        monkeypatch.setattr("sparsedial.training.loop.why_not", lambda *_: None)
+        monkeypatch.setattr("sparsedial.training.loop.READING_SECONDS", math.inf)
+    monkeypatch.setattr(in_process, "TURN_SECONDS", 0.0)
+    jobs = [job_of(small_text, experts, seed=seed, batch=4) for experts, seed in ((8, 0), (8, 1), (0, 0))]
+    tasks = [Task(job=job, label=f"{number}") for number, job in enumerate(jobs)]
+    alone = ended(InProcess(text=small_text, store=RunStore(tmp_path / "alone")), tasks)
+    moved: list[str] = []
+    executor = InProcess(text=small_text, store=RunStore(tmp_path / "at once"), most=3)
+    turn = in_process._Open.turn
+
+    def noted(one, until):
+        event = turn(one, until)
+        moved.append(f"{one._group[0].label} {type(event).__name__}")
+        return event
+
+    monkeypatch.setattr(in_process._Open, "turn", noted)
+    assert ended(executor, tasks) == alone
+    first = next(index for index, word in enumerate(moved) if word.endswith("Ended"))
+    assert {word.split()[0] for word in moved[:first]} == {"0", "1", "2"}
+    assert ("0 NoneType" in moved) == (device == "a GPU's")  # a pause without a step: the device works
+
+
+def test_a_timed_group_is_alone_among_runs_at_once(small_text, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
+    tasks = [
+        Task(job=job_of(small_text, 0, seed=seed, steps=12), label=f"{seed}", alone=seed == 1) for seed in range(3)
+    ]
+    executor = InProcess(text=small_text, store=RunStore(tmp_path), most=3)
+    together, done = set(), 0
+    with executor:
+        for task in tasks:
+            executor.submit((task,))
+        while done < 3:
+            done += any(isinstance(event, Ended) for event in executor.wait())
+            together.add(tuple(one._group[0].label for one in executor._open))
+    assert together == {("0",), ("1",), ("2",), ()}
+
+
+def test_runs_at_once_that_are_left_go_on(small_text, tmp_path: Path):
+    jobs = [job_of(small_text, seed=seed) for seed in range(2)]
+    tasks = [Task(job=job, label=f"{job.recipe.seed}") for job in jobs]
+    expected = ended(InProcess(text=small_text, store=RunStore(tmp_path / "whole")), tasks)
+    executor = InProcess(text=small_text, store=RunStore(tmp_path / "parts"), most=2)
+    with executor:
+        for task in tasks:
+            executor.submit((task,))
+        executor.wait()
+    assert ended(executor, tasks) == expected

@@ -24,7 +24,7 @@ def job_of(text, experts: int = 8, **changes) -> Job:
     )
 
 
-def finish(steps: Generator[Step, None, Run]) -> Run:
+def finish(steps: Generator[Step | None, None, Run]) -> Run:
     """Drive a run to its end."""
     while True:
         try:

@@ -15,7 +15,6 @@ from sparsedial.records.record import read
 from sparsedial.records.run import Run
 from sparsedial.records.selection import Selected
 from sparsedial.runs.in_process import InProcess
-from sparsedial.runs.run_store import RunStore
 from sparsedial.selection import reference
 from sparsedial.sweep import effect_design
 from sparsedial.text.prepare import open_text, prepare
@@ -49,10 +48,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process: workers would take longer to start than to train."""
 
-    def here(text_folder: Path, runs_folder: Path, workers: int) -> InProcess:
-        return InProcess(text=open_text(text_folder), store=RunStore(runs_folder))
-
-    monkeypatch.setattr(measured_effect, "Local", here)
+    monkeypatch.setattr(
+        measured_effect, "executor_for", lambda device, text, store, workers: InProcess(text=text, store=store)
+    )
 
 
 def words(text: Path, out: Path, *more: str, keep: float | None = 0.5, seeds: int = 2) -> list[str]:
