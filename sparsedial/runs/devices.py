@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sparsedial.errors import UserError
 from sparsedial.machine.card import Card
 from sparsedial.machine.hardware import usable_cores
@@ -44,7 +46,8 @@ def card_of(device: str) -> Card | None:
         return None
     import torch
 
-    found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    number = torch.cuda.current_device()
+    found: Any = torch.cuda.get_device_properties(number)  # pyright: ignore[reportUnknownMemberType]
     return Card(
         memory_bytes=found.total_memory,
         processors=found.multi_processor_count,
