@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sparsedial.errors import UserError
 from sparsedial.machine.card import Card
@@ -46,8 +46,7 @@ def card_of(device: str) -> Card | None:
         return None
     import torch
 
-    number = torch.cuda.current_device()
-    found: Any = torch.cuda.get_device_properties(number)  # pyright: ignore[reportUnknownMemberType]
+    found = cast(Any, torch.cuda).get_device_properties(torch.cuda.current_device())
     return Card(
         memory_bytes=found.total_memory,
         processors=found.multi_processor_count,
