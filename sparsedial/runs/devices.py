@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from sparsedial.errors import UserError
 from sparsedial.machine.card import Card
 from sparsedial.machine.hardware import usable_cores
@@ -44,7 +46,7 @@ def card_of(device: str) -> Card | None:
         return None
     import torch
 
-    found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    found = cast(Any, torch.cuda).get_device_properties(torch.cuda.current_device())
     return Card(
         memory_bytes=found.total_memory,
         processors=found.multi_processor_count,
