@@ -145,22 +145,23 @@ def removed(lab: Lab, share: float) -> Iterator[On]:
         yield lambda _x, _h, a_TF, on_F=on_F: on_F.expand_as(a_TF)
 
 
-def gates(h_TH: Tensor) -> Tensor:
-    """How far each neuron's gate is open. Shapes: [T, 2F] to [T, F]"""
-    return functional.silu(h_TH.chunk(2, dim=1)[0]).abs()
-
-
 def above(lab: Lab, share: float, *, by_gates: bool) -> Iterator[On]:
-    """The neurons above a threshold, one for each layer, that this share of the calibration's are above."""
+    """The neurons above a threshold, one for each layer, that this share of the calibration's are above.
+
+    By |activation| times outgoing norm as in TEAL, or by |gate|, the norm and the mean |up| as in CATS.
+    """
     for layer in range(lab.model.shape.layers):
         part = lab.part(layer)
+        seen_TH = lab.calibrating[layer] @ part.w_in_DH
         norm_F = part.w_out_FD.norm(dim=1)
+        if by_gates:
+            norm_F = norm_F * seen_TH.chunk(2, dim=1)[1].abs().mean(0)
 
         def strength(h_TH: Tensor, norm_F=norm_F) -> Tensor:
-            return (gates(h_TH) if by_gates else activate(h_TH).abs()) * norm_F
+            return (functional.silu(h_TH.chunk(2, dim=1)[0]) if by_gates else activate(h_TH)).abs() * norm_F
 
-        seen = strength(lab.calibrating[layer] @ part.w_in_DH).flatten().sort().values
-        threshold = seen[nearest((1 - share) * len(seen))]
+        every = strength(seen_TH).flatten().sort().values
+        threshold = every[nearest((1 - share) * len(every))]
         yield lambda _x, h_TH, _a, strength=strength, threshold=threshold: (strength(h_TH) >= threshold).float()
 
 
