@@ -20,8 +20,8 @@ def told_together(x_TD: Tensor, strengths: Iterable[Tensor], silent: float) -> T
     """The products of each two neurons' logarithms of strength, of which only what the stream foretells counts.
 
     A router chooses by a linear map of the stream, so neurons belong together whose strength such a map tells alike.
-    CMoE (arXiv 2502.04416) brings together what is active on the same tokens, foretold or not; on a real model that
-    lost a fifth more (LOG.md). `strengths` come some tokens at a time, and `silent` is added to them.
+    CMoE (arXiv 2502.04416) brings together what is active on the same tokens, foretold or not; in a real layer a token
+    then missed 10 to 20 % more (LOG.md). `strengths` come some tokens at a time, and `silent` is added to them.
 
     Shapes: the normed stream, and strengths [n, F], to [F, F] in float64
     Source: ours

@@ -16,9 +16,9 @@ def fitted_router(x_TD: Tensor, done_TE: Tensor) -> Tensor:
     """The weights of a softmax router whose shares are near to those of what experts do, by squared error of logits.
 
     What experts do spans orders of magnitude, as exponentials do, so the logits are fitted to its logarithms. What a
-    token's experts have in common says nothing of their shares, and is left out. On a real model this chose as well as
-    a softmax regression in a twentieth of the time; a layer of 128 hidden units, or the shared part's activations
-    beside the stream, chose no better (LOG.md).
+    token's experts have in common says nothing of their shares, and is left out. In a real layer this chose as well as
+    a softmax regression in a small part of its time; 128 hidden units, or the shared part's activations beside the
+    stream, chose no better (LOG.md).
 
     Shapes: the normed stream and what each expert does, none of it below zero, to [D, E]
     """

@@ -27,9 +27,10 @@ from sparsedial.pruning.fitted_router import fitted_router
 from sparsedial.pruning.in_turn import Passage, Turn, require_text_is_known
 from sparsedial.pruning.sensitivity import sensitivities
 from sparsedial.pruning.shelf import Group, Shelf
-from sparsedial.pruning.split_sizes import SplitSizes
+from sparsedial.pruning.split_sizes import SplitSizes, numbers_by_layer
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.tensors import DENSE, EXPERTS, NEURON_AXES, SHARED, Name, resized
+from sparsedial.shape.turned import Turned
 
 FITTED_TOKENS = 16_384  # at most, that clusters and routers are made from
 SILENT = 0.03  # what a neuron does at least, over the mean: the logarithm of less says nothing
@@ -110,6 +111,13 @@ class Divided:
     def scores(self) -> dict[int, np.ndarray]:
         """How much each neuron writes into the stream. Shapes: each [F]"""
         return {layer: mean_F * self.norms[layer] for layer, mean_F in self.activations.items()}
+
+    def setting(self, top_k: int) -> Turned:
+        """So many experts per token in the mean over layers, in each as many as costs least; the default is even."""
+        if top_k in (self.split.sizes.top_k, self.split.sizes.experts):
+            return Turned(top_k=(top_k,))
+        numbers = numbers_by_layer([growth_N.tolist() for growth_N in self.growths.values()], top_k)
+        return Turned(top_k=numbers if len(set(numbers)) > 1 else numbers[:1])
 
     @property
     def table(self) -> polars.DataFrame:
