@@ -26,7 +26,7 @@ from sparsedial.model.attention import rms_norm
 from sparsedial.model.checkpoint import load
 from sparsedial.model.transformer import DenseFeedForward, Transformer
 from sparsedial.pruning.counts import best, nearest
-from sparsedial.pruning.neurons import activations_of, mean_activations, outgoing_norms
+from sparsedial.pruning.neurons import activations_of, watch_neurons
 from sparsedial.pruning.quality import Nats, mean_nats, nats_of
 from sparsedial.pruning.scores import random_scores
 from sparsedial.pruning.windows import Windows, read_windows
@@ -74,14 +74,15 @@ def measure(checkpoint: Path, calibrate: str, scored: Sequence[str]) -> dict[str
     read = partial(read_windows, tokenizer=tokenizer, vocab_size=model.shape.vocab_size, context=CONTEXT)
     windows = read([calibrate], tokens=CALIBRATION_TOKENS, field="calibrate")
     texts = {name: read([name], tokens=SCORED_TOKENS, field="score") for name in scored}
-    _, activations = mean_activations(model, torch.from_numpy(windows.ids_WS1.astype(np.int64)))
-    norms = outgoing_norms(model)
-    scores = {number: activations[number] * norms[number] for number in activations}
+    seen = watch_neurons(model, torch.from_numpy(windows.ids_WS1.astype(np.int64)))
+    scores = {number: mean_F * seen.norms[number] for number, mean_F in seen.activations.items()}
     widths = {number: len(score_F) for number, score_F in scores.items()}
     whole = nats_of(model, texts)
     found = {}
     for share in SHARES:
-        by_token = {number: partial(per_token, torch.from_numpy(norm).float(), share) for number, norm in norms.items()}
+        by_token = {
+            number: partial(per_token, torch.from_numpy(norm).float(), share) for number, norm in seen.norms.items()
+        }
         ways = {"per token": [by_token], "for good": [_of(scores, share)]}
         ways["at random"] = [_of(random_scores(widths, seed), share) for seed in DRAWS]
         found[str(share)] = {way: _compared(model, choices, texts, whole) for way, choices in ways.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import mean
+
 from sparsedial.cli.rows import Rows, aligned, lines
 from sparsedial.records.split import JoinedExperts, SplitExperts, SplitPoint
 from sparsedial.showing.numbers import interval_words, rate_words
@@ -34,7 +36,13 @@ def _of_text(done: SplitExperts, source: str, head: str) -> Rows:
     """A line for each setting, by the loss on one text."""
     heads = ("neurons", "a token's parameters", *ADDED, "written, tokens a second")
     table = aligned([heads, *(_cells(point, source) for point in done.dial)])
-    return [(head, table[0]), *zip((point.setting.name for point in done.dial), table[1:], strict=True)]
+    return [(head, table[0]), *zip(map(_name, done.dial), table[1:], strict=True)]
+
+
+def _name(point: SplitPoint) -> str:
+    """A setting's name, or the mean over layers where each has a number of its own, which dial.json lists."""
+    numbers = point.setting.top_k_experts
+    return f"k={mean(numbers):g} by layer" if isinstance(numbers, tuple) else point.setting.name
 
 
 def _cells(point: SplitPoint, source: str) -> list[str]:

@@ -1,30 +1,38 @@
-"""Neurons in clusters of equal size: those that are active on the same tokens come together.
+"""Neurons in clusters of equal size: those that a router would tell to be active on the same tokens come together.
 
-T tokens, F neurons, E clusters.
+T tokens, D d_model, F neurons, E clusters.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sparsedial.pruning.fitted_router import linear_fit
+
 ROUNDS = 20
 
 
-def active_together(strength_TF: Tensor, count: int) -> Tensor:
-    """On how many tokens each two neurons are both among so many strongest; a strength of 0 is not.
+def told_together(x_TD: Tensor, strengths: Iterable[Tensor], silent: float) -> Tensor:
+    """The products of each two neurons' logarithms of strength, of which only what the stream foretells counts.
 
-    Shapes: to [F, F]
-    Source: the binary activation vectors of CMoE (arXiv 2502.04416), section 3, of which these are the products
+    A router chooses by a linear map of the stream, so neurons belong together whose strength such a map tells alike.
+    CMoE (arXiv 2502.04416) brings together what is active on the same tokens, foretold or not; in a real layer a token
+    then missed 10 to 20 % more (LOG.md). `strengths` come some tokens at a time, and `silent` is added to them.
+
+    Shapes: the normed stream, and strengths [n, F], to [F, F] in float64
+    Source: ours
     """
-    strongest = strength_TF.topk(count, dim=1)
-    active_TF = torch.zeros_like(strength_TF).scatter_(1, strongest.indices, (strongest.values > 0).float())
-    return active_TF.t() @ active_TF
+    log_TF = torch.cat([(strength_nF + silent).log() for strength_nF in strengths])
+    w_DF = linear_fit(x_TD, log_TF - log_TF.mean(1, keepdim=True)).double()
+    return w_DF.t() @ (x_TD.t() @ x_TD).double() @ w_DF
 
 
 def balanced_clusters(together_FF: np.ndarray, clusters: int) -> np.ndarray:
-    """The cluster of each neuron, by balanced k-means on their activation vectors, given by the products of each two.
+    """The cluster of each neuron, by balanced k-means on vectors of theirs, given by the products of each two.
 
     The distance to a centre follows from the products alone. Neurons choose their cluster one after the other, first
     those that have the most to lose; a full cluster takes no more.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial, reduce
+from functools import lru_cache, partial
 
 import numpy as np
 import polars
@@ -21,16 +21,19 @@ from sparsedial.model.cache import Place
 from sparsedial.model.router import Routing
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Block, DenseFeedForward, Transformer
-from sparsedial.pruning.clusters import active_together, balanced_clusters
+from sparsedial.pruning.clusters import balanced_clusters, told_together
 from sparsedial.pruning.counts import best
 from sparsedial.pruning.fitted_router import fitted_router
 from sparsedial.pruning.in_turn import Passage, Turn, require_text_is_known
+from sparsedial.pruning.sensitivity import sensitivities
 from sparsedial.pruning.shelf import Group, Shelf
-from sparsedial.pruning.split_sizes import SplitSizes
+from sparsedial.pruning.split_sizes import SplitSizes, numbers_by_layer
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.tensors import DENSE, EXPERTS, NEURON_AXES, SHARED, Name, resized
+from sparsedial.shape.turned import Turned
 
 FITTED_TOKENS = 16_384  # at most, that clusters and routers are made from
+SILENT = 0.03  # what a neuron does at least, over the mean: the logarithm of less says nothing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,11 +105,19 @@ class Divided:
     drawn: Split  # its routers are made alike
     activations: Mapping[int, np.ndarray]  # mean |activation|, [F]
     norms: Mapping[int, np.ndarray]  # of what a neuron writes, [F]
+    growths: Mapping[int, np.ndarray]  # about how much the loss grows by each number of experts, nats per token, [E+1]
 
     @property
     def scores(self) -> dict[int, np.ndarray]:
         """How much each neuron writes into the stream. Shapes: each [F]"""
         return {layer: mean_F * self.norms[layer] for layer, mean_F in self.activations.items()}
+
+    def setting(self, top_k: int) -> Turned:
+        """So many experts per token in the mean over layers, in each as many as costs least; the default is even."""
+        if top_k in (self.split.sizes.top_k, self.split.sizes.experts):
+            return Turned(top_k=(top_k,))
+        numbers = numbers_by_layer([growth_N.tolist() for growth_N in self.growths.values()], top_k)
+        return Turned(top_k=numbers if len(set(numbers)) > 1 else numbers[:1])
 
     @property
     def table(self) -> polars.DataFrame:
@@ -141,11 +152,12 @@ def divided(
     shelf = Shelf() if shelf is None else shelf
     require_text_is_known(model, windows_WS1, shelf)
     passage, draw, drawn = Passage(model, windows_WS1, shelf), np.random.default_rng(seed), {}
+    sensed_LDD = passage.found("sensitivities", lambda: {"by layer": sensitivities(model, windows_WS1)})["by layer"]()
     groups: list[Group] = []
     for turn in passage.turns():
         attended: list[Tensor] = []  # the stream between attention and neurons
         drawn[turn.number] = tuple(draw.permutation(model.shape.layer(turn.number).d_ff).tolist())
-        groups.append(turn.found(partial(_divided, turn, attended, sizes, drawn[turn.number])))
+        groups.append(turn.found(partial(_divided, turn, attended, sizes, drawn[turn.number], sensed_LDD[turn.number])))
         turn.pass_on(partial(_from_attention, turn.block, iter(attended)))
     passage.end()
 
@@ -158,26 +170,32 @@ def divided(
         drawn=Split(sizes=sizes, neurons=drawn, routers=each("router of the drawn")),
         activations={layer: mean_F.numpy() for layer, mean_F in each("mean activation").items()},
         norms={layer: norm_F.numpy() for layer, norm_F in each("outgoing norm").items()},
+        growths={layer: growth_N.numpy() for layer, growth_N in each("growth").items()},
     )
 
 
-def _divided(turn: Turn, attended: list[Tensor], sizes: SplitSizes, drawn: tuple[int, ...]) -> dict[str, Tensor]:
+def _divided(
+    turn: Turn, attended: list[Tensor], sizes: SplitSizes, drawn: tuple[int, ...], sensed_DD: Tensor
+) -> dict[str, Tensor]:
     """Where the neurons of a layer go, the routers for that and for those that are drawn, and what neurons showed."""
     block, part = turn.block, turn.block.feed_forward
     assert isinstance(part, DenseFeedForward)
     attended += [block.attention(x_BSD, block.attention_norm_D, place) for x_BSD, place in turn.inputs]
     x_TD = torch.cat([rms_norm(x_BSD, block.feed_forward_norm_D, block.eps).flatten(0, 1) for x_BSD in attended])
-    mean_F, norm_F = _mean_activation(part, x_TD), part.w_out_FD.norm(dim=1)
+    mean_F, norm_F, felt_FD = _mean_activation(part, x_TD), part.w_out_FD.norm(dim=1), part.w_out_FD @ sensed_DD
     some_TD = x_TD[:: -(-len(x_TD) // FITTED_TOKENS)]
     order = _order(part, some_TD, mean_F * norm_F.numpy(), sizes)
-    routers = []
+    routers, growths = [], []
     for neurons in (order, drawn):
         experts = Split(sizes=sizes, neurons={turn.number: neurons}, routers={}).members(turn.number)[1]
-        routers.append(fitted_router(some_TD, written(part, some_TD, experts)))
+        done_TE = done(part, felt_FD, some_TD, experts)
+        routers.append(fitted_router(some_TD, done_TE))
+        growths.append(growth(some_TD @ routers[-1], done_TE))
     return {
         "order": torch.tensor(order, dtype=torch.float64),
         "router": routers[0],
         "router of the drawn": routers[1],
+        "growth": growths[0],
         "mean activation": torch.from_numpy(mean_F),
         "outgoing norm": norm_F,
     }
@@ -200,23 +218,40 @@ def _mean_activation(part: DenseFeedForward, x_TD: Tensor) -> np.ndarray:
 
 
 def _order(part: DenseFeedForward, x_TD: Tensor, scores_F: np.ndarray, sizes: SplitSizes) -> tuple[int, ...]:
-    """The neurons of the highest scores, which are shared, then those that are active together, expert after expert."""
-    width = len(scores_F) // sizes.parts
-    shared = best(scores_F, sizes.always * width)
+    """The neurons of the highest scores, which are shared, then those that are told together, expert after expert."""
+    shared = best(scores_F, sizes.always * (len(scores_F) // sizes.parts))
     routed = np.setdiff1d(np.arange(len(scores_F)), shared)
     norm_R = part.w_out_FD.norm(dim=1)[routed]
-    products = (active_together(a_nF[:, routed].abs() * norm_R, width) for a_nF in _activations(part, x_TD))
-    labels_R = balanced_clusters(reduce(torch.add, products).double().numpy(), sizes.experts)
+    strengths = (a_nF[:, routed].abs() * norm_R for a_nF in _activations(part, x_TD))
+    silent = max(SILENT * float(scores_F.mean()), torch.finfo(x_TD.dtype).tiny)
+    labels_R = balanced_clusters(told_together(x_TD, strengths, silent).numpy(), sizes.experts)
     members = [routed[labels_R == expert] for expert in range(sizes.experts)]
     return (*shared, *(int(neuron) for expert in members for neuron in expert))
 
 
-def written(part: DenseFeedForward, x_TD: Tensor, experts: Sequence[Sequence[int]]) -> Tensor:
-    """The squared norm of what each of these groups of neurons writes for each token. Shapes: to [T, E]"""
-    pairs = [(torch.tensor(members), part.w_out_FD[list(members)]) for members in experts]
+def done(part: DenseFeedForward, felt_FD: Tensor, x_TD: Tensor, experts: Sequence[Sequence[int]]) -> Tensor:
+    """How much the loss minds that each of these groups of neurons is missing, for each token.
+
+    `felt_FD` are the outgoing weights times the layer's sensitivity.
+
+    Shapes: to [T, E]
+    """
+    pairs = [(torch.tensor(members), felt_FD[list(members)]) for members in experts]
     return torch.cat(
         [
-            torch.stack([(a_nF[:, members] @ w_out_FD).square().sum(1) for members, w_out_FD in pairs], dim=1)
+            torch.stack([(a_nF[:, members] @ felt_MD).square().sum(1) for members, felt_MD in pairs], dim=1)
             for a_nF in _activations(part, x_TD)
         ]
     )
+
+
+def growth(logits_TE: Tensor, done_TE: Tensor) -> Tensor:
+    """About how much the loss grows where a token visits only its first 0, 1, 2 … experts by the router.
+
+    What leaving each of the others out does is added up, as if they wrote in directions of their own.
+
+    Units:  nats per token
+    Shapes: to [E+1]
+    """
+    missed_TE = done_TE.gather(1, logits_TE.argsort(dim=1, descending=True)).flip(1).cumsum(1)
+    return torch.cat([torch.zeros(1), missed_TE.mean(0)]).flip(0) / 2

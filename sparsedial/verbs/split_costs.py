@@ -58,11 +58,11 @@ def measured(
     """
     model, scored, sizes = load(folder), read.scored, found.split.sizes
     shape, before = model.shape, nats_of(dense, scored)
-    settings = {top_k: Turned(top_k=(top_k,)) for top_k in sizes.settings}
+    settings = {top_k: found.setting(top_k) for top_k in sizes.settings}
     models = {top_k: at_setting(model, turned) for top_k, turned in settings.items()}
     losses = {top_k: nats_of(one, scored) for top_k, one in models.items()}
     drawn = model_of(found.drawn.shape(dense.shape), found.drawn.stream(tensors))
-    at_random = {top_k: nats_of(at_setting(drawn, turned), scored) for top_k, turned in settings.items()}
+    at_random = {top_k: nats_of(at_setting(drawn, Turned(top_k=(top_k,))), scored) for top_k in settings}
     removed = {
         top_k: _removed(dense, tensors, found, scored, top_k) if top_k < sizes.experts else before for top_k in settings
     }

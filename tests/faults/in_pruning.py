@@ -253,8 +253,8 @@ FAULTS = (
     Fault(
         what="neurons that matter least become the shared part",
         file="pruning/splitting.py",
-        line="best(scores_F, sizes.always * width)",
-        becomes="best(-scores_F, sizes.always * width)",
+        line="best(scores_F, sizes.always * (len(scores_F) // sizes.parts))",
+        becomes="best(-scores_F, sizes.always * (len(scores_F) // sizes.parts))",
         tests="tests/pruning/test_splitting.py::test_neurons_of_a_letter_become_its_expert_and_one_expert_loses_nothing",
     ),
     Fault(
@@ -265,10 +265,38 @@ FAULTS = (
         tests="tests/pruning/test_clusters.py",
     ),
     Fault(
+        what="neurons come together by what no router can tell",
+        file="pruning/clusters.py",
+        line="return w_DF.t() @ (x_TD.t() @ x_TD).double() @ w_DF",
+        becomes="return (log_TF.t() @ log_TF).double()",
+        tests="tests/pruning/test_clusters.py::test_what_the_stream_does_not_foretell_brings_no_neurons_together",
+    ),
+    Fault(
+        what="the sensitivity of a layer is squared",
+        file="pruning/sensitivity.py",
+        line="values_D.clamp(min=0).sqrt()",
+        becomes="values_D.clamp(min=0)",
+        tests="tests/pruning/test_sensitivity.py::test_it_is_the_mean_square_of_the_slope_of_each_tokens_loss",
+    ),
+    Fault(
+        what="the growth of the loss counts the experts that a token visits",
+        file="pruning/splitting.py",
+        line=".flip(1).cumsum(1)",
+        becomes=".cumsum(1)",
+        tests="tests/pruning/test_splitting.py",
+    ),
+    Fault(
+        what="a layer is left without experts",
+        file="pruning/split_sizes.py",
+        line="if numbers[layer] > 1:",
+        becomes="if numbers[layer] > 0:",
+        tests="tests/pruning/test_splitting.py::test_layers_in_which_experts_do_little_keep_fewer_of_them",
+    ),
+    Fault(
         what="a router is fitted to the stream in other units",
         file="pruning/fitted_router.py",
-        line="return w_DE.detach() / size_D[:, None]",
-        becomes="return w_DE.detach()",
+        line="x_TD.t() @ targets_TN) / size_D[:, None]",
+        becomes="x_TD.t() @ targets_TN)",
         tests="tests/pruning/test_clusters.py::test_a_router_finds_the_expert_that_writes_most",
     ),
     Fault(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sparsedial.pruning.clusters import active_together, balanced_clusters
+from sparsedial.pruning.clusters import balanced_clusters, told_together
 from sparsedial.pruning.fitted_router import fitted_router
 
 
@@ -13,16 +13,15 @@ def groups_of(labels_F: np.ndarray) -> list[list[int]]:
     return sorted(np.flatnonzero(labels_F == label).tolist() for label in np.unique(labels_F))
 
 
-def test_tokens_are_counted_on_which_two_neurons_are_among_the_strongest():
-    strength = torch.zeros(3, 20)
-    strength[0, [4, 7]] = torch.tensor([2.0, 1.0])
-    strength[1, [4, 9, 7]] = torch.tensor([2.0, 1.0, 0.5])
-    strength[2, 4] = 0.1  # nothing else is active at all
-    together = active_together(strength, 2)
-    assert together[4].nonzero().flatten().tolist() == [4, 7, 9]
-    assert (together[4, 4], together[4, 7], together[4, 9], together[7, 9]) == (3, 1, 1, 0)
-    assert torch.equal(together, together.t())
-    assert int(together.diagonal().sum()) == 5
+def test_what_the_stream_does_not_foretell_brings_no_neurons_together():
+    """Three neurons rise with one channel and three with another; across these groups pairs share a strong noise."""
+    make = torch.Generator().manual_seed(0)
+    x_TD, noise_T3 = torch.randn(3000, 6, generator=make), 3 * torch.randn(3000, 3, generator=make)
+    log_TF = torch.cat([x_TD[:, [0, 0, 0]] + noise_T3, x_TD[:, [1, 1, 1]] + noise_T3], dim=1)
+    together_FF = told_together(x_TD, log_TF.exp().split(1000), 1e-30).numpy()
+    assert groups_of(balanced_clusters(together_FF, 2)) == [[0, 1, 2], [3, 4, 5]]
+    seen_FF = (log_TF.t() @ log_TF).double().numpy()
+    assert groups_of(balanced_clusters(seen_FF, 3)) == [[0, 3], [1, 4], [2, 5]], "the noise would bring them together"
 
 
 def test_planted_clusters_are_found_and_are_of_equal_size():

@@ -20,8 +20,8 @@ from sparsedial.model.weights import stream_of
 from sparsedial.pruning import splitting
 from sparsedial.pruning.joining import joined, weights_digest
 from sparsedial.pruning.neurons import keep_neurons, watch_neurons
-from sparsedial.pruning.split_sizes import SplitSizes, joined_shape, not_to_split
-from sparsedial.pruning.splitting import Split, divided, written
+from sparsedial.pruning.split_sizes import SplitSizes, joined_shape, not_to_split, numbers_by_layer
+from sparsedial.pruning.splitting import Split, divided, done, growth
 from sparsedial.shape.config import fitting_family, own_config, read_config
 from sparsedial.shape.shape import Layer, Shape, with_layers
 from sparsedial.shape.turned import Turned, parse_turned
@@ -154,16 +154,31 @@ def test_the_scores_of_neurons_are_those_by_which_they_are_removed(tmp_path):
 
 
 @torch.no_grad()
-def test_written_is_the_squared_norm_of_each_experts_output(monkeypatch):
+def test_what_an_expert_does_is_the_squared_length_of_its_output_in_the_metric_of_the_loss(monkeypatch):
     monkeypatch.setattr(splitting, "TOKENS_AT_ONCE", 3)
     dense, split = shaken(FAMILIES["llama"]), some(FAMILIES["llama"])
-    x_TD = torch.randn(7, 16, generator=torch.Generator().manual_seed(1))
-    experts = split.members(0)[1]
+    make = torch.Generator().manual_seed(1)
+    x_TD, sensed_DD = torch.randn(7, 16, generator=make), torch.randn(16, 16, generator=make)
+    experts, whole = split.members(0)[1], dense.blocks[0].feed_forward
     part = split_of(dense, split).blocks[0].feed_forward
-    found_TE = written(dense.blocks[0].feed_forward, x_TD, experts)
+    found_TE = done(whole, whole.w_out_FD @ sensed_DD, x_TD, experts)
     for expert in range(len(experts)):
         y_TD = swiglu(x_TD, part.w_in_EDH[expert], part.w_out_EFD[expert])
-        torch.testing.assert_close(found_TE[:, expert], y_TD.square().sum(1))
+        torch.testing.assert_close(found_TE[:, expert], (y_TD @ sensed_DD).square().sum(1))
+
+
+def test_the_growth_of_the_loss_is_half_of_what_the_experts_that_are_left_out_do():
+    logits_TE = torch.tensor([[3.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
+    done_TE = torch.tensor([[10.0, 1.0, 4.0], [6.0, 2.0, 8.0]])
+    assert growth(logits_TE, done_TE).tolist() == [(15 + 16) / 4, (5 + 8) / 4, (1 + 6) / 4, 0]
+
+
+def test_layers_in_which_experts_do_little_keep_fewer_of_them():
+    dear, cheap = [9.0, 6.0, 3.0, 1.0, 0.0], [2.0, 0.5, 0.2, 0.1, 0.0]
+    assert numbers_by_layer([dear, cheap], 4) == (4, 4)
+    assert numbers_by_layer([dear, cheap], 3) == (4, 2)
+    assert numbers_by_layer([cheap, [10 * growth for growth in dear]], 2) == (1, 3), "one expert stays"
+    assert numbers_by_layer([dear, dear], 1) == (1, 1)
 
 
 @pytest.mark.parametrize(
