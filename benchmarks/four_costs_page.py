@@ -72,7 +72,9 @@ def picture(record: Path = RECORD) -> bytes:
             headed=3,
         )
         space.axis("off")
-        grid = space.get_subplotspec().subgridspec(len(rows), 4, height_ratios=rows, hspace=0.3, wspace=0.35)
+        whole = space.get_subplotspec()
+        assert whole is not None
+        grid = whole.subgridspec(len(rows), 4, height_ratios=rows, hspace=0.3, wspace=0.35)
         for number, (name, model) in enumerate(found.items()):
             plots = [figure.add_subplot(grid[number, column]) for column in range(4)]
             for axes, cost in zip(plots, COSTS, strict=True):
