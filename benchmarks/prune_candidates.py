@@ -29,26 +29,28 @@ def main() -> None:
 
 
 def ours(job: Job) -> Mapping[str, Any]:
-    """As `prune`, without what it measures, and without the random choices that it compares with."""
+    """As `prune --layer-by-layer`, without what it measures, and without the random choices that it compares with."""
     import torch
 
     from sparsedial.machine.hardware import peak_process_bytes
-    from sparsedial.model.checkpoint import model_of
+    from sparsedial.model.far import far_model
     from sparsedial.model.reading import read_checkpoint
     from sparsedial.pruning.folder import write_pruned
     from sparsedial.pruning.methods import Ask
     from sparsedial.pruning.parts import PARTS
+    from sparsedial.pruning.shelf import Shelf
 
     torch.set_num_threads(job["threads"])
     began = time.perf_counter()
     folder, out = Path(job["checkpoint"]), Path(job["out"])
     checkpoint = read_checkpoint(folder)
-    model = model_of(checkpoint.shape, checkpoint.tensors)
+    model, shelf = far_model(checkpoint.shape, checkpoint.tensors), Shelf(out.with_suffix(".unfinished"))
     ask = Ask(method=job["method"], keep=job["keep"], pattern=job["pattern"], sequential=job["sequential"])
     windows_WS1 = torch.from_numpy(np.load(job["windows"]))
-    choice = PARTS[ask.how.part].calibrate(model, windows_WS1, (ask,))(ask)
+    choice = PARTS[ask.how.part].calibrate(model, windows_WS1, (ask,), shelf)(ask)
     out.mkdir()
     write_pruned(out, folder, checkpoint.shape, checkpoint.tensors, choice.kept)
+    shelf.clear()
     seconds = time.perf_counter() - began
     kept = choice.kept.parts(checkpoint.shape).experts
     return {

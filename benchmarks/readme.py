@@ -1,4 +1,4 @@
-"""Writes the generated parts of README.md, docs/speed.md and docs/planning.md, and docs/laws.md.
+"""Writes the generated parts of README.md and of pages in docs, and docs/laws.md.
 
 `python -m benchmarks.readme` writes them; a test compares them.
 """
@@ -11,7 +11,7 @@ import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import chdir
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,11 +28,13 @@ from benchmarks.data_page import (
 )
 from benchmarks.evaluation_page import agreement_table, families_table, published_table, throughput_table
 from benchmarks.fit_example import planned
+from benchmarks.four_costs_page import costs_block
 from benchmarks.laws_page import laws_markdown
 from benchmarks.neurons_page import neurons_sentence, neurons_table
 from benchmarks.probes_page import probes_sentences, probes_table
 from benchmarks.prune_findings_page import findings_table, gates_table, kept_table, methods_table, weights_table
 from benchmarks.speeds import short_table, speed_table
+from benchmarks.three_settings import settings_screen
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.tables import table_of
 from sparsedial.records.plan import Export, Plan
@@ -56,6 +58,7 @@ EVALUATION = HERE.parent / "docs" / "evaluation.md"
 PROBES = HERE.parent / "docs" / "probes.md"
 TURNING_OFF = HERE.parent / "docs" / "turning-off.md"
 DATA = HERE.parent / "docs" / "data.md"
+DIAL = HERE.parent / "docs" / "dial.md"
 
 
 def verb_table() -> str:
@@ -183,6 +186,8 @@ BLOCKS = {
     "probes": probes_sentences,
     "neurons": neurons_sentence,
     "both": both,
+    "four costs": costs_block,
+    "three settings": settings_screen,
     "plan": plan_output,
     "speeds": short_table,
     "tour": tour,
@@ -200,6 +205,7 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
     },
     PROBES: {"probes": probes_sentences, "levels": probes_table},
     TURNING_OFF: {
+        "four costs": partial(costs_block, "figures"),
         "methods": methods_table,
         "neurons": neurons_table,
         "findings": findings_table,
@@ -215,6 +221,7 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
         "effect of dirt": effect_of_dirt,
         "both": both_in_docs,
     },
+    DIAL: {"three settings": settings_screen},
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 

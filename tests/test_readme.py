@@ -44,7 +44,10 @@ def test_every_file_that_a_page_links_to_is_there(page):
 
 
 @EVERY_PAGE
-def test_every_command_of_a_page_is_understood(page):
+def test_every_command_of_a_page_is_understood(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"```yaml\n# model.yaml\n(.*?)```", page.read_text(), flags=re.S):
+        Path("model.yaml").write_text(block)
     commands = re.findall(r"^\$ sparsedial (.+)$", page.read_text(), flags=re.M)
     assert commands or page != README
     for command in commands:

@@ -25,7 +25,7 @@ from sparsedial.shape.counts import active_parameters, cached_values_per_token
 from sparsedial.text.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 4096
-LOGIT_VALUES = 1 << 25  # of a piece of a batch: 128 MB in float32
+LOGIT_VALUES = 1 << 23  # of a piece of a batch: 32 MB in float32
 SEQUENCES = 64  # that are continued together, if their cache is no larger than
 CACHED_BYTES = 1 << 30
 LOGITS_AT_ONCE = 256  # positions; logits over a large vocabulary are the largest tensors of a call

@@ -53,6 +53,7 @@ def _checksum(library: Any) -> int | None:
 
 
 module: Any = _load()
+_aside = False
 
 
 def kind(device: str) -> str:
@@ -62,18 +63,21 @@ def kind(device: str) -> str:
 
 @contextlib.contextmanager
 def set_aside() -> Iterator[None]:
-    """Within it no compiled kernel is used: PyTorch's own operations compute every product, and can be watched."""
-    global module
-    before, module = module, None
+    """Within it no compiled kernel multiplies by weights: PyTorch's own operations do, and can be watched.
+
+    Attention itself, which has no weights, stays compiled: PyTorch's holds the scores of all pairs of positions.
+    """
+    global _aside
+    before, _aside = _aside, True
     try:
         yield
     finally:
-        module = before
+        _aside = before
 
 
 def usable(*tensors: Tensor) -> bool:
     """Whether the compiled kernels are installed and take these tensors as they lie in memory."""
-    return takes(*tensors) and all(tensor.is_contiguous() for tensor in tensors)
+    return not _aside and takes(*tensors) and all(tensor.is_contiguous() for tensor in tensors)
 
 
 def takes(*tensors: Tensor) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from sparsedial.machine.energy import processor_name
@@ -67,6 +70,22 @@ def process_bytes() -> int:
 def peak_process_bytes() -> int:
     """The most memory that this process has held; `getrusage` would include its parent's memory at the fork."""
     return _status_bytes("VmHWM")
+
+
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system; of C libraries but glibc nothing is asked.
+
+    glibc keeps it for later, in pieces that lie between others. Larger tensors do not fit into them, so that a process
+    which reads one layer after another comes to hold twice what it uses. It takes some milliseconds.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def _status_bytes(field: str) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from sparsedial.machine.hardware import give_back_memory
 from sparsedial.model.cache import Place
 from sparsedial.model.checkpoint import fill
 from sparsedial.model.rotary import rotary_table
@@ -77,6 +78,7 @@ class FarBlock(Block):
         finally:
             self._held = False
             self.to("meta")
+            give_back_memory()
 
     @torch.no_grad()
     def _read(self) -> None:

@@ -115,18 +115,21 @@ def _inverse(seen: Products) -> Tensor:
 
 def _cut_block(w_OB: Tensor, inverse_BB: Tensor, density: Density) -> Tensor:
     """Cut the columns of a block in place; the errors, each over its column's pivot. Shapes: [O, B] to [O, B]"""
-    pivots_B, errors_OB = inverse_BB.diagonal(), torch.zeros_like(w_OB)
-    group = w_OB.shape[1] if density.pattern is None else density.pattern[1]
-    stays_OB = torch.zeros_like(w_OB, dtype=torch.bool)
-    for column in range(w_OB.shape[1]):
+    w_BO = w_OB.t().contiguous()  # a column's weights lie side by side: about half the time
+    pivots_B, errors_BO = inverse_BB.diagonal(), torch.zeros_like(w_BO)
+    group = len(w_BO) if density.pattern is None else density.pattern[1]
+    stays_BO = torch.zeros_like(w_BO, dtype=torch.bool)
+    for column in range(len(w_BO)):
         if column % group == 0:  # chosen by the weights as the columns before have left them
             chosen = slice(column, column + group)
-            stays_OB[:, chosen] = density.largest((w_OB[:, chosen] / pivots_B[chosen]).square(), by_row=False)
-        whole_O = w_OB[:, column].clone()
-        w_OB[:, column] *= stays_OB[:, column]
-        errors_OB[:, column] = (whole_O - w_OB[:, column]) / pivots_B[column]
-        w_OB[:, column + 1 :] -= errors_OB[:, column, None] * inverse_BB[column, column + 1 :]
-    return errors_OB
+            error_OB = (w_BO[chosen].t() / pivots_B[chosen]).square()
+            stays_BO[chosen] = density.largest(error_OB, by_row=False).t()
+        whole_O = w_BO[column].clone()
+        w_BO[column] *= stays_BO[column]
+        errors_BO[column] = (whole_O - w_BO[column]) / pivots_B[column]
+        w_BO[column + 1 :] -= errors_BO[column] * inverse_BB[column, column + 1 :, None]
+    w_OB.copy_(w_BO.t())
+    return errors_BO.t()
 
 
 def _of_rows(size: Size, density: Density) -> int:

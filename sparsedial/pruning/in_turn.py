@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.evaluation.scorer import Scorer, logits_in_pieces, windows_at_once
+from sparsedial.machine.hardware import give_back_memory
 from sparsedial.model.cache import Place
 from sparsedial.model.far import held, is_far
 from sparsedial.model.transformer import Block, Transformer
@@ -52,6 +53,7 @@ class Passage:
                 yield Turn(self, number, copy.deepcopy(block) if changing and not is_far(block) else block, done=False)
             self.found(f"layer-{number}", dict)
             self._drop(number)
+            give_back_memory()
 
     def _done(self) -> int:
         """How many layers were done before: what they showed is there, and the stream behind the last of them."""

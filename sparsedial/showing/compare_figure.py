@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sparsedial.errors import needs
+from sparsedial.pruning.methods import METHODS
 from sparsedial.records.compare import Axis, Compared, ComparedPoint
 from sparsedial.showing.words import signed
 from sparsedial.store import write_atomically
@@ -15,6 +16,7 @@ with needs("matplotlib", "study"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.transforms import ScaledTranslation, Transform
 
     from sparsedial.showing.drawing import canvas, end_labels, log_ticks, loss_axis, png, ring, style, svg
     from sparsedial.showing.palette import COLOURS, MUTED
@@ -25,6 +27,7 @@ STAYS: Mapping[Axis, str] = {
     "weight_bytes": "bytes of the weights that stay",
     "share": "share of the weights that is not zero; all are stored",
 }
+ASIDE_POINTS = 3
 FAR = 20  # times: losses that lie further apart get a logarithmic axis
 
 
@@ -44,7 +47,7 @@ def comparison(answer: Compared) -> Figure:
         figure, (axes,) = canvas(
             _finding(answer),
             "Loss added on held-out windows of the calibration text, with its 95 % interval."
-            " Ringed, on the dashed line: nothing that keeps as little adds less",
+            " Ringed, on the dashed line: nothing that keeps as little adds less. Grey: random choices",
             plot_inches=3.4,
             right=1.5,
         )
@@ -53,25 +56,43 @@ def comparison(answer: Compared) -> Figure:
 
 
 def _draw(axes: Axes, answer: Compared) -> None:
-    labels = []
-    for number, (name, points) in enumerate(_by_method(answer).items()):
-        colour = COLOURS[number % len(COLOURS)]
+    labels, front, methods = [], _on_front(answer), _by_method(answer)
+    end = max(point.stays(answer.axis) for point in answer.points)
+    for number, (name, points) in enumerate(methods.items()):
+        colour, aside = _colour(name, methods), _aside(axes, number, len(methods))
         places = [(point.stays(answer.axis), answer.increase(point)) for point in points]
         for x, grown in places:
+            axes.update_datalim([(x, y) for y in (grown.mean, grown.low, grown.high) if y is not None])
             if grown.low is not None and grown.high is not None:
-                axes.plot([x, x], [grown.low, grown.high], color=colour, linewidth=4, alpha=0.35)
-        axes.plot([x for x, _ in places], [grown.mean for _, grown in places], "-o", color=colour, markersize=5)
-        labels.append((places[-1][0], places[-1][1].mean, name, colour))
-    best = sorted((point.stays(answer.axis), answer.increase(point).mean) for point in _on_front(answer))
+                axes.plot([x, x], [grown.low, grown.high], color=colour, linewidth=4, alpha=0.35, transform=aside)
+        means = [grown.mean for _, grown in places]
+        axes.plot([x for x, _ in places], means, "-o", color=colour, markersize=5, transform=aside)
+        for point, mean in zip(points, means, strict=True):
+            if point in front:
+                ring(axes, point.stays(answer.axis), mean, MUTED, transform=aside)
+        labels.append((end, means[-1], name, colour))
+    best = sorted((point.stays(answer.axis), answer.increase(point).mean) for point in front)
     axes.plot(*zip(*best, strict=True), color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-    for x, y in best:
-        ring(axes, x, y, MUTED)
     axes.margins(x=0.08, y=0.1)
     _scale(axes, [answer.increase(point).mean for point in answer.points])
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _spelled(answer.axis, value)))
     axes.set_xlabel(STAYS[answer.axis])
-    end_labels(axes, labels)
+    end_labels(axes, labels, beside=8 + ASIDE_POINTS * len(methods) / 2)
+
+
+def _colour(name: str, methods: Iterable[str]) -> str:
+    """Of a method; random choices, the control, are grey."""
+    chosen = [each for each in methods if not METHODS[each].drawn]
+    return MUTED if METHODS[name].drawn else COLOURS[chosen.index(name) % (len(COLOURS) - 1)]
+
+
+def _aside(axes: Axes, number: int, count: int) -> Transform:
+    """Where a method's points are drawn: a little aside, so that intervals of several are seen."""
+    figure = axes.get_figure()
+    assert figure is not None
+    inches = (number - (count - 1) / 2) * ASIDE_POINTS / 72
+    return axes.transData + ScaledTranslation(inches, 0, figure.dpi_scale_trans)
 
 
 def _by_method(answer: Compared) -> dict[str, list[ComparedPoint]]:

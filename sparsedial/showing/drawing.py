@@ -169,9 +169,10 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
     return ticks
 
 
-def ring(axes: Axes, x: float, y: float, colour: str, size: float = 10) -> None:
+def ring(axes: Axes, x: float, y: float, colour: str, size: float = 10, **options: Any) -> None:
     """A ring around the best point of a line."""
-    axes.plot(x, y, "o", markersize=size, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.6)
+    style = {"markersize": size, "markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.6}
+    axes.plot(x, y, "o", **style, **options)
 
 
 def same_span(plots: Sequence[Axes]) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sparsedial.evaluation.scorer import Scorer
+from sparsedial.model import far as far_module
 from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.model.far import far_model
 from sparsedial.model.reading import read_checkpoint
@@ -49,3 +50,18 @@ def test_one_layer_is_held_at_a_time(tmp_path):
     assert held
     assert all(len(layers) == 1 for layers in held)
     assert all(parameter.is_meta for block in far.blocks for parameter in block.parameters())
+
+
+def test_the_memory_of_each_layer_is_given_back(tmp_path, monkeypatch):
+    save_checkpoint(shaken(UNEQUAL), tmp_path / "model")
+    checkpoint = read_checkpoint(tmp_path / "model")
+    far = far_model(checkpoint.shape, checkpoint.tensors)
+    given_back: list[bool] = []
+
+    def note() -> None:
+        given_back.append(all(parameter.is_meta for block in far.blocks for parameter in block.parameters()))
+
+    monkeypatch.setattr(far_module, "give_back_memory", note)
+    with torch.no_grad():
+        far(IDS)
+    assert given_back == [True] * UNEQUAL.layers

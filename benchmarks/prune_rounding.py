@@ -1,0 +1,134 @@
+"""Is a loss beside llm-compressor's another rule, or rounding? `python -m benchmarks.prune_rounding SMOLLM2 WORK TEXT`.
+
+WORK is the folder of `python -m benchmarks.prune_peers … --work WORK --only 'wanda 2:4'`, which holds what both cut and
+the windows that both read, and TEXT what it scored, its PROSE. Layer after layer our Wanda reads the stream of the
+model that llm-compressor cut, and chooses the weights of the next layer: `given_theirs` is the share of weights that
+only one of both turns off then. `as_cut` is that share of the two models that each cut by itself. `losses` are those of
+our cut where the calibration's embeddings are changed by a millionth, drawn anew for each (about a minute each).
+Writes benchmarks/records/prune_rounding.json. W windows, S positions, V vocabulary, D d_model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.keeping import keep
+from benchmarks.prune_peers import CONTEXT, SCORED_TOKENS
+from sparsedial.model.checkpoint import model_of
+from sparsedial.model.far import far_model, held
+from sparsedial.model.reading import Checkpoint, read_checkpoint
+from sparsedial.model.router import Routing
+from sparsedial.model.transformer import Block, Transformer
+from sparsedial.model.weights import views_of_block
+from sparsedial.pruning.cutting import RULES, Density
+from sparsedial.pruning.in_turn import Passage
+from sparsedial.pruning.inputs import watched
+from sparsedial.pruning.quality import nats_of
+from sparsedial.pruning.weights import cut_in_turn, matrices, nothing_seen
+from sparsedial.pruning.windows import Windows, read_windows
+from sparsedial.shape.tensors import Name
+from sparsedial.text.tokenizer import load_tokenizer
+
+RECORD = Path(__file__).parent / "records" / "prune_rounding.json"
+METHOD, DENSITY, SECTION = "wanda", Density(0.5, (2, 4)), "wanda_2_4"
+CHANGE = 1e-6  # relative
+
+
+def main() -> None:
+    """Compare the masks, then cut with small changes, and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("smollm2", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("text")
+    parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--record", type=Path, default=RECORD)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    checkpoint = read_checkpoint(given.smollm2)
+    ours, theirs = (read_checkpoint(given.work / f"{SECTION}_{who}") for who in ("ours", "llm-compressor"))
+    windows_WS1 = torch.from_numpy(np.load(given.work / "weights.npy"))
+    shares = {"given_theirs": given_theirs(checkpoint, theirs, windows_WS1), "as_cut": as_cut(ours, theirs)}
+    scored = _scored(given.smollm2, given.text)
+    both = {who: _loss(each, scored) for who, each in (("loss_ours", ours), ("loss_peer", theirs))}
+    losses = [_loss(_cut(checkpoint, windows_WS1, seed), scored) for seed in range(given.draws)]
+    found = {"layers": shares, **both, "change_relative": CHANGE, "losses": losses}
+    keep(given.record, "python -m benchmarks.prune_rounding SMOLLM2 WORK TEXT", found)
+
+
+@torch.no_grad()
+def given_theirs(checkpoint: Checkpoint, theirs: Checkpoint, windows_WS1: Tensor) -> list[float]:
+    """By layer, the share of weights that our rule turns off otherwise, where all layers before are theirs."""
+    whole, cut = (far_model(each.shape, each.tensors) for each in (checkpoint, theirs))
+    shares = []
+    for turn in Passage(cut, windows_WS1).turns():
+        block = whole.blocks[turn.number]
+        assert isinstance(block, Block)
+        with held(block):
+            views = _matrices(block, turn.number, whole)
+            inputs = nothing_seen(views, RULES[METHOD])
+            for x_BSD, place in turn.inputs:
+                watched(block, x_BSD, place, views, inputs)
+            found = {name: RULES[METHOD].cut(view, inputs[name], DENSITY) for name, view in views.items()}
+            shares.append(_different(found, _matrices(turn.block, turn.number, whole)))
+        turn.pass_on(partial(turn.block, routing=Routing()))
+    return shares
+
+
+def as_cut(ours: Checkpoint, theirs: Checkpoint) -> list[float]:
+    """By layer, the share of weights that only one of both turns off."""
+    models = [far_model(each.shape, each.tensors) for each in (ours, theirs)]
+    return [_of_layer(number, *models) for number in range(ours.shape.layers)]
+
+
+def _of_layer(number: int, ours: Transformer, theirs: Transformer) -> float:
+    blocks = [model.blocks[number] for model in (ours, theirs)]
+    with held(blocks[0]), held(blocks[1]):  # type: ignore[arg-type]
+        return _different(*(_matrices(block, number, ours) for block in blocks))  # type: ignore[arg-type]
+
+
+def _matrices(block: Block, number: int, model: Transformer) -> dict[Name, Tensor]:
+    sizes = matrices(model.shape)
+    return {name: view.detach() for name, view in views_of_block(block, number).items() if name in sizes}
+
+
+def _different(first: Mapping[Name, Tensor], second: Mapping[Name, Tensor]) -> float:
+    weights = sum(one.numel() for one in first.values())
+    return sum(int(((first[name] == 0) != (second[name] == 0)).sum()) for name in first) / weights
+
+
+def _cut(checkpoint: Checkpoint, windows_WS1: Tensor, seed: int) -> Transformer:
+    """Our cut, calibrated with embeddings that are a little changed; the model itself has its own."""
+    model = far_model(checkpoint.shape, checkpoint.tensors)
+    whole_VD = model.embedding_VD.clone()
+    noise_VD = torch.randn(whole_VD.shape, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        model.embedding_VD.mul_(1 + CHANGE * noise_VD)
+    kept, _ = cut_in_turn(model, windows_WS1, RULES[METHOD], DENSITY)
+    return model_of(checkpoint.shape, kept.stream(checkpoint.tensors))
+
+
+def _scored(folder: Path, text: str) -> Windows:
+    """The windows that `prune_peers` scores."""
+    vocab_size, tokenizer = read_checkpoint(folder).shape.vocab_size, load_tokenizer(folder)
+    read = read_windows(
+        [text], tokenizer, vocab_size=vocab_size, context=CONTEXT, tokens=5 * SCORED_TOKENS, field="calibrate"
+    )
+    return read.divided(SCORED_TOKENS)[1]
+
+
+def _loss(model: Transformer | Checkpoint, scored: Windows) -> float:
+    if isinstance(model, Checkpoint):
+        model = model_of(model.shape, model.tensors)
+    return nats_of(model, {"text": scored})["text"].mean
+
+
+if __name__ == "__main__":
+    main()
