@@ -3,7 +3,7 @@
 The step runs on fake tensors, which have a size and a type but no values, and which say that they are on a GPU. So the
 code takes the way that it takes there. Counted: launches (operations that compute, and our Triton kernels), and casts
 among them. An operation that would make the host wait for the device has no fake result: it raises an error that names
-it. What CUDA computes in one operation and a CPU in several is counted as the several, except norms.
+it. What CUDA computes in one operation and a CPU in several is counted as the several.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsedial.kernels import native, sparse, triton_adamw, triton_launch, triton_sparse, triton_tiles
@@ -65,20 +64,6 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class FusedNorm(torch.autograd.Function):
-    """As many launches as CUDA's norm: one forward, two backward. A CPU's is many operations, in float32."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
-        (weight,) = ctx.saved_tensors
-        return dy.clone(), weight.clone()
-
-
 @contextmanager
 def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
     """CPU tensors are taken for a GPU's, and `launch` is called instead of a Triton kernel.
@@ -89,7 +74,6 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
         for owner, name, value in (
             (native, "module", None),
             (torch.Tensor, "is_cuda", True),
-            (functional, "rms_norm", lambda x, _, weight, __: FusedNorm.apply(x, weight)),
             (triton_launch, "on", lambda _: nullcontext()),
             (triton_launch, "launch", launch),
             (triton_adamw, "_table", lambda *_: None),
