@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
-from sparsedial.kernels.fused import activate, add_product, norm_beside, rms_norm
+from sparsedial.kernels.fused import activate, dense_layer, norm_beside, rms_norm
 from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.model.attention import make_attention
 from sparsedial.model.cache import Cache, Place
@@ -41,8 +41,7 @@ class DenseFeedForward(nn.Module):
         """x + swiglu(norm(x))."""
         if native.usable(x_BSD, norm_D):
             return layers.dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)
-        x_BSD, normed_BSD = norm_beside(x_BSD, norm_D, eps)
-        return add_product(x_BSD, activate(normed_BSD @ self.w_in_DH), self.w_out_FD)
+        return dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)
 
 
 class SparseFeedForward(nn.Module):
