@@ -31,7 +31,7 @@ from triton.compiler import ASTSource
 
 from sparsedial.kernels import triton_sparse
 from sparsedial.kernels.triton_descriptors import LEAST_CAPABILITY, LEAST_ROWS
-from sparsedial.kernels.triton_tiles import SHARED_BYTES, SMALL_FLOPS, Tiles, tiles_for
+from sparsedial.kernels.triton_tiles import SHARED_BYTES, SMALL_FLOPS, Tiles, candidates, tiles_for
 
 KERNELS: dict[str, tuple[Any, dict[str, Any], str | None]] = {  # each with what its callers fix, and its weights
     "up": (triton_sparse._up_kernel, {}, "w_in"),
@@ -100,12 +100,13 @@ class Candidate:
 
 def shipped(target: str) -> list[Candidate]:
     """All that the package may launch on such a GPU: of small layers and large ones, in both types, with descriptors
-    and without.
+    and without, and what tuning may choose.
     """
     found = []
     for dtype, flops in product(("bf16", "fp32"), (0.0, SMALL_FLOPS)):
         types = torch.float32 if dtype == "fp32" else torch.bfloat16
-        for name, tiles in tiles_for(capability_of(target), flops, types).items():
+        choice = tiles_for(capability_of(target), flops, types)
+        for name, tiles in [(name, other) for name, own in choice.items() for other in candidates(own)]:
             found.append(Candidate(name, target, tiles, dtype))
             new = (capability_of(target) or (0, 0))[0] >= LEAST_CAPABILITY and tiles.rows >= LEAST_ROWS
             if new and KERNELS[name][2]:
@@ -193,7 +194,7 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def candidates(target: str) -> list[Candidate]:
+def trial(target: str) -> list[Candidate]:
     """Each kernel with all tiles that might suit it, in bfloat16."""
     described = (capability_of(target) or (0, 0))[0] >= LEAST_CAPABILITY
     tried = [(name, tiles) for name in KERNELS for tiles in (OUTER_TILES if name == "outer" else ROW_TILES)]
@@ -209,7 +210,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for target in TARGETS if options.target is None else (options.target,):
-        for candidate in shipped(target) if options.few else candidates(target):
+        for candidate in shipped(target) if options.few else trial(target):
             rows.append(row := resources(candidate))
             if not options.json:
                 print(line(row), flush=True)

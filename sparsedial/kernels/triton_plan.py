@@ -1,10 +1,12 @@
 """Rows by expert in Triton: a count, a sum over chunks, and two launches that place; PyTorch's sort takes many more.
 
-Equals `triton_sparse.plan_rows`. R routed rows, E experts, B blocks of places, P places, N chunks of rows.
+T tokens, K chosen, R routed rows (T*K), E experts, B blocks of places, P places, N chunks of rows.
 """
 
 # pyright: reportGeneralTypeIssues=false
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import triton  # pyright: ignore[reportMissingImports]
@@ -12,9 +14,44 @@ import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from sparsedial.kernels import triton_launch
+from sparsedial.kernels.reference import by_expert, visited
 
 CHUNK = 64  # rows that a program places: each is compared with every other
 BLOCKS = 64  # of places that a program describes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where every row lies in sorted order, cut into blocks of one expert each."""
+
+    row_of_place_P: Tensor  # int32, rows by expert
+    start_of_block_B: Tensor  # int32, first place of each block
+    expert_of_block_B: Tensor  # int32; -1 where a block is not used
+    ends_E: Tensor  # int32, where each expert's places end
+
+
+def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor | None = None) -> Plan:
+    """Sort rows by expert, rows without one last, and cut them into blocks: the readable twin of `plan`."""
+    if top_k_T is not None:
+        chosen_TK = chosen_TK.masked_fill(~visited(top_k_T, chosen_TK.shape[1]), experts)
+    chosen_R = chosen_TK.reshape(-1)
+    rows = chosen_R.numel()
+    _, order_P, ends_E = by_expert(chosen_R, experts)
+    sizes_E = ends_E.diff(prepend=ends_E.new_zeros(1))
+    blocks_E = (sizes_E + block_rows - 1) // block_rows
+    block_ends_E = blocks_E.cumsum(0)
+    most = (rows + block_rows - 1) // block_rows + experts  # an upper bound, so that nothing is read back
+    block_B = torch.arange(most, device=chosen_R.device)
+    expert_B = torch.searchsorted(block_ends_E, block_B, right=True)
+    inside_B = expert_B < experts
+    held_B = expert_B.clamp(max=experts - 1)
+    first_B = (ends_E - sizes_E)[held_B] + (block_B - (block_ends_E - blocks_E)[held_B]) * block_rows
+    return Plan(
+        row_of_place_P=order_P.to(torch.int32),
+        start_of_block_B=torch.where(inside_B, first_B, 0).to(torch.int32),
+        expert_of_block_B=torch.where(inside_B, expert_B, -1).to(torch.int32),
+        ends_E=ends_E.to(torch.int32),
+    )
 
 
 @triton.jit
@@ -71,30 +108,25 @@ def _place_kernel(
     tl.store(row_of_place + start + earlier + before, row, mask=known)
 
 
-def plan(
-    chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rows by place, the first place and the expert of each block, and where each expert's places end; of int32.
-
-    Shapes: to [R] (nothing after the last expert's places), [B], [B], [E]
-    """
+def plan(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor | None = None) -> Plan:
+    """Equals `plan_rows`, but for rows without an expert, which have no place."""
     rows, top_k = chosen_TK.numel(), chosen_TK.shape[1]
     chunks, most = triton_launch.blocks_in(rows, CHUNK), triton_launch.blocks_in(rows, block_rows) + experts
-    visited = chosen_TK if top_k_T is None else top_k_T.contiguous()
+    visits = chosen_TK if top_k_T is None else top_k_T.contiguous()
     counts_NE, row_of_place_P, start_of_block_B, expert_of_block_B, ends_E = (
         chosen_TK.new_empty(size, dtype=torch.int32) for size in ((chunks, experts), rows, most, most, experts)
     )
     sizes = {"SOME": top_k_T is not None, "CHUNK": CHUNK}
     launch, block = triton_launch.launch, triton.next_power_of_2(experts)
     with triton_launch.on(chosen_TK):
-        launch(_count_kernel, (chunks,), chosen_TK, visited, counts_NE, rows, top_k, experts, **sizes, EXPERTS=block)
+        launch(_count_kernel, (chunks,), chosen_TK, visits, counts_NE, rows, top_k, experts, **sizes, EXPERTS=block)
         counts_NE = counts_NE.cumsum(0, dtype=torch.int32)
         launch(
             _blocks_kernel, (triton_launch.blocks_in(most, BLOCKS),), counts_NE[-1], ends_E, start_of_block_B,
             expert_of_block_B, experts, most, block_rows, BLOCKS=BLOCKS, EXPERTS=block,
         )  # fmt: skip
         launch(
-            _place_kernel, (chunks,), chosen_TK, visited, counts_NE, ends_E, row_of_place_P, rows, top_k, experts,
+            _place_kernel, (chunks,), chosen_TK, visits, counts_NE, ends_E, row_of_place_P, rows, top_k, experts,
             **sizes,
         )  # fmt: skip
-    return row_of_place_P, start_of_block_B, expert_of_block_B, ends_E
+    return Plan(row_of_place_P, start_of_block_B, expert_of_block_B, ends_E)

@@ -11,7 +11,6 @@ F d_expert, H = 2F (gate half first), P places in sorted order, B blocks of plac
 # (Triton types a kernel as never returning, and kernels here call others)
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,44 +20,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sparsedial.kernels import triton_descriptors, triton_launch, triton_plan, triton_tiles
-from sparsedial.kernels.reference import by_expert, visited
 from sparsedial.kernels.triton_tiles import Choice, Tiles
+from sparsedial.kernels.tuned import tuned_tiles
 
 GROUP = 8  # blocks of rows that take the same columns one after the other
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where every row lies in sorted order, cut into blocks of one expert each."""
-
-    row_of_place_P: Tensor  # int32, rows by expert
-    start_of_block_B: Tensor  # int32, first place of each block
-    expert_of_block_B: Tensor  # int32; -1 where a block is not used
-    ends_E: Tensor  # int32, where each expert's places end
-
-
-def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor | None = None) -> Plan:
-    """Sort rows by expert, rows without one last, and cut them into blocks: the readable twin of `triton_plan.plan`."""
-    if top_k_T is not None:
-        chosen_TK = chosen_TK.masked_fill(~visited(top_k_T, chosen_TK.shape[1]), experts)
-    chosen_R = chosen_TK.reshape(-1)
-    rows = chosen_R.numel()
-    _, order_P, ends_E = by_expert(chosen_R, experts)
-    sizes_E = ends_E.diff(prepend=ends_E.new_zeros(1))
-    blocks_E = (sizes_E + block_rows - 1) // block_rows
-    block_ends_E = blocks_E.cumsum(0)
-    most = (rows + block_rows - 1) // block_rows + experts  # an upper bound, so that nothing is read back
-    block_B = torch.arange(most, device=chosen_R.device)
-    expert_B = torch.searchsorted(block_ends_E, block_B, right=True)
-    inside_B = expert_B < experts
-    held_B = expert_B.clamp(max=experts - 1)
-    first_B = (ends_E - sizes_E)[held_B] + (block_B - (block_ends_E - blocks_E)[held_B]) * block_rows
-    return Plan(
-        row_of_place_P=order_P.to(torch.int32),
-        start_of_block_B=torch.where(inside_B, first_B, 0).to(torch.int32),
-        expert_of_block_B=torch.where(inside_B, expert_B, -1).to(torch.int32),
-        ends_E=ends_E.to(torch.int32),
-    )
 
 
 @triton.jit
@@ -278,7 +243,7 @@ class _Fused(torch.autograd.Function):
     ) -> Tensor:
         (tokens, top_k), (experts, width, d_model) = chosen_TK.shape, w_out_EFD.shape
         rows, ctx.all_visited = tokens * top_k, top_k_T is None
-        plan = Plan(*triton_plan.plan(chosen_TK, experts, tiles["up"].rows, top_k_T))
+        plan = triton_plan.plan(chosen_TK, experts, tiles["up"].rows, top_k_T)
         h_PH, a_PF = x_TD.new_empty(rows, 2 * width), x_TD.new_empty(rows, width)
         y_RD = _by_row(x_TD, rows, d_model, ctx.all_visited)
         index = plan.row_of_place_P, plan.start_of_block_B, plan.expert_of_block_B, plan.ends_E
@@ -382,9 +347,21 @@ def triton_fused(
     top_k_T: Tensor | None = None,
 ) -> Tensor:
     """The sparse layer; equals `reference.reference`."""
+    return with_tiles(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T, _tiles(x_TD, w_out_EFD, chosen_TK))
+
+
+def with_tiles(
+    x_TD: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    chosen_TK: Tensor,
+    gates_TK: Tensor,
+    top_k_T: Tensor | None,
+    tiles: Choice,
+) -> Tensor:
+    """The same with these tiles."""
     x_TD = x_TD.contiguous()
     w_in_EDH, w_out_EFD = w_in_EDH.to(x_TD.dtype).contiguous(), w_out_EFD.to(x_TD.dtype).contiguous()
-    tiles = _tiles(x_TD, w_out_EFD, chosen_TK)
     return _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK.contiguous(), top_k_T, tiles)  # type: ignore[return-value]
 
 
@@ -393,4 +370,6 @@ def _tiles(x_TD: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Choice:
     if not x_TD.is_cuda:
         return triton_tiles.alike(Tiles(16, 16, 16))
     flops = 3 * 2 * 3 * w_out_EFD[0].numel() * chosen_TK.numel()
+    if flops >= triton_tiles.SMALL_FLOPS and x_TD.dtype != torch.float32 and (found := tuned_tiles(x_TD.device)):
+        return found
     return triton_tiles.tiles_for(triton_tiles.capability_of(x_TD.device), flops, x_TD.dtype)

@@ -42,6 +42,7 @@ LARGE: dict[int, Choice] = {
     10: {"up": NARROW, "down": WIDE, "down_backward": NARROW, "up_backward": WIDE, "outer": WIDE},
     12: ON_WARPS,
 }
+NARROWER = {WIDE: NARROW, NARROW: HALF}
 SINGLE_HALF, SINGLE = Tiles(128, 64, 32, 8, 3), Tiles(128, 128, 32, 8, 3)
 LARGE_FLOAT32 = {**alike(SINGLE), "up": SINGLE_HALF, "down_backward": SINGLE_HALF}  # of every row above
 Capability = tuple[int, int]
@@ -50,6 +51,11 @@ Capability = tuple[int, int]
 def capability_of(device: torch.device) -> Capability | None:
     """The compute capability; None for a GPU of another maker than NVIDIA, whose numbers mean something else."""
     return None if torch.version.hip else torch.cuda.get_device_capability(device)
+
+
+def candidates(tiles: Tiles) -> tuple[Tiles, ...]:
+    """What may be faster than a table's tiles on one card or another: those, and the next narrower ones."""
+    return (tiles, NARROWER[tiles]) if tiles in NARROWER else (tiles,)
 
 
 def tiles_for(capability: Capability | None, flops: float, dtype: torch.dtype = torch.bfloat16) -> Choice:

@@ -16,6 +16,7 @@ from sparsedial.kernels import triton_descriptors, triton_tiles
 from tests.kernels.test_sparse import SHAPES, assert_equal, assert_near, gradients, some_of, sparse_inputs
 
 triton_sparse = pytest.importorskip("sparsedial.kernels.triton_sparse", reason="installed without Triton")
+triton_plan = pytest.importorskip("sparsedial.kernels.triton_plan")
 gpu_resources = pytest.importorskip("benchmarks.gpu_resources", reason="installed without Triton")
 
 NAMES = ["x_TD", "w_in_EDH", "w_out_EFD", "gates_TK"]
@@ -137,8 +138,8 @@ def test_the_plan_by_kernels_is_the_plan_by_sorting(sizes, some):
     scores = torch.rand(tokens, experts + 1, generator=torch.Generator().manual_seed(0))
     chosen = scores[:, :-1].topk(top_k, dim=1).indices % max(1, experts - 1)  # the last one is chosen by nobody
     visited = some_of(chosen) if some else None
-    plan = triton_sparse.plan_rows(chosen, experts, block_rows, visited)
-    found = triton_sparse.Plan(*triton_sparse.triton_plan.plan(chosen, experts, block_rows, visited))
+    plan = triton_plan.plan_rows(chosen, experts, block_rows, visited)
+    found = triton_plan.plan(chosen, experts, block_rows, visited)
     end = int(plan.ends_E[-1])
     assert torch.equal(found.row_of_place_P[:end], plan.row_of_place_P[:end])
     for name in ("start_of_block_B", "expert_of_block_B", "ends_E"):
@@ -147,7 +148,7 @@ def test_the_plan_by_kernels_is_the_plan_by_sorting(sizes, some):
 
 def test_every_row_lies_in_one_block_of_its_expert():
     chosen = torch.randint(7, (40, 3), generator=torch.Generator().manual_seed(0))
-    plan = triton_sparse.plan_rows(chosen, 8, 16)  # an eighth expert that nobody chose
+    plan = triton_plan.plan_rows(chosen, 8, 16)  # an eighth expert that nobody chose
     seen = []
     for start, expert in zip(plan.start_of_block_B.tolist(), plan.expert_of_block_B.tolist(), strict=True):
         if expert >= 0:
