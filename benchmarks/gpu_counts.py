@@ -84,11 +84,16 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
 
 
 def counts_of(
-    shape: Shape, dtype: Dtype, with_balance: bool = False, top_k: int | None = None, **changes: Any
+    shape: Shape,
+    dtype: Dtype,
+    with_balance: bool = False,
+    top_k: int | None = None,
+    launch: Callable[..., None] = lambda *_, **__: None,
+    **changes: Any,
 ) -> Counts:
     """What one training step of a shape asks of a GPU; the step before it made the optimizer's moments.
 
-    With `top_k` tokens visit that many experts, as in a step of a dial.
+    With `top_k` tokens visit that many experts, as in a step of a dial. `launch` is called for every Triton kernel.
 
     Raises: DynamicOutputShapeException, DataDependentOutputException for an operation that waits for the device.
     """
@@ -99,11 +104,15 @@ def counts_of(
         seen.extend(str(tensor.dtype).removeprefix("torch.") for tensor in tensors[:3])
         return sparse.fastest(*tensors)
 
+    def launched_one(kernel: Any, *arguments: Any, **constants: Any) -> None:
+        launched.append(kernel)
+        launch(kernel, *arguments, **constants)
+
     recipe = Recipe(learning_rate=1e-3, steps=600, batch=BATCH, context=CONTEXT, dtype=dtype, **changes)
     rates = Rates(recipe.rate(0), recipe.bias_rate(0), recipe.prediction_weight(0))
     operations = Operations()
     with (
-        as_on_a_gpu(lambda kernel, *_, **__: launched.append(kernel)),
+        as_on_a_gpu(launched_one),
         patch.dict(sparse.KERNELS, auto=experts),
         FakeTensorMode(),
     ):

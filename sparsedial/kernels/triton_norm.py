@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from sparsedial.kernels import triton_launch
 
-BLOCK_VALUES = 4096  # that a program holds of a tensor at once
+BLOCK_VALUES = 2048  # that four warps hold of a tensor at once; with twice as many, registers spill
 MOST_PROGRAMS = 512  # of a backward pass, each of which writes a part of the weight's gradient
 
 
@@ -90,13 +90,20 @@ def _sizes(x_TD: Tensor) -> tuple[int, dict[str, int]]:
     return triton_launch.blocks_in(tokens, rows), {"ROWS": rows, "BLOCK": block}
 
 
+def _warps(sizes: dict[str, int]) -> int:
+    """More for wide rows, which a program holds whole."""
+    return max(4, min(16, 4 * sizes["BLOCK"] // BLOCK_VALUES))
+
+
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TD: Tensor, weight_D: Tensor, eps: float, beside: bool) -> Any:
         blocks, sizes = _sizes(x_TD)
         y_TD = x_TD.new_empty(x_TD.shape, dtype=weight_D.dtype)
         with triton_launch.on(x_TD):
-            triton_launch.launch(_norm_kernel, (blocks,), x_TD, weight_D, y_TD, *x_TD.shape, eps, **sizes)
+            triton_launch.launch(
+                _norm_kernel, (blocks,), x_TD, weight_D, y_TD, *x_TD.shape, eps, **sizes, warps=_warps(sizes)
+            )
         ctx.save_for_backward(x_TD, weight_D)
         ctx.eps = eps
         return (x_TD.view_as(x_TD), y_TD) if beside else y_TD
@@ -114,6 +121,7 @@ class _Norm(torch.autograd.Function):
             triton_launch.launch(
                 _norm_backward_kernel, (programs,), dy_TD, passed[0] if passed else dy_TD, x_TD, weight_D, dx_TD,
                 parts_PD, *x_TD.shape, ctx.eps, blocks, PASSED=bool(passed), PROGRAMS=programs, **sizes,
+                warps=_warps(sizes),
             )  # fmt: skip
             dweight_D = sum_rows(parts_PD, weight_D)
         return dx_TD, dweight_D, None, None
