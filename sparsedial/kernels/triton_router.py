@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from sparsedial.kernels import triton_launch
 
-BLOCK_VALUES = 2048  # scores that a program holds at once
+BLOCK_VALUES = 1024  # scores that a program holds at once; with twice as many, registers spill
 
 
 @dataclass(frozen=True)
