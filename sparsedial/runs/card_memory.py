@@ -7,11 +7,19 @@ from dataclasses import dataclass, replace
 import torch
 
 from sparsedial.errors import UserError
-from sparsedial.runs.costs import counted_bytes
+from sparsedial.machine.memory import StepBytes, step_bytes
+from sparsedial.machine.profile import VALUE_BYTES
 from sparsedial.runs.job import Job
 from sparsedial.units import human_bytes
 
 SHARED = 0.02  # of the card, that others may hold without a word: the driver and a screen need some
+
+
+def counted_bytes(job: Job) -> StepBytes:
+    """A step's memory, part by part; a multi-token prediction module takes as much as a layer."""
+    shape, recipe = job.shape, job.recipe
+    whole = replace(shape, layers=shape.layers + shape.mtp_layers)
+    return step_bytes(whole, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
 
 
 @dataclass(frozen=True)

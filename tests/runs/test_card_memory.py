@@ -10,8 +10,7 @@ import torch
 
 from sparsedial.errors import UserError
 from sparsedial.runs import execute as module
-from sparsedial.runs.card_memory import largest_batch, require_fits
-from sparsedial.runs.costs import counted_bytes
+from sparsedial.runs.card_memory import counted_bytes, largest_batch, require_fits
 from sparsedial.runs.execute import execute
 from sparsedial.runs.run_store import RunStore
 from tests.runs.tiny import finish, job_of
