@@ -3,7 +3,7 @@
 The step runs on fake tensors, which have a size and a type but no values, and which say that they are on a GPU. So the
 code takes the way that it takes there. Counted: launches (operations that compute, and our Triton kernels), and casts
 among them. An operation that would make the host wait for the device has no fake result: it raises an error that names
-it. What CUDA computes in one operation and a CPU in several is counted as the several, except norms.
+it. What CUDA computes in one operation and a CPU in several is counted as the several.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsedial.kernels import native, sparse, triton_adamw, triton_launch, triton_sparse, triton_tiles
@@ -65,20 +64,6 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class FusedNorm(torch.autograd.Function):
-    """As many launches as CUDA's norm: one forward, two backward. A CPU's is many operations, in float32."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
-        (weight,) = ctx.saved_tensors
-        return dy.clone(), weight.clone()
-
-
 @contextmanager
 def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
     """CPU tensors are taken for a GPU's, and `launch` is called instead of a Triton kernel.
@@ -90,7 +75,6 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
             (native, "module", None),
             (sparse, "watched", lambda *_: False),
             (torch.Tensor, "is_cuda", True),
-            (functional, "rms_norm", lambda x, _, weight, __: FusedNorm.apply(x, weight)),
             (triton_launch, "on", lambda _: nullcontext()),
             (triton_launch, "launch", launch),
             (triton_adamw, "_table", lambda *_: None),
@@ -101,11 +85,16 @@ def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
 
 
 def counts_of(
-    shape: Shape, dtype: Dtype, with_balance: bool = False, top_k: int | None = None, **changes: Any
+    shape: Shape,
+    dtype: Dtype,
+    with_balance: bool = False,
+    top_k: int | None = None,
+    launch: Callable[..., None] = lambda *_, **__: None,
+    **changes: Any,
 ) -> Counts:
     """What one training step of a shape asks of a GPU; the step before it made the optimizer's moments.
 
-    With `top_k` tokens visit that many experts, as in a step of a dial.
+    With `top_k` tokens visit that many experts, as in a step of a dial. `launch` is called for every Triton kernel.
 
     Raises: DynamicOutputShapeException, DataDependentOutputException for an operation that waits for the device.
     """
@@ -116,11 +105,15 @@ def counts_of(
         seen.extend(str(tensor.dtype).removeprefix("torch.") for tensor in tensors[:3])
         return sparse.fastest(*tensors)
 
+    def launched_one(kernel: Any, *arguments: Any, **constants: Any) -> None:
+        launched.append(kernel)
+        launch(kernel, *arguments, **constants)
+
     recipe = Recipe(learning_rate=1e-3, steps=600, batch=BATCH, context=CONTEXT, dtype=dtype, **changes)
     rates = Rates(recipe.rate(0), recipe.bias_rate(0), recipe.prediction_weight(0))
     operations = Operations()
     with (
-        as_on_a_gpu(lambda kernel, *_, **__: launched.append(kernel)),
+        as_on_a_gpu(launched_one),
         patch.dict(sparse.KERNELS, auto=experts),
         FakeTensorMode(),
     ):

@@ -175,6 +175,7 @@ def profile(
     context: int = 256,
     vocab_size: int = 4096,
     widths: str | Sequence[int] = ...,
+    tune: bool = False,
     out: str | Path = 'profile.json',
 ) -> Measured:
     """Measure seconds, joules and bytes of training steps here, and write the profile that `plan --device` takes.
@@ -189,6 +190,7 @@ def profile(
         context: tokens per sequence
         vocab_size: vocabulary size
         widths: d_model of the measured shapes
+        tune: also time the experts' GPU kernels with other tiles, and write the fastest
         out: the file to write
     """
 def plan(

@@ -11,7 +11,6 @@ F d_expert, H = 2F (gate half first), P places in sorted order, B blocks of plac
 # (Triton types a kernel as never returning, and kernels here call others)
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,45 +19,11 @@ import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sparsedial.kernels import triton_launch, triton_tiles
-from sparsedial.kernels.reference import by_expert, visited
+from sparsedial.kernels import triton_descriptors, triton_launch, triton_plan, triton_tiles
 from sparsedial.kernels.triton_tiles import Choice, Tiles
+from sparsedial.kernels.tuned import tuned_tiles
 
 GROUP = 8  # blocks of rows that take the same columns one after the other
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where every row lies in sorted order, cut into blocks of one expert each."""
-
-    row_of_place_P: Tensor  # int32, rows by expert
-    start_of_block_B: Tensor  # int32, first place of each block
-    expert_of_block_B: Tensor  # int32; -1 where a block is not used
-    ends_E: Tensor  # int32, where each expert's places end
-
-
-def plan_rows(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor | None = None) -> Plan:
-    """Sort rows by expert, rows without one last, and cut them into blocks, without waiting for the device."""
-    if top_k_T is not None:
-        chosen_TK = chosen_TK.masked_fill(~visited(top_k_T, chosen_TK.shape[1]), experts)
-    chosen_R = chosen_TK.reshape(-1)
-    rows = chosen_R.numel()
-    _, order_P, ends_E = by_expert(chosen_R, experts)
-    sizes_E = ends_E.diff(prepend=ends_E.new_zeros(1))
-    blocks_E = (sizes_E + block_rows - 1) // block_rows
-    block_ends_E = blocks_E.cumsum(0)
-    most = (rows + block_rows - 1) // block_rows + experts  # an upper bound, so that nothing is read back
-    block_B = torch.arange(most, device=chosen_R.device)
-    expert_B = torch.searchsorted(block_ends_E, block_B, right=True)
-    inside_B = expert_B < experts
-    held_B = expert_B.clamp(max=experts - 1)
-    first_B = (ends_E - sizes_E)[held_B] + (block_B - (block_ends_E - blocks_E)[held_B]) * block_rows
-    return Plan(
-        row_of_place_P=order_P.to(torch.int32),
-        start_of_block_B=torch.where(inside_B, first_B, 0).to(torch.int32),
-        expert_of_block_B=torch.where(inside_B, expert_B, -1).to(torch.int32),
-        ends_E=ends_E.to(torch.int32),
-    )
 
 
 @triton.jit
@@ -83,7 +48,7 @@ def _blocks_of(columns_size, COLUMNS: tl.constexpr, GROUP: tl.constexpr):
 @triton.jit
 def _up_kernel(
     x, w_in, h, a, row_of_place, start_of_block, expert_of_block, ends,
-    top_k, d_model, width,
+    top_k, d_model, width, DESCRIBED: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """h = x[token] W_in and a = silu(gate) * up, both by place: one block of rows and of F columns."""
@@ -97,15 +62,21 @@ def _up_kernel(
     inside = column < width
     gate = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     up = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    matrix = w_in + expert.to(tl.int64) * d_model * 2 * width
     for first in range(0, d_model, DEPTH):
         depth = first + tl.arange(0, DEPTH)
-        deep = depth < d_model
-        rows = tl.load(x + token[:, None] * d_model + depth[None, :], mask=deep[None, :], other=0.0)
-        weights = matrix + depth[:, None] * 2 * width + column[None, :]
-        known = deep[:, None] & inside[None, :]
-        gate = tl.dot(rows, tl.load(weights, mask=known, other=0.0), gate)
-        up = tl.dot(rows, tl.load(weights + width, mask=known, other=0.0), up)
+        if DESCRIBED:
+            rows = tl.load(x + token[:, None] * d_model + depth[None, :])
+            at = expert * d_model + first
+            gate = tl.dot(rows, w_in.load([at, column_block * COLUMNS]), gate)
+            up = tl.dot(rows, w_in.load([at, width + column_block * COLUMNS]), up)
+        else:
+            deep = depth < d_model
+            rows = tl.load(x + token[:, None] * d_model + depth[None, :], mask=deep[None, :], other=0.0)
+            matrix = w_in + expert.to(tl.int64) * d_model * 2 * width
+            weights = matrix + depth[:, None] * 2 * width + column[None, :]
+            known = deep[:, None] & inside[None, :]
+            gate = tl.dot(rows, tl.load(weights, mask=known, other=0.0), gate)
+            up = tl.dot(rows, tl.load(weights + width, mask=known, other=0.0), up)
     written = own[:, None] & inside[None, :]
     out = place[:, None].to(tl.int64) * 2 * width + column[None, :]
     tl.store(h + out, gate.to(h.dtype.element_ty), mask=written)
@@ -115,12 +86,37 @@ def _up_kernel(
 
 
 @triton.jit
+def _weights(
+    w, expert, first_depth, first_column, depth_size, columns_size,
+    TURNED: tl.constexpr, DESCRIBED: tl.constexpr, DEPTH: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """A block [DEPTH, COLUMNS] of an expert's matrix; beyond it zeros, or by a descriptor anything."""
+    if DESCRIBED:
+        if TURNED:
+            found = w.load([expert * columns_size + first_column, first_depth]).T
+        else:
+            found = w.load([expert * depth_size + first_depth, first_column])
+    else:
+        depth, column = first_depth + tl.arange(0, DEPTH), first_column + tl.arange(0, COLUMNS)
+        matrix = w + expert.to(tl.int64) * depth_size * columns_size
+        if TURNED:
+            at = matrix + column[None, :] * depth_size + depth[:, None]
+        else:
+            at = matrix + depth[:, None] * columns_size + column[None, :]
+        found = tl.load(at, mask=(depth < depth_size)[:, None] & (column < columns_size)[None, :], other=0.0)
+    return found
+
+
+@triton.jit
 def _rows_kernel(
     x, w, gates, y, row_of_place, start_of_block, expert_of_block, ends,
-    depth_size, columns_size, w_depth_stride, w_column_stride,
-    GATED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
+    depth_size, columns_size,
+    GATED: tl.constexpr, TURNED: tl.constexpr, DESCRIBED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """y[row] = x[place] W, times the row's gate where GATED: one block of rows and of columns."""
+    """y[row] = x[place] W, times the row's gate where GATED: one block of rows and of columns. W lies [depth, columns],
+    or where TURNED [columns, depth].
+    """
     block, column_block = _blocks_of(columns_size, COLUMNS, GROUP)
     expert = tl.load(expert_of_block + block)
     if expert < 0:
@@ -129,15 +125,13 @@ def _rows_kernel(
     column = column_block * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < columns_size
     total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    matrix = w + expert.to(tl.int64) * depth_size * columns_size
     for first in range(0, depth_size, DEPTH):
         depth = first + tl.arange(0, DEPTH)
-        deep = depth < depth_size
-        values = tl.load(x + place[:, None].to(tl.int64) * depth_size + depth[None, :], mask=deep[None, :], other=0.0)
-        weights = tl.load(
-            matrix + depth[:, None] * w_depth_stride + column[None, :] * w_column_stride,
-            mask=deep[:, None] & inside[None, :], other=0.0,
-        )  # fmt: skip
+        at = x + place[:, None].to(tl.int64) * depth_size + depth[None, :]
+        values = tl.load(at) if DESCRIBED else tl.load(at, mask=(depth < depth_size)[None, :], other=0.0)
+        weights = _weights(
+            w, expert, first, column_block * COLUMNS, depth_size, columns_size, TURNED, DESCRIBED, DEPTH, COLUMNS
+        )
         total = tl.dot(values, weights, total)
     row = tl.load(row_of_place + place)
     if GATED:
@@ -172,7 +166,7 @@ def _swiglu_backward(da, weight, h, dh, a, place, column, own, width):
 @triton.jit
 def _down_backward_kernel(
     dy, w_out, h, gates, dh, a, dgate_parts, row_of_place, start_of_block, expert_of_block, ends,
-    top_k, d_model, width, parts,
+    top_k, d_model, width, parts, DESCRIBED: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """From dy to the gradient of h, by place, and the gated activations; and each block's share of the gates'."""
@@ -182,16 +176,13 @@ def _down_backward_kernel(
         return
     place, own = _places(tl.load(start_of_block + block), tl.load(ends + expert), ROWS)
     token = (tl.load(row_of_place + place) // top_k).to(tl.int64)
-    column = column_block * COLUMNS + tl.arange(0, COLUMNS)
-    inside = column < width
     da = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    matrix = w_out + expert.to(tl.int64) * width * d_model
     for first in range(0, d_model, DEPTH):
         depth = first + tl.arange(0, DEPTH)
-        deep = depth < d_model
-        slopes = tl.load(dy + token[:, None] * d_model + depth[None, :], mask=deep[None, :], other=0.0)
-        weights = tl.load(
-            matrix + column[None, :] * d_model + depth[:, None], mask=deep[:, None] & inside[None, :], other=0.0
+        at = dy + token[:, None] * d_model + depth[None, :]
+        slopes = tl.load(at) if DESCRIBED else tl.load(at, mask=(depth < d_model)[None, :], other=0.0)
+        weights = _weights(
+            w_out, expert, first, column_block * COLUMNS, d_model, width, True, DESCRIBED, DEPTH, COLUMNS
         )
         da = tl.dot(slopes, weights, da)
     row = tl.load(row_of_place + place)
@@ -252,7 +243,7 @@ class _Fused(torch.autograd.Function):
     ) -> Tensor:
         (tokens, top_k), (experts, width, d_model) = chosen_TK.shape, w_out_EFD.shape
         rows, ctx.all_visited = tokens * top_k, top_k_T is None
-        plan = plan_rows(chosen_TK, experts, tiles["up"].rows, top_k_T)
+        plan = triton_plan.plan(chosen_TK, experts, tiles["up"].rows, top_k_T)
         h_PH, a_PF = x_TD.new_empty(rows, 2 * width), x_TD.new_empty(rows, width)
         y_RD = _by_row(x_TD, rows, d_model, ctx.all_visited)
         index = plan.row_of_place_P, plan.start_of_block_B, plan.expert_of_block_B, plan.ends_E
@@ -263,7 +254,7 @@ class _Fused(torch.autograd.Function):
             )  # fmt: skip
             _launch(
                 _rows_kernel, (len(plan.expert_of_block_B), d_model), tiles["down"],
-                a_PF, w_out_EFD, gates_TK, y_RD, *index, width, d_model, d_model, 1, GATED=True,
+                a_PF, w_out_EFD, gates_TK, y_RD, *index, width, d_model, GATED=True, TURNED=False,
             )  # fmt: skip
         ctx.save_for_backward(x_TD, w_in_EDH, w_out_EFD, gates_TK, h_PH, *index)
         ctx.tiles = tiles
@@ -286,10 +277,11 @@ class _Fused(torch.autograd.Function):
             _launch(
                 _down_backward_kernel, (blocks, width), tiles["down_backward"],
                 dy_TD, w_out_EFD, h_PH, gates_TK, dh_PH, a_PF, dgate_parts, *index, top_k, d_model, width, parts,
+                turned=True,
             )  # fmt: skip
             _launch(
                 _rows_kernel, (blocks, d_model), tiles["up_backward"],
-                dh_PH, w_in_EDH, gates_TK, dx_RD, *index, 2 * width, d_model, 1, 2 * width, GATED=False,
+                dh_PH, w_in_EDH, gates_TK, dx_RD, *index, 2 * width, d_model, turned=True, GATED=False, TURNED=True,
             )  # fmt: skip
             for left, right, dw, by_token in (
                 (x_TD, dh_PH, dw_in_EDH, (True, False)),
@@ -310,9 +302,21 @@ def _run(kernel: Any, grid: tuple[int, ...], tiles: Tiles, *arguments: Any, **co
     triton_launch.launch(kernel, grid, *arguments, warps=tiles.warps, stages=tiles.stages, **constants, **sizes)
 
 
-def _launch(kernel: Any, size: tuple[int, int], tiles: Tiles, *arguments: Any, **constants: Any) -> None:
-    """Launch over blocks of rows, and blocks of `size[1]` columns."""
-    _run(kernel, (size[0] * triton_launch.blocks_in(size[1], tiles.columns),), tiles, *arguments, **constants)
+def _launch(
+    kernel: Any,
+    size: tuple[int, int],
+    tiles: Tiles,
+    rows: Tensor,
+    w_EAB: Tensor,
+    *arguments: Any,
+    turned: bool = False,
+    **constants: Any,
+) -> None:
+    """Launch over blocks of rows, and blocks of `size[1]` columns; weights by descriptor where that is possible."""
+    grid = (size[0] * triton_launch.blocks_in(size[1], tiles.columns),)
+    weights = triton_descriptors.readable(w_EAB, tiles, turned)
+    described = not isinstance(weights, Tensor)
+    _run(kernel, grid, tiles, rows, weights, *arguments, DESCRIBED=described, **constants)
 
 
 def _launch_outer(
@@ -343,9 +347,21 @@ def triton_fused(
     top_k_T: Tensor | None = None,
 ) -> Tensor:
     """The sparse layer; equals `reference.reference`."""
+    return with_tiles(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, top_k_T, _tiles(x_TD, w_out_EFD, chosen_TK))
+
+
+def with_tiles(
+    x_TD: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    chosen_TK: Tensor,
+    gates_TK: Tensor,
+    top_k_T: Tensor | None,
+    tiles: Choice,
+) -> Tensor:
+    """The same with these tiles."""
     x_TD = x_TD.contiguous()
     w_in_EDH, w_out_EFD = w_in_EDH.to(x_TD.dtype).contiguous(), w_out_EFD.to(x_TD.dtype).contiguous()
-    tiles = _tiles(x_TD, w_out_EFD, chosen_TK)
     return _Fused.apply(x_TD, w_in_EDH, w_out_EFD, chosen_TK.long(), gates_TK.contiguous(), top_k_T, tiles)  # type: ignore[return-value]
 
 
@@ -354,4 +370,6 @@ def _tiles(x_TD: Tensor, w_out_EFD: Tensor, chosen_TK: Tensor) -> Choice:
     if not x_TD.is_cuda:
         return triton_tiles.alike(Tiles(16, 16, 16))
     flops = 3 * 2 * 3 * w_out_EFD[0].numel() * chosen_TK.numel()
-    return triton_tiles.tiles_for(torch.cuda.get_device_capability(x_TD.device), flops)
+    if flops >= triton_tiles.SMALL_FLOPS and x_TD.dtype != torch.float32 and (found := tuned_tiles(x_TD.device)):
+        return found
+    return triton_tiles.tiles_for(triton_tiles.capability_of(x_TD.device), flops, x_TD.dtype)

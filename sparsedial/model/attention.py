@@ -11,19 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparsedial.kernels import layers, native
+from sparsedial.kernels.fused import add_product, by_head, norm_beside, rms_norm, rotate
 from sparsedial.model.cache import Place
-from sparsedial.model.rotary import attention_scale, rotate
+from sparsedial.model.rotary import attention_scale
 from sparsedial.shape.shape import Shape
 
 LATENT_EPS = 1e-6  # of the norms inside latent attention, independent of the model's norm_eps; as in DeepSeek's code
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / rms(x) * weight over the last axis, in the weight's type, which is that of the products that follow.
-
-    Source: Zhang and Sennrich 2019 (arXiv 1910.07467)
-    """
-    return functional.rms_norm(x, weight.shape, weight.to(x.dtype), eps).to(weight.dtype)
 
 
 def attend(q_BHSC: Tensor, k_BGPC: Tensor, v_BGPV: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -63,25 +56,26 @@ class GroupedAttention(nn.Module):
             return layers.attention_layer(
                 x_BSD, norm_D, self.w_qkv_DQ, *norms, self.w_out_QD, place.rotary, shape.heads, shape.norm_eps
             )
-        q_BHSC, k_BGPC, v_BGPC = self._by_head(rms_norm(x_BSD, norm_D, shape.norm_eps), place)
-        return x_BSD + attend(q_BHSC, k_BGPC, v_BGPC, mask, attention_scale(shape)) @ self.w_out_QD
+        x_BSD, normed_BSD = norm_beside(x_BSD, norm_D, shape.norm_eps)
+        q_BHSC, k_BGPC, v_BGPC = self._by_head(normed_BSD, place)
+        return add_product(x_BSD, attend(q_BHSC, k_BGPC, v_BGPC, mask, attention_scale(shape)), self.w_out_QD)
 
     def _by_head(self, x_BSD: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor]:
         shape = self.shape
         qkv_BSQ = x_BSD @ self.w_qkv_DQ
         if self.b_qkv_Q is not None:
             qkv_BSQ = qkv_BSQ + self.b_qkv_Q
+        if shape.qk_norm != "full":
+            norms = (self.q_norm_C, self.k_norm_C) if shape.qk_norm == "head" else None
+            q_BHSC, k_BGSC, v_BGSC = by_head(qkv_BSQ, norms, place.rotary, shape.heads, shape.norm_eps)
+            return q_BHSC, *place.extend(self.layer, k_BGSC, v_BGSC)
         widths = [count * shape.head_dim for count in (shape.heads, shape.kv_heads, shape.kv_heads)]
         q_BSQ, k_BSQ, v_BSQ = qkv_BSQ.split(widths, 2)
-        if shape.qk_norm == "full":
-            q_BSQ = rms_norm(q_BSQ, self.q_norm_C, shape.norm_eps)
-            k_BSQ = rms_norm(k_BSQ, self.k_norm_C, shape.norm_eps)
+        q_BSQ = rms_norm(q_BSQ, self.q_norm_C, shape.norm_eps)
+        k_BSQ = rms_norm(k_BSQ, self.k_norm_C, shape.norm_eps)
         q_BHSC, k_BGSC, v_BGSC = (
             x_BSQ.unflatten(2, (-1, shape.head_dim)).transpose(1, 2) for x_BSQ in (q_BSQ, k_BSQ, v_BSQ)
         )
-        if shape.qk_norm == "head":
-            q_BHSC = rms_norm(q_BHSC, self.q_norm_C, shape.norm_eps)
-            k_BGSC = rms_norm(k_BGSC, self.k_norm_C, shape.norm_eps)
         q_BHSC, k_BGSC = rotate(q_BHSC, *place.rotary), rotate(k_BGSC, *place.rotary)
         return q_BHSC, *place.extend(self.layer, k_BGSC, v_BGSC)
 
@@ -112,7 +106,7 @@ class LatentAttention(nn.Module):
     def forward(self, x_BSD: Tensor, norm_D: Tensor, place: Place) -> Tensor:
         """x + attention(norm(x))."""
         shape = self.shape
-        normed_BSD = rms_norm(x_BSD, norm_D, shape.norm_eps)
+        x_BSD, normed_BSD = norm_beside(x_BSD, norm_D, shape.norm_eps)
         query_BSA = normed_BSD
         if shape.q_lora_rank:
             query_BSA = rms_norm(normed_BSD @ self.w_query_down_DA, self.query_norm_A, LATENT_EPS)
@@ -124,7 +118,7 @@ class LatentAttention(nn.Module):
         latent_B1PR, k_B1PW = place.extend(self.layer, latent_B1SR, k_B1SW)
         mask = place.mask(x_BSD.shape[1], 0, x_BSD.device)
         mix = self._in_the_latent if place.start else self._by_head
-        return x_BSD + mix(q_BHSU, q_BHSW, latent_B1PR, k_B1PW, mask) @ self.w_out_QD
+        return add_product(x_BSD, mix(q_BHSU, q_BHSW, latent_B1PR, k_B1PW, mask), self.w_out_QD)
 
     def _by_head(
         self, q_BHSU: Tensor, q_BHSW: Tensor, latent_B1PR: Tensor, k_B1PW: Tensor, mask: Tensor | None

@@ -94,9 +94,3 @@ def attention_scale(shape: Shape) -> float:
     if shape.latent_attention and scaling is not None and scaling.mscale_all_dim:
         scale *= _logit_scale(scaling.factor, scaling.mscale_all_dim) ** 2
     return scale
-
-
-def rotate(x_BNSC: Tensor, cosine_SC: Tensor, sine_SC: Tensor) -> Tensor:
-    """Rotate pairs of channels (c, c + C/2) by their position's angle; each sequence may have its own angles."""
-    cosine_SC, sine_SC = cosine_SC.to(x_BNSC.dtype), sine_SC.to(x_BNSC.dtype)
-    return x_BNSC * cosine_SC + x_BNSC.roll(x_BNSC.shape[-1] // 2, -1) * sine_SC

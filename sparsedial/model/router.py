@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
+from sparsedial.kernels.fused import fuses
 from sparsedial.kernels.reference import visited
 from sparsedial.kernels.watched import watched
 from sparsedial.records.quantities import Load
@@ -92,10 +93,18 @@ def route(
     Where gates are ones, scores only choose; in the backward pass they are the gates, so that the router learns.
 
     Shapes: logits [T, E] (fp32), bias [E] or None, top_k [T], kept [E] of bool to chosen [T, K], gates [T, K],
-        load [E], loss []
+        load [E] of int64, loss []
     Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906); top-p, Huang
     et al. 2024 (arXiv 2403.07652)
     """
+    if fuses(logits_TE) and shape.expert_groups == 1 and shape.top_p == 1 and kept_E is None:
+        from sparsedial.kernels import triton_router
+
+        gate, weights = shape.gate, (balance_weight, z_loss_weight)
+        rule = triton_router.Rule(
+            top_k, sequences, gate == "sigmoid", shape.normalize_gates, gate == "ones", shape.routed_scaling, *weights
+        )
+        return triton_router.route(logits_TE, bias_E, top_k_T, rule)
     experts = logits_TE.shape[1]
     if kept_E is not None:
         logits_TE = logits_TE.masked_fill(~kept_E, float("-inf"))
@@ -120,7 +129,7 @@ def route(
     balance = (share_BE * mean_BE).sum(1).mean()
     z_loss = torch.logsumexp(logits_TE, 1).square().mean()
     loss = balance_weight * balance + z_loss_weight * z_loss
-    return chosen_TK, gates_TK * shape.routed_scaling, load_BE.sum(0), loss
+    return chosen_TK, gates_TK * shape.routed_scaling, load_BE.sum(0).long(), loss
 
 
 def within(gates_TK: Tensor, share: float) -> Tensor:

@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
-from sparsedial.kernels.reference import swiglu
+from sparsedial.kernels.fused import activate, dense_layer, norm_beside, rms_norm
 from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.kernels.watched import watched
-from sparsedial.model.attention import make_attention, rms_norm
+from sparsedial.model.attention import make_attention
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.head import Head
 from sparsedial.model.rotary import rotary_table
@@ -42,7 +42,7 @@ class DenseFeedForward(nn.Module):
         """x + swiglu(norm(x))."""
         if native.usable(x_BSD, norm_D):
             return layers.dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)
-        return x_BSD + swiglu(rms_norm(x_BSD, norm_D, eps), self.w_in_DH, self.w_out_FD)
+        return dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)
 
 
 class SparseFeedForward(nn.Module):
@@ -71,7 +71,8 @@ class SparseFeedForward(nn.Module):
             if self.shape.shared_gate:
                 y_BSD = y_BSD + self._shared(rms_norm(x_BSD, norm_D, eps))
         else:
-            y_BSD, loss = self._plain(rms_norm(x_BSD, norm_D, eps), routing)
+            x_BSD, normed_BSD = norm_beside(x_BSD, norm_D, eps)
+            y_BSD, loss = self._plain(normed_BSD, routing)
             y_BSD = x_BSD + y_BSD
         if routing.losses is not None:
             routing.losses.append(loss)
@@ -121,7 +122,7 @@ class SparseFeedForward(nn.Module):
             routing.kept_E(self.layer),
         )
         if routing.losses is not None:
-            self.load_E += load_E.long()
+            self.load_E += load_E
         if routing.watch is None:
             y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel, top_k_T)
         else:
@@ -134,7 +135,7 @@ class SparseFeedForward(nn.Module):
     def _shared(self, x_BSD: Tensor) -> Tensor:
         """The shared experts, weighed by their gate where there is one. Source: Qwen2-MoE in `transformers`"""
         assert self.shared is not None
-        y_BSD = swiglu(x_BSD, self.shared.w_in_DH, self.shared.w_out_FD)
+        y_BSD = activate(x_BSD @ self.shared.w_in_DH) @ self.shared.w_out_FD
         return y_BSD if self.w_shared_gate_D1 is None else torch.sigmoid(x_BSD @ self.w_shared_gate_D1) * y_BSD
 
     @torch.no_grad()

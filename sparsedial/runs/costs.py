@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import device_bytes
-from sparsedial.machine.memory import StepBytes, step_bytes
-from sparsedial.machine.profile import VALUE_BYTES
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.records.dry_run import TrainDryRun
 from sparsedial.records.token_selection import ReferenceModelCost
+from sparsedial.runs.card_memory import counted_bytes
 from sparsedial.runs.job import Job
 from sparsedial.runs.timed import peak_by, step_by
 from sparsedial.shape.counts import active_parameters, total_parameters
@@ -60,13 +57,6 @@ def dry_run(
         tokens_asked=tokens_asked,
         reference_cost=reference,
     )
-
-
-def counted_bytes(job: Job) -> StepBytes:
-    """A step's memory, part by part; a multi-token prediction module takes as much as a layer."""
-    shape, recipe = job.shape, job.recipe
-    whole = replace(shape, layers=shape.layers + shape.mtp_layers)
-    return step_bytes(whole, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
 
 
 def run_seconds(job: Job, token_share: float | None = None) -> float:

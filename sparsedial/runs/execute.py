@@ -8,6 +8,8 @@ import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
+import torch
+
 from sparsedial.evaluation.loss import evaluate_text
 from sparsedial.evaluation.scorer import Scorer
 from sparsedial.machine.energy import Meter, meter
@@ -18,6 +20,7 @@ from sparsedial.model.weights import stream_of
 from sparsedial.model.writing import whole_folder
 from sparsedial.records.probes import ProbeScores
 from sparsedial.records.run import Run
+from sparsedial.runs.card_memory import out_of_memory, require_fits
 from sparsedial.runs.executor import Split
 from sparsedial.runs.job import Job
 from sparsedial.runs.run_store import RunStore
@@ -60,11 +63,12 @@ def execute(
     (`keep_trunk`) is resumed in the same way. With `pauses` None is yielded while a GPU takes steps.
 
     Raises: UserError where the text is too small for a batch, the losses that select its tokens are not there, or the
-        folder cannot be written.
+        folder cannot be written; or a GPU has too little memory.
     """
     recipe = job.recipe
     require_windows(text, batch=recipe.batch, context=recipe.context)
     selecting = _selecting(job, text)
+    require_fits(job)
     settle_memory()
     live = begin(job, store)
     energy, busy = meter(job.device, job.threads), BusyWatch()
@@ -84,6 +88,8 @@ def execute(
             )
             yield Step(recipe.steps - 1, scores[split, top_k].loss, 0.0, 0.0, 0.0, 0)
         answers = _probe_scores(live, text) if probes and reason is None else None
+    except torch.OutOfMemoryError as error:  # of a GPU
+        raise out_of_memory(job) from error
     except (
         KeyboardInterrupt,
         GeneratorExit,

@@ -13,6 +13,7 @@ from sparsedial.machine.profile import VALUE_BYTES
 from sparsedial.records.answers import Measured
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import write
+from sparsedial.records.tiles import TILES_FILE
 from sparsedial.settings import setting
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
@@ -41,6 +42,7 @@ class ProfileSettings:
     context: int = setting(256, "tokens per sequence", "N")
     vocab_size: int = setting(4096, "vocabulary size", "V")
     widths: tuple[int, ...] = setting((32, 64, 128, 256), "d_model of the measured shapes", "D,…")
+    tune: bool = setting(False, "also time the experts' GPU kernels with other tiles, and write the fastest")
     out: Path = setting(Path(PROFILE_FILE), "the file to write", "FILE")
 
     def __post_init__(self) -> None:
@@ -66,6 +68,8 @@ def profile(settings: ProfileSettings) -> Measured:
     check_writable(settings.out)
     _check_memory(ladder.shape(widths[-1], max(EXPERTS)), settings, device, value_bytes)
     with Progress() as progress:
+        if settings.tune:
+            progress.note(_tuned(device, settings.out.with_name(TILES_FILE)))
         memory = _memory(settings, ladder, widths, device, threads, value_bytes, progress)
         progress.note(f"timing steps: {human_seconds(settings.time)} or more")
 
@@ -77,6 +81,20 @@ def profile(settings: ProfileSettings) -> Measured:
         measured = measure(shapes, settings.batch, settings.context, settings.time)
     write(settings.out, measured)
     return Measured(**measured, out=str(settings.out))
+
+
+def _tuned(device: str, out: Path) -> str:
+    """Tune the experts' tiles and write them; or why there is nothing to tune."""
+    from sparsedial.kernels import triton_launch
+
+    if device == "cpu" or not triton_launch.available():
+        return "nothing to tune: tiles are those of a GPU's Triton kernels, and none run here"
+    from sparsedial.kernels.tuned import NAMED
+    from sparsedial.runs.tuning import tune_here
+
+    found = tune_here()
+    write(out, found)
+    return f"tuned {len(found.kernels)} kernels; runs in the folder of {out} read it, others with {NAMED}={out}"
 
 
 def _memory(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults import (
     in_dialling,
+    in_gpu_kernels,
     in_pruning,
     in_reading,
     in_scoring,
@@ -22,4 +23,5 @@ FAULTS = (
     *in_selecting.FAULTS,
     *in_token_selection.FAULTS,
     *in_training.FAULTS,
+    *in_gpu_kernels.FAULTS,
 )

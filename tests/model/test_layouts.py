@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sparsedial.kernels.fused import rotate
 from sparsedial.model.layouts import LAYOUTS, halves_of_leading, halves_of_pairs, leading_of_halves, pairs_of_halves
-from sparsedial.model.rotary import rotary_table, rotate
+from sparsedial.model.rotary import rotary_table
 from tests.model.shapes import FAMILIES
 
 

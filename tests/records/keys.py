@@ -45,6 +45,8 @@ StepMemory: shape batch context state_bytes activation_bytes peak_bytes
 MemoryFile: process_bytes state_factor activation_factor median_relative_error max_relative_error rows
 ProfileFile: machine device threads dtype batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory
+TileSizes: rows columns depth warps stages layer_seconds
+TilesFile: gpu triton kernels tried
 HeldOut: runs budgets_flops rmse_log_loss median_relative_error max_relative_error baselines law_on_the_same
     regret_of_predicted_best
 FormTrial: rms_log_error refused

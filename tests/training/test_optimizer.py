@@ -11,6 +11,7 @@ from sparsedial.kernels import native
 from sparsedial.model.transformer import initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
+from sparsedial.training import muon, muon_together
 from sparsedial.training.muon import Muon, orthogonal
 from sparsedial.training.optimizer import (
     CompiledAdamW,
@@ -105,6 +106,44 @@ def test_compiled_muon_equals_its_twin(monkeypatch, threads):
         for one, other, start in zip(mine, others, held, strict=True):
             torch.testing.assert_close(one - start, other - start, atol=2e-6, rtol=2e-3)
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("most", [2**26, 700])  # values held at once: all of them, and less than most parameters
+@pytest.mark.parametrize("found_inf", [0.0, 1.0])
+def test_muons_matrices_of_one_size_go_together_and_each_moves_as_alone(monkeypatch, most, found_inf):
+    """Equal parameters, matrices that lie turned or side by side, experts, one without a gradient; some of NaN."""
+    monkeypatch.setattr(muon_together, "MOST_VALUES", most)
+    monkeypatch.setattr(native, "module", None)
+    sizes = [((7, 33), (16, 9, 8)), ((16, 7), (7,)), ((7, 16), (16,)), ((7, 33), (16, 9, 8)), ((3, 7, 32), (16, 16))]
+    make = torch.Generator().manual_seed(1)
+    mine, others = ([torch.nn.Parameter(torch.ones(size)) for size, _ in sizes] for _ in range(2))
+    widths = [dict(zip(held, (width for _, width in sizes), strict=True)) for held in (mine, others)]
+    ours, theirs = (Muon([{"params": list(held), "weight_decay": 0.1}], held, RECIPE) for held in widths)
+    ours.grad_scale = torch.tensor(2.0)
+    calls: list[torch.Size] = []
+    monkeypatch.setattr(muon, "orthogonal", lambda x: calls.append(x.shape) or orthogonal(x))
+    for step in range(3):
+        ours.found_inf = torch.tensor(found_inf if step == 1 else 0.0)
+        for one, other in zip(mine, others, strict=True):
+            gradient = torch.randn(one.shape, generator=make)
+            one.grad = gradient * float("nan") if ours.found_inf else gradient * 2
+            other.grad = None if ours.found_inf else gradient
+        mine[0].grad = others[0].grad = None
+        calls.clear()
+        ours.step()
+        assert len(calls) == (3 if most > 700 else len(calls))  # 7 x 16, 7 x 9 and 7 x 8
+        theirs.step()
+    for one, other in zip(mine, others, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+        for name, value in theirs.state[other].items():
+            torch.testing.assert_close(ours.state[one][name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_fewer_products_give_the_same_orthogonal_matrices(monkeypatch):
+    x = torch.randn(3, 8, 20, generator=torch.Generator().manual_seed(0))
+    plain = orthogonal(x)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    assert (orthogonal(x) - plain).norm() < 0.02 * plain.norm()  # in bfloat16
 
 
 @pytest.mark.skipif(native.module is None, reason="installed without a C compiler")

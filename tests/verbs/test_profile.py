@@ -39,8 +39,11 @@ def test_the_record_is_whole_and_is_what_json_prints(measured, capsys, monkeypat
     monkeypatch.setattr(
         timed, "peak_bytes", lambda shape, batch, context, *_: 3e8 + step_bytes(shape, batch, context).total
     )
-    assert main(["profile", *WORDS, "--out", str(measured.with_name("again.json")), "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    assert main(["profile", *WORDS, "--tune", "--out", str(measured.with_name("again.json")), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "nothing to tune" in said.err
+    assert not measured.with_name("tiles.json").exists()
+    printed = json.loads(said.out)
     kept = read_json(measured)
     assert set(printed) == (set(kept) - {"schema_version"}) | {"out"}
     assert set(kept["coefficients"]) == set(FEATURES)

@@ -1,0 +1,90 @@
+"""The memory of a GPU: whether a run fits into what is free, before it begins, and what to say where it did not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from sparsedial.errors import UserError
+from sparsedial.machine.memory import StepBytes, step_bytes
+from sparsedial.machine.profile import VALUE_BYTES
+from sparsedial.runs.job import Job
+from sparsedial.units import human_bytes
+
+SHARED = 0.02  # of the card, that others may hold without a word: the driver and a screen need some
+
+
+def counted_bytes(job: Job) -> StepBytes:
+    """A step's memory, part by part; a multi-token prediction module takes as much as a layer."""
+    shape, recipe = job.shape, job.recipe
+    whole = replace(shape, layers=shape.layers + shape.mtp_layers)
+    return step_bytes(whole, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
+
+
+@dataclass(frozen=True)
+class CardMemory:
+    """Bytes of a card, as this process sees it."""
+
+    held: int  # by the card
+    free: int  # for this process: free on the card, or free within what this process has reserved
+    others: int  # that other processes hold
+
+    @property
+    def words(self) -> str:
+        """What is free, and who has the rest."""
+        said = f"{human_bytes(self.free)} of this GPU's {human_bytes(self.held)} are free"
+        return f"{said}; other processes hold {human_bytes(self.others)}" if self.others > SHARED * self.held else said
+
+
+def card_memory() -> CardMemory:
+    """The current GPU's memory."""
+    free, held = torch.cuda.mem_get_info()
+    reserved, allocated = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
+    return CardMemory(held=held, free=free + reserved - allocated, others=max(0, held - free - reserved))
+
+
+def require_fits(job: Job) -> None:
+    """Refuse a run whose counted step needs more of its GPU than is free; on a CPU nothing is checked.
+
+    Raises: UserError with the bytes needed, those free, and the largest batch that fits.
+    """
+    if job.device == "cpu":
+        return
+    card, needed = card_memory(), _needed(job)
+    if needed > card.free:
+        raise UserError(
+            f"a step of this run needs {human_bytes(needed)}, and {card.words}", hint=_advice(job, card.free)
+        )
+
+
+def out_of_memory(job: Job) -> UserError:
+    """What to say of a run that its GPU had no memory for after all."""
+    card = card_memory()
+    half = replace(job, recipe=replace(job.recipe, batch=max(1, job.recipe.batch // 2)))  # the whole did not fit
+    counted = f"a step of this run was counted to need {human_bytes(_needed(job))}"
+    return UserError(
+        f"the GPU's memory ran out: {counted}, and this process could have {human_bytes(card.held - card.others)}",
+        hint=_advice(half, card.held - card.others),
+    )
+
+
+def largest_batch(job: Job, most_bytes: float) -> int:
+    """The most sequences, up to the job's own, whose counted step fits into so many bytes; 0 where not one does."""
+    low, high = 0, job.recipe.batch
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = _needed(replace(job, recipe=replace(job.recipe, batch=middle))) <= most_bytes
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
+
+
+def _needed(job: Job) -> float:
+    return float(counted_bytes(job).total)
+
+
+def _advice(job: Job, free: float) -> str:
+    batch = largest_batch(job, free)
+    if not batch:
+        return "not even one sequence fits: give a smaller shape or a shorter <context>, or wait for the card"
+    return f"the largest batch that fits is {batch} (<recipe.batch>, or a study's <batch>)"

@@ -1,0 +1,64 @@
+"""Faults of the kernels of a GPU, found in Triton's interpreter or by their record."""
+
+from __future__ import annotations
+
+from tests.faults.fault import Fault
+
+FAULTS = (
+    Fault(
+        what="a norm's gradient leaves out what passed beside it",
+        file="kernels/triton_norm.py",
+        line="        if PASSED:",
+        becomes="        if False:",
+        tests="tests/kernels/test_fused.py",
+    ),
+    Fault(
+        what="heads are rotated back by the forward pass's angles",
+        file="kernels/triton_heads.py",
+        line="low, high = low * cos_low + high * sin_high, high * cos_high + low * sin_low",
+        becomes="low, high = low * cos_low + high * sin_low, high * cos_high + low * sin_high",
+        tests="tests/kernels/test_fused.py",
+    ),
+    Fault(
+        what="the router's kernel leaves the z-loss out of the gradient",
+        file="kernels/triton_router.py",
+        line="    slope += soft *",
+        becomes="    slope += 0 * soft *",
+        tests="tests/kernels/test_fused.py",
+    ),
+    Fault(
+        what="the plan by kernels lets every token visit its first expert alone",
+        file="kernels/triton_plan.py",
+        line="visits = tl.load(visited + row // top_k, mask=row < rows, other=0)",
+        becomes="visits = 1",
+        tests="tests/kernels/test_triton.py",
+    ),
+    Fault(
+        what="a descriptor reads an expert's columns as another's",
+        file="kernels/triton_sparse.py",
+        line="w.load([expert * columns_size + first_column, first_depth])",
+        becomes="w.load([first_column, first_depth])",
+        tests="tests/kernels/test_triton.py",
+    ),
+    Fault(
+        what="an AMD GPU is taken for one of NVIDIA's",
+        file="kernels/triton_tiles.py",
+        line="None if torch.version.hip else",
+        becomes="None if False else",
+        tests="tests/kernels/test_triton.py",
+    ),
+    Fault(
+        what="Muon's stacked matrices move by another's update",
+        file="training/muon_together.py",
+        line="found[index] = update if",
+        becomes="found[alike[0]] = found[index] = update if",
+        tests="tests/training/test_optimizer.py",
+    ),
+    Fault(
+        what="memory that this process has reserved counts as another's",
+        file="runs/card_memory.py",
+        line="max(0, held - free - reserved)",
+        becomes="max(0, held - free)",
+        tests="tests/runs/test_card_memory.py",
+    ),
+)

@@ -1,0 +1,73 @@
+"""A run that a GPU has too little memory for is refused before it begins, and explained where it fails after all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparsedial.errors import UserError
+from sparsedial.runs import execute as module
+from sparsedial.runs.card_memory import counted_bytes, largest_batch, require_fits
+from sparsedial.runs.execute import execute
+from sparsedial.runs.run_store import RunStore
+from tests.runs.tiny import finish, job_of
+
+HELD = 80 * 10**9
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """Sets how many bytes are free on a card, and how many this process has reserved and uses."""
+
+    def has(free: float, reserved: int = 0, allocated: int = 0) -> None:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free), HELD))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: reserved)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: allocated)
+
+    return has
+
+
+def bytes_of(job, batch: int) -> float:
+    return float(counted_bytes(replace(job, recipe=replace(job.recipe, batch=batch))).total)
+
+
+def test_a_run_that_does_not_fit_is_refused_with_its_bytes_and_the_largest_batch(small_text, card):
+    job = replace(job_of(small_text, batch=64), device="cuda")
+    card(bytes_of(job, 23) + 1)
+    assert largest_batch(job, bytes_of(job, 23) + 1) == 23
+    with pytest.raises(UserError, match=r"needs \S+ MB, and .* are free; other processes hold 80 GB") as refused:
+        require_fits(job)
+    assert refused.value.hint is not None
+    assert "largest batch that fits is 23 " in refused.value.hint
+    card(bytes_of(job, 64))
+    require_fits(job)
+
+
+def test_what_this_process_has_reserved_is_free_for_it_and_nobody_elses(small_text, card):
+    job = replace(job_of(small_text), device="cuda")
+    card(1000, reserved=HELD - 1000, allocated=10**9)
+    require_fits(job)
+    card(1000, reserved=HELD - 1000, allocated=HELD - 1000)
+    with pytest.raises(UserError, match=r"are free$") as refused:
+        require_fits(job)
+    assert "not even one sequence" in str(refused.value.hint)
+
+
+def test_a_cpu_is_not_asked(small_text, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", None)
+    require_fits(job_of(small_text))
+
+
+def test_memory_that_runs_out_in_a_step_is_explained(small_text, tmp_path: Path, monkeypatch, card):
+    def full(*_: object, **__: object):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+        yield
+
+    card(1000, reserved=HELD - 1000, allocated=HELD - 1000)
+    monkeypatch.setattr(module, "_train", full)
+    with pytest.raises(UserError, match=r"memory ran out: .* counted to need .* could have 80 GB") as failed:
+        finish(execute(job_of(small_text, batch=8), small_text, RunStore(tmp_path)))
+    assert "largest batch that fits is 4 " in str(failed.value.hint)
