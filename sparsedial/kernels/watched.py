@@ -15,5 +15,10 @@ def watched(tensor: Tensor) -> bool:
     return torch._C._len_torch_dispatch_stack() > 0 and any(map(_is_pytorchs, _get_current_dispatch_mode_stack()))
 
 
+def unreadable(tensor: Tensor) -> bool:
+    """Whether a check of its values must be left out: it would wait for a GPU, and nothing that is traced has values."""
+    return tensor.is_cuda or watched(tensor)
+
+
 def _is_pytorchs(mode: object) -> bool:
     return type(mode).__module__.startswith("torch.")

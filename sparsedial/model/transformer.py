@@ -18,7 +18,7 @@ from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
 from sparsedial.kernels.fused import activate, dense_layer, norm_beside, rms_norm
 from sparsedial.kernels.sparse import sparse_feed_forward
-from sparsedial.kernels.watched import watched
+from sparsedial.kernels.watched import unreadable
 from sparsedial.model.attention import make_attention
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.head import Head
@@ -305,8 +305,8 @@ class Transformer(nn.Module):
             raise UserError(f"model: token ids must be int64 or int32, not {dtype_name(ids_BS.dtype)}")
 
     def _check_range(self, ids: Tensor) -> None:
-        if ids.is_cuda or watched(ids):
-            return  # the check would wait for the device, and nothing that is traced has values
+        if unreadable(ids):
+            return
         least, most = ids.aminmax()
         if int(least) < 0 or int(most) >= self.shape.vocab_size:
             raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")
