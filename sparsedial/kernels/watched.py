@@ -16,7 +16,7 @@ def watched(tensor: Tensor) -> bool:
 
 
 def unreadable(tensor: Tensor) -> bool:
-    """Whether a check of its values must be left out: it would wait for a GPU, and nothing that is traced has values."""
+    """Whether no check may read its values: it would wait for a GPU, and what is traced has none."""
     return tensor.is_cuda or watched(tensor)
 
 

@@ -18,14 +18,13 @@ from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
 from sparsedial.kernels.fused import activate, dense_layer, norm_beside, rms_norm
 from sparsedial.kernels.sparse import sparse_feed_forward
-from sparsedial.kernels.watched import unreadable
 from sparsedial.model.attention import make_attention
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.head import Head
+from sparsedial.model.ids import check_range, check_type
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.router import Routing, bias_after, check_top_k, route
 from sparsedial.shape.shape import Shape
-from sparsedial.units import dtype_name
 
 READY_POSITIONS = 4096  # of the rotary table that a new model holds; longer inputs extend it
 
@@ -290,26 +289,12 @@ class Transformer(nn.Module):
         return x_BSD
 
     def _check(self, ids_BS: Tensor) -> None:
-        self._check_type(ids_BS)
+        check_type(ids_BS)
         if ids_BS.numel() == 0:
             raise UserError("model: no token ids were given")
         if ids_BS.device != self.embedding_VD.device:
             raise UserError(f"model: the ids are on {ids_BS.device}, the weights on {self.embedding_VD.device}")
-        self._check_range(ids_BS)
-
-    def _check_type(self, ids_BS: Tensor) -> None:
-        if not isinstance(ids_BS, Tensor) or ids_BS.dim() != 2:
-            given = f"of {ids_BS.dim()} dimensions" if isinstance(ids_BS, Tensor) else f"a {type(ids_BS).__name__}"
-            raise UserError(f"model: token ids must be a tensor [sequences, positions], not {given}")
-        if ids_BS.dtype not in (torch.int64, torch.int32):
-            raise UserError(f"model: token ids must be int64 or int32, not {dtype_name(ids_BS.dtype)}")
-
-    def _check_range(self, ids: Tensor) -> None:
-        if unreadable(ids):
-            return
-        least, most = ids.aminmax()
-        if int(least) < 0 or int(most) >= self.shape.vocab_size:
-            raise UserError(f"model: a token id lies outside 0..{self.shape.vocab_size - 1}")
+        check_range(ids_BS, self.shape.vocab_size)
 
     def loss(
         self,
@@ -332,7 +317,7 @@ class Transformer(nn.Module):
         Raises: UserError for ids that a call refuses, or windows too short for the multi-token predictions.
         """
         routing = Routing(balance_weight, z_loss_weight, losses=[], top_k_LB=top_k_LB)
-        self._check_type(ids_BS)
+        check_type(ids_BS)
         ids_BS = ids_BS.long()  # the type that targets must have
         ahead = len(self.predictions) if isinstance(mtp_weight, Tensor) or mtp_weight else 0
         if ahead and ids_BS.shape[1] < ahead + 2:
@@ -341,7 +326,7 @@ class Transformer(nn.Module):
                 hint=f"use at least {ahead + 2} ids (a context of {ahead + 1}), or a smaller shape.mtp_layers",
             )
         place = self.place(ids_BS[:, :-1])
-        self._check_range(ids_BS[:, -1])
+        check_range(ids_BS[:, -1], self.shape.vocab_size)
         x_BSD = self.stream(ids_BS[:, :-1], place, routing)
         each_BS = None if weigh is None else self.head.losses(x_BSD, self.norm_D, ids_BS[:, 1:])
         weight_BS = weigh(each_BS) if weigh is not None and each_BS is not None else None
