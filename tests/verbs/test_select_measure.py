@@ -10,6 +10,7 @@ import pytest
 
 import sparsedial
 from sparsedial.cli.main import main
+from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.dry_run import EffectDryRun
 from sparsedial.records.record import read
 from sparsedial.records.run import Run
@@ -17,6 +18,7 @@ from sparsedial.records.selection import Selected
 from sparsedial.runs.in_process import InProcess
 from sparsedial.selection import reference
 from sparsedial.sweep import effect_design
+from sparsedial.sweep.budgets import PROBE_SECONDS
 from sparsedial.text.prepare import open_text, prepare
 from sparsedial.verbs import effect_cost, measured_effect
 from tests.records.held import of_file, of_values
@@ -155,6 +157,10 @@ def test_what_it_would_cost_is_said_before_anything_is_written(text, tmp_path, m
     cost = of_values(json.loads(capsys.readouterr().out), EffectDryRun)
     assert cost.runs == 3 * 2 * 5
     assert 60 < cost.seconds < 600
+    assert main([*asked, "--time", "10m", "--json", "--probes", "8%"]) == 0
+    probed = of_values(json.loads(capsys.readouterr().out), EffectDryRun)
+    assert probed.budgets_flops == cost.budgets_flops
+    assert probed.seconds > cost.seconds + 30 * PROBE_SECONDS / usable_cores()
     assert main([*asked, "--budgets", "1e11,4e11"]) == 0
     said = capsys.readouterr().out
     for part in ("30: 3 parts, 2 budgets, 5 seeds", "1e11 FLOPs", "4e11 FLOPs", "time", " min "):
