@@ -14,7 +14,7 @@ from benchmarks.prune_findings_page import NOT_MEASURED
 from sparsedial.showing.drawing import canvas, style, svg
 from sparsedial.showing.palette import COLOURS, INK, MUTED, PAPER
 from sparsedial.showing.words import signed
-from sparsedial.units import human_bytes, human_count, human_joules
+from sparsedial.units import human_bytes, human_count, human_joules, human_percent
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "benchmarks" / "records" / "four_costs.json"
@@ -90,7 +90,7 @@ def finding(ways: Sequence[Mapping[str, Any]]) -> str:
     saved = 1 - memory.value(fewer) / memory.value(whole)
     faster = speed.value(lower) / speed.value(whole)
     return (
-        f"Half of the experts off saves {saved:.0%} of the memory and adds {quality.value(fewer):.3f} nats;"
+        f"Half of the experts off saves {human_percent(saved)} of the memory and adds {quality.value(fewer):.3f} nats;"
         f" half as many for each token makes it {faster:.1f} times as fast and adds {quality.value(lower):.3f}"
     )
 

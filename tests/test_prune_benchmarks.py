@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.four_costs_page import finding, picture
 from benchmarks.process_memory import tree_peaks
 from benchmarks.prune_findings import agreement_of, windows_of
 from benchmarks.prune_findings_page import findings, over_seeds, verdict
 from benchmarks.prune_peers import Pruned, compare_kept, of_answer, times_row
+from sparsedial.store import write_json
 
 
 def test_experts_that_one_keeps_alone_are_excused_by_equal_scores_only():
@@ -98,3 +101,30 @@ def test_windows_are_evenly_spread_and_do_not_overlap():
     windows_WS1 = windows_of(np.arange(101), 10, 50)
     assert windows_WS1.shape == (5, 11)
     assert windows_WS1[:, 0].tolist() == [0, 20, 40, 60, 80]
+
+
+def way(name: str, part: str, loss: float | None, rate: float, size: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "part": part,
+        "loss_increase": None if loss is None else {"mean": loss, "low": loss, "high": loss},
+        "control_loss_increase": loss and 2 * loss,
+        "decode_tokens_per_second": {"median": rate},
+        "weight_bytes": size,
+        "joules_per_token": {"joules": 1 / rate},
+    }
+
+
+def test_the_picture_of_the_four_costs_says_what_half_of_the_experts_saves(tmp_path):
+    ways = [
+        way("whole", "whole", None, 100, 4000),
+        way("reap 50 %", "experts", 0.04, 110, 3000),
+        way("k=3", "dial", 0.03, 150, 4000),
+    ]
+    assert finding(ways) == (
+        "Half of the experts off saves 25 % of the memory and adds 0.040 nats;"
+        " half as many for each token makes it 1.5 times as fast and adds 0.030"
+    )
+    models = {name: {"what": "dense", "ways": ways} for name in ("smollm2", "sparse")}
+    write_json(tmp_path / "record.json", {"models": models})
+    assert picture(tmp_path / "record.json").startswith(b"<?xml")
