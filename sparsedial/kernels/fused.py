@@ -54,7 +54,7 @@ def by_head(
         from sparsedial.kernels import triton_heads
 
         return triton_heads.by_head(qkv_BSQ, norms, rotary, heads, eps)
-    head_dim = rotary[0].shape[1]
+    head_dim = rotary[0].shape[-1]
     kv_heads = (qkv_BSQ.shape[2] // head_dim - heads) // 2
     q, k, v = qkv_BSQ.unflatten(2, (-1, head_dim)).transpose(1, 2).split([heads, kv_heads, kv_heads], 1)
     if norms is not None:

@@ -124,7 +124,7 @@ class _Heads(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         (sequences, positions, channels), head_dim = qkv_BSQ.shape, cosine_SC.shape[1]
         kv_heads = (channels // head_dim - heads) // 2
-        half = triton.next_power_of_2(head_dim // 2)
+        half = triton_launch.power_of_two(head_dim // 2)
         sizes = {"NORMED": q_norm_C is not None, "ROWS": max(1, min(64, BLOCK_VALUES // (2 * half))), "HALF": half}
         ctx.numbers = sequences * positions, positions, heads, kv_heads, head_dim // 2, eps
         ctx.grid = triton_launch.blocks_in(sequences * positions, sizes["ROWS"]), heads + 2 * kv_heads

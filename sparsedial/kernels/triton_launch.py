@@ -51,3 +51,8 @@ def on(tensor: Tensor) -> Any:
 def blocks_in(size: int, of: int) -> int:
     """How many blocks `of` values each hold so many."""
     return -(-size // of)
+
+
+def power_of_two(least: int) -> int:
+    """The smallest power of two that is not below a number; a block has such a size."""
+    return 1 << (least - 1).bit_length()

@@ -74,7 +74,7 @@ def _sum_kernel(parts, total, rows, stride, width, ROWS: tl.constexpr, BLOCK: tl
 def sum_rows(parts_PD: Tensor, like_D: Tensor) -> Tensor:
     """The sum of float32 rows, in the type of another tensor. Shapes: [P, D] to [D]"""
     (rows, width), total_D = parts_PD.shape, torch.empty_like(like_D)
-    block = min(64, triton.next_power_of_2(width))
+    block = min(64, triton_launch.power_of_two(width))
     triton_launch.launch(
         _sum_kernel, (triton_launch.blocks_in(width, block),), parts_PD, total_D, rows, parts_PD.stride(0), width,
         ROWS=64, BLOCK=block,
@@ -85,7 +85,7 @@ def sum_rows(parts_PD: Tensor, like_D: Tensor) -> Tensor:
 def _sizes(x_TD: Tensor) -> tuple[int, dict[str, int]]:
     """How many blocks of rows there are, and their sizes."""
     tokens, width = x_TD.shape
-    block = triton.next_power_of_2(width)
+    block = triton_launch.power_of_two(width)
     rows = max(1, min(32, BLOCK_VALUES // block))
     return triton_launch.blocks_in(tokens, rows), {"ROWS": rows, "BLOCK": block}
 

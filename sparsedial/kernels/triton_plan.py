@@ -117,7 +117,7 @@ def plan(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor | Non
         chosen_TK.new_empty(size, dtype=torch.int32) for size in ((chunks, experts), rows, most, most, experts)
     )
     sizes = {"SOME": top_k_T is not None, "CHUNK": CHUNK}
-    launch, block = triton_launch.launch, triton.next_power_of_2(experts)
+    launch, block = triton_launch.launch, triton_launch.power_of_two(experts)
     with triton_launch.on(chosen_TK):
         launch(_count_kernel, (chunks,), chosen_TK, visits, counts_NE, rows, top_k, experts, **sizes, EXPERTS=block)
         counts_NE = counts_NE.cumsum(0, dtype=torch.int32)

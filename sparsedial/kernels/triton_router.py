@@ -155,7 +155,7 @@ class _Route(torch.autograd.Function):
         ctx: Any, logits_TE: Tensor, bias_E: Tensor | None, top_k_T: Tensor | None, rule: Rule
     ) -> tuple[Tensor, ...]:
         (tokens, experts), sequences = logits_TE.shape, rule.sequences
-        positions, block = tokens // sequences, triton.next_power_of_2(experts)
+        positions, block = tokens // sequences, triton_launch.power_of_two(experts)
         rows = max(1, min(64, BLOCK_VALUES // block))
         parts = triton_launch.blocks_in(positions, rows)
         chosen_TK = logits_TE.new_empty(tokens, rule.top_k, dtype=torch.long)
@@ -170,7 +170,7 @@ class _Route(torch.autograd.Function):
             triton_launch.launch(
                 _route_kernel, (parts, sequences), logits_TE, bias, visits, chosen_TK, gates_TK, load_parts,
                 share_parts, z_parts, positions, experts, parts, rule.scaling, ONES=rule.ones,
-                BIASED=bias_E is not None, CHOICES=triton.next_power_of_2(rule.top_k), **constants,
+                BIASED=bias_E is not None, CHOICES=triton_launch.power_of_two(rule.top_k), **constants,
             )  # fmt: skip
             triton_launch.launch(
                 _route_losses_kernel, (sequences,), load_parts, share_parts, z_parts, load_BE, loss_B, sequences,

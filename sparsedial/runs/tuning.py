@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.kernels.triton_tiles import LARGE, Choice, Tiles, candidates, capability_of
@@ -39,7 +40,7 @@ def tune_here() -> TilesFile:
 
     Raises: UserError for a GPU that the table does not name: there is nothing to choose from.
     """
-    import triton  # pyright: ignore[reportMissingImports]
+    import triton  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
 
     device = torch.device("cuda", torch.cuda.current_device())
     capability = capability_of(device)
@@ -54,17 +55,20 @@ def _layer(device: torch.device) -> Callable[[Choice], float]:
     """A function that times a layer, forward and backward, with any tiles."""
     from sparsedial.kernels.triton_sparse import with_tiles
 
-    options = {"device": device, "dtype": torch.bfloat16}
-    x_TD = torch.randn(TOKENS, D_MODEL, **options, requires_grad=True)
-    w_in_EDH = torch.randn(EXPERTS, D_MODEL, 2 * D_EXPERT, **options).mul_(D_MODEL**-0.5).requires_grad_()
-    w_out_EFD = torch.randn(EXPERTS, D_EXPERT, D_MODEL, **options).mul_(D_EXPERT**-0.5).requires_grad_()
+    def random(*sizes: int) -> Tensor:
+        drawn = torch.randn(sizes, device=device, dtype=torch.bfloat16) * sizes[-2] ** -0.5
+        return drawn.requires_grad_()
+
+    x_TD = random(TOKENS, D_MODEL)
+    w_in_EDH, w_out_EFD = random(EXPERTS, D_MODEL, 2 * D_EXPERT), random(EXPERTS, D_EXPERT, D_MODEL)
     chosen_TK = torch.rand(TOKENS, EXPERTS, device=device).topk(TOP_K, dim=1).indices
     gates_TK = torch.rand(TOKENS, TOP_K, device=device, requires_grad=True)
 
     def once(tiles: Choice) -> float:
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        with_tiles(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, None, tiles).sum().backward()
+        y_TD = with_tiles(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, None, tiles)
+        torch.autograd.backward(y_TD, torch.ones_like(y_TD))
         end.record()
         end.synchronize()
         return begin.elapsed_time(end) / 1000
