@@ -62,6 +62,14 @@ def nearest(name: str, known: Iterable[str], most: int = 1) -> str | None:
     return f"did you mean {' or '.join(close)}?" if close else None
 
 
+def require_known(word: str, known: Iterable[str], field: str) -> None:
+    """Raises: UserError with the nearest word that is known, or all of them."""
+    words = tuple(known)
+    if word not in words:
+        hint = nearest(word, words) or f"known are {', '.join(words)}"
+        raise UserError(f"'{word}' is not known", hint=hint, field=field)
+
+
 @contextmanager
 def needs(package: str, extra: str) -> Iterator[None]:
     """Around the imports of an optional package, which one of our extras installs.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from sparsedial.errors import UserError, nearest
+from sparsedial.errors import UserError, require_known
 from sparsedial.pruning.methods import BUDGETS, DEFAULT, METHODS, PART_NAMES, PATTERNS, Ask, methods_of
 from sparsedial.pruning.split_sizes import SplitSizes
 from sparsedial.records.prune import RecoveryKind
@@ -130,9 +130,8 @@ class PruneSettings(PruneTargets):
         words = {"method": METHODS, "budget": BUDGETS, "pattern": PATTERNS, "recover_by": get_args(RecoveryKind)}
         for name, known in words.items():
             given = getattr(self, name)
-            if given is not None and given not in known:
-                hint = nearest(given, known) or f"known are {', '.join(known)}"
-                raise UserError(f"no {name} named '{given}'", hint=hint, field=name)
+            if given is not None:
+                require_known(given, known, name)
         check_method(self.method, self.budget, self.sequential, self.pattern)
         needing = [name for name in NEED_MEMORY if getattr(self, name)]
         if self.layer_by_layer:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparsedial.errors import UserError, nearest
+from sparsedial.errors import UserError, require_known
 from sparsedial.records.selection import ReferenceSide
 from sparsedial.selection.scores import SCORES, SIDES
 from sparsedial.units import parse_share
@@ -58,9 +58,8 @@ def require_method(name: str | None, keep: Sequence[float]) -> None:
     """Raises: UserError for a method that is not known, and for shares without one."""
     if name is None and keep:
         raise UserError("chooses nothing without a method", hint="add <select>, like random", field="keep")
-    if name is not None and name not in METHODS:
-        hint = nearest(name, METHODS) or f"known are {', '.join(METHODS)}"
-        raise UserError(f"'{name}' is not known", hint=hint, field="select")
+    if name is not None:
+        require_known(name, METHODS, "select")
 
 
 def asked_shares(name: str, keep: Sequence[float]) -> tuple[float | None, ...]:

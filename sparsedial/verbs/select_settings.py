@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sparsedial.errors import UserError, nearest
+from sparsedial.errors import UserError, require_known
 from sparsedial.records.selection import ReferenceSide
 from sparsedial.selection.scores import SCORES, SIDES
 from sparsedial.settings import file_names, setting
@@ -102,16 +101,16 @@ class SelectSettings:
         if self.keep is not None and not 0 < self.keep < 1:
             hint = "0.5 keeps half; without it all that is no copy stays"
             raise UserError(f"{self.keep:g} does not lie between 0 and 1", hint=hint, field="keep")
-        _require_known(self.score, tuple(SCORES), "score")
-        _require_known(self.keep_by, KEEP_BY, "keep_by")
+        require_known(self.score, SCORES, "score")
+        require_known(self.keep_by, KEEP_BY, "keep_by")
         for name in self.quality:
-            _require_known(name, FAMILIES, "quality")
-        _require_known(self.contaminated, ITEMS, "contaminated")
+            require_known(name, FAMILIES, "quality")
+        require_known(self.contaminated, ITEMS, "contaminated")
         for name, default in (("data", None), ("contaminated", "remove")):
             if getattr(self, name) != default and not self.tasks:
                 raise UserError("is about items of tasks", hint="add <tasks>", field=name)
         if self.side is not None:
-            _require_known(self.side, SIDES, "side")
+            require_known(self.side, SIDES, "side")
             if not SCORES[self.score].reference:
                 hint = "add <score> reference-loss"
                 raise UserError(f"score {self.score} has no sides", hint=hint, field="side")
@@ -136,16 +135,9 @@ class SelectSettings:
         """Raises: UserError for a program that is not known, or settings that its script cannot have."""
         if self.emit is None:
             return
-        _require_known(self.emit, PEERS, "emit")
+        require_known(self.emit, PEERS, "emit")
         for name in NOT_EMITTED:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise UserError(f"cannot be in a script for {self.emit}", hint="leave it out, or <emit>", field=name)
         if not self.text:
             raise UserError(f"a script for {self.emit} needs a text", hint="name files or folders", field="emit")
-
-
-def _require_known(word: str, known: Sequence[str], field: str) -> None:
-    """Raises: UserError with the nearest word that is known."""
-    if word not in known:
-        hint = nearest(word, known) or f"it can be {', '.join(known)}"
-        raise UserError(f"'{word}' is not known", hint=hint, field=field)

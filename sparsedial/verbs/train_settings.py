@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from sparsedial.errors import UserError, nearest
+from sparsedial.errors import UserError, require_known
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.trained_for import DialBy, TrainedFor
 from sparsedial.settings import convert, file_names, setting
@@ -70,10 +70,7 @@ class TrainSettings:
     dry_run: bool = setting(False, "show what the run would cost and exit")
 
     def __post_init__(self) -> None:
-        if self.dial_by not in get_args(DialBy):
-            known = get_args(DialBy)
-            hint = nearest(self.dial_by, known) or f"one of {', '.join(known)}"
-            raise UserError(f"'{self.dial_by}' is not known", hint=hint, field="dial_by")
+        require_known(self.dial_by, get_args(DialBy), "dial_by")
         if self.dial_by != "step" and not self.dial:
             raise UserError("without a dial nothing is drawn", hint="give <dial> 2,4,8", field="dial_by")
         check_token_settings(self.token_share, self.reference)

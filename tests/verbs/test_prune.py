@@ -246,8 +246,8 @@ def untrained(shape, folder: Path) -> Path:
         ({"keep": "half"}, "keep: 'half' is not a number"),
         ({"keep": 0.1}, "keep: 0.1 keeps 1 of 8 experts; a token's 2 choices need at least 2"),
         ({"keep": 0.99}, "keep: 0.99 of 8 experts is all of them"),
-        ({"method": "reep"}, "method: no method named 'reep'"),
-        ({"budget": "even"}, "budget: no budget named 'even'"),
+        ({"method": "reep"}, "method: 'reep' is not known"),
+        ({"budget": "even"}, "budget: 'even' is not known"),
         ({"method": "hc-smoe", "budget": "global"}, "budget: hc-smoe has no scores by which layers could compete"),
         (
             {"method": "random", "sequential": True},

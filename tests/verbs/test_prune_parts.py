@@ -132,7 +132,7 @@ def test_what_was_pruned_of_one_part_can_be_pruned_of_another(dense, text):
             {"method": "activation", "pattern": "2:4"},
             "pattern: is for single weights, and activation turns neurons off",
         ),
-        ({"method": "wanda", "pattern": "1:2"}, "pattern: no pattern named '1:2'"),
+        ({"method": "wanda", "pattern": "1:2"}, "pattern: '1:2' is not known"),
         ({"method": "wanda", "pattern": "2:4", "keep": 0.3}, "pattern: 2:4 keeps 0.5 of the weights"),
         ({"method": "wanda", "budget": "global"}, "budget: wanda has no scores by which layers could compete"),
         ({"method": "block-influence", "sequential": True}, "not with block-influence, uniform"),

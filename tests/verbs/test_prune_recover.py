@@ -192,7 +192,7 @@ def test_the_table_says_what_it_took_and_won(checkpoint, text, capsys):
     ("settings", "says"),
     [
         ({"recover": "many"}, "recover: cannot read 'many'"),
-        ({"recover_by": "los"}, "recover_by: no recover_by named 'los'"),
+        ({"recover_by": "los"}, "recover_by: 'los' is not known"),
         ({"recover": None, "recover_by": "distillation"}, "recover_by: without recover nothing is learned"),
         ({"keep": None, "calibrate": None, "fix_setting": "k=1"}, "fix_setting: goes without recover"),
     ],
