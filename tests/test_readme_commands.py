@@ -14,6 +14,7 @@ import subprocess
 import tomllib
 import urllib.request
 import webbrowser
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -109,9 +110,10 @@ def folder(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.fixture
-def pages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The pages that a browser got; after each of them, Ctrl-C."""
+def pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The pages that a browser got; after each of them, Ctrl-C, which a shell's background jobs ignore otherwise."""
     got: list[str] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def visit(address: str) -> None:
         with urllib.request.urlopen(address, timeout=60) as answer:
@@ -119,7 +121,8 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(webbrowser, "open", lambda address: Thread(target=visit, args=(address,)).start())
-    return got
+    yield got
+    signal.signal(signal.SIGINT, before)
 
 
 def test_every_command_runs_on_what_the_one_before_left(folder, pages, capsys):

@@ -95,9 +95,12 @@ def test_documents_that_are_mostly_passages_are_left_out(folder, tmp_path):
     assert "It measures 0." in section.partition("<h3>Stay</h3>")[2]
 
 
-@pytest.mark.parametrize("value", [-0.1, 1, 2])
-def test_a_share_out_of_range_is_refused(value, folder, tmp_path):
-    with pytest.raises(UserError, match="does not lie at least at 0 and below 1"):
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [(-0.1, "not a positive number"), (1, "at least at 0 and below 1"), (2, "at least at 0 and below 1")],
+)
+def test_a_share_out_of_range_is_refused(value, problem, folder, tmp_path):
+    with pytest.raises(UserError, match=problem):
         sparsedial.select(folder, out=tmp_path / "kept", spans=value)
 
 

@@ -159,7 +159,7 @@ def test_json_is_the_answer_whole(checkpoint, text, capsys):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"compare": "reap,reep"}, "compare: no method named 'reep'"),
+        ({"compare": "reap,reep"}, "compare: 'reep' is not known"),
         ({"strengths": ".5,1"}, "strengths: 1 does not lie between 0 and 1"),
         ({"strengths": ".5,.1"}, "strengths: 0.1 keeps 1 of 8 experts; a token's 2 choices need at least 2"),
         ({"strengths": ""}, "strengths: an entry is empty"),
