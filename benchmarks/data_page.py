@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selection_effect import SIDES, Arm, MeasuredArms
-from sparsedial.records.effect import Effect, EffectPoint, Part
+from sparsedial.records.effect import Effect, EffectPoint, EqualTotal, Part
 from sparsedial.records.evaluation import PairedDifference
 from sparsedial.records.quantities import Interval
 from sparsedial.records.record import read
@@ -16,6 +16,7 @@ from sparsedial.showing.numbers import with_interval
 from sparsedial.showing.report_kept import kept_sentences
 from sparsedial.showing.words import power_of_ten, signed
 from sparsedial.store import read_json
+from sparsedial.sweep.effect_words import outcome
 from sparsedial.units import human_bytes, human_count, human_percent, human_seconds
 
 RECORDS = Path(__file__).parent / "records"
@@ -30,12 +31,6 @@ KINDS = {
     "notice": "60 words of real text under one notice of 130 words",
     "language": "other languages",
     "item": "items of tasks between real text",
-}
-WINNERS = {
-    "kept": "the kept part is best",
-    "random": "the random part is best",
-    "full": "the full text is best",
-    "undecided": "no part is better than both others",
 }
 DIRECTIONS = {
     "grows": "grows with the budget",
@@ -117,11 +112,16 @@ def _link(record: Path, docs: str = "../") -> str:
 
 
 def _found(effect: Effect) -> str:
-    """The winner at the larger budget, and where the leads go."""
-    total = "" if effect.equal_total is None else f"; with the score paid {WINNERS[effect.equal_total.winner]}"
+    """The outcome at the larger budget, and where the leads go."""
+    paid = effect.equal_total
+    total = f"; with the score paid {_outcome(paid)}" if paid else ""
     leads = {"random part": effect.direction_over_budgets, "full text": effect.direction_against_full}
     each = ", ".join(f"over the {part} {DIRECTIONS[direction]}" for part, direction in leads.items())
-    return f"at {power_of_ten(effect.budgets_flops[-1])} FLOPs {WINNERS[effect.winner]}{total}. Its lead {each}."
+    return f"at {power_of_ten(effect.budgets_flops[-1])} FLOPs {_outcome(effect)}{total}. Its lead {each}."
+
+
+def _outcome(found: Effect | EqualTotal) -> str:
+    return outcome(found.winner, found.kept_minus_random[-1], found.kept_minus_full[-1])
 
 
 def _rows(arm: Arm) -> list[str]:

@@ -25,10 +25,19 @@ def effect_words(
 ) -> str:
     """Which part is best on test text at a budget, and how the kept part compares with both others."""
     total = " with the score's FLOPs counted" if paid else ""
-    best = "no part is better than both others" if winner == "undecided" else f"{NAMES[winner]} is best"
     others: dict[Part, PairedDifference | None] = {"random": against_random, "full": against_full}
     compared = "; ".join(f"against {NAMES[other]} {_compared(found)}" for other, found in others.items())
-    return f"At {_flops(budget_flops)} FLOPs{total} {best}. The kept part: {compared}"
+    says = outcome(winner, against_random, against_full)
+    return f"At {_flops(budget_flops)} FLOPs{total} {says}. The kept part: {compared}"
+
+
+def outcome(winner: Better, against_random: PairedDifference | None, against_full: PairedDifference | None) -> str:
+    """Which part is best, or that the kept one is worst, or that neither is known."""
+    if winner != "undecided":
+        return f"{NAMES[winner]} is best"
+    if all(found is not None and is_above(found) for found in (against_random, against_full)):
+        return "the kept part is worse than both others"
+    return "no part is better than both others"
 
 
 def _compared(difference: PairedDifference | None) -> str:

@@ -53,6 +53,12 @@ def test_a_part_must_beat_both_others():
     assert "no part is better than both others" in effect.sentence
 
 
+def test_a_part_may_lose_to_both_others():
+    effect = effect_of({"kept": less(-0.05)}, **NOISE)
+    assert effect.winner == "undecided"
+    assert "the kept part is worse than both others" in effect.sentence
+
+
 def test_equal_parts_are_rarely_called_different():
     effects = [effect_of({}, seed, **NOISE) for seed in range(MANY)]
     for found in ("kept_minus_random", "kept_minus_full"):
