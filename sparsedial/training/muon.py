@@ -86,11 +86,7 @@ class Muon(torch.optim.Optimizer):
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         for part, moved in zip(ahead.split(widths, -1), parameter.split(widths, -1), strict=True):
             scale = MUON_SCALE * math.sqrt(max(part.shape[-2:]))
-            rate = group["lr"] * scale
-            if isinstance(rate, Tensor):  # as `alpha` it would be read from the device
-                moved.sub_(orthogonal(part) * rate)
-            else:
-                moved.sub_(orthogonal(part), alpha=rate)
+            moved.sub_(orthogonal(part), alpha=group["lr"] * scale)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

@@ -63,9 +63,9 @@ FAULTS = (
     ),
     Fault(
         what="Muon reads the learning rate from the device",
-        file="training/muon.py",
-        line="if isinstance(rate, Tensor):",
-        becomes="if isinstance(rate, str):",
+        file="training/muon_together.py",
+        line="torch.where(finite, constants.rate * (",
+        becomes="torch.where(finite, float(constants.rate) * (",
         tests="tests/training/test_replayed.py",
     ),
     Fault(
