@@ -63,8 +63,9 @@ def picture(record: Path = RECORD) -> bytes:
     with style():
         figure, (space,) = canvas(
             finding(found["sparse"]["ways"]),
-            "Names say how much stays; a thin line marks random choices of as much. Loss is on windows that took no"
-            " part in the choice, without training afterwards. Speed and energy: one sequence, two CPU cores",
+            "Names say how much stays; a thin line marks random choices of as much, an arrow those beyond. Loss is on"
+            " windows that took no part in the choice, without training afterwards. Speed and energy: one sequence, two"
+            " CPU cores",
             plot_inches=0.34 * sum(rows) + 0.5,
             left=NAMES_INCHES,
             right=0.3,
@@ -102,18 +103,23 @@ def _bars(axes: Axes, ways: Sequence[Mapping[str, Any]], cost: Cost, *, titled: 
     axes.axvline(values[0], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)), zorder=0)
     at_random = [cost.at_random(way) for way in ways]
     known = [value for value in at_random if value is not None]
-    most = max(*values, *known)
+    most = 2 * max(values) if known else 1.02 * max(values)
     for row, (value, drawn) in enumerate(zip(values, at_random, strict=True)):
-        if drawn is not None:
+        inside = value > 0.5 * most
+        if drawn is not None and drawn <= most:
             axes.plot([drawn, drawn], [row - BAR / 2, row + BAR / 2], color=MUTED, linewidth=1.6)
-        inside = value > 0.5 * most and not known
+        elif drawn is not None:
+            axes.annotate(
+                f"→ +{drawn:.1f}", (1.31, row), xycoords=("axes fraction", "data"), ha="right", va="center",
+                fontsize=8.5, color=MUTED, annotation_clip=False,
+            )  # fmt: skip
         hidden = drawn is not None and value < drawn < value + LABEL * most  # the label would lie on the line
         axes.annotate(
             cost.words(value) if value else "0", (drawn if hidden else value, row), (-5 if inside else 5, 0),
             textcoords="offset points", ha="right" if inside else "left", va="center", fontsize=8.5,
             color=PAPER if inside else INK, annotation_clip=False,
         )  # fmt: skip
-    axes.set_xlim(min(0, *values), (1.3 if known else 1.02) * most)
+    axes.set_xlim(min(0, *values), most)
     axes.set_ylim(len(ways) - 0.4, -0.6)
     axes.set_xticks([])
     axes.set_yticks([])

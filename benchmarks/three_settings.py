@@ -1,8 +1,8 @@
 """One prompt at three settings of a dial, with the joules of each: `python -m benchmarks.three_settings CHECKPOINT`.
 
-CHECKPOINT is SmolLM2-135M-Instruct in experts: what `sparsedial prune SMOLLM2 --split-experts 96 --always 32` writes. The
-settings are all experts, and those of about 80 % and 60 % of the feed-forward neurons. Each setting is a `generate` of its
-own, as a user types it, five times in turns. What the one of the median time prints is written to
+CHECKPOINT is SmolLM2-135M-Instruct in experts: `sparsedial prune SMOLLM2 --split-experts 96 --always 32` writes it. The
+settings are all experts, and those of about 80 % and 60 % of the feed-forward neurons. Each setting is a `generate` of
+its own, as a user types it, five times in turns. What the one of the median time prints is written to
 benchmarks/records/three_settings.json; docs/dial.md and the README show it.
 """
 
