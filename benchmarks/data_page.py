@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.selection_effect import SIDES, Arm, MeasuredArms
 from sparsedial.records.effect import Effect, EffectPoint, EqualTotal, Part
 from sparsedial.records.evaluation import PairedDifference
+from sparsedial.records.kept import StudySelection
 from sparsedial.records.quantities import Interval
 from sparsedial.records.record import read
 from sparsedial.records.study import Study
@@ -106,9 +107,9 @@ def _effects(record: Path) -> str:
     return "\n".join([*heads, *rows, "", *sentences, *_chosen(found), "", _link(record)])
 
 
-def _link(record: Path, docs: str = "../") -> str:
-    """A link to a record, from a page in docs/ or from the README."""
-    return f"[Every number]({docs}benchmarks/records/{record.relative_to(RECORDS)})."
+def _link(record: Path) -> str:
+    """A link to a record, from a page in docs/."""
+    return f"[Every number](../benchmarks/records/{record.relative_to(RECORDS)})."
 
 
 def _found(effect: Effect) -> str:
@@ -187,27 +188,48 @@ def _values(name: str, values: list[Interval | None]) -> str:
 
 @_measured(BOTH)
 def both() -> str:
-    """The picture of both sparsities, and what it says."""
-    return _both("docs/figures", "")
+    """The picture of both sparsities, what it rests on, and by how much the best pair leads."""
+    return "\n".join([*_picture("docs/figures"), f"{_lead()} [All differences](docs/data.md#what-it-did)."])
 
 
 @_measured(BOTH)
 def both_in_docs() -> str:
-    """The same for docs/data.md."""
-    return _both("figures", "../")
+    """The same with every sentence of the study, for docs/data.md."""
+    said = [f"* {sentence}" for sentence in kept_sentences(_selection())]
+    return "\n".join([*_picture("figures"), "", *said, "", _link(BOTH)])
 
 
-def _both(figures: str, docs: str) -> str:
+def _selection() -> StudySelection:
+    found = read(BOTH, Study).selection
+    assert found is not None
+    return found
+
+
+def _picture(figures: str) -> list[str]:
     study = read(BOTH, Study)
-    assert study.selection is not None
-    told = (
+    return [
+        f"![{ALT}]({figures}/kept_shares.svg)",
+        "",
         f"{study.cells.finished} cells over {len(study.sparsities)} sparsities and {len(study.budgets_flops)} budgets"
         f" up to {power_of_ten(study.budgets_flops[-1])} FLOPs, on {human_bytes(study.text.bytes)} of text, its shares"
-        f" by `{study.selection.method}`, {human_seconds(study.wall_seconds)} on {study.machine.cores} cores."
+        f" by `{_selection().method}`, {human_seconds(study.wall_seconds)} on {study.machine.cores} cores.",
+    ]
+
+
+def _lead() -> str:
+    """How far the best pair is ahead of the next one, at equal training FLOPs."""
+    found = _selection()
+    best, other, gap = found.best, found.next_best, found.gap
+    if found.undecided or best is None or other is None or gap is None or gap.low is None or gap.high is None:
+        return "Which pair is best is undecided."
+    return (
+        f"The {best.family} model on {_of_text(best.kept)} is ahead of the {other.family} model on"
+        f" {_of_text(other.kept)} by {-gap.mean:.3f} nats per token ({-gap.high:.3f} to {-gap.low:.3f})."
     )
-    said = [f"* {sentence}" for sentence in kept_sentences(study.selection)]
-    picture = f"![{ALT}]({figures}/kept_shares.svg)"
-    return "\n".join([picture, "", told, "", *said, "", _link(BOTH, docs)])
+
+
+def _of_text(kept: float) -> str:
+    return "the full text" if kept == 1 else f"{human_percent(kept)} of it"
 
 
 @_measured(EFFECT)
