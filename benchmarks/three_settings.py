@@ -1,8 +1,7 @@
 """One prompt at three settings of a dial, with the joules of each: `python -m benchmarks.three_settings CHECKPOINT`.
 
-CHECKPOINT is SmolLM2-135M-Instruct in experts: `sparsedial prune SMOLLM2 --split-experts 96 --always 32` writes it. The
-settings are all experts, and those of about 80 % and 60 % of the feed-forward neurons. Each setting is a `generate` of
-its own, as a user types it, five times in turns. What the one of the median time prints is written to
+CHECKPOINT is one of `python -m examples.two_domains PROSE CODE OUT --tokens 3M`. Each setting is a `generate` of its
+own, as a user types it, five times in turns. What the one of the median time prints is written to
 benchmarks/records/three_settings.json; docs/dial.md and the README show it.
 """
 
@@ -21,10 +20,10 @@ from benchmarks.prune_findings_page import NOT_MEASURED
 from sparsedial.machine.hardware import BusyWatch
 
 RECORD = Path(__file__).parent / "records" / "three_settings.json"
-SETTINGS = ("k=96", "k=70", "k=45")
+SETTINGS = ("k=6", "k=3", "k=1")
 TURNS = 5  # of which the one of the median time is shown
 PROMPT, TOKENS = "The government of the United States", 40
-SHOWN = "smollm2-experts"  # the path in the pages
+SHOWN = "runs/two_domains/seed_0/checkpoint"  # the path in the pages
 
 
 def main() -> None:
