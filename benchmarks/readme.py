@@ -34,7 +34,7 @@ from benchmarks.neurons_page import neurons_sentence, neurons_table
 from benchmarks.probes_page import probes_sentences, probes_table
 from benchmarks.prune_findings_page import findings_table, gates_table, kept_table, methods_table, weights_table
 from benchmarks.speeds import short_table, speed_table
-from benchmarks.three_settings import settings_screen
+from benchmarks.three_settings import settings_screen, settings_text
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.tables import table_of
 from sparsedial.records.plan import Export, Plan
@@ -187,7 +187,7 @@ BLOCKS = {
     "neurons": neurons_sentence,
     "both": both,
     "four costs": costs_block,
-    "three settings": settings_screen,
+    "three settings": settings_text,
     "plan": plan_output,
     "speeds": short_table,
     "tour": tour,

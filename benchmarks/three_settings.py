@@ -66,5 +66,16 @@ def settings_screen() -> str:
     return "\n".join([*lines, "```"])
 
 
+def settings_text() -> str:
+    """The same for the README, whose commands are all run by a test: without the commands."""
+    if not RECORD.exists():
+        return NOT_MEASURED
+    answers = json.loads(RECORD.read_text())["answers"]
+    lines = [
+        line for setting, answer in answers.items() for line in (f"--setting {setting}", answer["text"], answer["said"])
+    ]
+    return "\n".join(["```text", *lines, "```"])
+
+
 if __name__ == "__main__":
     main()
