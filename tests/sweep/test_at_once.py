@@ -11,6 +11,8 @@ from sparsedial.errors import UserError
 from sparsedial.machine.card import CardMemory
 from sparsedial.machine.profile import FEATURES, Profile
 from sparsedial.records.profile import AtOnceTiming
+from sparsedial.runs.clock import Clock
+from sparsedial.sweep import local_lab
 from sparsedial.sweep.at_once import AtOnce, Room
 from sparsedial.sweep.budgets import REPORT_SECONDS, fastest
 from sparsedial.sweep.design import design, left_out
@@ -18,7 +20,8 @@ from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import OVERRUN_SHARE
 from sparsedial.sweep.layout import Layout
 from sparsedial.sweep.local_lab import _say_what_fits
-from tests.sweep.simulation import LAW, PROFILE, WORLD, Known, asked, bench
+from sparsedial.sweep.notebook import Notebook
+from tests.sweep.simulation import LAW, PROFILE, WORLD, Known, Silent, asked, bench
 
 HELD = 80 * 10**9
 
@@ -58,6 +61,39 @@ def test_what_several_runs_at_once_gain_buys_larger_budgets():
     assert laid(gpu(1.0, 1.0), question()) == (1, alone[1])
     assert laid(gpu(0.5, 0.4), question(8))[0] == 8
     assert laid(gpu(0.5, 0.4), question(8))[1].budgets[-1] < alone[1].budgets[-1]
+
+
+@pytest.mark.parametrize(("workers", "numbers", "taken"), [(None, (1, 2, 4, 8), 8), (2, (2,), 2)])
+def test_a_study_on_a_gpu_trains_as_many_runs_at_once(monkeypatch, small_text, workers, numbers, taken):
+    """From the card and the profile to the executor; a card that others fill gets fewer."""
+    asked_of: list[tuple] = []
+
+    def measure_on(*given):
+        asked_of.append(given)
+        return lambda *_: gpu(5.0, 1.5)
+
+    monkeypatch.setattr(local_lab, "measure_on", measure_on)
+    for free, expected in ((HELD, taken), (3e9, min(taken, 3))):
+        monkeypatch.setattr(local_lab, "card_memory", lambda free=free: room(free).card)
+        witness = Witness()
+        lab = local_lab.local_lab(question(workers), small_text, Notebook(None), Clock(300.0), witness, binds=False)
+        assert (asked_of[-1][0], asked_of[-1][-1]) == ("cuda", numbers)
+        assert (lab.workers, lab.executor._most) == (expected, expected)
+        assert any(line.startswith(f"{expected} runs at once") for line in witness.notes)
+
+
+class Witness(Silent):
+    """Hears of nothing but notes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def measuring(self, done: int, of: int) -> None:
+        """Nothing is measured."""
 
 
 def test_no_more_runs_at_once_than_the_memory_holds():
