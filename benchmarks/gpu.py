@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_sections
+from benchmarks import gpu_sections, gpu_ways
 from benchmarks.gpu_sections import Figures, Place
 from sparsedial.machine.hardware import describe
 from sparsedial.records.record import plain
@@ -48,10 +48,12 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
     "waits": Section(
         seconds=30,
         measure=gpu_sections.waits,
-        predicted={"sparse_waits": 0, "dense_waits": 0, "sparse_launches": 388, "dense_launches": 148},
+        predicted={"sparse_waits": 0, "dense_waits": 0, "sparse_launches": 176, "dense_launches": 92},
     ),
     "step": Section(
-        seconds=110, measure=gpu_sections.step, predicted={"sparse_8k_ms": 84, "dense_8k_ms": 49, "tax_8k": 1.71}
+        seconds=110,
+        measure=gpu_sections.step,
+        predicted={"sparse_8k_ms": 53, "dense_8k_ms": 35, "tax_8k": 1.5, "tax_32k": 1.29},
     ),
     "layer": Section(
         seconds=80,
@@ -65,12 +67,7 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
             "deepseek_times_grouped": 0.93,
         },
     ),
-    "small": Section(
-        seconds=60,
-        measure=gpu_sections.small,
-        predicted={"sparse_32_ms": 15.5, "processes_8_times_one": 5},
-        spare=True,
-    ),
+    "small": Section(seconds=30, measure=gpu_sections.small, predicted={"sparse_32_ms": 15.5}, spare=True),
     "replay": Section(
         seconds=60,
         measure=gpu_sections.replay,
@@ -81,7 +78,14 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
             "streams_8_times_one": 4,
         },
     ),
-    "study": Section(seconds=160, measure=gpu_sections.study, predicted={"accepted": 0}),
+    "study": Section(seconds=160, measure=gpu_sections.study, predicted={"accepted": 1}),
+    "at_once": Section(
+        seconds=80,
+        measure=gpu_ways.at_once,
+        predicted={"streams_8_times_one": 4, "processes_8_times_one": 5},
+        spare=True,
+    ),
+    "compiled": Section(seconds=120, measure=gpu_ways.compiled, predicted={}, spare=True),
     "profile": Section(seconds=30, measure=gpu_sections.profile, predicted={}, spare=True),
 }
 

@@ -36,6 +36,19 @@ BATCH, CONTEXT = 2, 32
 LADDER = Ladder(vocab_size=256, context=CONTEXT)
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16")
 SHAPES = {"dense": LADDER.shape(32, 0), "sparse": LADDER.shape(32, 32)}  # of two layers
+LIKE: dict[str, dict[str, Any]] = {  # how others' models differ from the sparse one
+    "as OLMoE": {
+        "qk_norm": "full",
+        "gate": "softmax",
+        "normalize_gates": False,
+        "routing_bias": False,
+        "shared_experts": 0,
+        "kv_heads": SHAPES["sparse"].heads,
+    },
+    "as DeepSeek-V3's router": {"expert_groups": 8, "kept_groups": 4, "routed_scaling": 2.5},
+    "as top-p": {"top_p": 0.7},
+}
+FAMILIES = {name: replace(SHAPES["sparse"], **changes) for name, changes in LIKE.items()}
 NO_LAUNCH = {"aten::detach", "aten::empty", "aten::empty_like", "aten::new_empty", "aten::empty_strided",
              "aten::new_empty_strided", "aten::_unsafe_view", "aten::lift_fresh"}  # fmt: skip
 
@@ -140,12 +153,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="launches and casts of a training step on a GPU")
     parser.add_argument("--json", action="store_true", help="one object, and nothing else")
     options = parser.parse_args()
-    rows = {f"{name}, {dtype}": counts_of(shape, dtype) for name, shape in SHAPES.items() for dtype in DTYPES}
+    shapes = {**SHAPES, **FAMILIES}
+    rows = {f"{name}, {dtype}": counts_of(shape, dtype) for name, shape in shapes.items() for dtype in DTYPES}
     if options.json:
         json.dump({name: asdict(counts) for name, counts in rows.items()}, sys.stdout)
         return
     for name, row in rows.items():
-        print(f"{name:<18} {row.launches:4} launches, {row.kernels:2} of them our kernels; {row.casts:2} casts")
+        print(f"{name:<34} {row.launches:4} launches, {row.kernels:2} of them our kernels; {row.casts:2} casts")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,12 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.side_by_side import Apart
 from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Dtype, Recipe
-from sparsedial.runs.timed import HARMLESS_RATE, MIDDLE, make_step, replayed_by, step_by, step_of
+from sparsedial.runs.timed import HARMLESS_RATE, MIDDLE, replayed_by, step_by, step_of
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.published import PUBLISHED
@@ -166,7 +164,7 @@ def _profiled(place: Place, call: Callable[[], object]) -> list[tuple[str, float
     return sorted(listed, key=lambda row: row[1], reverse=True)
 
 
-def _step_shapes(place: Place) -> dict[str, Shape]:
+def step_shapes(place: Place) -> dict[str, Shape]:
     """OLMoE's widths with a few layers, and dense of the same active size."""
     if place.quick:
         return {"sparse": LADDER.shape(16, 8), "dense": LADDER.shape(16, 0)}
@@ -177,7 +175,7 @@ def _step_shapes(place: Place) -> dict[str, Shape]:
 
 def step(place: Place) -> Figures:
     """Sparse and dense training steps in turn: time, tax, rate and memory; then with a float32 stream."""
-    shapes, context = _step_shapes(place), 32 if place.quick else STEP_CONTEXT
+    shapes, context = step_shapes(place), 32 if place.quick else STEP_CONTEXT
     for size, batch in BATCHES.items():
         batch = 2 if place.quick else batch
         steps = {name: place.step(shape, batch, context, "bfloat16") for name, shape in shapes.items()}
@@ -238,7 +236,7 @@ def replay(place: Place) -> Figures:
     """
     for width in (16,) if place.quick else WIDTHS:
         for name, experts in (("dense", 0), ("sparse", 32)):
-            shape, recipe = LADDER.shape(width, experts), _small_recipe(place)
+            shape, recipe = LADDER.shape(width, experts), small_recipe(place)
             began = time.perf_counter()
             replayed = replayed_by(shape, recipe, place.device)
             assert replayed is not None
@@ -254,20 +252,21 @@ def replay(place: Place) -> Figures:
             yield f"{name}_{width}_replayed_ms", 1e3 * seconds["replayed"] / CHUNK
             yield f"{name}_{width}_one_by_one_ms", 1e3 * seconds["one_by_one"]
     made = [
-        replayed_by(LADDER.shape(16 if place.quick else WIDTHS[0], 32), _small_recipe(place), place.device)
+        replayed_by(LADDER.shape(16 if place.quick else WIDTHS[0], 32), small_recipe(place), place.device)
         for _ in range(2 if place.quick else max(TOGETHER))
     ]
     runs = [run for run in made if run is not None]
     alone = 0.0
     for count in (1, 2) if place.quick else (1, *TOGETHER):
-        seconds = place.seconds({"all": partial(_all_of, runs[:count])}, 1.0)["all"]
+        seconds = place.seconds({"all": partial(take_all, runs[:count])}, 1.0)["all"]
         alone = alone or seconds
         yield f"streams_{count}_times_one", count * alone / seconds
 
 
-def _small_recipe(place: Place) -> Recipe:
+def small_recipe(place: Place, number: int = 1) -> Recipe:
+    """The recipe of a study's smallest steps, with so many times the batch."""
     dtype: Dtype = "bfloat16" if place.device == "cuda" else "float32"
-    return Recipe(learning_rate=HARMLESS_RATE, steps=1000, batch=8, context=128, dtype=dtype)
+    return Recipe(learning_rate=HARMLESS_RATE, steps=1000, batch=8 * number, context=128, dtype=dtype)
 
 
 def _steps_of(replayed: Replayed) -> list[TakenFigures]:
@@ -275,7 +274,8 @@ def _steps_of(replayed: Replayed) -> list[TakenFigures]:
     return replayed.read()
 
 
-def _all_of(runs: list[Replayed]) -> None:
+def take_all(runs: Sequence[Replayed]) -> None:
+    """Steps of all runs at once, each on its stream; this waits for them."""
     for run in runs:
         run.take(range(MIDDLE, MIDDLE + CHUNK))
     for run in runs:
@@ -283,34 +283,11 @@ def _all_of(runs: list[Replayed]) -> None:
 
 
 def small(place: Place) -> Figures:
-    """Steps of a study's sizes, one at a time; then of the smallest by several processes at once."""
+    """Steps of a study's sizes, one by one."""
     for width in (16,) if place.quick else WIDTHS:
         for name, experts in (("dense", 0), ("sparse", 32)):
-            call = step_by(LADDER.shape(width, experts), _small_recipe(place), place.device, 1)
+            call = step_by(LADDER.shape(width, experts), small_recipe(place), place.device, 1)
             yield f"{name}_{width}_ms", 1e3 * place.seconds({name: call}, 0.2)[name]
-    if place.quick:
-        return
-    alone = 0.0
-    for count in (1, *TOGETHER):
-        rate = _steps_per_second(place, count)
-        alone = alone or rate
-        yield f"processes_{count}_times_one", rate / alone
-
-
-def _steps_per_second(place: Place, count: int) -> float:
-    with ExitStack() as stack:
-        make = partial(make_step, LADDER.shape(WIDTHS[0], 32), 8, 128, place.device)
-        apart = [stack.enter_context(Apart(make, 1)) for _ in range(count)]
-        for one in apart:
-            one()  # warms up
-        began, steps = time.perf_counter(), 0
-        while time.perf_counter() < began + 2.0:
-            for one in apart:
-                one.begin()
-            for one in apart:
-                one.finish()
-            steps += count
-        return steps / (time.perf_counter() - began)
 
 
 def study(place: Place) -> Figures:
@@ -321,6 +298,7 @@ def study(place: Place) -> Figures:
         command = [sys.executable, "-m", "sparsedial", "study", *flags]
         began = time.perf_counter()
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        measured = json.loads(file.read_text()) if (file := Path(folder) / "profile.json").exists() else {}
     yield "wall_seconds", time.perf_counter() - began
     yield "accepted", int(done.returncode == 0)
     if done.returncode:
@@ -328,12 +306,14 @@ def study(place: Place) -> Figures:
         return
     found = json.loads(done.stdout)
     yield "cells", found["cells"]
+    yield "at_once", measured["at_once"]
+    yield "said_at_once", [line for line in done.stderr.splitlines() if "at once" in line]
     yield "budgets_flops", found["budgets_flops"]
 
 
 def profile(place: Place) -> Figures:
     """What takes the time of a large sparse step."""
-    shape, batch = _step_shapes(place)["sparse"], 2 if place.quick else BATCHES["8k"]
+    shape, batch = step_shapes(place)["sparse"], 2 if place.quick else BATCHES["8k"]
     call = place.step(shape, batch, 32 if place.quick else STEP_CONTEXT, "bfloat16")
     for _ in range(3):
         call()

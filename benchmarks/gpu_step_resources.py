@@ -50,8 +50,8 @@ def type_of(value: Any) -> str:
     return "fp32" if isinstance(value, float) else "i32"
 
 
-def launches(experts: int, dtype: Dtype, top_k: int | None = None) -> list[Launch]:
-    """What one step of a small model launches, each once."""
+def launches(experts: int, dtype: Dtype, top_k: int | None = None, **changes: Any) -> list[Launch]:
+    """What one step of a small model launches, each once; `changes` are of its shape."""
     found: dict[Launch, None] = {}
 
     def launch(kernel: Any, grid: Any, *arguments: Any, warps: int = 4, stages: int = 3, **constants: Any) -> None:
@@ -59,7 +59,7 @@ def launches(experts: int, dtype: Dtype, top_k: int | None = None) -> list[Launc
         signature = tuple((name, type_of(value)) for name, value in zip(names, arguments, strict=True))
         found[Launch(kernel, signature, tuple(constants.items()), warps)] = None
 
-    shape = replace(gpu_counts.LADDER.shape(128, experts), vocab_size=4096)
+    shape = replace(gpu_counts.LADDER.shape(128, experts), vocab_size=4096, **changes)
     gpu_counts.counts_of(shape, dtype, top_k=top_k, launch=launch)
     return list(found)
 
@@ -89,6 +89,10 @@ def main() -> None:
     parser.add_argument("--kernels", default="", help="only those with these letters in their name")
     options = parser.parse_args()
     of_steps = [launches(0, "bfloat16"), launches(32, "bfloat16"), launches(32, "float32"), launches(32, "bfloat16", 1)]
+    for name, changes in gpu_counts.LIKE.items():
+        heads = gpu_counts.LADDER.shape(128, 32).heads
+        more = {"kv_heads": heads} if name == "as OLMoE" else {}
+        of_steps += [launches(experts, "bfloat16", **{**changes, **more}) for experts in (32, 256)]
     for launch in dict.fromkeys(each for step in of_steps for each in step if options.kernels in each.name):
         for target in options.targets.split(","):
             registers, spilled, shared = resources(launch, target)

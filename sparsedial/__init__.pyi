@@ -93,7 +93,7 @@ def study(
         reference: the checkpoint that tokens are selected by [a small model, trained on a sample of the text]
         select: also train the best sparse and the best dense model on less text, chosen by duplicates, random, reference-loss, reference-loss:low, reference-loss:middle, reference-loss:high, gopher, c4, fineweb [none]
         keep: shares of the text for --select [1,.5,.25; of a filter all that it leaves]
-        workers: processes of one thread each [one per core, the maximum; one on a GPU]
+        workers: runs at once, each a process of one thread [one per core, the maximum]; on a GPU all are in one process [as many as its profile finds fastest]
         device: device to train on
         out: the study's folder; the same command continues a stopped study
         log: also write the training curves for other programs: csv, tensorboard, wandb [metrics.jsonl of each run alone]

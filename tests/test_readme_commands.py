@@ -100,7 +100,7 @@ def folder(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         executor = Simulated(world_of(true_law(mu=0.09)), workers=question.workers)
         lab = real(question, *given, **named)
         if (shares := lab.crossing) is not None:
-            shares = replace(shares, texts=tuple(replace(text, executor=executor) for text in shares.texts))
+            shares = replace(shares, texts=tuple(replace(text, open=lambda _: executor) for text in shares.texts))
         return replace(lab, archive=executor, executor=executor, crossing=shares)
 
     monkeypatch.setattr(local_lab, "measure_on", lambda *_: lambda *_: profile_of(0.0))

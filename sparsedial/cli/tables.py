@@ -174,6 +174,9 @@ def profile_table(profile: Measured) -> str:
         table.append(
             ("memory", f"{len(memory.rows)} runs of ten steps; each left out in turn is predicted within {off}")
         )
+    for row in (row for row in profile.at_once if row.runs > 1):
+        what = f"{row.runs} runs of width {row.d_model} with {row.experts} experts"
+        table.append(("at once", f"{what}: {row.times_one:.2f} times the steps of one"))
     return lines(
         [
             *table,

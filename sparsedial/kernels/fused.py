@@ -47,8 +47,9 @@ def by_head(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values by head; queries and keys normed if norms are given, and rotated.
 
-    Shapes: norms two of [C], rotary two of [S, C] (or [B, 1, S, C], each sequence's own) to [B, H, S, C], [B, G, S, C]
-        twice
+    Norms of [C] are of each head, those of [H*C] and [G*C] over all heads.
+
+    Shapes: rotary two of [S, C] (or [B, 1, S, C], each sequence's own) to [B, H, S, C], [B, G, S, C] twice
     """
     if fuses(qkv_BSQ) and rotary[0].dim() == 2:
         from sparsedial.kernels import triton_heads
@@ -56,6 +57,11 @@ def by_head(
         return triton_heads.by_head(qkv_BSQ, norms, rotary, heads, eps)
     head_dim = rotary[0].shape[-1]
     kv_heads = (qkv_BSQ.shape[2] // head_dim - heads) // 2
+    if norms is not None and len(norms[0]) > head_dim:
+        q, k, v = qkv_BSQ.split([heads * head_dim, kv_heads * head_dim, kv_heads * head_dim], 2)
+        q, k = rms_norm(q, norms[0], eps), rms_norm(k, norms[1], eps)
+        q, k, v = (x.unflatten(2, (-1, head_dim)).transpose(1, 2) for x in (q, k, v))
+        return rotate(q, *rotary), rotate(k, *rotary), v
     q, k, v = qkv_BSQ.unflatten(2, (-1, head_dim)).transpose(1, 2).split([heads, kv_heads, kv_heads], 1)
     if norms is not None:
         q, k = rms_norm(q, norms[0], eps), rms_norm(k, norms[1], eps)

@@ -32,6 +32,40 @@ class Rule:
     scaling: float
     balance_weight: float
     z_loss_weight: float
+    groups: int = 1
+    kept_groups: int = 1
+    top_p: float = 1.0
+
+
+@triton.jit
+def _in_kept_groups(rank, column, experts, GROUPS: tl.constexpr, KEPT: tl.constexpr, TWO: tl.constexpr):
+    """The ranks of experts in the best groups, the others minus infinity: a group's is the sum of its two largest."""
+    size = experts // GROUPS
+    group = (column // size)[None, :]
+    of_group = tl.full(rank.shape, float("-inf"), tl.float32)
+    for number in range(GROUPS):
+        own = tl.where(group == number, rank, float("-inf"))
+        sum_of_best = tl.max(own, 1)
+        if TWO:
+            first = tl.argmax(own, 1)
+            sum_of_best += tl.max(tl.where(column[None, :] == first[:, None], float("-inf"), own), 1)
+        of_group = tl.where(group == number, sum_of_best[:, None], of_group)
+    kept = tl.full(rank.shape, float("-inf"), tl.float32)
+    for _ in range(KEPT):
+        best = group == (tl.argmax(of_group, 1) // size)[:, None]
+        kept = tl.where(best, rank, kept)
+        of_group = tl.where(best, float("-inf"), of_group)
+    return kept
+
+
+@triton.jit
+def _within(weights, choice, top_p, K: tl.constexpr):
+    """Whether a choice is among the fewest of its token whose weights reach a share of their sum."""
+    before = tl.zeros(weights.shape, tl.float32)
+    for k in range(K):
+        other = tl.sum(tl.where(choice == k, weights, 0.0), 1)[:, None]
+        before += tl.where((other > weights) | ((other == weights) & (k < choice)), other, 0.0)
+    return before / tl.maximum(tl.sum(weights, 1), 1e-20)[:, None] < top_p
 
 
 @triton.jit
@@ -50,9 +84,10 @@ def _scores(logits, experts, known, SIGMOID: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def _route_kernel(
-    logits, bias, visited, chosen, gates, load_parts, share_parts, z_parts, positions, experts, parts, scaling,
-    K: tl.constexpr, CHOICES: tl.constexpr, SIGMOID: tl.constexpr, NORMALIZE: tl.constexpr, ONES: tl.constexpr,
-    BIASED: tl.constexpr, SOME: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    logits, bias, visited, chosen, gates, kept, load_parts, share_parts, z_parts, positions, experts, parts, scaling,
+    top_p, K: tl.constexpr, CHOICES: tl.constexpr, SIGMOID: tl.constexpr, NORMALIZE: tl.constexpr, ONES: tl.constexpr,
+    BIASED: tl.constexpr, SOME: tl.constexpr, PARTLY: tl.constexpr, GROUPS: tl.constexpr, KEPT: tl.constexpr,
+    TWO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A part of one sequence: choices and weights of its tokens, and its share of loads, mean scores and z-loss."""
     part, sequence = tl.program_id(0), tl.program_id(1)
@@ -64,23 +99,39 @@ def _route_kernel(
     if BIASED:
         rank += tl.load(bias + column, mask=column < experts, other=0.0)[None, :]
     rank = tl.where((column < experts)[None, :], rank, float("-inf"))
+    if GROUPS > 1:
+        rank = _in_kept_groups(rank, column, experts, GROUPS, KEPT, TWO)
     visits = tl.load(visited + token, mask=known, other=0) if SOME else tl.full((ROWS,), K, tl.int64)
-    choice = tl.arange(0, CHOICES)
+    choice = tl.arange(0, CHOICES)[None, :]
     weights = tl.zeros((ROWS, CHOICES), tl.float32)
+    experts_of = tl.zeros((ROWS, CHOICES), tl.int32)
     load = tl.zeros((BLOCK,), tl.float32)
     for k in range(K):
         best = tl.minimum(tl.argmax(rank, 1), experts - 1)  # of scores that are no numbers it may be any
         taken = column[None, :] == best[:, None]
         keeps = known & (k < visits)
-        weight = keeps.to(tl.float32) if ONES else tl.sum(tl.where(taken & keeps[:, None], scores, 0.0), 1)
-        weights = tl.where((choice == k)[None, :], weight[:, None], weights)
-        load += tl.sum((taken & keeps[:, None]).to(tl.float32), 0)
+        if ONES and not PARTLY:
+            weight = keeps.to(tl.float32)
+        else:
+            weight = tl.sum(tl.where(taken & keeps[:, None], scores, 0.0), 1)
+        weights = tl.where(choice == k, weight[:, None], weights)
+        if PARTLY:
+            experts_of = tl.where(choice == k, best[:, None].to(tl.int32), experts_of)
+        else:
+            load += tl.sum((taken & keeps[:, None]).to(tl.float32), 0)
         rank = tl.where(taken, float("-inf"), rank)
         tl.store(chosen + token * K + k, best.to(tl.int64), mask=known)
+    place = token[:, None] * K + choice
+    if PARTLY:
+        stays = _within(weights, choice, top_p, K) & known[:, None] & (choice < K) & (choice < visits[:, None])
+        weights = stays.to(tl.float32) if ONES else tl.where(stays, weights, 0.0)
+        tl.store(kept + place, stays.to(tl.int32), mask=known[:, None] & (choice < K))
+        for k in range(K):
+            own = tl.sum(tl.where((choice == k) & stays, experts_of + 1, 0), 1) - 1  # -1: it is not kept
+            load += tl.sum((column[None, :] == own[:, None]).to(tl.float32), 0)
     if NORMALIZE:
         weights /= (tl.sum(weights, 1) + 1e-20)[:, None]
-    to = gates + token[:, None] * K + choice[None, :]
-    tl.store(to, weights * scaling, mask=known[:, None] & (choice < K)[None, :])
+    tl.store(gates + place, weights * scaling, mask=known[:, None] & (choice < K))
     at = (sequence * parts + part) * experts + column
     share = tl.where(known[:, None], scores / tl.sum(scores, 1)[:, None], 0.0)
     tl.store(load_parts + at, load, mask=column < experts)
@@ -110,9 +161,9 @@ def _route_losses_kernel(
 
 @triton.jit
 def _route_backward_kernel(
-    dgates, dloss, logits, chosen, visited, load_by_sequence, dlogits, positions, experts, sequences, scaling,
-    balance_weight, z_loss_weight,
-    K: tl.constexpr, SIGMOID: tl.constexpr, NORMALIZE: tl.constexpr, SOME: tl.constexpr,
+    dgates, dloss, logits, chosen, visited, kept_choices, load_by_sequence, dlogits, positions, experts, sequences,
+    scaling, balance_weight, z_loss_weight,
+    K: tl.constexpr, SIGMOID: tl.constexpr, NORMALIZE: tl.constexpr, SOME: tl.constexpr, PARTLY: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """From the gradients of weights and loss to that of the logits."""
@@ -126,7 +177,10 @@ def _route_backward_kernel(
     kept = tl.zeros((ROWS, BLOCK), tl.float32)  # 1 at each choice that a token visits
     for k in range(K):
         expert = tl.load(chosen + token * K + k, mask=known, other=0)
-        taken = ((column[None, :] == expert[:, None]) & (known & (k < visits))[:, None]).to(tl.float32)
+        keeps = known & (k < visits)
+        if PARTLY:
+            keeps = tl.load(kept_choices + token * K + k, mask=known, other=0) > 0
+        taken = ((column[None, :] == expert[:, None]) & keeps[:, None]).to(tl.float32)
         dgate = tl.load(dgates + token * K + k, mask=known, other=0.0).to(tl.float32) * scaling
         slope += taken * dgate[:, None]
         kept += taken
@@ -165,19 +219,24 @@ class _Route(torch.autograd.Function):
         load_BE = chosen_TK.new_empty(sequences, experts)
         bias, visits = logits_TE if bias_E is None else bias_E, chosen_TK if top_k_T is None else top_k_T
         constants = {"K": rule.top_k, "SIGMOID": rule.sigmoid, "NORMALIZE": rule.normalize and not rule.ones}
-        constants |= {"SOME": top_k_T is not None, "ROWS": rows, "BLOCK": block}
+        partly = rule.top_p < 1
+        kept_TK = chosen_TK.new_empty(chosen_TK.shape, dtype=torch.int32) if partly else chosen_TK
+        constants |= {"SOME": top_k_T is not None, "PARTLY": partly, "ROWS": rows, "BLOCK": block}
+        grouped = rule.groups > 1 and rule.kept_groups < rule.groups
+        groups = {"GROUPS": rule.groups if grouped else 1, "KEPT": rule.kept_groups if grouped else 1}
+        groups |= {"TWO": grouped and rule.sigmoid and experts > rule.groups}
         with triton_launch.on(logits_TE):
             triton_launch.launch(
-                _route_kernel, (parts, sequences), logits_TE, bias, visits, chosen_TK, gates_TK, load_parts,
-                share_parts, z_parts, positions, experts, parts, rule.scaling, ONES=rule.ones,
-                BIASED=bias_E is not None, CHOICES=triton_launch.power_of_two(rule.top_k), **constants,
+                _route_kernel, (parts, sequences), logits_TE, bias, visits, chosen_TK, gates_TK, kept_TK,
+                load_parts, share_parts, z_parts, positions, experts, parts, rule.scaling, rule.top_p, ONES=rule.ones,
+                BIASED=bias_E is not None, CHOICES=triton_launch.power_of_two(rule.top_k), **groups, **constants,
             )  # fmt: skip
             triton_launch.launch(
                 _route_losses_kernel, (sequences,), load_parts, share_parts, z_parts, load_BE, loss_B, sequences,
                 positions, experts, parts, rule.balance_weight, rule.z_loss_weight, BLOCK=block,
                 PARTS=max(1, min(64, BLOCK_VALUES // block)),
             )  # fmt: skip
-        ctx.save_for_backward(logits_TE, chosen_TK, visits, load_BE)
+        ctx.save_for_backward(logits_TE, chosen_TK, visits, kept_TK, load_BE)
         ctx.rule, ctx.grid, ctx.constants = rule, (parts, sequences), constants
         load_E = load_BE.sum(0)
         ctx.mark_non_differentiable(chosen_TK, load_E)
@@ -186,14 +245,14 @@ class _Route(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        logits_TE, chosen_TK, visits_T, load_BE = ctx.saved_tensors
+        logits_TE, chosen_TK, visits_T, kept_TK, load_BE = ctx.saved_tensors
         _, dgates_TK, _, dloss = slopes
         rule: Rule = ctx.rule
         dlogits_TE = torch.empty_like(logits_TE)
         with triton_launch.on(logits_TE):
             triton_launch.launch(
                 _route_backward_kernel, ctx.grid, dgates_TK.contiguous(), dloss, logits_TE, chosen_TK, visits_T,
-                load_BE, dlogits_TE, len(logits_TE) // rule.sequences, logits_TE.shape[1], rule.sequences,
+                kept_TK, load_BE, dlogits_TE, len(logits_TE) // rule.sequences, logits_TE.shape[1], rule.sequences,
                 rule.scaling, rule.balance_weight, rule.z_loss_weight, **ctx.constants,
             )  # fmt: skip
         return dlogits_TE, None, None, None
@@ -202,6 +261,6 @@ class _Route(torch.autograd.Function):
 def route(
     logits_TE: Tensor, bias_E: Tensor | None, top_k_T: Tensor | None, rule: Rule
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Equals `router.route` without groups, top-p or experts that are off."""
+    """Equals `router.route` without experts that are off."""
     top_k_T = None if top_k_T is None else top_k_T.contiguous()
     return _Route.apply(logits_TE.contiguous(), bias_E, top_k_T, rule)  # type: ignore[return-value]

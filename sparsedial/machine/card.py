@@ -1,13 +1,16 @@
-"""What a study's steps should be on a GPU, from the card itself."""
+"""What a study's steps should be on a GPU, from the card itself, and what of its memory is free."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sparsedial.units import human_bytes
+
 TILE_ROWS = 128  # of a large product's blocks: a step has at least as many tokens as one block a processor needs
 LEAST_TOKENS, MOST_TOKENS = 1024, 16384  # of a step; more would make a cell's optimizer steps few
 TOKEN_BYTES = 1e6  # of a step's activations, for the widest models of a study's ladder
 SLOW_SHARE = 4  # cards before bfloat16 products (compute capability 8.0) get so many times fewer tokens
+SHARED = 0.02  # of the card, that others may hold without a word: the driver and a screen need some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +37,18 @@ class Card:
 def batch_for(card: Card, context: int) -> int:
     """Sequences of a step that fill a card at this context; at least four, the fewest that a study takes."""
     return max(4, card.step_tokens // context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardMemory:
+    """Bytes of a GPU, as this process sees it."""
+
+    held: int  # by the card
+    free: int  # for this process: free on the card, or free within what this process has reserved
+    others: int  # that other processes hold
+
+    @property
+    def words(self) -> str:
+        """What is free, and who has the rest."""
+        said = f"{human_bytes(self.free)} of this GPU's {human_bytes(self.held)} are free"
+        return f"{said}; other processes hold {human_bytes(self.others)}" if self.others > SHARED * self.held else said

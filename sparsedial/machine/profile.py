@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from sparsedial.errors import UserError
+from sparsedial.machine.at_once import times_one
 from sparsedial.machine.energy import Meter
 from sparsedial.machine.memory import Memory, step_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
 from sparsedial.records.profile import ProfileFile, StepTiming
 from sparsedial.records.quantities import Machine
-from sparsedial.records.record import read
+from sparsedial.records.record import plain, read
 from sparsedial.shape.counts import flops_by_part, total_parameters
 from sparsedial.shape.shape import Shape
+from sparsedial.store import digest
 
 VALUE_BYTES = {"float32": 4, "bfloat16": 2, "bfloat16_products": 2}  # of an activation, by the dtype of training
 # What a step's time is made of; every coefficient is a time and cannot be negative.
@@ -80,6 +82,31 @@ class Profile(ProfileFile, frozen=True, kw_only=True):
             return float(step_bytes(shape, batch, context, VALUE_BYTES[self.dtype]).total)
         return float(self.memory.bytes(shape, batch, context, VALUE_BYTES[self.dtype]))
 
+    def speedup(self, runs: int, step_seconds: float) -> float:
+        """The steps of so many runs at once, over those of one alone whose step takes these seconds.
+
+        On a CPU each has a core of its own.
+        """
+        return float(runs) if self.device == "cpu" else times_one(self.at_once, runs, step_seconds)
+
+    def host_speedup(self, runs: int) -> float:
+        """The same for what runs do beside training, as scoring: on a GPU one process does it for one after another."""
+        return float(runs) if self.device == "cpu" else 1.0
+
+    @property
+    def start_seconds(self) -> float:
+        """Of a run's start where it was measured: on a GPU, which captures its graphs."""
+        return max((row.start_seconds for row in self.at_once), default=0.0)
+
+    def watts_of(self, runs: int) -> float:
+        """The power of so many runs at once: on a GPU, that of the card."""
+        return self.watts * self.host_speedup(runs)
+
+    @property
+    def digest(self) -> str:
+        """What a study and its plan name the profile by; one without what came later is named as before."""
+        return digest({name: value for name, value in plain(self).items() if value or name != "at_once"})
+
 
 def read_profile(path: Path) -> Profile:
     """The profile of a `profile.json`.
@@ -120,7 +147,7 @@ def features(shape: Any, batch: int, context: int) -> dict[str, Any]:
 
 
 def measure_profile(
-    make_step: Callable[[Shape, int, int], Callable[[], None]],
+    make_steps: Callable[[Shape, int, int], tuple[Callable[[], None], int]],
     shapes: Sequence[Shape],
     *,
     batch: int,
@@ -137,12 +164,13 @@ def measure_profile(
 ) -> Profile:
     """Time a training step of each shape in turn and fit the model.
 
-    `make_step` builds a step for a shape, a batch and a context; a call of that step returns when its work is done.
+    `make_steps` builds steps for a shape, a batch and a context; a call takes so many, and returns when they are done.
     `report` gets how many turns are done, and of how many.
     """
-    calls = {shape: make_step(shape, batch, context) for shape in dict.fromkeys(shapes)}
+    made = {shape: make_steps(shape, batch, context) for shape in dict.fromkeys(shapes)}
+    calls = {shape: call for shape, (call, _) in made.items()}
     timings = measure_in_turn(calls, rounds=rounds, round_seconds=budget_seconds / (rounds * len(calls)), report=report)
-    rows = tuple(_row(shape, timing, batch, context) for shape, timing in timings.items())
+    rows = tuple(_row(shape, timing, made[shape][1], batch, context) for shape, timing in timings.items())
     coefficients, errors = fit_steps([row.features for row in rows], [row.median_seconds for row in rows])
     return Profile(
         machine=machine,
@@ -163,15 +191,15 @@ def measure_profile(
     )
 
 
-def _row(shape: Shape, timing: Timing, batch: int, context: int) -> StepTiming:
+def _row(shape: Shape, timing: Timing, steps: int, batch: int, context: int) -> StepTiming:
     return StepTiming(
         shape=shape,
         d_model=shape.d_model,
         experts=shape.experts,
         features=features(shape, batch, context),
-        median_seconds=timing.median_seconds,
-        low_seconds=timing.low_seconds,
-        high_seconds=timing.high_seconds,
+        median_seconds=timing.median_seconds / steps,
+        low_seconds=timing.low_seconds / steps,
+        high_seconds=timing.high_seconds / steps,
         count=timing.count,
     )
 

@@ -65,18 +65,8 @@ class GroupedAttention(nn.Module):
         qkv_BSQ = x_BSD @ self.w_qkv_DQ
         if self.b_qkv_Q is not None:
             qkv_BSQ = qkv_BSQ + self.b_qkv_Q
-        if shape.qk_norm != "full":
-            norms = (self.q_norm_C, self.k_norm_C) if shape.qk_norm == "head" else None
-            q_BHSC, k_BGSC, v_BGSC = by_head(qkv_BSQ, norms, place.rotary, shape.heads, shape.norm_eps)
-            return q_BHSC, *place.extend(self.layer, k_BGSC, v_BGSC)
-        widths = [count * shape.head_dim for count in (shape.heads, shape.kv_heads, shape.kv_heads)]
-        q_BSQ, k_BSQ, v_BSQ = qkv_BSQ.split(widths, 2)
-        q_BSQ = rms_norm(q_BSQ, self.q_norm_C, shape.norm_eps)
-        k_BSQ = rms_norm(k_BSQ, self.k_norm_C, shape.norm_eps)
-        q_BHSC, k_BGSC, v_BGSC = (
-            x_BSQ.unflatten(2, (-1, shape.head_dim)).transpose(1, 2) for x_BSQ in (q_BSQ, k_BSQ, v_BSQ)
-        )
-        q_BHSC, k_BGSC = rotate(q_BHSC, *place.rotary), rotate(k_BGSC, *place.rotary)
+        norms = (self.q_norm_C, self.k_norm_C) if shape.qk_norm in ("head", "full") else None
+        q_BHSC, k_BGSC, v_BGSC = by_head(qkv_BSQ, norms, place.rotary, shape.heads, shape.norm_eps)
         return q_BHSC, *place.extend(self.layer, k_BGSC, v_BGSC)
 
 

@@ -97,12 +97,21 @@ def route(
     Source: balance loss DeepSeek-V3 eq. 17-20 (per sequence, f_i P_i); z-loss ST-MoE (arXiv 2202.08906); top-p, Huang
     et al. 2024 (arXiv 2403.07652)
     """
-    if fuses(logits_TE) and shape.expert_groups == 1 and shape.top_p == 1 and kept_E is None:
+    if fuses(logits_TE) and kept_E is None:
         from sparsedial.kernels import triton_router
 
         gate, weights = shape.gate, (balance_weight, z_loss_weight)
         rule = triton_router.Rule(
-            top_k, sequences, gate == "sigmoid", shape.normalize_gates, gate == "ones", shape.routed_scaling, *weights
+            top_k,
+            sequences,
+            gate == "sigmoid",
+            shape.normalize_gates,
+            gate == "ones",
+            shape.routed_scaling,
+            *weights,
+            shape.expert_groups,
+            shape.kept_groups,
+            shape.top_p,
         )
         return triton_router.route(logits_TE, bias_E, top_k_T, rule)
     experts = logits_TE.shape[1]

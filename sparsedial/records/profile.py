@@ -46,10 +46,21 @@ class MemoryFile(Record, frozen=True, kw_only=True):
     rows: tuple[StepMemory, ...]
 
 
+class AtOnceTiming(Record, frozen=True, kw_only=True):
+    """Several runs of one shape at once in one process of a GPU, beside one alone."""
+
+    d_model: int
+    experts: int
+    step_seconds: float  # of one alone
+    start_seconds: float  # of each: its weights, its first steps and its graphs
+    runs: int
+    times_one: float  # the steps of all of them, over those of one alone in the same time
+
+
 class ProfileFile(Record, frozen=True, kw_only=True):
     """A linear model of step time over physical features, with its error on shapes that were left out of the fit."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("memory",)
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("memory", "at_once")
 
     machine: Machine
     device: str
@@ -66,3 +77,4 @@ class ProfileFile(Record, frozen=True, kw_only=True):
     metered: bool
     rows: tuple[StepTiming, ...]
     memory: MemoryFile | None = None  # null where no peaks were measured: bytes are then only counted
+    at_once: tuple[AtOnceTiming, ...] = ()  # none on a CPU, where each run has a process and a core of its own

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from sparsedial.errors import UserError
+from sparsedial.machine.card import CardMemory
 from sparsedial.machine.memory import StepBytes, step_bytes
 from sparsedial.machine.profile import VALUE_BYTES
+from sparsedial.records.recipe import Recipe
 from sparsedial.runs.job import Job
+from sparsedial.shape.shape import Shape
 from sparsedial.units import human_bytes
-
-SHARED = 0.02  # of the card, that others may hold without a word: the driver and a screen need some
 
 
 def counted_bytes(job: Job) -> StepBytes:
+    """The memory of a job's step, part by part."""
+    return step_memory(job.shape, job.recipe)
+
+
+def step_memory(shape: Shape, recipe: Recipe) -> StepBytes:
     """A step's memory, part by part; a multi-token prediction module takes as much as a layer."""
-    shape, recipe = job.shape, job.recipe
     whole = replace(shape, layers=shape.layers + shape.mtp_layers)
     return step_bytes(whole, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
-
-
-@dataclass(frozen=True)
-class CardMemory:
-    """Bytes of a card, as this process sees it."""
-
-    held: int  # by the card
-    free: int  # for this process: free on the card, or free within what this process has reserved
-    others: int  # that other processes hold
-
-    @property
-    def words(self) -> str:
-        """What is free, and who has the rest."""
-        said = f"{human_bytes(self.free)} of this GPU's {human_bytes(self.held)} are free"
-        return f"{said}; other processes hold {human_bytes(self.others)}" if self.others > SHARED * self.held else said
 
 
 def card_memory() -> CardMemory:
@@ -42,6 +32,11 @@ def card_memory() -> CardMemory:
     free, held = torch.cuda.mem_get_info()
     reserved, allocated = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
     return CardMemory(held=held, free=free + reserved - allocated, others=max(0, held - free - reserved))
+
+
+def runs_that_fit(shape: Shape, recipe: Recipe) -> int:
+    """How many runs of a shape the current GPU has room for at once."""
+    return int(card_memory().free // float(step_memory(shape, recipe).total))
 
 
 def require_fits(job: Job) -> None:

@@ -11,6 +11,7 @@ import time
 
 import torch
 
+from sparsedial.runs.card_memory import card_memory, counted_bytes
 from sparsedial.runs.executor import Ended, Event, Group, Moved
 from sparsedial.runs.queued import Queued
 from sparsedial.runs.run_store import RunStore
@@ -22,7 +23,7 @@ TURN_SECONDS = 0.05  # of one of several groups, where no GPU ends it earlier
 
 
 class InProcess(Queued):
-    """Executes up to `most` groups at once in this process, timed ones alone.
+    """Executes up to `most` groups at once in this process, timed ones alone, on a GPU as many as its memory holds.
 
     It trains while its events are waited for, and only then.
     """
@@ -31,6 +32,7 @@ class InProcess(Queued):
         super().__init__()
         self._text, self._store, self._most = text, store, most
         self._open: list[_Open] = []
+        self._free = 0.0  # bytes of a GPU, before the first of the open groups began
 
     def __enter__(self) -> InProcess:
         return self
@@ -48,7 +50,7 @@ class InProcess(Queued):
 
         Raises: UserError where a run cannot be done.
         """
-        while self._queue and len(self._open) < self._most and (not self._open or not self._timed):
+        while self._queue and len(self._open) < self._most and self._may_open(self._queue[0]):
             self._open.append(_Open(self._queue.popleft(), self._text, self._store, self._most > 1))
         until, moved = time.monotonic() + WAIT_SECONDS, dict[_Open, Moved]()
         while self._open:
@@ -64,14 +66,23 @@ class InProcess(Queued):
                 break
         return list(moved.values())
 
-    @property
-    def _timed(self) -> bool:
-        """Whether the group that is open, or the next one, must be alone."""
-        return self._open[0].timed or _timed(self._queue[0])
+    def _may_open(self, group: Group) -> bool:
+        """Whether a group may run beside those that are open; the first may: what does not fit is refused in words."""
+        on_gpu = group[0].job.device != "cpu"
+        if not self._open:
+            self._free = card_memory().free if on_gpu else 0.0
+            return True
+        if self._open[0].timed or _timed(group):
+            return False
+        return not on_gpu or sum(map(_bytes, (*(one.group for one in self._open), group))) <= self._free
 
 
 def _timed(group: Group) -> bool:
     return any(task.alone for task in group)
+
+
+def _bytes(group: Group) -> float:
+    return sum(float(counted_bytes(task.job).total) for task in group)
 
 
 class _Open:
@@ -79,7 +90,7 @@ class _Open:
 
     def __init__(self, group: Group, text: Text, store: RunStore, several: bool) -> None:
         torch.set_num_threads(group[0].job.threads)
-        self._group, self._store = group, store
+        self.group, self._store = group, store
         self._stack = contextlib.ExitStack()
         self.timed = _timed(group)
         self._turns: Turns = self._stack.enter_context(opened(group, text, store, several and not self.timed))
@@ -90,12 +101,12 @@ class _Open:
         for number, step, rate in self._turns:
             if step is None:
                 return moved
-            task = self._group[number]
+            task = self.group[number]
             moved = Moved(task=task, step=step.index, loss=step.loss, steps_per_second=rate)
             if time.monotonic() >= until:
                 return moved
         self.close()
-        return Ended(group=self._group, runs=tuple(self._store.read(task.job.hash) for task in self._group))
+        return Ended(group=self.group, runs=tuple(self._store.read(task.job.hash) for task in self.group))
 
     def close(self) -> None:
         """End the runs; those that have not ended save their state."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
+from sparsedial.machine.at_once import Steps, measure_at_once
 from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import describe
 from sparsedial.machine.memory import Memory
 from sparsedial.machine.profile import Measure, Profile, measure_profile
 from sparsedial.records.recipe import Dtype
-from sparsedial.runs.timed import make_step
+from sparsedial.runs.timed import MIDDLE, make_steps, several_by
 from sparsedial.shape.shape import Shape
+
+AT_ONCE_SHARE = 0.25  # of the time for steps, where several runs at once are timed too
 
 
 def training_dtype(device: str) -> Dtype:
@@ -24,20 +29,22 @@ def measure_on(
     report: Callable[[int, int], None],
     memory: Memory | None = None,
     token_share: float | None = None,
+    at_once: Sequence[int] = (),
 ) -> Measure:
     """A function that times shapes on this machine for a number of seconds, with nothing else of ours running.
 
     `report` is called with the number of turns that are done and of all turns. With a token share the steps select
-    their tokens.
+    their tokens. So many runs `at_once`, in this process, are timed at the shortest and the longest step.
     """
 
     def measure(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
-        return measure_profile(
-            lambda shape, sequences, length: make_step(shape, sequences, length, device, threads, token_share),
+        several_seconds = AT_ONCE_SHARE * seconds if at_once else 0.0
+        profile = measure_profile(
+            lambda shape, sequences, length: make_steps(shape, sequences, length, device, threads, token_share),
             shapes,
             batch=batch,
             context=context,
-            budget_seconds=seconds,
+            budget_seconds=seconds - several_seconds,
             machine=describe(),
             device=device,
             threads=threads,
@@ -46,5 +53,14 @@ def measure_on(
             memory=memory,
             report=report,
         )
+        if not at_once:
+            return profile
+
+        def make(shape: Shape, most: int) -> Sequence[Steps]:
+            return several_by(shape, batch, context, most, device, threads, token_share)
+
+        rows = sorted(profile.rows, key=lambda row: row.median_seconds)
+        ends = [rows[0].shape, rows[-1].shape]
+        return replace(profile, at_once=measure_at_once(make, ends, at_once, first=MIDDLE, seconds=several_seconds))
 
     return measure

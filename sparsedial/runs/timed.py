@@ -14,6 +14,7 @@ from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.runs.alone import alone
+from sparsedial.runs.card_memory import runs_that_fit
 from sparsedial.runs.random_text import random_inputs
 from sparsedial.shape.shape import Shape
 from sparsedial.training.loop import MOST_UNREAD
@@ -27,20 +28,25 @@ from sparsedial.training.step import Rates, TrainingStep
 LONG = 30_000  # steps of a run whose balance is measured at few of them
 MIDDLE = LONG // 2 + 1  # a step without
 HARMLESS_RATE = 1e-3  # the rate does not change the time, but a large one could end in NaN
+A_CALL = 10  # replayed steps of a timed call: a run reads as many or more at once
 
 
 def make_step(
     shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, token_share: float | None = None
 ) -> Callable[[], None]:
-    """One whole training step of a study, from forward pass to optimizer; it waits until its work is done.
+    """One whole training step of a study, from forward pass to optimizer; it waits until its work is done."""
+    return step_by(shape, _study_recipe(batch, context, device), device, threads, token_share)
 
-    On a GPU it is replayed, as a study's steps are.
-    """
+
+def make_steps(
+    shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, token_share: float | None = None
+) -> tuple[Callable[[], None], int]:
+    """Steps as a study takes them, and their number at a call: on a GPU some are replayed before one is waited for."""
     recipe = _study_recipe(batch, context, device)
-    if device == "cpu":
-        return step_by(shape, recipe, device, threads, token_share)
-    replayed = replayed_by(shape, recipe, device, threads, token_share)
-    return partial(replay_one, replayed) if replayed else step_by(shape, recipe, device, threads, token_share)
+    replayed = None if device == "cpu" else replayed_by(shape, recipe, device, threads, token_share)
+    if replayed is None:
+        return step_by(shape, recipe, device, threads, token_share), 1
+    return partial(_replay, replayed), A_CALL
 
 
 def replayed_by(
@@ -55,9 +61,28 @@ def replayed_by(
     return Replayed(step, inputs, MOST_UNREAD)
 
 
-def replay_one(replayed: Replayed) -> None:
-    """A step of which nothing but loss and norm is read; it waits until its work is done."""
-    replayed.take(range(MIDDLE, MIDDLE + 1))
+def several_by(
+    shape: Shape,
+    batch: int,
+    context: int,
+    most: int,
+    device: str = "cpu",
+    threads: int = 1,
+    token_share: float | None = None,
+) -> list[Replayed]:
+    """Runs of a study's steps, each with its graphs on a stream of its own: as many as asked, or as a GPU has room for.
+
+    There are none where steps are not replayed.
+    """
+    recipe = _study_recipe(batch, context, device)
+    fitting = most if device == "cpu" else min(most, runs_that_fit(shape, recipe))
+    runs = (replayed_by(shape, recipe, device, threads, token_share) for _ in range(fitting))
+    return [run for run in runs if run is not None]
+
+
+def _replay(replayed: Replayed) -> None:
+    """Steps of which nothing but loss and norm is read; it waits until their work is done."""
+    replayed.take(range(MIDDLE, MIDDLE + A_CALL))
     replayed.read()
 
 

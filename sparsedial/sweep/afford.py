@@ -14,14 +14,14 @@ from sparsedial.records.quantities import Family
 from sparsedial.records.study import VerdictSeeds
 from sparsedial.runs.policy import done
 from sparsedial.shape.shape import Shape
-from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, RUN_SECONDS, START_SECONDS
+from sparsedial.sweep.at_once import RunCost
+from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, START_SECONDS, beside_seconds
 from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.equal_cost import seconds_nominees
 from sparsedial.sweep.judge import LEAST_SEEDS, Contest, Named
 from sparsedial.sweep.kept import AtBudget, paying_models, share_tasks
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.layout import forward_seconds
 from sparsedial.sweep.rivals import Nominees, Rival, Rivals
 from sparsedial.sweep.selection import SELECTION_SEEDS
 
@@ -101,12 +101,15 @@ def _between(seeds: float) -> int:
 
 
 def _needs(lab: Lab, step_seconds: Mapping[Shape, float], at_flops: Rivals, timed: Rivals) -> _Needs:
-    def cost(rivals: Iterable[Rival]) -> float:
-        return sum(_run_seconds(lab, step_seconds, rival, lab.verdict_tokens) for rival in rivals)
+    def alone(rivals: Iterable[Rival]) -> float:
+        return sum(_cost(lab, step_seconds, rival, lab.verdict_tokens).seconds for rival in rivals)
 
-    one = cost(timed.both()) + cost(rival for rival in at_flops.both() if rival not in timed.both()) / lab.workers
-    first = 2 * cost({*timed.both(), at_flops.dense}) - cost(timed.both())
-    return _Needs(one=one, more=first, beside=cost(at_flops.both()) / lab.workers)
+    def shared(rivals: Iterable[Rival]) -> float:
+        return sum(lab.shared_seconds(_cost(lab, step_seconds, rival, lab.verdict_tokens)) for rival in rivals)
+
+    one = alone(timed.both()) + shared(rival for rival in at_flops.both() if rival not in timed.both())
+    first = 2 * alone({*timed.both(), at_flops.dense}) - alone(timed.both())
+    return _Needs(one=one, more=first, beside=shared(at_flops.both()))
 
 
 def _selection_seconds(
@@ -120,14 +123,16 @@ def _selection_seconds(
     wanted = [rival for both in contested for rival in both if rival not in trained]
     if not wanted:
         return 0.0
-    runs = [_run_seconds(lab, step_seconds, rival, lab.evaluation_tokens) + RUN_SECONDS for rival in wanted]
-    return START_SECONDS + BESIDE_FACTOR * max(SELECTION_SEEDS * sum(runs) / lab.workers, *runs)
+    runs = [_cost(lab, step_seconds, rival, lab.evaluation_tokens, beside_seconds(lab.profile)) for rival in wanted]
+    longest = max(run.seconds for run in runs)
+    return START_SECONDS + BESIDE_FACTOR * max(SELECTION_SEEDS * sum(map(lab.shared_seconds, runs)), longest)
 
 
-def _run_seconds(lab: Lab, step_seconds: Mapping[Shape, float], rival: Rival, scored_tokens: int) -> float:
+def _cost(
+    lab: Lab, step_seconds: Mapping[Shape, float], rival: Rival, scored_tokens: int, beside: float = 0.0
+) -> RunCost:
     """Seconds to train and to score one run."""
-    step = step_seconds[rival.shape]
-    return step * rival.steps + forward_seconds(lab.layout, step, scored_tokens)
+    return lab.run_cost(step_seconds[rival.shape], rival.steps, scored_tokens, beside)
 
 
 def affordable_shares(lab: Lab, rates: RateModel, models: AtBudget, slowdown: float) -> KeptRuns:
@@ -160,7 +165,8 @@ def _text_seconds(lab: Lab, rates: RateModel, models: AtBudget, text: KeptText) 
         return 0.0
     steps = [float(lab.profile.step_seconds(job.shape, job.recipe.batch, lab.context).value) for job in waiting]
     runs = [
-        step * job.recipe.steps + forward_seconds(lab.layout, step, lab.verdict_tokens) + RUN_SECONDS
+        lab.run_cost(step, job.recipe.steps, lab.verdict_tokens, beside_seconds(lab.profile))
         for step, job in zip(steps, waiting, strict=True)
     ]
-    return START_SECONDS + BESIDE_FACTOR * (sum(runs) / lab.workers + max(runs) / 2)
+    longest = max(run.seconds for run in runs)
+    return START_SECONDS + BESIDE_FACTOR * (sum(map(lab.shared_seconds, runs)) + longest / 2)

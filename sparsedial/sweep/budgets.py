@@ -12,6 +12,7 @@ from sparsedial.errors import UserError
 from sparsedial.machine.profile import Profile
 from sparsedial.records.grid import Cell, PhaseSeconds
 from sparsedial.records.quantities import family_of
+from sparsedial.sweep.at_once import AtOnce, RunCost
 from sparsedial.sweep.crossing import FAMILIES, Crossing
 from sparsedial.sweep.layout import (
     Layout,
@@ -32,6 +33,7 @@ RUN_SECONDS = 0.15  # start, evaluation and record of a run, beside its training
 PROBE_SECONDS = 0.4  # of a run that is scored on probes, beside what the model reads: the intervals; measured
 TRIALS_SECONDS = 20.0  # of all timing trials
 REPORT_SECONDS = 15.0
+BEYOND = 2.0  # times the time that there is: no larger budget is tried then; a larger batch may save less than this
 PROCESS_BYTES = 0.4e9  # of a worker, without the model that it trains
 TOP_BUDGETS = tuple(10 ** (exponent / 10) for exponent in range(96, 180))  # FLOPs of the largest budget that are tried
 
@@ -44,9 +46,26 @@ def probing_seconds(layout: Layout, profile: Profile, cell: Cell, probe_tokens: 
     return PROBE_SECONDS + forward_seconds(layout, float(step), probe_tokens)
 
 
-def run_seconds(layout: Layout, profile: Profile, cell: Cell, probe_tokens: int) -> float:
-    """Predicted seconds of one run of the grid, alone on the machine: its training, and its score on probes."""
-    return cell_seconds(layout, profile, cell) + probing_seconds(layout, profile, cell, probe_tokens)
+def beside_seconds(profile: Profile) -> float:
+    """Predicted seconds of any run beside its training and its scores on probes."""
+    return RUN_SECONDS + profile.start_seconds
+
+
+def run_cost(layout: Layout, profile: Profile, cell: Cell, beside: float) -> RunCost:
+    """Predicted seconds of one run of a cell, alone on the machine, with those of what it does beside training."""
+    training = cell_seconds(layout, profile, cell)
+    return RunCost(step=training / layout.steps(cell), training=training, beside=beside)
+
+
+def grid_cost(layout: Layout, profile: Profile, cell: Cell, probe_tokens: int) -> RunCost:
+    """The same of a run of the grid: its training, and its score on probes."""
+    return run_cost(layout, profile, cell, probing_seconds(layout, profile, cell, probe_tokens))
+
+
+def _grid_run(layout: Layout, profile: Profile, cell: Cell, probe_tokens: int) -> RunCost:
+    """The same with what any run takes beside."""
+    beside = probing_seconds(layout, profile, cell, probe_tokens) + beside_seconds(profile)
+    return run_cost(layout, profile, cell, beside)
 
 
 def crossing_seconds(layout: Layout, profile: Profile, workers: int, crossing: Crossing | None) -> float:
@@ -58,24 +77,28 @@ def crossing_seconds(layout: Layout, profile: Profile, workers: int, crossing: C
         return 0.0
     lowest, top = crossing.budgets(layout.budgets)
     times = {lowest: float(crossing.shares), top: (crossing.shares - 1) * (1 + crossing.left(top))}
-    one = {
-        (budget, family): median(
-            _scored_seconds(layout, profile, cell, crossing.scored_tokens)
+    costs = {
+        (budget, family): [
+            _scored_cost(layout, profile, cell, crossing.scored_tokens)
             for cell in layout.cells
             if cell.budget_flops == budget and family_of(cell.experts) == family
-        )
+        ]
         for budget in times
         for family in FAMILIES
     }
-    runs = sum(crossing.seeds * times[budget] * seconds for (budget, _), seconds in one.items())
+    runs = sum(
+        crossing.seeds * times[budget] * median(cost.shared(profile, workers) for cost in some)
+        for (budget, _), some in costs.items()
+    )
+    longest = max(median(cost.seconds for cost in some) for some in costs.values())
     texts = crossing.shares + (crossing.shares - 1) * (crossing.left(top) > 0)  # each has a start and an end of its own
     beside = BESIDE_FACTOR if workers > 1 else 1.0
-    return beside * (runs / workers + texts * max(one.values()) / 2) + texts * START_SECONDS
+    return beside * (runs + texts * longest / 2) + texts * START_SECONDS
 
 
-def _scored_seconds(layout: Layout, profile: Profile, cell: Cell, tokens: int) -> float:
+def _scored_cost(layout: Layout, profile: Profile, cell: Cell, tokens: int) -> RunCost:
     step = float(profile.step_seconds(layout.shape(cell), layout.batch, layout.ladder.context).value)
-    return cell_seconds(layout, profile, cell) + forward_seconds(layout, step, tokens) + RUN_SECONDS
+    return run_cost(layout, profile, cell, forward_seconds(layout, step, tokens) + beside_seconds(profile))
 
 
 def predict_phases(
@@ -87,29 +110,28 @@ def predict_phases(
     """
     beside = BESIDE_FACTOR if workers > 1 else 1.0
 
-    def spread(runs: list[tuple[float, int]]) -> float:
+    def spread(runs: list[tuple[RunCost, int]]) -> float:
         """Seconds of runs on the workers; each run is given with its number of repeats."""
         if not runs:
             return 0.0
-        longest = max(seconds for seconds, _ in runs)
-        return beside * max(sum(seconds * times for seconds, times in runs) / workers + longest / 2, longest)
+        longest = max(cost.seconds for cost, _ in runs)
+        return beside * max(sum(times * cost.shared(profile, workers) for cost, times in runs) + longest / 2, longest)
 
-    corners = scan_corners(layout)
-    scans = [(cell_seconds(layout, profile, cell) + RUN_SECONDS, SCAN_POINTS) for cell in corners]
+    scans = [(run_cost(layout, profile, cell, beside_seconds(profile)), SCAN_POINTS) for cell in scan_corners(layout)]
     below, top = (
         [
-            (run_seconds(layout, profile, cell, probe_tokens) + RUN_SECONDS, layout.repeats(cell.budget_flops))
+            (_grid_run(layout, profile, cell, probe_tokens), layout.repeats(cell.budget_flops))
             for cell in layout.cells
             if (cell.budget_flops == layout.budgets[-1]) == largest
         ]
         for largest in (False, True)
     )
     dense, sparse = (
-        median(cell_seconds(layout, profile, cell) for cell in layout.top_cells if (cell.experts > 0) == is_sparse)
-        for is_sparse in (False, True)
+        median_cost([run_cost(layout, profile, cell, 0.0) for cell in layout.top_cells if (cell.experts > 0) == kind])
+        for kind in (False, True)
     )
     # Every timed run costs what the dense one costs, and one round may run twice.
-    timed = (2 * layout.seeds + 3) * dense + TRIALS_SECONDS
+    timed = (2 * layout.seeds + 3) * dense.seconds + TRIALS_SECONDS
     equal_flops = [(sparse, layout.seeds)]  # the dense runs are mostly the timed ones
     return PhaseSeconds(
         learning_rates=spread(scans),
@@ -119,11 +141,27 @@ def predict_phases(
     )
 
 
+def median_cost(costs: Sequence[RunCost]) -> RunCost:
+    """The median of each part; steps and training of these costs rise together."""
+    return RunCost(**{name: median(getattr(cost, name) for cost in costs) for name in ("step", "training", "beside")})
+
+
+def fastest(
+    layout: Layout, profile: Profile, at_once: AtOnce, probe_tokens: int = 0, crossing: Crossing | None = None
+) -> tuple[int, PhaseSeconds]:
+    """The number of runs at once with which a layout takes the least time, and its phases' seconds."""
+    options = [
+        (workers, predict_phases(layout, profile, workers, probe_tokens, crossing))
+        for workers in at_once.fitting(layout)
+    ]
+    return min(options, key=lambda option: option[1].total)
+
+
 def fit_to_time(
     drafts: Sequence[Layout],
     profile: Profile,
     seconds: float,
-    workers: int,
+    at_once: AtOnce,
     whole_seconds: Callable[[float], float],
     probe_tokens: int = 0,
     crossing: Crossing | None = None,
@@ -137,7 +175,7 @@ def fit_to_time(
     """
     least = math.inf
     for draft in drafts:
-        layout, wanted = _largest(draft, profile, seconds, workers, probe_tokens, crossing)
+        layout, wanted = _largest(draft, profile, seconds, at_once, probe_tokens, crossing)
         if layout is not None:
             return layout
         least = min(least, wanted)
@@ -171,7 +209,7 @@ def _no_layout(draft: Layout) -> UserError:
 
 
 def _largest(
-    draft: Layout, profile: Profile, seconds: float, workers: int, probe_tokens: int, crossing: Crossing | None
+    draft: Layout, profile: Profile, seconds: float, at_once: AtOnce, probe_tokens: int, crossing: Crossing | None
 ) -> tuple[Layout | None, float]:
     """The largest layout with the draft's ratios that fits, or None; and the seconds of the smallest layout."""
     least, best = math.inf, None
@@ -179,13 +217,12 @@ def _largest(
         layout = _laid(draft, top_budget)
         if layout is None:
             continue
-        predicted = predict_phases(layout, profile, workers, probe_tokens, crossing)
+        _, predicted = fastest(layout, profile, at_once, probe_tokens, crossing)
         least = min(least, predicted.total)
-        if predicted.total > seconds:
-            if best is not None:
-                break
-            continue
-        best = replace(layout, predicted_seconds=predicted)
+        if predicted.total <= seconds:
+            best = replace(layout, predicted_seconds=predicted)
+        elif best is not None and predicted.total > BEYOND * seconds:
+            break
     return best, least
 
 

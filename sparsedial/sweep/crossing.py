@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sparsedial.records.kept import KeptShare
@@ -16,10 +16,10 @@ FAMILIES: tuple[Family, Family] = ("dense", "sparse")
 
 @dataclass(frozen=True, kw_only=True)
 class KeptText:
-    """A share of the text, and the executor of the runs on it."""
+    """A share of the text, and what makes the executor of so many runs at once on it."""
 
     share: KeptShare
-    executor: Executor
+    open: Callable[[int], Executor]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from sparsedial.machine.profile import Measure, Profile
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
-from sparsedial.sweep.budgets import PROCESS_BYTES, REPORT_SECONDS, fit_to_time, predict_phases, smallest
+from sparsedial.sweep.at_once import AtOnce, Room
+from sparsedial.sweep.budgets import PROCESS_BYTES, REPORT_SECONDS, batches, fastest, fit_to_time, smallest
 from sparsedial.sweep.crossing import Crossing
 from sparsedial.sweep.layout import START_RUNGS, Layout, lay, too_small
 from sparsedial.sweep.question import LEAST_SECONDS, Question
@@ -35,22 +36,26 @@ def design(
     measure: Measure,
     elapsed_seconds: Callable[[], float],
     crossing: Crossing | None = None,
+    room: Room | None = None,
 ) -> tuple[Layout, Profile]:
     """Refuse impossible questions, measure the machine, and lay the grid that the time or the budgets allow.
 
-    `crossing` says what is trained on shares of the text after the verdict; its time is kept for it.
+    `crossing` says what is trained on shares of the text after the verdict; its time is kept for it. Models that a
+    GPU's `room` does not hold are left out.
 
     Raises: UserError with the minimum where no grid fits.
     """
     draft = _draft(question, vocab_size)
+    if room is not None:
+        draft = _held_by(room, draft)
     _refuse_early(question, draft)
-    profile = measure(
-        profile_shapes(question, draft),
-        draft.batch if question.on_gpu else min(draft.batch, PROFILE_BATCH),
-        draft.ladder.context,
-        profile_seconds(question),
-    )
-    return _laid(question, draft, profile, elapsed_seconds(), crossing), profile
+    batch, context = draft.batch if question.on_gpu else min(draft.batch, PROFILE_BATCH), draft.ladder.context
+    shapes = profile_shapes(question, draft)
+    if room is not None:
+        shapes = room.together(shapes, batch, context)
+    profile = measure(shapes, batch, context, profile_seconds(question))
+    at_once = AtOnce(numbers=question.at_once, room=room)
+    return _laid(question, draft, profile, at_once, elapsed_seconds(), crossing), profile
 
 
 def require_possible(question: Question, vocab_size: int) -> None:
@@ -81,7 +86,7 @@ def _parameter_bound(question: Question) -> float | None:
     inputs = question.inputs
     bounds = [inputs.max_total_parameters] if inputs.max_total_parameters else []
     if inputs.memory:
-        left = inputs.memory / (question.workers + 1) - PROCESS_BYTES
+        left = inputs.memory / (question.processes + 1) - PROCESS_BYTES
         bounds.append(max(left, 0.0) / PARAMETER_BYTES)
     return min(bounds) if bounds else None
 
@@ -103,20 +108,52 @@ def profile_seconds(question: Question) -> float:
     return min(max(wanted, PROFILE_LEAST), PROFILE_MOST)
 
 
+def _held_by(room: Room, draft: Layout) -> Layout:
+    """The draft without the models that a GPU does not hold.
+
+    Raises: UserError with the bytes where it holds fewer than three sizes.
+    """
+    context, card = draft.ladder.context, room.card
+    least = [draft.ladder.shape(rung, count) for rung in sorted(RUNGS)[:START_RUNGS] for count in draft.experts]
+    needed = room.bytes_of(least, draft.batch, context)
+    if needed > card.free:
+        fits = next((batch for batch in batches(draft.batch) if room.bytes_of(least, batch, context) <= card.free), 0)
+        raise UserError(
+            f"a step of the smallest grid of this study needs {human_bytes(needed)}, and {card.words}",
+            hint=f"{fits} fits" if fits else "no batch fits: give a shorter <context>, or wait for the card",
+            field="batch",
+        )
+    most = room.most_parameters(draft)
+    if most is None:
+        return draft
+    most = max(most, *map(total_parameters, least))
+    return replace(draft, max_total_parameters=min(most, draft.max_total_parameters or most))
+
+
+def left_out(question: Question, layout: Layout) -> bool:
+    """Whether a GPU's memory left models out of the grid."""
+    return lay(replace(layout, max_total_parameters=_parameter_bound(question))) != layout.cells
+
+
 def _laid(
-    question: Question, draft: Layout, profile: Profile, elapsed_seconds: float, crossing: Crossing | None
+    question: Question,
+    draft: Layout,
+    profile: Profile,
+    at_once: AtOnce,
+    elapsed_seconds: float,
+    crossing: Crossing | None,
 ) -> Layout:
-    workers, probe_tokens = question.workers, question.probe_tokens
+    probe_tokens = question.probe_tokens
     if question.inputs.budgets:
         layout = _lay_budgets(draft)
-        return replace(layout, predicted_seconds=predict_phases(layout, profile, workers, probe_tokens, crossing))
+        return replace(layout, predicted_seconds=fastest(layout, profile, at_once, probe_tokens, crossing)[1])
     beside = elapsed_seconds + REPORT_SECONDS
     seconds = PLANNED_SHARE * (question.limit_seconds - beside)
 
     def whole_seconds(planned: float) -> float:
         return planned / PLANNED_SHARE + beside
 
-    return fit_to_time(_drafts(question, draft), profile, seconds, workers, whole_seconds, probe_tokens, crossing)
+    return fit_to_time(_drafts(question, draft), profile, seconds, at_once, whole_seconds, probe_tokens, crossing)
 
 
 def _drafts(question: Question, draft: Layout) -> list[Layout]:
@@ -160,8 +197,8 @@ def _refuse_early(question: Question, draft: Layout) -> None:
         return
     least = smallest(_drafts(question, draft))
     flops = least.flops + 3 * least.seeds * least.budgets[-1]
-    if question.inputs.device == "cpu" and flops > FASTEST_FLOPS_PER_SECOND * question.workers * limit:
-        usual = spelled_at_least(flops / (PROFILE_FLOPS_PER_SECOND * question.workers))
+    if question.inputs.device == "cpu" and flops > FASTEST_FLOPS_PER_SECOND * question.processes * limit:
+        usual = spelled_at_least(flops / (PROFILE_FLOPS_PER_SECOND * question.processes))
         raise UserError(
             f"{human_seconds(limit)} is too short for {flops:.1e} FLOPs, the smallest grid with these settings",
             hint=f"at a core's usual speed it takes about {usual}; a shorter <context> or fewer seeds need less",
@@ -178,7 +215,7 @@ def _refuse_few_parameters(question: Question, draft: Layout) -> None:
         return
     if inputs.max_total_parameters is None or bound < inputs.max_total_parameters:
         field, asked = "memory", human_bytes(inputs.memory or 0.0)
-        wanted = human_bytes(_rounded_up((question.workers + 1) * (PROCESS_BYTES + PARAMETER_BYTES * least)))
+        wanted = human_bytes(_rounded_up((question.processes + 1) * (PROCESS_BYTES + PARAMETER_BYTES * least)))
     else:
         field, asked = "max_total_parameters", human_count(inputs.max_total_parameters)
         wanted = human_count(_rounded_up(least))

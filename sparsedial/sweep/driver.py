@@ -48,7 +48,7 @@ def conduct(
 
     study, layout = notebook.study, lab.layout
     assert study is not None, "the study is not laid yet"
-    pace = Pace(lab.profile, Counting(notebook, lab.listener))
+    pace = Pace(lab.profile, Counting(notebook, lab.listener), lab.workers)
     lab = replace(lab, listener=pace)
     rates = study.learning_rates
     if rates is None:
@@ -100,6 +100,6 @@ def _cross_shares(lab: Lab, notebook: Notebook, pace: Pace, rates: RateModel, mo
     """Train and compare these models on shares of the text, as many of them as there is time for."""
     study = notebook.study
     assert study is not None
-    kept_runs = study.kept_runs or affordable_shares(lab, rates, models, pace.slowdown(lab.workers))
+    kept_runs = study.kept_runs or affordable_shares(lab, rates, models, pace.slowdown)
     notebook.keep(kept_runs=kept_runs)
     return cross(lab, rates, models, kept_runs)

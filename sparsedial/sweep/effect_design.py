@@ -12,6 +12,7 @@ from sparsedial.records.effect import EffectBudget, EffectInputs, EffectPlan
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
+from sparsedial.sweep.at_once import RunCost
 from sparsedial.sweep.budgets import (
     BESIDE_FACTOR,
     PROBE_SECONDS,
@@ -142,8 +143,12 @@ def _predicted(
         runs = inputs.seeds * (PARTS + (budget.steps_at_equal_total is not None))
         scoring = scored_tokens / (BATCH * CONTEXT) * step / 3
         probing = PROBE_SECONDS + probe_tokens / (BATCH * CONTEXT) * step / 3 if probe_tokens else 0.0
-        side_by_side = runs_of(inputs, budget) * budget.steps * step + runs * (scoring + probing + RUN_SECONDS)
-        spent += (BESIDE_FACTOR if workers > 1 else 1.0) * side_by_side / workers
+        side_by_side = RunCost(
+            step=step,
+            training=runs_of(inputs, budget) * budget.steps * step,
+            beside=runs * (scoring + probing + RUN_SECONDS),
+        )
+        spent += (BESIDE_FACTOR if workers > 1 else 1.0) * side_by_side.shared(profile, workers)
         spent += runs * scoring / 2 if domains else 0.0
     return spent
 

@@ -13,9 +13,10 @@ from sparsedial.sweep.budgets import (
     SCAN_POINTS,
     START_SECONDS,
     probing_seconds,
+    run_cost,
 )
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.layout import Layout, cell_seconds, forward_seconds
+from sparsedial.sweep.layout import Layout, forward_seconds
 from sparsedial.sweep.rates import MOST_POINTS
 from sparsedial.sweep.scan import scan_seconds
 from sparsedial.sweep.selection import SELECTION_SEEDS
@@ -44,11 +45,14 @@ def expected_seconds(
     planned = layout.predicted_seconds
     assert planned is not None
     runs = sum(layout.repeats(cell.budget_flops) for cell in layout.cells)
-    dense = max(cell_seconds(layout, profile, cell) for cell in layout.top_cells if not cell.experts)
-    seed = (2 + PAIR_BESIDE / workers) * dense  # a pair at equal FLOPs, and two runs alone and in turns
-    scored = runs * scoring_seconds(layout, profile, evaluation_tokens) / workers
-    scored += seeds * (2 + 2 / workers) * scoring_seconds(layout, profile, verdict_tokens)
-    scans = scan_seconds(layout, profile) / workers
+    costs = [run_cost(layout, profile, cell, 0.0) for cell in layout.top_cells if not cell.experts]
+    longest = max(costs, key=lambda cost: cost.seconds)
+    dense, beside = longest.seconds, profile.host_speedup(workers)
+    speedup = profile.speedup(workers, longest.step)
+    seed = (2 + PAIR_BESIDE / speedup) * dense  # a pair at equal FLOPs, and two runs alone and in turns
+    scored = runs * scoring_seconds(layout, profile, evaluation_tokens) / beside
+    scored += seeds * (2 + 2 / beside) * scoring_seconds(layout, profile, verdict_tokens)
+    scans = scan_seconds(layout, profile, workers)
     likely = (
         planned.total
         - planned.learning_rates
@@ -57,7 +61,7 @@ def expected_seconds(
         + scored
         + START_SECONDS * (STARTS + seeds)
     )
-    choosing = 2 * START_SECONDS + SELECTION_SEEDS * CONTESTED * dense / workers
+    choosing = 2 * START_SECONDS + SELECTION_SEEDS * CONTESTED * dense / speedup
     return likely, likely + (MOST_POINTS - SCAN_POINTS) * scans + EXTENSION_SHARE * planned.grid + choosing
 
 
@@ -104,16 +108,17 @@ def dry_run(lab: Lab, low: float, high: float, reference: ReferenceModelCost | N
         seconds_low=low,
         seconds_high=high,
         probe_seconds=sum(
-            layout.repeats(cell.budget_flops) * probing_seconds(layout, profile, cell, lab.probe_tokens) / lab.workers
+            layout.repeats(cell.budget_flops) * probing_seconds(layout, profile, cell, lab.probe_tokens)
             for cell in layout.cells
-        ),
+        )
+        / profile.host_speedup(lab.workers),
         reference_cost=reference,
         kept_runs=lab.crossing.runs(layout.budgets) if lab.crossing else 0,
         kept_seconds=lab.keep_for_shares_seconds,
         select_seconds=lab.crossing.select_seconds if lab.crossing else 0.0,
-        joules=seconds * profile.watts * lab.workers,
+        joules=seconds * profile.watts_of(lab.workers),
         joules_source=profile.watts_source,
-        memory_bytes=lab.workers * (PROCESS_BYTES + memory_bytes),
+        memory_bytes=profile.host_speedup(lab.workers) * PROCESS_BYTES + lab.workers * memory_bytes,
         dollars=None,
         dollars_reason="no price was given",
     )

@@ -91,7 +91,7 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
         text_digest=lab.text.digest,
         context=lab.context,
         law_digest=digest(plain(law)),
-        profile_digest=digest(plain(lab.profile)),
+        profile_digest=lab.profile.digest,
         token_share=lab.tokens and lab.tokens.share,
     )
     return replace(plan, origin=origin, origin_reason=None)

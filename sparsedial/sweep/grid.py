@@ -9,7 +9,7 @@ from sparsedial.records.grid import Cell, RateModel
 from sparsedial.records.run import Run
 from sparsedial.runs.executor import Task
 from sparsedial.runs.policy import done
-from sparsedial.sweep.budgets import run_seconds
+from sparsedial.sweep.budgets import grid_cost
 from sparsedial.sweep.cells import CellResult, Cells, line_losses, merged
 from sparsedial.sweep.lab import Lab, run_label
 from sparsedial.sweep.layout import cell_seconds, next_cell
@@ -78,7 +78,7 @@ def cell_tasks(lab: Lab, rates: RateModel, cell: Cell) -> list[Task]:
 
 def _affordable(lab: Lab, cell: Cell, tasks: Sequence[Task]) -> bool:
     """Whether a cell leaves enough time for the verdict, or was trained by an earlier start of the study."""
-    seconds = len(tasks) * run_seconds(lab.layout, lab.profile, cell, lab.probe_tokens)
+    seconds = len(tasks) * grid_cost(lab.layout, lab.profile, cell, lab.probe_tokens).seconds
     if lab.clock.remaining > lab.keep_for_verdict_seconds + seconds:
         return True
     return all(done(task, lab.archive) is not None for task in tasks)

@@ -20,9 +20,10 @@ from sparsedial.runs.executor import Executor, Group, Task
 from sparsedial.runs.job import Job
 from sparsedial.runs.policy import Follow, Listener, Shelf, carry_out
 from sparsedial.shape.shape import Shape
+from sparsedial.sweep.at_once import RunCost
 from sparsedial.sweep.budgets import REPORT_SECONDS
 from sparsedial.sweep.crossing import Crossing, KeptText
-from sparsedial.sweep.layout import Layout
+from sparsedial.sweep.layout import Layout, forward_seconds
 from sparsedial.units import family_name, human_count
 
 TEST_TOKENS = 1 << 20  # of the test split, evenly spread, that score a verdict run; all of it where it is smaller
@@ -87,11 +88,20 @@ class Lab:
         """Tokens of the validation and the test split that score a verdict's run."""
         return sum(min(TEST_TOKENS, held) for held in (self.text.validation_tokens, self.text.test_tokens))
 
+    def run_cost(self, step_seconds: float, steps: int, scored_tokens: int, beside: float = 0.0) -> RunCost:
+        """Seconds to train one run and to score it, and those that it takes beside."""
+        scoring = forward_seconds(self.layout, step_seconds, scored_tokens)
+        return RunCost(step=step_seconds, training=steps * step_seconds, beside=scoring + beside)
+
+    def shared_seconds(self, cost: RunCost) -> float:
+        """What a run adds to the time of many on the study's workers."""
+        return cost.shared(self.profile, self.workers)
+
     def on(self, kept: KeptText) -> Lab:
         """The same lab for a share of the text."""
         share = kept.share
         text = with_fields(self.text, digest=share.text_digest, train_tokens=share.train_tokens)
-        return replace(self, text=text, executor=kept.executor)
+        return replace(self, text=text, executor=kept.open(self.workers))
 
     def cell_seeds(self, repeats: int) -> tuple[int, ...]:
         """Seeds of a cell that is trained `repeats` times."""

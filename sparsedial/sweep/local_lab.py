@@ -8,25 +8,28 @@ from typing import Protocol
 
 from sparsedial.kernels import native
 from sparsedial.machine.energy import meter
-from sparsedial.machine.profile import Profile, read_profile
+from sparsedial.machine.profile import VALUE_BYTES, Profile, read_profile
 from sparsedial.records.profile import PROFILE_FILE
-from sparsedial.records.record import plain, write
+from sparsedial.records.record import write
 from sparsedial.records.study import Frozen
 from sparsedial.records.token_selection import StudyTokens
+from sparsedial.runs.card_memory import card_memory
 from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.measuring import measure_on, training_dtype
 from sparsedial.runs.policy import Listener
 from sparsedial.runs.run_store import RunStore
 from sparsedial.shape.shape import Shape
-from sparsedial.store import digest
+from sparsedial.sweep.at_once import AtOnce, Room
+from sparsedial.sweep.budgets import fastest
 from sparsedial.sweep.crossing import Crossing
-from sparsedial.sweep.design import design, evaluation_tokens
+from sparsedial.sweep.design import design, evaluation_tokens, left_out
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import Layout
 from sparsedial.sweep.notebook import Notebook
 from sparsedial.sweep.question import Question, require_same
 from sparsedial.text.prepare import Text
+from sparsedial.units import count_words, human_count
 
 THREADS = 1  # per run: two workers of one thread are faster than one worker of two
 
@@ -62,9 +65,10 @@ def local_lab(
     Raises: UserError where no grid fits the question, or the folder is bound to another study.
     """
     inputs, device = question.bound_to(text.digest), question.inputs.device
-    frozen, file = notebook.frozen, question.out / PROFILE_FILE
+    frozen, file, room = notebook.frozen, question.out / PROFILE_FILE, _room(device)
     if frozen is None:
-        measure = measure_on(device, THREADS, witness.measuring, None, question.inputs.token_share)
+        numbers = question.at_once if question.on_gpu else ()
+        measure = measure_on(device, THREADS, witness.measuring, None, question.inputs.token_share, numbers)
 
         def announced(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
             witness.note("measuring this machine")
@@ -72,12 +76,12 @@ def local_lab(
 
         waiting = shares.select_seconds if shares else 0.0
         layout, profile = design(
-            question, text.tokenizer.vocab_size, announced, lambda: clock.elapsed + waiting, shares
+            question, text.tokenizer.vocab_size, announced, lambda: clock.elapsed + waiting, shares, room
         )
         frozen = Frozen(
             inputs=inputs,
             layout=layout,
-            profile_digest=digest(plain(profile)),
+            profile_digest=profile.digest,
             evaluation_tokens=evaluation_tokens(layout),
             set_up_seconds=clock.elapsed,
         )
@@ -87,9 +91,30 @@ def local_lab(
     else:
         require_same(question.out, frozen.inputs, inputs)
         layout, profile = Layout.of(frozen.layout), read_profile(file)
+        if room is not None:
+            room.require(layout)
     _say_what_slows(layout, text, device, witness.note)
-    lab = _with_workers(question, text, frozen, layout, profile, clock, witness)
+    workers, _ = fastest(layout, profile, AtOnce(numbers=question.at_once, room=room), question.probe_tokens, shares)
+    if room is not None:
+        _say_what_fits(question, layout, workers, room, witness.note)
+    lab = _with_workers(question, workers, text, frozen, layout, profile, clock, witness)
     return replace(lab, tokens=tokens, crossing=shares)
+
+
+def _room(device: str) -> Room | None:
+    """The memory of the GPU; None on a CPU."""
+    if device == "cpu":
+        return None
+    return Room(card=card_memory(), value_bytes=VALUE_BYTES[training_dtype(device)])
+
+
+def _say_what_fits(question: Question, layout: Layout, workers: int, room: Room, note: Callable[[str], None]) -> None:
+    """How many runs the GPU gets at once, and what its memory left out."""
+    if left_out(question, layout) and layout.max_total_parameters is not None:
+        note(f"models of more than {human_count(layout.max_total_parameters)} parameters do not fit: {room.card.words}")
+    most, asked = room.runs_of(layout), question.at_once[-1]
+    short = f", since no more fit: {room.card.words}" if most < asked else ""
+    note(f"{count_words(workers, 'run')} at once{short}")
 
 
 def _say_what_slows(layout: Layout, text: Text, device: str, note: Callable[[str], None]) -> None:
@@ -101,7 +126,14 @@ def _say_what_slows(layout: Layout, text: Text, device: str, note: Callable[[str
 
 
 def _with_workers(
-    question: Question, text: Text, frozen: Frozen, layout: Layout, profile: Profile, clock: Clock, witness: Witness
+    question: Question,
+    workers: int,
+    text: Text,
+    frozen: Frozen,
+    layout: Layout,
+    profile: Profile,
+    clock: Clock,
+    witness: Witness,
 ) -> Lab:
     device, store = question.inputs.device, RunStore(question.out / "runs")
     return Lab(
@@ -109,11 +141,11 @@ def _with_workers(
         profile=profile,
         text=text.summary(),
         archive=store,
-        executor=executor_for(device, text, store, question.workers),
+        executor=executor_for(device, text, store, workers),
         listener=witness,
         clock=clock,
         meter=meter(device, THREADS),
-        workers=question.workers,
+        workers=workers,
         threads=THREADS,
         kernels=native.kind(device),
         device=device,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sparsedial.machine.profile import Profile
 from sparsedial.records.run import Run
 from sparsedial.runs.executor import Moved, Task
-from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, run_seconds
+from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, grid_cost
 from sparsedial.sweep.expect import OVERRUN_SHARE
 from sparsedial.sweep.lab import Lab, Listener
 from sparsedial.units import human_seconds
@@ -23,6 +23,7 @@ class Pace:
 
     profile: Profile
     listener: Listener
+    workers: int
     ratios: list[float] = field(default_factory=list[float])  # measured over predicted seconds, of each run
     warned: bool = False
 
@@ -35,13 +36,18 @@ class Pace:
         recipe = run.recipe
         step = float(self.profile.step_seconds(run.shape, recipe.batch, recipe.context).value)
         if run.finished and run.seconds > 0:
-            self.ratios.append(run.seconds / (step * recipe.steps))
+            self.ratios.append(run.seconds / (step * recipe.steps) / (1.0 if run.alone else self._beside(step)))
         self.listener.ended(task, run)
 
-    def slowdown(self, workers: int) -> float:
+    @property
+    def slowdown(self) -> float:
         """How many times slower the machine is than when it was measured; 1 before the first run ended."""
-        beside = BESIDE_FACTOR if workers > 1 else 1.0
-        return statistics.median(self.ratios) / beside if self.ratios else 1.0
+        return statistics.median(self.ratios) if self.ratios else 1.0
+
+    def _beside(self, step_seconds: float) -> float:
+        """How many times longer the step of one of several runs is expected to take."""
+        workers = self.workers
+        return BESIDE_FACTOR * workers / self.profile.speedup(workers, step_seconds) if workers > 1 else 1.0
 
     def warn(self, lab: Lab, budgets: Iterable[float], say: Callable[[str], None]) -> None:
         """Say once what a slower machine means for the time limit, where cells of these budgets are still to train.
@@ -60,15 +66,16 @@ def _late_words(lab: Lab, pace: Pace, budgets: Iterable[float]) -> str | None:
 
     The seeds of a verdict are fitted to the remaining time; the cells of the grid are not.
     """
-    planned, slowdown, limit = lab.layout.predicted_seconds, pace.slowdown(lab.workers), lab.clock.limit_seconds
+    planned, slowdown, limit = lab.layout.predicted_seconds, pace.slowdown, lab.clock.limit_seconds
     if planned is None or slowdown < SLOW:
         return None
     grid = sum(
-        run_seconds(lab.layout, lab.profile, cell, lab.probe_tokens) * lab.layout.repeats(cell.budget_flops)
+        lab.layout.repeats(cell.budget_flops)
+        * grid_cost(lab.layout, lab.profile, cell, lab.probe_tokens).shared(lab.profile, lab.workers)
         for cell in lab.layout.cells
         if cell.budget_flops in set(budgets)
     )
-    ends = lab.clock.elapsed + slowdown * grid / lab.workers + REPORT_SECONDS
+    ends = lab.clock.elapsed + slowdown * grid + REPORT_SECONDS
     slower = f"the machine is {slowdown:.2g} times slower than when it was measured"
     if ends > limit:  # what is not counted here, as timing trials, is up to the tenth by which a study may overrun
         return (

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.forms import STUDY_FORMS
+from sparsedial.machine.at_once import NUMBERS
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.study import Inputs
 from sparsedial.sweep.crossing import CROSSED_SEEDS
@@ -41,7 +42,7 @@ class Question:
 
     inputs: Inputs  # the settings that its folder is bound to; the text's digest is not known yet
     sources: tuple[str, ...]  # files or folders of text; empty means the standard library
-    workers: int
+    workers: int | None  # runs at once; None on a GPU: as many as its profile finds fastest
     out: Path
 
     def __post_init__(self) -> None:
@@ -64,12 +65,12 @@ class Question:
         self._check_workers()
 
     def _check_workers(self) -> None:
-        if self.workers < 1:
-            raise UserError(f"{self.workers} is too small", hint="1 or more", field="workers")
-        cores = usable_cores()
-        if self.inputs.device == "cpu" and self.workers > cores:
+        workers, cores = self.at_once[0], usable_cores()
+        if workers < 1:
+            raise UserError(f"{workers} is too small", hint="1 or more", field="workers")
+        if not self.on_gpu and workers > cores:
             raise UserError(
-                f"{self.workers} would have to share {cores} cores, and their times would mean nothing",
+                f"{workers} would have to share {cores} cores, and their times would mean nothing",
                 hint=f"leave it out, or give at most {cores}",
                 field="workers",
             )
@@ -83,6 +84,16 @@ class Question:
     def on_gpu(self) -> bool:
         """Whether its runs train on a GPU."""
         return self.inputs.device == "cuda"
+
+    @property
+    def at_once(self) -> tuple[int, ...]:
+        """The numbers of runs at once to choose from, in rising order."""
+        return NUMBERS if self.workers is None else (self.workers,)
+
+    @property
+    def processes(self) -> int:
+        """Processes that train its runs; a GPU's are all in one."""
+        return 1 if self.on_gpu else self.at_once[0]
 
     @property
     def long(self) -> bool:

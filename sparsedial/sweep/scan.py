@@ -77,9 +77,11 @@ def _corners(layout: Layout) -> list[_Corner]:
     return sorted(corners, key=lambda corner: -corner.cell.experts)  # the slow ones first
 
 
-def scan_seconds(layout: Layout, profile: Profile) -> float:
-    """Seconds of one learning rate at every corner, one after the other."""
-    return sum(
-        corner.steps * profile.step_seconds(layout.shape(corner.cell), layout.batch, layout.ladder.context).value
-        for corner in _corners(layout)
-    )
+def scan_seconds(layout: Layout, profile: Profile, workers: int) -> float:
+    """Seconds of one learning rate at every corner, so many runs at once."""
+
+    def step_seconds(corner: _Corner) -> float:
+        return float(profile.step_seconds(layout.shape(corner.cell), layout.batch, layout.ladder.context).value)
+
+    steps = [(corner.steps, step_seconds(corner)) for corner in _corners(layout)]
+    return sum(count * seconds / profile.speedup(workers, seconds) for count, seconds in steps)

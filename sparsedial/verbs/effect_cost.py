@@ -61,9 +61,9 @@ def dry_run(
         flops=training_flops(plan),
         seconds=seconds,
         not_counted=NOT_COUNTED,
-        joules=seconds * profile.watts * workers,
+        joules=seconds * profile.watts_of(workers),
         joules_source=profile.watts_source,
-        memory_bytes=workers * (PROCESS_BYTES + largest),
+        memory_bytes=profile.host_speedup(workers) * PROCESS_BYTES + workers * largest,
         dollars=None,
         dollars_reason="no price was given",
     )

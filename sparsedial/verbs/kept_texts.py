@@ -45,8 +45,7 @@ def _texts(question: Question, full: Text, selections: Sequence[KeptSelection]) 
     store = RunStore(question.out / "runs")
 
     def kept(share: KeptShare, text: Text) -> KeptText:
-        executor = executor_for(question.inputs.device, text, store, question.workers)
-        return KeptText(share=share, executor=executor)
+        return KeptText(share=share, open=lambda workers: executor_for(question.inputs.device, text, store, workers))
 
     whole = KeptShare(
         kept=1.0, train_tokens=full.train_tokens, text_digest=full.digest, manifest_digest=None, folder=None

@@ -91,6 +91,6 @@ def plan_origin(folder: Path, law: Law, costs: Costs) -> PlanOrigin | None:
         text_digest=study.text.digest,
         context=study.frozen.layout.ladder.context,
         law_digest=digest(plain(law)),
-        profile_digest=digest(plain(machine)) if isinstance(machine, Profile) else None,
+        profile_digest=machine.digest if isinstance(machine, Profile) else None,
         token_share=study.frozen.inputs.token_share,
     )

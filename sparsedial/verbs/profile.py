@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsedial.errors import UserError
+from sparsedial.machine.at_once import NUMBERS
 from sparsedial.machine.hardware import device_bytes
 from sparsedial.machine.memory import Memory, measure_memory, step_bytes
 from sparsedial.machine.profile import VALUE_BYTES
@@ -77,7 +78,7 @@ def profile(settings: ProfileSettings) -> Measured:
             progress.cell("timing", "timing steps", done, of)
 
         shapes = [ladder.shape(width, experts) for width in widths for experts in EXPERTS]
-        measure = measure_on(device, threads, turn, memory)
+        measure = measure_on(device, threads, turn, memory, at_once=() if device == "cpu" else NUMBERS)
         measured = measure(shapes, settings.batch, settings.context, settings.time)
     write(settings.out, measured)
     return Measured(**measured, out=str(settings.out))

@@ -105,7 +105,7 @@ def _tokens(
         given=given,
         context=question.context,
         device=inputs.device,
-        threads=question.workers,
+        threads=question.processes,
         seed=inputs.seed,
     )
     if dry_run:

@@ -69,7 +69,12 @@ class StudySettings:
     keep: tuple[float, ...] = setting(
         (), "shares of the text for --select [1,.5,.25; of a filter all that it leaves]", "X,…", parse=parse_shares
     )
-    workers: int | None = setting(None, "processes of one thread each [one per core, the maximum; one on a GPU]", "N")
+    workers: int | None = setting(
+        None,
+        "runs at once, each a process of one thread [one per core, the maximum]; on a GPU all are in one process"
+        " [as many as its profile finds fastest]",
+        "N",
+    )
     device: str = setting("auto", "device to train on", "cpu|cuda")
     out: Path = setting(Path("runs/study"), "the study's folder; the same command continues a stopped study", "DIR")
     log: tuple[str, ...] = setting((), log_setting.HELP, "csv,…", parse=log_setting.log_names)
@@ -98,7 +103,7 @@ class StudySettings:
         filling = BATCH if card is None or context is None else batch_for(card, context)
         found = ("device", "text", "reference")
         asked = {name: getattr(self, name) for name in Inputs.__struct_fields__ if name not in found}
-        workers = (1 if device == "cuda" else usable_cores()) if self.workers is None else self.workers
+        workers = usable_cores() if self.workers is None and device == "cpu" else self.workers
         asked |= {"context": context, "batch": filling if self.batch is None else self.batch}
         inputs = Inputs(**asked, device=device, reference=reference, text="")
         return Question(inputs=inputs, sources=self.text, workers=workers, out=self.out)

@@ -15,8 +15,29 @@ FAULTS = (
     Fault(
         what="heads are rotated back by the forward pass's angles",
         file="kernels/triton_heads.py",
-        line="low, high = low * cos_low + high * sin_high, high * cos_high + low * sin_low",
-        becomes="low, high = low * cos_low + high * sin_low, high * cos_high + low * sin_high",
+        line="return low * cos_low + high * sin_high, high * cos_high + low * sin_low",
+        becomes="return low * cos_low + high * sin_low, high * cos_high + low * sin_high",
+        tests="tests/kernels/test_fused.py",
+    ),
+    Fault(
+        what="a norm over all heads takes the mean of a head's slopes alone",
+        file="kernels/triton_heads.py",
+        line="tl.store(along + token * 2 + which, total * scale / (own * 2 * half), mask=known)",
+        becomes="tl.store(along + token * 2 + which, total * scale / (2 * half), mask=known)",
+        tests="tests/kernels/test_fused.py",
+    ),
+    Fault(
+        what="the router's kernel chooses groups by their largest score alone",
+        file="kernels/triton_router.py",
+        line="            sum_of_best += tl.max(",
+        becomes="            sum_of_best += 0 * tl.max(",
+        tests="tests/kernels/test_fused.py",
+    ),
+    Fault(
+        what="the router's kernel counts choices that top-p leaves out",
+        file="kernels/triton_router.py",
+        line="own = tl.sum(tl.where((choice == k) & stays, experts_of + 1, 0), 1) - 1",
+        becomes="own = tl.sum(tl.where(choice == k, experts_of + 1, 0), 1) - 1",
         tests="tests/kernels/test_fused.py",
     ),
     Fault(

@@ -73,8 +73,8 @@ FAULTS = (
     Fault(
         what="seeds of the verdict are afforded at half their cost",
         file="sweep/afford.py",
-        line="return step * rival.steps + forward_seconds(lab.layout, step, scored_tokens)",
-        becomes="return 0.5 * (step * rival.steps + forward_seconds(lab.layout, step, scored_tokens))",
+        line="return lab.run_cost(step_seconds[rival.shape], rival.steps, scored_tokens, beside)",
+        becomes="return lab.run_cost(0.5 * step_seconds[rival.shape], rival.steps, scored_tokens, beside)",
         tests="tests/sweep/test_simulated_studies.py::test_the_time_is_kept",
     ),
     Fault(
@@ -213,8 +213,8 @@ FAULTS = (
     Fault(
         what="a study's time is planned without the seconds of its probes",
         file="sweep/design.py",
-        line="question.workers, question.probe_tokens",
-        becomes="question.workers, 0",
+        line="probe_tokens = question.probe_tokens",
+        becomes="probe_tokens = 0",
         tests="tests/sweep/test_simulated_studies.py::test_the_time_is_kept_with_probes",
     ),
     Fault(
@@ -244,5 +244,33 @@ FAULTS = (
         line="kept_shares=crossing_seconds(layout, profile, workers, crossing),",
         becomes="kept_shares=0.0,",
         tests="tests/sweep/test_simulated_shares.py::test_shares_take_their_time_from_the_grid",
+    ),
+    Fault(
+        what="the number of runs at once does not follow from what they gain",
+        file="sweep/budgets.py",
+        line="return min(options, key=lambda option: option[1].total)",
+        becomes="return options[-1]",
+        tests="tests/sweep/test_at_once.py::test_what_several_runs_at_once_gain_buys_larger_budgets",
+    ),
+    Fault(
+        what="so many runs at once on a GPU are taken for so many times the steps",
+        file="machine/profile.py",
+        line="else times_one(self.at_once, runs, step_seconds)",
+        becomes="else float(runs)",
+        tests="tests/sweep/test_at_once.py::test_the_time_is_kept_where_two_at_once_gain_nothing",
+    ),
+    Fault(
+        what="runs at once on a GPU begin without asking for its memory",
+        file="runs/in_process.py",
+        line="return not on_gpu or sum(map(_bytes, (*(one.group for one in self._open), group))) <= self._free",
+        becomes="return True",
+        tests="tests/runs/test_in_process.py::test_no_more_runs_at_once_than_a_gpu_holds",
+    ),
+    Fault(
+        what="a study lays models that its GPU does not hold",
+        file="sweep/design.py",
+        line="draft = _held_by(room, draft)",
+        becomes="pass",
+        tests="tests/sweep/test_at_once.py::test_models_that_do_not_fit_are_left_out_and_said",
     ),
 )

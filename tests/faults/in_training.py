@@ -85,8 +85,8 @@ FAULTS = (
     Fault(
         what="a run whose seconds are measured shares the GPU with others",
         file="runs/in_process.py",
-        line="return self._open[0].timed or _timed(self._queue[0])",
-        becomes="return False",
+        line="if self._open[0].timed or _timed(group):",
+        becomes="if False:",
         tests="tests/runs/test_in_process.py",
     ),
     Fault(

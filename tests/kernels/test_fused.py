@@ -93,18 +93,20 @@ def test_a_backward_pass_of_few_programs_reads_every_row(by_kernel, monkeypatch)
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", NEAR)
-@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize("normed", ["none", "head", "full"])
 @pytest.mark.parametrize("sizes", [(2, 37, 2, 2, 16), (1, 1, 3, 1, 6), (1, 70, 4, 2, 12)])
 def test_heads_equal_their_twin(by_kernel, sizes, normed, dtype):
     sequences, positions, heads, kv_heads, head_dim = sizes
     shape = replace(SHAPE, head_dim=head_dim, context=100)
     rotary = tuple(table.to(DEVICE) for table in rotary_table(shape, positions))
     tensors = {"qkv": random(sequences, positions, (heads + 2 * kv_heads) * head_dim, dtype=dtype)}
-    if normed:
-        tensors |= {name: 1 + random(head_dim, dtype=dtype, seed=2) for name in ("q_norm", "k_norm")}
+    for name, count in (("q_norm", heads), ("k_norm", kv_heads)) if normed != "none" else ():
+        width = head_dim if normed == "head" else count * head_dim
+        tensors[name] = 1 + random(width, dtype=dtype, seed=2)
 
     def function(qkv, q_norm=None, k_norm=None):
-        q, k, v = fused.by_head(qkv, (q_norm, k_norm) if normed else None, rotary, heads, EPS)
+        norms = None if normed == "none" else (q_norm, k_norm)
+        q, k, v = fused.by_head(qkv, norms, rotary, heads, EPS)
         return q, k.transpose(1, 2), v  # one slope comes turned
 
     both(by_kernel, function, tensors, dtype)
@@ -123,17 +125,25 @@ ROUTERS = {
     "sigmoid": {"gate": "sigmoid", "normalize_gates": True, "routed_scaling": 2.5},
     "ones": {"gate": "ones", "normalize_gates": False, "routed_scaling": 1.0},
 }
+SIZES = [(1, 1, 5, 2), (3, 40, 8, 3), (2, 150, 70, 2), (2, 9, 4, 4)]  # sequences, positions, experts, top_k
+GROUPS = [(1, 1, 6, 2, 3, 2), (2, 50, 60, 8, 6, 3), (2, 9, 4, 2, 4, 3)]  # and groups, kept groups
+PARTLY = [(3, 40, 8, 3), (2, 50, 60, 8, 6, 3)]  # of their choices those that reach a share of the weights
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("some", [False, True])
-@pytest.mark.parametrize("sizes", [(1, 1, 5, 2), (3, 40, 8, 3), (2, 150, 70, 2), (2, 9, 4, 4)])
+@pytest.mark.parametrize(
+    ("sizes", "top_p"), [*((sizes, 1.0) for sizes in SIZES + GROUPS), *((sizes, 0.7) for sizes in PARTLY)]
+)
 @pytest.mark.parametrize("router", ROUTERS)
-def test_a_router_equals_its_twin(monkeypatch, by_kernel, router, sizes, some):
+def test_a_router_equals_its_twin(monkeypatch, by_kernel, router, sizes, top_p, some):
+    """Also inside the best groups of experts, and with the fewest choices whose weights reach a share."""
     from sparsedial.model import router as module
 
-    sequences, positions, experts, top_k = sizes
-    shape = replace(SHAPE, experts=experts, top_k=top_k, **ROUTERS[router])
+    sequences, positions, experts, top_k, *groups = sizes
+    shape = replace(SHAPE, experts=experts, top_k=top_k, top_p=top_p, **ROUTERS[router])
+    if groups:
+        shape = replace(shape, expert_groups=groups[0], kept_groups=groups[1])
     bias = random(experts, seed=3) * 0.1 if shape.routing_bias else None
     visited = (torch.arange(sequences * positions) % top_k + 1).to(DEVICE) if some else None
     monkeypatch.setattr(module, "fuses", lambda tensor: fused.fuses(tensor))
@@ -153,13 +163,23 @@ def test_scores_that_are_no_numbers_choose_experts_that_exist(by_kernel):
     assert chosen.max() < 6
 
 
-@pytest.mark.parametrize("experts", [0, 8])
-def test_a_model_by_kernels_is_the_model_by_pytorch(monkeypatch, by_kernel, experts):
+MODELS = {
+    "dense": (0, {}),
+    "sparse": (8, {}),
+    "as OLMoE": (8, {"qk_norm": "full", "shared_experts": 0, "gate": "softmax", "normalize_gates": False}),
+    "as DeepSeek-V3": (8, {"expert_groups": 4, "kept_groups": 2, "routed_scaling": 2.5}),
+    "top-p": (8, {"top_p": 0.6}),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_by_kernels_is_the_model_by_pytorch(monkeypatch, by_kernel, name):
     """Loss and every gradient; the experts' kernels have their own test."""
     from sparsedial.model import router as module
 
     monkeypatch.setattr(module, "fuses", lambda tensor: fused.fuses(tensor))
-    model = initialise(Ladder(vocab_size=64, context=16).shape(16, experts), 0)
+    experts, changes = MODELS[name]
+    model = initialise(replace(Ladder(vocab_size=64, context=16).shape(16, experts), **changes), 0)
     ids = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
 
     def run(yes):

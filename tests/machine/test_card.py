@@ -46,6 +46,8 @@ def test_a_study_takes_them_unless_others_are_asked_for(monkeypatch):
     for asked_for, context, batch in (({}, 256, 64), ({"context": 128}, 128, 128), ({"batch": 8}, 256, 8)):
         inputs = StudySettings(device="cuda", **asked_for).question().inputs
         assert (inputs.context, inputs.batch) == (context, batch)
+    assert StudySettings(device="cuda").question().at_once == (1, 2, 4, 8)
+    assert StudySettings(device="cuda", workers=5).question().at_once == (5,)
     inputs = StudySettings(device="cpu").question().inputs
     assert (inputs.context, inputs.batch) == (None, 16)
 

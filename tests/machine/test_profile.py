@@ -9,7 +9,7 @@ import pytest
 
 from sparsedial.machine.energy import CountingMeter, StatedPower, meter
 from sparsedial.machine.hardware import describe, usable_cores
-from sparsedial.machine.profile import FEATURES, Profile, features, fit_steps, read_profile
+from sparsedial.machine.profile import FEATURES, Profile, features, fit_steps, measure_profile, read_profile
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.records.quantities import Machine
 from sparsedial.records.record import write
@@ -53,6 +53,25 @@ def test_a_made_up_machine_comes_back(noise, error):
     assert profile.median_relative_error < error
     for shape in (LADDER.shape(40, 0), LADDER.shape(40, 16), LADDER.shape(128, 8)):
         assert profile.step_seconds(shape, 8, 64).value == pytest.approx(seconds_of(shape), rel=2 * error)
+
+
+def test_a_call_of_several_steps_counts_as_so_many(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def steps(shape, batch, context):
+        def call() -> None:
+            clock[0] += 10 * seconds_of(shape, batch, context)
+
+        return call, 10
+
+    profile = measure_profile(
+        steps, SHAPES[:4], batch=8, context=64, budget_seconds=1.0, machine=MACHINE, device="cuda", threads=1,
+        dtype="bfloat16", meter=StatedPower(watts=4.0, source="stated"),
+    )  # fmt: skip
+    for row in profile.rows:
+        assert row.median_seconds == pytest.approx(seconds_of(row.shape))
+        assert row.low_seconds == pytest.approx(row.high_seconds)
 
 
 def test_no_coefficient_is_negative():

@@ -44,7 +44,8 @@ StepTiming: shape d_model experts features median_seconds low_seconds high_secon
 StepMemory: shape batch context state_bytes activation_bytes peak_bytes
 MemoryFile: process_bytes state_factor activation_factor median_relative_error max_relative_error rows
 ProfileFile: machine device threads dtype batch context coefficients median_relative_error max_relative_error
-    error_quantile watts watts_source metered rows memory
+    error_quantile watts watts_source metered rows memory at_once
+AtOnceTiming: d_model experts step_seconds start_seconds runs times_one
 TileSizes: rows columns depth warps stages layer_seconds
 TilesFile: gpu triton kernels tried
 HeldOut: runs budgets_flops rmse_log_loss median_relative_error max_relative_error baselines law_on_the_same
@@ -259,7 +260,7 @@ Trained: hash trunk shape recipe recipe_version text_digest tokenizer device thr
     dial_losses reference_cost checkpoint branches tokens_asked
 TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited dial token_selection
 Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
-    error_quantile watts watts_source metered rows memory out
+    error_quantile watts watts_source metered rows memory at_once out
 Served: served
 Choice: name words
 PageStart: law laws devices study state settings

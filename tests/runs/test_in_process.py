@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sparsedial.machine.card import CardMemory
 from sparsedial.runs import in_process
+from sparsedial.runs.card_memory import counted_bytes
 from sparsedial.runs.execute import execute
 from sparsedial.runs.executor import Ended, Moved, Task
 from sparsedial.runs.in_process import InProcess
 from sparsedial.runs.run_store import RunStore
+from sparsedial.training.loop import Step
 from tests.runs.tiny import finish, job_of
 
 
@@ -67,7 +73,7 @@ def test_runs_at_once_end_as_each_alone(request, small_text, tmp_path: Path, mon
 
     def noted(one, until):
         event = turn(one, until)
-        moved.append(f"{one._group[0].label} {type(event).__name__}")
+        moved.append(f"{one.group[0].label} {type(event).__name__}")
         return event
 
     monkeypatch.setattr(in_process._Open, "turn", noted)
@@ -89,7 +95,7 @@ def test_a_timed_group_is_alone_among_runs_at_once(small_text, tmp_path: Path, m
             executor.submit((task,))
         while done < 3:
             done += any(isinstance(event, Ended) for event in executor.wait())
-            together.add(tuple(one._group[0].label for one in executor._open))
+            together.add(tuple(one.group[0].label for one in executor._open))
     assert together == {("0",), ("1",), ("2",), ()}
 
 
@@ -103,3 +109,28 @@ def test_runs_at_once_that_are_left_go_on(small_text, tmp_path: Path):
             executor.submit((task,))
         executor.wait()
     assert ended(executor, tasks) == expected
+
+
+@pytest.mark.parametrize(("holds", "together"), [(2.5, 2), (5.5, 5), (0.5, 1)])
+def test_no_more_runs_at_once_than_a_gpu_holds(small_text, monkeypatch, holds, together):
+    """What does not fit alone begins all the same: the run itself is refused, in words."""
+    jobs = [replace(job_of(small_text, seed=seed), device="cuda") for seed in range(7)]
+    free = int(holds * float(counted_bytes(jobs[0]).total))
+    monkeypatch.setattr(in_process, "card_memory", lambda: CardMemory(held=10**11, free=free, others=0))
+
+    @contextlib.contextmanager
+    def steps(*_):
+        yield iter([(0, Step(index, 1.0, 1.0, 0.1, 0.1, 8), 1.0) for index in range(3)])
+
+    monkeypatch.setattr(in_process, "opened", steps)
+    monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(in_process, "TURN_SECONDS", 0.0)
+    executor = InProcess(text=small_text, store=SimpleNamespace(read=lambda _: None), most=5)  # type: ignore[arg-type]
+    most, done = 0, 0
+    with executor:
+        for job in jobs:
+            executor.submit((Task(job=job, label=f"{job.recipe.seed}"),))
+        while done < len(jobs):
+            done += sum(isinstance(event, Ended) for event in executor.wait())
+            most = max(most, len(executor._open))
+    assert most == together

@@ -61,7 +61,10 @@ def lab_of(
 ) -> Lab:
     """A lab after its verdict, with an executor for each share."""
     executors = [Simulated(world(worth, kept, **changes), seed=seed) for kept in shares]
-    texts = tuple(KeptText(share=share_of(kept), executor=each) for kept, each in zip(shares, executors, strict=True))
+    texts = tuple(
+        KeptText(share=share_of(kept), open=lambda _, each=each: each)
+        for kept, each in zip(shares, executors, strict=True)
+    )
     asked = replace(crossing(shares, selection_flops), texts=texts)
     return replace(steady().bench.lab, archive=Shelves(executors), executor=executors[0], crossing=asked)
 

@@ -14,6 +14,7 @@ from sparsedial.records.grid import Cell, LayoutFile
 from sparsedial.records.record import read, write
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import RUNGS, Ladder
+from sparsedial.sweep.at_once import AtOnce
 from sparsedial.sweep.budgets import fit_to_time, predict_phases, smallest
 from sparsedial.sweep.design import design
 from sparsedial.sweep.layout import LEAST_STEPS, Layout, lay, next_cell, too_small
@@ -81,7 +82,7 @@ def test_too_small_a_budget_for_three_sizes_is_refused():
 
 def fitted(seconds: float, ratios=((1.0, 3.0),)) -> Layout:
     drafts = [replace(DRAFT, batch=16, budgets=tuple(1e9 * ratio for ratio in row)) for row in ratios]
-    return fit_to_time(drafts, PROFILE, seconds, workers=2, whole_seconds=lambda least: least + 30)
+    return fit_to_time(drafts, PROFILE, seconds, AtOnce(numbers=(2,)), whole_seconds=lambda least: least + 30)
 
 
 def test_more_time_buys_larger_budgets_and_no_prediction_exceeds_it():
@@ -112,7 +113,7 @@ def test_the_least_time_of_a_study_is_enough_whatever_time_was_asked(set_up_seco
 
 def test_no_layout_at_all_is_said_as_such():
     with pytest.raises(UserError, match="allows three sizes with 32 experts"):
-        fit_to_time([replace(DRAFT, max_total_parameters=20e3)], PROFILE, 1500, 2, float)
+        fit_to_time([replace(DRAFT, max_total_parameters=20e3)], PROFILE, 1500, AtOnce(numbers=(2,)), float)
     with pytest.raises(UserError, match="context of 100000000"):
         smallest([replace(DRAFT, ladder=Ladder(vocab_size=256, context=10**8))])
 

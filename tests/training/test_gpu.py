@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 pytest.importorskip("triton", reason="installed without Triton")
 
-from benchmarks.gpu_counts import DTYPES, SHAPES, as_on_a_gpu, counts_of
+from benchmarks.gpu_counts import DTYPES, FAMILIES, SHAPES, as_on_a_gpu, counts_of
 from sparsedial.kernels import native
 from sparsedial.model import head
 from sparsedial.model.transformer import initialise
@@ -26,6 +26,7 @@ from tests.runs.tiny import LADDER, RECIPE
 
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
 MOST_OF_MUON = {"dense": 241, "sparse": 332}  # launches, in bfloat16
+MOST_OF_FAMILIES = {"as OLMoE": 142, "as DeepSeek-V3's router": 176, "as top-p": 176}
 MOST = {  # launches and casts of a step of two layers; lower them when they fall
     ("dense", "float32"): (92, 1),
     ("dense", "bfloat16"): (92, 1),
@@ -74,6 +75,13 @@ def test_a_step_launches_and_casts_no_more_than_before(name, dtype):
     counts = counted(name, dtype)
     launches, casts = MOST[name, dtype]
     assert (counts.launches <= launches, counts.casts <= casts) == (True, True), counts
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_step_of_others_models_neither_waits_nor_launches_more_than_before(name):
+    counts_of(FAMILIES[name], "bfloat16", with_balance=True)
+    counts = counts_of(FAMILIES[name], "bfloat16")
+    assert counts.launches <= MOST_OF_FAMILIES[name], counts
 
 
 @pytest.mark.parametrize("name", MOST_OF_MUON)
