@@ -15,6 +15,7 @@ from sparsedial.pruning.counts import nearest
 from sparsedial.shape.tensors import Size
 
 BLOCK, DAMPING = 128, 0.01  # as SparseGPT's authors
+PRODUCTS = 192  # inputs whose products with those before them are one multiplication
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Density:
 
 def _largest(scores: Tensor, count: int) -> Tensor:
     """True at the `count` largest of the last axis."""
-    return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, scores.topk(count, -1).indices, True)
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, scores.topk(count, -1, sorted=False).indices, True)
 
 
 class Squares:
@@ -62,12 +63,19 @@ class Products:
     """The sum of products of each two inputs of a matrix; over the tokens, the Hessian of its squared error."""
 
     def __init__(self, inputs: int) -> None:
-        self.tokens, self.sum_NN = 0, torch.zeros(inputs, inputs)
+        self.tokens, self._upper_NN = 0, torch.zeros(inputs, inputs)
 
     def add(self, x_TN: Tensor) -> None:
-        """Count the inputs of some tokens."""
+        """Count the inputs of some tokens; below the diagonal only what its blocks hold, which takes two thirds."""
         self.tokens += len(x_TN)
-        self.sum_NN += (x_TN.t() @ x_TN).cpu()
+        for start in range(0, x_TN.shape[1], PRODUCTS):
+            end = start + PRODUCTS
+            self._upper_NN[:end, start:end] += (x_TN[:, :end].t() @ x_TN[:, start:end]).cpu()
+
+    @property
+    def sum_NN(self) -> Tensor:
+        """The sum of products of all pairs."""
+        return self._upper_NN.triu() + self._upper_NN.triu(1).t()
 
 
 Seen = Squares | Products
@@ -94,8 +102,9 @@ def sparsegpt(w_ON: Tensor, seen: Products, density: Density) -> Tensor:
 
     Source: SparseGPT (arXiv 2301.00774), algorithm 1, and its code for damping and for inputs that are always zero
     """
-    w_ON, inverse_NN = w_ON.double().clone(), _inverse(seen)
-    w_ON[:, seen.sum_NN.diagonal() == 0] = 0
+    sum_NN = seen.sum_NN
+    w_ON, inverse_NN = w_ON.double().clone(), _inverse(sum_NN, seen.tokens)
+    w_ON[:, sum_NN.diagonal() == 0] = 0
     for start in range(0, w_ON.shape[1], BLOCK):
         end = min(start + BLOCK, w_ON.shape[1])
         w_OB, inverse_BB = w_ON[:, start:end], inverse_NN[start:end, start:end]
@@ -104,9 +113,9 @@ def sparsegpt(w_ON: Tensor, seen: Products, density: Density) -> Tensor:
     return w_ON
 
 
-def _inverse(seen: Products) -> Tensor:
+def _inverse(sum_NN: Tensor, tokens: int) -> Tensor:
     """The upper Cholesky factor of the inverse of the dampened Hessian. Shapes: [N, N]"""
-    hessian_NN = seen.sum_NN.double() * (2 / seen.tokens)
+    hessian_NN = sum_NN.double() * (2 / tokens)
     diagonal_N = hessian_NN.diagonal()
     diagonal_N[diagonal_N == 0] = 1
     diagonal_N += DAMPING * diagonal_N.mean()

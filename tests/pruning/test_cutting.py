@@ -70,6 +70,14 @@ def test_as_many_stay_as_are_counted(size, by_row):
         assert int(density.largest(drawn(*size), by_row=by_row).sum()) == density.count(size, by_row=by_row)
 
 
+def test_products_of_many_inputs_are_those_of_all_pairs():
+    x_TN = drawn(40, 500)  # in blocks of 192 inputs, the last of them narrower
+    products = seen(Products, x_TN[:15])
+    products.add(x_TN[15:])
+    assert products.tokens == 40
+    torch.testing.assert_close(products.sum_NN, x_TN.t() @ x_TN, rtol=1e-5, atol=1e-4)
+
+
 def by_dense_inverses(w_ON: Tensor, x_TN: Tensor, density: Density, block: int) -> Tensor:
     """SparseGPT from its definition: the inverse Hessian of the columns that are left, made anew for each column."""
     w_ON, inputs = w_ON.double().clone(), w_ON.shape[1]
