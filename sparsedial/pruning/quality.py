@@ -19,6 +19,8 @@ from sparsedial.records.domains import DomainLoss
 from sparsedial.records.quantities import Interval
 from sparsedial.shape.shape import Shape
 
+FOREIGN_SHARE = 0.5  # of a uniform guess's loss, from which on a text is said to be foreign
+
 
 @dataclass(frozen=True, eq=False)
 class Nats:
@@ -94,6 +96,17 @@ def no_better(name: str, over_control: Interval, part: str) -> str | None:
     return (
         f"on {name} the loss is {over_control.mean:+.3f} nats per token beside random choices of as many {part}: no"
         " better than chance"
+    )
+
+
+def foreign(name: str, loss: float, shape: Shape) -> str | None:
+    """What to say of a calibration text of which a model foretells little, by its loss, nats per token."""
+    guess = math.log(shape.vocab_size)
+    if loss < FOREIGN_SHARE * guess:
+        return None
+    return (
+        f"{name} is foreign to the model: its loss there is {loss:.2f} nats per token, and a uniform guess has"
+        f" {guess:.2f}. What matters for such text may not matter for what the model was trained on"
     )
 
 

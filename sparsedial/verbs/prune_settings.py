@@ -101,6 +101,7 @@ class PruneSettings(PruneTargets):
 
     def __post_init__(self) -> None:
         self._check_amounts()
+        self._check_recovery()
         if check_split(vars(self)):
             return
         if self.fix_setting is not None:
@@ -125,9 +126,7 @@ class PruneSettings(PruneTargets):
     def _check_choice(self) -> None:
         if self.strengths:
             raise UserError("goes with <compare>, and names the shares of a comparison", field="strengths")
-        if self.recover_by != "loss" and self.recover is None:
-            raise UserError("without <recover> nothing is learned", field="recover_by")
-        words = {"method": METHODS, "budget": BUDGETS, "pattern": PATTERNS, "recover_by": get_args(RecoveryKind)}
+        words = {"method": METHODS, "budget": BUDGETS, "pattern": PATTERNS}
         for name, known in words.items():
             given = getattr(self, name)
             if given is not None:
@@ -138,6 +137,11 @@ class PruneSettings(PruneTargets):
             check_memory(needing)
         self.check_target(self.method)
         self.asking()
+
+    def _check_recovery(self) -> None:
+        require_known(self.recover_by, get_args(RecoveryKind), "recover_by")
+        if self.recover_by != "loss" and self.recover is None:
+            raise UserError("without <recover> nothing is learned", field="recover_by")
 
     def _check_amounts(self) -> None:
         for name in ("calibration_tokens", "scored_tokens"):
