@@ -14,7 +14,7 @@ from sparsedial.settings import file_names, setting
 from sparsedial.shape.turned import setting_text
 from sparsedial.units import parse_count
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
-from sparsedial.verbs.prune_checks import NEED_MEMORY, check_memory, check_method
+from sparsedial.verbs.prune_checks import NEED_MEMORY, check_memory, check_method, check_recovery
 from sparsedial.verbs.prune_targets import PruneTargets
 from sparsedial.verbs.split_settings import check_split
 
@@ -101,7 +101,7 @@ class PruneSettings(PruneTargets):
 
     def __post_init__(self) -> None:
         self._check_amounts()
-        self._check_recovery()
+        check_recovery(self.recover, self.recover_by)
         if check_split(vars(self)):
             return
         if self.fix_setting is not None:
@@ -137,11 +137,6 @@ class PruneSettings(PruneTargets):
             check_memory(needing)
         self.check_target(self.method)
         self.asking()
-
-    def _check_recovery(self) -> None:
-        require_known(self.recover_by, get_args(RecoveryKind), "recover_by")
-        if self.recover_by != "loss" and self.recover is None:
-            raise UserError("without <recover> nothing is learned", field="recover_by")
 
     def _check_amounts(self) -> None:
         for name in ("calibration_tokens", "scored_tokens"):

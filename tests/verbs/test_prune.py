@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -285,6 +286,19 @@ def test_a_calibration_that_is_foreign_to_the_model_is_refused(checkpoint, tmp_p
     (tmp_path / "foreign.txt").write_text("hdbfgaceahcgebfd" * 40)
     with pytest.raises(UserError, match=r"calibrate: the model's loss on it is .* above the 5.545 of a uniform guess"):
         prune(checkpoint, str(tmp_path / "foreign.txt"))
+
+
+def test_a_text_that_the_model_hardly_foretells_is_said_to_be_foreign_with_its_loss(checkpoint, text, tmp_path):
+    """Between half of a uniform guess and all of it."""
+    draw = random.Random(0)
+    mixed = [draw.choice("abcdefgh") if draw.random() < 0.15 else letter for letter in Path(text).read_text()]
+    (tmp_path / "mixed.txt").write_text("".join(mixed))
+    answer = prune(checkpoint, str(tmp_path / "mixed.txt"))
+    loss = answer.before.loss[str(tmp_path / "mixed.txt")].loss
+    assert 5.545 / 2 < loss < 5.545
+    (said,) = [words for words in answer.warnings if "is foreign to the model" in words]
+    assert f"its loss there is {loss:.2f} nats per token, and a uniform guess has 5.55" in said
+    assert not any("is foreign" in words for words in prune(checkpoint, text, out=tmp_path / "known").warnings)
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, text):
