@@ -307,6 +307,23 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, text):
         prune(tmp_path / "small", text)
 
 
+@pytest.mark.parametrize(
+    "words", [["prune", "--keep", "0.5", "--calibrate", "TEXT", "--out", "OUT"], ["evaluate", "--text", "TEXT"],
+              ["dial", "--measure", "--text", "TEXT"], ["generate", "abc"]], ids=lambda words: words[0]
+)  # fmt: skip
+def test_a_checkpoint_without_its_tokenizer_is_told_where_it_belongs(checkpoint, text, capsys, words):
+    (checkpoint / "sparsedial.json").unlink()
+    (checkpoint / "tokenizer.json").unlink()
+    names = {"TEXT": text, "OUT": str(checkpoint.parent / "out")}
+    command, *rest = (names.get(word, word) for word in words)
+    assert main([command, str(checkpoint), *rest]) == 2
+    said = capsys.readouterr()
+    assert f"error: {checkpoint} has no tokenizer.json" in said.err
+    assert "hint: copy it there from where the checkpoint came from" in said.err
+    assert said.out == ""
+    assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["both.txt", "whole"]
+
+
 def test_a_dense_checkpoint_is_refused_and_told_what_can_be_turned_off(tmp_path, text):
     with pytest.raises(UserError, match=r"dense: it has no experts to turn off") as refused:
         prune(untrained(DENSE, tmp_path / "dense"), text)

@@ -192,6 +192,9 @@ def test_the_table_says_what_it_took_and_won(checkpoint, text, capsys):
     ("settings", "says"),
     [
         ({"recover": "many"}, "recover: cannot read 'many'"),
+        ({"recover": 0}, "recover: 0 is not a positive number"),
+        ({"recover": 1}, "recover: 1 tokens are less than one step, which learns 16 windows of 32"),
+        ({"recover": "1e30"}, "recover: recipe: steps="),
         ({"recover_by": "los"}, "recover_by: 'los' is not known"),
         ({"recover": None, "recover_by": "distillation"}, "recover_by: without recover nothing is learned"),
         ({"keep": None, "calibrate": None, "fix_setting": "k=1"}, "fix_setting: goes without recover"),
