@@ -19,7 +19,9 @@ from sparsedial.records.domains import DomainLoss
 from sparsedial.records.quantities import Interval
 from sparsedial.shape.shape import Shape
 
-FOREIGN_SHARE = 0.5  # of a uniform guess's loss, from which on a text is said to be foreign
+# Of a uniform guess's loss, from which on little of a text is foretold. A model of 10 M parameters that was trained on
+# prose and code has 0.49 on prose, 0.72 to 0.80 on base64, on words of drawn letters and on drawn letters.
+FOREIGN_SHARE = 0.65
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +107,8 @@ def foreign(name: str, loss: float, shape: Shape) -> str | None:
     if loss < FOREIGN_SHARE * guess:
         return None
     return (
-        f"{name} is foreign to the model: its loss there is {loss:.2f} nats per token, and a uniform guess has"
-        f" {guess:.2f}. What matters for such text may not matter for what the model was trained on"
+        f"the model foretells little of {name}: its loss there is {loss:.2f} nats per token, and a uniform guess has"
+        f" {guess:.2f}. What noise or foreign text needs may not be what the model is used for"
     )
 
 
