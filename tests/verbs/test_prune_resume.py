@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import torch
 import sparsedial
 from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load, save_checkpoint
-from sparsedial.pruning import in_turn, searching
+from sparsedial.pruning import in_turn, searching, shelf
 from sparsedial.pruning.in_turn import Passage
 from sparsedial.records.compare import ComparedPoint
 from sparsedial.text.tokenizer import byte_tokenizer
@@ -145,6 +147,28 @@ def test_a_file_that_was_cut_short_is_not_believed(sparse, text, monkeypatch, pa
     damaged(sparse, pattern)
     assert min(going_on(monkeypatch, sparse, text, **settings)) == 0, "the stream before earlier layers is gone"
     assert files(sparse.parent / "out") == files(sparse.parent / "whole")
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(sparse, text, monkeypatch):
+    settings, kept, written = {"keep": 0.5, "method": "wanda"}, shelf.write_file, []
+    going_on(monkeypatch, sparse, text, "whole", **settings)
+
+    def full(path, tensors):
+        written.append(path)
+        if len(written) == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return kept(path, tensors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shelf, "write_file", full)
+        with pytest.raises(UserError, match=r"cannot write .*: No space left on device") as refused:
+            prune(sparse, text, **settings)
+    assert refused.value.hint == "free some space; the same command goes on from where it was"
+    assert not (sparse.parent / "out").exists()
+    assert hidden(sparse) == [".out.unfinished"]
+    going_on(monkeypatch, sparse, text, **settings)
+    assert files(sparse.parent / "out") == files(sparse.parent / "whole")
+    assert hidden(sparse) == []
 
 
 @pytest.mark.parametrize(
