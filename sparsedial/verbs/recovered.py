@@ -14,7 +14,6 @@ from sparsedial.pruning.kept import Kept
 from sparsedial.pruning.recovery import Recovered, Recovering, kept_beside, recover, write_recovered
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.prune import RecoveryKind
-from sparsedial.records.recipe import Recipe
 from sparsedial.runs.devices import pick_device, pick_threads
 from sparsedial.runs.measuring import training_dtype
 from sparsedial.shape.shape import Shape
@@ -22,11 +21,13 @@ from sparsedial.showing.progress import Progress
 from sparsedial.store import whole_folder
 from sparsedial.text.prepare import Text
 from sparsedial.text.windows import require_windows
-from sparsedial.verbs.described import described, recipes
+from sparsedial.verbs.described import RUN_DEFAULTS, described, recipes
 from sparsedial.verbs.listening import RunListener
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.started import find_start
+
+LEAST_STEPS = 128  # short recoveries won more back by many small steps than by few large ones; LOG.md
 
 
 def home_of(settings: PruneSettings) -> contextlib.AbstractContextManager[Path | None]:
@@ -45,14 +46,15 @@ def recovering(settings: PruneSettings, text: Text | None, home: Path, *, zeros_
     device, original = pick_device("auto"), find_start(str(settings.checkpoint), settings.out)
     assert text is not None
     assert original is not None
-    asked = {"dtype": training_dtype(device), **({"context": settings.context} if settings.context else {})}
+    context = settings.context or original.recipe["context"]
+    asked = {"dtype": training_dtype(device), "context": context, "batch": batch_of(settings.recover or 0, context)}
     with about("recover"):
         (recipe,) = recipes(described(original, {}, asked, settings.recover)[1], ())
     try:
         require_windows(text, batch=recipe.batch, context=recipe.context)
     except UserError as error:
         raise UserError(error.problem, hint="give more text, or a smaller <context>", field="calibrate") from error
-    _require_step(settings.recover or 0, recipe)
+    _require_window(settings.recover or 0, recipe.context)
     return Recovering(
         recipe=recipe,
         kind=cast(RecoveryKind, settings.recover_by),
@@ -65,13 +67,20 @@ def recovering(settings: PruneSettings, text: Text | None, home: Path, *, zeros_
     )
 
 
-def _require_step(tokens: float, recipe: Recipe) -> None:
-    """Raises: UserError for fewer tokens than one step learns."""
-    each = recipe.batch * recipe.context
-    if tokens < each:
+def batch_of(tokens: float, context: int) -> int:
+    """Windows of a step: as many as `train` has, or a half, a quarter … of them where few steps would be left."""
+    batch = int(RUN_DEFAULTS["batch"])
+    while batch > 1 and tokens < LEAST_STEPS * batch * context:
+        batch //= 2
+    return batch
+
+
+def _require_window(tokens: float, context: int) -> None:
+    """Raises: UserError for fewer tokens than the smallest step learns."""
+    if tokens < context:
         raise UserError(
-            f"{tokens:,.0f} tokens are less than one step, which learns {recipe.batch} windows of {recipe.context:,}",
-            hint=f"<recover> {each} is one step; <context> makes windows shorter",
+            f"{tokens:,.0f} tokens are less than one window of {context:,}",
+            hint="learn more, or make windows shorter with <context>",
             field="recover",
         )
 

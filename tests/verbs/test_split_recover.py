@@ -31,6 +31,7 @@ def quick_to_learn(quick, monkeypatch):
     """A rate by which tiny models learn in some steps."""
     monkeypatch.setitem(started.DEFAULTS, "learning_rate", 0.02)
     monkeypatch.setattr(recovered, "pick_threads", lambda wanted: 1)
+    monkeypatch.setattr(recovered, "LEAST_STEPS", 1)
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_bad_settings_are_one_line_and_leave_nothing(dense, text, settings, says
 
 def test_a_text_of_less_than_a_batch_is_refused_before_the_calibration(dense, text, capsys, monkeypatch):
     monkeypatch.setitem(described.RUN_DEFAULTS, "batch", 1000)
-    with pytest.raises(UserError, match=r"calibrate: .*less than one batch of 1000 windows of 32"):
+    with pytest.raises(UserError, match=r"calibrate: .*less than one batch of 500 windows of 32"):
         split(dense, text)
     assert "calibrating" not in capsys.readouterr().err
     assert hidden(dense) == []
