@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,40 +287,10 @@ def test_a_calibration_that_is_foreign_to_the_model_is_refused(checkpoint, tmp_p
         prune(checkpoint, str(tmp_path / "foreign.txt"))
 
 
-def test_a_text_that_the_model_hardly_foretells_is_said_to_be_foreign_with_its_loss(checkpoint, text, tmp_path):
-    """Between two thirds of a uniform guess and all of it."""
-    draw = random.Random(0)
-    mixed = [draw.choice("abcdefgh") if draw.random() < 0.2 else letter for letter in Path(text).read_text()]
-    (tmp_path / "mixed.txt").write_text("".join(mixed))
-    answer = prune(checkpoint, str(tmp_path / "mixed.txt"))
-    loss = answer.before.loss[str(tmp_path / "mixed.txt")].loss
-    assert 0.65 * 5.545 < loss < 5.545
-    (said,) = [words for words in answer.warnings if "the model foretells little of" in words]
-    assert f"its loss there is {loss:.2f} nats per token, and a uniform guess has 5.55" in said
-    assert not any("foretells little" in words for words in prune(checkpoint, text, out=tmp_path / "known").warnings)
-
-
 def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, text):
     save_checkpoint(initialise(SPARSE, 0), tmp_path / "small", byte_tokenizer())  # 64 tokens
     with pytest.raises(UserError, match="tokenizer and model do not fit each other"):
         prune(tmp_path / "small", text)
-
-
-@pytest.mark.parametrize(
-    "words", [["prune", "--keep", "0.5", "--calibrate", "TEXT", "--out", "OUT"], ["evaluate", "--text", "TEXT"],
-              ["dial", "--measure", "--text", "TEXT"], ["generate", "abc"]], ids=lambda words: words[0]
-)  # fmt: skip
-def test_a_checkpoint_without_its_tokenizer_is_told_where_it_belongs(checkpoint, text, capsys, words):
-    (checkpoint / "sparsedial.json").unlink()
-    (checkpoint / "tokenizer.json").unlink()
-    names = {"TEXT": text, "OUT": str(checkpoint.parent / "out")}
-    command, *rest = (names.get(word, word) for word in words)
-    assert main([command, str(checkpoint), *rest]) == 2
-    said = capsys.readouterr()
-    assert f"error: {checkpoint} has no tokenizer.json" in said.err
-    assert "hint: copy it there from where the checkpoint came from" in said.err
-    assert said.out == ""
-    assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["both.txt", "whole"]
 
 
 def test_a_dense_checkpoint_is_refused_and_told_what_can_be_turned_off(tmp_path, text):
