@@ -29,7 +29,7 @@ from sparsedial.model.transformer import Block, Transformer
 from sparsedial.model.weights import views_of_block
 from sparsedial.pruning.cutting import RULES, Density
 from sparsedial.pruning.in_turn import Passage
-from sparsedial.pruning.inputs import watched
+from sparsedial.pruning.inputs import note_inputs
 from sparsedial.pruning.quality import nats_of
 from sparsedial.pruning.weights import cut_in_turn, matrices, nothing_seen
 from sparsedial.pruning.windows import Windows, read_windows
@@ -75,7 +75,7 @@ def given_theirs(checkpoint: Checkpoint, theirs: Checkpoint, windows_WS1: Tensor
             views = _matrices(block, turn.number, whole)
             inputs = nothing_seen(views, RULES[METHOD])
             for x_BSD, place in turn.inputs:
-                watched(block, x_BSD, place, views, inputs)
+                note_inputs(block, x_BSD, place, views, inputs)
             found = {name: RULES[METHOD].cut(view, inputs[name], DENSITY) for name, view in views.items()}
             shares.append(_different(found, _matrices(turn.block, turn.number, whole)))
         turn.pass_on(partial(turn.block, routing=Routing()))

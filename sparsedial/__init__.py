@@ -28,7 +28,7 @@ def load(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
     """
     from pathlib import Path
 
-    from sparsedial.errors import UserError
+    from sparsedial.errors import UserError, about
     from sparsedial.model.checkpoint import load as load_checkpoint
     from sparsedial.model.turned import at_setting
     from sparsedial.shape.turned import DEFAULT, parse_turned
@@ -36,7 +36,9 @@ def load(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
     if not isinstance(folder, str | os.PathLike):
         raise UserError(f"load: {folder!r} is not a folder's name", hint="name the folder of a checkpoint")
     turned = parse_turned(DEFAULT if setting is None else setting)
-    return at_setting(load_checkpoint(Path(folder)), turned)
+    model = load_checkpoint(Path(folder))
+    with about("setting"):
+        return at_setting(model, turned)
 
 
 def lm_eval_model(folder: str | os.PathLike[str], setting: str | None = None) -> Any:

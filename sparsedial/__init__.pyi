@@ -481,9 +481,9 @@ def prune(
     layer that was done, the last share that was tried, the last point of a comparison, or the last saved step.
 
     Other jobs: with `compare` several methods are tried at several shares, and what is written is a comparison. With
-    `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and each number of them is
-    measured; `join_experts` gives the dense one back. With `fix_setting` it is the checkpoint at a setting of its dial
-    that is written, and nothing is measured.
+    `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and some numbers of them
+    are measured; `recover` then trains it at `top_k` of them. `join_experts` gives the dense one back. With
+    `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
 
     Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a target
     that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not

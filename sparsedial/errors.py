@@ -71,6 +71,17 @@ def require_known(word: str, known: Iterable[str], field: str) -> None:
 
 
 @contextmanager
+def about(field: str) -> Iterator[None]:
+    """Errors within it that name no setting are about this one."""
+    try:
+        yield
+    except UserError as error:
+        if error.field is not None:
+            raise
+        raise UserError(*error.marked, field=field) from error
+
+
+@contextmanager
 def needs(package: str, extra: str) -> Iterator[None]:
     """Around the imports of an optional package, which one of our extras installs.
 

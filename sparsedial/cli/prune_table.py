@@ -7,7 +7,8 @@ from collections.abc import Callable
 from sparsedial.cli.rows import Rows, aligned, lines, under
 from sparsedial.pruning.target import KINDS, percent
 from sparsedial.records.domains import DomainLoss
-from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned, Recovery
+from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned
+from sparsedial.records.split import SplitExperts
 from sparsedial.showing.numbers import NONE, interval_words, rate_words
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
 
@@ -26,15 +27,18 @@ def prune_table(done: Pruned) -> str:
                 (f"added loss, {_called(name, done)}", f"{interval_words(grown)} nats per token, window by window")
                 for name, grown in done.loss_increase.items()
             ),
-            *(_recovery_rows(done, done.recovery) if done.recovery else []),
+            *recovery_rows(done),
             *(_equal_cost_rows(done.equal_cost) if done.equal_cost else []),
             *(("warning", words) for words in done.warnings),
         ]
     )
 
 
-def _recovery_rows(done: Pruned, recovery: Recovery) -> Rows:
-    """What the recovery took, and what it won back of the loss right after the cut."""
+def recovery_rows(done: Pruned | SplitExperts) -> Rows:
+    """What the recovery took, and what it won back of the loss right after the cut; none where there was none."""
+    recovery = done.recovery
+    if recovery is None:
+        return []
     spent = f"{human_seconds(recovery.seconds)}, {human_joules(recovery.joules.joules)} {recovery.joules.basis}"
     took = f"{human_count(recovery.tokens)} tokens by {recovery.kind} at {recovery.learning_rate:g}: {spent}"
     return [
@@ -147,7 +151,7 @@ def _side_by_side(done: Pruned) -> Rows:
     return [("", rows[0]), *zip(table, rows[1:], strict=True)]
 
 
-def _called(source: str, done: Pruned) -> str:
+def _called(source: str, done: Pruned | SplitExperts) -> str:
     """What a text is for."""
     return "calibration text" if source == done.calibration.source else "second text"
 

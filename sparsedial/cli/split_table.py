@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from statistics import mean
 
+from sparsedial.cli.prune_table import recovery_rows
 from sparsedial.cli.rows import Rows, aligned, lines
+from sparsedial.records.quantities import Interval
 from sparsedial.records.split import JoinedExperts, SplitExperts, SplitPoint
-from sparsedial.showing.numbers import interval_words, rate_words
+from sparsedial.showing.numbers import NONE, interval_words, rate_words
 from sparsedial.units import human_bytes, human_count, human_percent
 
 ADDED = ("added loss, nats per token", "by a random division", "as many removed")
@@ -27,6 +29,7 @@ def split_table(done: SplitExperts) -> str:
             *_of_text(done, done.calibration.source, "setting"),
             *(row for text in second for row in _of_text(done, text[1], "on the second text")),
             ("", f"the dense checkpoint writes {rate_words(done.before.decode_tokens_per_second)} tokens a second"),
+            *recovery_rows(done),
             *(("warning", words) for words in done.warnings),
         ]
     )
@@ -46,10 +49,14 @@ def _name(point: SplitPoint) -> str:
 
 
 def _cells(point: SplitPoint, source: str) -> list[str]:
-    added = [interval_words(each[source], "+.3f") for each in (point.loss_increase, point.at_random, point.removed)]
+    added = [_added(each, source) for each in (point.loss_increase, point.at_random, point.removed)]
     speed = rate_words(point.costs.decode_tokens_per_second)
     parameters = human_count(point.setting.active_parameters)
     return [human_percent(point.neurons_share, 3), parameters, *added, speed]
+
+
+def _added(grown: dict[str, Interval] | None, source: str) -> str:
+    return NONE if grown is None else interval_words(grown[source], "+.3f")
 
 
 def joined_table(done: JoinedExperts) -> str:

@@ -47,27 +47,29 @@ def read_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Checkpo
         raise UserError(f"{folder}: no such folder")
     verify(folder)
     config = load_config(folder)
-    block = _block(config)
     described = read_config(config)
     rules = tensor_rules(config, described)
     stored = stored_of(folder)
+    _require_read(folder, config, stored)
+    block = _block(config)
     files = held(described, rules, stored)
     shape, found = files.shape, files.tensors
     expected = expected_tensors(rules, shape)
     problem = _too_large(folder, shape, found) or _misfit(folder, shape, rules, expected, found, block)
     if problem:
-        raise _quantised(folder, config, stored) or problem
+        raise problem
     return Checkpoint(shape=shape, tensors=tuple(_stream(expected, found, shape, block, dtype)))
 
 
-def _quantised(folder: Path, config: Config, found: Found) -> UserError | None:
+def _require_read(folder: Path, config: Config, found: Found) -> None:
+    """Raises: UserError for weights that are quantised in a way that is not read, or that are said to be."""
     method = quantised_by(config, found)
-    if method is None:
-        return None
-    return UserError(
-        f"{folder}: its weights are quantised by {method}, which is not read",
-        hint="use the folder that they were made from, or bring them back to bfloat16 first",
-    )
+    if method is not None:
+        raise UserError(
+            f"{folder}: its weights are quantised by {method}, which is not read",
+            hint="use the folder that they were made from, or bring them back to bfloat16 first; where they are plain"
+            " already, take quantization_config out of config.json",
+        )
 
 
 def _too_large(folder: Path, shape: Shape, found: Found) -> UserError | None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.counts import COUNTS, keep_best
 from sparsedial.pruning.experts import KeptExperts, sparse_layers
-from sparsedial.pruning.gather import Gathered, gather
+from sparsedial.pruning.gather import gather
+from sparsedial.pruning.in_turn import require_text_is_known
 from sparsedial.pruning.kept import Choice, Chooser
 from sparsedial.pruning.merging import Merged, merge_alike
 from sparsedial.pruning.methods import HC_SMOE, NAEE, Ask
@@ -51,25 +52,32 @@ def calibrate_experts(
 ) -> Chooser:
     """Read the calibration once, and give what scores every expert and chooses.
 
+    Where each layer is scored behind layers that are cut, nothing of the whole model is needed: the text is checked.
+
     Shapes: [W, S+1]
     Raises: UserError for a calibration text that the model knows less of than a uniform guess does.
     """
+    shelf = Shelf() if shelf is None else shelf
+    if all(ask.in_turn for ask in asks):
+        require_text_is_known(model, windows_WS1, shelf)
+        return partial(choose_experts, model, windows_WS1, shelf, {})
     methods = {ask.method for ask in asks}
     inputs = tokens_compared(model.shape) if NAEE in methods else 0
-    shelf = Shelf() if shelf is None else shelf
     gathered = gather(model, windows_WS1, shelf, outputs=HC_SMOE in methods, inputs=inputs)
     require_known(gathered.loss, model.shape)
-    return partial(choose_experts, model, windows_WS1, shelf, gathered)
+    return partial(choose_experts, model, windows_WS1, shelf, gathered.reached)
 
 
-def choose_experts(model: Transformer, windows_WS1: Tensor, shelf: Shelf, gathered: Gathered, ask: Ask) -> Choice:
+def choose_experts(
+    model: Transformer, windows_WS1: Tensor, shelf: Shelf, reached: Mapping[int, Reached], ask: Ask
+) -> Choice:
     """Score every expert by what a calibration showed, and choose; in turn each layer is scored anew.
 
     Shapes: [W, S+1]
     """
     shape = model.shape
     sizes = {layer: sizes.experts for layer, sizes in sparse_layers(shape).items()}
-    score, reached = SCORES.get(ask.method), gathered.reached
+    score = SCORES.get(ask.method)
     scores = random_scores(sizes, ask.seed) if score is None else {at: score.of(seen) for at, seen in reached.items()}
     counts = COUNTS[ask.budget](scores, shape, ask.keep)
     kept: KeptExperts | Merged

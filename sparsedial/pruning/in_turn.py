@@ -96,14 +96,19 @@ class Passage:
         streams = (x_BSD for x_BSD, _ in self.inputs(len(self.model.blocks)))
         return zip(streams, self.batches, strict=True)
 
-    def loss(self, look: Callable[[Tensor, Tensor], None] = lambda x_BSD, ids_BS1: None) -> Tensor:
-        """The loss of the windows, nats per token, while `look` gets what `last` gives."""
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+    def losses(self, look: Callable[[Tensor, Tensor], None] = lambda x_BSD, ids_BS1: None) -> Tensor:
+        """The loss of each window, nats, while `look` gets what `last` gives. Shapes: to [W], float64"""
+        found: list[Tensor] = []
         for x_BSD, ids_BS1 in self.last():
-            for logits_nV, targets_n in logits_in_pieces(self.model, x_BSD, ids_BS1[:, 1:].flatten()):
-                total += functional.cross_entropy(logits_nV, targets_n, reduction="sum")
+            pieces = logits_in_pieces(self.model, x_BSD, ids_BS1[:, 1:].flatten())
+            nats_T = torch.cat([functional.cross_entropy(*piece, reduction="none").double() for piece in pieces])
+            found.append(nats_T.view(len(ids_BS1), -1).sum(1).cpu())
             look(x_BSD, ids_BS1)
-        return total.cpu() / self.tokens
+        return torch.cat(found)
+
+    def loss(self, look: Callable[[Tensor, Tensor], None] = lambda x_BSD, ids_BS1: None) -> Tensor:
+        """The loss of all windows, nats per token, while `look` gets what `last` gives."""
+        return self.losses(look).sum() / self.tokens
 
     def end(self, make: Callable[[], Tensors] = dict) -> Group:
         """What was found behind the last layer before, or is found now. Its stream is dropped then."""

@@ -68,7 +68,7 @@ class Experts:
         return y_TD
 
 
-def watched(block: Block, x_BSD: Tensor, place: Place, views: Mapping[Name, Tensor], inputs: Inputs) -> None:
+def note_inputs(block: Block, x_BSD: Tensor, place: Place, views: Mapping[Name, Tensor], inputs: Inputs) -> None:
     """Let a layer read a stream, and note what its matrices multiply. `views` are the matrices in the layer's memory.
 
     Shapes: [B, S, D]

@@ -19,6 +19,10 @@ from sparsedial.records.domains import DomainLoss
 from sparsedial.records.quantities import Interval
 from sparsedial.shape.shape import Shape
 
+# Of a uniform guess's loss, from which on little of a text is foretold. A model of 10 M parameters that was trained on
+# prose and code has 0.49 on prose, 0.72 to 0.80 on base64, on words of drawn letters and on drawn letters.
+FOREIGN_SHARE = 0.65
+
 
 @dataclass(frozen=True, eq=False)
 class Nats:
@@ -94,6 +98,17 @@ def no_better(name: str, over_control: Interval, part: str) -> str | None:
     return (
         f"on {name} the loss is {over_control.mean:+.3f} nats per token beside random choices of as many {part}: no"
         " better than chance"
+    )
+
+
+def foreign(name: str, loss: float, shape: Shape) -> str | None:
+    """What to say of a calibration text of which a model foretells little, by its loss, nats per token."""
+    guess = math.log(shape.vocab_size)
+    if loss < FOREIGN_SHARE * guess:
+        return None
+    return (
+        f"the model foretells little of {name}: its loss there is {loss:.2f} nats per token, and a uniform guess has"
+        f" {guess:.2f}. What noise or foreign text needs may not be what the model is used for"
     )
 
 

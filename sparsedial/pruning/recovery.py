@@ -101,10 +101,10 @@ class Recovered:
             won_back={name: nats.above(after[name]) for name, nats in self.cut.items()},
         )
 
-    def warnings(self, controlled: bool) -> Iterator[str]:
-        """What there is reason to say, where the choice was compared with random ones or not."""
-        if controlled:
-            yield "the random choices are bare cuts: what compares with them is the loss right after the cut"
+    def warnings(self, rivals: str | None) -> Iterator[str]:
+        """What there is reason to say; `rivals` are what the choice was compared with, in words."""
+        if rivals is not None:
+            yield f"{rivals} are bare cuts: what compares with them is the loss right after the cut"
         if self.run.repeats > MOST_REPEATS:
             yield f"the recovery read its text {self.run.repeats:.1f} times: more text would teach more"
 

@@ -44,11 +44,12 @@ class Speed:
     prefill: Quantiles  # tokens per second
     decode: Quantiles
     joules_per_token: Joules  # decoded
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None  # None where it was not measured
 
 
-def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place]) -> dict[Name, Speed]:
-    """The speed, energy and memory of each model, by its name; `place` says where a process of its own finds it.
+def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place | None]) -> dict[Name, Speed]:
+    """The speed, energy and memory of each model, by its name; `place` says where a process of its own finds it, if the
+    memory is to be measured.
 
     All are timed in turns, so that other work on the machine affects all alike.
     """
@@ -64,10 +65,10 @@ def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place]
             prefill=rates[name, "prefill"],
             decode=rates[name, "decode"],
             joules_per_token=_energy(decode, counts[name, "decode"], timings[name, "decode"].median_seconds),
-            peak_memory_bytes=peak_memory(place(name), torch.get_num_threads()),
+            peak_memory_bytes=found and peak_memory(found, torch.get_num_threads()),
         )
         for name in models
-        for decode in [calls[name, "decode"]]
+        for decode, found in [(calls[name, "decode"], place(name))]
     }
 
 

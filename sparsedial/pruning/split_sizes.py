@@ -11,7 +11,7 @@ from sparsedial.errors import UserError
 from sparsedial.shape.shape import Layer, Shape, with_layers
 
 SHARED = 4  # by default one in so many neurons is in the shared part
-SHARES = (0.9, 0.8, 0.7, 0.6, 0.5)  # of the neurons, that a token visits at the settings which are measured
+SHARES = (0.8, 0.6)  # of the neurons, that a token visits at the settings which are measured beside those asked for
 NAMED = 6  # numbers of experts that a hint names
 
 
@@ -57,6 +57,14 @@ class SplitSizes:
         """Numbers of experts that are measured, all of them first: for some shares of the neurons, and the default."""
         some = {min(max(1, round(share * self.parts) - self.always), self.experts) for share in SHARES}
         return tuple(sorted({self.experts, self.top_k, *some}, reverse=True))
+
+    @property
+    def compared(self) -> int:
+        """The number that rivals are measured at: the one that is asked for, else the lowest of the settings.
+
+        With all experts on each division is the dense model.
+        """
+        return self.top_k if self.top_k < self.experts else self.settings[-1]
 
     def require_fits(self, shape: Shape) -> None:
         """Check that the widths of a dense model can be divided so.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sparsedial.records.prune import TargetKind
-from sparsedial.units import human_percent
+from sparsedial.units import human_factor, human_percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,9 @@ KINDS: Mapping[TargetKind, Kind] = {
         field="active_parameters", words="{:,.0f} parameters that a token uses".format, shrinks=True
     ),
     "memory_bytes": Kind(field="memory", words="{:,.0f} bytes of weights".format, shrinks=True),
-    "speed": Kind(field="speed", words="{:.3g} times the speed".format, shrinks=True, searched=True),
+    "speed": Kind(
+        field="speed", words=lambda times: f"{human_factor(times)} times the speed", shrinks=True, searched=True
+    ),
     "max_loss_increase": Kind(
         field="max_loss_increase", words=lambda share: f"{percent(share)} more loss", shrinks=False, searched=True
     ),
@@ -52,5 +54,7 @@ class Target:
 
     @property
     def words(self) -> str:
-        """What is asked for, in words."""
+        """What is asked for, in words; a growth of the loss with all of its digits."""
+        if self.kind == "max_loss_increase":
+            return f"{human_percent(self.asked, 4)} more loss"
         return self.how.words(self.asked)

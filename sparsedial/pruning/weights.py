@@ -23,7 +23,7 @@ from sparsedial.pruning.choosing_experts import unreached
 from sparsedial.pruning.counts import nearest, require_some
 from sparsedial.pruning.cutting import RULES, Density, Rule, Seen, magnitude
 from sparsedial.pruning.in_turn import Passage, Turn, require_text_is_known
-from sparsedial.pruning.inputs import watched
+from sparsedial.pruning.inputs import note_inputs
 from sparsedial.pruning.kept import Choice, Chooser, every_layer
 from sparsedial.pruning.methods import PATTERNS, Ask
 from sparsedial.pruning.shelf import Shelf, shelf_of
@@ -220,7 +220,7 @@ def _cut_layer(turn: Turn, sizes: Mapping[Name, Size], rule: Rule, density: Dens
     views = {name: view.detach() for name, view in of_layer.items() if name in sizes}
     inputs = nothing_seen(views, rule)
     for x_BSD, place in turn.inputs:
-        watched(turn.block, x_BSD, place, views, inputs)
+        note_inputs(turn.block, x_BSD, place, views, inputs)
     gone = [name.expert for name in views if name.part == "experts.down" and not inputs[name].tokens]
     for name, view_ON in views.items():
         seen = inputs[name]

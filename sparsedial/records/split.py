@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sparsedial.records.evaluation import CheckpointName
-from sparsedial.records.prune import CalibrationText, CheckpointCosts, KeptParts, PrunedFolder, SecondDomain
+from sparsedial.records.prune import CalibrationText, CheckpointCosts, KeptParts, PrunedFolder, Recovery, SecondDomain
 from sparsedial.records.quantities import Interval
 from sparsedial.records.record import Record
 from sparsedial.records.setting import Setting
@@ -37,8 +37,10 @@ class SplitPoint(Record, frozen=True, kw_only=True):
     neurons_share: float  # that a token visits, shared ones included
     costs: CheckpointCosts
     loss_increase: dict[str, Interval]  # by text: nats per token over the dense checkpoint, window by window
-    at_random: dict[str, Interval]  # the same where the neurons were divided by chance
-    removed: dict[str, Interval]  # the same where as many neurons of each layer are all that stays, by `activation`
+    at_random: dict[str, Interval] | None  # the same where the neurons were divided by chance, a bare division
+    at_random_reason: str | None
+    removed: dict[str, Interval] | None  # where as many neurons of each layer are all that stays, by `activation`
+    removed_reason: str | None
 
 
 class SplitExperts(Record, frozen=True, kw_only=True):
@@ -60,11 +62,12 @@ class SplitExperts(Record, frozen=True, kw_only=True):
     second_domain_reason: str | None
     before: CheckpointCosts
     after: CheckpointCosts  # as it is written, with `top_k` experts
-    control: CheckpointCosts  # the same where the neurons were divided by chance
+    control: CheckpointCosts | None  # the same where the neurons were divided by chance, without a recovery
     control_draws: int
+    control_reason: str | None
     dial: tuple[SplitPoint, ...]  # all experts first
     search: None  # nothing is searched for
-    recovery: None  # nothing is trained afterwards
+    recovery: Recovery | None  # null where nothing is trained afterwards; else at `top_k` experts
     warnings: tuple[str, ...]
     wall_seconds: float
     peak_process_bytes: int

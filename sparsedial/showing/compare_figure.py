@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from sparsedial.errors import needs
@@ -15,6 +16,7 @@ from sparsedial.units import human_bytes, human_count, human_percent
 with needs("matplotlib", "study"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import ConnectionPatch
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
     from matplotlib.transforms import ScaledTranslation, Transform
 
@@ -28,6 +30,7 @@ STAYS: Mapping[Axis, str] = {
     "share": "share of the weights that is not zero; all are stored",
 }
 ASIDE_POINTS = 3
+Ringed = tuple[float, float, Transform]  # what stays, the loss, and where its method is drawn
 FAR = 20  # times: losses that lie further apart get a logarithmic axis
 
 
@@ -57,6 +60,7 @@ def comparison(answer: Compared) -> Figure:
 
 def _draw(axes: Axes, answer: Compared) -> None:
     labels, front, methods = [], _on_front(answer), _by_method(answer)
+    ringed: list[Ringed] = []
     end = max(point.stays(answer.axis) for point in answer.points)
     for number, (name, points) in enumerate(methods.items()):
         colour, aside = _colour(name, methods), _aside(axes, number, len(methods))
@@ -70,15 +74,22 @@ def _draw(axes: Axes, answer: Compared) -> None:
         for point, mean in zip(points, means, strict=True):
             if point in front:
                 ring(axes, point.stays(answer.axis), mean, MUTED, transform=aside)
+                ringed.append((point.stays(answer.axis), mean, aside))
         labels.append((end, means[-1], name, colour))
-    best = sorted((point.stays(answer.axis), answer.increase(point).mean) for point in front)
-    axes.plot(*zip(*best, strict=True), color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+    _connect(axes, ringed)
     axes.margins(x=0.08, y=0.1)
     _scale(axes, [answer.increase(point).mean for point in answer.points])
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _spelled(answer.axis, value)))
     axes.set_xlabel(STAYS[answer.axis])
     end_labels(axes, labels, beside=8 + ASIDE_POINTS * len(methods) / 2)
+
+
+def _connect(axes: Axes, ringed: Sequence[Ringed]) -> None:
+    """A dashed line from ring to ring, each of which is drawn aside as its method is."""
+    look = {"color": MUTED, "linewidth": 1.2, "linestyle": (0, (4, 3)), "zorder": 1}
+    for one, other in pairwise(sorted(ringed, key=lambda each: each[:2])):
+        axes.add_artist(ConnectionPatch(one[:2], other[:2], one[2], other[2], **look))
 
 
 def _colour(name: str, methods: Iterable[str]) -> str:

@@ -188,6 +188,8 @@ def try_load_tokenizer(path: Path) -> Tokenizer | Fault:
     Raises: UserError where the package `tokenizers` is missing.
     """
     file = path / "tokenizer.json" if path.is_dir() else path
+    if path.is_dir() and not file.exists():
+        return Fault(f"{path} has no tokenizer.json", "copy it there from where the checkpoint came from")
     content = _try_read(file)
     if isinstance(content, Fault):
         return content

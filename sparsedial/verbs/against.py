@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, about
 from sparsedial.law.beyond import times_beyond
 from sparsedial.law.law import Law, read_law
 from sparsedial.model.transformer import Transformer
@@ -59,9 +59,10 @@ def opened_study(folder: Path, checkpoint: Path, work: Work) -> Against:
             hint="choose a <method> that turns layers or neurons off",
             field="against",
         )
-    study = read_finished(folder / STUDY_FILE)
-    require_study_has(folder / LAW_FILE)
-    law = read_law(folder / LAW_FILE)
+    with about("against"):
+        study = read_finished(folder / STUDY_FILE)
+        require_study_has(folder / LAW_FILE)
+        law = read_law(folder / LAW_FILE)
     if not law.samples or not any(study.frozen.layout.experts):
         raise UserError(f"{folder} has no law with intervals, or tried no sparse model", field="against")
     run = _run_of(checkpoint, study, folder)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, about
 from sparsedial.machine.hardware import describe
 from sparsedial.records.dial_file import DIAL_FILE, DialFile
 from sparsedial.records.record import read
@@ -37,8 +37,9 @@ def asked_setting(folder: Path, shape: Shape, setting: str | None, **budgets: fl
         if limit is not None:
             point, reason = choose(_dial_of(folder, kind in PACE), kind, limit)
             return parse_turned(point.setting.name), reason
-    turned = parse_turned(setting or DEFAULT)
-    turned.shape(shape)
+    with about("setting"):
+        turned = parse_turned(setting or DEFAULT)
+        turned.shape(shape)
     return turned, DEFAULT if setting is None else "asked"
 
 
@@ -74,7 +75,8 @@ def asked_settings(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Tu
     Raises: UserError for one that the checkpoint cannot have, or a `dial.json` that is of another checkpoint.
     """
     if tuple(texts) != ALL:
-        return distinct([parse_turned(text) for text in texts], shape)
+        with about("settings"):
+            return distinct([parse_turned(text, "settings") for text in texts], shape)
     if (folder / DIAL_FILE).exists():
         return tuple(parse_turned(point.setting.name) for point in read_dial(folder).settings)
     return usual_settings(folder, shape)

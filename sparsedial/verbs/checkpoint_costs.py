@@ -16,6 +16,7 @@ from sparsedial.shape.shape import Shape
 
 NOT_WRITTEN = "random choices were scored in memory, and not written"
 SAME_SHAPE = "of the same shape as the smaller checkpoint, so not measured again"
+SAME_WEIGHTS = "measured at the default setting alone: every setting holds the same weights"
 SAID = (PRUNE_FILE, SCORES_FILE, DIAL_FILE)  # files that say something of a checkpoint, and are no part of it
 
 
@@ -29,7 +30,7 @@ def costs_of(
     why_no_speed: str = SAME_SHAPE,
 ) -> CheckpointCosts:
     """The costs of a checkpoint in a folder; without one, of a random choice."""
-    unmeasured = why_no_speed if speed is None else None
+    unmeasured, memory = (why_no_speed, None) if speed is None else (None, speed.peak_memory_bytes)
     return CheckpointCosts(
         total_parameters=total_parameters(shape),
         active_parameters=active_parameters(shape),
@@ -43,8 +44,8 @@ def costs_of(
         prefill_tokens_per_second_reason=unmeasured,
         decode_tokens_per_second=speed and speed.decode,
         decode_tokens_per_second_reason=unmeasured,
-        peak_memory_bytes=speed and speed.peak_memory_bytes,
-        peak_memory_bytes_reason=unmeasured,
+        peak_memory_bytes=memory,
+        peak_memory_bytes_reason=unmeasured or (SAME_WEIGHTS if memory is None else None),
         joules_per_token=speed and speed.joules_per_token,
         joules_per_token_reason=unmeasured,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from sparsedial.errors import about
 from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.twin import write_like
 from sparsedial.model.writing import whole_folder
@@ -28,7 +29,8 @@ def fixed_setting(checkpoint: Path, text: str, out: Path) -> FixedSetting:
     require_checkpoint(checkpoint)
     require_free(out, checkpoint)
     whole, turned = read_checkpoint(checkpoint, torch.bfloat16), parse_turned(text)
-    setting = Setting.of(turned, whole.shape)
+    with about("fix_setting"):
+        setting = Setting.of(turned, whole.shape)
     layers = tuple(turned.kept(whole.shape))
     tensors = list(KeptLayers(layers, whole.shape.layers).stream(whole.tensors))
     with whole_folder(out.resolve()) as partial:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, about
 from sparsedial.machine.hardware import describe
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.digests import digest_of
@@ -69,8 +69,11 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
 
 def _turned(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, ...]:
     """The settings to measure, the default first: the others are compared with it."""
-    asked = usual_settings(folder, shape) if tuple(texts) == ALL else [parse_turned(text) for text in texts]
-    turned = distinct((Turned(), *asked), shape)
+    with about("settings"):
+        asked = (
+            usual_settings(folder, shape) if tuple(texts) == ALL else [parse_turned(one, "settings") for one in texts]
+        )
+        turned = distinct((Turned(), *asked), shape)
     if len(turned) == 1 and not shape.experts:
         raise UserError(
             f"{folder} is dense: without experts there is nothing to turn but layers",

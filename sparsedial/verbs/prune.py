@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 from sparsedial.records.compare import Compared
@@ -28,20 +27,19 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
     layer that was done, the last share that was tried, the last point of a comparison, or the last saved step.
 
     Other jobs: with `compare` several methods are tried at several shares, and what is written is a comparison. With
-    `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and each number of them is
-    measured; `join_experts` gives the dense one back. With `fix_setting` it is the checkpoint at a setting of its dial
-    that is written, and nothing is measured.
+    `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and some numbers of them
+    are measured; `recover` then trains it at `top_k` of them. `join_experts` gives the dense one back. With
+    `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
 
     Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a target
     that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not
     fit it, a recovery that diverges, or a folder that is not free.
     """
     from sparsedial.pruning.folder import require_free
-    from sparsedial.pruning.recovery import kept_beside
     from sparsedial.verbs.against import opened_study
     from sparsedial.verbs.pruned import opened
     from sparsedial.verbs.pruned_folder import pruned_folder
-    from sparsedial.verbs.recovered import recovering
+    from sparsedial.verbs.recovered import home_of, recovering
     from sparsedial.verbs.unfinished import found_so_far
 
     if settings.fix_setting is not None:
@@ -63,9 +61,9 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
         from sparsedial.verbs.compared import compared
 
         return compared(settings, began)
-    with contextlib.nullcontext() if settings.recover is None else kept_beside(settings.out.resolve()) as home:
+    with home_of(settings) as home:
         work = opened(settings, (settings.ask,), home)
-        recovery = home and recovering(work, settings, home)
+        recovery = home and recovering(settings, work.text, home, zeros_stay=not work.part.shrinks)
         study = settings.against and opened_study(settings.against, settings.checkpoint, work)
         note(f"calibrating on {human_count(work.calibrating.tokens)} tokens")
         with found_so_far(settings, work.texts) as shelf, whole_folder(settings.out.resolve()) as partial:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, require_known
 from sparsedial.pruning.methods import METHODS, methods_of
+from sparsedial.records.prune import RecoveryKind
 
 NEED_MEMORY = ("speed", "max_loss_increase", "recover", "against", "tasks")  # settings that need all layers in memory
 
@@ -32,6 +34,13 @@ def check_method(method: str, budget: str, sequential: bool, pattern: str | None
             hint=f"choose <method> {_or(methods_of('weights'))}, or leave <pattern> out",
             field="pattern",
         )
+
+
+def check_recovery(recover: float | None, recover_by: str) -> None:
+    """Raises: UserError for a way of learning that is not known, or one of which nothing is learned."""
+    require_known(recover_by, get_args(RecoveryKind), "recover_by")
+    if recover_by != "loss" and recover is None:
+        raise UserError("without <recover> nothing is learned", field="recover_by")
 
 
 def check_memory(needing: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from sparsedial.settings import file_names, setting
 from sparsedial.shape.turned import setting_text
 from sparsedial.units import parse_count
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
-from sparsedial.verbs.prune_checks import NEED_MEMORY, check_memory, check_method
+from sparsedial.verbs.prune_checks import NEED_MEMORY, check_memory, check_method, check_recovery
 from sparsedial.verbs.prune_targets import PruneTargets
 from sparsedial.verbs.split_settings import check_split
 
@@ -101,6 +101,7 @@ class PruneSettings(PruneTargets):
 
     def __post_init__(self) -> None:
         self._check_amounts()
+        check_recovery(self.recover, self.recover_by)
         if check_split(vars(self)):
             return
         if self.fix_setting is not None:
@@ -125,9 +126,7 @@ class PruneSettings(PruneTargets):
     def _check_choice(self) -> None:
         if self.strengths:
             raise UserError("goes with <compare>, and names the shares of a comparison", field="strengths")
-        if self.recover_by != "loss" and self.recover is None:
-            raise UserError("without <recover> nothing is learned", field="recover_by")
-        words = {"method": METHODS, "budget": BUDGETS, "pattern": PATTERNS, "recover_by": get_args(RecoveryKind)}
+        words = {"method": METHODS, "budget": BUDGETS, "pattern": PATTERNS}
         for name, known in words.items():
             given = getattr(self, name)
             if given is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.model.digests import digest_of
 from sparsedial.pruning.kept import Choice
-from sparsedial.pruning.quality import no_better, parted
+from sparsedial.pruning.quality import foreign, no_better, parted
 from sparsedial.pruning.recovery import Recovered
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.evaluation import CheckpointName
@@ -118,10 +118,15 @@ def _warnings_of(
         yield "no second text was scored: what the calibration text does not show may have suffered unseen"
     over = costs.over_control
     windows = {name: len(text.ids_WS1) for name, text in work.scored.items()}
-    found = (parted(costs.increases, windows), None if over is None else no_better(work.calibrating.source, over, part))
+    name = work.calibrating.source
+    found = (
+        foreign(name, costs.before.loss[name].loss, work.shape),
+        parted(costs.increases, windows),
+        None if over is None else no_better(name, over, part),
+    )
     yield from (words for words in found if words)
     if trained is not None:
-        yield from trained.warnings(controlled=costs.control is not None)
+        yield from trained.warnings("the random choices" if costs.control else None)
 
 
 def not_gained(before: CheckpointCosts, after: CheckpointCosts) -> str:

@@ -10,6 +10,8 @@ from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.kept import Choice, Kept
 from sparsedial.pruning.quality import Nats, mean_nats, nats_of
+from sparsedial.pruning.scored_in_turn import nats_in_turn
+from sparsedial.pruning.shelf import Shelf
 from sparsedial.pruning.sizing import weight_bytes
 from sparsedial.pruning.speed import Place, speeds_of
 from sparsedial.records.prune import CheckpointCosts
@@ -42,17 +44,22 @@ class Measured:
 
 
 def measured(
-    work: Work, choice: Choice, original: Path, folder: Path, cut: Mapping[str, Nats] | None = None
+    work: Work, choice: Choice, original: Path, folder: Path, shelf: Shelf, cut: Mapping[str, Nats] | None = None
 ) -> Measured:
     """Measure a written checkpoint beside its original, and the mean loss of the random choices.
 
-    `cut` is the loss right after the cut, where the checkpoint was trained since.
+    On the shelf is what was found of that before. `cut` is the loss right after the cut, where the checkpoint was
+    trained since.
     """
 
-    at_random = mean_nats([nats_of_kept(work, kept) for kept in choice.controls]) if choice.controls else None
+    def nats(name: str, model: Transformer) -> dict[str, Nats]:
+        return nats_in_turn(model, work.scored, shelf.under(name)) if work.far else nats_of(model, work.scored)
+
+    drawn = [nats(f"random-{number}", smaller(work, kept)) for number, kept in enumerate(choice.controls)]
+    at_random = mean_nats(drawn) if drawn else None
     written = read_checkpoint(folder)
     model = work.build(written.shape, written.tensors)
-    before, after = (nats_of(each, work.scored) for each in (work.model, model))
+    before, after = nats("before", work.model), nats("after", model)
     speeds = {} if work.far else speeds_of({original: work.model, folder: model}, Place)
     control = over_control = None
     if at_random is not None:
@@ -72,6 +79,11 @@ def measured(
     )
 
 
+def smaller(work: Work, kept: Kept) -> Transformer:
+    """What stays by a choice, as a model that is not written."""
+    return work.build(kept.shape(work.shape), kept.stream(work.tensors))
+
+
 def nats_of_kept(work: Work, kept: Kept) -> dict[str, Nats]:
-    """The loss of what stays by a choice, as a model that is not written."""
-    return nats_of(work.build(kept.shape(work.shape), kept.stream(work.tensors)), work.scored)
+    """Its loss."""
+    return nats_of(smaller(work, kept), work.scored)

@@ -38,7 +38,7 @@ def pruned_folder(
         write_pruned(folder, settings.checkpoint, work.shape, work.tensors, choice.kept)
     trained = recovery and recovered(work, choice.kept, recovery, folder)
     note("measuring the loss, speed and memory of the original and of the smaller checkpoint")
-    costs = measured(work, choice, settings.checkpoint, folder, trained and trained.cut)
+    costs = measured(work, choice, settings.checkpoint, folder, shelf.under("measured"), trained and trained.cut)
     answer = answered(work, choice, costs, folder, settings, began, trained)
     if study:
         answer = replace(answer, equal_cost=equal_cost(study, work, costs.model))

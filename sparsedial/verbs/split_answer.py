@@ -10,7 +10,8 @@ import msgspec
 
 from sparsedial.machine.hardware import describe, peak_process_bytes
 from sparsedial.pruning.kept import every_layer
-from sparsedial.pruning.quality import parted
+from sparsedial.pruning.quality import foreign, parted
+from sparsedial.pruning.recovery import Recovered
 from sparsedial.records.dial_file import DialFile, DialPoint
 from sparsedial.records.prune import SCORES_FILE, KeptParts
 from sparsedial.records.split import SplitExperts, SplitPoint, SplitTarget
@@ -18,11 +19,17 @@ from sparsedial.shape.shape import Shape
 from sparsedial.verbs.following import versions
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned_answer import NO_SECOND, calibration_of, checkpoint_name, second_of, written_folder
-from sparsedial.verbs.split_costs import SplitCosts, SplitTexts
+from sparsedial.verbs.split_costs import ANY_DIVISION, SplitCosts, SplitTexts
 
 
 def answered(
-    settings: PruneSettings, shape: Shape, read: SplitTexts, costs: SplitCosts, folder: Path, began: float
+    settings: PruneSettings,
+    shape: Shape,
+    read: SplitTexts,
+    costs: SplitCosts,
+    folder: Path,
+    began: float,
+    trained: Recovered | None,
 ) -> SplitExperts:
     """Say what was done to a checkpoint that is now of this Shape, in a folder, and what it did."""
     return SplitExperts(
@@ -44,24 +51,30 @@ def answered(
         after=costs.after,
         control=costs.control,
         control_draws=1,
+        control_reason=None if costs.control else ANY_DIVISION,
         dial=costs.points,
         search=None,
-        recovery=None,
-        warnings=tuple(_warnings(read, costs)),
+        recovery=trained and trained.record(costs.nats),
+        warnings=tuple(_warnings(shape, read, costs, trained)),
         wall_seconds=time.perf_counter() - began,
         peak_process_bytes=peak_process_bytes(),
     )
 
 
-def _warnings(read: SplitTexts, costs: SplitCosts) -> Iterator[str]:
+def _warnings(shape: Shape, read: SplitTexts, costs: SplitCosts, trained: Recovered | None) -> Iterator[str]:
     """What there is reason to say."""
     if read.scored_part is read.calibrating:
         yield "the calibration text is one window, so loss is measured on the window that decided the division"
     if read.second is None:
         yield "no second text was scored: what the calibration text does not show may suffer unseen at fewer experts"
+    name = read.calibrating.source
+    words = foreign(name, costs.before.loss[name].loss, shape)
+    yield from [words] if words else []
     windows = {name: len(text.ids_WS1) for name, text in read.scored.items()}
     found = [(point.setting.name, parted(point.loss_increase, windows)) for point in costs.points]
     yield from [f"{name}: {words}" for name, words in found if words][:1]
+    if trained is not None:
+        yield from trained.warnings("the random division and the removal")
 
 
 def dial_of(answer: SplitExperts) -> DialFile:

@@ -13,6 +13,7 @@ from sparsedial.model.reading import Checkpoint, read_checkpoint
 from sparsedial.model.twin import QUANTISED, write_like
 from sparsedial.pruning.folder import require_free
 from sparsedial.pruning.joining import weights_digest
+from sparsedial.pruning.recovery import Recovered, Recovering
 from sparsedial.pruning.split_sizes import SplitSizes, not_to_split
 from sparsedial.pruning.splitting import Split, divided
 from sparsedial.records.dial_file import DIAL_FILE
@@ -27,37 +28,60 @@ from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned_answer import checkpoint_name
 from sparsedial.verbs.pruned_texts import texts
+from sparsedial.verbs.recovered import home_of, recovering, trained_further
 from sparsedial.verbs.split_answer import answered, dial_of
 from sparsedial.verbs.split_costs import SplitTexts, measured
 from sparsedial.verbs.unfinished import found_so_far
 
 
 def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
-    """Divide the neurons of every layer into experts and a shared part, write that, and measure it at each setting.
+    """Divide the neurons of every layer into experts and a shared part, write that, and measure it at some settings.
+
+    With `recover` it is trained at `top_k` experts before it is measured.
 
     Raises: UserError for a damaged checkpoint, one that has experts, numbers that do not divide its layers, a text that
-    is too short, foreign or does not fit the model, or a folder that is not free.
+    is too short, foreign or does not fit the model, a recovery that diverges, or a folder that is not free.
     """
     began = time.perf_counter()
     require_checkpoint(settings.checkpoint)
     require_free(settings.out, settings.checkpoint)
-    dense = _dense(settings.checkpoint, sizes)
-    calibrating, scored, second, _ = texts(settings, dense.shape)
-    read = SplitTexts(calibrating, scored, second)
-    model = model_of(dense.shape, dense.tensors)
-    note(f"calibrating on {human_count(read.calibrating.tokens)} tokens")
-    out = settings.out.resolve()
-    with found_so_far(settings, (calibrating, second)) as shelf, whole_folder(out) as partial:
-        found = divided(model, torch.from_numpy(calibrating.ids_WS1), sizes, settings.seed, shelf)
-        write(partial / SPLIT_FILE, _origin(settings.checkpoint, dense, found.split))
-        write_like(partial, settings.checkpoint, found.split.shape(dense.shape), found.split.stream(dense.tensors))
-        note("measuring each setting: its loss, that of a random division, and that of as many neurons removed")
-        costs = measured(model, dense.tensors, found, read, settings.checkpoint, partial)
-        answer = answered(settings, found.split.shape(dense.shape), read, costs, partial, began)
-        found.table.write_parquet(partial / SCORES_FILE)
-        write(partial / PRUNE_FILE, answer)
-        write(partial / DIAL_FILE, dial_of(answer))
+    with home_of(settings) as home:
+        dense = _dense(settings.checkpoint, sizes)
+        calibrating, scored, second, text = texts(settings, dense.shape, home)
+        read = SplitTexts(calibrating, scored, second)
+        recovery = home and recovering(settings, text, home, zeros_stay=False)
+        model = model_of(dense.shape, dense.tensors)
+        note(f"calibrating on {human_count(read.calibrating.tokens)} tokens")
+        out = settings.out.resolve()
+        with found_so_far(settings, (calibrating, second)) as shelf, whole_folder(out) as partial:
+            found = divided(model, torch.from_numpy(calibrating.ids_WS1), sizes, settings.seed, shelf)
+            trained = _written(partial, settings.checkpoint, dense, found.split, read, recovery)
+            costs = measured(model, dense.tensors, found, read, settings.checkpoint, partial)
+            answer = answered(settings, found.split.shape(dense.shape), read, costs, partial, began, trained)
+            found.table.write_parquet(partial / SCORES_FILE)
+            write(partial / PRUNE_FILE, answer)
+            write(partial / DIAL_FILE, dial_of(answer))
     return answer
+
+
+def _written(
+    folder: Path, original: Path, dense: Checkpoint, split: Split, read: SplitTexts, recovery: Recovering | None
+) -> Recovered | None:
+    """Write the split checkpoint into a folder, trained where a recovery is asked for.
+
+    Raises: UserError where the run diverges, or what cannot be written.
+    """
+    if recovery is None:
+        _write(folder, original, dense, split)
+        return None
+    with whole_folder(recovery.cut) as partial:
+        _write(partial, original, dense, split)
+    return trained_further(recovery, dense.shape, read.scored, folder)
+
+
+def _write(folder: Path, original: Path, dense: Checkpoint, split: Split) -> None:
+    write(folder / SPLIT_FILE, _origin(original, dense, split))
+    write_like(folder, original, split.shape(dense.shape), split.stream(dense.tensors))
 
 
 def _dense(folder: Path, sizes: SplitSizes) -> Checkpoint:

@@ -16,12 +16,12 @@ OTHERS: Mapping[str, object] = {  # settings of other jobs, with their defaults
     "pattern": None,
     "sequential": False,
     "layer_by_layer": False,
-    **dict.fromkeys(("total_parameters", "active_parameters", "memory", "speed", "max_loss_increase", "recover")),
+    **dict.fromkeys(("total_parameters", "active_parameters", "memory", "speed", "max_loss_increase")),
     **dict.fromkeys(("against", "data", "limit")),
     **dict.fromkeys(("tasks", "compare", "strengths"), ()),
 }
 OF_SPLITTING: Mapping[str, object] = {"split_experts": None, "always": None, "top_k": None}
-OF_TEXTS: Mapping[str, object] = {"calibrate": (), "also": ()}
+OF_TEXTS: Mapping[str, object] = {"calibrate": (), "also": (), "recover": None}
 
 
 def check_split(values: Mapping[str, object]) -> bool:
@@ -36,6 +36,12 @@ def check_split(values: Mapping[str, object]) -> bool:
         _require_defaults(values, OTHERS, "goes without <{}>", "split_experts")
         if not values.get("calibrate"):
             raise UserError("prune: 'calibrate' is missing", hint=EXAMPLE)
+        if values.get("recover") is not None and values.get("top_k") in (None, values["split_experts"]):
+            raise UserError(
+                "a token visits all experts, so nothing is lost that could be won back",
+                hint="name fewer with <top_k>: the recovery trains at this number",
+                field="recover",
+            )
     else:
         _require_defaults(values, OF_SPLITTING, "<{}> goes with <split_experts> alone", None)
     return bool(joins or splits)

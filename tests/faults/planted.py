@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults import (
     in_dialling,
     in_gpu_kernels,
+    in_prune_command,
     in_pruning,
     in_reading,
     in_scoring,
@@ -19,6 +20,7 @@ FAULTS = (
     *in_scoring.FAULTS,
     *in_dialling.FAULTS,
     *in_pruning.FAULTS,
+    *in_prune_command.FAULTS,
     *in_reading.FAULTS,
     *in_selecting.FAULTS,
     *in_token_selection.FAULTS,

@@ -106,6 +106,19 @@ def test_calls_are_timed_in_turn_and_summarised():
     assert timings["long"].low_seconds <= timings["long"].median_seconds <= timings["long"].high_seconds
 
 
+def test_a_call_that_fills_a_round_is_warmed_up_once_and_others_before_each_round():
+    made = dict.fromkeys(("short", "long"), 0)
+
+    def call(name: str, seconds: float) -> None:
+        made[name] += 1
+        time.sleep(seconds)
+
+    calls = {"short": lambda: call("short", 0.001), "long": lambda: call("long", 0.02)}
+    timings = measure_in_turn(calls, rounds=3, round_seconds=0.01, warmup=2)
+    assert made["long"] == timings["long"].count + 2 == 3 + 2
+    assert made["short"] == timings["short"].count + 2 + 2
+
+
 def test_stated_power_is_no_measurement():
     power = StatedPower(watts=5.0, source="stated")
     assert power.joules(3.0) == 15.0

@@ -228,6 +228,8 @@ def test_a_quantised_folder_is_named_as_such(tmp_path: Path, how):
         load(tmp_path / "c")
 
 
-def test_plain_weights_are_read_whatever_their_configuration_says(tmp_path: Path):
+def test_plain_weights_that_are_said_to_be_quantised_are_refused(tmp_path: Path):
     folder_of(DENSE, tmp_path / "c", quantization_config={"quant_method": "awq", "bits": 4})
-    assert torch.equal(load(tmp_path / "c").norm_D, shaken(DENSE).norm_D)
+    with pytest.raises(UserError, match=r"quantised by awq \(4 bits\), which is not read") as refused:
+        load(tmp_path / "c")
+    assert "take quantization_config out of config.json" in (refused.value.hint or "")

@@ -110,7 +110,7 @@ def test_a_dense_checkpoint_may_lose_layers(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--fix-setting", "k=9"], r"k=9 lies outside 1..8"),
+        (["--fix-setting", "k=9"], r"--fix-setting: k=9 lies outside 1..8"),
         (["--fix-setting", "k=1", "--keep", "0.5"], "--fix-setting: goes without --keep"),
         (["--fix-setting", "k=1", "--calibrate", "text"], "--fix-setting: goes without --calibrate"),
         (["--fix-setting", "k=1", "--memory", "1GB"], "--fix-setting: goes without --memory"),

@@ -10,9 +10,11 @@ import torch
 
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.weights import stream_of
+from sparsedial.pruning import choosing_experts
 from sparsedial.pruning.counts import keep_best, uniform_counts
 from sparsedial.pruning.experts import KeptExperts, sparse_layers, without_experts
 from sparsedial.pruning.gather import gather
+from sparsedial.pruning.methods import Ask
 from sparsedial.pruning.scores import SCORES
 from sparsedial.pruning.sequential import keep_in_turn
 from tests.model.shapes import FAMILIES
@@ -47,3 +49,13 @@ def test_modules_of_multi_token_prediction_come_last():
     assert [*kept.experts] == [0, 1, 2]
     assert {number: len(experts) for number, experts in kept.experts.items()} == {0: 4, 1: 4, 2: 4}
     assert (reached[2].tokens_E.sum()) == 2 * WINDOWS[:, 2:].numel()
+
+
+def test_nothing_of_the_whole_model_is_gathered_for_it(monkeypatch):
+    model, ask = shaken_far(FAMILIES["qwen3_moe"]), Ask(method="reap", keep=0.5, sequential=True)
+    monkeypatch.setattr(choosing_experts, "require_text_is_known", lambda model, windows_WS1, shelf: None)
+    _, expected = keep_in_turn(model, WINDOWS, REAP, uniform_counts({}, model.shape, 0.5))
+    monkeypatch.setattr(choosing_experts, "gather", None)
+    choice = choosing_experts.calibrate_experts(model, WINDOWS, [ask])(ask)
+    assert choice.kept == expected
+    assert len(choice.controls) == 3

@@ -210,8 +210,9 @@ def test_a_hint_names_what_fits_layers_of_different_widths():
 def test_a_quarter_is_shared_and_all_experts_are_on_unless_told_otherwise():
     sizes = SplitSizes.of(24, None, None)
     assert (sizes.always, sizes.top_k, sizes.share(24), sizes.share(8)) == (8, 24, 1.0, 0.5)
-    assert sizes.settings == (24, 21, 18, 14, 11, 8)
-    assert SplitSizes.of(24, None, 2).settings == (24, 21, 18, 14, 11, 8, 2)
+    assert sizes.settings == (24, 18, 11)
+    assert (sizes.compared, SplitSizes.of(24, None, 14).compared) == (11, 14)
+    assert SplitSizes.of(24, None, 2).settings == (24, 18, 11, 2)
     assert SplitSizes.of(2, 6, None).settings == (2, 1), "no token visits less than one expert"
 
 

@@ -18,7 +18,7 @@ from sparsedial.model.weights import stream_of, views_of
 from sparsedial.pruning.cutting import RULES, Density, Squares, magnitude, wanda
 from sparsedial.pruning.folder import write_pruned
 from sparsedial.pruning.gather import gather
-from sparsedial.pruning.inputs import watched
+from sparsedial.pruning.inputs import note_inputs
 from sparsedial.pruning.kept import Kept
 from sparsedial.pruning.methods import METHODS, Ask, methods_of
 from sparsedial.pruning.weights import (
@@ -51,7 +51,7 @@ def inputs_of(model: Transformer):
     for number, block in enumerate(model.blocks):
         own = {name: views[name] for name in matrices(model.shape) if name.layer == number}
         inputs = nothing_seen(own, RULES["wanda"])
-        watched(block, x_BSD, place, own, inputs)
+        note_inputs(block, x_BSD, place, own, inputs)
         found |= inputs
         x_BSD = block(x_BSD, place, Routing())
     return found
@@ -133,7 +133,7 @@ def _inputs_of_layer(model: Transformer, layer: int, rule):
         x_BSD = block(x_BSD, place, Routing())
     own = {name: views[name] for name in matrices(model.shape) if name.layer == layer}
     inputs = nothing_seen(own, rule)
-    watched(model.blocks[layer], x_BSD, place, own, inputs)
+    note_inputs(model.blocks[layer], x_BSD, place, own, inputs)
     return inputs
 
 

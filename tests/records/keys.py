@@ -241,10 +241,10 @@ Compared: checkpoint calibration second_domain second_domain_reason before point
     wall_seconds peak_process_bytes
 SplitOrigin: original config neurons weights_digest
 SplitTarget: kind asked reached
-SplitPoint: setting neurons_share costs loss_increase at_random removed
+SplitPoint: setting neurons_share costs loss_increase at_random at_random_reason removed removed_reason
 SplitExperts: checkpoint out method sequential target always top_k d_expert kept scores unscored_experts calibration
-    second_domain second_domain_reason before after control control_draws dial search recovery warnings wall_seconds
-    peak_process_bytes
+    second_domain second_domain_reason before after control control_draws control_reason dial search recovery warnings
+    wall_seconds peak_process_bytes
 JoinedExperts: checkpoint out original same_weights weight_bytes wall_seconds
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds drafts setting setting_reason active_parameters joules

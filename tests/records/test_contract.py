@@ -91,6 +91,7 @@ Study: best phase prediction selection_seeds probes token_selection selection
 StudyAnswer: best probes token_selection selection
 StudyDryRun: reference_cost
 StudyStatus: phase report
+SplitExperts: recovery
 Setting: top_k_experts top_p_experts
 TrainDryRun: joules_source tokens_asked reference_cost
 Joules: low high

@@ -119,7 +119,11 @@ def test_the_table_shows_settings_by_loss_and_task(wide, data, tmp_path, text, c
 
 @pytest.mark.parametrize(
     ("given", "says"),
-    [("k=9", r"k=9 lies outside 1\.\.8"), ("best", "cannot read 'best'"), ("all;k=1", "cannot read 'all'")],
+    [
+        ("k=9", r"settings: k=9 lies outside 1\.\.8"),
+        ("best", "settings: cannot read 'best'"),
+        ("all;k=1", "settings: cannot read 'all'"),
+    ],
 )
 def test_a_setting_that_cannot_be_is_refused(checkpoint, text, given, says):
     with pytest.raises(UserError, match=says):

@@ -120,7 +120,7 @@ def test_a_study_of_another_text_or_tokenizer_is_refused(made, corpus, tmp_path)
 
 def test_what_is_needed_and_missing_is_named(made, corpus, tmp_path):
     checkpoint, study = made
-    with pytest.raises(UserError, match=r"study.json: no such file"):
+    with pytest.raises(UserError, match=r"against: .*study.json: no such file"):
         prune(checkpoint, tmp_path, corpus, tmp_path / "out")
     shutil.copytree(checkpoint, tmp_path / "alone" / "checkpoint")
     with pytest.raises(UserError, match=r"there is no run.json beside it"):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib.patches import ConnectionPatch
 
 import sparsedial
 from sparsedial.cli.main import main
@@ -14,6 +15,7 @@ from sparsedial.model.digests import digest_of
 from sparsedial.pruning import choosing_experts, layers
 from sparsedial.pruning.quality import nats_of
 from sparsedial.records.compare import Compared
+from sparsedial.showing.compare_figure import comparison
 from sparsedial.verbs import compared, tried
 from tests.pruning.planted import SECOND, saved, text_of, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file, of_values
@@ -77,6 +79,17 @@ def test_it_writes_the_comparison_and_its_picture_and_no_checkpoint(checkpoint, 
     assert all(point.after.decode_tokens_per_second.count >= 2 for point in answer.points)
     assert answer.before.decode_tokens_per_second.median > 0
     assert answer.points[0].after.peak_memory_bytes_reason == "choices are compared in memory, and not written"
+
+
+def test_the_dashed_line_of_the_picture_goes_from_ring_to_ring(checkpoint, text):
+    axes = comparison(compare(checkpoint, text, "reap,frequency,man", ".75,.5")).axes[0]
+    axes.figure.canvas.draw()
+    rings = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+    centres = sorted({tuple(line.get_transform().transform(line.get_xydata())[0].round(2)) for line in rings})
+    dashed = [patch for patch in axes.patches + axes.artists if isinstance(patch, ConnectionPatch)]
+    ends = [patch.get_transform().transform(patch.get_path().vertices)[[0, -1]].round(2) for patch in dashed]
+    assert len(dashed) == len(rings) - 1 > 0
+    assert sorted({tuple(end) for pair in ends for end in pair}) == centres
 
 
 def test_the_front_and_the_order_follow_from_the_points(checkpoint, text):

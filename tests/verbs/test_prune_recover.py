@@ -40,6 +40,7 @@ def quick_to_learn(quick, monkeypatch):
     """A rate by which tiny models learn in a hundred steps."""
     monkeypatch.setitem(started.DEFAULTS, "learning_rate", 0.02)
     monkeypatch.setattr(recovered, "pick_threads", lambda wanted: 1)
+    monkeypatch.setattr(recovered, "LEAST_STEPS", 1)
 
 
 @pytest.fixture
@@ -166,6 +167,15 @@ def test_stopped_it_goes_on_and_ends_bit_for_bit_as_if_it_had_not_been(checkpoin
     assert left_beside(checkpoint) == []
 
 
+@pytest.mark.parametrize(
+    ("tokens", "batch", "steps"), [(2e6, 16, 244), (1e6, 8, 244), (131_072, 2, 128), (65_536, 1, 128), (2048, 1, 4)]
+)
+def test_a_short_recovery_has_smaller_batches_and_not_fewer_steps(monkeypatch, tokens, batch, steps):
+    monkeypatch.undo()  # the steps that users get
+    assert recovered.batch_of(tokens, 512) == batch
+    assert round(tokens / (batch * 512)) == steps
+
+
 def test_the_control_is_a_bare_cut_and_that_is_said(checkpoint, text):
     answer = prune(checkpoint, text, recover=5 * STEP)
     assert any("random choices are bare cuts" in words for words in answer.warnings)
@@ -192,6 +202,9 @@ def test_the_table_says_what_it_took_and_won(checkpoint, text, capsys):
     ("settings", "says"),
     [
         ({"recover": "many"}, "recover: cannot read 'many'"),
+        ({"recover": 0}, "recover: 0 is not a positive number"),
+        ({"recover": 1}, "recover: 1 tokens are less than one window of 32"),
+        ({"recover": "1e30"}, "recover: recipe: steps="),
         ({"recover_by": "los"}, "recover_by: 'los' is not known"),
         ({"recover": None, "recover_by": "distillation"}, "recover_by: without recover nothing is learned"),
         ({"keep": None, "calibrate": None, "fix_setting": "k=1"}, "fix_setting: goes without recover"),
@@ -216,7 +229,7 @@ def test_a_second_text_that_would_be_trained_on_is_refused(checkpoint, tmp_path)
 
 def test_a_text_of_less_than_a_batch_is_refused_before_the_calibration(checkpoint, text, capsys, monkeypatch):
     monkeypatch.setitem(described.RUN_DEFAULTS, "batch", 1000)
-    with pytest.raises(UserError, match=r"calibrate: .*less than one batch of 1000 windows of 32") as refused:
+    with pytest.raises(UserError, match=r"calibrate: .*less than one batch of 500 windows of 32") as refused:
         prune(checkpoint, text)
     assert "a smaller context" in (refused.value.hint or "")
     assert "calibrating" not in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import torch
 import sparsedial
 from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load, save_checkpoint
-from sparsedial.pruning import in_turn, searching
+from sparsedial.pruning import in_turn, searching, shelf
 from sparsedial.pruning.in_turn import Passage
 from sparsedial.records.compare import ComparedPoint
 from sparsedial.text.tokenizer import byte_tokenizer
@@ -105,15 +107,31 @@ def hidden(checkpoint: Path) -> list[str]:
 def test_it_goes_on_from_the_last_layer_and_gives_the_same_folder(way, checkpoint, text, monkeypatch):
     settings = WAYS[way]
     assert min(going_on(monkeypatch, checkpoint, text, "whole", **settings)) == 0
-    passage = 2 if way == "sequential" else 1  # the first one is of the whole model
-    stopped_at(monkeypatch, 2, checkpoint, text, passage=passage, **settings)
+    stopped_at(monkeypatch, 2, checkpoint, text, **settings)
     assert not (checkpoint.parent / "out").exists()
     assert hidden(checkpoint) == [".out.unfinished"]
     again = going_on(monkeypatch, checkpoint, text, **settings)
-    assert min(again) == 2, "layers 0 and 1 are not computed again"
-    assert 3 in again
+    calibrated = again[: again.index(0)] if "layer_by_layer" in settings else again  # then each model is scored so
+    assert min(calibrated, default=0) == 2, "layers 0 and 1 are not computed again"
+    assert 3 in calibrated
     assert files(checkpoint.parent / "out") == files(checkpoint.parent / "whole")
     assert hidden(checkpoint) == []
+
+
+@pytest.mark.parametrize("model", [0, 3, 4])
+def test_layer_by_layer_the_measurement_goes_on_from_the_last_layer_too(sparse, text, monkeypatch, model):
+    """Of a random choice, of the original, and of what was written: each is scored in a passage of its own."""
+    settings = {**WAYS["layer by layer"], "scored_tokens": 768}
+    whole = going_on(monkeypatch, sparse, text, "whole", **settings)
+    passages = [number for number, layer in enumerate(whole) if layer == 0]
+    assert len(passages) == 1 + 3 + 2, "the calibration, three random choices, before and after"
+    stopped_at(monkeypatch, 2, sparse, text, passage=2 + model, **settings)
+    assert not (sparse.parent / "out").exists()
+    again = going_on(monkeypatch, sparse, text, **settings)
+    assert again[0] == 2, "what was measured is not measured again"
+    assert again.count(0) == 4 - model
+    assert files(sparse.parent / "out") == files(sparse.parent / "whole")
+    assert hidden(sparse) == []
 
 
 def damaged(checkpoint: Path, pattern: str) -> None:
@@ -129,6 +147,28 @@ def test_a_file_that_was_cut_short_is_not_believed(sparse, text, monkeypatch, pa
     damaged(sparse, pattern)
     assert min(going_on(monkeypatch, sparse, text, **settings)) == 0, "the stream before earlier layers is gone"
     assert files(sparse.parent / "out") == files(sparse.parent / "whole")
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(sparse, text, monkeypatch):
+    settings, kept, written = {"keep": 0.5, "method": "wanda"}, shelf.write_file, []
+    going_on(monkeypatch, sparse, text, "whole", **settings)
+
+    def full(path, tensors):
+        written.append(path)
+        if len(written) == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return kept(path, tensors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shelf, "write_file", full)
+        with pytest.raises(UserError, match=r"cannot write .*: No space left on device") as refused:
+            prune(sparse, text, **settings)
+    assert refused.value.hint == "free some space; the same command goes on from where it was"
+    assert not (sparse.parent / "out").exists()
+    assert hidden(sparse) == [".out.unfinished"]
+    going_on(monkeypatch, sparse, text, **settings)
+    assert files(sparse.parent / "out") == files(sparse.parent / "whole")
+    assert hidden(sparse) == []
 
 
 @pytest.mark.parametrize(

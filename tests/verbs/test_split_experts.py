@@ -61,21 +61,20 @@ def test_the_answer_says_what_each_number_of_experts_costs(dense, text, tmp_path
     assert (answer.target.kind, answer.target.asked, answer.target.reached) == ("split_experts", 8, 8)
     assert (answer.always, answer.top_k, answer.d_expert, answer.sequential) == (1, 1, (4, 4), False)
     assert (answer.out.family, answer.out.read_by) == ("sparsedial", ("sparsedial",))
-    assert [point.setting.name for point in answer.dial][::6] == ["k=8", "k=1"]
+    assert [point.setting.name for point in answer.dial][::3] == ["k=8", "k=1"]
     numbers = [point.setting.top_k_experts for point in answer.dial[1:-1]]
-    assert [sum(by_layer) for by_layer in numbers] == [2 * mean for mean in (7, 6, 5, 4, 3)]
+    assert [sum(by_layer) for by_layer in numbers] == [2 * mean for mean in (6, 4)]
     assert all(silent < speaking for silent, speaking in numbers), "the first layer writes nothing"
-    assert [point.neurons_share for point in answer.dial] == pytest.approx([at / 9 for at in (9, 8, 7, 6, 5, 4, 2)])
+    assert [point.neurons_share for point in answer.dial] == pytest.approx([at / 9 for at in (9, 7, 5, 2)])
     for name in (text, other):
         for point in answer.dial:
             assert abs(point.loss_increase[name].mean) < 1e-6, "one expert is all that a letter needs"
             assert point.costs.loss[name].loss == pytest.approx(answer.before.loss[name].loss, abs=1e-6)
-        assert abs(answer.dial[0].at_random[name].mean) < 1e-6
         assert answer.dial[-1].at_random[name].mean > 0.1
         assert answer.dial[-1].removed[name].mean > 0.1
-        assert answer.dial[0].removed[name].mean == 0
     assert answer.after == answer.dial[-1].costs
     assert answer.control.loss[text].loss > answer.after.loss[text].loss + 0.1
+    assert answer.recovery is None
     assert load(tmp_path / "split").shape.top_k == 1
     actives = [point.setting.active_parameters for point in answer.dial]
     assert actives == sorted(actives, reverse=True)
@@ -86,6 +85,28 @@ def test_the_answer_says_what_each_number_of_experts_costs(dense, text, tmp_path
     table = polars.read_parquet(tmp_path / "split" / "scores.parquet")
     assert table.columns == ["layer", "neuron", "mean_activation", "outgoing_norm", "activation", "expert"]
     assert table.filter(layer=1)["expert"].null_count() == 4
+
+
+def test_rivals_are_measured_at_the_number_that_is_asked_for_and_the_answer_says_so(dense, text):
+    points = split(dense, text, top_k=4).dial
+    assert [point.setting.name for point in points][::2] == ["k=8", "k=4"]
+    assert [point.at_random is not None for point in points] == [False, False, True]
+    assert [point.removed is not None for point in points] == [False, False, True]
+    assert points[0].at_random_reason == "with all experts on, any division is the dense model"
+    assert points[0].removed_reason == "with all experts on, nothing is removed"
+    assert points[1].at_random_reason == points[1].removed_reason == "measured at 4 experts alone"
+    memory = [point.costs.peak_memory_bytes for point in points]
+    assert memory == [None, None, 3 * 10**8]
+    assert "every setting holds the same weights" in points[0].costs.peak_memory_bytes_reason
+    assert all(point.costs.decode_tokens_per_second.count >= 2 for point in points)
+
+
+def test_where_all_experts_are_on_rivals_are_measured_at_the_lowest_number(dense, text):
+    answer = split(dense, text)
+    assert [point.at_random is not None for point in answer.dial] == [False, False, True]
+    assert answer.dial[-1].at_random[text].low > 0.001
+    assert answer.control is None, "it would be the dense model, as the checkpoint is"
+    assert answer.control_reason == "with all experts on, any division is the dense model"
 
 
 def test_a_split_checkpoint_is_scored_generates_and_takes_settings_and_budgets(dense, text):
@@ -194,7 +215,7 @@ def test_the_tables_are_read_by_people(dense, text, capsys):
     assert "8 experts of 4 neurons in each of 2 layers beside a shared part as wide as 1" in said
     assert "read by sparsedial" in said
     assert "55.6 %" in said
-    assert "k=7 by layer" in said
+    assert "k=6 by layer" in said
     assert "as many removed" in said
     assert main(["prune", str(dense.parent / "split"), "--join-experts", "--out", str(dense.parent / "back")]) == 0
     assert "as they were: every bit" in capsys.readouterr().out
@@ -217,6 +238,7 @@ def test_the_tables_are_read_by_people(dense, text, capsys):
         (["--fix-setting", "k=1", "--top-k", "1"], "--top-k goes with --split-experts alone"),
         (["--join-experts", "--calibrate", "{text}"], "--join-experts: goes without --calibrate"),
         (["--join-experts", "--top-k", "2"], "--join-experts: goes without --top-k"),
+        (["--join-experts", "--recover", "1M"], "--join-experts: goes without --recover"),
         (["--join-experts"], "{dense} was not split: it has no split.json"),
     ],
 )

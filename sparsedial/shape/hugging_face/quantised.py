@@ -15,19 +15,29 @@ ENDINGS = {  # of names that only one method writes; the first that is found nam
     ".weight.absmax": "bitsandbytes",
     ".SCB": "bitsandbytes",
     ".weight_packed": "compressed-tensors",
+    ".bitmask": "compressed-tensors",
+    ".weight_scale": "fp8 without blocks",  # a scale for each row, or one for the matrix
 }
 
 
 def quantised_by(config: Config, names: Iterable[str]) -> str | None:
-    """The method with its bits, in words; None for plain weights and for those that are read."""
+    """The method with its bits, in words; None for plain weights and for those that are read.
+
+    What a configuration says is believed, whatever the names: other programs do so, too.
+    """
     for field in FIELDS:
         stated = config.get(field)
-        if isinstance(stated, dict) and stated.get("quant_method") != READ:
+        if isinstance(stated, dict) and stated.get("quant_method") != READ and not _only_sparse(stated):
             method = stated.get("quant_method") or _without_a_name(field, stated)
             if method:
                 return f"{method}{_bits(stated)}"
     found = {ending for name in names for ending in ENDINGS if name.endswith(ending)}
     return next((method for ending, method in ENDINGS.items() if ending in found), None)
+
+
+def _only_sparse(stated: dict[str, object]) -> bool:
+    """Whether compressed-tensors says of weights that some are zero, and nothing else."""
+    return "sparsity_config" in stated and not stated.get("config_groups")
 
 
 def _without_a_name(field: str, stated: dict[str, object]) -> str | None:
