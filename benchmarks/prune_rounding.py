@@ -1,16 +1,18 @@
 """Is a loss beside llm-compressor's another rule, or rounding? `python -m benchmarks.prune_rounding SMOLLM2 WORK TEXT`.
 
-WORK is the folder of `python -m benchmarks.prune_peers … --work WORK --only 'wanda 2:4'`, which holds what both cut and
-the windows that both read, and TEXT what it scored, its PROSE. Layer after layer our Wanda reads the stream of the
-model that llm-compressor cut, and chooses the weights of the next layer: `given_theirs` is the share of weights that
-only one of both turns off then. `as_cut` is that share of the two models that each cut by itself. `losses` are those of
-our cut where the calibration's embeddings are changed by a millionth, drawn anew for each (about a minute each).
-Writes benchmarks/records/prune_rounding.json. W windows, S positions, V vocabulary, D d_model.
+WORK is the folder of `python -m benchmarks.prune_peers … --work WORK`, which holds what both cut and the windows that
+both read, and TEXT what it scored, its PROSE. `--only` names sections of it, with commas between. Layer after layer our
+rule reads the stream of the model that llm-compressor cut, and chooses the weights of the next layer: `given_theirs` is
+the share of weights that only one of both turns off then. `as_cut` is that share of the two models that each cut by
+itself. `losses` are those of our cut where the calibration's embeddings are changed by a millionth, drawn anew for each
+(one to two minutes each). A section is written to benchmarks/records/prune_rounding.json as it ends.
+W windows, S positions, V vocabulary, D d_model.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -37,7 +39,11 @@ from sparsedial.shape.tensors import Name
 from sparsedial.text.tokenizer import load_tokenizer
 
 RECORD = Path(__file__).parent / "records" / "prune_rounding.json"
-METHOD, DENSITY, SECTION = "wanda", Density(0.5, (2, 4)), "wanda_2_4"
+SECTIONS = {  # the rule, and how many weights stay
+    "wanda 2:4": ("wanda", Density(0.5, (2, 4))),
+    "sparsegpt": ("sparsegpt", Density(0.5)),
+    "sparsegpt 2:4": ("sparsegpt", Density(0.5, (2, 4))),
+}
 CHANGE = 1e-6  # relative
 
 
@@ -47,24 +53,36 @@ def main() -> None:
     parser.add_argument("smollm2", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("text")
+    parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--record", type=Path, default=RECORD)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     checkpoint = read_checkpoint(given.smollm2)
-    ours, theirs = (read_checkpoint(given.work / f"{SECTION}_{who}") for who in ("ours", "llm-compressor"))
-    windows_WS1 = torch.from_numpy(np.load(given.work / "weights.npy"))
-    shares = {"given_theirs": given_theirs(checkpoint, theirs, windows_WS1), "as_cut": as_cut(ours, theirs)}
-    scored = _scored(given.smollm2, given.text)
-    both = {who: _loss(each, scored) for who, each in (("loss_ours", ours), ("loss_peer", theirs))}
-    losses = [_loss(_cut(checkpoint, windows_WS1, seed), scored) for seed in range(given.draws)]
-    found = {"layers": shares, **both, "change_relative": CHANGE, "losses": losses}
-    keep(given.record, "python -m benchmarks.prune_rounding SMOLLM2 WORK TEXT", found)
+    windows_WS1, scored = torch.from_numpy(np.load(given.work / "weights.npy")), _scored(given.smollm2, given.text)
+    found = json.loads(given.record.read_text())["sections"] if given.record.exists() else {}
+    for section in given.only.split(","):
+        method, density = SECTIONS[section]
+        name = section.replace(" ", "_").replace(":", "_")
+        ours, theirs = (read_checkpoint(given.work / f"{name}_{who}") for who in ("ours", "llm-compressor"))
+        found[section] = {
+            "given_theirs": given_theirs(checkpoint, theirs, windows_WS1, method, density),
+            "as_cut": as_cut(ours, theirs),
+            **{who: _loss(each, scored) for who, each in (("loss_ours", ours), ("loss_peer", theirs))},
+            "losses": [
+                _loss(_cut(checkpoint, windows_WS1, method, density, seed), scored) for seed in range(given.draws)
+            ],
+        }
+        print(section, json.dumps(found[section]), flush=True)
+        command = "python -m benchmarks.prune_rounding SMOLLM2 WORK TEXT"
+        keep(given.record, command, {"change_relative": CHANGE, "sections": found})
 
 
 @torch.no_grad()
-def given_theirs(checkpoint: Checkpoint, theirs: Checkpoint, windows_WS1: Tensor) -> list[float]:
+def given_theirs(
+    checkpoint: Checkpoint, theirs: Checkpoint, windows_WS1: Tensor, method: str, density: Density
+) -> list[float]:
     """By layer, the share of weights that our rule turns off otherwise, where all layers before are theirs."""
     whole, cut = (far_model(each.shape, each.tensors) for each in (checkpoint, theirs))
     shares = []
@@ -73,10 +91,10 @@ def given_theirs(checkpoint: Checkpoint, theirs: Checkpoint, windows_WS1: Tensor
         assert isinstance(block, Block)
         with held(block):
             views = _matrices(block, turn.number, whole)
-            inputs = nothing_seen(views, RULES[METHOD])
+            inputs = nothing_seen(views, RULES[method])
             for x_BSD, place in turn.inputs:
                 note_inputs(block, x_BSD, place, views, inputs)
-            found = {name: RULES[METHOD].cut(view, inputs[name], DENSITY) for name, view in views.items()}
+            found = {name: RULES[method].cut(view, inputs[name], density) for name, view in views.items()}
             shares.append(_different(found, _matrices(turn.block, turn.number, whole)))
         turn.pass_on(partial(turn.block, routing=Routing()))
     return shares
@@ -104,14 +122,14 @@ def _different(first: Mapping[Name, Tensor], second: Mapping[Name, Tensor]) -> f
     return sum(int(((first[name] == 0) != (second[name] == 0)).sum()) for name in first) / weights
 
 
-def _cut(checkpoint: Checkpoint, windows_WS1: Tensor, seed: int) -> Transformer:
+def _cut(checkpoint: Checkpoint, windows_WS1: Tensor, method: str, density: Density, seed: int) -> Transformer:
     """Our cut, calibrated with embeddings that are a little changed; the model itself has its own."""
     model = far_model(checkpoint.shape, checkpoint.tensors)
     whole_VD = model.embedding_VD.clone()
     noise_VD = torch.randn(whole_VD.shape, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         model.embedding_VD.mul_(1 + CHANGE * noise_VD)
-    kept, _ = cut_in_turn(model, windows_WS1, RULES[METHOD], DENSITY)
+    kept, _ = cut_in_turn(model, windows_WS1, RULES[method], density)
     return model_of(checkpoint.shape, kept.stream(checkpoint.tensors))
 
 
