@@ -214,6 +214,7 @@ def _layer(block: Block, window: int) -> Any:
     attention, feed_forward = block.attention, block.feed_forward
     sparse = isinstance(feed_forward, SparseFeedForward)
     shared = feed_forward.shared if sparse else None
+    threshold = None if sparse else feed_forward.threshold
     return native.module.decode_layer(
         attention_norm=block.attention_norm_D,
         w_qkv=getattr(attention, "w_qkv_DQ", None),
@@ -235,6 +236,11 @@ def _layer(block: Block, window: int) -> Any:
         shared_in=None if shared is None else shared.w_in_DH,
         shared_down=None if shared is None else shared.w_out_FD,
         shared_gate=feed_forward.w_shared_gate_D1 if sparse else None,
+        up_rows=None if threshold is None else feed_forward.ups.rows(feed_forward.w_in_DH),
+        gate_weights=None if threshold is None else threshold.gate_F,
+        down_norms=None if threshold is None else threshold.norm_F,
+        least_gate=0.0 if threshold is None else threshold.least_gate,
+        least_written=0.0 if threshold is None else threshold.least_written,
         window=window,
         width=feed_forward.sizes.d_expert if sparse else len(feed_forward.w_out_FD),
         shared_width=0 if shared is None else len(shared.w_out_FD),
