@@ -20,7 +20,7 @@ from sparsedial.records.evaluation import Evaluations
 from sparsedial.records.record import plain
 from sparsedial.shape.turned import parse_turned
 from tests.model.test_gates import with_closed_gates
-from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_domains
+from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters, with_domains
 from tests.records.held import of_file, of_values
 from tests.verbs.test_dial_measured import refused
 
@@ -106,8 +106,7 @@ def test_gates_that_are_missing_or_of_another_checkpoint_are_one_line(checkpoint
     )
     with pytest.raises(UserError, match="no such file"):
         sparsedial.load(checkpoint, "neurons=0.5")
-    other = saved(with_closed_gates()[0].half().float(), tmp_path / "other")
-    (other / "tokenizer_config.json").write_text("{}")
+    other = saved(with_clusters()[0], tmp_path / "other")
     measure(other, text, settings="neurons=0.5")
     shutil.copy(other / "dial.gates", checkpoint)
     assert "dial.gates is of another checkpoint" in refused(words, capsys)
@@ -132,7 +131,8 @@ def test_bad_input_of_measuring_is_one_line_and_writes_nothing(checkpoint, text,
 
 
 def test_one_window_cannot_both_score_and_calibrate(checkpoint, tmp_path, capsys):
-    short = text_of(tmp_path / "short.txt", FIRST, letters=40)
+    short = tmp_path / "short.txt"
+    short.write_text(FIRST * 10)
     command = ["dial", str(checkpoint), "--measure", "--text", str(short), "--settings", "neurons=0.5"]
     assert "has one window of 32 tokens" in refused(command, capsys)
 
