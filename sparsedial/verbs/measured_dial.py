@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from sparsedial.errors import UserError
 from sparsedial.machine.hardware import describe
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.digests import digest_of
@@ -23,7 +20,7 @@ from sparsedial.pruning.gates import measured_gates
 from sparsedial.pruning.layers import KeptLayers
 from sparsedial.pruning.quality import Nats, nats_of
 from sparsedial.pruning.speed import Place, Speed, speeds_of
-from sparsedial.pruning.windows import Windows, context_of, read_windows, spread
+from sparsedial.pruning.windows import Windows
 from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile, DialPoint, MeasuredDial
 from sparsedial.records.record import write
 from sparsedial.records.setting import Setting
@@ -31,25 +28,15 @@ from sparsedial.records.trained_for import trained_for
 from sparsedial.shape.config import load_config
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import ALL, SHARES, Turned, distinct, parse_turned
-from sparsedial.showing.notes import note, note_skipped
+from sparsedial.showing.notes import note
 from sparsedial.store import check_writable
-from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.asked_setting import usual_settings
 from sparsedial.verbs.checkpoint_costs import costs_of
 from sparsedial.verbs.dial_settings import DialSettings
+from sparsedial.verbs.dial_texts import dial_texts
 from sparsedial.verbs.following import versions
 from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.pruned_answer import calibration_of
-
-CALIBRATION_TOKENS = 8192  # that gates are measured on, at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Texts:
-    """The windows that score, and those that gates are measured on; None where no setting needs them."""
-
-    scored: Windows
-    calibrating: Windows | None
 
 
 def measured_dial(settings: DialSettings) -> MeasuredDial:
@@ -63,7 +50,7 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
     check_writable(out)
     checkpoint = read_checkpoint(folder)
     turned = _turned(folder, checkpoint.shape, settings.settings)
-    texts = _texts(folder, checkpoint.shape, settings, gated=any(setting.neurons != 1 for setting in turned))
+    texts = dial_texts(folder, checkpoint.shape, settings, gated=any(setting.neurons != 1 for setting in turned))
     whole, digest = model_of(checkpoint.shape, checkpoint.tensors), digest_of(folder)
     gates = _gates(whole, texts.calibrating, out.parent / GATES_FILE, digest)
     models = {setting: at_setting(whole, setting, gates) for setting in turned}
@@ -92,33 +79,6 @@ def _turned(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, .
         return distinct((Turned(), *(parse_turned(text) for text in texts)), shape)
     shares = () if shape.experts else tuple(Turned(neurons=share) for share in SHARES)
     return distinct((Turned(), *usual_settings(folder, shape), *shares), shape)
-
-
-def _texts(folder: Path, shape: Shape, settings: DialSettings, *, gated: bool) -> Texts:
-    """The windows to read; without a text of their own, gates are measured on windows that do not score."""
-    if settings.calibrate and not gated:
-        raise UserError("no setting takes a share of the neurons", hint="leave it out", field="calibrate")
-    context, tokenizer = context_of(shape, settings.context), load_tokenizer(folder)
-    sizes = {"tokenizer": tokenizer, "vocab_size": shape.vocab_size, "context": context}
-    beside = CALIBRATION_TOKENS if gated and not settings.calibrate else 0
-    windows = read_windows(settings.text, field="text", tokens=settings.scored_tokens + beside, **sizes)
-    note_skipped(windows.skipped)
-    if not gated:
-        return Texts(scored=windows, calibrating=None)
-    if settings.calibrate:
-        other = read_windows(settings.calibrate, field="calibrate", tokens=CALIBRATION_TOKENS, **sizes)
-        note_skipped(other.skipped)
-        return Texts(scored=windows, calibrating=other)
-    count = len(windows.ids_WS1)
-    if count < 2:
-        raise UserError(
-            f"{windows.source} has one window of {context:,} tokens, and gates are measured on another one",
-            hint="give more text, a smaller <context>, or a text of its own with <calibrate>",
-            field="text",
-        )
-    scored = spread(count, count * settings.scored_tokens // (settings.scored_tokens + beside))
-    rest = np.setdiff1d(np.arange(count), scored)
-    return Texts(scored=windows.pick(scored), calibrating=windows.pick(rest))
 
 
 def _gates(model: Transformer, windows: Windows | None, file: Path, checkpoint_digest: str) -> Gates | None:

@@ -112,7 +112,7 @@ FAULTS = (
     ),
     Fault(
         what="gates are measured on windows that score",
-        file="verbs/measured_dial.py",
+        file="verbs/dial_texts.py",
         line="calibrating=windows.pick(rest)",
         becomes="calibrating=windows",
         tests="tests/verbs/test_dial_gates.py::test_gates_are_measured_where_nothing_is_scored_or_on_a_text_of_their_own",

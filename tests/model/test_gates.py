@@ -186,7 +186,8 @@ def test_weights_of_neurons_that_are_left_out_are_not_read(threads):
     part.w_in_DH[:, [40 + neuron for neuron in closed]] = float("nan")
     gates.weights[0][1, quiet] = 0.0  # the ups of these are read
     part.w_out_FD[closed + quiet] = float("nan")
-    turned, before, ids = at_setting(model, HALF, gates), torch.get_num_threads(), random_windows(model, 3, seed=2)[:, :6]
+    turned, before = at_setting(model, HALF, gates), torch.get_num_threads()
+    ids = random_windows(model, 3, seed=2)[:, :6]
     torch.set_num_threads(threads)
     decoder = Decoder(turned, 3, 8)
     assert decoder.read(ids[:, :5].tolist()).isnan().all(), "the model multiplies by zero"
