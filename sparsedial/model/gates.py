@@ -37,7 +37,7 @@ from sparsedial.store import write_atomically
 
 STEPS = round(1 / LEAST_SHARE)
 SHARES = tuple((step + 1) / STEPS for step in range(STEPS))  # whose thresholds are kept; between them they are straight
-APART = 0.4  # how much of its variance the share of ups lies above a share, and that of downs below it
+APART = 0.6  # how much of its variance the share of ups lies above a share, and that of downs below it
 GATES_HINT = "`sparsedial dial {} --measure --text TEXT` measures them"
 FORMAT = "1"
 

@@ -19,7 +19,7 @@ from sparsedial.model.router import Routing
 from sparsedial.model.transformer import Block, DenseFeedForward, Transformer
 from sparsedial.pruning.in_turn import Passage
 
-MOST_SCORES = 1 << 19  # of a layer that are sorted, again for each share; of more, those of evenly spread tokens
+MOST_SCORES = 1 << 19  # of a layer that are sorted; of more, those of evenly spread tokens
 
 
 class Looking:
@@ -49,21 +49,24 @@ class Looking:
         norm_F = self._part.w_out_FD.detach().float().norm(dim=1).cpu()
         gate_F = (norm_F * (self._ups_F / self._tokens)).float()
         gates_TF = torch.cat(self._gates)
-        opening, written = (gates_TF * gate_F).numpy(), (gates_TF * torch.cat(self._ups) * norm_F).numpy()
-        least = [_least(opening, written, *shares_of_parts(share)) for share in SHARES[:-1]]
-        return torch.stack([gate_F, norm_F]), torch.tensor([*least, (0.0, 0.0)]).t()
+        opening, written = gates_TF * gate_F, gates_TF * torch.cat(self._ups) * norm_F
+        least = _least(opening.flatten().numpy(), written.flatten().numpy())
+        return torch.stack([gate_F, norm_F]), torch.from_numpy(least)
 
 
-def _least(opening_TF: np.ndarray, written_TF: np.ndarray, ups: float, downs: float) -> tuple[float, float]:
-    """The thresholds of gates and of what is written, for the shares of ups and of downs that are read."""
-    least_gate = _reached_by(opening_TF, ups)
-    return least_gate, _reached_by(np.where(opening_TF >= least_gate, written_TF, 0), downs)
-
-
-def _reached_by(scores_TF: np.ndarray, share: float) -> float:
-    """The value that this share of scores reaches."""
-    at = round((1 - share) * scores_TF.size)
-    return float(np.partition(scores_TF, at, axis=None)[at])
+def _least(opening: np.ndarray, written: np.ndarray) -> np.ndarray:
+    """The thresholds that the shares of ups and of downs reach, for all shares: of scores of gates and of what is
+    written, neuron by neuron of all tokens. Shapes: to [2, N]
+    """
+    order = np.argsort(written)[::-1]
+    opening, written = opening[order], written[order]  # what writes most comes first
+    rising, found = np.sort(opening), np.zeros((2, len(SHARES)), np.float32)  # the last share is all
+    for at, share in enumerate(SHARES[:-1]):
+        ups, downs = (round(part * len(written)) for part in shares_of_parts(share))
+        found[0, at] = rising[-ups]
+        open_so_far = np.cumsum(opening >= rising[-ups], dtype=np.int32)
+        found[1, at] = written[min(len(written) - 1, np.searchsorted(open_so_far, downs))]
+    return found
 
 
 @torch.no_grad()
