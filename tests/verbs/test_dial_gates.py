@@ -67,6 +67,9 @@ def test_a_dense_checkpoint_is_measured_at_shares_of_its_neurons_and_written_wit
     assert isinstance(written, Generation)
     assert written.text == "dabcda"
     assert (written.setting.name, written.setting.neurons_share) == ("neurons=0.3", 0.3)
+    capsys.readouterr()
+    assert main(["generate", str(checkpoint), "abc", "--tokens", "3", "--setting", "neurons=0.3"]) == 0
+    assert "active parameters on average, 3 tokens in " in capsys.readouterr().err
     asked = sparsedial.generate(checkpoint, "abc", tokens=6, temperature=0.0, max_loss_increase="1000%")
     assert asked.setting.name in [point.setting.name for point in low.settings]
     scored = sparsedial.evaluate(checkpoint, text=text, settings="all")
