@@ -23,13 +23,14 @@ def load(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
     """Load the model of a checkpoint folder, at a setting of its dial like `k=2`; on token ids it gives logits.
 
     Shapes: ids [B, S] to logits [B, S, V]
-    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged, or for a setting that the
-        checkpoint cannot have.
+    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged, for a setting that the
+        checkpoint cannot have, or whose gates are not measured.
     """
     from pathlib import Path
 
     from sparsedial.errors import UserError, about
     from sparsedial.model.checkpoint import load as load_checkpoint
+    from sparsedial.model.gates import gates_of
     from sparsedial.model.turned import at_setting
     from sparsedial.shape.turned import DEFAULT, parse_turned
 
@@ -38,7 +39,7 @@ def load(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
     turned = parse_turned(DEFAULT if setting is None else setting)
     model = load_checkpoint(Path(folder))
     with about("setting"):
-        return at_setting(model, turned)
+        return at_setting(model, turned, gates_of(Path(folder), model.shape, [turned]))
 
 
 def lm_eval_model(folder: str | os.PathLike[str], setting: str | None = None) -> Any:

@@ -24,8 +24,8 @@ def load(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
     """Load the model of a checkpoint folder, at a setting of its dial like `k=2`; on token ids it gives logits.
 
     Shapes: ids [B, S] to logits [B, S, V]
-    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged, or for a setting that the
-        checkpoint cannot have.
+    Raises: UserError where tensors are missing, unexpected, wrongly shaped or damaged, for a setting that the
+        checkpoint cannot have, or whose gates are not measured.
     """
 
 def lm_eval_model(folder: str | os.PathLike[str], setting: str | None = None) -> Any:
@@ -264,6 +264,7 @@ def dial(
     measure: bool = False,
     text: str | Sequence[str] = ...,
     settings: str | Sequence[str] = ...,
+    calibrate: str | Sequence[str] = ...,
     context: int | None = None,
     scored_tokens: int = 16384,
     out: str | Path | None = None,
@@ -279,7 +280,8 @@ def dial(
         open: open the page in the browser
         measure: measure loss, speed, memory and energy of a checkpoint's settings, without a page
         text: with --measure: files or folders of text for the loss
-        settings: with --measure: settings like `k=2;k=1,skip=3`; all: k as trained, half of it and so on to one
+        settings: with --measure: settings like `k=2;k=1,skip=3` or `neurons=0.5`; all: k as trained, half of it and so on to one, or of a dense checkpoint some shares of its neurons
+        calibrate: with --measure: text that gates are measured on, for a share of the neurons
         context: with --measure: tokens per window of text
         scored_tokens: with --measure: tokens that the loss is measured on, at most
         out: with --measure: the file to write
@@ -558,5 +560,5 @@ def generate(
         at_least: a speed: take the setting of the lowest loss that keeps it, by dial.json
         at_most: an energy: the same
         max_loss_increase: an added loss over the default's: take the cheapest setting that keeps it
-        setting: setting of the checkpoint's dial, as k=2, p=0.5, skip=3+7 or k=2,skip=3 [as it was trained]
+        setting: setting of the checkpoint's dial, as k=2, p=0.5, neurons=0.5, skip=3+7 or k=2,skip=3 [as it was trained]
     """

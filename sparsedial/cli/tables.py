@@ -269,7 +269,8 @@ def generate_note(answer: Generation) -> str:
     setting, energy = answer.setting, answer.joules
     why = "" if answer.setting_reason in ("asked", "default") else f" ({answer.setting_reason})"
     wrote = f"{count_words(answer.tokens, 'token')} in {human_seconds(answer.seconds)}"
-    parameters = f"{human_count(answer.active_parameters)} active parameters"
+    average = "" if setting.neurons_share is None else " on average"
+    parameters = f"{human_count(answer.active_parameters)} active parameters{average}"
     return f"{setting.name}{why}: {parameters}, {wrote}, {human_joules(energy.joules)} {energy.basis}"
 
 

@@ -17,7 +17,7 @@ from sparsedial.kernels.bridge import array
 from sparsedial.model.cache import Cache
 from sparsedial.model.rotary import attention_scale
 from sparsedial.model.router import check_top_k
-from sparsedial.model.transformer import Block, Routing, SparseFeedForward, Transformer
+from sparsedial.model.transformer import Block, DenseFeedForward, Routing, SparseFeedForward, Transformer
 
 TOKENS_AT_ONCE = 4096  # read in one call; this limits its memory
 LEAST_SHARED = 32  # ids at the beginning of several rows; fewer are read again
@@ -214,6 +214,9 @@ def _layer(block: Block, window: int) -> Any:
     attention, feed_forward = block.attention, block.feed_forward
     sparse = isinstance(feed_forward, SparseFeedForward)
     shared = feed_forward.shared if sparse else None
+    threshold = up_rows_FD = None
+    if isinstance(feed_forward, DenseFeedForward) and feed_forward.threshold is not None:
+        threshold, up_rows_FD = feed_forward.threshold, feed_forward.ups.rows(feed_forward.w_in_DH)
     return native.module.decode_layer(
         attention_norm=block.attention_norm_D,
         w_qkv=getattr(attention, "w_qkv_DQ", None),
@@ -235,6 +238,11 @@ def _layer(block: Block, window: int) -> Any:
         shared_in=None if shared is None else shared.w_in_DH,
         shared_down=None if shared is None else shared.w_out_FD,
         shared_gate=feed_forward.w_shared_gate_D1 if sparse else None,
+        up_rows=up_rows_FD,
+        gate_weights=getattr(threshold, "gate_F", None),
+        down_norms=getattr(threshold, "norm_F", None),
+        least_gate=getattr(threshold, "least_gate", 0.0),
+        least_written=getattr(threshold, "least_written", 0.0),
         window=window,
         width=feed_forward.sizes.d_expert if sparse else len(feed_forward.w_out_FD),
         shared_width=0 if shared is None else len(shared.w_out_FD),

@@ -20,6 +20,7 @@ from sparsedial.kernels.fused import activate, dense_layer, norm_beside, rms_nor
 from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.model.attention import make_attention
 from sparsedial.model.cache import Cache, Place
+from sparsedial.model.gates import Threshold, Ups
 from sparsedial.model.head import Head
 from sparsedial.model.ids import check_range, check_type
 from sparsedial.model.rotary import rotary_table
@@ -30,15 +31,20 @@ READY_POSITIONS = 4096  # of the rotary table that a new model holds; longer inp
 
 
 class DenseFeedForward(nn.Module):
-    """SwiGLU for every token."""
+    """SwiGLU for every token, by all neurons or by those whose gate is open far enough."""
 
     def __init__(self, d_model: int, d_ff: int) -> None:
         super().__init__()
         self.w_in_DH = nn.Parameter(torch.empty(d_model, 2 * d_ff))
         self.w_out_FD = nn.Parameter(torch.empty(d_ff, d_model))
+        self.threshold: Threshold | None = None  # None: all neurons take part
+        self.ups = Ups()
 
     def forward(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> Tensor:
         """x + swiglu(norm(x))."""
+        if self.threshold is not None:
+            h_BSH = rms_norm(x_BSD, norm_D, eps) @ self.w_in_DH
+            return x_BSD + self.threshold.activations(h_BSH) @ self.w_out_FD
         if native.usable(x_BSD, norm_D):
             return layers.dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)
         return dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)

@@ -16,6 +16,7 @@ from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
 from sparsedial.model.checkpoint import load
 from sparsedial.model.decoder import Decoder
+from sparsedial.model.gates import gates_of
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
 from sparsedial.records.evaluation import Joules
@@ -31,10 +32,11 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model is found: a checkpoint's folder, and the setting of its dial."""
+    """Where a model is found: a checkpoint's folder, the setting of its dial, and its gates if they lie elsewhere."""
 
     folder: Path
     setting: Turned = Turned()  # noqa: RUF009  # it never changes
+    gates: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,9 @@ def peak_memory(place: Place, threads: int) -> int:
 
 def _peak_here(place: Place, threads: int) -> int:
     torch.set_num_threads(threads)
-    model = at_setting(load(place.folder), place.setting)
+    whole = load(place.folder)
+    gates = gates_of(place.folder, whole.shape, [place.setting], place.gates)
+    model = at_setting(whole, place.setting, gates)
     for call, _ in (_reading(model), _writing(model)):
         call()
     return peak_process_bytes()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from sparsedial.records.prune import CheckpointCosts
+from sparsedial.records.prune import CalibrationText, CheckpointCosts
 from sparsedial.records.quantities import Interval, Machine
 from sparsedial.records.record import Record
 from sparsedial.records.setting import Setting
 from sparsedial.records.trained_for import TrainedFor
 
 DIAL_FILE = "dial.json"  # beside the files of its checkpoint
+GATES_FILE = "dial.gates"  # beside it: the thresholds of settings with a share of the neurons (model/gates.py)
 
 
 class DialPoint(Record, frozen=True, kw_only=True):
@@ -27,11 +28,14 @@ class DialPoint(Record, frozen=True, kw_only=True):
 class DialFile(Record, frozen=True, kw_only=True):
     """`dial.json`."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("calibration",)
+
     checkpoint_digest: str
     default: str  # the name of the setting that the checkpoint was trained at
     trained_for: TrainedFor | None  # null where its configuration names none
     settings: tuple[DialPoint, ...]
     text_digest: str
+    calibration: CalibrationText | None = None  # of the gates; null where no setting takes a share of the neurons
     machine: Machine
     versions: dict[str, str]
 

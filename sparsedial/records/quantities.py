@@ -26,9 +26,9 @@ class Sparsity(Record, frozen=True, kw_only=True):
     activation_ratio: float  # (top_k + shared)/(experts + shared)
 
     @staticmethod
-    def of(shape: Shape) -> Sparsity:
-        """The sparsity of a shape."""
-        return Sparsity(**sparsity_of(shape))
+    def of(shape: Shape, neurons: float = 1.0) -> Sparsity:
+        """The sparsity of a shape, of whose neurons a share takes part in dense layers."""
+        return Sparsity(**sparsity_of(shape, neurons))
 
 
 class Interval(Record, frozen=True, kw_only=True):

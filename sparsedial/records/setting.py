@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.record import Record
 from sparsedial.shape.counts import active_parameters
@@ -10,14 +12,17 @@ from sparsedial.shape.turned import Turned
 
 
 class Setting(Record, frozen=True, kw_only=True):
-    """The number of experts per token, for all layers or layer by layer, and the layers that are skipped."""
+    """The experts per token, for all layers or each of them, the share of dense layers' neurons, the skipped layers."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("neurons_share",)
 
     name: str
     top_k_experts: int | tuple[int, ...] | None  # one number, or one for each sparse layer; null: the model is dense
     top_p_experts: float | None  # null: all of them
+    neurons_share: float | None = None  # of dense layers, per token, on average; null: all of them
     skip_layers: tuple[int, ...]
     sparsity: Sparsity
-    active_parameters: int  # with a share of the experts' weight: at most
+    active_parameters: int  # with a share of the experts' weight: at most; with one of the neurons: on average
 
     @staticmethod
     def of(turned: Turned, shape: Shape) -> Setting:
@@ -32,6 +37,7 @@ class Setting(Record, frozen=True, kw_only=True):
             top_k_experts=None if not counts else counts if len(of_kept) > 1 else next(iter(of_kept)),
             top_p_experts=at.top_p if at.top_p < 1 else None,
             skip_layers=tuple(sorted(set(turned.skip))),
-            sparsity=Sparsity.of(at),
-            active_parameters=active_parameters(at),
+            neurons_share=None if turned.neurons == 1 else turned.neurons,
+            sparsity=Sparsity.of(at, turned.neurons),
+            active_parameters=active_parameters(at, neurons=turned.neurons),
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
+from sparsedial.model.gates import Gates
 from sparsedial.model.greedy import ALL, Vocabulary, go_on, likeliest
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import side_by_side
@@ -89,18 +90,19 @@ def generate_together(
     sampling: Sampling,
     vocabulary: Vocabulary = ALL,
     settings: Sequence[Turned] = (),
+    gates: Gates | None = None,
 ) -> Iterator[list[int | None]]:
     """Yield the next id of every prompt, up to `tokens` times; None once an end token has come.
 
     Sequence b draws with seed + b, so it continues as it would alone. It may have a setting of the dial of its own,
-    `settings[b]`; those of one call may differ in k.
+    `settings[b]`; those of one call may differ in k. `gates` as for `at_setting`.
 
     Raises: UserError for an empty prompt, an id outside the vocabulary, or settings that the model cannot have or that
         do not go together.
     """
     if settings and len(settings) != len(prompts):
         raise UserError(f"{len(settings)} settings were given for {len(prompts)} prompts")
-    model, top_k_LB = side_by_side(model, settings) if settings else (model, None)
+    model, top_k_LB = side_by_side(model, settings, gates) if settings else (model, None)
     draws = [torch.Generator().manual_seed(sampling.seed + number) for number in range(len(prompts))]
 
     def pick(logits_BV: Tensor, numbers: Sequence[int]) -> list[int]:

@@ -11,14 +11,16 @@ PASSES = 3  # of a training step, in forward passes: the forward one, and the ba
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}
 
 
-def sparsity_of(shape: Shape) -> dict[str, float]:
+def sparsity_of(shape: Shape, neurons: float = 1.0) -> dict[str, float]:
     """Three definitions of sparsity: 1 - K/E, 1 - active/total parameters, (K + shared)/(E + shared).
+
+    `neurons` as for `active_parameters`.
 
     Source: Abnar et al. 2025; parameter share; Ling 2025
     """
     return {
         "experts": shape.sparsity,
-        "parameters": 1 - active_parameters(shape) / total_parameters(shape),
+        "parameters": 1 - active_parameters(shape, neurons=neurons) / total_parameters(shape),
         "activation_ratio": shape.activation_ratio,
     }
 
@@ -73,9 +75,16 @@ def total_parameters(shape: Shape, with_mtp: bool = False) -> int:
 
 
 @counted_once
-def active_parameters(shape: Shape, with_mtp: bool = False) -> int:
-    """Everything that one token uses, router and norms included, both embedding tables when untied."""
-    return _parameters(shape, "top_k", with_mtp)
+def active_parameters(shape: Shape, with_mtp: bool = False, neurons: float = 1.0) -> int:
+    """Everything that one token uses, router and norms included, both embedding tables when untied.
+
+    Where only a share of the `neurons` of dense layers takes part, all their gates are used, and on average this share
+    of their ups and downs; modules of multi-token prediction use all.
+    """
+    active = _parameters(shape, "top_k", with_mtp)
+    if neurons == 1:
+        return active
+    return active - round((1 - neurons) * 2 * shape.d_model * sum(count * layer.d_ff for layer, count in shape.kinds))
 
 
 def flops_by_part(shape: Shape, context: int, with_mtp: bool = False) -> dict[str, int]:

@@ -1,7 +1,8 @@
-"""How far the dial of a checkpoint is turned: fewer or more experts per token, a share of their weight, layers skipped.
+"""How far the dial of a checkpoint is turned: fewer or more experts per token, a share of their weight, a share of the
+neurons of dense layers, layers skipped.
 
-It is a change of a Shape: the same gate and the same normalising over another number of experts, as `transformers`
-computes where `num_experts_per_tok` is edited.
+All but neurons is a change of a Shape: the same gate and the same normalising over another number of experts, as
+`transformers` computes where `num_experts_per_tok` is edited. Which neurons take part no Shape says: that is measured.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from sparsedial.shape.shape import Layer, Shape, with_layers
 
 ALL = ("all",)  # the settings that a checkpoint was measured at, or the usual ones
 DEFAULT = "default"  # the setting of a checkpoint as it was trained
-WRITTEN = "write it like k=2, k=4/2/2 (one number for each sparse layer), p=0.5, skip=3+7 or k=2,skip=3"
-PART = re.compile(r"k=\d+(/\d+)*|p=(\d+\.?\d*|\.\d+)|skip=\d+(\+\d+)*")
+SHARES = (0.7, 0.5, 0.35)  # of the neurons of dense layers, that are looked at unless others are named
+LEAST_SHARE = 0.02
+WRITTEN = "write it like k=2, k=4/2/2 (one number for each sparse layer), p=0.5, neurons=0.5, skip=3+7 or k=2,skip=3"
+PART = re.compile(r"k=\d+(/\d+)*|(p|neurons)=(\d+\.?\d*|\.\d+)|skip=\d+(\+\d+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,7 @@ class Turned:
 
     top_k: tuple[int, ...] = ()  # experts that a token visits: one number for all sparse layers, or one for each
     top_p: float | None = None  # a token keeps the fewest of them whose weights reach this share
+    neurons: float = 1.0  # share of the neurons of each dense layer that take part for a token, on average
     skip: tuple[int, ...] = ()  # layers that are left out, counted from 0
 
     def kept(self, shape: Shape) -> tuple[int, ...]:
@@ -53,7 +57,7 @@ class Turned:
         asked = f"k={'/'.join(map(str, self.top_k))}"
         if not sparse:
             raise UserError(
-                f"{asked}, but the checkpoint is dense: it has no experts to choose from", hint="skip=3 skips a layer"
+                f"{asked}, but the checkpoint is dense: it has no experts to choose from", hint="neurons=0.5, skip=3"
             )
         if len(self.top_k) not in (1, len(sparse)):
             raise UserError(f"{asked} has {len(self.top_k)} numbers, and the checkpoint {len(sparse)} sparse layers")
@@ -79,6 +83,8 @@ class Turned:
         if self.top_p is not None:
             self._require_share(shape)
             turned = replace(turned, top_p=self.top_p)
+        if self.neurons != 1:
+            self._require_neurons(turned)
         if _module(turned) != _module(shape):
             raise UserError(
                 f"skip={'+'.join(map(str, self.skip))} leaves no layer of the size of the checkpoint's multi-token"
@@ -92,6 +98,15 @@ class Turned:
         if not 0 < (self.top_p or 0) <= 1:
             raise UserError(f"p={self.top_p:g} lies outside 0..1", hint="p=1 keeps all that a token chooses")
 
+    def _require_neurons(self, turned: Shape) -> None:
+        """Check the share of neurons, for a Shape that is turned otherwise."""
+        if not LEAST_SHARE <= self.neurons <= 1:
+            raise UserError(f"neurons={self.neurons:g} lies outside {LEAST_SHARE:g}..1", hint="neurons=1 keeps all")
+        if all(turned.is_sparse(layer) for layer in range(turned.layers)):
+            raise UserError(
+                f"neurons={self.neurons:g}, but every layer has experts: there is no dense one", hint="k=2, skip=3"
+            )
+
     def name(self, shape: Shape) -> str:
         """The setting in full, as it is written: equal settings of a checkpoint have equal names.
 
@@ -103,6 +118,7 @@ class Turned:
         parts = [
             f"k={'/'.join(map(str, listed))}" if counts else "",
             f"p={at.top_p:g}" if at.top_p < 1 or shape.top_p < 1 else "",
+            f"neurons={self.neurons:g}" if self.neurons != 1 else "",
             f"skip={'+'.join(map(str, sorted(set(self.skip))))}" if self.skip else "",
         ]
         return ",".join(filter(None, parts)) or DEFAULT
@@ -119,7 +135,7 @@ def _module(shape: Shape) -> Layer | None:
 
 
 def parse_turned(text: Any, field: str = "setting") -> Turned:
-    """A setting from `k=2`, `k=4/2/2`, `p=0.5`, `skip=3+7`, several joined by commas, or `default`.
+    """A setting from `k=2`, `k=4/2/2`, `p=0.5`, `neurons=0.5`, `skip=3+7`, several joined by commas, or `default`.
 
     Raises: UserError for anything else.
     """
@@ -133,6 +149,7 @@ def parse_turned(text: Any, field: str = "setting") -> Turned:
     return Turned(
         top_k=tuple(map(int, values["k"].split("/"))) if "k" in values else (),
         top_p=float(values["p"]) if "p" in values else None,
+        neurons=float(values.get("neurons", 1.0)),
         skip=tuple(map(int, values["skip"].split("+"))) if "skip" in values else (),
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sparsedial.pruning.quality import Nats
 from sparsedial.pruning.speed import Speed
-from sparsedial.records.dial_file import DIAL_FILE
+from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE
 from sparsedial.records.evaluation import TaskScore
 from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, CheckpointCosts
 from sparsedial.records.quantities import Sparsity
@@ -17,7 +17,7 @@ from sparsedial.shape.shape import Shape
 NOT_WRITTEN = "random choices were scored in memory, and not written"
 SAME_SHAPE = "of the same shape as the smaller checkpoint, so not measured again"
 SAME_WEIGHTS = "measured at the default setting alone: every setting holds the same weights"
-SAID = (PRUNE_FILE, SCORES_FILE, DIAL_FILE)  # files that say something of a checkpoint, and are no part of it
+SAID = (PRUNE_FILE, SCORES_FILE, DIAL_FILE, GATES_FILE)  # they say something of a checkpoint, and are no part of it
 
 
 def costs_of(
@@ -28,13 +28,14 @@ def costs_of(
     speed: Speed | None = None,
     tasks: dict[str, TaskScore] | None = None,
     why_no_speed: str = SAME_SHAPE,
+    neurons: float = 1.0,
 ) -> CheckpointCosts:
-    """The costs of a checkpoint in a folder; without one, of a random choice."""
+    """The costs of a checkpoint in a folder; without one, of a random choice. `neurons` as for `active_parameters`."""
     unmeasured, memory = (why_no_speed, None) if speed is None else (None, speed.peak_memory_bytes)
     return CheckpointCosts(
         total_parameters=total_parameters(shape),
-        active_parameters=active_parameters(shape),
-        sparsity=Sparsity.of(shape),
+        active_parameters=active_parameters(shape, neurons=neurons),
+        sparsity=Sparsity.of(shape, neurons),
         weight_bytes=weight_bytes,
         disk_bytes=None if folder is None else _folder_bytes(folder),
         disk_bytes_reason=NOT_WRITTEN if folder is None else None,

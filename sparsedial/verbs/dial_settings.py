@@ -26,9 +26,17 @@ class DialSettings:
     )
     settings: tuple[str, ...] = setting(
         ALL,
-        "with --measure: settings like `k=2;k=1,skip=3`; all: k as trained, half of it and so on to one",
+        "with --measure: settings like `k=2;k=1,skip=3` or `neurons=0.5`; all: k as trained, half of it and so on to"
+        " one, or of a dense checkpoint some shares of its neurons",
         "S;…",
         parse=setting_texts,
+    )
+    calibrate: tuple[str, ...] = setting(
+        (),
+        "with --measure: text that gates are measured on, for a share of the neurons",
+        "TEXT,…",
+        parse=file_names,
+        shown="a part of --text that does not score",
     )
     context: int | None = setting(
         None, "with --measure: tokens per window of text", "N", shown="the model's own, at most 2,048"
@@ -39,7 +47,7 @@ class DialSettings:
     def __post_init__(self) -> None:
         if self.measure:
             self._check_measuring()
-        for name in ("text", "context", "out"):
+        for name in ("text", "calibrate", "context", "out"):
             if not self.measure and getattr(self, name):
                 raise UserError("is for measuring the settings of a checkpoint", hint="add <measure>", field=name)
         if not 0 <= self.port <= 65535:

@@ -51,6 +51,7 @@ def evaluated(
     """A checkpoint as it was trained, or at each setting that is asked for."""
     from sparsedial.model.checkpoint import load
     from sparsedial.model.digests import digest_of
+    from sparsedial.model.gates import gates_of
     from sparsedial.model.turned import at_setting
 
     began = time.perf_counter()
@@ -59,9 +60,10 @@ def evaluated(
     positions: Sequence[Turned | None] = [None]
     if settings.settings:
         positions = asked_settings(folder, model.shape, settings.settings)
+    gates = gates_of(folder, model.shape, filter(None, positions))
     with prepared_text(folder, model.shape, settings) as text:
         for turned in positions:
-            at = model if turned is None else at_setting(model, turned)
+            at = model if turned is None else at_setting(model, turned, gates)
             setting = None if turned is None else Setting.of(turned, model.shape)
             loss = None if text is None else text_loss(at, text, settings)
             results = _results(folder, at, name, setting, tasks, shares, settings) if tasks else {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sparsedial.errors import about
+from sparsedial.errors import UserError, about
 from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.twin import write_like
 from sparsedial.model.writing import whole_folder
@@ -23,7 +23,8 @@ from sparsedial.verbs.pruned_answer import checkpoint_name, written_folder
 def fixed_setting(checkpoint: Path, text: str, out: Path) -> FixedSetting:
     """Write the checkpoint with the setting's number of experts and without the layers that it skips.
 
-    Raises: UserError for a damaged checkpoint, a setting that it cannot have, or a folder that is not free.
+    Raises: UserError for a damaged checkpoint, a setting that it cannot have or that no format expresses, or a folder
+        that is not free.
     """
     began = time.perf_counter()
     require_checkpoint(checkpoint)
@@ -31,6 +32,12 @@ def fixed_setting(checkpoint: Path, text: str, out: Path) -> FixedSetting:
     whole, turned = read_checkpoint(checkpoint, torch.bfloat16), parse_turned(text)
     with about("fix_setting"):
         setting = Setting.of(turned, whole.shape)
+    if turned.neurons != 1:
+        raise UserError(
+            f"neurons={turned.neurons:g} depends on each token's gates, which no checkpoint's format expresses",
+            hint=f"`sparsedial generate {checkpoint} PROMPT --setting {setting.name}` computes it",
+            field="fix_setting",
+        )
     layers = tuple(turned.kept(whole.shape))
     tensors = list(KeptLayers(layers, whole.shape.layers).stream(whole.tensors))
     with whole_folder(out.resolve()) as partial:

@@ -27,6 +27,7 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     from torch import get_num_threads
 
     from sparsedial.model.checkpoint import load
+    from sparsedial.model.gates import gates_of
     from sparsedial.model.turned import at_setting
     from sparsedial.serving.ending import vocabulary_of
     from sparsedial.serving.generation import Sampling
@@ -41,7 +42,7 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     require_checkpoint(settings.checkpoint)
     whole = load(settings.checkpoint)
     turned, reason = asked_setting(settings.checkpoint, whole.shape, settings.setting, **settings.budgets)
-    model = at_setting(whole, turned)
+    model = at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned]))
     tokenizer = load_tokenizer(settings.checkpoint)
     vocabulary = vocabulary_of(settings.checkpoint, tokenizer, model.shape.vocab_size)
     prompt, drafts = _ids(settings, tokenizer, model.shape.vocab_size), Drafts()

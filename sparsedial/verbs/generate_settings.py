@@ -40,7 +40,7 @@ class GenerateSettings:
     )
     setting: str | None = setting(
         None,
-        "setting of the checkpoint's dial, as k=2, p=0.5, skip=3+7 or k=2,skip=3 [as it was trained]",
+        "setting of the checkpoint's dial, as k=2, p=0.5, neurons=0.5, skip=3+7 or k=2,skip=3 [as it was trained]",
         "S",
         parse=setting_text,
     )

@@ -6,37 +6,42 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sparsedial.errors import UserError, about
+import torch
+
+from sparsedial.errors import about
 from sparsedial.machine.hardware import describe
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.digests import digest_of
+from sparsedial.model.gates import Gates, write_gates
 from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
+from sparsedial.pruning.gates import measured_gates
 from sparsedial.pruning.layers import KeptLayers
 from sparsedial.pruning.quality import Nats, nats_of
 from sparsedial.pruning.speed import Place, Speed, speeds_of
-from sparsedial.pruning.windows import Windows, context_of, read_windows
-from sparsedial.records.dial_file import DIAL_FILE, DialFile, DialPoint, MeasuredDial
+from sparsedial.pruning.windows import Windows
+from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile, DialPoint, MeasuredDial
 from sparsedial.records.record import write
 from sparsedial.records.setting import Setting
 from sparsedial.records.trained_for import trained_for
 from sparsedial.shape.config import load_config
 from sparsedial.shape.shape import Shape
-from sparsedial.shape.turned import ALL, Turned, distinct, parse_turned
-from sparsedial.showing.notes import note, note_skipped
+from sparsedial.shape.turned import ALL, SHARES, Turned, distinct, parse_turned
+from sparsedial.showing.notes import note
 from sparsedial.store import check_writable
-from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.asked_setting import usual_settings
 from sparsedial.verbs.checkpoint_costs import costs_of
 from sparsedial.verbs.dial_settings import DialSettings
+from sparsedial.verbs.dial_texts import dial_texts
 from sparsedial.verbs.following import versions
 from sparsedial.verbs.origin import require_checkpoint
+from sparsedial.verbs.pruned_answer import calibration_of
 
 
 def measured_dial(settings: DialSettings) -> MeasuredDial:
-    """Measure each setting on the same windows and in turns, and write the file.
+    """Measure each setting on the same windows and in turns, and write the file; gates go into one beside it.
 
     Raises: UserError as `dial`.
     """
@@ -46,20 +51,22 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
     check_writable(out)
     checkpoint = read_checkpoint(folder)
     turned = _turned(folder, checkpoint.shape, settings.settings)
-    windows = _windows(folder, checkpoint.shape, settings)
-    whole = model_of(checkpoint.shape, checkpoint.tensors)
-    models = {setting: at_setting(whole, setting) for setting in turned}
-    losses = {setting: _nats(model, windows, setting.name(whole.shape)) for setting, model in models.items()}
+    texts = dial_texts(folder, checkpoint.shape, settings, gated=any(setting.neurons != 1 for setting in turned))
+    whole, digest = model_of(checkpoint.shape, checkpoint.tensors), digest_of(folder)
+    gates = _gates(whole, texts.calibrating, out.parent / GATES_FILE, digest)
+    models = {setting: at_setting(whole, setting, gates) for setting in turned}
+    losses = {setting: _nats(model, texts.scored, setting.name(whole.shape)) for setting, model in models.items()}
     note("measuring speed and memory of all settings in turns")
-    speeds = speeds_of(models, lambda setting: Place(folder, setting))
+    speeds = speeds_of(models, lambda setting: Place(folder, setting, out.parent / GATES_FILE))
     found = DialFile(
-        checkpoint_digest=digest_of(folder),
+        checkpoint_digest=digest,
         default=Turned().name(whole.shape),
         trained_for=trained_for(load_config(folder)),
         settings=tuple(
             _point(setting, folder, whole.shape, losses, speeds[setting], checkpoint.tensors) for setting in turned
         ),
-        text_digest=windows.digest,
+        text_digest=texts.scored.digest,
+        calibration=texts.calibrating and calibration_of(texts.calibrating),
         machine=describe(),
         versions=versions(),
     )
@@ -70,24 +77,20 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
 def _turned(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, ...]:
     """The settings to measure, the default first: the others are compared with it."""
     with about("settings"):
-        asked = (
-            usual_settings(folder, shape) if tuple(texts) == ALL else [parse_turned(one, "settings") for one in texts]
-        )
-        turned = distinct((Turned(), *asked), shape)
-    if len(turned) == 1 and not shape.experts:
-        raise UserError(
-            f"{folder} is dense: without experts there is nothing to turn but layers",
-            hint="name some: <settings> skip=3",
-        )
-    return turned
+        if tuple(texts) != ALL:
+            return distinct((Turned(), *(parse_turned(text, "settings") for text in texts)), shape)
+        shares = () if shape.experts else tuple(Turned(neurons=share) for share in SHARES)
+        return distinct((Turned(), *usual_settings(folder, shape), *shares), shape)
 
 
-def _windows(folder: Path, shape: Shape, settings: DialSettings) -> Windows:
-    context = context_of(shape, settings.context)
-    sizes = {"vocab_size": shape.vocab_size, "context": context, "tokens": settings.scored_tokens}
-    windows = read_windows(settings.text, load_tokenizer(folder), field="text", **sizes)
-    note_skipped(windows.skipped)
-    return windows
+def _gates(model: Transformer, windows: Windows | None, file: Path, checkpoint_digest: str) -> Gates | None:
+    """Measure a model's gates and write them, where a setting needs them."""
+    if windows is None:
+        return None
+    note(f"measuring gates on {windows.tokens:,} tokens of {windows.source}")
+    gates = measured_gates(model, torch.from_numpy(windows.ids_WS1))
+    write_gates(file, gates, checkpoint_digest, windows.digest, windows.tokens)
+    return gates
 
 
 def _nats(model: Transformer, windows: Windows, name: str) -> Nats:
@@ -116,6 +119,7 @@ def _point(
             {nats.windows.source: nats},
             folder,
             speed,
+            neurons=setting.neurons,
         ),
         costs_reason=None,
     )

@@ -199,7 +199,7 @@ def test_experts_beyond_k_are_not_computed_whole_or_step_by_step_or_row_by_row()
 def test_rows_of_other_layers_or_shares_do_not_go_together():
     model = shaken(FAMILIES["qwen3_moe"])
     for other in ("skip=0", "k=1,p=0.5"):
-        with pytest.raises(UserError, match="may differ in k, not in p or in skipped layers"):
+        with pytest.raises(UserError, match="may differ in k, not in p, neurons or skipped layers"):
             side_by_side(model, [parse_turned("k=1"), parse_turned(other)])
     side_by_side(model, [parse_turned("k=1,skip=0"), parse_turned("k=2,skip=0,p=1")])
     with pytest.raises(UserError, match="2 settings were given for 1 prompts"):

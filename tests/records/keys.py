@@ -189,7 +189,7 @@ StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seco
     binding_constraints crossover crossover_reason probes token_selection selection next report
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
     elapsed_seconds report
-Setting: name top_k_experts top_p_experts skip_layers sparsity active_parameters
+Setting: name top_k_experts top_p_experts neurons_share skip_layers sparsity active_parameters
 StudyDryRun: dry_run cells largest_total_parameters budgets_flops flops seconds seconds_low seconds_high
     probe_seconds reference_cost kept_runs kept_seconds select_seconds joules joules_source memory_bytes dollars
     dollars_reason
@@ -249,8 +249,8 @@ JoinedExperts: checkpoint out original same_weights weight_bytes wall_seconds
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds drafts setting setting_reason active_parameters joules
 DialPoint: setting status loss_increase loss_increase_reason costs costs_reason
-DialFile: checkpoint_digest default trained_for settings text_digest machine versions
-MeasuredDial: checkpoint_digest default trained_for settings text_digest machine versions out wall_seconds
+DialFile: checkpoint_digest default trained_for settings text_digest calibration machine versions
+MeasuredDial: checkpoint_digest default trained_for settings text_digest calibration machine versions out wall_seconds
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
 Trained: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
     total_parameters active_parameters sparsity dial start token_selection status reason steps_done train_loss

@@ -92,7 +92,7 @@ StudyAnswer: best probes token_selection selection
 StudyDryRun: reference_cost
 StudyStatus: phase report
 SplitExperts: recovery
-Setting: top_k_experts top_p_experts
+Setting: top_k_experts top_p_experts neurons_share
 TrainDryRun: joules_source tokens_asked reference_cost
 Joules: low high
 TaskScore: licence source data_digest chance at_chance p_value answer_bits_per_byte gold_rank margin_nats
@@ -109,7 +109,7 @@ EqualCost: lower_k_setting
 ComparedPoint: pattern
 SearchStep: speed
 Generation: drafts
-DialFile: trained_for
+DialFile: trained_for calibration
 Branch: trunk validation_loss test_loss
 Trained: checkpoint tokens_asked
 TrainSettingsFile: plan model dial token_selection

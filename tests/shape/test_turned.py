@@ -16,6 +16,7 @@ from tests.model.shapes import DENSE, FAMILIES, UNEQUAL
 EVEN = FAMILIES["qwen3_moe"]  # two layers of 8 experts, of which a token visits 2
 MIXED = FAMILIES["qwen3_moe, some layers dense"]  # layers 1 and 3 are sparse
 GROUPS = FAMILIES["deepseek_v3, groups and YaRN"]  # a dense layer, then two of 8 experts, of which 4 can be chosen
+EVEN_WITH_MODULE = replace(EVEN, layers=3, dense_layers=1, d_ff=24, mtp_layers=1)
 WINDOWS = FAMILIES["qwen2_moe, windows from the second layer on"]
 
 
@@ -28,6 +29,9 @@ WINDOWS = FAMILIES["qwen2_moe, windows from the second layer on"]
         ("p=.5", Turned(top_p=0.5)),
         ("skip=3+7", Turned(skip=(3, 7))),
         ("k=2,skip=3", Turned(top_k=(2,), skip=(3,))),
+        ("neurons=.5", Turned(neurons=0.5)),
+        ("neurons=0.5,skip=3", Turned(neurons=0.5, skip=(3,))),
+        ("neurons=1", Turned()),
         (" skip=3 , p=1, k=12 ", Turned(top_k=(12,), top_p=1.0, skip=(3,))),
         (DEFAULT, Turned()),
     ],
@@ -38,7 +42,22 @@ def test_a_setting_as_it_is_written(text, turned):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "k", "k=", "2", "k=two", "k=-1", "k=1.5", "K=2", "k=2/", "p=", "skip=1,2", "top_k=2", "k=2;k=1"],
+    [
+        "",
+        "k",
+        "k=",
+        "2",
+        "k=two",
+        "k=-1",
+        "k=1.5",
+        "K=2",
+        "k=2/",
+        "p=",
+        "skip=1,2",
+        "top_k=2",
+        "k=2;k=1",
+        "neurons=half",
+    ],
 )
 def test_nonsense_is_refused_with_the_way_to_write_it(text):
     with pytest.raises(UserError, match="cannot read") as error:
@@ -83,6 +102,9 @@ def test_several_settings_in_one_text_or_a_list(given, names):
         (UNEQUAL, DEFAULT, "k=2/3/1"),
         (DENSE, DEFAULT, "default"),
         (DENSE, "skip=1", "skip=1"),
+        (DENSE, "neurons=1", "default"),
+        (DENSE, "skip=1,neurons=0.50", "neurons=0.5,skip=1"),
+        (MIXED, "neurons=0.5,k=1", "k=1,neurons=0.5"),
     ],
 )
 def test_equal_settings_have_one_name_that_reads_back(shape, text, name):
@@ -103,6 +125,22 @@ def test_what_is_counted_is_the_smaller_model():
     assert skipped.skip_layers == (0,)
     assert skipped.active_parameters == active_parameters(replace(EVEN, layers=1))
     assert skipped.sparsity.parameters == 1 - skipped.active_parameters / total_parameters(replace(EVEN, layers=1))
+
+
+def test_a_share_of_the_neurons_spares_ups_and_downs_of_dense_layers_and_no_gate():
+    for shape, dense, skip in (
+        (DENSE, DENSE.layers, ""),
+        (MIXED, 2, ""),
+        (MIXED, 1, ",skip=2"),
+        (EVEN_WITH_MODULE, 1, ""),
+    ):
+        half, all_of_them = (Setting.of(parse_turned(f"neurons={n}{skip}"), shape) for n in (0.5, 1))
+        assert all_of_them.active_parameters - half.active_parameters == dense * shape.d_model * shape.d_ff
+        assert (half.neurons_share, all_of_them.neurons_share) == (0.5, None)
+        total = total_parameters(parse_turned(f"neurons=0.5{skip}").shape(shape))
+        assert half.sparsity.parameters == 1 - half.active_parameters / total
+        assert half.sparsity.experts == all_of_them.sparsity.experts
+    assert parse_turned("neurons=0.5").shape(DENSE) == DENSE
 
 
 def test_a_number_for_each_layer_is_recorded_as_such():
@@ -135,6 +173,10 @@ def test_layers_keep_their_kind_and_their_window_where_others_are_skipped():
         (MIXED, "skip=1+3", "leaves no sparse layer"),
         (EVEN, "p=0", "p=0 lies outside 0..1"),
         (EVEN, "p=1.5", "p=1.5 lies outside 0..1"),
+        (DENSE, "neurons=0", "neurons=0 lies outside 0.02..1"),
+        (DENSE, "neurons=2", "neurons=2 lies outside 0.02..1"),
+        (EVEN, "neurons=0.5", "neurons=0.5, but every layer has experts: there is no dense one"),
+        (MIXED, "neurons=0.5,skip=0+2", "but every layer has experts"),
         (DENSE, "k=2", "k=2, but the checkpoint is dense"),
         (DENSE, "p=0.5", "p=0.5, but the checkpoint is dense"),
         (replace(UNEQUAL, mtp_layers=1), "skip=1", "of the size of the checkpoint's multi-token prediction"),

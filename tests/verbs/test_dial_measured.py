@@ -151,13 +151,13 @@ def test_without_a_checkpoint_there_is_nothing_to_measure(text, capsys):
     assert "no such folder" in refused(["dial", "nowhere", "--measure", "--text", text], capsys)
 
 
-def test_a_dense_checkpoint_has_layers_to_skip_and_nothing_else(tmp_path, text, capsys):
+def test_a_dense_checkpoint_has_no_experts_to_choose_from(tmp_path, text, capsys):
     folder = tmp_path / "dense"
     save_checkpoint(initialise(replace(DENSE, vocab_size=256), 0), folder, byte_tokenizer())
     command = ["dial", str(folder), "--measure", "--text", text]
-    assert "is dense: without experts there is nothing to turn but layers" in refused(command, capsys)
-    assert "is dense" in refused([*command, "--settings", "k=1"], capsys)
+    assert "is dense: it has no experts" in refused([*command, "--settings", "k=1"], capsys)
     assert [point.setting.name for point in measure(folder, text, settings="skip=1").settings] == ["default", "skip=1"]
+    assert not (folder / "dial.gates").exists()
 
 
 def generate(checkpoint: Path, **settings) -> Generation:

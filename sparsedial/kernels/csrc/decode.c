@@ -5,20 +5,22 @@
  * they synchronise once. B rows, each of another sequence, D d_model, V words. */
 #include "decode_attention.h"
 #include "decode_feed_forward.h"
+#include "decode_gates.h"
 #include "kernels.h"
 
 #define AHEAD 2048 /* how many floats ahead the embedding is fetched */
 
 /* The most that any layer needs. */
-typedef struct { long experts, rows_floats; } most_t;
+typedef struct { long experts, rows_floats, neurons; } most_t;
 
 static most_t most_of(const sizes_t *s, const layer_t *layers) {
-    most_t most = {0, 0};
+    most_t most = {0, 0, 0};
     for (const layer_t *layer = layers; layer < layers + s->layers; layer++) {
         long width = layer->width > layer->shared_width ? layer->width : layer->shared_width;
         long rows_floats = s->slots * (layer->top_k + 1) * width;
         if (layer->experts > most.experts) most.experts = layer->experts;
         if (rows_floats > most.rows_floats) most.rows_floats = rows_floats;
+        if (layer->up_rows && layer->width > most.neurons) most.neurons = layer->width;
     }
     return most;
 }
@@ -43,6 +45,8 @@ static long lay_step(step_t *at, float *base, const sizes_t *s, const most_t *mo
     at->mixed = take(&base, &used, b * mixed_floats(s));
     at->h = take(&base, &used, 2 * most->rows_floats);
     at->a = take(&base, &used, most->rows_floats);
+    at->open = (int32_t *)take(&base, &used, most->neurons);
+    at->opened = (int32_t *)take(&base, &used, most->neurons ? threads * LINE : 0);
     at->own_floats = lay_own(&own, NULL, s, most);
     at->owned = take(&base, &used, threads * at->own_floats);
     return used;
@@ -115,7 +119,8 @@ void decode(const struct decode_sizes *sizes, const struct decode_layer *layers,
             attention(&at, layer, &cache, &own);
             const int64_t *own_k = top_k ? top_k + number * count : NULL;
             piece_t following = number + 1 < s->layers ? first_read(s, layer + 1, threads) : (piece_t){0};
-            feed_forward(&at, layer, own_k, &own, following);
+            if (layer->up_rows) gated_feed_forward(&at, layer, &own, &following);
+            else feed_forward(&at, layer, own_k, &own, following);
         }
         for (long row = 0; row < count; row++) norm_row(at.x + row * d, norm, own.normed + row * d, d, s->eps);
         unembed(own.normed, unembedding, logits, count, d, s->words);

@@ -39,6 +39,7 @@ typedef struct {
     int threads;
     float *x, *q, *mixed; /* [B, D] stream, [B, query_floats], [B, H, C or V] */
     float *h, *a;         /* of the feed-forward rows */
+    int32_t *open, *opened; /* of a layer with a threshold: neurons that a row has open, and how many each thread found */
     float *owned;         /* of each thread `own_floats`, its own_t, whose sums come first */
     long own_floats;
 } step_t;

@@ -74,6 +74,8 @@ struct decode_layer {
     const float *query_down, *query_norm, *query, *latent, *latent_norm, *up; /* of latent attention */
     const float *feed_forward_norm, *router, *bias, *w_in, *w_down, *shared_in, *shared_down,
         *shared_gate;
+    const float *up_rows, *gate_weights, *down_norms; /* [F, D], [F], [F]; NULL: all neurons of a dense layer take part */
+    float least_gate, least_written;                  /* scores of a neuron whose up is read, and its down */
     int64_t window, width, shared_width, experts, top_k; /* widths of an expert or dense layer, of all shared experts */
 };
 

@@ -15,11 +15,13 @@ typedef struct { const float *w; long n; range_t rows, columns; } piece_t;
 /* The next rows, fetched line by line. */
 typedef struct { const float *at; long n, rows, lines, line; } ahead_t;
 
-/* The whole vectors of n columns that belong to this thread. */
-static inline range_t own_columns(long n, int threads) {
-    long each = whole((n + threads - 1) / threads, LANES), from = at_most(n, thread() * each);
+/* The whole vectors of n columns that belong to a thread. */
+static inline range_t columns_of(long n, int threads, int number) {
+    long each = whole((n + threads - 1) / threads, LANES), from = at_most(n, number * each);
     return (range_t){from, at_most(n, from + each)};
 }
+
+static inline range_t own_columns(long n, int threads) { return columns_of(n, threads, thread()); }
 
 /* Prefetch floats that will be read soon; beyond an array's end this does no harm. */
 static inline void fetch(const float *from, long count) {

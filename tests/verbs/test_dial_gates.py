@@ -1,0 +1,150 @@
+"""The dial of a dense checkpoint: a share of its neurons, from measuring to a text, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import sparsedial
+from sparsedial.cli.main import main
+from sparsedial.errors import UserError
+from sparsedial.model.checkpoint import load
+from sparsedial.model.digests import digest_of
+from sparsedial.model.gates import gates_of
+from sparsedial.records.answers import Generation
+from sparsedial.records.dial_file import DialFile, MeasuredDial
+from sparsedial.records.evaluation import Evaluations
+from sparsedial.records.record import plain
+from sparsedial.shape.turned import parse_turned
+from tests.model.test_gates import with_closed_gates
+from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters, with_domains
+from tests.records.held import of_file, of_values
+from tests.verbs.test_dial_measured import refused
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A dense one, of whose 36 neurons each letter needs 4 of its own and 4 that all letters use."""
+    return saved(with_closed_gates()[0], tmp_path / "whole")
+
+
+def measure(checkpoint: Path, text: str, **settings) -> MeasuredDial:
+    found = sparsedial.dial(checkpoint, measure=True, text=text, scored_tokens=512, **settings)
+    assert isinstance(found, MeasuredDial)
+    return found
+
+
+def test_a_dense_checkpoint_is_measured_at_shares_of_its_neurons_and_written_with(checkpoint, text, capsys):
+    """From measuring to texts by setting and by budget; a share that drops what letters need loses."""
+    before = digest_of(checkpoint)
+    assert main(["dial", str(checkpoint), "--measure", "--text", text, "--scored-tokens", "512", "--json"]) == 0
+    captured = capsys.readouterr()
+    answer = of_values(json.loads(captured.out), MeasuredDial)
+    assert "measuring gates on" in captured.err
+    kept = of_file(checkpoint / "dial.json", DialFile)
+    assert [point.setting.name for point in kept.settings] == ["default", "neurons=0.7", "neurons=0.5", "neurons=0.35"]
+    assert answer.calibration == kept.calibration
+    assert kept.calibration is not None
+    assert (kept.calibration.source, kept.calibration.context_tokens) == (text, 32)
+    assert digest_of(checkpoint) == before == kept.checkpoint_digest
+    load(checkpoint)  # whose files are checked
+    default, *others = kept.settings
+    for point in others:
+        assert abs(point.loss_increase.mean) < 1e-5, "what is left out is closed anyway"
+        share = point.setting.neurons_share
+        spared = (1 - share) * 2 * 2 * 16 * 36
+        assert default.costs.active_parameters - point.costs.active_parameters == pytest.approx(spared, abs=1)
+        assert point.costs.sparsity == point.setting.sparsity
+    low = measure(checkpoint, text, settings="neurons=0.05,skip=0;neurons=0.05")
+    assert [point.setting.name for point in low.settings] == ["default", "neurons=0.05,skip=0", "neurons=0.05"]
+    assert low.settings[2].loss_increase.low > 0.1
+    written = sparsedial.generate(checkpoint, "abc", tokens=6, temperature=0.0, setting="neurons=0.3")
+    assert isinstance(written, Generation)
+    assert written.text == "dabcda"
+    assert (written.setting.name, written.setting.neurons_share) == ("neurons=0.3", 0.3)
+    capsys.readouterr()
+    assert main(["generate", str(checkpoint), "abc", "--tokens", "3", "--setting", "neurons=0.3"]) == 0
+    assert "active parameters on average, 3 tokens in " in capsys.readouterr().err
+    asked = sparsedial.generate(checkpoint, "abc", tokens=6, temperature=0.0, max_loss_increase="1000%")
+    assert asked.setting.name in [point.setting.name for point in low.settings]
+    scored = sparsedial.evaluate(checkpoint, text=text, settings="all")
+    assert isinstance(scored, Evaluations)
+    assert [one.setting.name for one in scored.results] == [point.setting.name for point in low.settings]
+    grown = scored.results[2].loss - scored.results[0].loss
+    assert grown == pytest.approx(low.settings[2].loss_increase.mean, rel=0.1)
+    turned = sparsedial.load(checkpoint, "neurons=0.3")
+    assert turned.blocks[1].feed_forward.threshold is not None
+
+
+def test_gates_are_measured_where_nothing_is_scored_or_on_a_text_of_their_own(checkpoint, text, tmp_path):
+    windows = measure(checkpoint, text, settings="neurons=0.5")
+    scored = windows.settings[0].costs.loss[text].tokens
+    assert scored + windows.calibration.tokens <= len(Path(text).read_bytes())
+    assert scored <= 512
+    other = text_of(tmp_path / "other.txt", SECOND, letters=700)
+    own = measure(checkpoint, text, settings="neurons=0.5", calibrate=str(other))
+    assert (own.calibration.source, own.calibration.tokens) == (str(other), 704)
+    assert own.calibration.digest != windows.calibration.digest
+    assert own.settings[0].costs.loss[text].tokens == 512
+    kept = gates_of(checkpoint, load(checkpoint).shape, [parse_turned("neurons=0.5")])
+    half = text_of(tmp_path / "half.txt", FIRST, letters=700)
+    measure(checkpoint, text, settings="neurons=0.5", calibrate=str(half), out=tmp_path / "beside" / "dial.json")
+    again = gates_of(checkpoint, load(checkpoint).shape, [parse_turned("neurons=0.5")])
+    assert (kept.weights[1] == again.weights[1]).all(), "the file beside the other dial.json is another one"
+    assert (tmp_path / "beside" / "dial.gates").read_bytes() != (checkpoint / "dial.gates").read_bytes()
+
+
+def test_gates_that_are_missing_or_of_another_checkpoint_are_one_line(checkpoint, text, tmp_path, capsys):
+    words = ["generate", str(checkpoint), "abc", "--setting", "neurons=0.5"]
+    says = refused(words, capsys)
+    assert "dial.gates: no such file, so which neurons to leave out is not measured" in says
+    assert f"`sparsedial dial {checkpoint} --measure --text TEXT` measures them" in says
+    assert "dial.gates: no such file" in refused(
+        ["evaluate", str(checkpoint), "--text", text, "--settings", "neurons=0.5"], capsys
+    )
+    with pytest.raises(UserError, match="no such file"):
+        sparsedial.load(checkpoint, "neurons=0.5")
+    other = saved(with_clusters()[0], tmp_path / "other")
+    measure(other, text, settings="neurons=0.5")
+    shutil.copy(other / "dial.gates", checkpoint)
+    assert "dial.gates is of another checkpoint" in refused(words, capsys)
+    (checkpoint / "dial.gates").write_text("{")
+    assert "dial.gates: not readable as the gates of a checkpoint" in refused(words, capsys)
+    assert main(["generate", str(checkpoint), "abc", "--tokens", "2"]) == 0, "other settings need no gates"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--settings", "neurons=0"], "neurons=0 lies outside 0.02..1"),
+        (["--settings", "neurons=half"], "--settings: cannot read 'neurons=half'"),
+        (["--settings", "skip=0", "--calibrate", "TEXT"], "--calibrate: no setting takes a share of the neurons"),
+        (["--settings", "neurons=0.5", "--calibrate", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_of_measuring_is_one_line_and_writes_nothing(checkpoint, text, words, says, capsys):
+    command = ["dial", str(checkpoint), "--measure", "--text", "TEXT", *words]
+    assert says in refused([text if word == "TEXT" else word for word in command], capsys)
+    assert not {"dial.json", "dial.gates"} & {file.name for file in checkpoint.iterdir()}
+
+
+def test_one_window_cannot_both_score_and_calibrate(checkpoint, tmp_path, capsys):
+    short = tmp_path / "short.txt"
+    short.write_text(FIRST * 10)
+    command = ["dial", str(checkpoint), "--measure", "--text", str(short), "--settings", "neurons=0.5"]
+    assert "has one window of 32 tokens" in refused(command, capsys)
+
+
+def test_a_share_of_the_neurons_is_no_checkpoint_and_needs_a_dense_layer(checkpoint, text, tmp_path, capsys):
+    fixing = ["--fix-setting", "neurons=0.5", "--out", str(tmp_path / "fixed")]
+    says = refused(["prune", str(checkpoint), *fixing], capsys)
+    assert "--fix-setting: neurons=0.5 depends on each token's gates, which no checkpoint's format expresses" in says
+    assert not (tmp_path / "fixed").exists()
+    sparse = saved(with_domains(), tmp_path / "sparse")
+    assert measure(sparse, text, settings="neurons=0.5").settings[1].setting.name == "k=2,neurons=0.5"
+    assert plain(measure(sparse, text, settings="k=1"))["calibration"] is None
