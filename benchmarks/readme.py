@@ -43,8 +43,8 @@ from sparsedial.records.record import Record, read
 from sparsedial.records.study import Study, StudyAnswer
 from sparsedial.records.verdict import Verdict
 from sparsedial.showing.glossary import GLOSSARY
-from sparsedial.showing.words import cost, headline, law_sentence, power_of_ten, shape_words, signed
-from sparsedial.units import human_bytes, human_seconds
+from sparsedial.showing.words import cost, headline, law_sentence, power_of_ten, shape_words
+from sparsedial.units import human_bytes, human_seconds, signed
 from sparsedial.verbs import VERBS
 
 HERE = Path(__file__).parent

@@ -13,6 +13,7 @@ MOST_LINES, MOST_VERB_LINES = 400, 150
 MOST_KEYS, MOST_DICTIONARIES = 8, 3  # of each 1,000 lines outside records/
 KEY = re.compile(r'\w\["\w+"\]')
 DICTIONARY = re.compile(r"(dict|Mapping)\[str, Any\]")
+SIGNED = re.compile(r":\+[.,]?\d*[efg%]\}")  # a format whose sign is a hyphen
 ENDINGS = {".py", ".c", ".h", ".js", ".css", ".html", ".in"}
 
 
@@ -33,6 +34,12 @@ def test_few_values_are_looked_up_by_a_key_and_few_dictionaries_hold_anything():
     thousands = sum(len(text.splitlines()) for text in outside) / 1000
     for pattern, most in ((KEY, MOST_KEYS), (DICTIONARY, MOST_DICTIONARIES)):
         assert sum(len(pattern.findall(text)) for text in outside) / thousands < most, pattern.pattern
+
+
+def test_a_difference_is_written_with_its_sign_by_one_function():
+    """`units.signed`, so that a sentence and a picture of the same report spell a number alike."""
+    assert [path.name for path, text in sources().items() if SIGNED.search(text)] == []
+    assert SIGNED.search('f"{gap.low:+.4f}"')
 
 
 def imports() -> dict[str, set[str]]:

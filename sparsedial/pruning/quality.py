@@ -18,6 +18,7 @@ from sparsedial.pruning.windows import Windows
 from sparsedial.records.domains import DomainLoss
 from sparsedial.records.quantities import Interval
 from sparsedial.shape.shape import Shape
+from sparsedial.units import signed
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def no_better(name: str, over_control: Interval, part: str) -> str | None:
     if over_control.high is None or over_control.high < 0:
         return None
     return (
-        f"on {name} the loss is {over_control.mean:+.3f} nats per token beside random choices of as many {part}: no"
+        f"on {name} the loss is {signed(over_control.mean)} nats per token beside random choices of as many {part}: no"
         " better than chance"
     )
 
