@@ -90,7 +90,7 @@ def main() -> None:
                 print(json.dumps(found[-1], ensure_ascii=False), flush=True)
             rows = [*(row for row in rows if row["checkpoint"] != name), *found]
             flags = "NAME=CHECKPOINT … --llama-cpp SOURCES --peer PYTHON"
-            told = {"llama_cpp": peer.version, "tokens": TOKENS, "rows": rows}
+            told = {"xllamacpp": peer.version, "tokens": TOKENS, "rows": rows}
             keep(given.record, f"python -m benchmarks.export_peers {flags}", told)
 
 

@@ -44,9 +44,16 @@ def ask(address: str, what: str, question: Mapping[str, Any]) -> Mapping[str, An
         raise SystemExit(f"{what}: {error.read().decode()}") from error
 
 
-def logprobs(address: str, ids: Sequence[int], count: int) -> dict[int, float]:
-    """Log-probabilities of the likeliest ids behind others."""
-    question = {"prompt": list(ids), "n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": False}
+def logprobs(address: str, ids: Sequence[int], count: int, letter: int) -> dict[int, float]:
+    """Log-probabilities of the likeliest ids behind others.
+
+    The server says none of a token without text of its own: an end, or a part of a letter. So it draws `letter`,
+    which changes nothing of what it says.
+    """
+    question = {
+        "prompt": list(ids), "n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": False,
+        "logit_bias": [[letter, 1000]],
+    }  # fmt: skip
     (first,) = ask(address, "completion", question)["completion_probabilities"]
     return {each["id"]: each["logprob"] for each in first["top_logprobs"]}
 
@@ -56,14 +63,15 @@ def main() -> None:
     file, job = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
     server = server_of(file, len(job["ids"]) + job["tokens"] + 1)
     address, ids, whole = server.listening_address, list(job["ids"]), []
+    letter = ask(address, "tokenize", {"content": "a"})["tokens"][-1]
     for length in job["lengths"]:
-        found = logprobs(address, ids[:length], job["vocab_size"])
+        found = logprobs(address, ids[:length], job["vocab_size"], letter)
         whole.append([found.get(number) for number in range(job["vocab_size"])])
     while len(ids) < len(job["ids"]) + job["tokens"]:
-        found = logprobs(address, ids, 1)
+        found = logprobs(address, ids, 1, letter)
         ids.append(max(found, key=lambda number: found[number]))
     told = ask(address, "tokenize", {"content": job["text"], "add_special": True, "parse_special": True})["tokens"]
-    answer = {"version": llama.BUILD_INFO, "ids": told, "logprobs": whole, "greedy": ids[len(job["ids"]) :]}
+    answer = {"version": llama.__version__, "ids": told, "logprobs": whole, "greedy": ids[len(job["ids"]) :]}
     print(json.dumps(answer))
 
 

@@ -27,6 +27,7 @@ from benchmarks.data_page import (
     shares_kept,
 )
 from benchmarks.evaluation_page import agreement_table, families_table, published_table, throughput_table
+from benchmarks.export_peers_page import exports_table
 from benchmarks.fit_example import planned
 from benchmarks.four_costs_page import costs_block
 from benchmarks.laws_page import laws_markdown
@@ -221,7 +222,7 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
         "effect of dirt": effect_of_dirt,
         "both": both_in_docs,
     },
-    DIAL: {"three settings": settings_screen},
+    DIAL: {"three settings": settings_screen, "exports": exports_table},
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 

@@ -41,7 +41,6 @@ CONVERTED = {
     "qwen3": FAMILIES["qwen3"],
     "qwen3, YaRN": FAMILIES["qwen3, YaRN"],
     "qwen3, of the ladder": Ladder(**SIZES).shape(48, 0),
-    "mistral, no window": replace(FAMILIES["mistral"], window=0),
     "qwen2": FAMILIES["qwen2"],
     "qwen2_moe": FAMILIES["qwen2_moe"],
     "mixtral": FAMILIES["mixtral"],
@@ -86,7 +85,6 @@ LATENT_FIELDS = {
 READ = {
     "llama": {"intermediate_size": 40, "head_dim": 4},
     "qwen3": {"intermediate_size": 40, "head_dim": 4, "tie_word_embeddings": True},
-    "mistral, no window": {"intermediate_size": 40, "head_dim": 4, "sliding_window": None},
     "qwen2": {"intermediate_size": 40, "tie_word_embeddings": True},
     "qwen2_moe": {
         "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "norm_topk_prob": False,
