@@ -15,10 +15,10 @@ from sparsedial.records.record import read
 from sparsedial.records.study import Study
 from sparsedial.showing.numbers import with_interval
 from sparsedial.showing.report_kept import kept_sentences
-from sparsedial.showing.words import power_of_ten, signed
+from sparsedial.showing.words import power_of_ten
 from sparsedial.store import read_json
 from sparsedial.sweep.effect_words import outcome
-from sparsedial.units import human_bytes, human_count, human_percent, human_seconds
+from sparsedial.units import human_bytes, human_count, human_percent, human_seconds, signed
 
 RECORDS = Path(__file__).parent / "records"
 DIRTIED, BOTH = RECORDS / "dirtied.json", RECORDS / "both_study" / "study.json"

@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from benchmarks.prune_findings_page import NOT_MEASURED
 from sparsedial.showing.drawing import canvas, style, svg
 from sparsedial.showing.palette import COLOURS, INK, MUTED, PAPER
-from sparsedial.showing.words import signed
-from sparsedial.units import human_bytes, human_count, human_joules, human_percent
+from sparsedial.units import human_bytes, human_count, human_joules, human_percent, signed
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "benchmarks" / "records" / "four_costs.json"

@@ -27,6 +27,7 @@ from benchmarks.data_page import (
     shares_kept,
 )
 from benchmarks.evaluation_page import agreement_table, families_table, published_table, throughput_table
+from benchmarks.export_peers_page import exports_table
 from benchmarks.fit_example import planned
 from benchmarks.four_costs_page import costs_block
 from benchmarks.laws_page import laws_markdown
@@ -43,8 +44,8 @@ from sparsedial.records.record import Record, read
 from sparsedial.records.study import Study, StudyAnswer
 from sparsedial.records.verdict import Verdict
 from sparsedial.showing.glossary import GLOSSARY
-from sparsedial.showing.words import cost, headline, law_sentence, power_of_ten, shape_words, signed
-from sparsedial.units import human_bytes, human_seconds
+from sparsedial.showing.words import cost, headline, law_sentence, power_of_ten, shape_words
+from sparsedial.units import human_bytes, human_seconds, signed
 from sparsedial.verbs import VERBS
 
 HERE = Path(__file__).parent
@@ -221,7 +222,7 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
         "effect of dirt": effect_of_dirt,
         "both": both_in_docs,
     },
-    DIAL: {"three settings": settings_screen},
+    DIAL: {"three settings": settings_screen, "exports": exports_table},
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 

@@ -7,6 +7,7 @@ transformers.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ def main() -> None:
         weights = _downloaded(Path(work))
         _model(weights).save_pretrained(out)
         _tokenizer(weights).save_pretrained(out)
+        _without_fallback(out / "tokenizer.json")
 
 
 def _downloaded(work: Path) -> Path:
@@ -52,6 +54,17 @@ def _tokenizer(weights: Path):  # a tokenizer of transformers
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(weights.parent), gguf_file=weights.name)
+
+
+def _without_fallback(file: Path) -> None:
+    """The tokenizer is byte-level and has no byte to fall back on, as the original's file says.
+
+    `transformers` says otherwise of one that it read from GGUF. llama.cpp's converter then takes it for one of
+    SentencePiece's, and writes another tokenizer, without an error.
+    """
+    content = json.loads(file.read_text())
+    content["model"]["byte_fallback"] = False
+    file.write_text(json.dumps(content, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,16 @@ def bare_exponent(text: str) -> str:
     return text.replace("e+0", "e").replace("e+", "e")
 
 
+def with_minus(text: str) -> str:
+    """A number as people read it: its sign is a minus, not a hyphen. What a command reads back keeps the hyphen."""
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def signed(value: float, form: str = ".3f") -> str:
+    """A difference with its sign: `+0.118`, `−0.009`."""
+    return with_minus(f"{value:+{form}}")
+
+
 def human_count(value: float) -> str:
     """Three significant digits with k, M, B or T; powers of ten beyond."""
     for limit, letter in ((1e15, None), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
@@ -173,7 +183,7 @@ def dtype_name(dtype: object) -> str:
 
 def human_percent(share: float, digits: int = 2) -> str:
     """A share in percent, to `digits` significant digits: `0.61 %`, `100 %`."""
-    return f"{float(f'{100 * share:.{digits}g}'):g} %"
+    return with_minus(f"{float(f'{100 * share:.{digits}g}'):g} %")
 
 
 def unbroken(text: str) -> str:

@@ -16,6 +16,7 @@ from sparsedial.units import (
     parse_counts,
     parse_seconds,
     parse_share,
+    signed,
     spelled_at_least,
     spelled_seconds,
     unbroken,
@@ -71,6 +72,11 @@ def test_numbers_stay_on_one_line_with_their_units():
     assert said.replace("\N{NO-BREAK SPACE}", "_") == (
         "63 models in 32_min_38_s, 2_h_10_min; 4.1_% of 10.9_MB at 5 seeds"
     )
+
+
+def test_numbers_below_zero_have_a_minus_sign():
+    assert [signed(0.118), signed(-0.0094), signed(-0.2, ".1%")] == ["+0.118", "−0.009", "−20.0%"]
+    assert human_percent(-0.0061) == "−0.61 %"
 
 
 def test_figures_are_written_with_their_units():

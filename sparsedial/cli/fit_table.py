@@ -8,7 +8,7 @@ from sparsedial.cli.law_rows import unexplained_rows
 from sparsedial.cli.rows import Rows, aligned, errors_words, lines
 from sparsedial.records.law import Fit, HeldOut
 from sparsedial.records.optimum import Allocation, BestAt, Estimate, Parabolas, Predicted
-from sparsedial.units import human_cost, human_count, human_factor, human_percent
+from sparsedial.units import human_cost, human_count, human_factor, human_percent, signed
 
 SAME = 1.1  # FLOPs per parameter and token whose ends differ by less are one count: budgets are rounded
 NOTED = 1.05  # a value this factor beyond the runs is said to be
@@ -138,7 +138,7 @@ def _parabola_words(found: Parabolas, by_law: Estimate | None) -> str:
     if found.size_exponent_on_law is None or by_law is None:
         return f"{words}, the more the wider the range of sizes"
     shift = found.size_exponent_on_law - by_law.value
-    return f"{words}, here by {shift:+.3f} for size, as the law's own losses of these runs show"
+    return f"{words}, here by {signed(shift)} for size, as the law's own losses of these runs show"
 
 
 def _held_out_rows(held: HeldOut | None) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ from sparsedial.records.quantities import Interval, Span
 from sparsedial.showing.best_words import experts_words
 from sparsedial.showing.cost_words import energy_words, money_words, time_words
 from sparsedial.showing.dial_words import loss_words, shape_line
-from sparsedial.showing.words import crossing_words, signed
-from sparsedial.units import bare_exponent, human_bytes, human_cost, human_count, human_percent
+from sparsedial.showing.words import crossing_words
+from sparsedial.units import bare_exponent, human_bytes, human_cost, human_count, human_percent, signed
 
 MOST_SPENT = 0.95  # of a budget; less is said
 ENDS = {  # how bounds begin that the sparsest models considered set, and what was not considered then

@@ -10,7 +10,7 @@ from sparsedial.records.domains import DomainLoss
 from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned
 from sparsedial.records.split import SplitExperts
 from sparsedial.showing.numbers import NONE, interval_words, rate_words
-from sparsedial.units import human_bytes, human_count, human_joules, human_seconds
+from sparsedial.units import human_bytes, human_count, human_joules, human_seconds, signed
 
 
 def prune_table(done: Pruned) -> str:
@@ -122,7 +122,7 @@ def _target(done: Pruned) -> Rows:
         ends = [end / loss.loss for end in (grown.low, grown.high) if end is not None]
         reached += f" [{', '.join(map(percent, ends))}]" if ends else ""
     tried = [
-        f"{step.keep:.4g} stays: {step.loss_increase.mean:+.3f} nats per token"
+        f"{step.keep:.4g} stays: {signed(step.loss_increase.mean)} nats per token"
         + ("" if step.speed is None else f", {words(step.speed)}")
         for step in done.search or ()
     ]

@@ -18,6 +18,7 @@ from sparsedial.pruning.windows import Windows
 from sparsedial.records.domains import DomainLoss
 from sparsedial.records.quantities import Interval
 from sparsedial.shape.shape import Shape
+from sparsedial.units import signed
 
 # Of a uniform guess's loss, from which on little of a text is foretold. A model of 10 M parameters that was trained on
 # prose and code has 0.49 on prose, 0.72 to 0.80 on base64, on words of drawn letters and on drawn letters.
@@ -96,7 +97,7 @@ def no_better(name: str, over_control: Interval, part: str) -> str | None:
     if over_control.high is None or over_control.high < 0:
         return None
     return (
-        f"on {name} the loss is {over_control.mean:+.3f} nats per token beside random choices of as many {part}: no"
+        f"on {name} the loss is {signed(over_control.mean)} nats per token beside random choices of as many {part}: no"
         " better than chance"
     )
 

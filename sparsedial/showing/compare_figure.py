@@ -9,9 +9,8 @@ from pathlib import Path
 from sparsedial.errors import needs
 from sparsedial.pruning.methods import METHODS
 from sparsedial.records.compare import Axis, Compared, ComparedPoint
-from sparsedial.showing.words import signed
 from sparsedial.store import write_atomically
-from sparsedial.units import human_bytes, human_count, human_percent
+from sparsedial.units import human_bytes, human_count, human_percent, signed
 
 with needs("matplotlib", "study"):
     from matplotlib.axes import Axes

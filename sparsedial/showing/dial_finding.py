@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sparsedial.records.plan import Position, Positions
 from sparsedial.records.quantities import Span
-from sparsedial.showing.words import signed, sparsity_words
-from sparsedial.units import human_bytes, human_cost, human_count, human_dollars, human_percent, human_seconds
+from sparsedial.showing.words import sparsity_words
+from sparsedial.units import human_bytes, human_cost, human_count, human_dollars, human_percent, human_seconds, signed
 
 EQUAL = {"flops": "FLOPs", "seconds": "time", "joules": "energy", "dollars": "money"}
 BOUNDS = {

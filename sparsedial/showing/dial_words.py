@@ -22,7 +22,7 @@ from sparsedial.records.plan import Position, Positions, PredictedLoss, Race, Tr
 from sparsedial.records.quantities import Currency
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.dial_finding import BOUNDS, beside_it, bound_words, finding
-from sparsedial.showing.words import crossing_words, signed, sparsity_words
+from sparsedial.showing.words import crossing_words, sparsity_words
 from sparsedial.units import (
     YEAR,
     bare_exponent,
@@ -32,6 +32,7 @@ from sparsedial.units import (
     human_count,
     human_dollars,
     human_joules,
+    signed,
 )
 
 ORIGIN = "dial"  # of the page's settings, in errors

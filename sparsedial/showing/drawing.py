@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from sparsedial.showing.palette import DENSE, INK, MUTED, PAGE_COLOURS, PAPER, RULE
@@ -54,6 +55,7 @@ WIDTH_INCHES = 9.0
 NARROW_INCHES = 5.2  # for a phone, on which a point is then about a pixel
 _WIDTH = ContextVar("width_inches", default=WIDTH_INCHES)
 _LINE_INCHES = 0.26
+_EDGE_POINTS = 3.0  # that the label of an axis stays away from the figure's edge
 _BETWEEN_INCHES = 0.85  # between plots one below another
 
 
@@ -187,7 +189,10 @@ def same_span(plots: Sequence[Axes]) -> None:
 def end_labels(
     axes: Axes, labels: Sequence[tuple[float, float, str, str]], least_points: float = 11.5, beside: float = 8
 ) -> None:
-    """Write each (x, y, text, colour) so many points to the right of its point, apart where texts would overlap."""
+    """Write each (x, y, text, colour) so many points to the right of its point, apart where texts would overlap.
+
+    Lines end before a text's letters, such as the one at zero where a label stands on it.
+    """
     figure = axes.get_figure()
     assert figure is not None
     axes.autoscale_view()  # sets the automatic limits, on which the positions below depend
@@ -205,6 +210,7 @@ def end_labels(
             fontsize=9,
             fontweight="bold",
             annotation_clip=False,
+            path_effects=[withStroke(linewidth=4, foreground=PAPER)],
         )
 
 
@@ -250,9 +256,23 @@ def svg(figure: Figure) -> bytes:
     return _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
 
 
+def _make_room(figure: Figure) -> None:
+    """Move the plots to the right where wide numbers on an axis would push its label out of the figure."""
+    boxes = [axes.yaxis.get_tightbbox() for axes in figure.axes if axes.get_ylabel()]
+    width = figure.get_window_extent().width
+    missing = _EDGE_POINTS * figure.dpi / 72 - min((box.x0 for box in boxes if box is not None), default=width)
+    if missing > 0:
+        places = [axes.get_position() for axes in figure.axes]
+        left = min(place.x0 for place in places)
+        shrunk = 1 - missing / width / (1 - left)
+        for axes, place in zip(figure.axes, places, strict=True):
+            axes.set_position((1 - (1 - place.x0) * shrunk, place.y0, place.width * shrunk, place.height))
+
+
 def _saved(figure: Figure, **options: Any) -> bytes:
     buffer = BytesIO()
     with style():
+        _make_room(figure)
         figure.savefig(buffer, **options)
     return buffer.getvalue()
 

@@ -22,8 +22,8 @@ from sparsedial.showing.law_figures import held_out, law
 from sparsedial.showing.probe_figures import abilities, probes
 from sparsedial.showing.rows import experts_tried
 from sparsedial.showing.run_figures import expert_load, joules, learning_rates, seconds, training_curves
-from sparsedial.showing.words import CURRENCIES, headline, metered, signed
-from sparsedial.units import human_percent
+from sparsedial.showing.words import CURRENCIES, headline, metered
+from sparsedial.units import human_percent, signed
 
 
 def verdict(study: Study) -> Figure | None:

@@ -33,8 +33,8 @@ from sparsedial.showing.rows import (
     near_optimal_experts,
     open_side,
 )
-from sparsedial.showing.words import experts_listing, power_of_ten, signed
-from sparsedial.units import family_name
+from sparsedial.showing.words import experts_listing, power_of_ten
+from sparsedial.units import family_name, signed
 
 ARROW = 20  # points; it shows on which side a best size is open
 

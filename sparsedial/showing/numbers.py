@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sparsedial.records.prune import Quantiles
 from sparsedial.records.quantities import Interval
-from sparsedial.units import human_count
+from sparsedial.units import human_count, with_minus
 
 NONE = "–"
 
@@ -34,8 +34,8 @@ def interval_words(value: Interval, form: str = ".3f") -> str:
 def value_words(value: float, ends: Interval | None, form: str = ".4f") -> str:
     """The same of a value whose interval is known beside it, or is not known."""
     if ends is None or ends.low is None or ends.high is None:
-        return f"{value:{form}}"
-    return f"{value:{form}} [{ends.low:{form}}, {ends.high:{form}}]"
+        return with_minus(f"{value:{form}}")
+    return with_minus(f"{value:{form}} [{ends.low:{form}}, {ends.high:{form}}]")
 
 
 def rate_words(rate: Quantiles | None) -> str:

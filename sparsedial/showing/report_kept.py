@@ -8,8 +8,8 @@ from sparsedial.records.evaluation import PairedDifference
 from sparsedial.records.kept import KeptPoint, KeptShare, SparseMinusDense, StudySelection
 from sparsedial.showing.numbers import NONE, count_words, with_interval
 from sparsedial.showing.page import bullets, heading, paragraph, pictures, table
-from sparsedial.showing.words import power_of_ten, signed
-from sparsedial.units import family_name, human_percent
+from sparsedial.showing.words import power_of_ten
+from sparsedial.units import family_name, human_percent, signed
 
 
 def kept_section(found: StudySelection, drawn: Mapping[str, str]) -> str:

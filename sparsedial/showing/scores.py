@@ -8,7 +8,7 @@ from sparsedial.records.evaluation import Evaluation, Evaluations, Paired, TaskS
 from sparsedial.records.quantities import Interval
 from sparsedial.showing.numbers import NONE
 from sparsedial.showing.settings_scores import blocks, names
-from sparsedial.units import count_words, human_percent
+from sparsedial.units import count_words, human_percent, signed
 
 SURE = 0.05  # a difference that chance alone makes less often is called one
 AS_SHARE = ("acc", "acc_norm", "exact_match", "f1", "em")  # metrics that are shares of items
@@ -50,10 +50,10 @@ def difference_cells(scored: Evaluations) -> list[list[str]]:
 
 def _difference(pair: Paired, shared: str) -> list[str]:
     found = pair.difference
-    ends = "" if found.low is None or found.high is None else f"[{found.low:+.3f}, {found.high:+.3f}]"
+    ends = "" if found.low is None or found.high is None else f"[{signed(found.low)}, {signed(found.high)}]"
     sure = "" if found.p_value < SURE else "not resolved, "
     return [
-        f"{found.mean:+.3f}",
+        signed(found.mean),
         ends,
         pair.metric,
         f"{pair.first.removeprefix(shared)} → {pair.second.removeprefix(shared)}",

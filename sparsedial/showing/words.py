@@ -47,11 +47,6 @@ def listing(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def signed(value: float) -> str:
-    """A difference in nats with its sign: `+0.118`, `−0.009`."""
-    return f"{value:+.3f}".replace("-", "−")
-
-
 def metered(verdicts: Verdicts) -> bool:
     """Whether joules were measured, not estimated."""
     sides = (verdicts.joules.sparse, verdicts.joules.dense)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sparsedial.records.effect import Better, Part
 from sparsedial.records.evaluation import PairedDifference
 from sparsedial.sweep.paired import is_above, is_below
-from sparsedial.units import bare_exponent
+from sparsedial.units import bare_exponent, signed
 
 NAMES: dict[Part, str] = {"kept": "the kept part", "random": "the random part of equal size", "full": "the full text"}
 MOST_REPEATS = 4.0  # epochs that are nearly as good as new text: Muennighoff et al. 2023, arXiv 2305.16264
@@ -46,14 +46,15 @@ def _compared(difference: PairedDifference | None) -> str:
     if is_below(difference) or is_above(difference):
         says = f"{'better' if difference.mean < 0 else 'worse'} by {abs(difference.mean):.4f}"
     else:
-        says = f"undecided, {difference.mean:+.4f}"
+        says = f"undecided, {signed(difference.mean, '.4f')}"
     return f"{says} nats per token ({_interval(difference)})"
 
 
 def _interval(difference: PairedDifference) -> str:
     if difference.low is None or difference.high is None:
         return f"all {difference.items} differences are alike"
-    return f"kept minus other {difference.low:+.4f} to {difference.high:+.4f} at 95 %, {difference.items} seeds"
+    ends = f"{signed(difference.low, '.4f')} to {signed(difference.high, '.4f')}"
+    return f"kept minus other {ends} at 95 %, {difference.items} seeds"
 
 
 def direction_words(change: PairedDifference | None, budgets: Sequence[float]) -> str:

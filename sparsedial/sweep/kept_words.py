@@ -8,7 +8,7 @@ from sparsedial.records.evaluation import PairedDifference
 from sparsedial.records.kept import BestPair, KeptRuns, Moves, Pairing, SparseMinusDense
 from sparsedial.sweep.crossing import Crossing
 from sparsedial.sweep.effect_words import MOST_REPEATS
-from sparsedial.units import bare_exponent
+from sparsedial.units import bare_exponent, signed
 
 LATE = "Shares of the text were not crossed with the models: the time ran out before their runs."
 LATE_TOTAL = "the time ran out before the runs that pay for the selection"
@@ -37,7 +37,7 @@ def pair_words(found: Pairing, budget_flops: float, paid: bool = False) -> str:
     best = pair_name(found.best)
     if found.gap is None or found.next_best is None:
         return f"{at} {best} has the lowest test loss, and too few other runs finished to compare it with"
-    other, gap = pair_name(found.next_best), f"{found.gap.mean:+.4f} nats per token, {_interval(found.gap)}"
+    other, gap = pair_name(found.next_best), f"{signed(found.gap.mean, '.4f')} nats per token, {_interval(found.gap)}"
     if found.undecided:
         return f"{at} the best pair is undecided: {best} has the lowest test loss, but is not told from {other} ({gap})"
     return f"{at} the best pair is {best}, ahead of {other} and all others ({gap})"
@@ -56,7 +56,7 @@ def _moved(gap: SparseMinusDense) -> str:
 def _change(change: PairedDifference | None) -> str:
     if change is None:
         return "too few runs finished"
-    return f"sparse minus dense changes by {change.mean:+.4f}, {_interval(change)}"
+    return f"sparse minus dense changes by {signed(change.mean, '.4f')}, {_interval(change)}"
 
 
 def is_resolved(difference: PairedDifference) -> bool:
@@ -67,7 +67,7 @@ def is_resolved(difference: PairedDifference) -> bool:
 def _interval(difference: PairedDifference) -> str:
     if difference.low is None or difference.high is None:
         return f"all {difference.items} differences are alike"
-    return f"{difference.low:+.4f} to {difference.high:+.4f} at 95 %, {difference.items} seeds"
+    return f"{signed(difference.low, '.4f')} to {signed(difference.high, '.4f')} at 95 %, {difference.items} seeds"
 
 
 def repeats_words(repeats: Mapping[float, float]) -> str:

@@ -12,6 +12,7 @@ from sparsedial.records.run import Run
 from sparsedial.records.study import Inputs
 from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.verdict import CONFIDENCE, t_quantile
+from sparsedial.units import signed
 
 STEP = 0.1  # of expert sparsity, which an effect is stated for
 TERMS = 3  # of the regression: a constant, the loss and the sparsity
@@ -94,7 +95,8 @@ def _sentence(kind: ProbeKind, effect: Interval | None, resolved: bool, data: st
     if effect is None:
         return f"At equal validation loss, {kind} was not compared: {data} allow no regression on loss and sparsity."
     numbers = (
-        f"{effect.mean:+.4f} {EFFECT_UNIT}, 95 % interval {_low(effect):+.4f} to {_high(effect):+.4f}, from {data}"
+        f"{signed(effect.mean, '.4f')} {EFFECT_UNIT}, 95 % interval {signed(_low(effect), '.4f')} to"
+        f" {signed(_high(effect), '.4f')}, from {data}"
     )
     if not resolved:
         return (

@@ -12,7 +12,7 @@ from sparsedial.law.law import Law
 from sparsedial.records.quantities import Amount, Currency, Family, Gap, Interval
 from sparsedial.records.run import Run
 from sparsedial.records.verdict import Basis, CostMiss, Side, Verdict
-from sparsedial.units import human_cost
+from sparsedial.units import human_cost, signed
 
 CONFIDENCE = 0.95
 COST_TOLERANCE = 0.03
@@ -145,7 +145,7 @@ def _test_losses(runs: Sequence[Run]) -> list[float]:
 
 
 def _reason(currency: Currency, budget: float, gap: Gap, better: Family, obstacles: Sequence[str]) -> str:
-    interval = f"95 % interval of dense minus sparse {gap.low:+.4f} to {gap.high:+.4f}"
+    interval = f"95 % interval of dense minus sparse {signed(gap.low, '.4f')} to {signed(gap.high, '.4f')}"
     spread = f"{abs(gap.mean):.4f} nats per token ({interval})"
     if gap.low <= 0 <= gap.high:
         besides = f"; besides, {'; '.join(obstacles)}" if obstacles else ""

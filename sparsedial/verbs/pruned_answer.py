@@ -23,6 +23,7 @@ from sparsedial.records.prune import (
     SecondDomain,
 )
 from sparsedial.shape.config import OWN, load_config
+from sparsedial.units import signed
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.pruned_costs import Measured
@@ -135,5 +136,5 @@ def not_gained(before: CheckpointCosts, after: CheckpointCosts) -> str:
     rates = before.decode_tokens_per_second, after.decode_tokens_per_second
     if rates[0] is None or rates[1] is None:
         return words
-    gained = rates[1].median / rates[0].median - 1
-    return f"{words}: {rates[0].median:,.0f} tokens a second before, {rates[1].median:,.0f} after ({gained:+.1%})"
+    gained = signed(rates[1].median / rates[0].median - 1, ".1%")
+    return f"{words}: {rates[0].median:,.0f} tokens a second before, {rates[1].median:,.0f} after ({gained})"

@@ -12,6 +12,7 @@ from sparsedial.records.dry_run import EffectDryRun
 from sparsedial.records.record import write
 from sparsedial.records.selection import EXAMPLES_FILE, SELECT_FILE, Selected, SelectionPipeline
 from sparsedial.records.text import SkippedLines
+from sparsedial.selection.minhash import require_rensa
 from sparsedial.showing.notes import note, note_skipped
 from sparsedial.store import require_free, whole_folder, write_atomically
 from sparsedial.text.corpus import open_corpus
@@ -49,6 +50,7 @@ def select(settings: SelectSettings) -> Selected | EffectDryRun | SelectionPipel
         from sparsedial.verbs.emitted import emitted
 
         return emitted(settings)
+    require_rensa()  # said now, not after reading
     if settings.measure or settings.chosen_side:
         with needs("torch", "train"):
             import torch  # noqa: F401  # said now, not after hours

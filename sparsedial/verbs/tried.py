@@ -20,7 +20,7 @@ from sparsedial.records.compare import ComparedPoint, MeasuredPoint
 from sparsedial.records.prune import CheckpointCosts, PruneTarget, Quantiles
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note
-from sparsedial.units import count_words, human_count
+from sparsedial.units import count_words, human_count, signed
 from sparsedial.verbs.checkpoint_costs import costs_of
 from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.pruned_costs import nats_of_kept
@@ -64,7 +64,7 @@ def all_tried(work: Work, whole: Mapping[str, Nats], asks: Sequence[Ask], shelf:
             if one.kept is None:
                 shelf_of(of_part, ask).clear()  # as large as the model
             grown = one.point.loss_increase[work.calibrating.source].mean
-            note(f"{ask.method} at {ask.keep:g}: {grown:+.3f} nats per token")
+            note(f"{ask.method} at {ask.keep:g}: {signed(grown)} nats per token")
             yield one
 
 

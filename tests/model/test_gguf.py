@@ -41,6 +41,8 @@ CONVERTED = {
     "qwen3": FAMILIES["qwen3"],
     "qwen3, YaRN": FAMILIES["qwen3, YaRN"],
     "qwen3, of the ladder": Ladder(**SIZES).shape(48, 0),
+    "qwen2": FAMILIES["qwen2"],
+    "qwen2_moe": FAMILIES["qwen2_moe"],
     "mixtral": FAMILIES["mixtral"],
     "olmoe": replace(FAMILIES["olmoe"], kv_heads=4, norm_eps=1e-5),
     "qwen3_moe": FAMILIES["qwen3_moe"],
@@ -62,9 +64,11 @@ KNOWN = {
     *(f"{LAYER}self_attn.{name}_proj.weight" for name in ATTENTION),
     *(f"{LAYER}self_attn.{norm}.weight" for norm in ("q_norm", "k_norm", "q_a_layernorm", "kv_a_layernorm")),
     f"{LAYER}self_attn.kv_a_proj_with_mqa.weight",
+    *(f"{LAYER}self_attn.{name}_proj.bias" for name in ("q", "k", "v")),
+    f"{LAYER}mlp.shared_expert_gate.weight",
     *(
         f"{LAYER}mlp.{whose}{part}_proj.weight"
-        for whose in ("", "experts.N.", "shared_experts.")
+        for whose in ("", "experts.N.", "shared_experts.", "shared_expert.")
         for part in ("gate", "up", "down")
     ),
     *(f"{LAYER}mlp.gate.{name}" for name in ("weight", "e_score_correction_bias")),
@@ -81,6 +85,11 @@ LATENT_FIELDS = {
 READ = {
     "llama": {"intermediate_size": 40, "head_dim": 4},
     "qwen3": {"intermediate_size": 40, "head_dim": 4, "tie_word_embeddings": True},
+    "qwen2": {"intermediate_size": 40, "tie_word_embeddings": True},
+    "qwen2_moe": {
+        "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "norm_topk_prob": False,
+        "shared_expert_intermediate_size": 16,
+    },
     "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 8},
     "olmoe": {"num_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 8},
     "qwen3_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 4},

@@ -102,5 +102,5 @@ def test_a_choice_that_is_no_better_than_chance_says_so():
     assert no_better("prose", Interval(mean=-0.3, low=None, high=None), "layers") is None
     said = no_better("prose", Interval(mean=-0.1, low=-0.3, high=0.1), "layers")
     assert said is not None
-    assert "on prose the loss is -0.100" in said
+    assert "on prose the loss is −0.100" in said
     assert "as many layers" in said

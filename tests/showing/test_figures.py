@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from msgspec.structs import replace
 
 from sparsedial.records.grid import CellRow, VerdictRow
@@ -171,6 +172,22 @@ def test_the_title_of_the_advantage_says_what_the_laws_line_does(study: Study) -
     assert "by the law it grows" in words(drawn("advantage", tilted(0.02)))
     assert "by the law it shrinks" in words(drawn("advantage", tilted(-0.02)))
     assert "by the law it stays at" in words(drawn("advantage", tilted(-0.00001)))
+
+
+def test_the_line_at_zero_ends_before_the_letters_of_a_label_that_stands_on_it(study: Study) -> None:
+    (axes,) = drawn("advantage", study).axes
+    (label,) = (text for text in axes.texts if text.get_text() == "the law")
+    (outline,) = label.get_path_effects()
+    assert isinstance(outline, withStroke)
+
+
+def test_wide_numbers_push_no_label_out_of_the_picture(study: Study) -> None:
+    first = min(study.budgets_flops)
+    close = leading(study, lambda row: 0.03 if row.budget_flops == first else -0.02)  # ticks of three decimals
+    figure = drawn("advantage", replace(close, law_curves=(), seed_noise=0.01))
+    assert beyond(figure) == ["dense minus sparse, nats per token"]
+    drawing.svg(figure)
+    assert beyond(figure) == []
 
 
 @pytest.mark.parametrize(("scatter", "says"), [(0.0, "sparse ends ahead"), (0.1, "neither is clearly ahead")])

@@ -110,7 +110,7 @@ def test_the_page_has_each_score_with_its_interval_beside_guessing():
 def test_the_page_of_several_checkpoints_compares_them():
     page = scores_page(two(), None)
     assert "runs/mine/dense/checkpoint | runs/mine/sparse/checkpoint |" in page
-    assert "| arc_easy | +0.040 | [-0.020, +0.100] | acc |" in page
+    assert "| arc_easy | +0.040 | [−0.020, +0.100] | acc |" in page
     assert "not resolved, p = 0.4, 50 items" in page
     assert "of 2 comparisons, one in twenty is this sure by chance alone" in page
     assert "* runs/mine/sparse/checkpoint, boolq: 3 items left out" in page

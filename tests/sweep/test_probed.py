@@ -76,7 +76,7 @@ def runs_with(effect: float):
     ("effect", "kind", "says"),
     [
         (0.05, "reading", "sparser models read worse: +0.0"),
-        (-0.05, "facts", "sparser models know the facts better: -0.0"),
+        (-0.05, "facts", "sparser models know the facts better: −0.0"),
         (0.0, "reading", "whether sparser models read better is not resolved at this size: the interval holds 0"),
     ],
 )

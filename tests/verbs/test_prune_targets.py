@@ -154,7 +154,7 @@ def test_the_table_shows_what_was_asked_for_and_tried(dense, text, capsys):
     captured = capsys.readouterr()
     (target,) = (line for line in captured.out.splitlines() if line.startswith("target"))
     assert "1 % more loss; reached: " in target
-    assert re.search(r"0.6667 stays: [+-]0.000 nats per token", captured.out)
+    assert re.search(r"0.6667 stays: [+−]0.000 nats per token", captured.out)
     assert "4 of 12 neurons in each of 3 layers, by activation" in captured.out
     assert "0.5 of the neurons stay: " in captured.err
 

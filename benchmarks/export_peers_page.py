@@ -1,0 +1,35 @@
+"""The table of docs/dial.md on exported settings in llama.cpp, from the record of `benchmarks.export_peers`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.prune_findings_page import NOT_MEASURED
+
+RECORD = Path(__file__).parent / "records" / "export_peers.json"
+HEADS = ("checkpoint", "written as", "setting", "difference", "the setting moves by", "same ids", "same greedy ids")
+
+
+def exports_table() -> str:
+    """A row for each folder that llama.cpp read."""
+    if not RECORD.exists():
+        return NOT_MEASURED
+    found = json.loads(RECORD.read_text())
+    rows = [_row(row, found["tokens"]) for row in found["rows"] if row["refused"] is None]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (HEADS, ["---"] * len(HEADS), *rows))
+
+
+def _row(row: Mapping[str, Any], tokens: int) -> list[str]:
+    moved = "–" if row["setting"] == "default" else f"{row['moved_by_setting']:.2g}"
+    return [
+        row["checkpoint"],
+        f"`{row['family']}`",
+        f"`{row['setting']}`",
+        f"{row['largest_difference']:.0e}".replace("e-0", "e-"),
+        moved,
+        "yes" if row["same_ids"] else "no",
+        f"{row['greedy_alike']} of {tokens}",
+    ]
