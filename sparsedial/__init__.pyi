@@ -359,6 +359,7 @@ def train(
     recipe: Mapping[str, Any] = ...,
     dial: str | Sequence[int] = ...,
     dial_by: str = 'step',
+    dial_end: str = 'highest',
     token_share: str | float | None = None,
     reference: str | None = None,
     tokenizer: str | None = None,
@@ -388,6 +389,7 @@ def train(
         recipe: one setting of the training recipe; overrides the plan's
         dial: numbers of experts that tokens visit, drawn from step to step, so that one model serves them all
         dial_by: whether all layers of a step have the same number
+        dial_end: the number that tokens visit in the last tenth of the steps
         token_share: share of the tokens of each step that the loss counts, like 60%: those that the model predicts worst beside a reference model; all are read [all]
         reference: the checkpoint that tokens are selected by [a small model, trained on a sample of the text]
         tokenizer: how text becomes tokens [the plan's or the checkpoint's own, else bytes]

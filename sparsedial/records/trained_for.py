@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sparsedial.records.record import Record, parse, plain
 from sparsedial.shape.hugging_face.values import Config, Fields
 
 DialBy = Literal["step", "layer"]  # whether all layers of a training step have the same number, or each its own
+DialEnd = Literal["highest", "lowest"]  # the number that all layers have in the last steps
 TRAINED_FOR = "sparsedial_trained_for"  # in a `config.json`; other programs ignore it
 
 
@@ -16,6 +17,9 @@ class TrainedFor(Record, frozen=True, kw_only=True):
 
     top_k_experts: tuple[int, ...]  # increasing; the highest is what the model uses unless it is told otherwise
     by: DialBy
+    end: DialEnd = "lowest"  # what runs did before it could be asked for
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("end",)
 
 
 class DialLoss(Record, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from sparsedial.shape.counts import training_flops_per_expert
 from sparsedial.shape.shape import Shape
 from sparsedial.text.permutation import mix
 
-LAST_SHARE = 0.1  # of the steps, at the end, in which every layer has the lowest number
+LAST_SHARE = 0.1  # of the steps, at the end, in which every layer has the same number
 SALT = 0x6469616C  # keeps these draws apart from the order of windows, which is drawn from the same seed
 
 
@@ -24,10 +24,11 @@ class Draws:
 
     In each run of `len(numbers)` steps each number comes once, in an order that is drawn; with `by="layer"` each layer
     has its own order. So runs of several seeds cost the same, up to the last few steps. The last tenth of the steps has
-    the lowest number everywhere.
+    the highest number everywhere, or the lowest.
 
     The sources draw each step's or layer's number by itself, evenly. Matryoshka MoE ends on no number of its own;
-    MoE-PHDS ends with a short schedule at the lowest, without a share that we could take over: the tenth is ours.
+    MoE-PHDS ends with a short schedule at the lowest, without a share that we could take over: the tenth is ours, and
+    so is an end at the highest, which `benchmarks/dial_training.py` compares with it.
 
     Source: Matryoshka MoE, Wang et al. 2025 (arXiv 2509.26520); MoE-PHDS, Hannah et al. 2025 (arXiv 2509.23012)
     """
@@ -44,8 +45,13 @@ class Draws:
 
     @property
     def drawn_steps(self) -> int:
-        """Steps before those with the lowest number."""
+        """Steps before those that all have one number."""
         return self.steps - max(1, round(LAST_SHARE * self.steps))
+
+    @property
+    def last(self) -> int:
+        """The number of the last steps."""
+        return self.dial.top_k_experts[0 if self.dial.end == "lowest" else -1]
 
     def at(self, step: int) -> tuple[int, ...]:
         """The number of each layer in a step."""
@@ -62,7 +68,7 @@ class Draws:
         whole, rest = divmod(self.drawn_steps, len(numbers))
         found = Counter(dict.fromkeys(numbers, whole))
         found.update(self.at(step)[layer] for step in range(self.drawn_steps - rest, self.drawn_steps))
-        found[numbers[0]] += self.steps - self.drawn_steps
+        found[self.last] += self.steps - self.drawn_steps
         return found
 
 
@@ -70,7 +76,7 @@ class Draws:
 def _drawn(draws: Draws, step: int) -> tuple[int, ...]:
     """The number of each layer in a step; kept, because a guard against spikes asks for the same steps again."""
     if step >= draws.drawn_steps:
-        return (draws.dial.top_k_experts[0],) * draws.layers
+        return (draws.last,) * draws.layers
     block, place = divmod(step, len(draws.dial.top_k_experts))
     if draws.dial.by == "step":
         return (draws.order(block, 0)[place],) * draws.layers

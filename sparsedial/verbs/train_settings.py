@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 
 from sparsedial.errors import UserError, require_known
 from sparsedial.records.recipe import Recipe
-from sparsedial.records.trained_for import DialBy, TrainedFor
+from sparsedial.records.trained_for import DialBy, DialEnd, TrainedFor
 from sparsedial.settings import convert, file_names, setting
 from sparsedial.shape.shape import Shape
 from sparsedial.units import parse_count, parse_counts, parse_share
@@ -57,6 +57,9 @@ class TrainSettings:
         (), "numbers of experts that tokens visit, drawn from step to step, so that one model serves them all", "N,N,…"
     )
     dial_by: str = setting("step", "whether all layers of a step have the same number", "|".join(get_args(DialBy)))
+    dial_end: str = setting(
+        "highest", "the number that tokens visit in the last tenth of the steps", "|".join(get_args(DialEnd))
+    )
     token_share: float | None = setting(None, SHARE_HELP, "P", parse=parse_share)
     reference: str | None = setting(None, REFERENCE_HELP, "FOLDER")
     tokenizer: str | None = setting(
@@ -71,8 +74,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         require_known(self.dial_by, get_args(DialBy), "dial_by")
-        if self.dial_by != "step" and not self.dial:
-            raise UserError("without a dial nothing is drawn", hint="give <dial> 2,4,8", field="dial_by")
+        require_known(self.dial_end, get_args(DialEnd), "dial_end")
+        for field, unset in (("dial_by", "step"), ("dial_end", "highest")):
+            if getattr(self, field) != unset and not self.dial:
+                raise UserError("without a dial nothing is drawn", hint="give <dial> 2,4,8", field=field)
         check_token_settings(self.token_share, self.reference)
         if len(set(self.dial)) < len(self.dial):
             raise UserError(f"{','.join(map(str, self.dial))} has a number twice", field="dial")
@@ -82,4 +87,5 @@ class TrainSettings:
         """The dial to train for."""
         if not self.dial:
             return None
-        return TrainedFor(top_k_experts=tuple(sorted(self.dial)), by=cast(DialBy, self.dial_by))
+        by, end = cast(DialBy, self.dial_by), cast(DialEnd, self.dial_end)
+        return TrainedFor(top_k_experts=tuple(sorted(self.dial)), by=by, end=end)

@@ -31,7 +31,7 @@ ReferenceModelCost: training_flops scoring_flops seconds
 ReferenceLossesFile: reference run text_digest context_tokens stride_tokens tokens loss step_nats tokens_above sha256
     cost
 StudyTokens: share reference
-TrainedFor: top_k_experts by
+TrainedFor: top_k_experts by end
 DialLoss: top_k_experts active_parameters validation_loss validation_bits_per_byte test_loss test_bits_per_byte
 Run: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
     total_parameters active_parameters sparsity dial start token_selection status reason steps_done train_loss

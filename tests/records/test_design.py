@@ -104,12 +104,13 @@ DESIGN = {
  "calibration": {"source", "digest", "tokens", "windows", "context_tokens"},
  "second_domain": {"source", "digest", "tokens"}, "before": C, "after": C, "control": C | null, "search", "recovery",
  "warnings": […], "wall_seconds", "peak_process_bytes"}""",
-    TrainedFor: """{"top_k_experts": [1, 2, 4], "by": "step" | "layer"}""",
+    TrainedFor: """{"top_k_experts": [1, 2, 4], "by": "step" | "layer", "end": "highest" | "lowest"}""",
     Setting: """
 {"name", "top_k_experts": K | [K per layer] | null, "top_p_experts": p | null, "skip_layers": [layer, …],
  "sparsity": {"experts", "parameters", "activation_ratio"}, "active_parameters"}""",
     DialFile: """
-{"checkpoint_digest", "default": name, "trained_for": {"top_k_experts": [1, 2, 4], "by": "step" | "layer"} | null,
+{"checkpoint_digest", "default": name,
+ "trained_for": {"top_k_experts": [1, 2, 4], "by": "step" | "layer", "end": "highest" | "lowest"} | null,
  "settings": […], "text_digest", "machine", "versions"}""",
     DialPoint: """
 {"setting": S, "status": "measured" | "declared", "loss_increase": {"mean", "low", "high"}, "costs": C}""",

@@ -98,7 +98,7 @@ def test_the_checkpoint_says_which_numbers_it_was_trained_for(small_text, tmp_pa
     folder = store.checkpoint(job.hash)
     config = json.loads((folder / "config.json").read_text())
     assert config["model_type"] == family
-    assert config["sparsedial_trained_for"] == {"top_k_experts": [1, 2, 4], "by": "layer"}
+    assert config["sparsedial_trained_for"] == {"top_k_experts": [1, 2, 4], "by": "layer", "end": "lowest"}
     assert trained_for(load_config(folder)) == job.dial
     ids = torch.arange(20)[None]
     ours = load(folder)

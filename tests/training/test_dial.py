@@ -27,17 +27,19 @@ SHAPE = replace(LADDER.shape(12, 8), top_k=4, layers=3)
 IDS = torch.randint(64, (3, 17), generator=torch.Generator().manual_seed(0))
 
 
-def draws(by: str = "step", **changes) -> Draws:
-    return Draws(**{"dial": TrainedFor(top_k_experts=NUMBERS, by=by), "seed": 0, "steps": 100, "layers": 3, **changes})
+def draws(by: str = "step", end: str = "highest", **changes) -> Draws:
+    asked = TrainedFor(top_k_experts=NUMBERS, by=by, end=end)
+    return Draws(**{"dial": asked, "seed": 0, "steps": 100, "layers": 3, **changes})
 
 
+@pytest.mark.parametrize(("end", "number"), [("highest", 4), ("lowest", 1)])
 @pytest.mark.parametrize("by", ["step", "layer"])
-def test_each_number_comes_once_in_as_many_steps_as_there_are_numbers_and_the_last_tenth_has_the_lowest(by):
-    drawn = [draws(by).at(step) for step in range(100)]
+def test_each_number_comes_once_in_as_many_steps_as_there_are_numbers_and_the_last_tenth_has_one(by, end, number):
+    drawn = [draws(by, end).at(step) for step in range(100)]
     for layer in range(3):
         column = [each[layer] for each in drawn]
         assert all(sorted(column[at : at + 3]) == [1, 2, 4] for at in range(0, 90, 3))
-        assert set(column[90:]) == {1}
+        assert set(column[90:]) == {number}
     alike = sum(len(set(each)) == 1 for each in drawn[:90])
     assert alike == 90 if by == "step" else 3 < alike < 25  # of three layers one in nine steps has all alike, by chance
 
@@ -64,12 +66,13 @@ def test_what_is_drawn_does_not_depend_on_what_was_asked_before(monkeypatch):
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 47, 100])
 @pytest.mark.parametrize("by", ["step", "layer"])
-def test_the_counts_of_a_run_are_those_of_its_steps(by, steps):
-    found = draws(by, steps=steps)
+@pytest.mark.parametrize("end", ["highest", "lowest"])
+def test_the_counts_of_a_run_are_those_of_its_steps(by, end, steps):
+    found = draws(by, end, steps=steps)
     for layer in range(3):
         counted = Counter(found.at(step)[layer] for step in range(steps))
         assert +found.counts(layer) == counted
-    assert found.at(steps - 1) == (1, 1, 1)
+    assert found.at(steps - 1) == (found.last,) * 3
 
 
 @pytest.mark.parametrize("mtp_weight", [0.0, 0.3])

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import dial_training as bench
 from benchmarks.trials import Trials
+from sparsedial.records.record import plain
 from sparsedial.store import read_json
 
 
@@ -38,6 +39,8 @@ def test_the_comparison_is_paired_and_finds_what_was_planted():
         bench.NORMAL: at(3.0, 2.3, 2.0),
         bench.STEP: at(2.2, 2.1, 2.01),
         bench.LAYER: at(2.2, 2.1, 2.01),
+        bench.STEP_LOWEST: at(2.2, 2.1, 2.01),
+        bench.LAYER_LOWEST: at(2.2, 2.1, 2.01),
         "separate, top-2": {2: at(2.1)[2]},
         "separate, top-4": {4: at(0.0, 2.05)[4]},
     }
@@ -48,6 +51,22 @@ def test_the_comparison_is_paired_and_finds_what_was_planted():
     assert found["more_at_full"]["mean"] == pytest.approx(0.005, rel=0.1)
 
 
+def test_arms_that_are_not_asked_for_keep_the_losses_of_a_record_of_the_same_kind():
+    others = [name for name in bench.ARMS if name != bench.STEP]
+    losses = {name: {"2": [1.0, 2.0]} for name in bench.ARMS}
+    facts = plain({"shape": bench.SHAPE.record(), "recipe": bench.RECIPE, "seeds": [1, 2]})
+    record = {**facts, "diverged": [], "losses": losses}
+    size = bench.Size(seeds=(1, 2))
+    assert bench.known_losses(record, size, [bench.STEP]) == {name: {2: [1.0, 2.0]} for name in others}
+    for changed, says in (
+        ({"seeds": [1, 3]}, "another seeds"),
+        ({"losses": {}}, "lacks normal"),
+        ({"diverged": ["x"]}, "diverged"),
+    ):
+        with pytest.raises(SystemExit, match=says):
+            bench.known_losses(record | changed, size, [bench.STEP])
+
+
 @pytest.mark.slow
 def test_a_quick_comparison_is_made_and_made_again_from_what_is_kept(corpus, tmp_path: Path, capsys):
     bench.main([str(tmp_path), str(corpus), "--quick"])
@@ -56,7 +75,7 @@ def test_a_quick_comparison_is_made_and_made_again_from_what_is_kept(corpus, tmp
     assert set(record["losses"]["normal"]) == {"2", "4", "8"}
     assert set(record["losses"]["separate, top-2"]) == {"2"}
     runs = sorted(path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json"))
-    assert len(runs) == 10
+    assert len(runs) == 14
     bench.main([str(tmp_path), str(corpus), "--quick"])
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/run.json")) == runs
     assert "dial by layer" in capsys.readouterr().out

@@ -23,7 +23,7 @@ def dialled(corpus: Path | str, out: Path, *more: str, tokens: str = "4k") -> li
 def test_the_answer_the_table_and_the_files_say_the_loss_at_each_number(corpus, tmp_path, capsys):
     assert main(dialled(corpus, tmp_path, "--dial", "4,1,2", "--dial-by", "layer", "--json")) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["dial"] == {"top_k_experts": [1, 2, 4], "by": "layer"}
+    assert answer["dial"] == {"top_k_experts": [1, 2, 4], "by": "layer", "end": "highest"}
     assert answer["shape"]["top_k"] == 4
     assert [one["top_k_experts"] for one in answer["dial_losses"]] == [1, 2, 4]
     assert answer["dial_losses"][-1]["test_loss"] == answer["test_loss"]
@@ -60,14 +60,16 @@ def test_a_dry_run_counts_and_times_the_numbers_that_are_drawn(corpus, tmp_path,
     )
     given = dialled(corpus, tmp_path, "--dry-run", "--json", tokens="6400")
     answers = []
-    for flags in (["--shape.top_k", "2"], ["--dial", "1,2"]):
+    for flags in (["--shape.top_k", "2"], ["--dial", "1,2", "--dial-end", "lowest"], ["--dial", "1,2"]):
         assert main([*given, *flags]) == 0
         answers.append(json.loads(capsys.readouterr().out))
-    full, dial = answers
+    full, dial, by_default = answers
     assert full["seconds"] == pytest.approx(100 * 0.05)
     assert dial["seconds"] == pytest.approx(55 * 0.01 + 45 * 0.02)  # the last ten of 100 steps have the lowest
     one_expert = 3 * 2 * 3 * 8 * 8  # FLOPs of a token in training
     assert full["flops"] - dial["flops"] == 55 * 64 * one_expert
+    assert by_default["seconds"] == pytest.approx(45 * 0.01 + 55 * 0.02)
+    assert full["flops"] - by_default["flops"] == 45 * 64 * one_expert
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,8 @@ def test_a_dry_run_counts_and_times_the_numbers_that_are_drawn(corpus, tmp_path,
         ),
         ("--dial 2,4 --shape.top_p 0.9", "with top_p=0.9 each token has its own number", "--shape.top_p"),
         ("--dial 2,4 --dial-by token", "--dial-by: 'token' is not known", "step, layer"),
+        ("--dial 2,4 --dial-end middle", "--dial-end: 'middle' is not known", "highest, lowest"),
+        ("--dial-end lowest --shape.top_k 2", "--dial-end: without a dial nothing is drawn", "--dial"),
         ("--dial-by layer --shape.top_k 2", "--dial-by: without a dial nothing is drawn", "--dial"),
     ],
 )
