@@ -26,7 +26,7 @@ def found(fault: Fault) -> str | None:
         copy = Path(folder)
         for name in ("sparsedial", "tests", "benchmarks"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "setup.py"):
+        for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, copy)
         file = copy / "sparsedial" / fault.file
         text = file.read_text()
