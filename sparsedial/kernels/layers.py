@@ -118,8 +118,9 @@ class _Dense(torch.autograd.Function):
         sizes, threads = {"tokens": x_BSD.numel() // d_model, "d": d_model, "f": width}, torch.get_num_threads()
         saved, y_BSD = x_BSD.new_empty(native.module.dense_saved(**sizes)), torch.empty_like(x_BSD)
         native.module.dense_forward(
-            x=x_BSD, norm=norm_D, w_in=w_in_DH, w_out=w_out_FD, y=y_BSD, saved=saved, eps=eps, threads=threads, **sizes
-        )
+            x=x_BSD, norm=norm_D, w_in=w_in_DH, w_out=w_out_FD, gate_weights=None, down_norms=None, least_gate=0.0,
+            least_written=0.0, y=y_BSD, saved=saved, eps=eps, threads=threads, **sizes,
+        )  # fmt: skip
         ctx.save_for_backward(x_BSD, norm_D, w_in_DH, w_out_FD, saved)
         ctx.sizes = {**sizes, "threads": threads}
         return y_BSD
@@ -140,6 +141,31 @@ class _Dense(torch.autograd.Function):
 def dense_layer(x_BSD: Tensor, norm_D: Tensor, w_in_DH: Tensor, w_out_FD: Tensor, eps: float) -> Tensor:
     """x + swiglu(norm(x)). Shapes: x [B, S, D], w_in [D, 2F] (gate half first), w_out [F, D] to [B, S, D]"""
     return _Dense.apply(x_BSD, norm_D, w_in_DH, w_out_FD, eps)  # type: ignore[return-value]
+
+
+def gated_layer(
+    x_BSD: Tensor,
+    norm_D: Tensor,
+    w_in_DH: Tensor,
+    w_out_FD: Tensor,
+    gate_F: Tensor,
+    norm_F: Tensor,
+    least_gate: float,
+    least_written: float,
+    eps: float,
+) -> Tensor:
+    """`dense_layer` by the neurons whose scores, by these weights, reach both thresholds; it has no gradient.
+
+    Shapes: as `dense_layer`
+    """
+    sizes = {"tokens": x_BSD.shape[:-1].numel(), "d": x_BSD.shape[-1], "f": len(w_out_FD)}
+    saved, y_BSD = x_BSD.new_empty(native.module.dense_saved(**sizes)), torch.empty_like(x_BSD)
+    native.module.dense_forward(
+        x=x_BSD, norm=norm_D, w_in=w_in_DH, w_out=w_out_FD, gate_weights=gate_F, down_norms=norm_F,
+        least_gate=least_gate, least_written=least_written, y=y_BSD, saved=saved, eps=eps,
+        threads=torch.get_num_threads(), **sizes,
+    )  # fmt: skip
+    return y_BSD
 
 
 class _Sparse(torch.autograd.Function):

@@ -42,9 +42,13 @@ class DenseFeedForward(nn.Module):
 
     def forward(self, x_BSD: Tensor, norm_D: Tensor, eps: float, routing: Routing) -> Tensor:
         """x + swiglu(norm(x))."""
-        if self.threshold is not None:
+        least = self.threshold
+        if least is not None:
+            if native.usable(x_BSD, norm_D) and not torch.is_grad_enabled():
+                scores = least.gate_F, least.norm_F, least.least_gate, least.least_written
+                return layers.gated_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, *scores, eps)
             h_BSH = rms_norm(x_BSD, norm_D, eps) @ self.w_in_DH
-            return x_BSD + self.threshold.activations(h_BSH) @ self.w_out_FD
+            return x_BSD + least.activations(h_BSH) @ self.w_out_FD
         if native.usable(x_BSD, norm_D):
             return layers.dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)
         return dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)

@@ -104,6 +104,27 @@ FAULTS = (
         tests="tests/model/test_gates.py::test_compiled_decoding_leaves_out_the_neurons_that_the_model_leaves_out",
     ),
     Fault(
+        what="sequences that have most neurons open together read them one by one",
+        file="kernels/csrc/decode_gates.h",
+        line="return rows > FEW_ROWS ? 10 * open <= 7 * f",
+        becomes="return rows > FEW_ROWS ? 10 * open <= 8 * f",
+        tests="tests/model/test_gates.py::test_where_most_neurons_are_open_all_are_multiplied_and_nothing_changes",
+    ),
+    Fault(
+        what="a prompt is read by the neurons whose gates are open, whatever they write",
+        file="model/transformer.py",
+        line="scores = least.gate_F, least.norm_F, least.least_gate, least.least_written",
+        becomes="scores = least.gate_F, least.norm_F, least.least_gate, 0.0",
+        tests="tests/model/test_gates.py::test_a_prompt_is_read_by_the_compiled_layer_as_by_its_twin",
+    ),
+    Fault(
+        what="a share of the neurons is learned by a layer that has no gradient",
+        file="model/transformer.py",
+        line="if native.usable(x_BSD, norm_D) and not torch.is_grad_enabled():",
+        becomes="if native.usable(x_BSD, norm_D):",
+        tests="tests/model/test_gates.py::test_a_share_of_the_neurons_keeps_its_gradient",
+    ),
+    Fault(
         what="gates of another checkpoint are taken",
         file="model/gates.py",
         line='if facts.get("checkpoint_digest") != digest_of(folder):',

@@ -17,7 +17,7 @@ from sparsedial.kernels import native
 from sparsedial.model.decoder import Decoder, compiles
 from sparsedial.model.digests import digest_of
 from sparsedial.model.gates import SHARES, Gates, Threshold, gates_of, read_gates, shares_of_parts, write_gates
-from sparsedial.model.transformer import DenseFeedForward, Transformer
+from sparsedial.model.transformer import DenseFeedForward, Routing, Transformer
 from sparsedial.model.turned import at_setting, side_by_side
 from sparsedial.pruning.gates import measured_gates
 from sparsedial.serving.generation import Sampling, generate_together
@@ -70,7 +70,7 @@ def shares_reached(model: Transformer, windows_WS1: Tensor, monkeypatch) -> list
         return a_BSF
 
     monkeypatch.setattr(Threshold, "activations", watched)
-    with torch.no_grad():
+    with torch.no_grad(), native.set_aside():
         model(windows_WS1[:, :-1])
     monkeypatch.undo()
     return seen
@@ -138,8 +138,10 @@ def test_a_neurons_weight_is_its_typical_up_times_what_it_writes():
 
 
 def decoded_alike(model: Transformer, ids: Tensor) -> None:
-    """Each step gives the logits of the whole sequences read at once."""
-    decoder, expected = Decoder(model, len(ids), 16), model(ids)
+    """Each step gives the logits of the whole sequences read at once by the readable twin."""
+    decoder = Decoder(model, len(ids), 16)
+    with native.set_aside():
+        expected = model(ids)
     decoder.read(ids[:, :5].tolist())
     for at in range(5, ids.shape[1]):
         torch.testing.assert_close(decoder.step(ids[:, at].tolist()), expected[:, at], atol=2e-5, rtol=1e-5)
@@ -147,11 +149,14 @@ def decoded_alike(model: Transformer, ids: Tensor) -> None:
 
 @pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("share", [0.9, 0.3])
+@pytest.mark.parametrize("share", [0.89, 0.31, 0.05])  # between kept shares: no threshold is a score
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @torch.no_grad()
 def test_compiled_decoding_leaves_out_the_neurons_that_the_model_leaves_out(shape, share, threads):
-    """One sequence, an even and an odd number of them; each logit is that of the whole sequence read at once."""
+    """One sequence, an even and an odd number of them; each logit is that of the whole sequence read at once.
+
+    Five sequences together have most neurons open but at the lowest share.
+    """
     model, before = shaken(shape), torch.get_num_threads()
     turned = at_setting(model, Turned(neurons=share), measured_gates(model, random_windows(model)))
     torch.set_num_threads(threads)
@@ -187,13 +192,63 @@ def test_weights_of_neurons_that_are_left_out_are_not_read(threads):
     gates.weights[0][1, quiet] = 0.0  # the ups of these are read
     part.w_out_FD[closed + quiet] = float("nan")
     turned, before = at_setting(model, HALF, gates), torch.get_num_threads()
-    ids = random_windows(model, 3, seed=2)[:, :6]
+    ids = random_windows(model, 2, seed=2)[:, :6]
     torch.set_num_threads(threads)
-    decoder = Decoder(turned, 3, 8)
+    decoder = Decoder(turned, 2, 8)
     assert decoder.read(ids[:, :5].tolist()).isnan().all(), "the model multiplies by zero"
     got = decoder.step(ids[:, 5].tolist())
     torch.set_num_threads(before)
     assert bool(got.isfinite().all())
+
+
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+@pytest.mark.parametrize(("sequences", "most"), [(1, 38), (2, 38), (3, 28), (7, 28)])
+@pytest.mark.parametrize("threads", [1, 2])
+@torch.no_grad()
+def test_where_most_neurons_are_open_all_are_multiplied_and_nothing_changes(sequences, most, threads):
+    """At the switch, `most` of 40 neurons, and one above it: downs that hold no numbers show which are read."""
+    ids, before = random_windows(shaken(DENSE), sequences, seed=2)[:, :9], torch.get_num_threads()
+    torch.set_num_threads(threads)
+    for count in (most, most + 1):
+        model = shaken(replace(DENSE, layers=1, d_ff=40))
+        gates, closed = measured_gates(model, random_windows(model)), torch.arange(40) >= count
+        gates.weights[0][0] = torch.where(closed, 0.0, 1e9)
+        turned = at_setting(model, HALF, gates)
+        decoded_alike(turned, ids)
+        decoder = Decoder(turned, sequences, 16)
+        decoder.read(ids[:, :5].tolist())
+        model.blocks[0].feed_forward.w_out_FD[closed] = float("nan")
+        found = decoder.step(ids[:, 5].tolist())
+        assert bool(found.isnan().all() if count > most else found.isfinite().all())
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+@pytest.mark.parametrize("share", [0.89, 0.31])
+@pytest.mark.parametrize(("tokens", "d_ff", "threads"), [(1, 40, 1), (7, 37, 2), (300, 203, 2), (300, 16, 1)])
+@torch.no_grad()
+def test_a_prompt_is_read_by_the_compiled_layer_as_by_its_twin(tokens, d_ff, threads, share):
+    model, before = shaken(replace(DENSE, layers=1, d_ff=d_ff)), torch.get_num_threads()
+    turned = at_setting(model, Turned(neurons=share), measured_gates(model, random_windows(model)))
+    part, block = turned.blocks[0].feed_forward, turned.blocks[0]
+    x_BSD = torch.randn(1, tokens, model.shape.d_model, generator=torch.Generator().manual_seed(3))
+    torch.set_num_threads(threads)
+    found = part(x_BSD, block.feed_forward_norm_D, 1e-6, Routing())
+    torch.set_num_threads(before)
+    with native.set_aside():
+        expected = part(x_BSD, block.feed_forward_norm_D, 1e-6, Routing())
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    all_BSD = model.blocks[0].feed_forward(x_BSD, block.feed_forward_norm_D, 1e-6, Routing())
+    assert (found - all_BSD).abs().max() > 1e-3, "it makes a difference"
+
+
+def test_a_share_of_the_neurons_keeps_its_gradient():
+    model = shaken(replace(DENSE, layers=1))
+    turned = at_setting(model, HALF, measured_gates(model, random_windows(model)))
+    turned(random_windows(model, 1)).sum().backward()
+    gradient_FD = turned.blocks[0].feed_forward.w_out_FD.grad
+    assert gradient_FD is not None
+    assert bool(gradient_FD.abs().sum())
 
 
 @pytest.mark.parametrize("sampling", [Sampling(temperature=0.0), Sampling(temperature=1.0, seed=3)])

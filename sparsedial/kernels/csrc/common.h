@@ -37,6 +37,7 @@ static inline void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec splat(float x) { return (vec){x, x, x, x, x, x, x, x}; }
 static inline vec choose(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
 static inline ivec ichoose(ivec mask, ivec yes, ivec no) { return (yes & mask) | (no & ~mask); }
+static inline vec size_of(vec v) { return (vec)((ivec)v & 0x7fffffff); }
 static inline ivec first(long count) { return lane < (int32_t)count; }
 
 /* The first `count` < LANES floats, then `rest`. */
@@ -48,11 +49,24 @@ static inline vec load_some(const float *p, long count, float rest) {
 
 static inline void store_some(float *p, vec v, long count) { memcpy(p, &v, sizeof(float) * count); }
 
+/* The floats of a vector that lie in a row; called with a constant where all do. */
+#define INLINE inline __attribute__((always_inline))
+static INLINE vec part(const float *p, const long lanes) { return lanes == LANES ? load(p) : load_some(p, lanes, 0); }
+static INLINE void store_part(float *p, vec v, const long lanes) {
+    if (lanes == LANES) store(p, v);
+    else store_some(p, v, lanes);
+}
+
 static inline float sum_of(vec v) {
     v += HALVES(v);
     v += PAIRS(v);
     v += NEIGHBOURS(v);
     return v[0];
+}
+
+/* Values whose size times their weight reaches a threshold; 0 for others, and for NaN. */
+static inline vec reaching(vec v, vec weights, float least) {
+    return choose(size_of(v) * weights >= splat(least), v, splat(0.0f));
 }
 
 static inline vec greater(vec a, vec b) { return choose(a > b, a, b); }

@@ -3,42 +3,54 @@
  *
  * All gates are read. Ups (rows of their own) are read of neurons that any row has open: whose |silu(gate)| times weight
  * reaches a threshold. Downs are read of those whose activation times norm then reaches another one for any row. Each
- * thread takes as many open neurons as the others and sums its own outputs.
+ * thread takes as many open neurons as the others and sums its own outputs. Where rows together have most neurons open,
+ * all are multiplied as in other layers, and those that take no part in a row are set to zero there.
  * B rows, each of another sequence, D d_model, F width of the layer. */
 #pragma once
 #include "decode_feed_forward.h"
 
-#define INLINE inline __attribute__((always_inline))
 #define NEURONS 4 /* multiplied at once, while as many rows of what comes next are fetched */
+#define FEW_ROWS 2
+
+/* Whether reading only the open neurons is cheaper: measured (LOG.md, 2026-11-30). Whole products of more rows wait for
+ * memory where those of listed neurons wait for arithmetic. */
+static int lists(long open, long f, long rows) {
+    return rows > FEW_ROWS ? 10 * open <= 7 * f : 20 * open <= 19 * f;
+}
+
+static piece_t ups_of(const step_t *at, const layer_t *layer, range_t columns) {
+    long f = layer->width;
+    return (piece_t){layer->w_in, 2 * f, {0, at->sizes->d}, {f + columns.from, f + columns.to}};
+}
+
+/* Lists the neurons from j on that any row has open and returns their number. */
+static INLINE long open_some(const step_t *at, const layer_t *layer, long j, int32_t *open, const long lanes) {
+    long f = layer->width, count = 0;
+    ivec any = {0};
+    for (long row = 0; row < at->count; row++) {
+        vec opened = open_part(at->h + row * 2 * f + j, layer->gate_weights + j, layer->least_gate, lanes);
+        store_part(at->a + row * f + j, opened, lanes);
+        any |= opened != splat(0.0f);
+    }
+    for (long i = 0; i < lanes; i++) {
+        open[count] = (int32_t)(j + i);
+        count -= any[i]; /* -1 where open */
+    }
+    return count;
+}
 
 /* What this thread's gates let through to `a` [B, F], 0 where they are not open far enough; lists the neurons that any
  * row has open and returns their number. */
 static long open_gates(const step_t *at, const layer_t *layer, const float *normed, range_t columns, int32_t *open) {
     long b = at->count, d = at->sizes->d, f = layer->width, count = 0;
-    vec least = splat(layer->least_gate);
-    stream(normed, d, at->h, f, b, (piece_t){layer->w_in, 2 * f, {0, d}, columns}, 0, NULL);
+    piece_t gates = {layer->w_in, 2 * f, {0, d}, columns}, ups = ups_of(at, layer, columns);
+    stream(normed, d, at->h, 2 * f, b, gates, 0, b > FEW_ROWS ? &ups : NULL);
     for (long j = columns.from; j < columns.to; j += LANES) {
         long lanes = at_most(LANES, columns.to - j);
-        vec weights = load_some(layer->gate_weights + j, lanes, 0);
-        ivec any = {0};
-        for (long row = 0; row < b; row++) {
-            vec gate = load_some(at->h + row * f + j, lanes, 0), silu = silu_times(gate, splat(1.0f));
-            vec size = (vec)((ivec)silu & 0x7fffffff);
-            ivec reaches = size * weights >= least;
-            store_some(at->a + row * f + j, choose(reaches, silu, splat(0.0f)), lanes);
-            any |= reaches;
-        }
-        for (long i = 0; i < lanes; i++) {
-            open[count] = (int32_t)(j + i);
-            count -= any[i]; /* -1 where open */
-        }
+        count += lanes == LANES ? open_some(at, layer, j, open + count, LANES)
+                                : open_some(at, layer, j, open + count, lanes);
     }
     return count;
-}
-
-/* The floats of a vector that lie in a row; called with a constant where all do. */
-static INLINE vec part(const float *p, const long lanes) {
-    return lanes == LANES ? load(p) : load_some(p, lanes, 0);
 }
 
 static INLINE void fetch_line(const float *const *next, long i) {
@@ -142,6 +154,44 @@ static void through_downs(const step_t *at, const layer_t *layer, float *sums, c
     }
 }
 
+static INLINE void write_some(const step_t *at, const layer_t *layer, long j, const long lanes) {
+    long f = layer->width;
+    for (long row = 0; row < at->count; row++) {
+        float *a = at->a + row * f + j;
+        const float *up = at->h + row * 2 * f + f + j;
+        store_part(a, written_part(part(a, lanes), up, layer->down_norms + j, layer->least_written, lanes), lanes);
+    }
+}
+
+/* Adds what all neurons of this thread's columns write, by whole products; those that take no part are set to 0. */
+static void through_all(const step_t *at, const layer_t *layer, const own_t *own, range_t columns,
+                        const piece_t *following) {
+    long b = at->count, d = at->sizes->d, f = layer->width, j = columns.from;
+    piece_t ups = ups_of(at, layer, columns), downs = {layer->w_down, d, columns, {0, d}};
+    stream(own->normed, d, at->h, 2 * f, b, ups, 0, &downs);
+    for (; j + LANES <= columns.to; j += LANES) write_some(at, layer, j, LANES);
+    if (j < columns.to) write_some(at, layer, j, columns.to - j);
+    stream(at->a, f, own->sums, d, b, downs, 1, following);
+}
+
+/* Adds what all `total` open neurons write; each thread takes as many as the others. */
+static void through_open(const step_t *at, const layer_t *layer, const own_t *own, long total,
+                         const piece_t *following) {
+    long from = total * thread() / at->threads, to = total * (thread() + 1) / at->threads;
+    for (int t = 0; t < at->threads; t++) {
+        long found = at->opened[t * LINE], first = from > 0 ? from : 0, last = at_most(found, to);
+        int32_t *open = at->open + columns_of(layer->width, at->threads, t).from + first;
+        if (first < last)
+            through_downs(at, layer, own->sums, open, through_ups(at, layer, own->normed, open, last - first));
+        from -= found;
+        to -= found;
+    }
+    if (following->w) {
+        ahead_t ahead = coming(following, following->rows.from, following->columns.from);
+        fetch_lines(&ahead, ahead.rows * ahead.lines);
+    }
+}
+
 /* The stream plus a layer's feed-forward part. `following` is what is read next. */
 static void gated_feed_forward(const step_t *at, const layer_t *layer, const own_t *own, const piece_t *following) {
     const sizes_t *s = at->sizes;
@@ -153,19 +203,8 @@ static void gated_feed_forward(const step_t *at, const layer_t *layer, const own
     memset(own->sums, 0, sizeof(float) * b * d);
 #pragma omp barrier
     for (int t = 0; t < at->threads; t++) total += at->opened[t * LINE];
-    long from = total * thread() / at->threads, to = total * (thread() + 1) / at->threads;
-    for (int t = 0; t < at->threads; t++) {
-        long found = at->opened[t * LINE], first = from > 0 ? from : 0, last = at_most(found, to);
-        int32_t *open = at->open + columns_of(f, at->threads, t).from + first;
-        if (first < last)
-            through_downs(at, layer, own->sums, open, through_ups(at, layer, own->normed, open, last - first));
-        from -= found;
-        to -= found;
-    }
-    if (following->w) {
-        ahead_t ahead = coming(following, following->rows.from, following->columns.from);
-        fetch_lines(&ahead, ahead.rows * ahead.lines);
-    }
+    if (lists(total, f, b)) through_open(at, layer, own, total, following);
+    else through_all(at, layer, own, columns, following);
 #pragma omp barrier
     add_sums(at);
 #pragma omp barrier

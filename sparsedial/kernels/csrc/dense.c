@@ -1,4 +1,5 @@
-/* The dense feed-forward layer: y = x + swiglu(norm(x)). Twin: DenseFeedForward in model/transformer.py.
+/* The dense feed-forward layer: y = x + swiglu(norm(x)), by all neurons or those that reach a threshold. Twin:
+ * DenseFeedForward in model/transformer.py.
  * T tokens, D d_model, F width. Weights [in, out], w_in with the gate half first. */
 #include "kernels.h"
 #include "rows.h"
@@ -23,8 +24,10 @@ long dense_saved(long tokens, long d, long f) {
     return lay_dense(&s, NULL, tokens, d, f);
 }
 
-void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, float *y, float *saved,
-                   long tokens, long d, long f, float eps, int threads) {
+void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, const float *gate_weights,
+                   const float *down_norms, float *y, float *saved, long tokens, long d, long f, float least_gate,
+                   float least_written, float eps, int threads) {
+    threshold_t threshold = {gate_weights, down_norms, least_gate, least_written};
     dense_t at;
     lay_dense(&at, saved, tokens, d, f);
     long piece = piece_rows(tokens, threads);
@@ -40,7 +43,8 @@ void dense_forward(const float *x, const float *norm, const float *w_in, const f
             for (long t = from; t < from + rows; t++)
                 at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
             memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
-            swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h + from * 2 * f, a, y + from * d, rows, d, f);
+            swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h + from * 2 * f, a, y + from * d, rows, d, f,
+                        gate_weights ? &threshold : NULL);
         }
         free(a);
     }

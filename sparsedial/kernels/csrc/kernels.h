@@ -27,8 +27,9 @@ void causal_backward(const float *dy, const float *q, const float *k, const floa
                      long width, float scale, int threads);
 
 long dense_saved(long tokens, long d, long f);
-void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, float *y, float *saved,
-                   long tokens, long d, long f, float eps, int threads);
+void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, const float *gate_weights,
+                   const float *down_norms, float *y, float *saved, long tokens, long d, long f, float least_gate,
+                   float least_written, float eps, int threads);
 void dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
                     float *saved, float *dx, float *dnorm, float *dw_in, float *dw_out, long tokens, long d, long f,
                     int threads);

@@ -99,7 +99,7 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
                 combine(&at.routed, y_rows, at.gates, y + t * d, t, d, k);
             if (m)
                 swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h_shared + from * 2 * m, a, y + from * d,
-                            rows, d, m);
+                            rows, d, m, NULL);
         }
         free(a);
     }

@@ -38,11 +38,37 @@ static inline float activate_row_backward(float *restrict h, const float *restri
     return sum_of(total);
 }
 
-/* y += swiglu(x) of some rows with packed weights; h is kept for the backward pass, `a` is scratch of rows * F. */
+/* Which neurons take part: scores of their gates and of what they write, by the scores' weights [F], reach thresholds. */
+typedef struct { const float *gate_weights, *down_norms; float least_gate, least_written; } threshold_t;
+
+/* Silu of the gates that are open, 0 for the others; what of that times ups writes enough. */
+static INLINE vec open_part(const float *gate, const float *weights, float least, const long lanes) {
+    return reaching(silu_times(part(gate, lanes), splat(1.0f)), part(weights, lanes), least);
+}
+static INLINE vec written_part(vec opened, const float *up, const float *norms, float least, const long lanes) {
+    return reaching(opened * part(up, lanes), part(norms, lanes), least);
+}
+
+static INLINE void activate_part(const float *h, float *a, long f, const threshold_t *t, long i, const long lanes) {
+    vec opened = open_part(h + i, t->gate_weights + i, t->least_gate, lanes);
+    store_part(a + i, written_part(opened, h + f + i, t->down_norms + i, t->least_written, lanes), lanes);
+}
+
+/* As `activate_row`, 0 for neurons that take no part. Twin: Threshold.activations in model/gates.py. */
+static inline void activate_some(const float *restrict h, float *restrict a, long f, const threshold_t *t) {
+    long i = 0;
+    for (; i + LANES <= f; i += LANES) activate_part(h, a, f, t, i, LANES);
+    if (i < f) activate_part(h, a, f, t, i, f - i);
+}
+
+/* y += swiglu(x) of some rows with packed weights; h is kept for the backward pass, `a` is scratch of rows * F. With a
+ * threshold, by the neurons that take part. */
 static inline void swiglu_rows(const float *x, const float *in_panels, const float *out_panels, float *h, float *a,
-                               float *y, long rows, long d, long f) {
+                               float *y, long rows, long d, long f, const threshold_t *threshold) {
     by_panels(x, d, 1, in_panels, d, h, 2 * f, rows, 2 * f, d, 0);
-    for (long i = 0; i < rows; i++) activate_row(h + i * 2 * f, a + i * f, f);
+    for (long i = 0; i < rows; i++)
+        if (threshold) activate_some(h + i * 2 * f, a + i * f, f, threshold);
+        else activate_row(h + i * 2 * f, a + i * f, f);
     by_panels(a, f, 1, out_panels, f, y, d, rows, d, f, 1);
 }
 
