@@ -69,7 +69,9 @@ def test_a_folder_of_every_kind_is_trained_further_and_keeps_the_rest(corpus, tm
     for name in (*FILES, "tokenizer.json", "tokenizer_config.json"):
         assert (folder / name).read_bytes() == (checkpoint / name).read_bytes(), name
     first, config = (json.loads((each / "config.json").read_text()) for each in (checkpoint, folder))
-    assert config.pop("sparsedial_trained_for", None) == ({"top_k_experts": [1, 2], "by": "step", "end": "highest"} if sparse else None)
+    assert config.pop("sparsedial_trained_for", None) == (
+        {"top_k_experts": [1, 2], "by": "step", "end": "highest"} if sparse else None
+    )
     assert config == first
     ours = load(folder)
     assert ours.shape == load(checkpoint).shape
