@@ -25,8 +25,8 @@ from sparsedial.shape.counts import active_parameters, cached_values_per_token
 from sparsedial.text.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 4096
-# Of a piece of a batch: 38 MB in float32. From 32 MB on glibc maps each by itself and gives it back at once; smaller ones
-# it cut from its heap, which then grew by 0.6 GB in every other process.
+# Of a piece of a batch: 38 MB in float32. From 32 MB on glibc maps each by itself and gives it back at once; smaller
+# ones it cut from its heap, which then grew by 0.6 GB in every other process.
 LOGIT_VALUES = 9 << 20
 SEQUENCES = 64  # that are continued together, if their cache is no larger than
 CACHED_BYTES = 1 << 30
