@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.keeping import keep
-from benchmarks.side_by_side import ratio
+from benchmarks.side_by_side import ratio, timed_in_turns
 from sparsedial.machine.hardware import BusyWatch
-from sparsedial.machine.timing import Timing, measure_in_turn, summarise
+from sparsedial.machine.timing import Timing, measure_in_turn
 from sparsedial.model.attention import rms_norm
 from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.model.router import choose
@@ -70,6 +70,13 @@ class Run:
 
 
 Decode = Callable[[list[list[int]], int], Run]  # prompts, new tokens of each
+
+
+def steps_of(decodes: Mapping[str, Decode], prompts: list[list[int]], tokens: int) -> dict[str, Callable[[], float]]:
+    """Calls that decode, and give the seconds of a step."""
+    return {
+        name: lambda decode=decode: decode(prompts, tokens).seconds / (tokens - 1) for name, decode in decodes.items()
+    }
 
 
 def loud_model(shape: Shape) -> Transformer:
@@ -283,11 +290,7 @@ class Bench:
         mode, tried = best_mode(self.theirs, prompts, min(tokens, TRIAL_TOKENS))
         decodes = self.candidates(mode, threads)
         first = {name: decode(prompts, tokens) for name, decode in decodes.items()}  # and warms up
-        seconds: dict[str, list[float]] = {name: [] for name in decodes}
-        for _ in range(rounds):
-            for name, decode in decodes.items():
-                seconds[name].append(decode(prompts, tokens).seconds / (tokens - 1))
-        timings = {name: summarise(values) for name, values in seconds.items()}
+        timings = timed_in_turns(steps_of(decodes, prompts, tokens), rounds)
         found = first["sparsedial"].ids
         ids_BS = torch.tensor([[*prompt, *row[:-1]] for prompt, row in zip(prompts, found, strict=True)])
         experts = visited_experts(self.model, ids_BS)

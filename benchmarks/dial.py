@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.decoding import CONTEXT, PROMPT, SHAPES, Run, loud_model, ours, visited_experts, weight_bytes
+from benchmarks.decoding import CONTEXT, PROMPT, SHAPES, Run, loud_model, ours, steps_of, visited_experts, weight_bytes
 from benchmarks.keeping import keep
-from benchmarks.side_by_side import range_words, ratio
+from benchmarks.side_by_side import range_words, ratio, timed_in_turns
 from sparsedial.machine.hardware import BusyWatch
-from sparsedial.machine.timing import summarise
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
 from sparsedial.shape.counts import cached_values_per_token
@@ -45,11 +44,7 @@ def measure(model: Transformer, batch: int, tokens: int, rounds: int) -> dict[st
     models = {setting: at_setting(model, parse_turned(setting)) for setting in SETTINGS}
     decodes = {setting: ours(turned) for setting, turned in models.items()}
     first = {setting: decode(prompts, tokens) for setting, decode in decodes.items()}  # and warms up
-    seconds: dict[str, list[float]] = {setting: [] for setting in SETTINGS}
-    for _ in range(rounds):
-        for setting, decode in decodes.items():
-            seconds[setting].append(decode(prompts, tokens).seconds / (tokens - 1))
-    timings = {setting: summarise(values) for setting, values in seconds.items()}
+    timings = timed_in_turns(steps_of(decodes, prompts, tokens), rounds)
     read = {setting: bytes_a_step(models[setting], prompts, first[setting]) for setting in SETTINGS}
     high, low = SETTINGS
     found = ratio(timings, low, high)

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.decoding import Run, ours
+from benchmarks.decoding import Run, ours, steps_of
 from benchmarks.keeping import keep
-from benchmarks.side_by_side import range_words, ratio
+from benchmarks.side_by_side import range_words, ratio, timed_in_turns
 from sparsedial.machine.hardware import BusyWatch
-from sparsedial.machine.timing import summarise
 from sparsedial.model.attention import rms_norm
 from sparsedial.model.checkpoint import load
 from sparsedial.model.digests import digest_of
@@ -82,11 +81,7 @@ def measure(models: dict[str, Transformer], prompts: list[list[int]], tokens: in
     """All settings in turns, each beside the first, with what the bytes allow."""
     decodes = {name: ours(model) for name, model in models.items()}
     first = {name: decode(prompts, tokens) for name, decode in decodes.items()}  # and warms up
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(rounds):
-        for name, decode in decodes.items():
-            seconds[name].append(decode(prompts, tokens).seconds / (tokens - 1))
-    timings = {name: summarise(values) for name, values in seconds.items()}
+    timings = timed_in_turns(steps_of(decodes, prompts, tokens), rounds)
     read = {name: read_a_step(model, prompts, first[name]) for name, model in models.items()}
     default = next(iter(models))
     rows = []

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 
 from sparsedial.machine.hardware import peak_process_bytes, process_bytes
-from sparsedial.machine.timing import Timing, measure_in_turn
+from sparsedial.machine.timing import Timing, measure_in_turn, summarise
 
 Step = Callable[[], None]
 
@@ -77,6 +77,15 @@ def measure(
         apart = {name: stack.enter_context(Apart(make, threads)) for name, make in makes.items()}
         timings = measure_in_turn(apart, rounds=rounds, round_seconds=round_seconds)
         return timings, {name: candidate.peak_bytes() for name, candidate in apart.items()}
+
+
+def timed_in_turns(candidates: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Timing]:
+    """Candidates that tell their own seconds, each once a round."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, candidate in candidates.items():
+            seconds[name].append(candidate())
+    return {name: summarise(values) for name, values in seconds.items()}
 
 
 def ratio(timings: Mapping[str, Timing], ours: str, peer: str) -> dict[str, float]:

@@ -19,17 +19,16 @@ from sparsedial.model.digests import digest_of
 from sparsedial.model.weights import stream_of
 from sparsedial.model.writing import write_checkpoint
 from sparsedial.records.prune import Pruned
-from sparsedial.runs import in_process
 from sparsedial.shape.counts import forward_flops_per_token, training_flops_per_token
 from sparsedial.text.tokenizer import byte_tokenizer
 from sparsedial.training import step
 from sparsedial.verbs import described, recovered, started
-from sparsedial.verbs.listening import RunListener
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import opened
 from tests.model.test_families import theirs_from
 from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file
+from tests.verbs.stopped import left_beside, stopped_and_asked_again
 
 DEAD = (1, 3, 4, 6)
 STEP = 16 * 32  # tokens
@@ -56,10 +55,6 @@ def checkpoint(tmp_path: Path) -> Path:
 def prune(checkpoint: Path, text: str, **settings) -> Pruned:
     settings = {"keep": 0.5, "calibrate": text, "out": checkpoint.parent / "smaller", "recover": 60 * STEP, **settings}
     return sparsedial.prune(checkpoint, **settings)
-
-
-def left_beside(checkpoint: Path) -> list[str]:
-    return [path.name for path in checkpoint.parent.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("kind", ["loss", "distillation"])
@@ -144,27 +139,9 @@ def test_weights_come_in_the_types_that_they_had(checkpoint, text, tmp_path):
 def test_stopped_it_goes_on_and_ends_bit_for_bit_as_if_it_had_not_been(checkpoint, text, tmp_path, monkeypatch):
     asked = {"method": "random", "recover": 150 * STEP}
     whole = prune(checkpoint, text, out=tmp_path / "whole one", **asked)
-    monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
-    seen, moved = [], RunListener.moved
-
-    def stopping(self, event):
-        seen.append(event.step)
-        if event.step == 140:
-            raise KeyboardInterrupt
-        moved(self, event)
-
-    monkeypatch.setattr(RunListener, "moved", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        prune(checkpoint, text, **asked)
-    assert not (tmp_path / "smaller").exists()
-    assert sorted(left_beside(checkpoint)) == [".smaller.recovery", ".smaller.unfinished"]
-    monkeypatch.setattr(RunListener, "moved", lambda self, event: seen.append(event.step) or moved(self, event))
-    seen.clear()
-    again = prune(checkpoint, text, **asked)
-    assert 64 <= seen[0] < 140, "from its last saved state"
+    again = stopped_and_asked_again(monkeypatch, lambda: prune(checkpoint, text, **asked), checkpoint, "smaller")
     assert again.out.digest == whole.out.digest
     assert again.recovery.won_back == whole.recovery.won_back
-    assert left_beside(checkpoint) == []
 
 
 @pytest.mark.parametrize(

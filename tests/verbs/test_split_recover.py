@@ -15,13 +15,12 @@ from sparsedial.model.digests import digest_of
 from sparsedial.pruning import splitting
 from sparsedial.records.dial_file import DialFile
 from sparsedial.records.split import SplitExperts
-from sparsedial.runs import in_process
 from sparsedial.shape.counts import forward_flops_per_token, training_flops_per_token
 from sparsedial.training import step
 from sparsedial.verbs import described, recovered, started
-from sparsedial.verbs.listening import RunListener
 from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters
 from tests.records.held import of_file
+from tests.verbs.stopped import left_beside, stopped_and_asked_again
 
 STEP = 16 * 32  # tokens
 
@@ -57,10 +56,6 @@ def split(dense: Path, text: str, **settings) -> SplitExperts:
     return found
 
 
-def hidden(dense: Path) -> list[str]:
-    return [path.name for path in dense.parent.iterdir() if path.name.startswith(".")]
-
-
 @pytest.mark.parametrize("kind", ["loss", "distillation"])
 def test_it_wins_back_what_fewer_experts_lost(dense, text, monkeypatch, kind):
     teachers, made = [], step.towards
@@ -88,7 +83,7 @@ def test_it_wins_back_what_fewer_experts_lost(dense, text, monkeypatch, kind):
     assert of_file(folder / "dial.json", DialFile).default == "k=1"
     assert digest_of(dense) == before
     assert digest_of(folder) == answer.out.digest
-    assert hidden(dense) == []
+    assert left_beside(dense) == []
     joined = sparsedial.prune(folder, join_experts=True, out=dense.parent / "joined")
     assert not joined.same_weights
     with torch.no_grad():
@@ -100,27 +95,9 @@ def test_it_wins_back_what_fewer_experts_lost(dense, text, monkeypatch, kind):
 def test_stopped_it_goes_on_and_ends_bit_for_bit_as_if_it_had_not_been(dense, text, tmp_path, monkeypatch):
     asked = {"recover": 150 * STEP}
     whole = split(dense, text, out=tmp_path / "whole", **asked)
-    monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
-    seen, moved = [], RunListener.moved
-
-    def stopping(self, event):
-        seen.append(event.step)
-        if event.step == 140:
-            raise KeyboardInterrupt
-        moved(self, event)
-
-    monkeypatch.setattr(RunListener, "moved", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        split(dense, text, **asked)
-    assert not (tmp_path / "split").exists()
-    assert sorted(hidden(dense)) == [".split.recovery", ".split.unfinished"]
-    monkeypatch.setattr(RunListener, "moved", lambda self, event: seen.append(event.step) or moved(self, event))
-    seen.clear()
-    again = split(dense, text, **asked)
-    assert 64 <= seen[0] < 140, "from its last saved state"
+    again = stopped_and_asked_again(monkeypatch, lambda: split(dense, text, **asked), dense, "split")
     assert again.out.digest == whole.out.digest
     assert again.recovery.won_back == whole.recovery.won_back
-    assert hidden(dense) == []
 
 
 def test_the_table_says_what_it_took_and_won(dense, text, capsys):
@@ -146,7 +123,7 @@ def test_bad_settings_are_one_line_and_leave_nothing(dense, text, settings, says
     with pytest.raises(UserError) as refused:
         split(dense, text, **settings)
     assert says in str(refused.value)
-    assert hidden(dense) == []
+    assert left_beside(dense) == []
 
 
 def test_a_text_of_less_than_a_batch_is_refused_before_the_calibration(dense, text, capsys, monkeypatch):
@@ -154,4 +131,4 @@ def test_a_text_of_less_than_a_batch_is_refused_before_the_calibration(dense, te
     with pytest.raises(UserError, match=r"calibrate: .*less than one batch of 500 windows of 32"):
         split(dense, text)
     assert "calibrating" not in capsys.readouterr().err
-    assert hidden(dense) == []
+    assert left_beside(dense) == []
