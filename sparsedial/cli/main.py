@@ -23,7 +23,7 @@ KEPT = {  # of a stopped command's work
     "evaluate": "answers to tasks are kept: run the same command again to continue",
     "generate": "what was written is all there is",
     "dial": "the page is closed",
-    "prune": "a recovery that has begun is kept: run the same command again to continue",
+    "prune": "what was found so far is kept: run the same command again to continue",
 }
 NO_TEMPORARY = "No usable temporary directory"
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import sparsedial
+from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.pruning import in_turn, searching, shelf
@@ -116,6 +117,18 @@ def test_it_goes_on_from_the_last_layer_and_gives_the_same_folder(way, checkpoin
     assert 3 in calibrated
     assert files(checkpoint.parent / "out") == files(checkpoint.parent / "whole")
     assert hidden(checkpoint) == []
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(sparse, text, monkeypatch, capsys):
+    words = ["prune", str(sparse), "--keep", "0.5", "--calibrate", text, "--out", str(sparse.parent / "out")]
+    monkeypatch.setattr(Passage, "put_stream", interrupted)
+    assert main(words) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "stopped; what was found so far is kept: run the same command again to continue"
+
+
+def interrupted(*given) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("model", [0, 3, 4])
