@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.settings import file_names, setting
 from sparsedial.shape.turned import ALL, setting_texts
 from sparsedial.verbs.space import DEFAULT_LAW
+
+OF_MEASURING = ("text", "settings", "calibrate", "context", "scored_tokens", "out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +49,9 @@ class DialSettings:
     def __post_init__(self) -> None:
         if self.measure:
             self._check_measuring()
-        for name in ("text", "calibrate", "context", "out"):
-            if not self.measure and getattr(self, name):
-                raise UserError("is for measuring the settings of a checkpoint", hint="add <measure>", field=name)
+        for field in fields(self):
+            if field.name in OF_MEASURING and not self.measure and getattr(self, field.name) != field.default:
+                raise UserError("is for measuring the settings of a checkpoint", hint="add <measure>", field=field.name)
         if not 0 <= self.port <= 65535:
             raise UserError(f"{self.port} lies outside 0..65535", hint="0 picks a free port", field="port")
 

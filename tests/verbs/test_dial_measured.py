@@ -133,6 +133,7 @@ def test_the_table_has_a_line_for_each_setting(checkpoint, text, capsys):
         (["--measure"], "--text: no text is given"),
         (["--text", "TEXT"], "--text: is for measuring"),
         (["--context", "8"], "--context: is for measuring"),
+        (["--settings", "k=1"], "--settings: is for measuring"),
         (["--measure", "--text", "TEXT", "--settings", "k=9"], "--settings: k=9 lies outside 1..8"),
         (["--measure", "--text", "TEXT", "--settings", "k=two"], "--settings: cannot read 'k=two'"),
         (["--measure", "--text", "TEXT", "--settings", "skip=1"], "--settings: skip=1 leaves no sparse layer"),
