@@ -90,10 +90,10 @@ def meter(device: str = "cpu", threads: int = 1) -> Meter:
     return _rapl(zones) if zones else stated_power(processor_name(), threads)
 
 
-def spent(power: Meter, joules: float) -> Joules:
-    """Joules that a meter counted, or a share of them, with their source."""
+def spent(power: Meter, joules: float, low: float | None = None, high: float | None = None) -> Joules:
+    """Joules that a meter counted, or a share of them, with their source, and their range where there is one."""
     basis = "measured" if power.metered else "estimated"
-    return Joules(joules=joules, low=None, high=None, basis=basis, source=power.source)
+    return Joules(joules=joules, low=low, high=high, basis=basis, source=power.source)
 
 
 def _rapl(zones: list[Path]) -> CountingMeter:

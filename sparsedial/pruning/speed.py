@@ -66,7 +66,7 @@ def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place 
         name: Speed(
             prefill=rates[name, "prefill"],
             decode=rates[name, "decode"],
-            joules_per_token=_energy(decode, counts[name, "decode"], timings[name, "decode"].median_seconds),
+            joules_per_token=_energy(decode, counts[name, "decode"], timings[name, "decode"]),
             peak_memory_bytes=found and peak_memory(found, torch.get_num_threads()),
         )
         for name in models
@@ -164,11 +164,14 @@ def _rate(timing: Timing, tokens: int) -> Quantiles:
     )
 
 
-def _energy(call: Callable[[], None], tokens: int, median_seconds: float) -> Joules:
-    """Of a token of a decoding call: metered over a second or more of calls, else stated watts times its median."""
+def _energy(call: Callable[[], None], tokens: int, timing: Timing) -> Joules:
+    """Of a token of a decoding call: metered once over a second or more of calls, else stated watts times its seconds,
+    with their range."""
     power = meter("cpu", torch.get_num_threads())
-    joules = _metered(call, power) if power.metered else power.joules(median_seconds)
-    return spent(power, joules / tokens)
+    if power.metered:
+        return spent(power, _metered(call, power) / tokens)
+    seconds = timing.median_seconds, timing.low_seconds, timing.high_seconds
+    return spent(power, *(power.joules(each) / tokens for each in seconds))
 
 
 def _metered(call: Callable[[], None], power: Meter) -> float:

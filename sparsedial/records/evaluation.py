@@ -15,7 +15,7 @@ class Joules(Record, frozen=True, kw_only=True):
     """Energy with its source."""
 
     joules: float
-    low: float | None  # null for a single measurement
+    low: float | None  # of a timing's range, as its p10 and p90; null for a single measurement
     high: float | None
     basis: Literal["measured", "estimated"]  # estimated: seconds times stated watts
     source: str

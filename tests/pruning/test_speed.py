@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sparsedial.machine.energy import StatedPower
 from sparsedial.machine.timing import Timing
 from sparsedial.model.decoder import Decoder
 from sparsedial.pruning import speed
@@ -44,6 +45,13 @@ def test_a_slower_model_is_slower_by_the_measure(quick, monkeypatch):
     found = speed.speeds_of({Path("one"): model, Path("slow"): slow}, speed.Place)
     assert found[Path("slow")].prefill.median < found[Path("one")].prefill.median
     assert found[Path("one")].joules_per_token.joules > 0
+
+
+def test_energy_of_stated_watts_has_the_range_of_the_time(quick, monkeypatch):
+    monkeypatch.setattr(speed, "meter", lambda *_: StatedPower(watts=2.0, source="stated"))
+    (found,) = speed.speeds_of({Path("one"): with_domains()}, speed.Place).values()
+    energy, rate = found.joules_per_token, found.decode
+    assert (energy.joules, energy.low, energy.high) == pytest.approx((2 / rate.median, 2 / rate.p90, 2 / rate.p10))
 
 
 def test_memory_is_that_of_a_process_of_its_own(tmp_path):
