@@ -15,6 +15,7 @@ from sparsedial.showing.notes import note
 from sparsedial.verbs.dial_settings import DialSettings
 from sparsedial.verbs.origin import law_behind
 from sparsedial.verbs.questions import questions
+from sparsedial.verbs.space import DEFAULT_LAW
 
 
 def dial(settings: DialSettings) -> Served | MeasuredDial:
@@ -47,12 +48,20 @@ def dial(settings: DialSettings) -> Served | MeasuredDial:
 def _asked_for(word: str) -> tuple[str, dict[str, str] | None, DialFile | None]:
     """The law, the first state, and measured settings.
 
-    A checkpoint gives its own budget and sparsity, the law that it came from, and what its `dial.json` holds.
+    A checkpoint gives its own budget and sparsity, the law that it came from, and what its `dial.json` holds. Where no
+    law is known that it came from, measured settings stand beside a published one.
     """
     path = Path(word)
     if not (path / "config.json").exists() or (path / LAW_FILE).exists():
         return word, None, None
-    return *law_behind(path), _measured(path)
+    measured = _measured(path)
+    try:
+        return *law_behind(path), measured
+    except UserError as error:
+        if measured is None:
+            raise
+        note(f"{error}: the page shows {DEFAULT_LAW} beside its settings")
+        return DEFAULT_LAW, None, measured
 
 
 def _measured(checkpoint: Path) -> DialFile | None:

@@ -81,6 +81,19 @@ def test_each_setting_is_measured_beside_the_default(checkpoint, text):
     load(checkpoint)  # whose files are checked
 
 
+def test_settings_of_a_checkpoint_whose_law_is_unknown_stand_beside_a_published_one(
+    checkpoint, text, monkeypatch, capsys
+):
+    server, opened = pytest.importorskip("sparsedial.showing.dial_server"), []
+    monkeypatch.setattr(server, "serve", lambda asks, port, ready: opened.append(asks["start"]({})))
+    with pytest.raises(UserError, match="so its law is unknown"):
+        sparsedial.dial(checkpoint)
+    measure(checkpoint, text, settings="k=1")
+    sparsedial.dial(checkpoint)
+    assert [(start.law, len(start.settings.points)) for start in opened] == [("abnar", 2)]
+    assert "its law is unknown: the page shows abnar beside its settings" in capsys.readouterr().err
+
+
 def test_a_layer_that_matters_shows(tmp_path, text):
     model = with_domains()
     other = replace(model.shape, layers=3)
