@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.laws_page import laws_markdown
-from benchmarks.readme import LAWS, PAGES, README, filled
+from benchmarks.readme import DIAL, LAWS, PAGES, README, filled
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.verbs import VERBS
 
 TEXT = README.read_text()
-EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+DOCS = sorted((README.parent / "docs").glob("*.md"))
+EVERY_PAGE = pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.name)
 
 
 @pytest.mark.parametrize(
@@ -37,22 +38,36 @@ def test_the_page_of_laws_is_as_the_code_has_it():
 
 @EVERY_PAGE
 def test_every_file_that_a_page_links_to_is_there(page):
-    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
-    assert links
-    for link in links:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]+)?\)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """The words of every command of ours that a page shows."""
+    whole = page.read_text().replace("\\\n", " ")  # a command may go on in the next line
+    shown = re.findall(r"^\$ sparsedial (.+)$", whole, flags=re.M)
+    return [shlex.split(command, comments=True) for command in shown]
 
 
 @EVERY_PAGE
 def test_every_command_of_a_page_is_understood(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for block in re.findall(r"```yaml\n# model.yaml\n(.*?)```", page.read_text(), flags=re.S):
-        Path("model.yaml").write_text(block)
-    commands = re.findall(r"^\$ sparsedial (.+)$", page.read_text(), flags=re.M)
-    assert commands or page != README
-    for command in commands:
-        verb, *words = shlex.split(command)
+    (block,) = re.findall(r"```yaml\n# model.yaml\n(.*?)```", DIAL.read_text(), flags=re.S)
+    Path("model.yaml").write_text(block)
+    assert commands_of(page) or page != README
+    for verb, *words in commands_of(page):
         read_arguments(VERBS[verb], words)
+
+
+@EVERY_PAGE
+def test_no_command_of_a_page_writes_where_one_before_it_has_written(page):
+    """Typed in their order, after those of the README: `prune` and `select` refuse a folder that holds something."""
+    taken: set[str] = set()
+    for verb, *words in [*(commands_of(README) if page != README else []), *commands_of(page)]:
+        out = next((words[at + 1] for at, word in enumerate(words) if word == "--out"), None)
+        if out and "--dry-run" not in words:
+            assert verb not in ("prune", "select") or out not in taken, out
+            taken.add(out)
 
 
 def slug(heading: str) -> str:
@@ -60,7 +75,7 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", [README, *sorted((README.parent / "docs").glob("*.md"))], ids=lambda page: page.name)
+@EVERY_PAGE
 def test_every_heading_that_a_page_links_to_is_there(page):
     for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
         target = page.parent / link if link else page
