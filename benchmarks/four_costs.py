@@ -156,7 +156,7 @@ def _turned(given: argparse.Namespace, checkpoint: Path, words: str) -> Way:
     _, scored = read_windows(
         [given.text], load_tokenizer(checkpoint), vocab_size=whole.shape.vocab_size,
         context=context_of(whole.shape, None), tokens=given.calibration_tokens + given.scored_tokens, field="calibrate",
-    ).divided(given.scored_tokens)  # fmt: skip
+    ).divided(given.scored_tokens, given.calibration_tokens)  # fmt: skip
     before, turned = (nats_of(each, {"": scored})[""] for each in (whole, at_setting(whole, setting)))
     return Way(name=words, part="dial", folder=checkpoint, setting=setting, loss=turned.above(before))
 

@@ -46,12 +46,17 @@ class Windows:
         bytes_W = None if self.bytes_W is None else self.bytes_W[numbers]
         return replace(self, ids_WS1=self.ids_WS1[numbers], bytes_W=bytes_W)
 
-    def divided(self, scored_tokens: int) -> tuple[Windows, Windows]:
-        """Those that calibrate, and evenly spread ones that score; a single window does both."""
+    def divided(self, scored_tokens: int, calibration_tokens: int | None = None) -> tuple[Windows, Windows]:
+        """Those that calibrate, and evenly spread ones that score; a single window does both.
+
+        Where the text is shorter than both ask for, or it is not said how many tokens calibrate, a share scores.
+        """
         count = len(self.ids_WS1)
-        scored = spread(count, min(scored_tokens // self.context, count // SCORED_SHARE))
         if count == 1:
             return self, self
+        asked = None if calibration_tokens is None else (calibration_tokens + scored_tokens) // self.context
+        most = count - 1 if asked == count else count // SCORED_SHARE
+        scored = spread(count, min(scored_tokens // self.context, most))
         return self.pick(np.setdiff1d(np.arange(count), scored)), self.pick(scored)
 
 

@@ -30,7 +30,7 @@ def texts(
     calibration, score, text = settings.calibration_tokens, settings.scored_tokens, None
     if home is None:
         windows = read_windows(settings.calibrate, tokenizer, tokens=calibration + score, field="calibrate", **sizes)
-        calibrating, scored = windows.divided(score)
+        calibrating, scored = windows.divided(score, calibration)
     else:
         _require_apart(settings)
         text = prepare(settings.calibrate, tokenizer=tokenizer, folder=home / TEXT)

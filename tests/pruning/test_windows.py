@@ -29,8 +29,15 @@ def test_no_window_both_calibrates_and_scores(count, scored_tokens, scored):
     assert scoring.tokens == 8 * scored
 
 
+@pytest.mark.parametrize(("asked", "scored"), [((160, 80), 10), ((80, 160), 20), ((8, 10_000), 6), ((160, 88), 6)])
+def test_as_many_windows_calibrate_and_score_as_are_asked_for_where_the_text_has_them(asked, scored):
+    """Of a shorter text a fifth scores."""
+    calibrating, scoring = windows(30).divided(asked[1], asked[0])
+    assert (len(calibrating.ids_WS1), len(scoring.ids_WS1)) == (30 - scored, scored)
+
+
 def test_a_single_window_does_both():
-    calibrating, scoring = windows(1).divided(8)
+    calibrating, scoring = windows(1).divided(8, 8)
     assert calibrating is scoring
 
 
