@@ -94,7 +94,7 @@ VERBS = {
             examples=(
                 "sparsedial evaluate runs/model/checkpoint --text other.txt",
                 "sparsedial evaluate runs/model/checkpoint --tasks arc_easy,squad --limit 50",
-                "sparsedial evaluate runs/mine/sparse/checkpoint runs/mine/dense/checkpoint --tasks reading",
+                "sparsedial evaluate runs/first/checkpoint runs/model/checkpoint --tasks reading",
             ),
         ),
         Verb(
