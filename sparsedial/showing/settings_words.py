@@ -8,6 +8,7 @@ from sparsedial.showing.numbers import interval_words, rate_words
 from sparsedial.units import human_bytes, human_count, human_joules
 
 HEADS = ("active parameters", "added loss, nats per token", "tokens/s written", "tokens/s read", "memory", "a token")
+CLOSE = 3  # times: of sizes that lie within it few of the ticks would be seen, so they are ticks themselves
 TICKS = tuple(float(f"{digits}e{power}") for power in range(3, 13) for digits in (1, 1.5, 2, 3, 5, 7))
 
 
@@ -44,10 +45,12 @@ def page_settings(dial: DialFile) -> PageSettings:
         if costs.loss
     ]
     texts = sorted({name for _, costs in measured for name in costs.loss})
+    sizes = {point.active_parameters for point in points}
+    close = sizes if sizes and max(sizes) < CLOSE * min(sizes) else set[int]()
     return PageSettings(
         heads=("setting", *HEADS),
         rows=tuple((setting_name(point, dial), *setting_cells(point)) for point in dial.settings),
         points=tuple(sorted(points, key=lambda point: point.active_parameters)),
-        ticks=tuple(Tick(value=value, text=human_count(value)) for value in TICKS),
+        ticks=tuple(Tick(value=value, text=human_count(value)) for value in sorted({*TICKS, *close})),
         note=f"Measured on {', '.join(texts)}, with {dial.machine.processor}. The law's line is about its own text.",
     )

@@ -310,6 +310,10 @@ def test_the_settings_of_a_checkpoint_have_a_table_and_points_beside_the_law(bro
         assert "k=1,skip=0" in page.locator("#settings-table").inner_text()
         titles = page.locator("#by-setting title").all_text_contents()
         assert {title.partition(": ")[0] for title in titles} == {"k=2", "k=1", "k=1,skip=0", "k=2,p=0.5"}
+        shown = page.locator("#by-setting text").all_text_contents()
+        assert {"k=2", "k=1", "k=1,skip=0"} <= set(shown), "a point's name can be read without a mouse"
+        assert page.locator("#by-setting polyline").count() == 1
+        expect(page.locator("#settings-note")).to_contain_text("over ten times as large or as small, and not drawn")
         assert page.locator("body").evaluate("body => body.scrollWidth <= innerWidth")
         assert errors == []
 

@@ -5,6 +5,7 @@ const TILES = ["loss", "gap", "parameters", "active", "tokens", "time", "energy"
 const REST = 100; // milliseconds: the address follows a turn when it rests, since browsers bound how often it may change
 const LULL = 120; // milliseconds without another question, after which the chart against the budget is asked for
 const PAUSE = 1500; // milliseconds: turns, or letters typed in one field, that follow closer are one step back
+const FAR = 10; // times: models that much larger or smaller than a checkpoint are not drawn beside it
 const NO_COMMAND = "The command stands here once the question has an answer.";
 let shown = null; // the last answer to /api/dial
 let second = null; // that of the second law
@@ -247,8 +248,11 @@ function settings() {
   const held = start.settings;
   if (!held) return;
   const asLoss = shown.chart.log ? [] : shown.positions.map((row, index) => [row.active_parameters, shown.chart.values[index]]);
-  const law = asLoss.sort((one, other) => one[0] - other[0]);
   const ours = held.points.map((point) => [point.active_parameters, point.loss]);
+  const own = ours.map(([size]) => size), ends = [Math.min(...own) / FAR, Math.max(...own) * FAR];
+  const near = asLoss.some(([size]) => size >= ends[0] && size <= ends[1]);
+  const law = near ? asLoss.sort((one, other) => one[0] - other[0]) : [];
+  by("settings-note").textContent = held.note + (near || !asLoss.length ? "" : " The models of this budget are over ten times as large or as small, and not drawn.");
   const sizes = [...law, ...ours].map(([size]) => size);
   const inside = (tick) => tick.value >= Math.min(...sizes) && tick.value <= Math.max(...sizes);
   by("by-setting").setAttribute("aria-label", held.rows.map((row) => row.join(", ")).join("; "));

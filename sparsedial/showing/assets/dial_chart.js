@@ -47,7 +47,8 @@ function chart(spec, width, height) {
   const yTicks = ticks(bottom, top, spec.log, Math.max(3, Math.floor(height / 60)));
   const yTexts = yTicks.map((value) => spelled(spec.log ? 10 ** value : value));
   const heads = [...(spec.title ? wrapped(spec.title, width, 20) : []).map((text) => [text, 20]), ...(spec.subtitle ? wrapped(spec.subtitle, width, 14) : []).map((text) => [text, 14])];
-  const above = heads.reduce((sum, [, size]) => sum + size * 1.35, 0) + 18 * (named.length + 1);
+  const keys = named.map((line) => wrapped(line.name, width - 38, TEXT));
+  const above = heads.reduce((sum, [, size]) => sum + size * 1.35, 0) + 18 * (keys.flat().length + 1);
   const box = { left: 10 + WIDE * Math.max(...yTexts.map((text) => text.length)), right: width - 12, top: above + 6, bottom: height - 46 };
   const X = (x) => box.left + ((onX(x) - left) / (right - left)) * (box.right - box.left);
   const Y = (y) => box.bottom - ((onY(y) - bottom) / (top - bottom)) * (box.bottom - box.top);
@@ -58,10 +59,10 @@ function chart(spec, width, height) {
   let down = 0;
   for (const [words, size] of heads) text(2, (down += size * 1.35) - size * 0.35, words, { "font-size": size, "font-weight": size > 14 ? 600 : 400 });
   text(2, down + 14, spec.yLabel, { fill: colour("muted") });
+  let key = down + 10;
   named.forEach((line, index) => {
-    const y = down + 18 * (index + 1) + 10;
-    add("line", { x1: 2, x2: 30, y1: y, y2: y, stroke: line.colour, "stroke-width": 3, "stroke-dasharray": line.dash ?? "none" });
-    text(38, y + 4, line.name);
+    add("line", { x1: 2, x2: 30, y1: key + 18, y2: key + 18, stroke: line.colour, "stroke-width": 3, "stroke-dasharray": line.dash ?? "none" });
+    for (const words of keys[index]) text(38, (key += 18) + 4, words);
   });
 
   for (const [index, value] of yTicks.entries()) {
@@ -76,7 +77,7 @@ function chart(spec, width, height) {
     add("line", { x1: x, x2: x, y1: box.bottom, y2: box.bottom + 5, stroke: colour("muted") });
     if (middle - half < free) continue;
     text(middle, box.bottom + 19, tick.text, { "text-anchor": "middle" });
-    free = middle + half + 5;
+    free = middle + half + 10;
   }
   text((box.left + box.right) / 2, height - 6, spec.xLabel, { "text-anchor": "middle", fill: colour("muted") });
 
@@ -94,9 +95,18 @@ function chart(spec, width, height) {
     add("polyline", { points: line.points.map(([x, y]) => `${X(x)},${Y(y)}`).join(" "), fill: "none", stroke: line.colour, "stroke-width": 2.5, "stroke-dasharray": line.dash ?? "none" });
     if (line.dots) for (const [index, [x, y]] of line.points.entries()) add("circle", { cx: X(x), cy: Y(y), r: 4, fill: line.colour }).append(draw("title", {}, `${line.labels?.[index] ?? spec.x.names[x]}: ${spelled(y)}`));
   }
+  const halo = { stroke: colour("paper"), "stroke-width": 4, "paint-order": "stroke" };
+  const taken = []; // by labels of points: left, right, top, bottom; one that fits neither above nor below is left out
+  for (const line of spec.lines) for (const [index, words] of (line.labels ?? []).entries()) {
+    const half = (words.length * WIDE) / 2, x = Math.min(Math.max(X(line.points[index][0]), box.left + half), box.right - half), y = Y(line.points[index][1]);
+    const spots = [y - 10, y + 20].map((base) => [x - half, x + half, base - TEXT, base + 3, base]);
+    const spot = spots.find(([from, to, high, low]) => taken.every((one) => to < one[0] || from > one[1] || low < one[2] || high > one[3]));
+    if (!spot) continue;
+    taken.push(spot);
+    text(x, spot[4], words, { "text-anchor": "middle", ...halo });
+  }
   if (spec.level?.text) {
     const points = spec.lines[0].points, below = points[Math.floor(points.length / 2)][1] > spec.level.value;
-    const halo = { stroke: colour("paper"), "stroke-width": 4, "paint-order": "stroke" };
     text((box.left + box.right) / 2, Y(spec.level.value) + (below ? 15 : -6), spec.level.text, { "text-anchor": "middle", fill: spec.level.colour, ...halo });
   }
   if (spec.here) add("circle", { cx: X(spec.here[0]), cy: Y(spec.here[1]), r: 8, fill: spec.here[2], stroke: colour("paper"), "stroke-width": 3 });
