@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,9 @@ def picture(record: Path = RECORD) -> bytes:
     with style():
         figure, (space,) = canvas(
             finding(found["sparse"]["ways"]),
-            "Names say how much stays; a thin line marks random choices of as much, an arrow those beyond. Loss is on"
-            " windows that took no part in the choice, without training afterwards. Speed and energy: one sequence, two"
-            " CPU cores",
+            f"Names say how much stays, chosen by {_methods(found.values())}. A thin line marks random choices of as"
+            " much, an arrow those beyond. Loss is on windows that took no part in the choice, without training"
+            " afterwards. Speed and energy: one sequence, two CPU cores",
             plot_inches=0.34 * sum(rows) + 0.5,
             left=NAMES_INCHES,
             right=0.3,
@@ -81,6 +81,18 @@ def picture(record: Path = RECORD) -> bytes:
                 _bars(axes, model["ways"], cost, titled=number == 0)
             _named(plots[0], model["ways"], f"{NAMES[name]}: {model['what']}")
     return svg(figure)
+
+
+def _methods(models: Iterable[Mapping[str, Any]]) -> str:
+    """The method of each part that is turned off: `block-influence (layers), wanda (weights)`."""
+    ways = [way for model in models for way in model["ways"] if way["loss_increase"] and way["part"] != "dial"]
+    return ", ".join(dict.fromkeys(f"{way['name'].split()[0]} ({way['part']})" for way in ways))
+
+
+def _label(way: Mapping[str, Any]) -> str:
+    """`layers 90 %`; a setting of the dial, and the whole model, by their own names."""
+    _, _, stays = way["name"].partition(" ")
+    return f"{way['part']} {stays}" if stays else way["name"]
 
 
 def finding(ways: Sequence[Mapping[str, Any]]) -> str:
@@ -131,7 +143,7 @@ def _named(axes: Axes, ways: Sequence[Mapping[str, Any]], model: str) -> None:
     """The ways' names to the left of a model's bars, and the model's above them."""
     for row, way in enumerate(ways):
         axes.annotate(
-            way["name"], (0, row), (-6, 0), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
+            _label(way), (0, row), (-6, 0), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
             va="center", fontsize=9, color=PARTS[way["part"]], fontweight="bold", annotation_clip=False,
         )  # fmt: skip
     axes.annotate(

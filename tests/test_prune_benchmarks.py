@@ -127,4 +127,7 @@ def test_the_picture_of_the_four_costs_says_what_half_of_the_experts_saves(tmp_p
     )
     models = {name: {"what": "dense", "ways": ways} for name in ("smollm2", "sparse")}
     write_json(tmp_path / "record.json", {"models": models})
-    assert picture(tmp_path / "record.json").startswith(b"<?xml")
+    drawn = picture(tmp_path / "record.json")
+    assert drawn.startswith(b"<?xml")
+    assert b"<!-- experts 50 % -->" in drawn, "a part is named to those who do not know its method"
+    assert b"reap (experts)" in drawn

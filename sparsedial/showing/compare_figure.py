@@ -49,7 +49,7 @@ def comparison(answer: Compared) -> Figure:
         figure, (axes,) = canvas(
             _finding(answer),
             "Loss added on held-out windows of the calibration text, with its 95 % interval."
-            " Ringed, on the dashed line: nothing that keeps as little adds less. Grey: random choices",
+            f" {_ringed(answer)}: nothing that keeps as little adds less. Grey: random choices",
             plot_inches=3.4,
             right=1.5,
         )
@@ -114,6 +114,11 @@ def _by_method(answer: Compared) -> dict[str, list[ComparedPoint]]:
 
 def _on_front(answer: Compared) -> list[ComparedPoint]:
     return [answer.points[number] for number in answer.pareto]
+
+
+def _ringed(answer: Compared) -> str:
+    """How the Pareto front is seen: of one method alone its dashed line lies under the method's own."""
+    return "Ringed" if len({point.method for point in _on_front(answer)}) == 1 else "Ringed, on the dashed line"
 
 
 def _scale(axes: Axes, increases: Sequence[float]) -> None:

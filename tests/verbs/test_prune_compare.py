@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from matplotlib.patches import ConnectionPatch
 
@@ -90,6 +91,17 @@ def test_the_dashed_line_of_the_picture_goes_from_ring_to_ring(checkpoint, text)
     ends = [patch.get_transform().transform(patch.get_path().vertices)[[0, -1]].round(2) for patch in dashed]
     assert len(dashed) == len(rings) - 1 > 0
     assert sorted({tuple(end) for pair in ends for end in pair}) == centres
+
+
+def test_the_picture_speaks_of_a_dashed_line_where_it_is_seen(checkpoint, text):
+    """Between points of one method it lies under the method's own line."""
+    answer = compare(checkpoint, text)
+    of_one = tuple(number for number, point in enumerate(answer.points) if point.method == "reap")
+    for front, seen in ((of_one, False), ((*of_one, len(answer.points) - 1), True)):
+        figure = comparison(msgspec.structs.replace(answer, pareto=front))
+        said = " ".join(words.get_text() for words in figure.texts).replace("\n", " ")
+        assert "Ringed" in said
+        assert ("on the dashed line" in said) == seen
 
 
 def test_the_front_and_the_order_follow_from_the_points(checkpoint, text):
