@@ -49,7 +49,7 @@ function chart(spec, width, height) {
   const heads = [...(spec.title ? wrapped(spec.title, width, 20) : []).map((text) => [text, 20]), ...(spec.subtitle ? wrapped(spec.subtitle, width, 14) : []).map((text) => [text, 14])];
   const keys = named.map((line) => wrapped(line.name, width - 38, TEXT));
   const above = heads.reduce((sum, [, size]) => sum + size * 1.35, 0) + 18 * (keys.flat().length + 1);
-  const box = { left: 10 + WIDE * Math.max(...yTexts.map((text) => text.length)), right: width - 12, top: above + 6, bottom: height - 46 };
+  const box = { left: 10 + WIDE * Math.max(...yTexts.map((text) => text.length)), right: width - 12, top: above + (spec.lines.some((line) => line.labels) ? 20 : 6), bottom: height - 46 };
   const X = (x) => box.left + ((onX(x) - left) / (right - left)) * (box.right - box.left);
   const Y = (y) => box.bottom - ((onY(y) - bottom) / (top - bottom)) * (box.bottom - box.top);
   const svg = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "font-family": "system-ui, sans-serif", "font-size": TEXT, fill: colour("ink") });
