@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from statistics import mean
-
 from sparsedial.cli.prune_table import recovery_rows
 from sparsedial.cli.rows import Rows, aligned, lines
 from sparsedial.records.quantities import Interval
 from sparsedial.records.split import JoinedExperts, SplitExperts, SplitPoint
 from sparsedial.showing.numbers import NONE, interval_words, rate_words
+from sparsedial.showing.settings_words import short_name
 from sparsedial.units import human_bytes, human_count, human_percent
 
 ADDED = ("added loss, nats per token", "by a random division", "as many removed")
@@ -39,13 +38,7 @@ def _of_text(done: SplitExperts, source: str, head: str) -> Rows:
     """A line for each setting, by the loss on one text."""
     heads = ("neurons", "a token's parameters", *ADDED, "written, tokens a second")
     table = aligned([heads, *(_cells(point, source) for point in done.dial)])
-    return [(head, table[0]), *zip(map(_name, done.dial), table[1:], strict=True)]
-
-
-def _name(point: SplitPoint) -> str:
-    """A setting's name, or the mean over layers where each has a number of its own, which dial.json lists."""
-    numbers = point.setting.top_k_experts
-    return f"k={mean(numbers):g} by layer" if isinstance(numbers, tuple) else point.setting.name
+    return [(head, table[0]), *zip((short_name(point.setting) for point in done.dial), table[1:], strict=True)]
 
 
 def _cells(point: SplitPoint, source: str) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from statistics import mean
+
 from sparsedial.records.dial import PageSettings, SettingPoint, Tick
 from sparsedial.records.dial_file import DialFile, DialPoint
+from sparsedial.records.setting import Setting
 from sparsedial.showing.numbers import interval_words, rate_words
 from sparsedial.units import human_bytes, human_count, human_joules
 
@@ -15,6 +18,13 @@ TICKS = tuple(float(f"{digits}e{power}") for power in range(3, 13) for digits in
 def setting_name(point: DialPoint, dial: DialFile) -> str:
     """A setting's name, marked where it is the one of training."""
     return f"{point.setting.name} (default)" if point.setting.name == dial.default else point.setting.name
+
+
+def short_name(setting: Setting) -> str:
+    """A setting's name; where each layer has a number of its own, with their mean, since dial.json lists them."""
+    numbers = setting.top_k_experts
+    _, *others = setting.name.split(",")
+    return ",".join([f"k={mean(numbers):.3g} by layer", *others]) if isinstance(numbers, tuple) else setting.name
 
 
 def setting_cells(point: DialPoint) -> list[str]:
@@ -37,7 +47,7 @@ def page_settings(dial: DialFile) -> PageSettings:
     measured = [(point, point.costs) for point in dial.settings if point.costs is not None]
     points = [
         SettingPoint(
-            name=point.setting.name,
+            name=short_name(point.setting),
             active_parameters=point.setting.active_parameters,
             loss=next(iter(costs.loss.values())).loss,
         )

@@ -16,7 +16,7 @@ from sparsedial.cli.main import main
 from sparsedial.law import published
 from sparsedial.records.record import write
 from sparsedial.verbs.questions import questions
-from tests.serving.test_budget import DIAL
+from tests.serving.test_budget import DIAL, dial_of, point
 from tests.showing.synthetic import study_record
 
 fastapi_client = pytest.importorskip("fastapi.testclient")
@@ -81,6 +81,13 @@ def test_the_measured_settings_of_a_checkpoint_stand_beside_the_law():
     assert {point.name: point.active_parameters for point in held.points} == sizes
     assert [point.active_parameters for point in held.points] == sorted(sizes.values())
     assert questions("abnar")["start"]({})["settings"] is None
+
+
+def test_a_point_with_a_number_for_each_layer_is_named_by_their_mean():
+    """A split checkpoint has thirty of them; the table has them all, as `--setting` takes them."""
+    held = questions("abnar", None, dial_of(*DIAL.settings, point("k=2/1", 50, 0.01, 0.02)))["start"]({})["settings"]
+    assert "k=1.5 by layer" in {one.name for one in held.points}
+    assert held.rows[-1][0] == "k=2/1"
 
 
 def test_the_table_as_csv_holds_every_position(client):
