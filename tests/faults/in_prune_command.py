@@ -48,6 +48,13 @@ FAULTS = (
         tests="tests/verbs/test_quantised.py",
     ),
     Fault(
+        what="a fifth of the windows scores, however long the text is",
+        file="pruning/windows.py",
+        line="most = count - 1 if asked == count else count // SCORED_SHARE",
+        becomes="most = count // SCORED_SHARE",
+        tests="tests/pruning/test_windows.py",
+    ),
+    Fault(
         what="the line of a comparison's front lies beside its rings",
         file="showing/compare_figure.py",
         line="ConnectionPatch(one[:2], other[:2], one[2], other[2], **look)",
