@@ -130,8 +130,9 @@ def too_small(layout: Layout) -> UserError:
         (budget, len(start_rungs(layout, experts, budget))) for budget in layout.budgets for experts in layout.experts
     )
     budget, sizes = next((budget, sizes) for budget, sizes in lines if sizes < START_RUNGS)
+    allowed = f"only {count_words(sizes, 'size')}" if sizes else "no size"
     return UserError(
-        f"{human_cost('flops', budget)} allow only {count_words(sizes, 'size')} with {layout.least_steps} steps each of"
+        f"{human_cost('flops', budget)} allow {allowed} with {layout.least_steps} steps each of"
         f" {layout.tokens_per_step} tokens",
         hint="give more <time>, larger <budgets>, or a shorter <context>",
     )
