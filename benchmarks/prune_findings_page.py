@@ -11,6 +11,8 @@ from typing import Any
 
 from scipy import stats
 
+from sparsedial.units import signed
+
 RECORDS = Path(__file__).parent / "records"
 RECORD, PEERS = RECORDS / "prune_findings.json", RECORDS / "prune_peers.json"
 DOMAINS = ("prose", "code")
@@ -89,11 +91,12 @@ def negated(found: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def interval_words(found: Mapping[str, Any], digits: int = 3) -> str:
     """A difference with its interval; a dash for one that is not known."""
+    form = f".{digits}f"
     if found["mean"] is None:
         return "–"
     if found["low"] is None:
-        return f"{found['mean']:+.{digits}f}"
-    return f"{found['mean']:+.{digits}f} ({found['low']:+.{digits}f} to {found['high']:+.{digits}f})"
+        return signed(found["mean"], form)
+    return f"{signed(found['mean'], form)} ({signed(found['low'], form)} to {signed(found['high'], form)})"
 
 
 def verdict(found: Mapping[str, Any]) -> str:
