@@ -7,6 +7,7 @@ from statistics import mean
 from sparsedial.records.dial import PageSettings, SettingPoint, Tick
 from sparsedial.records.dial_file import DialFile, DialPoint
 from sparsedial.records.setting import Setting
+from sparsedial.shape.turned import DEFAULT
 from sparsedial.showing.numbers import interval_words, rate_words
 from sparsedial.units import human_bytes, human_count, human_joules
 
@@ -17,7 +18,8 @@ TICKS = tuple(float(f"{digits}e{power}") for power in range(3, 13) for digits in
 
 def setting_name(point: DialPoint, dial: DialFile) -> str:
     """A setting's name, marked where it is the one of training."""
-    return f"{point.setting.name} (default)" if point.setting.name == dial.default else point.setting.name
+    name = point.setting.name
+    return f"{name} (default)" if name == dial.default != DEFAULT else name
 
 
 def short_name(setting: Setting) -> str:

@@ -171,6 +171,9 @@ def test_a_dense_checkpoint_has_no_experts_to_choose_from(tmp_path, text, capsys
     command = ["dial", str(folder), "--measure", "--text", text]
     assert "is dense: it has no experts" in refused([*command, "--settings", "k=1"], capsys)
     assert [point.setting.name for point in measure(folder, text, settings="skip=1").settings] == ["default", "skip=1"]
+    capsys.readouterr()
+    assert main([*command, "--settings", "skip=1"]) == 0
+    assert "default (default)" not in capsys.readouterr().out
     assert not (folder / "dial.gates").exists()
 
 
