@@ -11,8 +11,6 @@ Writes benchmarks/records/decoding.json. B sequences, S positions, E experts, D 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +18,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.answering import Answering
 from benchmarks.keeping import keep
 from benchmarks.side_by_side import ratio, timed_in_turns
 from sparsedial.machine.hardware import BusyWatch
@@ -135,41 +134,21 @@ def theirs(model: Any, mode: str) -> Decode:
     return decode
 
 
-class Llama:
+class Llama(Answering):
     """llama.cpp in its own process, on a checkpoint that it reads as GGUF."""
 
     def __init__(self, python: str, folder: Path) -> None:
-        words = [python, "-m", "benchmarks.gguf", str(folder), str(folder.with_suffix(".gguf"))]
-        root = Path(__file__).parent.parent
-        self._process = subprocess.Popen(words, cwd=root, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.about = self._answer()
+        super().__init__([python, "-m", "benchmarks.gguf", str(folder), str(folder.with_suffix(".gguf"))])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *reason: Any) -> None:
-        self._process.communicate()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"llama.cpp's process ended with {self._process.wait()}")
-        return json.loads(line)
-
-    def ask(self, prompts: list[list[int]], tokens: int, threads: int, flash: bool) -> dict[str, Any]:
+    def read(self, prompts: list[list[int]], tokens: int, threads: int, flash: bool) -> dict[str, Any]:
         """New ids, seconds, and the logits behind the prompts."""
-        job = {"prompts": prompts, "tokens": tokens, "threads": threads, "flash": flash, "length": CONTEXT}
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
+        return self.ask({"prompts": prompts, "tokens": tokens, "threads": threads, "flash": flash, "length": CONTEXT})
 
     def decode(self, threads: int, flash: bool) -> Decode:
         """The candidate that decodes with llama.cpp."""
 
         def decode(prompts: list[list[int]], tokens: int) -> Run:
-            answer = self.ask(prompts, tokens, threads, flash)
+            answer = self.read(prompts, tokens, threads, flash)
             return Run(seconds=answer["seconds"], ids=answer["ids"])
 
         return decode
@@ -276,7 +255,7 @@ class Bench:
         found = {"transformers": self.theirs(ids_BS).logits[:, -1]}
         if self.llama:
             for name, flash in (("llama.cpp", False), ("llama.cpp, flash attention", True)):
-                found[name] = torch.tensor(self.llama.ask(prompts, 1, torch.get_num_threads(), flash)["logits"])
+                found[name] = torch.tensor(self.llama.read(prompts, 1, torch.get_num_threads(), flash)["logits"])
         largest = {name: float((other_BV - logits_BV).abs().max()) for name, other_BV in found.items()}
         return {**largest, "standard deviation of the logits": float(logits_BV.std())}
 

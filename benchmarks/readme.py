@@ -222,7 +222,11 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
         "effect of dirt": effect_of_dirt,
         "both": both_in_docs,
     },
-    DIAL: {"three settings": settings_screen, "exports": exports_table},
+    DIAL: {
+        "three settings": settings_screen,
+        "exports": partial(exports_table, "llama.cpp"),
+        "exports to vLLM": partial(exports_table, "vLLM"),
+    },
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 

@@ -54,6 +54,7 @@ def _measured() -> list[Row]:
         *_steps(read_json(RECORDS / "training_step.json")),
         *_layers(read_json(RECORDS / "sparse_layer.json")),
         *_decoding(read_json(RECORDS / "decoding.json")),
+        *_decoding_vllm(RECORDS / "decoding_vllm.json"),
         *_planning(),
     ]
 
@@ -139,6 +140,18 @@ def _decoding(record: dict[str, Any]) -> list[Row]:
                 rows.append((what, "llama.cpp, F32", _both(two, one, "speed_against_llama_cpp"), "≥ 1"))
             share = next(row["share_of_bandwidth"] for row in two["rows"] if row["name"] == "sparsedial")
             rows.append((what, "reading its weights at the memory's bandwidth", f"{100 * share:.0f} %", "–"))
+    return rows
+
+
+def _decoding_vllm(file: Path) -> list[Row]:
+    """Ours beside vLLM; none where it was not measured."""
+    rows = []
+    for model in read_json(file)["models"] if file.exists() else []:
+        for group in model["groups"]:
+            what = f"decoding: {model['name']}, batch {group['batch']}, {group['threads']} threads"
+            for peer, value in group["speed_against"].items():
+                way = group["ways_of_vllm"][peer]
+                rows.append((what, f"{peer}, {way} ({group['vllm']}, built for CPUs)", _faster(value), "–"))
     return rows
 
 
