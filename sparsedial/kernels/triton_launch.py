@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -13,7 +15,14 @@ import torch
 from torch import Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_launches = True
+Do = Callable[[Any, tuple[int, ...], tuple[Any, ...], dict[str, Any]], object]  # with a kernel, its grid and arguments
+
+
+def _run(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    kernel[grid](*arguments, **named)
+
+
+_do: Do = _run
 
 
 @cache
@@ -26,21 +35,41 @@ def launch(
     kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int = 4, stages: int = 3, **constants: Any
 ) -> None:
     """Run a kernel on the device of its tensors, which must be the current one."""
-    if not _launches:
-        return
     options = {} if INTERPRETED else {"num_warps": warps, "num_stages": stages}
-    kernel[grid](*arguments, **constants, **options)
+    _do(kernel, grid, arguments, {**constants, **options})
 
 
 @contextlib.contextmanager
-def left_out() -> Iterator[None]:
-    """Within it nothing is launched: outputs have their sizes and no values."""
-    global _launches
-    before, _launches = _launches, False
+def _instead(do: Do) -> Iterator[None]:
+    global _do
+    before, _do = _do, do
     try:
         yield
     finally:
-        _launches = before
+        _do = before
+
+
+def left_out() -> contextlib.AbstractContextManager[None]:
+    """Within it nothing is launched: outputs have their sizes and no values."""
+    return _instead(lambda *_: None)
+
+
+@contextlib.contextmanager
+def compiled_ahead(threads: int) -> Iterator[None]:
+    """Within it kernels are compiled, so many at once, and not run: outputs have no values. At its end all are ready.
+
+    Without it each is compiled at its first launch, and all others wait.
+    """
+    from triton import AsyncCompileMode  # pyright: ignore[reportMissingImports]
+
+    with ThreadPoolExecutor(threads) as pool, AsyncCompileMode(pool):
+        entered = contextvars.copy_context()  # of this thread; on a GPU backward passes run in another one
+
+        def compile_one(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            entered.run(kernel.warmup, *arguments, grid=grid, **named)
+
+        with _instead(compile_one):
+            yield
 
 
 def on(tensor: Tensor) -> Any:

@@ -35,14 +35,14 @@ def make_step(
     shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, token_share: float | None = None
 ) -> Callable[[], None]:
     """One whole training step of a study, from forward pass to optimizer; it waits until its work is done."""
-    return step_by(shape, _study_recipe(batch, context, device), device, threads, token_share)
+    return step_by(shape, study_recipe(batch, context, device), device, threads, token_share)
 
 
 def make_steps(
     shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, token_share: float | None = None
 ) -> tuple[Callable[[], None], int]:
     """Steps as a study takes them, and their number at a call: on a GPU some are replayed before one is waited for."""
-    recipe = _study_recipe(batch, context, device)
+    recipe = study_recipe(batch, context, device)
     replayed = None if device == "cpu" else replayed_by(shape, recipe, device, threads, token_share)
     if replayed is None:
         return step_by(shape, recipe, device, threads, token_share), 1
@@ -74,7 +74,7 @@ def several_by(
 
     There are none where steps are not replayed.
     """
-    recipe = _study_recipe(batch, context, device)
+    recipe = study_recipe(batch, context, device)
     fitting = most if device == "cpu" else min(most, runs_that_fit(shape, recipe))
     runs = (replayed_by(shape, recipe, device, threads, token_share) for _ in range(fitting))
     return [run for run in runs if run is not None]
@@ -88,10 +88,11 @@ def _replay(replayed: Replayed) -> None:
 
 def peak_bytes(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> float:
     """The peak memory of ten training steps of a study, measured by `peak_by`."""
-    return peak_by(shape, _study_recipe(batch, context, device), device, threads)[0]
+    return peak_by(shape, study_recipe(batch, context, device), device, threads)[0]
 
 
-def _study_recipe(batch: int, context: int, device: str) -> Recipe:
+def study_recipe(batch: int, context: int, device: str) -> Recipe:
+    """What all runs of a study share, so far as a step's time and its kernels depend on it."""
     dtype = "bfloat16" if device == "cuda" else "float32"
     return Recipe(learning_rate=HARMLESS_RATE, steps=STEPS, batch=batch, context=context, dtype=dtype)
 
