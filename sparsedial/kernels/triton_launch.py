@@ -61,15 +61,16 @@ def compiled_ahead(threads: int) -> Iterator[None]:
     Without it each is compiled at its first launch, and all others wait.
     """
     from triton import AsyncCompileMode  # pyright: ignore[reportMissingImports]
+    from triton.runtime import driver  # pyright: ignore[reportMissingImports]
 
-    with ThreadPoolExecutor(threads) as pool, AsyncCompileMode(pool):
-        entered = contextvars.copy_context()  # of this thread; on a GPU backward passes run in another one
-
-        def compile_one(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            entered.run(kernel.warmup, *arguments, grid=grid, **named)
-
-        with _instead(compile_one):
-            yield
+    with ThreadPoolExecutor(threads) as pool:
+        with AsyncCompileMode(pool) as mode:
+            entered = contextvars.copy_context()  # of this thread; on a GPU backward passes run in another one
+            with _instead(lambda kernel, grid, given, named: entered.run(kernel.warmup, *given, grid=grid, **named)):
+                yield
+        kernels = [future.result() for future in mode.future_kernels.values()]
+        # Triton 3.6 has a C compiler make a launcher for each kernel's arguments; later versions have one for all
+        list(pool.map(lambda kernel: driver.active.launcher_cls(kernel.src, kernel.metadata), kernels))
 
 
 def on(tensor: Tensor) -> Any:
