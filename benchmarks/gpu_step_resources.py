@@ -35,7 +35,13 @@ from sparsedial.runs.timed import study_recipe
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
 
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float64: "*fp64", torch.int32: "*i32", torch.int64: "*i64"}
+TYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float64: "*fp64",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
 TYPES |= {None: "*i64"}
 CAPABILITY, TARGET, ON_TARGET = (9, 0), "90", "an H100 or H200"  # of the study
 BATCH, CONTEXT, EXPERTS = 64, 256, (0, 8, 16, 32)  # a default study's there

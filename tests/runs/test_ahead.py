@@ -14,19 +14,22 @@ triton = pytest.importorskip("triton", reason="installed without Triton")
 from benchmarks.gpu_counts import as_on_a_gpu
 from benchmarks.gpu_step_resources import CAPABILITY, Launch, of_study, recorder
 from sparsedial.evaluation.loss import counting_scorer
+from sparsedial.evaluation.scorer import windows_at_once
 from sparsedial.kernels import triton_launch
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.trained_for import TrainedFor
-from sparsedial.runs import ahead
+from sparsedial.runs import ahead, execute
 from sparsedial.runs.ahead import compile_ahead, launch_all
 from sparsedial.runs.random_text import random_inputs
+from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.timed import study_recipe
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training.dial import Draws
 from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.replayed import Replayed
 from sparsedial.training.step import TrainingStep
+from tests.runs.tiny import job_of
 
 LADDER = Ladder(vocab_size=256, context=64)
 RECIPE = study_recipe(32, 64, "cuda")
@@ -49,7 +52,9 @@ def run_of(shape, recipe: Recipe, dial: TrainedFor | None) -> None:
     inputs = replace(inputs, draws=None if dial is None else Draws.of(dial, shape, recipe))
     step = TrainingStep(model, make_optimizers(model, recipe), recipe, on_device=True)
     Replayed(step, inputs, 8).take(range(3))
-    counting_scorer(model, recipe.dtype).losses_on_device(torch.zeros(WINDOWS, recipe.context + 1, dtype=torch.long), 64)
+    counting_scorer(model, recipe.dtype).losses_on_device(
+        torch.zeros(WINDOWS, recipe.context + 1, dtype=torch.long), 64
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,6 +123,20 @@ def test_what_was_compiled_is_not_compiled_again_and_a_cpu_compiles_nothing(monk
     assert asked == [(32, 0), (32, 8), (16, 0)]
     compile_ahead(shapes[:1], replace(RECIPE, batch=16), "cuda")
     assert asked[3:] == [(32, 0)]
+
+
+def test_a_run_compiles_its_kernels_before_it_begins(small_text, tmp_path, monkeypatch):
+    order = []
+    begin = execute.begin
+    monkeypatch.setattr(execute, "compile_ahead", lambda *given: order.append(given))
+    monkeypatch.setattr(execute, "begin", lambda *given: order.append("begun") or begin(*given))
+    job = job_of(small_text, steps=2)
+    next(execute.execute(job, small_text, RunStore(tmp_path)))
+    assert order == [([job.shape], job.recipe, "cpu", None, None), "begun"]
+
+
+def test_a_gpu_scores_four_times_as_many_windows_in_a_call():
+    assert windows_at_once(257, on_gpu=True) == 4 * windows_at_once(257) == 64
 
 
 def test_a_study_compiles_no_more_kernels_than_before():
