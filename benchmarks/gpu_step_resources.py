@@ -35,14 +35,8 @@ from sparsedial.runs.timed import study_recipe
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
 
-TYPES = {
-    torch.float32: "*fp32",
-    torch.bfloat16: "*bf16",
-    torch.float64: "*fp64",
-    torch.int32: "*i32",
-    torch.int64: "*i64",
-}
-TYPES |= {None: "*i64"}
+NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float64: "fp64", torch.int32: "i32", torch.int64: "i64"}
+TYPES = {**{dtype: f"*{name}" for dtype, name in NAMES.items()}, None: "*i64"}
 CAPABILITY, TARGET, ON_TARGET = (9, 0), "90", "an H100 or H200"  # of the study
 BATCH, CONTEXT, EXPERTS = 64, 256, (0, 8, 16, 32)  # a default study's there
 WIDTHS = tuple(rung for rung in RUNGS if 32 <= rung <= 384)  # that its grids of minutes have, or may come to have
@@ -67,7 +61,7 @@ class Launch:
 def type_of(value: Any) -> str:
     """An argument's type, as Triton writes it."""
     if isinstance(value, TensorDescriptor):
-        return f"tensordesc<{TYPES[value.base.dtype][1:]}{list(value.block_shape)}>"
+        return f"tensordesc<{NAMES[value.base.dtype]}{list(value.block_shape)}>"
     if value is None or isinstance(value, Tensor):
         return TYPES[None if value is None else value.dtype]
     return "fp32" if isinstance(value, float) else "i32"
