@@ -30,7 +30,8 @@ from sparsedial.machine.timing import measure_in_turn
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Dtype, Recipe
 from sparsedial.runs.ahead import compile_ahead
-from sparsedial.runs.timed import HARMLESS_RATE, MIDDLE, replayed_by, step_by, step_of
+from sparsedial.runs.random_text import MIDDLE
+from sparsedial.runs.timed import HARMLESS_RATE, replayed_by, step_by, step_of
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.published import PUBLISHED

@@ -20,8 +20,7 @@ from sparsedial.machine.hardware import usable_cores
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.trained_for import TrainedFor
-from sparsedial.runs.random_text import random_inputs
-from sparsedial.runs.timed import LONG, MIDDLE
+from sparsedial.runs.random_text import LONG, MIDDLE, random_inputs
 from sparsedial.shape.shape import Shape
 from sparsedial.training.dial import Draws
 from sparsedial.training.optimizer import make_optimizers

@@ -14,7 +14,8 @@ from sparsedial.machine.profile import Measure, Profile, measure_profile
 from sparsedial.records.recipe import Dtype
 from sparsedial.runs.ahead import compile_ahead
 from sparsedial.runs.card_memory import explained
-from sparsedial.runs.timed import MIDDLE, make_steps, several_by, study_recipe
+from sparsedial.runs.random_text import MIDDLE
+from sparsedial.runs.timed import make_steps, several_by, study_recipe
 from sparsedial.shape.shape import Shape
 
 AT_ONCE_SHARE = 0.25  # of the time for steps, where several runs at once are timed too

@@ -15,7 +15,7 @@ from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.runs.alone import alone
 from sparsedial.runs.card_memory import runs_that_fit
-from sparsedial.runs.random_text import random_inputs
+from sparsedial.runs.random_text import LONG, MIDDLE, random_inputs
 from sparsedial.shape.shape import Shape
 from sparsedial.training.loop import MOST_UNREAD
 from sparsedial.training.memory import settle_memory
@@ -25,8 +25,6 @@ from sparsedial.training.replayed import Replayed, why_not
 from sparsedial.training.resume import training_state
 from sparsedial.training.step import Rates, TrainingStep
 
-LONG = 30_000  # steps of a run whose balance is measured at few of them
-MIDDLE = LONG // 2 + 1  # a step without
 HARMLESS_RATE = 1e-3  # the rate does not change the time, but a large one could end in NaN
 A_CALL = 10  # replayed steps of a timed call: a run reads as many or more at once
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-triton = pytest.importorskip("triton", reason="installed without Triton")
+pytest.importorskip("triton", reason="installed without Triton")
 
 from benchmarks.gpu_counts import as_on_a_gpu
 from benchmarks.gpu_step_resources import CAPABILITY, Launch, of_study, recorder
@@ -52,9 +52,8 @@ def run_of(shape, recipe: Recipe, dial: TrainedFor | None) -> None:
     inputs = replace(inputs, draws=None if dial is None else Draws.of(dial, shape, recipe))
     step = TrainingStep(model, make_optimizers(model, recipe), recipe, on_device=True)
     Replayed(step, inputs, 8).take(range(3))
-    counting_scorer(model, recipe.dtype).losses_on_device(
-        torch.zeros(WINDOWS, recipe.context + 1, dtype=torch.long), 64
-    )
+    windows_WS1 = torch.zeros(WINDOWS, recipe.context + 1, dtype=torch.long)
+    counting_scorer(model, recipe.dtype).losses_on_device(windows_WS1, recipe.context)
 
 
 @pytest.mark.parametrize(

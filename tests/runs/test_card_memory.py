@@ -77,4 +77,4 @@ def test_memory_that_runs_out_while_the_machine_is_measured_is_explained(card):
     card(10**9, reserved=0, allocated=0)
     with pytest.raises(UserError, match=r"memory ran out: 1\S* GB of .* other processes hold") as failed, explained():
         raise torch.OutOfMemoryError("CUDA out of memory")
-    assert "<batch>" in str(failed.value.hint)
+    assert "smaller batch" in str(failed.value.hint)

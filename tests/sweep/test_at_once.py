@@ -95,14 +95,8 @@ def test_the_kernels_of_the_grid_and_of_its_open_sides_are_compiled_before_its_r
     ((shapes, recipe, device, share),) = compiled
     laid_shapes = {lab.layout.shape(cell) for cell in lab.layout.cells}
     assert laid_shapes < set(shapes)
-    assert max(shape.d_model for shape in shapes) > max(shape.d_model for shape in laid_shapes)
-    assert (recipe.batch, recipe.context, recipe.dtype, device, share) == (
-        lab.layout.batch,
-        256,
-        "bfloat16",
-        "cuda",
-        None,
-    )
+    assert (recipe.batch, recipe.context, recipe.dtype) == (lab.layout.batch, 256, "bfloat16")
+    assert (device, share) == ("cuda", None)
 
 
 class Witness(Silent):
