@@ -48,7 +48,7 @@ def _adamw_kernel(
     at = block * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
     own = at < size
     weights = tl.load(row).to(tl.pointer_type(tl.float32)) + at
-    gradients = tl.load(row + 1).to(tl.pointer_type(GRADIENT)) + at
+    gradients = tl.load(row + 1).to(tl.pointer_type(GRADIENT)) + at  # pyright: ignore[reportArgumentType]
     firsts = tl.load(row + 2).to(tl.pointer_type(tl.float32)) + at
     seconds = tl.load(row + 3).to(tl.pointer_type(tl.float32)) + at
     step = tl.load(tl.load(row + 4).to(tl.pointer_type(tl.float32)))
@@ -64,7 +64,7 @@ def _adamw_kernel(
     tl.store(seconds, second, mask=own)
     tl.store(weights, weight, mask=own)
     if COPIED:
-        tl.store(tl.load(row + 5).to(tl.pointer_type(COPY)) + at, weight.to(COPY), mask=own)
+        tl.store(tl.load(row + 5).to(tl.pointer_type(COPY)) + at, weight.to(COPY), mask=own)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ def compiled_ahead(threads: int) -> Iterator[None]:
                 yield
         kernels = [future.result() for future in mode.future_kernels.values()]
         # Triton 3.6 has a C compiler make a launcher for each kernel's arguments; later versions have one for all
-        list(pool.map(lambda kernel: driver.active.launcher_cls(kernel.src, kernel.metadata), kernels))
+        list(pool.map(lambda kernel: cast(Any, driver.active).launcher_cls(kernel.src, kernel.metadata), kernels))
 
 
 def on(tensor: Tensor) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 
 import torch
@@ -56,7 +56,7 @@ def require_fits(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def explained(job: Job | None = None) -> Iterator[None]:
+def explained(job: Job | None = None) -> Generator[None]:
     """Raises: UserError where a GPU's memory runs out within: for a run with what it was counted to need."""
     try:
         yield
