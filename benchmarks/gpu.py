@@ -44,7 +44,7 @@ class Section:
 
 SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `layer` and `card`, measured before
     "card": Section(seconds=20, measure=gpu_sections.card, predicted={"square_product_tflops": 666}),
-    "tests": Section(seconds=70, measure=gpu_sections.tests, predicted={"failed": 0, "errors": 0}),
+    "tests": Section(seconds=110, measure=gpu_sections.tests, predicted={"failed": 0, "errors": 0}),
     "waits": Section(
         seconds=30,
         measure=gpu_sections.waits,
@@ -78,7 +78,7 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
             "streams_8_times_one": 4,
         },
     ),
-    "study": Section(seconds=160, measure=gpu_sections.study, predicted={"accepted": 1}),
+    "study": Section(seconds=175, measure=gpu_sections.study, predicted={"accepted": 1}),
     "at_once": Section(
         seconds=80,
         measure=gpu_ways.at_once,

@@ -23,7 +23,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparsedial.kernels import native, sparse, triton_adamw, triton_launch, triton_sparse, triton_tiles
+from sparsedial.kernels import (
+    native,
+    sparse,
+    triton_adamw,
+    triton_descriptors,
+    triton_launch,
+    triton_sparse,
+    triton_tiles,
+)
 from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Dtype, Recipe
@@ -78,20 +86,26 @@ class Operations(TorchDispatchMode):
 
 
 @contextmanager
-def as_on_a_gpu(launch: Callable[..., None]) -> Iterator[None]:
+def as_on_a_gpu(launch: Callable[..., None], capability: tuple[int, int] | None = None) -> Iterator[None]:
     """CPU tensors are taken for a GPU's, and `launch` is called instead of a Triton kernel.
+
+    With a compute capability sizes of blocks and descriptors are those of such a card; without it blocks are small.
 
     (Fake tensors of the kind "cuda" exist, but a CPU build of PyTorch refuses to index them.)
     """
     with ExitStack() as stack:
+        tiles: list[tuple[Any, str, Any]] = [(triton_sparse, "_tiles", lambda *_: triton_tiles.SMALL)]
+        if capability is not None:
+            tiles = [(owner, "capability_of", lambda _: capability) for owner in (triton_tiles, triton_descriptors)]
+            tiles += [(triton_sparse, "tuned_tiles", lambda _: None), (torch.Tensor, "data_ptr", lambda _: 0)]
         for owner, name, value in (
+            *tiles,
             (native, "module", None),
             (sparse, "watched", lambda *_: False),
             (torch.Tensor, "is_cuda", True),
             (triton_launch, "on", lambda _: nullcontext()),
             (triton_launch, "launch", launch),
             (triton_adamw, "_table", lambda *_: None),
-            (triton_sparse, "_tiles", lambda *_: triton_tiles.SMALL),
         ):
             stack.enter_context(patch.object(owner, name, value))
         yield

@@ -6,13 +6,15 @@ T tokens, D d_model, E experts, K chosen, F d_expert.
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +23,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparsedial.kernels import triton_launch
 from sparsedial.kernels.sparse import sparse_feed_forward
+from sparsedial.machine.hardware import usable_cores
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Dtype, Recipe
-from sparsedial.runs.timed import HARMLESS_RATE, MIDDLE, replayed_by, step_by, step_of
+from sparsedial.runs.ahead import compile_ahead
+from sparsedial.runs.random_text import MIDDLE
+from sparsedial.runs.timed import HARMLESS_RATE, replayed_by, step_by, step_of
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.published import PUBLISHED
@@ -78,8 +84,15 @@ class Place:
     def step(self, shape: Shape, batch: int, context: int, dtype: Dtype) -> Callable[[], None]:
         """A training step on random ids."""
         recipe = Recipe(learning_rate=HARMLESS_RATE, steps=1000, batch=batch, context=context, dtype=dtype)
+        self.ready([shape], recipe)
         model = self.model(shape)
         return step_of(model, make_optimizers(model, recipe), recipe, self.device)
+
+    def ready(self, shapes: Iterable[Shape], recipe: Recipe) -> float:
+        """Compile the kernels of these shapes' steps on all cores; the seconds that it took."""
+        began = time.perf_counter()
+        compile_ahead(shapes, recipe, self.device)
+        return time.perf_counter() - began
 
     def model(self, shape: Shape) -> Transformer:
         """A model whose weights were drawn on the device: drawing them on the host takes seconds."""
@@ -109,24 +122,40 @@ def card(place: Place) -> Figures:
 
 
 def tests(place: Place) -> Figures:
-    """The tests that need a GPU."""
-    began = time.perf_counter()
-    where = "tests/kernels/test_triton.py" if place.quick else "tests"
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-rf", where]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    counts = {name: int(count) for count, name in re.findall(r"(\d+) (passed|failed|skipped|error)", said)}
-    for name in ("passed", "failed", "skipped"):
-        yield name, counts.get(name, 0)
-    yield "errors", counts.get("error", 0)
+    """The tests that need a GPU, of the files that hold some: others may need packages that are not there."""
+    began, counts, failures = time.perf_counter(), dict.fromkeys(("passed", "failed", "skipped", "errors"), 0), []
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-vv", "-rfE"]
+    command += ["tests/kernels/test_triton.py"] if place.quick else files_with_gpu_tests()
+    if importlib.util.find_spec("xdist") is not None and not place.quick:
+        command += ["--numprocesses", str(max(2, usable_cores() // 2))]  # most of the time goes to compilers
+    environment = os.environ | ({"TRITON_INTERPRET": "0"} if place.device == "cuda" else {})
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            ended = re.search(r"\b(PASSED|FAILED|SKIPPED)\b", line) if "%]" in line else None
+            if ended:
+                counts[ended[1].lower()] += 1
+                yield ended[1].lower(), counts[ended[1].lower()]
+            elif line.startswith(("FAILED", "ERROR")):
+                failures.append(line.strip()[:200])
+                counts["errors"] += line.startswith("ERROR")
+    yield from counts.items()
     yield "pytest_seconds", time.perf_counter() - began
-    yield "failures", [line[:200] for line in said.splitlines() if line.startswith("FAILED")]
+    yield "failures", failures
+
+
+def files_with_gpu_tests() -> list[str]:
+    """The test files with a test that is marked `gpu`."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(file.relative_to(ROOT)) for file in files if "pytest.mark.gpu" in file.read_text()]
 
 
 def waits(place: Place) -> Figures:
     """Whether PyTorch finds a wait in a small step, and how many kernels it launches."""
+    recipe = Recipe(learning_rate=HARMLESS_RATE, steps=1000, batch=8, context=128, dtype="bfloat16")
+    yield "compile_seconds", place.ready([LADDER.shape(32, 32), LADDER.shape(32, 0)], recipe)
     for name, experts in (("sparse", 32), ("dense", 0)):
         shape = LADDER.shape(32, experts)
-        recipe = Recipe(learning_rate=HARMLESS_RATE, steps=1000, batch=8, context=128, dtype="bfloat16")
         model = place.model(shape)
         training, rates = TrainingStep(model, make_optimizers(model, recipe), recipe), Rates(HARMLESS_RATE, 1e-2, 0.3)
         ids_BS1 = torch.zeros(8, 129, dtype=torch.long, device=place.device)
@@ -222,6 +251,9 @@ def layer(place: Place) -> Figures:
             y_TD = sparse_feed_forward(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, kernel)
             torch.autograd.grad(y_TD, leaves, slope_TD)
 
+        if place.device == "cuda":
+            with triton_launch.compiled_ahead(usable_cores()):
+                learn("triton")
         seconds = place.seconds({kernel: partial(learn, kernel) for kernel in kernels}, 0.5)
         flops = 3 * 2 * 3 * d_model * width * tokens * top_k  # three products, forward and twice that backward
         for kernel in kernels:
@@ -234,9 +266,11 @@ def replay(place: Place) -> Figures:
 
     On a CPU the function is called that a GPU captures.
     """
-    for width in (16,) if place.quick else WIDTHS:
+    recipe, widths = small_recipe(place), (16,) if place.quick else WIDTHS
+    yield "compile_seconds", place.ready([LADDER.shape(width, n) for width in widths for n in (0, 32)], recipe)
+    for width in widths:
         for name, experts in (("dense", 0), ("sparse", 32)):
-            shape, recipe = LADDER.shape(width, experts), small_recipe(place)
+            shape = LADDER.shape(width, experts)
             began = time.perf_counter()
             replayed = replayed_by(shape, recipe, place.device)
             assert replayed is not None

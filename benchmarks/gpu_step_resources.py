@@ -1,15 +1,18 @@
 """Every Triton kernel that a training step launches, compiled for each kind of card: `python -m
 benchmarks.gpu_step_resources`, with `triton` installed and no GPU. The interpreter, in which tests run kernels, accepts
-what a compiler refuses.
+what a compiler refuses. With `--study`: how many a study on a GPU compiles, and how long that takes on one core.
 
-The step runs on tensors without values, as in `benchmarks.gpu_counts`; a kernel is compiled for the types and constants
-of its launch.
+Steps run on tensors without values, as in `benchmarks.gpu_counts`; a kernel is compiled for the types and constants of
+its launch, and for what is known of its numbers: which are 1, and which are multiples of 16.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +22,24 @@ if __name__ == "__main__":
 import torch
 import triton
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from benchmarks import gpu_counts
 from benchmarks.gpu_resources import TARGETS, amd_usage, shared_bytes, usage
 from sparsedial.records.recipe import Dtype
+from sparsedial.runs.ahead import launch_all
+from sparsedial.runs.timed import study_recipe
+from sparsedial.shape.ladder import RUNGS, Ladder
+from sparsedial.shape.shape import Shape
 
-TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int32: "*i32", torch.int64: "*i64", None: "*i64"}
+NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float64: "fp64", torch.int32: "i32", torch.int64: "i64"}
+TYPES = {**{dtype: f"*{name}" for dtype, name in NAMES.items()}, None: "*i64"}
+CAPABILITY, TARGET, ON_TARGET = (9, 0), "90", "an H100 or H200"  # of the study
+BATCH, CONTEXT, EXPERTS = 64, 256, (0, 8, 16, 32)  # a default study's there
+WIDTHS = tuple(rung for rung in RUNGS if 32 <= rung <= 384)  # that its grids of minutes have, or may come to have
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,9 @@ class Launch:
     kernel: Any
     signature: tuple[tuple[str, str], ...]
     constants: tuple[tuple[str, Any], ...]
+    sixteens: tuple[str, ...]  # arguments that are multiples of 16; addresses always are
     warps: int
+    stages: int
 
     @property
     def name(self) -> str:
@@ -45,27 +60,64 @@ class Launch:
 
 def type_of(value: Any) -> str:
     """An argument's type, as Triton writes it."""
+    if isinstance(value, TensorDescriptor):
+        return f"tensordesc<{NAMES[value.base.dtype]}{list(value.block_shape)}>"
     if value is None or isinstance(value, Tensor):
         return TYPES[None if value is None else value.dtype]
     return "fp32" if isinstance(value, float) else "i32"
 
 
-def launches(experts: int, dtype: Dtype, top_k: int | None = None, **changes: Any) -> list[Launch]:
-    """What one step of a small model launches, each once; `changes` are of its shape."""
-    found: dict[Launch, None] = {}
+def launch_of(kernel: Any, arguments: Iterable[Any], warps: int, stages: int, constants: dict[str, Any]) -> Launch:
+    """What Triton compiles for such a launch."""
+    names = [name for name in kernel.arg_names if name not in constants]
+    signature, fixed, sixteens = [], dict(constants), []
+    plain = _not_specialised(kernel)
+    for name, value in zip(names, arguments, strict=True):
+        kind = type_of(value)
+        if kind == "i32" and name not in plain and value == 1:
+            fixed[name] = 1
+            continue
+        signature.append((name, kind))
+        if kind[0] == "*" or (kind == "i32" and name not in plain and value % 16 == 0):
+            sixteens.append(name)
+    return Launch(kernel, tuple(signature), tuple(fixed.items()), tuple(sixteens), warps, stages)
+
+
+def _not_specialised(kernel: Any) -> tuple[str, ...]:
+    """Numbers for whose values a kernel is not compiled anew; an interpreted one keeps them among its options."""
+    named = kernel.kwargs.get("do_not_specialize") if hasattr(kernel, "kwargs") else kernel.do_not_specialize
+    return tuple(named or ())
+
+
+def recorder(found: Counter[Launch]) -> Callable[..., None]:
+    """A function that takes the place of a launch, and counts it."""
 
     def launch(kernel: Any, grid: Any, *arguments: Any, warps: int = 4, stages: int = 3, **constants: Any) -> None:
-        names = [name for name in kernel.arg_names if name not in constants]
-        signature = tuple((name, type_of(value)) for name, value in zip(names, arguments, strict=True))
-        found[Launch(kernel, signature, tuple(constants.items()), warps)] = None
+        found[launch_of(kernel, arguments, warps, stages, constants)] += 1
 
+    return launch
+
+
+def launches(experts: int, dtype: Dtype, top_k: int | None = None, **changes: Any) -> list[Launch]:
+    """What one step of a small model launches, each once; `changes` are of its shape."""
+    found: Counter[Launch] = Counter()
     shape = replace(gpu_counts.LADDER.shape(128, experts), vocab_size=4096, **changes)
-    gpu_counts.counts_of(shape, dtype, top_k=top_k, launch=launch)
+    gpu_counts.counts_of(shape, dtype, top_k=top_k, launch=recorder(found))
     return list(found)
 
 
-def resources(launch: Launch, target: str) -> tuple[int, int, int]:
-    """Registers of a thread, bytes of them in memory, and bytes of shared memory."""
+def of_study(shapes: Iterable[Shape], batch: int = BATCH, context: int = CONTEXT) -> Counter[Launch]:
+    """What runs of these shapes launch in a step and in scoring, and how often."""
+    found: Counter[Launch] = Counter()
+    recipe = study_recipe(batch, context, "cuda")
+    with gpu_counts.as_on_a_gpu(recorder(found), CAPABILITY), FakeTensorMode(allow_non_fake_inputs=True):
+        for shape in shapes:
+            launch_all(shape, recipe, None, None, "cpu")
+    return found
+
+
+def compiled(launch: Launch, target: str) -> Any:
+    """The kernel, compiled for a card."""
     constants = dict(launch.constants)
     types = {**dict(launch.signature), **dict.fromkeys(constants, "constexpr")}
     places = {name: index for index, name in enumerate(launch.kernel.arg_names)}
@@ -73,13 +125,34 @@ def resources(launch: Launch, target: str) -> tuple[int, int, int]:
         launch.kernel,
         {name: types[name] for name in launch.kernel.arg_names},
         {(places[name],): value for name, value in constants.items()},
-        {(places[name],): [["tt.divisibility", 16]] for name, kind in launch.signature if kind[0] == "*"},
+        {(places[name],): [["tt.divisibility", 16]] for name in launch.sixteens},
     )
-    nvidia = target.isdigit()
-    card = GPUTarget("cuda", int(target), 32) if nvidia else GPUTarget("hip", target, 64)
-    compiled = triton.compile(source, target=card, options={"num_warps": launch.warps})
-    used = usage(compiled.asm["cubin"]) if nvidia else amd_usage(compiled.asm["amdgcn"])
-    return (*used, compiled.metadata.shared)
+    card = GPUTarget("cuda", int(target), 32) if target.isdigit() else GPUTarget("hip", target, 64)
+    return triton.compile(source, target=card, options={"num_warps": launch.warps, "num_stages": launch.stages})
+
+
+def resources(launch: Launch, target: str) -> tuple[int, int, int]:
+    """Registers of a thread, bytes of them in memory, and bytes of shared memory."""
+    made = compiled(launch, target)
+    used = usage(made.asm["cubin"]) if target.isdigit() else amd_usage(made.asm["amdgcn"])
+    return (*used, made.metadata.shared)
+
+
+def print_study() -> None:
+    """Print how many kernels a study compiles, and the seconds of each kind on one core."""
+    ladder = Ladder(vocab_size=256, context=CONTEXT)
+    found = of_study(ladder.shape(width, experts) for width in WIDTHS for experts in EXPERTS)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRITON_CACHE_DIR"] = folder  # an empty one
+        for launch in found:
+            began = sum(os.times()[:4])  # with the processes that it starts
+            compiled(launch, TARGET)
+            seconds[launch.name].append(sum(os.times()[:4]) - began)
+    for name, spent in sorted(seconds.items(), key=lambda item: -sum(item[1])):
+        print(f"{name:<28} compiled {len(spent):3} times, {sum(spent):5.1f} s")
+    count, spent = len(found), sum(map(sum, seconds.values()))
+    print(f"{count} kernels for {found.total()} launches of {len(WIDTHS) * len(EXPERTS)} models, {spent:.0f} s")
 
 
 def main() -> None:
@@ -87,7 +160,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="registers and shared memory of a training step's kernels")
     parser.add_argument("--targets", default=",".join(TARGETS), help="compute capabilities times ten, and gfx942")
     parser.add_argument("--kernels", default="", help="only those with these letters in their name")
+    parser.add_argument("--study", action="store_true", help=f"what a study on {ON_TARGET} compiles, instead")
     options = parser.parse_args()
+    if options.study:
+        print_study()
+        return
     of_steps = [launches(0, "bfloat16"), launches(32, "bfloat16"), launches(32, "float32"), launches(32, "bfloat16", 1)]
     for name, changes in gpu_counts.LIKE.items():
         heads = gpu_counts.LADDER.shape(128, 32).heads

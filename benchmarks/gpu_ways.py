@@ -64,7 +64,9 @@ def at_once(place: Place) -> Figures:
 def _small(device: str, quick: bool, number: int = 1) -> Replayed | None:
     """A small model's steps, or those of so many stacked."""
     shape, place = LADDER.shape(16 if quick else WIDTHS[0], number * EXPERTS), Place(device, quick)
-    return replayed_by(shape, small_recipe(place, number), device)
+    recipe = small_recipe(place, number)
+    place.ready([shape], recipe)
+    return replayed_by(shape, recipe, device)
 
 
 def _processes(place: Place, numbers: Sequence[int]) -> Figures:

@@ -25,6 +25,7 @@ from sparsedial.shape.counts import active_parameters, cached_values_per_token
 from sparsedial.text.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 4096
+GPU_TIMES = 4  # as many on a GPU, where the launches of a small call take longer than its work
 # Of a piece of a batch: 38 MB in float32. From 32 MB on glibc maps each by itself and gives it back at once; smaller
 # ones it cut from its heap, which then grew by 0.6 GB in every other process.
 LOGIT_VALUES = 9 << 20
@@ -37,9 +38,9 @@ T = TypeVar("T")
 Pair = tuple[Sequence[int], Sequence[int]]  # ids of a context and of what follows it
 
 
-def windows_at_once(tokens: int) -> int:
+def windows_at_once(tokens: int, on_gpu: bool = False) -> int:
     """Windows of so many tokens that are scored in one call of the model; their last tokens are not read."""
-    return max(1, TOKENS_AT_ONCE // (tokens - 1))
+    return max(1, TOKENS_AT_ONCE * (GPU_TIMES if on_gpu else 1) // (tokens - 1))
 
 
 def logits_of_rows(model: Transformer, x_BSD: Tensor) -> Tensor:
@@ -82,22 +83,27 @@ class Scorer:
         """
         return self.losses(windows_WS1, windows_WS1.shape[1] - 1)[0]
 
-    @torch.no_grad()
     def losses(self, windows_WS1: Tensor, last: int) -> tuple[float, Tensor]:
         """The sum of the losses of each window's `last` ids, given those before them in the window, and each of them.
 
         Shapes: [W, S+1] to a number and [W, last]
         Units: nats
         """
+        total, each = self.losses_on_device(windows_WS1, last)
+        return float(total), each
+
+    @torch.no_grad()
+    def losses_on_device(self, windows_WS1: Tensor, last: int) -> tuple[Tensor, Tensor]:
+        """The same, for which nothing waits for a GPU."""
         model, total, each = self._working, torch.zeros((), dtype=torch.float64, device=self.device), []
-        for ids_BS1 in windows_WS1.split(windows_at_once(windows_WS1.shape[1])):
+        for ids_BS1 in windows_WS1.split(windows_at_once(windows_WS1.shape[1], self.model.embedding_VD.is_cuda)):
             ids_BS1 = ids_BS1.to(self.device)
             targets_R = ids_BS1[:, -last:].flatten()
             for logits_nV, targets_n in logits_in_pieces(model, self._stream(ids_BS1[:, :-1], last), targets_R):
                 shares_nV = logits_nV.log_softmax(1)
                 total += functional.nll_loss(shares_nV, targets_n, reduction="sum")
                 each.append(functional.nll_loss(shares_nV, targets_n, reduction="none"))
-        return float(total), torch.cat(each).view(-1, last)
+        return total, torch.cat(each).view(-1, last)
 
     def _stream(self, ids_BS: Tensor, last: int) -> Tensor:
         """The stream at the last positions of all rows. Shapes: to [B, last, D]"""

@@ -20,13 +20,14 @@ from torch import Tensor
 from sparsedial.kernels import triton_launch
 
 BLOCK = 4096  # values of a program
+TENSORS = 64  # of the table that a program reads at once
 COLUMNS = 8  # of the table, in the kernel's order
 TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 Addresses = tuple[tuple[int, ...], ...]
 Row = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]  # weight, gradient, moments, step, copy
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tensors"])
 def _adamw_kernel(
     table, tensors, rate_at, rate, found_inf, gradient_scale, beta1, beta2, log2_beta1, log2_beta2, epsilon, decay,
     RATE_ON_DEVICE: tl.constexpr, GRADIENT: tl.constexpr, COPIED: tl.constexpr, COPY: tl.constexpr,
@@ -36,15 +37,18 @@ def _adamw_kernel(
     if tl.load(found_inf) != 0:
         return
     program = tl.program_id(0)
-    all_tensors = tl.arange(0, TENSORS)
-    ends = tl.load(table + all_tensors * COLUMNS + 7, mask=all_tensors < tensors, other=2147483647)
-    row = table + tl.sum((ends <= program).to(tl.int32), 0) * COLUMNS
+    before = 0
+    for first_tensor in range(0, tensors, TENSORS):
+        tensor = first_tensor + tl.arange(0, TENSORS)
+        ends = tl.load(table + tensor * COLUMNS + 7, mask=tensor < tensors, other=2147483647)
+        before += tl.sum((ends <= program).to(tl.int32), 0)
+    row = table + before * COLUMNS
     size = tl.load(row + 6)
     block = program - (tl.load(row + 7) - (size + BLOCK - 1) // BLOCK)
     at = block * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
     own = at < size
     weights = tl.load(row).to(tl.pointer_type(tl.float32)) + at
-    gradients = tl.load(row + 1).to(tl.pointer_type(GRADIENT)) + at
+    gradients = tl.load(row + 1).to(tl.pointer_type(GRADIENT)) + at  # pyright: ignore[reportArgumentType]
     firsts = tl.load(row + 2).to(tl.pointer_type(tl.float32)) + at
     seconds = tl.load(row + 3).to(tl.pointer_type(tl.float32)) + at
     step = tl.load(tl.load(row + 4).to(tl.pointer_type(tl.float32)))
@@ -60,7 +64,7 @@ def _adamw_kernel(
     tl.store(seconds, second, mask=own)
     tl.store(weights, weight, mask=own)
     if COPIED:
-        tl.store(tl.load(row + 5).to(tl.pointer_type(COPY)) + at, weight.to(COPY), mask=own)
+        tl.store(tl.load(row + 5).to(tl.pointer_type(COPY)) + at, weight.to(COPY), mask=own)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def adamw(
             constants.beta1, constants.beta2, _log2(constants.beta1), _log2(constants.beta2), constants.epsilon,
             constants.decay, warps=8, RATE_ON_DEVICE=on_device, GRADIENT=TYPES[gradient.dtype],
             COPIED=copied is not None, COPY=TYPES[torch.float32 if copied is None else copied.dtype],
-            TENSORS=triton.next_power_of_2(len(tensors)), COLUMNS=COLUMNS, BLOCK=BLOCK,
+            TENSORS=TENSORS, COLUMNS=COLUMNS, BLOCK=BLOCK,
         )  # fmt: skip
 
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_launches = True
+Do = Callable[[Any, tuple[int, ...], tuple[Any, ...], dict[str, Any]], object]  # with a kernel, its grid and arguments
+
+
+def _run(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    kernel[grid](*arguments, **named)
+
+
+_do: Do = _run
 
 
 @cache
@@ -26,21 +35,42 @@ def launch(
     kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int = 4, stages: int = 3, **constants: Any
 ) -> None:
     """Run a kernel on the device of its tensors, which must be the current one."""
-    if not _launches:
-        return
     options = {} if INTERPRETED else {"num_warps": warps, "num_stages": stages}
-    kernel[grid](*arguments, **constants, **options)
+    _do(kernel, grid, arguments, {**constants, **options})
 
 
 @contextlib.contextmanager
-def left_out() -> Iterator[None]:
-    """Within it nothing is launched: outputs have their sizes and no values."""
-    global _launches
-    before, _launches = _launches, False
+def _instead(do: Do) -> Iterator[None]:
+    global _do
+    before, _do = _do, do
     try:
         yield
     finally:
-        _launches = before
+        _do = before
+
+
+def left_out() -> contextlib.AbstractContextManager[None]:
+    """Within it nothing is launched: outputs have their sizes and no values."""
+    return _instead(lambda *_: None)
+
+
+@contextlib.contextmanager
+def compiled_ahead(threads: int) -> Iterator[None]:
+    """Within it kernels are compiled, so many at once, and not run: outputs have no values. At its end all are ready.
+
+    Without it each is compiled at its first launch, and all others wait.
+    """
+    from triton import AsyncCompileMode  # pyright: ignore[reportMissingImports]
+    from triton.runtime import driver  # pyright: ignore[reportMissingImports]
+
+    with ThreadPoolExecutor(threads) as pool:
+        with AsyncCompileMode(pool) as mode:
+            entered = contextvars.copy_context()  # of this thread; on a GPU backward passes run in another one
+            with _instead(lambda kernel, grid, given, named: entered.run(kernel.warmup, *given, grid=grid, **named)):
+                yield
+        kernels = [future.result() for future in mode.future_kernels.values()]
+        # Triton 3.6 has a C compiler make a launcher for each kernel's arguments; later versions have one for all
+        list(pool.map(lambda kernel: cast(Any, driver.active).launcher_cls(kernel.src, kernel.metadata), kernels))
 
 
 def on(tensor: Tensor) -> Any:

@@ -21,7 +21,7 @@ BLOCK_VALUES = 2048  # that four warps hold of a tensor at once; with twice as m
 MOST_PROGRAMS = 512  # of a backward pass, each of which writes a part of the weight's gradient
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _norm_kernel(x, weight, y, tokens, width, eps, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """y = x / rms(x) * weight."""
     row, column = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
@@ -33,16 +33,16 @@ def _norm_kernel(x, weight, y, tokens, width, eps, ROWS: tl.constexpr, BLOCK: tl
     tl.store(y + at, (values * scale[:, None] * weights[None, :]).to(y.dtype.element_ty), mask=known)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens", "blocks"])
 def _norm_backward_kernel(
     dy, passed, x, weight, dx, parts, tokens, width, eps, blocks,
-    PASSED: tl.constexpr, PROGRAMS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    PASSED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """dx, with the gradient of what passed beside; and this program's part of the weight's gradient."""
     column = tl.arange(0, BLOCK)
     weights = tl.load(weight + column, mask=column < width, other=0.0).to(tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
-    for block in range(tl.program_id(0), blocks, PROGRAMS):
+    for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
         row = block * ROWS + tl.arange(0, ROWS)
         known = (row < tokens)[:, None] & (column < width)[None, :]
         at = row[:, None].to(tl.int64) * width + column[None, :]
@@ -59,7 +59,7 @@ def _norm_backward_kernel(
     tl.store(parts + tl.program_id(0) * width + column, total, mask=column < width)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _sum_kernel(parts, total, rows, stride, width, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """total = the sum of the rows of parts, `stride` apart."""
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -120,7 +120,7 @@ class _Norm(torch.autograd.Function):
         with triton_launch.on(x_TD):
             triton_launch.launch(
                 _norm_backward_kernel, (programs,), dy_TD, passed[0] if passed else dy_TD, x_TD, weight_D, dx_TD,
-                parts_PD, *x_TD.shape, ctx.eps, blocks, PASSED=bool(passed), PROGRAMS=programs, **sizes,
+                parts_PD, *x_TD.shape, ctx.eps, blocks, PASSED=bool(passed), **sizes,
                 warps=_warps(sizes),
             )  # fmt: skip
             dweight_D = sum_rows(parts_PD, weight_D)

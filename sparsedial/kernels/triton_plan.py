@@ -18,6 +18,7 @@ from sparsedial.kernels.reference import by_expert, visited
 
 CHUNK = 64  # rows that a program places: each is compared with every other
 BLOCKS = 64  # of places that a program describes
+NUMBERS = ("rows", "top_k", "most", "block_rows")  # for whose values no kernel is compiled anew
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _expert_of(chosen, visited, row, rows, top_k, experts, SOME: tl.constexpr):
     return expert
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NUMBERS)
 def _count_kernel(
     chosen, visited, counts, rows, top_k, experts, SOME: tl.constexpr, CHUNK: tl.constexpr, EXPERTS: tl.constexpr
 ):
@@ -75,7 +76,7 @@ def _count_kernel(
     tl.store(counts + tl.program_id(0) * experts + expert, count, mask=expert < experts)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NUMBERS)
 def _blocks_kernel(
     total, ends, start_of_block, expert_of_block, experts, most, block_rows,
     BLOCKS: tl.constexpr, EXPERTS: tl.constexpr,
@@ -92,7 +93,7 @@ def _blocks_kernel(
     tl.store(expert_of_block + block, tl.sum(tl.where(inside, expert[None, :] + 1, 0), 1) - 1, mask=block < most)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NUMBERS)
 def _place_kernel(
     chosen, visited, counts, ends, row_of_place, rows, top_k, experts,
     SOME: tl.constexpr, CHUNK: tl.constexpr,

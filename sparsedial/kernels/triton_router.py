@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from sparsedial.kernels import triton_launch
 
 BLOCK_VALUES = 1024  # scores that a program holds at once; with twice as many, registers spill
+NUMBERS = ("positions", "sequences", "parts")  # for whose values no kernel is compiled anew: no address needs them
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _scores(logits, experts, known, SIGMOID: tl.constexpr, BLOCK: tl.constexpr):
     return soft, scores, largest + tl.log(total)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NUMBERS)
 def _route_kernel(
     logits, bias, visited, chosen, gates, kept, load_parts, share_parts, z_parts, positions, experts, parts, scaling,
     top_p, K: tl.constexpr, CHOICES: tl.constexpr, SIGMOID: tl.constexpr, NORMALIZE: tl.constexpr, ONES: tl.constexpr,
@@ -139,7 +140,7 @@ def _route_kernel(
     tl.store(z_parts + sequence * parts + part, tl.sum(tl.where(known, log_sum * log_sum, 0.0), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NUMBERS)
 def _route_losses_kernel(
     load_parts, share_parts, z_parts, load, loss, sequences, positions, experts, parts, balance_weight, z_loss_weight,
     BLOCK: tl.constexpr, PARTS: tl.constexpr,
@@ -159,7 +160,7 @@ def _route_losses_kernel(
     tl.store(loss + sequence, (balance_weight * balance + z_loss_weight * z / positions) / sequences)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NUMBERS)
 def _route_backward_kernel(
     dgates, dloss, logits, chosen, visited, kept_choices, load_by_sequence, dlogits, positions, experts, sequences,
     scaling, balance_weight, z_loss_weight,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from dataclasses import replace
 
 import torch
@@ -51,6 +53,20 @@ def require_fits(job: Job) -> None:
         raise UserError(
             f"a step of this run needs {human_bytes(needed)}, and {card.words}", hint=_advice(job, card.free)
         )
+
+
+@contextlib.contextmanager
+def explained(job: Job | None = None) -> Generator[None]:
+    """Raises: UserError where a GPU's memory runs out within: for a run with what it was counted to need."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        if job is not None:
+            raise out_of_memory(job) from error
+        raise UserError(
+            f"the GPU's memory ran out: {card_memory().words}",
+            hint="give a smaller <batch>, or wait for the card",
+        ) from error
 
 
 def out_of_memory(job: Job) -> UserError:

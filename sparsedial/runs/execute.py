@@ -20,7 +20,8 @@ from sparsedial.model.weights import stream_of
 from sparsedial.model.writing import whole_folder
 from sparsedial.records.probes import ProbeScores
 from sparsedial.records.run import Run
-from sparsedial.runs.card_memory import out_of_memory, require_fits
+from sparsedial.runs.ahead import compile_ahead
+from sparsedial.runs.card_memory import explained, out_of_memory, require_fits
 from sparsedial.runs.executor import Split
 from sparsedial.runs.job import Job
 from sparsedial.runs.run_store import RunStore
@@ -70,7 +71,9 @@ def execute(
     selecting = _selecting(job, text)
     require_fits(job)
     settle_memory()
-    live = begin(job, store)
+    with explained(job):
+        compile_ahead([job.shape], recipe, job.device, selecting and selecting.share, job.dial)
+        live = begin(job, store)
     energy, busy = meter(job.device, job.threads), BusyWatch()
     scores: Scores = {}
     try:

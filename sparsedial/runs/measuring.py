@@ -12,7 +12,10 @@ from sparsedial.machine.hardware import describe
 from sparsedial.machine.memory import Memory
 from sparsedial.machine.profile import Measure, Profile, measure_profile
 from sparsedial.records.recipe import Dtype
-from sparsedial.runs.timed import MIDDLE, make_steps, several_by
+from sparsedial.runs.ahead import compile_ahead
+from sparsedial.runs.card_memory import explained
+from sparsedial.runs.random_text import MIDDLE
+from sparsedial.runs.timed import make_steps, several_by, study_recipe
 from sparsedial.shape.shape import Shape
 
 AT_ONCE_SHARE = 0.25  # of the time for steps, where several runs at once are timed too
@@ -34,10 +37,16 @@ def measure_on(
     """A function that times shapes on this machine for a number of seconds, with nothing else of ours running.
 
     `report` is called with the number of turns that are done and of all turns. With a token share the steps select
-    their tokens. So many runs `at_once`, in this process, are timed at the shortest and the longest step.
+    their tokens. So many runs `at_once`, in this process, are timed at the shortest and the longest step. Before all,
+    a GPU's kernels are compiled.
     """
 
     def measure(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
+        with explained():
+            compile_ahead(shapes, study_recipe(batch, context, device), device, token_share)
+            return timed(shapes, batch, context, seconds)
+
+    def timed(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
         several_seconds = AT_ONCE_SHARE * seconds if at_once else 0.0
         profile = measure_profile(
             lambda shape, sequences, length: make_steps(shape, sequences, length, device, threads, token_share),

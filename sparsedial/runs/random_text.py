@@ -15,6 +15,8 @@ from sparsedial.training.inputs import Inputs
 from sparsedial.training.token_selection import Selecting
 
 WINDOWS = 64  # of a batch
+LONG = 30_000  # steps of a run whose balance is measured at few of them
+MIDDLE = LONG // 2 + 1  # a step without
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.runs.alone import alone
 from sparsedial.runs.card_memory import runs_that_fit
-from sparsedial.runs.random_text import random_inputs
+from sparsedial.runs.random_text import LONG, MIDDLE, random_inputs
 from sparsedial.shape.shape import Shape
 from sparsedial.training.loop import MOST_UNREAD
 from sparsedial.training.memory import settle_memory
@@ -25,8 +25,6 @@ from sparsedial.training.replayed import Replayed, why_not
 from sparsedial.training.resume import training_state
 from sparsedial.training.step import Rates, TrainingStep
 
-LONG = 30_000  # steps of a run whose balance is measured at few of them
-MIDDLE = LONG // 2 + 1  # a step without
 HARMLESS_RATE = 1e-3  # the rate does not change the time, but a large one could end in NaN
 A_CALL = 10  # replayed steps of a timed call: a run reads as many or more at once
 
@@ -35,14 +33,14 @@ def make_step(
     shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, token_share: float | None = None
 ) -> Callable[[], None]:
     """One whole training step of a study, from forward pass to optimizer; it waits until its work is done."""
-    return step_by(shape, _study_recipe(batch, context, device), device, threads, token_share)
+    return step_by(shape, study_recipe(batch, context, device), device, threads, token_share)
 
 
 def make_steps(
     shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, token_share: float | None = None
 ) -> tuple[Callable[[], None], int]:
     """Steps as a study takes them, and their number at a call: on a GPU some are replayed before one is waited for."""
-    recipe = _study_recipe(batch, context, device)
+    recipe = study_recipe(batch, context, device)
     replayed = None if device == "cpu" else replayed_by(shape, recipe, device, threads, token_share)
     if replayed is None:
         return step_by(shape, recipe, device, threads, token_share), 1
@@ -74,7 +72,7 @@ def several_by(
 
     There are none where steps are not replayed.
     """
-    recipe = _study_recipe(batch, context, device)
+    recipe = study_recipe(batch, context, device)
     fitting = most if device == "cpu" else min(most, runs_that_fit(shape, recipe))
     runs = (replayed_by(shape, recipe, device, threads, token_share) for _ in range(fitting))
     return [run for run in runs if run is not None]
@@ -88,10 +86,11 @@ def _replay(replayed: Replayed) -> None:
 
 def peak_bytes(shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1) -> float:
     """The peak memory of ten training steps of a study, measured by `peak_by`."""
-    return peak_by(shape, _study_recipe(batch, context, device), device, threads)[0]
+    return peak_by(shape, study_recipe(batch, context, device), device, threads)[0]
 
 
-def _study_recipe(batch: int, context: int, device: str) -> Recipe:
+def study_recipe(batch: int, context: int, device: str) -> Recipe:
+    """What all runs of a study share, so far as a step's time and its kernels depend on it."""
     dtype = "bfloat16" if device == "cuda" else "float32"
     return Recipe(learning_rate=HARMLESS_RATE, steps=STEPS, batch=batch, context=context, dtype=dtype)
 

@@ -124,6 +124,18 @@ def lay(layout: Layout) -> tuple[Cell, ...] | None:
     return tuple(cells)
 
 
+def nearby_shapes(layout: Layout) -> list[Shape]:
+    """The models of the cells, and those of the next rungs, to which an open side may lead."""
+    rungs, found = sorted(RUNGS), dict[Shape, None]()
+    for cell in layout.cells:
+        at = rungs.index(cell.d_model)
+        for rung in rungs[max(0, at - 1) : at + 2]:
+            near = Cell(d_model=rung, experts=cell.experts, budget_flops=cell.budget_flops)
+            if layout.allows(near):
+                found[layout.shape(near)] = None
+    return list(found)
+
+
 def too_small(layout: Layout) -> UserError:
     """The error for the first budget that allows fewer than three sizes of a sparsity, with their number."""
     lines = (

@@ -13,19 +13,21 @@ from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import write
 from sparsedial.records.study import Frozen
 from sparsedial.records.token_selection import StudyTokens
-from sparsedial.runs.card_memory import card_memory
+from sparsedial.runs.ahead import compile_ahead
+from sparsedial.runs.card_memory import card_memory, explained
 from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.measuring import measure_on, training_dtype
 from sparsedial.runs.policy import Listener
 from sparsedial.runs.run_store import RunStore
+from sparsedial.runs.timed import study_recipe
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.at_once import AtOnce, Room
 from sparsedial.sweep.budgets import fastest
 from sparsedial.sweep.crossing import Crossing
 from sparsedial.sweep.design import design, evaluation_tokens, left_out
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.layout import Layout
+from sparsedial.sweep.layout import Layout, nearby_shapes
 from sparsedial.sweep.notebook import Notebook
 from sparsedial.sweep.question import Question, require_same
 from sparsedial.text.prepare import Text
@@ -94,6 +96,10 @@ def local_lab(
         if room is not None:
             room.require(layout)
     _say_what_slows(layout, text, device, witness.note)
+    if binds:
+        with explained():
+            recipe = study_recipe(layout.batch, layout.ladder.context, device)
+            compile_ahead(nearby_shapes(layout), recipe, device, inputs.token_share)
     workers, _ = fastest(layout, profile, AtOnce(numbers=question.at_once, room=room), question.probe_tokens, shares)
     if room is not None:
         _say_what_fits(question, layout, workers, room, witness.note)

@@ -82,4 +82,25 @@ FAULTS = (
         becomes="max(0, held - free)",
         tests="tests/runs/test_card_memory.py",
     ),
+    Fault(
+        what="what scoring launches is not compiled before a run",
+        file="runs/ahead.py",
+        line="    counting_scorer(model, recipe.dtype).losses_on_device(windows_WS1, recipe.context)",
+        becomes="    del windows_WS1",
+        tests="tests/runs/test_ahead.py",
+    ),
+    Fault(
+        what="backward passes compile their kernels one after the other",
+        file="kernels/triton_launch.py",
+        line="entered.run(kernel.warmup, *given, grid=grid, **named)",
+        becomes="kernel.warmup(*given, grid=grid, **named)",
+        tests="tests/runs/test_ahead.py",
+    ),
+    Fault(
+        what="open sides of a grid compile in their runs",
+        file="sweep/local_lab.py",
+        line="compile_ahead(nearby_shapes(layout), recipe",
+        becomes="compile_ahead(map(layout.shape, layout.cells), recipe",
+        tests="tests/sweep/test_at_once.py",
+    ),
 )

@@ -6,6 +6,7 @@ import pytest
 
 from sparsedial.machine.at_once import measure_at_once, times_one
 from sparsedial.records.profile import AtOnceTiming
+from sparsedial.runs import measuring
 from sparsedial.runs.measuring import measure_on
 from sparsedial.shape.ladder import Ladder
 
@@ -83,3 +84,11 @@ def test_runs_of_the_function_that_a_gpu_captures_are_timed_in_one_process():
     profile = measure_on("cpu", 1, lambda *_: None, at_once=(2, 3))(shapes, 2, 16, 0.2)
     assert [(row.d_model, row.runs) for row in profile.at_once] == [(12, 2), (12, 3), (24, 2), (24, 3)]
     assert all(0.3 < row.times_one < 2.0 for row in profile.at_once)  # a CPU takes one after the other
+
+
+def test_kernels_are_compiled_before_anything_is_timed(monkeypatch):
+    order = []
+    monkeypatch.setattr(measuring, "compile_ahead", lambda _, recipe, *__: order.append(recipe.batch))
+    monkeypatch.setattr(measuring, "measure_profile", lambda *_, **__: order.append("timed"))
+    measure_on("cpu", 1, lambda *_: None)([Ladder(vocab_size=256, context=16).shape(12, 0)], 2, 16, 0.1)
+    assert order == [2, "timed"]

@@ -10,7 +10,7 @@ import torch
 
 from sparsedial.errors import UserError
 from sparsedial.runs import execute as module
-from sparsedial.runs.card_memory import counted_bytes, largest_batch, require_fits
+from sparsedial.runs.card_memory import counted_bytes, explained, largest_batch, require_fits
 from sparsedial.runs.execute import execute
 from sparsedial.runs.run_store import RunStore
 from tests.runs.tiny import finish, job_of
@@ -71,3 +71,10 @@ def test_memory_that_runs_out_in_a_step_is_explained(small_text, tmp_path: Path,
     with pytest.raises(UserError, match=r"memory ran out: .* counted to need .* could have 80 GB") as failed:
         finish(execute(job_of(small_text, batch=8), small_text, RunStore(tmp_path)))
     assert "largest batch that fits is 4 " in str(failed.value.hint)
+
+
+def test_memory_that_runs_out_while_the_machine_is_measured_is_explained(card):
+    card(10**9, reserved=0, allocated=0)
+    with pytest.raises(UserError, match=r"memory ran out: 1\S* GB of .* other processes hold") as failed, explained():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert "smaller batch" in str(failed.value.hint)

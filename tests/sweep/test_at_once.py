@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from msgspec.structs import replace as with_fields
@@ -80,6 +82,21 @@ def test_a_study_on_a_gpu_trains_as_many_runs_at_once(monkeypatch, small_text, w
         assert (asked_of[-1][0], asked_of[-1][-1]) == ("cuda", numbers)
         assert (lab.workers, lab.executor._most) == (expected, expected)
         assert any(line.startswith(f"{expected} runs at once") for line in witness.notes)
+
+
+def test_the_kernels_of_the_grid_and_of_its_open_sides_are_compiled_before_its_runs(monkeypatch, small_text):
+    compiled: list[tuple] = []
+    monkeypatch.setattr(local_lab, "measure_on", lambda *_: lambda *_: gpu(5.0, 1.5))
+    monkeypatch.setattr(local_lab, "card_memory", lambda: room(HELD).card)
+    monkeypatch.setattr(local_lab, "write", lambda *_: None)
+    monkeypatch.setattr(local_lab, "compile_ahead", lambda *given: compiled.append(given))
+    notebook: Any = SimpleNamespace(frozen=None, freeze=lambda _: None)
+    lab = local_lab.local_lab(question(), small_text, notebook, Clock(300.0), Witness(), binds=True)
+    ((shapes, recipe, device, share),) = compiled
+    laid_shapes = {lab.layout.shape(cell) for cell in lab.layout.cells}
+    assert laid_shapes < set(shapes)
+    assert (recipe.batch, recipe.context, recipe.dtype) == (lab.layout.batch, 256, "bfloat16")
+    assert (device, share) == ("cuda", None)
 
 
 class Witness(Silent):
