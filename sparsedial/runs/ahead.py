@@ -8,6 +8,7 @@ W windows, S positions.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -38,7 +39,10 @@ def compile_ahead(
     token_share: float | None = None,
     dial: TrainedFor | None = None,
 ) -> None:
-    """Compile what runs of these shapes launch, unless this process has done so; on a CPU nothing."""
+    """Compile what runs of these shapes launch, unless this process has done so; on a CPU nothing.
+
+    Where that fails a warning says so, and kernels are compiled at their first launch.
+    """
     if device == "cpu" or not triton_launch.available():
         return
     alike = replace(recipe, learning_rate=1.0, steps=LONG, warmup_steps=0, seed=0)  # which decide nothing
@@ -46,10 +50,15 @@ def compile_ahead(
     missing = [kind for kind in kinds if kind not in _compiled]
     if not missing:
         return
-    with triton_launch.compiled_ahead(usable_cores()):
-        for kind in missing:
-            launch_all(*kind, device)
     _compiled.update(missing)
+    try:
+        with triton_launch.compiled_ahead(usable_cores()):
+            for kind in missing:
+                launch_all(*kind, device)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of Triton, its compilers or the driver, which share no class
+        warnings.warn(f"kernels were not compiled ahead: {type(error).__name__}: {error}", stacklevel=2)
     torch.cuda.empty_cache()
 
 

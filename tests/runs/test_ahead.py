@@ -124,6 +124,21 @@ def test_what_was_compiled_is_not_compiled_again_and_a_cpu_compiles_nothing(monk
     assert asked[3:] == [(32, 0)]
 
 
+def test_where_compiling_ahead_fails_a_warning_says_so_and_short_memory_is_an_error(monkeypatch):
+    monkeypatch.setattr(ahead, "_compiled", set())
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    failures = [ValueError("no compiler"), torch.OutOfMemoryError("no room")]
+
+    def fails(*given) -> None:
+        raise failures.pop(0)
+
+    monkeypatch.setattr(ahead, "launch_all", fails)
+    with pytest.warns(UserWarning, match="not compiled ahead: ValueError: no compiler"):
+        compile_ahead([LADDER.shape(32, 0)], RECIPE, "cuda")
+    with pytest.raises(torch.OutOfMemoryError):
+        compile_ahead([LADDER.shape(16, 0)], RECIPE, "cuda")
+
+
 def test_a_run_compiles_its_kernels_before_it_begins(small_text, tmp_path, monkeypatch):
     order = []
     begin = execute.begin
