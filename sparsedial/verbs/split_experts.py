@@ -41,8 +41,8 @@ def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
     With `recover` it is trained at `top_k` experts before it is measured.
 
     Raises: UserError for a damaged checkpoint, one that has experts or is too large for the memory, numbers that do not
-    divide its layers, a text that is too short, foreign or does not fit the model, a recovery that diverges, or a folder
-    that is not free.
+    divide its layers, a text that is too short, foreign or does not fit the model, a recovery that diverges, or a
+    folder that is not free.
     """
     began = time.perf_counter()
     require_checkpoint(settings.checkpoint)
