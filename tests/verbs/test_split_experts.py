@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +220,12 @@ def test_the_tables_are_read_by_people(dense, text, capsys):
     assert "55.6 %" in said
     assert "k=6 by layer" in said
     assert "as many removed" in said
+    assert "k=8 " in said
+    assert said.count(" written, ") == said.count(" read\n") + 1 == 4, (
+        "each setting and the dense checkpoint, both speeds"
+    )
+    assert "dense, tokens a second" in said
+    assert not re.search(r"[+−]0\.000", said), "rounding alone is none"
     assert main(["prune", str(dense.parent / "split"), "--join-experts", "--out", str(dense.parent / "back")]) == 0
     assert "as they were: every bit" in capsys.readouterr().out
 
