@@ -44,6 +44,24 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(partial, path)
 
 
+@contextlib.contextmanager
+def pending(path: Path) -> Iterator[Path]:
+    """The name of a temporary file, which takes the place of `path` at the end where it was written.
+
+    Where something fails it is removed, and `path` stays as it is.
+
+    Raises: UserError where the old file cannot be replaced.
+    """
+    partial = _partial(path)
+    try:
+        yield partial
+        if partial.exists():
+            with _reported(path, partial):
+                os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _partial(path: Path) -> Path:
     if not path.name:
         raise UserError(f"cannot write {path}: not the name of a file")

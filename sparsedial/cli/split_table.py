@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sparsedial.cli.prune_table import recovery_rows
 from sparsedial.cli.rows import Rows, aligned, lines
+from sparsedial.records.prune import CheckpointCosts
 from sparsedial.records.quantities import Interval
 from sparsedial.records.split import JoinedExperts, SplitExperts, SplitPoint
 from sparsedial.showing.numbers import NONE, interval_words, rate_words
@@ -11,6 +12,8 @@ from sparsedial.showing.settings_words import short_name
 from sparsedial.units import human_bytes, human_count, human_percent
 
 ADDED = ("added loss, nats per token", "by a random division", "as many removed")
+LEAST = 0.0005  # nats per token: less is shown as none
+NOTE = "timed in turns with the settings; ranges hold 80 % of the calls"
 
 
 def split_table(done: SplitExperts) -> str:
@@ -27,29 +30,46 @@ def split_table(done: SplitExperts) -> str:
             *second,
             *_of_text(done, done.calibration.source, "setting"),
             *(row for text in second for row in _of_text(done, text[1], "on the second text")),
-            ("", f"the dense checkpoint writes {rate_words(done.before.decode_tokens_per_second)} tokens a second"),
+            *_unmeasured(done),
+            ("dense, tokens a second", f"{_speeds(done.before)}, {NOTE}"),
             *recovery_rows(done),
             *(("warning", words) for words in done.warnings),
         ]
     )
 
 
+def _unmeasured(done: SplitExperts) -> Rows:
+    """Why some rivals have a dash."""
+    reasons = dict.fromkeys(point.at_random_reason for point in done.dial if point.at_random_reason)
+    return [(NONE, reason) for reason in reasons]
+
+
 def _of_text(done: SplitExperts, source: str, head: str) -> Rows:
     """A line for each setting, by the loss on one text."""
-    heads = ("neurons", "a token's parameters", *ADDED, "written, tokens a second")
+    heads = ("neurons", "a token's parameters", *ADDED, "tokens a second")
     table = aligned([heads, *(_cells(point, source) for point in done.dial)])
     return [(head, table[0]), *zip((short_name(point.setting) for point in done.dial), table[1:], strict=True)]
 
 
 def _cells(point: SplitPoint, source: str) -> list[str]:
     added = [_added(each, source) for each in (point.loss_increase, point.at_random, point.removed)]
-    speed = rate_words(point.costs.decode_tokens_per_second)
     parameters = human_count(point.setting.active_parameters)
-    return [human_percent(point.neurons_share, 3), parameters, *added, speed]
+    return [human_percent(point.neurons_share, 3), parameters, *added, _speeds(point.costs)]
+
+
+def _speeds(costs: CheckpointCosts) -> str:
+    """How fast one sequence is written, and a prompt read."""
+    written, read = rate_words(costs.decode_tokens_per_second), rate_words(costs.prefill_tokens_per_second)
+    return f"{written} written, {read} read"
 
 
 def _added(grown: dict[str, Interval] | None, source: str) -> str:
-    return NONE if grown is None else interval_words(grown[source], "+.3f")
+    """None where it is less than the digits that are shown: with all experts on only rounding differs."""
+    if grown is None:
+        return NONE
+    found = grown[source]
+    ends = (found.mean if end is None else end for end in (found.low, found.mean, found.high))
+    return "0" if max(map(abs, ends)) < LEAST else interval_words(found, "+.3f")
 
 
 def joined_table(done: JoinedExperts) -> str:

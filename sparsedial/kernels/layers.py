@@ -178,6 +178,7 @@ class _Sparse(torch.autograd.Function):
         top_k_T: Tensor | None,
         routing: dict[str, float],
         eps: float,
+        learning: bool,
         *weights: Any,
     ) -> tuple[Tensor, Tensor]:
         norm_D, w_router_DE, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD = weights
@@ -191,7 +192,7 @@ class _Sparse(torch.autograd.Function):
         native.module.sparse_forward(
             x=x_BSD, norm=norm_D, w_router=w_router_DE, bias=bias_E, w_in=w_in_EDH, w_out=w_out_EFD,
             shared_in=shared_in_DM, shared_out=shared_out_MD, top_k=top_k_T, y=y_BSD, saved=saved, loss=loss,
-            load=load_E, eps=eps, **ctx.sizes,
+            load=load_E, eps=eps, learning=learning, **ctx.sizes,
         )  # fmt: skip
         ctx.save_for_backward(x_BSD, *weights, saved)
         return y_BSD, loss
@@ -209,7 +210,7 @@ class _Sparse(torch.autograd.Function):
             **ctx.sizes,
         )  # fmt: skip
         increment_version(saved)
-        return dx, None, None, None, None, None, dnorm, dw_router, dw_in, dw_out, dshared_in, dshared_out
+        return dx, None, None, None, None, None, None, dnorm, dw_router, dw_in, dw_out, dshared_in, dshared_out
 
 
 def sparse_layer(
@@ -239,7 +240,8 @@ def sparse_layer(
     """x + routed and shared experts of norm(x); and the weighted routing losses.
 
     `load_E` counts the tokens of each expert. With `top_k_T` each token visits that many experts, and with
-    `top_p` below 1 the fewest of them whose weights reach that share of their sum.
+    `top_p` below 1 the fewest of them whose weights reach that share of their sum. Where tokens visit most experts and
+    no gradient is asked for, all experts are computed as one dense layer.
 
     Shapes: x [B, S, D], w_router [D, E], w_in [E, D, 2F], w_out [E, F, D], shared [D, 2M] and [M, D] to [B, S, D], []
     """
@@ -248,7 +250,7 @@ def sparse_layer(
         "ones": ones, "scaling": scaling, "balance": balance_weight, "z": z_loss_weight, "top_p": top_p,
     }  # fmt: skip
     weights = norm_D, w_router_DE, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD
-    return _Sparse.apply(x_BSD, bias_E, load_E, top_k_T, routing, eps, *weights)  # type: ignore[return-value]
+    return _Sparse.apply(x_BSD, bias_E, load_E, top_k_T, routing, eps, torch.is_grad_enabled(), *weights)  # type: ignore[return-value]
 
 
 class _Head(torch.autograd.Function):

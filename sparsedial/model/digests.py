@@ -16,13 +16,13 @@ BESIDE = (SUMMARY, PRUNE_FILE, DIAL_FILE)  # files that say something of a check
 
 def write_digests(folder: Path) -> None:
     """Write the digest of every file that is there."""
-    write_json(folder / SUMMARY, {"files_sha256": {path.name: _sha256(path) for path in sorted(folder.iterdir())}})
+    write_json(folder / SUMMARY, {"files_sha256": {path.name: sha256_of(path) for path in sorted(folder.iterdir())}})
 
 
 def digest_of(folder: Path) -> str:
     """Hex SHA-256 of what decides a checkpoint's answers: its weights, its configurations and its tokenizer."""
     names = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".model"))
-    return digest({path.name: _sha256(path) for path in names if path.name not in BESIDE})
+    return digest({path.name: sha256_of(path) for path in names if path.name not in BESIDE})
 
 
 def verify(folder: Path) -> None:
@@ -34,7 +34,7 @@ def verify(folder: Path) -> None:
         raise UserError(f"{folder / SUMMARY}: holds no digests of this folder's files")
     for name, sha256 in digests.items():
         try:
-            found = _sha256(folder / name)
+            found = sha256_of(folder / name)
         except OSError as error:
             raise UserError(f"{folder / name}: missing or unreadable", hint="the checkpoint is not whole") from error
         if found != sha256:
@@ -43,6 +43,7 @@ def verify(folder: Path) -> None:
             )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sparsedial.errors import UserError, about
 from sparsedial.machine.hardware import describe
-from sparsedial.records.dial_file import DIAL_FILE, DialFile
+from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile
 from sparsedial.records.record import read
 from sparsedial.records.trained_for import trained_for
 from sparsedial.serving.budget import choose
@@ -56,9 +56,9 @@ def _dial_of(folder: Path, pace: bool) -> DialFile:
 def read_dial(folder: Path) -> DialFile:
     """The measured settings of a checkpoint.
 
-    Raises: UserError where they are missing, damaged or of another checkpoint.
+    Raises: UserError where they are missing, damaged, of another checkpoint, or measured with other gates.
     """
-    from sparsedial.model.digests import digest_of
+    from sparsedial.model.digests import digest_of, sha256_of
 
     file, again = folder / DIAL_FILE, f"`sparsedial dial {shlex.quote(str(folder))} --measure --text TEXT` makes it"
     if not file.exists():
@@ -66,6 +66,9 @@ def read_dial(folder: Path) -> DialFile:
     dial = read(file, DialFile)
     if dial.checkpoint_digest != digest_of(folder):
         raise UserError(f"{file} is of another checkpoint, or of this one before it was changed", hint=again)
+    gates = folder / GATES_FILE
+    if dial.gates_sha256 is not None and gates.exists() and dial.gates_sha256 != sha256_of(gates):
+        raise UserError(f"{file} was measured with other gates than those in {gates.name} beside it", hint=again)
     return dial
 
 

@@ -11,9 +11,9 @@ import torch
 from sparsedial.errors import about
 from sparsedial.machine.hardware import describe
 from sparsedial.model.checkpoint import model_of
-from sparsedial.model.digests import digest_of
+from sparsedial.model.digests import digest_of, sha256_of
 from sparsedial.model.gates import Gates, write_gates
-from sparsedial.model.reading import read_checkpoint
+from sparsedial.model.reading import Checkpoint, read_checkpoint
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
@@ -30,18 +30,19 @@ from sparsedial.shape.config import load_config
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import ALL, SHARES, Turned, distinct, parse_turned
 from sparsedial.showing.notes import note
-from sparsedial.store import check_writable
+from sparsedial.store import check_writable, pending
 from sparsedial.verbs.asked_setting import usual_settings
 from sparsedial.verbs.checkpoint_costs import costs_of
 from sparsedial.verbs.dial_settings import DialSettings
-from sparsedial.verbs.dial_texts import dial_texts
+from sparsedial.verbs.dial_texts import Texts, dial_texts
 from sparsedial.verbs.following import versions
 from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.pruned_answer import calibration_of
 
 
 def measured_dial(settings: DialSettings) -> MeasuredDial:
-    """Measure each setting on the same windows and in turns, and write the file; gates go into one beside it.
+    """Measure each setting on the same windows and in turns, and write the file; gates go into one beside it. Both are
+    written at the end.
 
     Raises: UserError as `dial`.
     """
@@ -52,13 +53,23 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
     checkpoint = read_checkpoint(folder)
     turned = _turned(folder, checkpoint.shape, settings.settings)
     texts = dial_texts(folder, checkpoint.shape, settings, gated=any(setting.neurons != 1 for setting in turned))
+    with pending(out.parent / GATES_FILE) as partial:  # until all is measured, both files stay as they were
+        found = _measured(checkpoint, folder, turned, texts, partial)
+        write(out, found)
+    return MeasuredDial(**dict(found), out=str(out), wall_seconds=time.perf_counter() - began)
+
+
+def _measured(
+    checkpoint: Checkpoint, folder: Path, turned: Sequence[Turned], texts: Texts, gates_file: Path
+) -> DialFile:
+    """What each setting costs. Where one needs gates, they are measured first and written into a file."""
     whole, digest = model_of(checkpoint.shape, checkpoint.tensors), digest_of(folder)
-    gates = _gates(whole, texts.calibrating, out.parent / GATES_FILE, digest)
+    gates = _gates(whole, texts.calibrating, gates_file, digest)
     models = {setting: at_setting(whole, setting, gates) for setting in turned}
     losses = {setting: _nats(model, texts.scored, setting.name(whole.shape)) for setting, model in models.items()}
     note("measuring speed and memory of all settings in turns")
-    speeds = speeds_of(models, lambda setting: Place(folder, setting, out.parent / GATES_FILE))
-    found = DialFile(
+    speeds = speeds_of(models, lambda setting: Place(folder, setting, gates_file))
+    return DialFile(
         checkpoint_digest=digest,
         default=Turned().name(whole.shape),
         trained_for=trained_for(load_config(folder)),
@@ -67,11 +78,10 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
         ),
         text_digest=texts.scored.digest,
         calibration=texts.calibrating and calibration_of(texts.calibrating),
+        gates_sha256=None if gates is None else sha256_of(gates_file),
         machine=describe(),
         versions=versions(),
     )
-    write(out, found)
-    return MeasuredDial(**dict(found), out=str(out), wall_seconds=time.perf_counter() - began)
 
 
 def _turned(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, ...]:

@@ -17,6 +17,7 @@ from sparsedial.shape.shape import Shape
 from sparsedial.units import human_bytes
 
 VALUE_BYTES = 4  # weights are float32 while models compute
+SPLIT_MODELS = 3  # that splitting holds at once: the dense one, the split one, and a rival of it
 
 
 def require_memory(shape: Shape) -> None:
@@ -26,6 +27,18 @@ def require_memory(shape: Shape) -> None:
         raise UserError(
             f"the model takes {human_bytes(whole)} of memory, and this machine has {human_bytes(held)}",
             hint="<layer_by_layer> holds one layer at a time",
+            field="checkpoint",
+        )
+
+
+def require_memory_to_split(shape: Shape) -> None:
+    """Raises: UserError for a model that this machine does not hold as often as splitting and measuring it does."""
+    whole, held = SPLIT_MODELS * VALUE_BYTES * total_parameters(shape), machine_bytes()
+    if whole > held:
+        raise UserError(
+            f"splitting holds {SPLIT_MODELS} models of its size at once, which take {human_bytes(whole)} of memory, and"
+            f" this machine has {human_bytes(held)}",
+            hint="it has no <layer_by_layer>: split it on a machine with more memory",
             field="checkpoint",
         )
 

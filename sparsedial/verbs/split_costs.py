@@ -108,13 +108,13 @@ def measured(
 def _rivals(
     dense: Transformer, tensors: Sequence[NamedTensor], found: Divided, scored: Mapping[str, Windows]
 ) -> Rivals:
-    """The losses of both, at the number of experts that they are measured at."""
-    sizes, scores = found.split.sizes, found.scores
-    drawn = model_of(found.drawn.shape(dense.shape), found.drawn.stream(tensors))
-    at_random = nats_of(at_setting(drawn, Turned(top_k=(sizes.compared,))), scored)
+    """The losses of both, at the number of experts that they are measured at; one of them at a time is in memory."""
+    sizes, scores, shape = found.split.sizes, found.scores, dense.shape
+    even = Turned(top_k=(sizes.compared,))
+    at_random = nats_of(at_setting(model_of(found.drawn.shape(shape), found.drawn.stream(tensors)), even), scored)
     counts = {layer: round(len(one) * sizes.share(sizes.compared)) for layer, one in scores.items()}
     kept = keep_neurons(scores, counts)
-    return Rivals(at_random=at_random, removed=nats_of(model_of(kept.shape(dense.shape), kept.stream(tensors)), scored))
+    return Rivals(at_random=at_random, removed=nats_of(model_of(kept.shape(shape), kept.stream(tensors)), scored))
 
 
 def _why_not(sizes: SplitSizes, top_k: int, with_all: str) -> str | None:

@@ -25,6 +25,7 @@ from sparsedial.showing.notes import note
 from sparsedial.store import whole_folder
 from sparsedial.units import human_count
 from sparsedial.verbs.origin import require_checkpoint
+from sparsedial.verbs.prunable import require_memory_to_split
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned_answer import checkpoint_name
 from sparsedial.verbs.pruned_texts import texts
@@ -39,8 +40,9 @@ def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
 
     With `recover` it is trained at `top_k` experts before it is measured.
 
-    Raises: UserError for a damaged checkpoint, one that has experts, numbers that do not divide its layers, a text that
-    is too short, foreign or does not fit the model, a recovery that diverges, or a folder that is not free.
+    Raises: UserError for a damaged checkpoint, one that has experts or is too large for the memory, numbers that do not
+    divide its layers, a text that is too short, foreign or does not fit the model, a recovery that diverges, or a
+    folder that is not free.
     """
     began = time.perf_counter()
     require_checkpoint(settings.checkpoint)
@@ -85,7 +87,7 @@ def _write(folder: Path, original: Path, dense: Checkpoint, split: Split) -> Non
 
 
 def _dense(folder: Path, sizes: SplitSizes) -> Checkpoint:
-    """The checkpoint, once it is known that its layers can be divided and joined again."""
+    """The checkpoint, once it is known that its layers can be divided and joined again, and that memory suffices."""
     found = read_checkpoint(folder, torch.bfloat16)
     lacking = not_to_split(found.shape)
     if lacking is None and load_config(folder).get(QUANTISED) is not None:
@@ -93,6 +95,7 @@ def _dense(folder: Path, sizes: SplitSizes) -> Checkpoint:
     if lacking:
         raise UserError(f"{folder} {lacking}", field="split_experts")
     sizes.require_fits(found.shape)
+    require_memory_to_split(found.shape)
     return found
 
 

@@ -249,8 +249,9 @@ JoinedExperts: checkpoint out original same_weights weight_bytes wall_seconds
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds drafts setting setting_reason active_parameters joules
 DialPoint: setting status loss_increase loss_increase_reason costs costs_reason
-DialFile: checkpoint_digest default trained_for settings text_digest calibration machine versions
-MeasuredDial: checkpoint_digest default trained_for settings text_digest calibration machine versions out wall_seconds
+DialFile: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 machine versions
+MeasuredDial: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 machine versions out
+    wall_seconds
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
 Trained: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
     total_parameters active_parameters sparsity dial start token_selection status reason steps_done train_loss

@@ -109,7 +109,7 @@ EqualCost: lower_k_setting
 ComparedPoint: pattern
 SearchStep: speed
 Generation: drafts
-DialFile: trained_for calibration
+DialFile: trained_for calibration gates_sha256
 Branch: trunk validation_loss test_loss
 Trained: checkpoint tokens_asked
 TrainSettingsFile: plan model dial token_selection

@@ -19,6 +19,7 @@ from sparsedial.records.dial_file import DialFile, MeasuredDial
 from sparsedial.records.evaluation import Evaluations
 from sparsedial.records.record import plain
 from sparsedial.shape.turned import parse_turned
+from sparsedial.verbs import measured_dial
 from tests.model.test_gates import with_closed_gates
 from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters, with_domains
 from tests.records.held import of_file, of_values
@@ -116,6 +117,42 @@ def test_gates_that_are_missing_or_of_another_checkpoint_are_one_line(checkpoint
     (checkpoint / "dial.gates").write_text("{")
     assert "dial.gates: not readable as the gates of a checkpoint" in refused(words, capsys)
     assert main(["generate", str(checkpoint), "abc", "--tokens", "2"]) == 0, "other settings need no gates"
+
+
+def test_an_interrupted_measurement_leaves_gates_and_settings_as_they_were(checkpoint, text, tmp_path, monkeypatch):
+    """Ctrl-C comes while speeds are measured, when new gates are there already."""
+    measure(checkpoint, text, settings="neurons=0.5")
+    before = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    other = str(text_of(tmp_path / "other.txt", SECOND, letters=700))
+    with monkeypatch.context() as patch:
+        patch.setattr(measured_dial, "speeds_of", stop)
+        with pytest.raises(KeyboardInterrupt):
+            measure(checkpoint, text, settings="neurons=0.5", calibrate=other)
+    assert {file.name: file.read_bytes() for file in checkpoint.iterdir()} == before
+    measure(checkpoint, text, settings="neurons=0.5", calibrate=other)
+    assert (checkpoint / "dial.gates").read_bytes() != before["dial.gates"]
+    assert (checkpoint / "dial.json").read_bytes() != before["dial.json"]
+
+
+def stop(*given):
+    raise KeyboardInterrupt
+
+
+def test_settings_that_were_measured_with_other_gates_choose_none(checkpoint, text, tmp_path, capsys):
+    """As where a process was killed between the two files."""
+    measure(checkpoint, text, settings="neurons=0.5")
+    half = str(text_of(tmp_path / "half.txt", FIRST, letters=700))
+    measure(checkpoint, text, settings="neurons=0.5", calibrate=half, out=tmp_path / "beside" / "dial.json")
+    shutil.copy(tmp_path / "beside" / "dial.gates", checkpoint)
+    words = ["generate", str(checkpoint), "abc", "--tokens", "2"]
+    for asked in (["generate", str(checkpoint), "abc", "--at-least", "1tok/s"],
+                  ["evaluate", str(checkpoint), "--text", text, "--settings", "all"]):  # fmt: skip
+        says = refused(asked, capsys)
+        assert f"{checkpoint}/dial.json was measured with other gates than those in dial.gates beside it" in says
+        assert "--measure --text TEXT` makes it" in says
+    assert main([*words, "--setting", "neurons=0.5"]) == 0, "a setting that is named needs no measurement"
+    (checkpoint / "dial.gates").unlink()
+    assert main([*words, "--setting", "default"]) == 0
 
 
 @pytest.mark.parametrize(

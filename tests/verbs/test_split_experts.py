@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from sparsedial.records.dial_file import DialFile
 from sparsedial.records.record import plain
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.text.tokenizer import byte_tokenizer
+from sparsedial.verbs import prunable, split_costs
 from tests.model.shapes import FAMILIES, shaken
 from tests.model.test_families import theirs_made
 from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters, with_dead_experts
@@ -217,6 +220,12 @@ def test_the_tables_are_read_by_people(dense, text, capsys):
     assert "55.6 %" in said
     assert "k=6 by layer" in said
     assert "as many removed" in said
+    assert "k=8 " in said
+    assert said.count(" written, ") == said.count(" read\n") + 1 == 4, (
+        "each setting and the dense checkpoint, both speeds"
+    )
+    assert "dense, tokens a second" in said
+    assert not re.search(r"[+−]0\.000", said), "rounding alone is none"
     assert main(["prune", str(dense.parent / "split"), "--join-experts", "--out", str(dense.parent / "back")]) == 0
     assert "as they were: every bit" in capsys.readouterr().out
 
@@ -263,6 +272,37 @@ def test_weights_in_8_bit_blocks_are_refused(dense, text):
     (dense / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "fp8"}}))
     with pytest.raises(UserError, match="has weights in 8-bit blocks, which joining could not give back"):
         split(dense, text)
+
+
+def test_a_model_that_does_not_fit_into_memory_three_times_is_refused_before_a_text_is_read(
+    dense, text, capsys, monkeypatch
+):
+    """It, its split and a rival of that are in memory together."""
+    whole = 4 * sparsedial.count(str(dense)).total_parameters
+    monkeypatch.setattr(prunable, "machine_bytes", lambda: 3 * whole - 1)
+    words = ["prune", str(dense), "--split-experts", "8", "--always", "1", "--calibrate", "nowhere"]
+    assert main([*words, "--out", str(dense.parent / "out")]) == 2
+    says = capsys.readouterr().err
+    assert "checkpoint: splitting holds 3 models of its size at once, which take " in says
+    assert "hint: it has no --layer-by-layer: split it on a machine with more memory" in says
+    assert sorted(path.name for path in dense.parent.iterdir()) == ["both.txt", "dense"]
+    monkeypatch.setattr(prunable, "machine_bytes", lambda: 3 * whole)
+    split(dense, text)
+
+
+def test_no_more_than_one_rival_is_in_memory_at_a_time(dense, text, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+    made = split_costs.model_of
+
+    def watched(*given):
+        model = made(*given)
+        alive.add(model)
+        most.append(len(alive))
+        return model
+
+    monkeypatch.setattr(split_costs, "model_of", watched)
+    split(dense, text, top_k=4)
+    assert most == [1, 1]
 
 
 def test_a_foreign_text_is_refused(tmp_path, text):

@@ -47,7 +47,7 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
                     const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
                     float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
                     long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
-                    float scaling, float balance, float z, float top_p, float eps, int threads);
+                    float scaling, float balance, float z, float top_p, float eps, int learning, int threads);
 void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
                      const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
                      float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,

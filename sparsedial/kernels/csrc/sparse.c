@@ -3,10 +3,10 @@
  *
  * T tokens, D d_model, F width, E experts, K chosen, R = T*K routed rows, M width of the shared experts together.
  * Weights [in, out], w_in with the gate half first. */
-#include "experts.h"
 #include "kernels.h"
 #include "router.h"
 #include "rows.h"
+#include "together.h"
 
 typedef struct {
     float *normed, *rms;                 /* [T, D], [T] */
@@ -39,23 +39,67 @@ long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, l
     return lay_sparse(&s, NULL, sequences, tokens, d, f, m, e, k);
 }
 
-/* `top_k` [T]: how many experts a token visits; NULL: all K. `loss`: the routing's balance loss and z-loss
- * together; `load` [E] counts each expert's tokens. */
+/* Whether no token needs the router: all visit every expert with the gate one, and nothing else is asked of it. */
+static int visits_every(const routing_t *r, const int64_t *top_k, const int64_t *load, int learning) {
+    return r->ones && r->top_k == r->experts && !top_k && r->top_p >= 1.0f && r->scaling == 1.0f && !load &&
+           r->balance == 0.0f && r->z == 0.0f && !learning;
+}
+
+/* Each token's choices and gates; the losses of each sequence go to `shares` [B, 2]. */
+static void choose_experts(const sparse_t *at, const float *bias, const int64_t *top_k, float *shares, long sequences,
+                           long s, const routing_t *r) {
+    long e = r->experts, k = r->top_k;
+    float *values = floats(whole(e, LANES)), *mean = floats(e);
+#pragma omp for schedule(static)
+    for (long b = 0; b < sequences; b++) {
+        float *kept = at->kept + b * e, squares = 0;
+        long visits = 0;
+        memset(kept, 0, sizeof(float) * e);
+        memset(mean, 0, sizeof(float) * e);
+        for (long t = b * s; t < (b + 1) * s; t++) {
+            float *scores = at->scores + t * e;
+            score_row(at->logits + t * e, scores, at->normaliser + t, at->total + t, r);
+            axpy(mean, scores, 1.0f / (at->total[t] * (float)s), e);
+            long own = top_k ? at_most(k, top_k[t]) : k;
+            visits += choose_row(scores, bias, at->routed.chosen + t * k, at->gates + t * k, at->picked + t, kept,
+                                 values, own, r);
+            squares += at->normaliser[t] * at->normaliser[t];
+        }
+        float even = (float)e / (float)visits;
+        for (long i = 0; i < e; i++) kept[i] *= even;
+        shares[2 * b] = dot(kept, mean, e);
+        shares[2 * b + 1] = squares;
+    }
+    free(values); free(mean);
+}
+
+/* The weighted balance loss and z-loss of all sequences together. */
+static float loss_of(const float *shares, long sequences, long tokens, const routing_t *r) {
+    double products = 0, squares = 0;
+    for (long b = 0; b < sequences; b++) { products += shares[2 * b]; squares += shares[2 * b + 1]; }
+    return (float)(r->balance * products / (double)sequences + r->z * squares / (double)tokens);
+}
+
+/* `top_k` [T]: how many experts a token visits; NULL: all K. `loss`: the routing's balance loss and z-loss together;
+ * `load` [E] counts each expert's tokens. A backward pass may follow with `learning` alone: without it all experts are
+ * computed together where that is cheaper. */
 void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
                     const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
                     float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
                     long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
-                    float scaling, float balance, float z, float top_p, float eps, int threads) {
-    long tokens = sequences * s;
+                    float scaling, float balance, float z, float top_p, float eps, int learning, int threads) {
+    long tokens = sequences * s, w = e * f;
     routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, ones, scaling, balance, z, top_p};
+    int every = visits_every(&routing, top_k, load, learning) && cheaper_together(tokens * e, tokens, f, e);
+    int together = every;
     sparse_t at;
     lay_sparse(&at, saved, sequences, tokens, d, f, m, e, k);
-    float *y_rows = floats(tokens * k * d), *shares = floats(sequences * 2);
+    float *y_rows = NULL, *all_in = NULL, *all_out = NULL, *shares = floats(sequences * 2);
     float *router_panels = panels_for(d, e), *in_panels = panels_for(d, 2 * m), *out_panels = panels_for(m, d);
     long piece = piece_rows(tokens, threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        shared_pack(w_router, e, 1, d, e, router_panels);
+        shared_pack(w_router, e, 1, d, every ? 0 : e, router_panels);
         shared_pack(shared_in, 2 * m, 1, d, 2 * m, in_panels);
         shared_pack(shared_out, d, 1, m, m ? d : 0, out_panels);
 #pragma omp for schedule(static)
@@ -63,52 +107,47 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
             long rows = at_most(piece, tokens - from);
             for (long t = from; t < from + rows; t++)
                 at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
-            by_panels(at.normed + from * d, d, 1, router_panels, d, at.logits + from * e, e, rows, e, d, 0);
+            if (!every) by_panels(at.normed + from * d, d, 1, router_panels, d, at.logits + from * e, e, rows, e, d, 0);
         }
-        float *values = floats(whole(e, LANES)), *mean = floats(e);
-#pragma omp for schedule(static)
-        for (long b = 0; b < sequences; b++) {
-            float *kept = at.kept + b * e, squares = 0;
-            long visits = 0;
-            memset(kept, 0, sizeof(float) * e);
-            memset(mean, 0, sizeof(float) * e);
-            for (long t = b * s; t < (b + 1) * s; t++) {
-                float *scores = at.scores + t * e;
-                score_row(at.logits + t * e, scores, at.normaliser + t, at.total + t, &routing);
-                axpy(mean, scores, 1.0f / (at.total[t] * (float)s), e);
-                long own = top_k ? at_most(k, top_k[t]) : k;
-                visits += choose_row(scores, bias, at.routed.chosen + t * k, at.gates + t * k, at.picked + t, kept,
-                                     values, own, &routing);
-                squares += at.normaliser[t] * at.normaliser[t];
-            }
-            float even = (float)e / (float)visits;
-            for (long i = 0; i < e; i++) kept[i] *= even;
-            shares[2 * b] = dot(kept, mean, e);
-            shares[2 * b + 1] = squares;
-        }
-        free(values); free(mean);
+        if (!every) choose_experts(&at, bias, top_k, shares, sequences, s, &routing);
 #pragma omp single
-        sort_rows(&at.routed, tokens * k, e);
-        through_experts(&at.routed, at.normed, w_in, w_out, y_rows, d, f, e, k);
-        float *a = floats(piece * m);
+        {
+            if (!every) sort_rows(&at.routed, tokens * k, e);
+            together = every || (!learning && cheaper_together(at.routed.ends[e - 1], tokens, f, e));
+            if (together) {
+                all_in = panels_for(d, 2 * w);
+                all_out = panels_for(w, d);
+            } else {
+                y_rows = floats(tokens * k * d);
+            }
+        }
+        if (together) {
+            pack_together(w_in, d, f, e, all_in);
+            shared_pack(w_out, d, 1, w, d, all_out);
+        } else {
+            through_experts(&at.routed, at.normed, w_in, w_out, y_rows, d, f, e, k);
+        }
+        float *h = floats(together ? piece * 2 * w : 0), *a = floats(piece * (together && w > m ? w : m));
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
             memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
-            for (long t = from; t < from + rows; t++)
+            if (together)
+                through_all(&at.routed, at.normed, all_in, all_out, every ? NULL : at.gates, h, a, y, from, rows, d, f,
+                            e, k);
+            for (long t = from; t < from + rows && !together; t++)
                 combine(&at.routed, y_rows, at.gates, y + t * d, t, d, k);
             if (m)
                 swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h_shared + from * 2 * m, a, y + from * d,
                             rows, d, m, NULL);
         }
-        free(a);
+        free(h); free(a);
     }
-    double products = 0, squares = 0;
-    for (long b = 0; b < sequences; b++) { products += shares[2 * b]; squares += shares[2 * b + 1]; }
-    *loss = (float)(balance * products / (double)sequences + z * squares / (double)tokens);
+    *loss = every ? 0.0f : loss_of(shares, sequences, tokens, &routing);
     if (load)
         for (long i = 0; i < e; i++) load[i] += at.routed.ends[i] - first_place(&at.routed, i);
-    free(y_rows); free(shares); free(router_panels); free(in_panels); free(out_panels);
+    free(y_rows); free(all_in); free(all_out); free(shares);
+    free(router_panels); free(in_panels); free(out_panels);
 }
 
 /* `dloss` is the gradient of the routing's losses. */
