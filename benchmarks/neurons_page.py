@@ -17,7 +17,7 @@ HALF, PROSE = "0.5", "textbooks/test.jsonl.gz"
 def neurons_sentence() -> str:
     """What half of the neurons cost, chosen per token and for good."""
     found = json.loads(RECORD.read_text())["loss_increase"][HALF]
-    token, good = (_cell(found[way][PROSE]) for way in ("per token", "for good"))
+    token, good = (interval_cell(found[way][PROSE]) for way in ("per token", "for good"))
     return (
         "Half of a real model's feed-forward neurons do not matter for a given token, though hardly any can be removed"
         "\nfor good. Of SmolLM2-135M-Instruct the best half for each token adds"
@@ -31,7 +31,7 @@ def neurons_table() -> str:
     found = json.loads(RECORD.read_text())["loss_increase"]
     rows = [
         f"| {human_percent(float(share))} | {NAMES[text]} | "
-        + " | ".join(_cell(ways[way][text]) for way in ("per token", "for good", "at random"))
+        + " | ".join(interval_cell(ways[way][text]) for way in ("per token", "for good", "at random"))
         + " |"
         for share, ways in found.items()
         for text in NAMES
@@ -40,5 +40,6 @@ def neurons_table() -> str:
     return "\n".join([head, "| --- | --- | --- | --- | --- |", *rows])
 
 
-def _cell(row: Mapping[str, Any]) -> str:
+def interval_cell(row: Mapping[str, Any]) -> str:
+    """A difference with its interval."""
     return f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
