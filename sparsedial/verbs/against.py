@@ -63,8 +63,10 @@ def opened_study(folder: Path, checkpoint: Path, work: Work) -> Against:
         study = read_finished(folder / STUDY_FILE)
         require_study_has(folder / LAW_FILE)
         law = read_law(folder / LAW_FILE)
-    if not law.samples or not any(study.frozen.layout.experts):
-        raise UserError(f"{folder} has no law with intervals, or tried no sparse model", field="against")
+    if not law.samples:
+        raise UserError(f"the law of {folder} has no intervals", hint="give the folder of a study", field="against")
+    if not any(study.frozen.layout.experts):
+        raise UserError(f"the study in {folder} tried no sparse model", hint="give one that did", field="against")
     run = _run_of(checkpoint, study, folder)
     text, context = try_open_text(folder / "text"), study.frozen.layout.ladder.context
     if isinstance(text, Fault):

@@ -15,7 +15,8 @@ from sparsedial.evaluation.loss import evaluate_text
 from sparsedial.model.checkpoint import load
 from sparsedial.model.turned import at_setting
 from sparsedial.records.prune import Pruned
-from sparsedial.records.record import write
+from sparsedial.records.record import read, write
+from sparsedial.records.study import Study
 from sparsedial.shape.counts import active_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.turned import Turned
@@ -116,6 +117,20 @@ def test_a_study_of_another_text_or_tokenizer_is_refused(made, corpus, tmp_path)
         write(other / "law.json", spread_law())
         with pytest.raises(UserError, match=f"was trained on {what} than"):
             prune(checkpoint, other, corpus, tmp_path / "out")
+
+
+def test_a_law_without_intervals_and_a_study_of_dense_models_alone_are_refused(made, corpus, tmp_path):
+    checkpoint, study = made
+    changed = shutil.copytree(study, tmp_path / "study")
+    write(changed / "law.json", replace(spread_law(), samples=()))
+    with pytest.raises(UserError, match=r"against: the law of .* has no intervals"):
+        prune(checkpoint, changed, corpus, tmp_path / "out")
+    write(changed / "law.json", spread_law())
+    known = read(changed / "study.json", Study)
+    dense = replace(known.frozen, layout=replace(known.frozen.layout, experts=(0,)))
+    write(changed / "study.json", replace(known, frozen=dense))
+    with pytest.raises(UserError, match=r"against: the study in .* tried no sparse model"):
+        prune(checkpoint, changed, corpus, tmp_path / "out")
 
 
 def test_what_is_needed_and_missing_is_named(made, corpus, tmp_path):
