@@ -224,12 +224,10 @@ class InVllm:
         self.vllm, self.work, self.version = vllm, work, vllm.about["version"]
 
     def small(self) -> Mapping[str, Shape]:
-        """The same families as llama.cpp's; twins of glm4_moe with two tables; and angles for half of a context."""
+        """The same families as llama.cpp's; and angles for half of a context."""
         shapes = {name: wide(shape) for name, shape in CONVERTED.items()}
-        glm = {name: shape for name, shape in shapes.items() if name.startswith("glm4_moe")}
         return {
             **{name: as_long_as_stretched(shape) for name, shape in shapes.items()},
-            **{f"{name}, untied": replace(shape, tied_embeddings=False) for name, shape in glm.items()},
             "qwen3, YaRN for half of its context": shapes["qwen3, YaRN"],
         }
 

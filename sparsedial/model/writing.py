@@ -11,7 +11,7 @@ from sparsedial.model.layouts import as_written
 from sparsedial.model.shards import SHARD_BYTES, write_weights
 from sparsedial.model.stream import NamedTensor
 from sparsedial.records.trained_for import TrainedFor, with_trained_for
-from sparsedial.shape.config import fitting_family, own_config, tensor_rules, write_config
+from sparsedial.shape.config import copied_names, fitting_family, own_config, tensor_rules, write_config
 from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.rules import Written, written_tensors
 from sparsedial.shape.shape import Shape
@@ -58,8 +58,10 @@ def write_model(
     stream = _by_name(tensors, shape)
     written = written_tensors(tensor_rules(Config(config), shape), shape)
     in_files = {written[name].theirs: _laid_out(stream[name], written[name], shape) for name in tensor_sizes(shape)}
+    copies = {copy: in_files[name] for copy, name in copied_names(Config(config), shape).items()}
     write_atomically(folder / "config.json", (json.dumps(config, indent=1) + "\n").encode())
-    write_weights(in_files, [written[name].theirs for name in stream], folder, shard_bytes)
+    order = [*(written[name].theirs for name in stream), *copies]
+    write_weights(in_files | copies, order, folder, shard_bytes)
 
 
 def _by_name(tensors: Iterable[NamedTensor], shape: Shape) -> dict[Name, NamedTensor]:

@@ -11,7 +11,7 @@ from sparsedial.errors import UserError
 from sparsedial.settings import fill
 from sparsedial.shape.families.family import Family, switched
 from sparsedial.shape.families.registry import FAMILIES
-from sparsedial.shape.hugging_face.names import OWN_GROUPED, OWN_LATENT
+from sparsedial.shape.hugging_face.names import EMBEDDING, HEAD, OWN_GROUPED, OWN_LATENT
 from sparsedial.shape.hugging_face.routing import EXPERT_COUNTS
 from sparsedial.shape.hugging_face.values import Config, Fields
 from sparsedial.shape.rules import Rule
@@ -87,6 +87,12 @@ def tensor_rules(config: Config, shape: Shape) -> tuple[Rule, ...]:
     if config.get("model_type") == OWN:
         return switched(OWN_LATENT if shape.latent_attention else OWN_GROUPED, config)
     return _family(config).rules(config)
+
+
+def copied_names(config: Config, shape: Shape) -> dict[str, str]:
+    """Tensors that a folder of this configuration holds twice, for programs that would miss them: copy to original."""
+    family = BY_MODEL_TYPE.get(str(config.get("model_type")))
+    return {HEAD: EMBEDDING} if shape.tied_embeddings and family and not family.ties else {}
 
 
 def fitting_family(shape: Shape) -> str | None:

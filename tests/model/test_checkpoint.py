@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.shape.config import read_config
 from sparsedial.store import write_json
-from tests.model.shapes import DENSE, SPARSE, UNEQUAL, shaken
+from tests.model.shapes import DENSE, FAMILIES, SPARSE, UNEQUAL, shaken
 
 IDS = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
 
@@ -25,6 +26,23 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path):
     assert again.shape == SPARSE
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("family", "copied"),
+    [("glm4_moe", True), ("olmoe", True), ("deepseek_v2, queries as they are", True), ("qwen3_moe", False)],
+)
+def test_a_tied_table_is_copied_for_programs_that_would_miss_its_copy(tmp_path: Path, family, copied):
+    """vLLM leaves the head of some families unset where the files have none."""
+    model = shaken(replace(FAMILIES[family], tied_embeddings=True))
+    save_checkpoint(model, tmp_path / "c", shard_bytes=20_000)
+    tensors = {name: row for file in (tmp_path / "c").glob("*.safetensors") for name, row in load_file(file).items()}
+    assert ("lm_head.weight" in tensors) == copied
+    if copied:
+        assert torch.equal(tensors["lm_head.weight"], tensors["model.embed_tokens.weight"])
+        assert len(list((tmp_path / "c").glob("*.safetensors"))) > 1
+    assert read_config(tmp_path / "c") == model.shape
+    assert load(tmp_path / "c").shape == model.shape
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
@@ -39,7 +57,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, file):
 
 
 def test_missing_unexpected_and_wrongly_shaped_tensors_are_listed(tmp_path: Path):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     save_checkpoint(shaken(DENSE), tmp_path / "c")
     (tmp_path / "c" / "sparsedial.json").unlink()
@@ -64,7 +82,7 @@ def test_weights_are_never_read_from_pickles(tmp_path: Path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, value):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     save_checkpoint(shaken(DENSE), tmp_path / "c")
     (tmp_path / "c" / "sparsedial.json").unlink()
@@ -88,7 +106,7 @@ def test_a_type_too_narrow_for_a_weight_is_refused_by_name(tmp_path: Path, value
 
 @pytest.mark.parametrize(("dtype", "named"), [(torch.int32, "I32"), (torch.complex64, "C64"), (torch.bool, "BOOL")])
 def test_weights_of_no_floating_point_type_are_refused_by_name(tmp_path: Path, dtype, named):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     save_checkpoint(shaken(DENSE), tmp_path / "c")
     (tmp_path / "c" / "sparsedial.json").unlink()
@@ -177,7 +195,7 @@ def test_the_file_of_the_usual_name_is_read_alone(tmp_path: Path, beside):
     ],
 )
 def test_only_what_holds_nothing_of_its_own_is_passed_over(tmp_path: Path, shape, name, passes):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     save_checkpoint(shaken(shape), tmp_path / "c")
     (tmp_path / "c" / "sparsedial.json").unlink()

@@ -75,6 +75,7 @@ DEEPSEEK_V2 = Family(
         limits.LEADING,
         limits.DIVIDED,
     ),
+    ties=False,
     tensors=(
         *(*names.TRUNK, *names.latent_attention()),
         *(*names.DENSE, *names.experts("mlp"), *names.SHARED),

@@ -57,6 +57,7 @@ DEEPSEEK_V3 = Family(
         *(*limits.SPARSE, limits.LATENT, *limits.SIGMOID_ROUTER),
         *(limits.SHARED, limits.NO_SHARED_GATE, limits.LEADING),
     ),
+    ties=False,
     tensors=(
         *(*names.TRUNK, *names.latent_attention("rope_interleave")),
         *(*names.DENSE, *names.experts("mlp"), *names.ROUTING_BIAS, *names.SHARED),

@@ -32,6 +32,7 @@ class Family:
     read: Callable[[Config], Fields]  # fields of a Shape in addition to those of every family
     written: Callable[[Shape], Fields]  # fields of a config.json in addition to those of every family
     limits: tuple[Limit, ...]  # what it cannot express
+    ties: bool = True  # whether all programs share tied tables; vLLM 0.32 does not, and needs a copy in the files
     tensors: tuple[Rule, ...]  # its names; a part is written by the first rule that holds only this part
 
     def shape(self, config: Config) -> Shape:

@@ -67,6 +67,7 @@ GLM4_MOE = Family(
         limits.only("qk_norm", "head", "none", reason="it norms each head's queries and keys or none"),
         limits.NO_WINDOW,
     ),
+    ties=False,
     tensors=(
         *names.TRUNK,
         *names.LEADING_ROTATED,

@@ -63,5 +63,6 @@ OLMOE = Family(
             allows=lambda shape: shape.heads * shape.head_dim == shape.d_model,
         ),
     ),
+    ties=False,
     tensors=(*names.TRUNK, *names.PROJECTIONS, *names.NORMS, *names.experts("mlp"), *names.PREDICTION),
 )
