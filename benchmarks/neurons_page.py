@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sparsedial.units import human_percent
+from sparsedial.units import human_percent, with_minus
 
 RECORD = Path(__file__).parent / "records" / "neurons_per_token.json"
 NAMES = {"textbooks/test.jsonl.gz": "textbooks", "code_python/test.jsonl.gz": "Python code"}
@@ -42,4 +42,4 @@ def neurons_table() -> str:
 
 def interval_cell(row: Mapping[str, Any]) -> str:
     """A difference with its interval."""
-    return f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    return with_minus(f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})")

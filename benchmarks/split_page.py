@@ -1,4 +1,4 @@
-"""What `split_experts` recorded, for docs/splitting.md."""
+"""What `split_experts` and a split with a recovery recorded, for docs/splitting.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from benchmarks.neurons_page import NAMES, interval_cell
 from sparsedial.units import human_percent
 
-RECORD = Path(__file__).parent / "records" / "split_experts.json"
+RECORDS = Path(__file__).parent / "records"
+RECORD, RECOVERED = RECORDS / "split_experts.json", RECORDS / "split_recovered.json"
+RECOVERED_ON = {"textbooks/train.jsonl.gz": "textbooks", "code_python/test.jsonl.gz": "Python code"}
 COLUMNS = {
     "experts": "experts",
     "experts, numbers by layer": "numbers by layer",
@@ -32,6 +34,23 @@ def split_table() -> str:
     ]
     head = f"| neurons of a token | text | {' | '.join(COLUMNS.values())} |"
     return "\n".join([head, f"|{' --- |' * (2 + len(COLUMNS))}", *rows])
+
+
+def recovered_table() -> str:
+    """A row for each text: what each setting adds after the recovery, and the one that learned right after the cut."""
+    found = json.loads(RECOVERED.read_text())
+    settings = [f"{human_percent(point['neurons_share'])} of the neurons" for point in found["dial"]]
+    rows = [
+        f"| {name} | {_after_cut(found, text):.3f} | {interval_cell(found['recovery']['won_back'][text])} |"
+        + "".join(f" {interval_cell(point['loss_increase'][text])} |" for point in found["dial"])
+        for text, name in RECOVERED_ON.items()
+    ]
+    head = f"| text | {settings[-1]}, before | won back | {' | '.join(settings)} |"
+    return "\n".join([head, f"|{' --- |' * (3 + len(settings))}", *rows])
+
+
+def _after_cut(found: Mapping[str, Any], text: str) -> float:
+    return found["recovery"]["loss_after_cut"][text]["loss"] - found["loss_before"][text]["loss"]
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:

@@ -77,7 +77,7 @@ def test_an_open_side_is_followed_rung_by_rung_up_to_a_bound():
 def test_too_small_a_budget_for_three_sizes_is_refused():
     short = replace(DRAFT, budgets=(1e9, 3e9))
     assert lay(short) is None
-    assert "sizes with 300 steps" in too_small(short).problem
+    assert "allow no size with 300 steps" in too_small(short).problem
 
 
 def fitted(seconds: float, ratios=((1.0, 3.0),)) -> Layout:
