@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,9 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
     ),
     "compiled": Section(seconds=120, measure=gpu_ways.compiled, predicted={}, spare=True),
     "profile": Section(seconds=30, measure=gpu_sections.profile, predicted={}, spare=True),
+    "long_study": Section(
+        seconds=330, measure=partial(gpu_sections.study, time_limit="5m"), predicted={"accepted": 1}, spare=True
+    ),
 }
 
 

@@ -324,9 +324,9 @@ def small(place: Place) -> Figures:
             yield f"{name}_{width}_ms", 1e3 * place.seconds({name: call}, 0.2)[name]
 
 
-def study(place: Place) -> Figures:
+def study(place: Place, time_limit: str = "150s") -> Figures:
     """A whole study by time, or why it was refused."""
-    seconds = "1s" if place.quick else "150s"  # one second is refused
+    seconds = "1s" if place.quick else time_limit  # one second is refused
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--time", seconds, "--device", place.device, "--out", folder, "--json"]
         command = [sys.executable, "-m", "sparsedial", "study", *flags]

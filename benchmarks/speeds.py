@@ -5,19 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu_rows import gpu_rows
 from benchmarks.side_by_side import range_words
 from sparsedial.store import read_json
 
 RECORDS = Path(__file__).parent / "records"
-GPU_ROWS = (
-    ("GPU sparse layer, forward and backward, bf16", "the better of `grouped_mm` and Liger", "≥ 1.15 times as fast"),
-    ("GPU step: OLMoE's widths, 3 layers, 8,192 tokens", "dense model, same active size", "≤ 1.55 times its time"),
-    ("GPU step: OLMoE's widths, 3 layers, 32,768 tokens", "dense model, same active size", "≤ 1.30 times its time"),
-    ("GPU step: 32 experts, top-2, d_model 32, 2 layers", "–", "≤ 1 ms"),
-    ("GPU study of `--time 5m`", "–", "≥ 36 cells, up to 3e13 FLOPs"),
-)
-
-
 Row = tuple[str, str, str, str]
 
 SHORT = (  # the rows of README.md: the beginnings of their first two columns
@@ -35,8 +27,8 @@ SHORT = (  # the rows of README.md: the beginnings of their first two columns
 
 
 def speed_table() -> str:
-    """The rows of all records; GPU rows are marked as not measured."""
-    return _table([*_measured(), *((what, peer, "not measured", aim) for what, peer, aim in GPU_ROWS)])
+    """The rows of all records."""
+    return _table([*_measured(), *gpu_rows()])
 
 
 def short_table() -> str:

@@ -17,8 +17,8 @@ from benchmarks.gpu import SECTIONS, append, chosen, lines, run
 from benchmarks.gpu_sections import Place
 
 HERE = Place("cpu", quick=True)
-SPARE = {"small", "at_once", "compiled", "profile"}
-WITH_PROCESSES = ("tests", "study")  # of their own, which take seconds to begin
+SPARE = {"small", "long_study", "at_once", "compiled", "profile"}
+WITH_PROCESSES = ("tests", "study", "long_study")  # of their own, which take seconds to begin
 
 
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name not in WITH_PROCESSES])
@@ -75,7 +75,7 @@ def test_a_prediction_stands_beside_its_measurement_and_the_line_is_kept(tmp_pat
     assert [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()] == [row, row]
 
 
-@pytest.mark.parametrize(("budget", "left_out"), [(420.0, SPARE), (1000.0, set())])
+@pytest.mark.parametrize(("budget", "left_out"), [(420.0, SPARE), (1300.0, set())])
 def test_a_budget_without_room_for_all_leaves_the_spare_sections_out(budget, left_out):
     assert set(SECTIONS) - set(chosen([], budget)) == left_out
     assert chosen(["study", "card"], budget) == ["card", "study"]
