@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_sections, gpu_ways
+from benchmarks import gpu_layers, gpu_sections, gpu_ways
 from benchmarks.gpu_sections import Figures, Place
 from sparsedial.machine.hardware import describe
 from sparsedial.records.record import plain
@@ -58,7 +58,7 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
     ),
     "layer": Section(
         seconds=80,
-        measure=gpu_sections.layer,
+        measure=gpu_layers.layer,
         predicted={
             "olmoe_triton_tflops": 378,
             "olmoe_torch_grouped_tflops": 319,
@@ -88,6 +88,7 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
     ),
     "compiled": Section(seconds=120, measure=gpu_ways.compiled, predicted={}, spare=True),
     "profile": Section(seconds=30, measure=gpu_sections.profile, predicted={}, spare=True),
+    "liger": Section(seconds=200, measure=gpu_layers.liger, predicted={}, spare=True),
     "long_study": Section(
         seconds=330, measure=partial(gpu_sections.study, time_limit="5m"), predicted={"accepted": 1}, spare=True
     ),

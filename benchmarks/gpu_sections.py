@@ -23,8 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsedial.kernels import triton_launch
-from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.model.transformer import Transformer
@@ -42,7 +40,6 @@ from sparsedial.training.step import Figures as TakenFigures
 from sparsedial.training.step import Rates, TrainingStep, read
 
 ROOT = Path(__file__).parents[1]
-LAYERS = {"olmoe": (2048, 64, 8, 1024), "deepseek": (7168, 256, 8, 2048)}  # D, E, K, F
 STEP_LAYERS, STEP_CONTEXT = 3, 2048
 BATCHES = {"8k": 4, "32k": 16}  # sequences, by the tokens of an optimizer step
 LADDER = Ladder(vocab_size=256, context=128)
@@ -227,38 +224,6 @@ def _stepped(
         yield f"{name}_{size}_ms", 1e3 * seconds[name]
         yield f"{name}_{size}_tflops", training_flops_per_token(shape, context) * tokens / seconds[name] / 1e12
     yield f"tax_{size}", seconds["sparse"] / seconds["dense"]
-
-
-def layer(place: Place) -> Figures:
-    """The sparse layer forward and backward: our kernels and PyTorch's grouped products in turn."""
-    kernels = ("triton", "torch_grouped") if place.device == "cuda" else ("compiled", "torch_grouped")
-    for name, (d_model, experts, top_k, width) in ({"toy": (32, 8, 2, 16)} if place.quick else LAYERS).items():
-        tokens = 64 if place.quick else 16384
-        leaves = [
-            tensor.requires_grad_()
-            for tensor in (
-                place.random(tokens, d_model),
-                place.random(experts, d_model, 2 * width, scale=d_model**-0.5),
-                place.random(experts, width, d_model, scale=width**-0.5),
-                torch.rand(tokens, top_k, device=place.device),
-            )
-        ]
-        chosen_TK = torch.rand(tokens, experts, device=place.device).topk(top_k, dim=1).indices
-        slope_TD = place.random(tokens, d_model)
-
-        def learn(kernel: str, leaves: Any = leaves, chosen_TK: Any = chosen_TK, slope_TD: Any = slope_TD) -> None:
-            x_TD, w_in_EDH, w_out_EFD, gates_TK = leaves
-            y_TD = sparse_feed_forward(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, kernel)
-            torch.autograd.grad(y_TD, leaves, slope_TD)
-
-        if place.device == "cuda":
-            with triton_launch.compiled_ahead(usable_cores()):
-                learn("triton")
-        seconds = place.seconds({kernel: partial(learn, kernel) for kernel in kernels}, 0.5)
-        flops = 3 * 2 * 3 * d_model * width * tokens * top_k  # three products, forward and twice that backward
-        for kernel in kernels:
-            yield f"{name}_{kernel}_tflops", flops / seconds[kernel] / 1e12
-        yield f"{name}_times_grouped", seconds[kernels[1]] / seconds[kernels[0]]
 
 
 def replay(place: Place) -> Figures:
