@@ -20,6 +20,9 @@ SHORT = (  # the rows of README.md: the beginnings of their first two columns
     ("layer: 64 experts, top-6, d_expert 64, d_model 256", "best of loop"),
     ("decoding: 28M, batch 1", "`transformers`"),
     ("decoding: 28M, batch 1", "llama.cpp"),
+    ("decoding: 64 experts, top-6, batch 1", "vLLM, float32"),
+    ("decoding: SmolLM2, batch 1", "vLLM, float32"),
+    ("decoding: SmolLM2, batch 1", "vLLM, bfloat16"),
     ("a cold `plan`", ""),
     ("fit of Abnar's form", ""),
     ("dial page: the dial turned, a published law", ""),
@@ -32,7 +35,7 @@ def speed_table() -> str:
 
 
 def short_table() -> str:
-    """The ten most important rows."""
+    """The most important rows."""
     measured = _measured()
     rows = [row for what, peer in SHORT for row in measured if row[0].startswith(what) and row[1].startswith(peer)]
     befores = ["", *(what for what, *_ in rows)]
