@@ -35,7 +35,7 @@ from benchmarks.neurons_page import neurons_sentence, neurons_table
 from benchmarks.probes_page import probes_sentences, probes_table
 from benchmarks.prune_findings_page import findings_table, gates_table, kept_table, methods_table, weights_table
 from benchmarks.speeds import short_table, speed_table
-from benchmarks.split_page import recovered_table, split_table
+from benchmarks.split_page import recovered_table, speeds_table, split_table
 from benchmarks.three_settings import settings_screen, settings_text
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.tables import table_of
@@ -229,7 +229,7 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
         "exports": partial(exports_table, "llama.cpp"),
         "exports to vLLM": partial(exports_table, "vLLM"),
     },
-    SPLITTING: {"split": split_table, "recovered": recovered_table},
+    SPLITTING: {"split": split_table, "recovered": recovered_table, "speeds": speeds_table},
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 

@@ -12,6 +12,7 @@ from sparsedial.units import human_percent
 
 RECORDS = Path(__file__).parent / "records"
 RECORD, RECOVERED = RECORDS / "split_experts.json", RECORDS / "split_recovered.json"
+SPEED = RECORDS / "split_speed.json"
 RECOVERED_ON = {"textbooks/train.jsonl.gz": "textbooks", "code_python/test.jsonl.gz": "Python code"}
 COLUMNS = {
     "experts": "experts",
@@ -21,6 +22,7 @@ COLUMNS = {
     "removed": "as many removed for good",
 }
 SHARES = (0.8, 0.6, 0.5)
+KINDS = {"tokens a second, written": "decode_tokens_per_second", "read": "prefill_tokens_per_second"}
 
 
 def split_table() -> str:
@@ -47,6 +49,23 @@ def recovered_table() -> str:
     ]
     head = f"| text | {settings[-1]}, before | won back | {' | '.join(settings)} |"
     return "\n".join([head, f"|{' --- |' * (3 + len(settings))}", *rows])
+
+
+def speeds_table() -> str:
+    """A row for the dense checkpoint and each setting: tokens a second, read and written, and over the dense one's."""
+    found = json.loads(SPEED.read_text())
+    rows = [("dense", found["before"])]
+    rows += [(f"{human_percent(point['neurons_share'])} of the neurons", point["costs"]) for point in found["dial"]]
+    lines = [
+        f"| {name} | " + " | ".join(_speed(costs[kind], found["before"][kind]) for kind in KINDS.values()) + " |"
+        for name, costs in rows
+    ]
+    return "\n".join([f"| | {' | '.join(KINDS)} |", f"|{' --- |' * (1 + len(KINDS))}", *lines])
+
+
+def _speed(rate: Mapping[str, float], dense: Mapping[str, float]) -> str:
+    over = "" if rate == dense else f", {rate['median'] / dense['median']:.2f} of dense"
+    return f"{rate['median']:.3g} ({rate['p10']:.3g} to {rate['p90']:.3g}){over}"
 
 
 def _after_cut(found: Mapping[str, Any], text: str) -> float:
