@@ -95,8 +95,9 @@ def layer(place: Place) -> Figures:
 
 def liger(place: Place) -> Figures:
     """Our kernels and Liger's in turn, after its tuning; how far its outputs are from ours by norm."""
-    yield "installed", int(importlib.util.find_spec("liger_kernel") is not None)
-    if importlib.util.find_spec("liger_kernel") is None:
+    installed = importlib.util.find_spec("liger_kernel") is not None
+    yield "installed", int(installed)
+    if not installed:
         return
     function: Any = importlib.import_module("liger_kernel.ops.fused_moe").LigerFusedMoEFunction
     name, forward = ours(place)
