@@ -10,7 +10,8 @@ import torch
 
 from sparsedial.errors import UserError
 from sparsedial.runs import execute as module
-from sparsedial.runs.card_memory import counted_bytes, explained, largest_batch, require_fits
+from sparsedial.runs import measuring
+from sparsedial.runs.card_memory import counted_bytes, largest_batch, require_fits
 from sparsedial.runs.execute import execute
 from sparsedial.runs.run_store import RunStore
 from tests.runs.tiny import finish, job_of
@@ -73,8 +74,14 @@ def test_memory_that_runs_out_in_a_step_is_explained(small_text, tmp_path: Path,
     assert "largest batch that fits is 4 " in str(failed.value.hint)
 
 
-def test_memory_that_runs_out_while_the_machine_is_measured_is_explained(card):
+def test_memory_that_runs_out_while_the_machine_is_measured_is_explained(card, monkeypatch):
     card(10**9, reserved=0, allocated=0)
-    with pytest.raises(UserError, match=r"memory ran out: 1\S* GB of .* other processes hold") as failed, explained():
+
+    def runs_out(*_) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(measuring, "measure_profile", lambda *_, **__: runs_out())
+    measure = measuring.measure_on("cpu", 1, lambda *_: None)
+    with pytest.raises(UserError, match=r"memory ran out: 1\S* GB of .* other processes hold") as failed:
+        measure([], 2, 16, 0.1)
     assert "smaller batch" in str(failed.value.hint)
