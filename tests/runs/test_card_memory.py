@@ -31,6 +31,10 @@ def card(monkeypatch):
     return has
 
 
+def runs_out(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def bytes_of(job, batch: int) -> float:
     return float(counted_bytes(replace(job, recipe=replace(job.recipe, batch=batch))).total)
 
@@ -74,11 +78,15 @@ def test_memory_that_runs_out_in_a_step_is_explained(small_text, tmp_path: Path,
     assert "largest batch that fits is 4 " in str(failed.value.hint)
 
 
+def test_memory_that_runs_out_before_the_first_step_is_explained(small_text, tmp_path: Path, monkeypatch, card):
+    card(1000, reserved=HELD - 1000, allocated=HELD - 1000)
+    monkeypatch.setattr(module, "compile_ahead", runs_out)
+    with pytest.raises(UserError, match=r"memory ran out: .* counted to need .* could have 80 GB"):
+        finish(execute(job_of(small_text, batch=8), small_text, RunStore(tmp_path)))
+
+
 def test_memory_that_runs_out_while_the_machine_is_measured_is_explained(card, monkeypatch):
     card(10**9, reserved=0, allocated=0)
-
-    def runs_out(*_) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(measuring, "measure_profile", lambda *_, **__: runs_out())
     measure = measuring.measure_on("cpu", 1, lambda *_: None)

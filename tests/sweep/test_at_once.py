@@ -7,12 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from msgspec.structs import replace as with_fields
 
 from sparsedial.errors import UserError
 from sparsedial.machine.card import CardMemory
 from sparsedial.machine.profile import FEATURES, Profile
 from sparsedial.records.profile import AtOnceTiming
+from sparsedial.runs import card_memory
 from sparsedial.runs.clock import Clock
 from sparsedial.sweep import local_lab
 from sparsedial.sweep.at_once import AtOnce, Room
@@ -82,6 +84,20 @@ def test_a_study_on_a_gpu_trains_as_many_runs_at_once(monkeypatch, small_text, w
         assert (asked_of[-1][0], asked_of[-1][-1]) == ("cuda", numbers)
         assert (lab.workers, lab.executor._most) == (expected, expected)
         assert any(line.startswith(f"{expected} runs at once") for line in witness.notes)
+
+
+def test_memory_that_runs_out_while_a_grid_s_kernels_are_compiled_is_explained(monkeypatch, small_text):
+    def runs_out(*_) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(local_lab, "measure_on", lambda *_: lambda *_: gpu(5.0, 1.5))
+    monkeypatch.setattr(local_lab, "card_memory", lambda: room(HELD).card)
+    monkeypatch.setattr(card_memory, "card_memory", lambda: room(HELD).card)
+    monkeypatch.setattr(local_lab, "write", lambda *_: None)
+    monkeypatch.setattr(local_lab, "compile_ahead", runs_out)
+    notebook: Any = SimpleNamespace(frozen=None, freeze=lambda _: None)
+    with pytest.raises(UserError, match="the GPU's memory ran out: "):
+        local_lab.local_lab(question(), small_text, notebook, Clock(300.0), Witness(), binds=True)
 
 
 def test_the_kernels_of_the_grid_and_of_its_open_sides_are_compiled_before_its_runs(monkeypatch, small_text):
