@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
+from sparsedial.model.pages import put_in_large_pages
 from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.shards import SHARD_BYTES
 from sparsedial.model.stored import TYPES
@@ -55,6 +56,7 @@ def model_of(shape: Shape, tensors: Iterable[NamedTensor], dtype: torch.dtype = 
     Raises: UserError for values that are not finite in this type.
     """
     model = empty_model(shape, dtype)
+    put_in_large_pages(model)
     views = views_of(model)
     for tensor in tensors:
         fill(views[tensor.name], tensor)

@@ -30,6 +30,7 @@ from torch.nn import functional
 
 from sparsedial.errors import UserError
 from sparsedial.model.digests import digest_of
+from sparsedial.model.pages import empty_in_large_pages
 from sparsedial.records.dial_file import GATES_FILE
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import LEAST_SHARE, Turned
@@ -97,8 +98,8 @@ class Ups:
         version = None if w_in_DH.is_inference() else w_in_DH._version
         ups_FD = w_in_DH.detach().chunk(2, dim=1)[1].t()
         if self._rows_FD is None:
-            self._rows_FD = ups_FD.contiguous()
-        elif version is None or version != self._version:
+            self._rows_FD, self._version = empty_in_large_pages(ups_FD.shape, ups_FD.dtype), None
+        if version is None or version != self._version:
             self._rows_FD.copy_(ups_FD)  # in the same memory, whose address decoders know
         self._version = version
         return self._rows_FD
