@@ -39,7 +39,7 @@ def warnings(
     lines = beyond(law, shape, tokens, costs.context)
     if misleads is not None:
         lines.append(misleads)
-    lines += beyond_profile(costs)
+    lines += [*beyond_profile(costs), *fewer_threads(costs)]
     per_parameter = tokens / total_parameters(shape)
     if per_parameter < REASONING_TOKENS:
         few = "" if per_parameter >= FEWEST_TOKENS else "far fewer than any model is trained with; "
@@ -65,6 +65,18 @@ def beyond_profile(costs: Costs) -> list[str]:
     return [
         f"the profile's steps read {machine.context:,} tokens a sequence, this plan's {costs.context:,}: its seconds"
         f" are an extrapolation; `sparsedial profile --context {costs.context}` measures such steps"
+    ]
+
+
+def fewer_threads(costs: Costs) -> list[str]:
+    """Where a profile's steps ran on some of the cores, as a study's runs do: a training uses all, and is faster."""
+    machine = costs.machine
+    if not isinstance(machine, Profile) or machine.device != "cpu" or machine.threads >= machine.machine.cores:
+        return []
+    threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
+    return [
+        f"seconds and joules are those of {threads}, as the profile's steps; `train` uses all {machine.machine.cores}"
+        f" cores unless `--threads {machine.threads}` is given, and says with `--dry-run` how long it takes"
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
+from msgspec.structs import replace
 
 import sparsedial
 from benchmarks.replay import RECORD as REFERENCE_STUDY
@@ -15,7 +16,7 @@ from sparsedial.errors import UserError
 from sparsedial.law.counting import embedding_share
 from sparsedial.machine.devices import DEVICES
 from sparsedial.planning.costs import Costs
-from sparsedial.planning.warnings import beyond_profile
+from sparsedial.planning.warnings import beyond_profile, fewer_threads
 from tests.machine.test_profile import profile_of
 
 BUDGETS = (1e18, 4e18, 1.6e19, 6e19)
@@ -155,6 +156,16 @@ def test_seconds_for_another_context_than_the_profiles_are_an_extrapolation(cont
     assert bool(lines) == noted
     assert all(f"profile --context {context}" in line for line in lines)
     assert not beyond_profile(Costs(machine=DEVICES["h100"], context=context))
+
+
+@pytest.mark.parametrize(("device", "cores", "noted"), [("cpu", 2, True), ("cpu", 1, False), ("cuda", 2, False)])
+def test_seconds_of_one_thread_are_called_so_where_a_training_has_more(device, cores, noted):
+    profile = profile_of(0.0)
+    machine = replace(profile.machine, cores=cores)
+    lines = fewer_threads(Costs(machine=replace(profile, machine=machine, device=device), context=64))
+    assert [line.split(";")[0] for line in lines] == [
+        "seconds and joules are those of 1 thread, as the profile's steps"
+    ] * noted
 
 
 def test_sizes_without_embeddings_are_asked_without_them(tmp_path):
