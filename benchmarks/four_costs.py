@@ -1,12 +1,15 @@
-"""The four costs of turning parts off: `python -m benchmarks.four_costs SMOLLM2 SPARSE --text PROSE` (8 minutes).
+"""The four costs of turning parts off: `python -m benchmarks.four_costs SMOLLM2 SPARSE STUDY --text PROSE --code CODE`.
 
 SMOLLM2 is SmolLM2-135M-Instruct (`python -m benchmarks.smollm2 SMOLLM2`), SPARSE a checkpoint of
-`python -m examples.two_domains PROSE CODE OUT`. Each is pruned by `prune` in ways that save different costs; PROSE
-calibrates, and what is scored is held out of the scores. Of SPARSE a lower k of its dial stands beside them, which
-removes nothing. Folders in WORK that are there already are not made again, so the second run only measures.
+`python -m examples.two_domains PROSE CODE OUT`, STUDY the model that a study's law plans: `make study`,
+`sparsedial plan --flops 3e13 --law runs/study --out larger.json`, `sparsedial train larger.json --out STUDY`. Each is
+pruned by `prune` in ways that save different costs. PROSE calibrates the first two and CODE, which is Python, the
+third; what is scored is held out of the scores. Of the sparse ones a lower k of the dial stands beside the cuts; it
+removes nothing. Folders in WORK that are there already are not made again, so the second run only measures. It takes
+10 minutes.
 
-Loss is added nats per token on PROSE, and that of random choices of as much stands beside it. Speed, memory and energy
-are those of one sequence, as `prune` and `dial --measure` state them; all ways are timed in turns.
+Loss is added nats per token on that text, and that of random choices of as much stands beside it. Speed, memory and
+energy are those of one sequence, as `prune` and `dial --measure` state them; all ways are timed in turns.
 Writes benchmarks/records/four_costs.json, from which `benchmarks.four_costs_page` draws docs/figures/four_costs.svg.
 """
 
@@ -44,8 +47,9 @@ from sparsedial.units import human_percent
 CUTS: Mapping[str, Sequence[tuple[str, float]]] = {  # methods, and the share that stays
     "smollm2": (("block-influence", 0.9), ("activation", 0.9), ("wanda", 0.5)),
     "sparse": (("reap", 0.75), ("reap", 0.5), ("block-influence", 0.75)),
+    "study": (("reap", 0.75), ("reap", 0.5), ("block-influence", 0.5)),
 }
-SETTINGS = {"smollm2": (), "sparse": (LOWER_K,)}
+SETTINGS = {"smollm2": (), "sparse": (LOWER_K,), "study": ("k=1",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     busy = BusyWatch()
     models = {name: model_row(given, name, folder) for name, folder in given.checkpoints.items()}
-    flags = "SMOLLM2 SPARSE --text PROSE"
+    flags = "SMOLLM2 SPARSE STUDY --text PROSE --code CODE"
     found = {"threads": given.threads, "models": models, "machine_busy": busy.share()}
     keep(given.record, f"python -m benchmarks.four_costs {flags}", found)
     write_atomically(given.figure, picture(given.record))
@@ -76,7 +80,9 @@ def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("smollm2", type=Path)
     parser.add_argument("sparse", type=Path)
+    parser.add_argument("study", type=Path)
     parser.add_argument("--text", required=True, metavar="PROSE")
+    parser.add_argument("--code", required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/four_costs"))
     parser.add_argument("--calibration-tokens", type=int, default=16_384)
     parser.add_argument("--scored-tokens", type=int, default=4096)
@@ -84,7 +90,8 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--record", type=Path, default=RECORD)
     parser.add_argument("--figure", type=Path, default=FIGURE)
     given = parser.parse_args()
-    given.checkpoints = {"smollm2": given.smollm2.resolve(), "sparse": given.sparse.resolve()}
+    given.checkpoints = {name: getattr(given, name).resolve() for name in CUTS}
+    given.texts = {"smollm2": given.text, "sparse": given.text, "study": given.code}
     return given
 
 
@@ -93,7 +100,7 @@ def model_row(given: argparse.Namespace, name: str, checkpoint: Path) -> Mapping
     pruned = [(method, share, _pruned(given, name, checkpoint, method, share)) for method, share in CUTS[name]]
     ways = [Way(name=WHOLE, part=WHOLE, folder=checkpoint)]
     ways += [_way(given, name, method, share, answer) for method, share, answer in pruned]
-    ways += [_turned(given, checkpoint, words) for words in SETTINGS[name]]
+    ways += [_turned(given, given.texts[name], checkpoint, words) for words in SETTINGS[name]]
     models = {way.name: at_setting(load(way.folder), way.setting) for way in ways}
     places = {way.name: Place(way.folder, way.setting) for way in ways}
     speeds = speeds_of(models, places.__getitem__)
@@ -126,7 +133,7 @@ def _pruned(given: argparse.Namespace, name: str, checkpoint: Path, method: str,
     if (out / PRUNE_FILE).exists():
         return read(out / PRUNE_FILE, Pruned)
     answer = sparsedial.prune(
-        checkpoint=checkpoint, method=method, keep=share, calibrate=given.text, out=out,
+        checkpoint=checkpoint, method=method, keep=share, calibrate=given.texts[name], out=out,
         calibration_tokens=given.calibration_tokens, scored_tokens=given.scored_tokens,
         layer_by_layer=True,  # its speeds are not needed: below all are timed in turns
     )  # fmt: skip
@@ -150,11 +157,11 @@ def _out(given: argparse.Namespace, name: str, method: str, share: float) -> Pat
     return given.work / f"{name}_{method}_{share:g}"
 
 
-def _turned(given: argparse.Namespace, checkpoint: Path, words: str) -> Way:
+def _turned(given: argparse.Namespace, text: str, checkpoint: Path, words: str) -> Way:
     """A setting of the dial, scored on the windows that `prune` scores."""
     whole, setting = load(checkpoint), parse_turned(words)
     _, scored = read_windows(
-        [given.text], load_tokenizer(checkpoint), vocab_size=whole.shape.vocab_size,
+        [text], load_tokenizer(checkpoint), vocab_size=whole.shape.vocab_size,
         context=context_of(whole.shape, None), tokens=given.calibration_tokens + given.scored_tokens, field="calibrate",
     ).divided(given.scored_tokens, given.calibration_tokens)  # fmt: skip
     before, turned = (nats_of(each, {"": scored})[""] for each in (whole, at_setting(whole, setting)))

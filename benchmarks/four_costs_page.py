@@ -18,7 +18,11 @@ from sparsedial.units import human_bytes, human_count, human_joules, human_perce
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "benchmarks" / "records" / "four_costs.json"
 FIGURE = ROOT / "docs" / "figures" / "four_costs.svg"
-NAMES = {"smollm2": "SmolLM2-135M-Instruct", "sparse": "Trained here on two kinds of text"}
+NAMES = {
+    "smollm2": "SmolLM2-135M-Instruct",
+    "sparse": "Trained here on two kinds of text",
+    "study": "Planned by the study of the first command",
+}
 PARTS = {"whole": MUTED, "layers": COLOURS[0], "neurons": COLOURS[1], "experts": COLOURS[2], "weights": COLOURS[3]}
 PARTS |= {"dial": COLOURS[4]}
 NAMES_INCHES, BAR, LABEL = 1.75, 0.62, 0.5
@@ -56,7 +60,7 @@ def costs_block(folder: str = "docs/figures") -> str:
 
 
 def picture(record: Path = RECORD) -> bytes:
-    """The four costs of both checkpoints, whole and after each cut, as SVG."""
+    """The four costs of each checkpoint, whole and after each cut, as SVG."""
     found = json.loads(record.read_text())["models"]
     rows = [len(model["ways"]) for model in found.values()]
     with style():

@@ -39,6 +39,7 @@ from sparsedial.text.prepare import Text, open_text
 from sparsedial.text.tokenizer import load_tokenizer
 
 METHODS = ("reap", "frequency", "man", "msan", "hc-smoe")
+MORE = ("ean", "naee")  # only after a calibration by both domains
 STRENGTHS = (0.75, 0.5)
 CALIBRATION_TOKENS, SCORED_TOKENS = 8192, 8192
 PROMPTS, PROMPT_TOKENS, WRITTEN_TOKENS = 32, 48, 24
@@ -58,19 +59,21 @@ def main() -> None:
         checkpoint = (folder / "checkpoint").resolve()
         digest = digest_of(checkpoint)
         for name in CALIBRATIONS:
-            if any((row["checkpoint"], row["calibration"]) == (digest, name) for row in rows):
+            known = {row["method"] for row in rows if (row["checkpoint"], row["calibration"]) == (digest, name)}
+            methods = [method for method in METHODS + MORE * (name == "both") if method not in known]
+            if not methods:
                 continue
             began = time.perf_counter()
             facts = {"seed": folder.name, "checkpoint": digest, "calibration": name}
-            found = measured(checkpoint, open_text(folder / "text", verify=False), given.general, name)
+            found = measured(checkpoint, open_text(folder / "text", verify=False), given.general, name, methods)
             rows += [{**facts, **row} for row in found]
             keep(RECORD, "python -m benchmarks.prune_findings OUT GENERAL", {"findings": findings(rows), "rows": rows})
             print(folder.name, name, f"{time.perf_counter() - began:.0f} s", flush=True)
     print(json.dumps(findings(rows), indent=1))
 
 
-def measured(checkpoint: Path, text: Text, general: str, calibration: str) -> Iterator[Row]:
-    """A row for the whole model, and one for each method at each strength; several of `random`."""
+def measured(checkpoint: Path, text: Text, general: str, calibration: str, methods: Sequence[str]) -> Iterator[Row]:
+    """A row for each method at each strength; with the first also one for the whole model, and several of `random`."""
     model, tensors = load(checkpoint), read_checkpoint(checkpoint).tensors
     context = model.shape.context
     scored = {name: windows_of(domain_ids(text, name, "test"), context, SCORED_TOKENS) for name in DOMAINS}
@@ -85,9 +88,10 @@ def measured(checkpoint: Path, text: Text, general: str, calibration: str) -> It
     def cut(kept: Kept) -> Transformer:
         return model_of(kept.shape(model.shape), kept.stream(tensors))
 
-    yield row("whole", 1.0, model)
+    if METHODS[0] in methods:
+        yield row("whole", 1.0, model)
     windows_WS1 = torch.from_numpy(_calibration(checkpoint, text, general, calibration))
-    asks = [Ask(method=method, keep=share) for method in METHODS for share in STRENGTHS]
+    asks = [Ask(method=method, keep=share) for method in methods for share in STRENGTHS]
     choose = PARTS["experts"].calibrate(model, windows_WS1, asks)
     for ask in asks:
         choice = choose(ask)

@@ -116,7 +116,7 @@ def methods_table() -> str:
         "| `--method` | prose, 75 % | code, 75 % | written alike | prose, 50 % | code, 50 % | written alike |",
         f"|{' --- |' * 7}",
     ]
-    for method in ("reap", "frequency", "man", "msan", "hc-smoe", "random"):
+    for method in ("reap", "frequency", "ean", "man", "msan", "naee", "hc-smoe", "random"):
         cells = []
         for keep in (0.75, 0.5):
             for figure in (*DOMAINS, "agreement"):

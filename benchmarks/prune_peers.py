@@ -126,7 +126,7 @@ class Setup:
     def pruned(self, candidate: str, name: str, job: Mapping[str, Any]) -> Pruned:
         """Prune in a process of its own; what an earlier one wrote goes first."""
         given = self.given
-        out = (given.work / f"{name} {candidate}".replace(" ", "_").replace(":", "_")).resolve()
+        out = (given.work / f"{file_name(name)}_{candidate}").resolve()
         shutil.rmtree(out, ignore_errors=True)
         file = out.with_suffix(".job")
         job = {
@@ -161,6 +161,11 @@ class Setup:
         file = self.given.work / f"{name}.npy"
         np.save(file, windows.ids_WS1)
         return str(file.resolve())
+
+
+def file_name(section: str) -> str:
+    """A section's name as folders have it."""
+    return section.replace(" ", "_").replace(":", "_")
 
 
 def of_answer(

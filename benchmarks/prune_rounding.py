@@ -6,24 +6,32 @@ rule reads the stream of the model that llm-compressor cut, and chooses the weig
 the share of weights that only one of both turns off then. `as_cut` is that share of the two models that each cut by
 itself. `losses` are those of our cut where the calibration's embeddings are changed by a millionth, drawn anew for each
 (one to two minutes each). A section is written to benchmarks/records/prune_rounding.json as it ends.
-W windows, S positions, V vocabulary, D d_model.
+
+`--pairs PYTHON`, of llm-compressor's environment, does something else: both programs cut the same checkpoints, whose
+embeddings are changed so, and `pairs` has both losses of each draw. Their mean difference is that of the two programs
+without the rounding of one run (four minutes a draw). W windows, S positions, V vocabulary, D d_model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.keeping import keep
-from benchmarks.prune_peers import CONTEXT, SCORED_TOKENS
-from sparsedial.model.checkpoint import model_of
+from benchmarks.prune_findings_page import over_seeds
+from benchmarks.prune_peers import CONTEXT, OURS, PEER, ROOT, SCORED_TOKENS, file_name
+from sparsedial.model.checkpoint import model_of, save_checkpoint
 from sparsedial.model.far import far_model, held
 from sparsedial.model.reading import Checkpoint, read_checkpoint
 from sparsedial.model.router import Routing
@@ -55,6 +63,7 @@ def main() -> None:
     parser.add_argument("text")
     parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--pairs", metavar="PYTHON", help="of an environment with llm-compressor")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--record", type=Path, default=RECORD)
     given = parser.parse_args()
@@ -63,20 +72,68 @@ def main() -> None:
     windows_WS1, scored = torch.from_numpy(np.load(given.work / "weights.npy")), _scored(given.smollm2, given.text)
     found = json.loads(given.record.read_text())["sections"] if given.record.exists() else {}
     for section in given.only.split(","):
-        method, density = SECTIONS[section]
-        name = section.replace(" ", "_").replace(":", "_")
-        ours, theirs = (read_checkpoint(given.work / f"{name}_{who}") for who in ("ours", "llm-compressor"))
-        found[section] = {
-            "given_theirs": given_theirs(checkpoint, theirs, windows_WS1, method, density),
-            "as_cut": as_cut(ours, theirs),
-            **{who: _loss(each, scored) for who, each in (("loss_ours", ours), ("loss_peer", theirs))},
-            "losses": [
-                _loss(_cut(checkpoint, windows_WS1, method, density, seed), scored) for seed in range(given.draws)
-            ],
-        }
-        print(section, json.dumps(found[section]), flush=True)
+        if given.pairs:
+            row = found.get(section, {}) | {"pairs": _pairs(given, checkpoint, section, scored)}
+        else:
+            row = found.get(section, {}) | _rounding(given, checkpoint, section, windows_WS1, scored)
+        found[section] = row
+        print(section, json.dumps(row), flush=True)
         command = "python -m benchmarks.prune_rounding SMOLLM2 WORK TEXT"
         keep(given.record, command, {"change_relative": CHANGE, "sections": found})
+
+
+def _rounding(
+    given: argparse.Namespace, checkpoint: Checkpoint, section: str, windows_WS1: Tensor, scored: Windows
+) -> Mapping[str, Any]:
+    """The masks of both programs, and the losses of our cuts of slightly changed checkpoints."""
+    method, density = SECTIONS[section]
+    ours, theirs = (read_checkpoint(given.work / f"{file_name(section)}_{who}") for who in (OURS, PEER))
+    draws = range(given.draws)
+    return {
+        "given_theirs": given_theirs(checkpoint, theirs, windows_WS1, method, density),
+        "as_cut": as_cut(ours, theirs),
+        "loss_ours": _loss(ours, scored),
+        "loss_peer": _loss(theirs, scored),
+        "losses": [_loss(_cut(checkpoint, windows_WS1, method, density, seed), scored) for seed in draws],
+    }
+
+
+def _pairs(given: argparse.Namespace, checkpoint: Checkpoint, section: str, scored: Windows) -> Mapping[str, Any]:
+    """Losses of both programs' cuts of the same changed checkpoints, and how far ours are from theirs."""
+    method, density = SECTIONS[section]
+    pattern = density.pattern and ":".join(map(str, density.pattern))
+    losses: dict[str, list[float]] = {OURS: [], PEER: []}
+    for seed in range(given.draws):
+        with tempfile.TemporaryDirectory(dir=given.work) as folder:
+            whole = _changed(given.smollm2, checkpoint, Path(folder, "whole"), seed)
+            job = {
+                "checkpoint": str(whole), "windows": str((given.work / "weights.npy").resolve()), "method": method,
+                "keep": density.keep, "pattern": pattern, "threads": given.threads, "batch": 1, "causal": True,
+                "sequential": False,
+            }  # fmt: skip
+            for who, python in ((OURS, sys.executable), (PEER, given.pairs)):
+                out = Path(folder, who)
+                file = out.with_suffix(".job")
+                file.write_text(json.dumps({**job, "candidate": who, "out": str(out)}))
+                words = [python, "-m", "benchmarks.prune_candidates", str(file)]
+                subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+                losses[who].append(_loss(read_checkpoint(out), scored))
+        print(section, seed, losses, flush=True)
+    relative = [ours / theirs - 1 for ours, theirs in zip(losses[OURS], losses[PEER], strict=True)]
+    return {"ours": losses[OURS], "peer": losses[PEER], "relative": over_seeds(relative)}
+
+
+def _changed(folder: Path, checkpoint: Checkpoint, out: Path, seed: int) -> Path:
+    """The checkpoint with embeddings that are a little changed, as a folder."""
+    model = model_of(checkpoint.shape, checkpoint.tensors)
+    _change(model.embedding_VD, seed)
+    save_checkpoint(model, out, load_tokenizer(folder))
+    return out
+
+
+@torch.no_grad()
+def _change(embedding_VD: Tensor, seed: int) -> None:
+    embedding_VD.mul_(1 + CHANGE * torch.randn(embedding_VD.shape, generator=torch.Generator().manual_seed(seed)))
 
 
 @torch.no_grad()
@@ -125,10 +182,7 @@ def _different(first: Mapping[Name, Tensor], second: Mapping[Name, Tensor]) -> f
 def _cut(checkpoint: Checkpoint, windows_WS1: Tensor, method: str, density: Density, seed: int) -> Transformer:
     """Our cut, calibrated with embeddings that are a little changed; the model itself has its own."""
     model = far_model(checkpoint.shape, checkpoint.tensors)
-    whole_VD = model.embedding_VD.clone()
-    noise_VD = torch.randn(whole_VD.shape, generator=torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        model.embedding_VD.mul_(1 + CHANGE * noise_VD)
+    _change(model.embedding_VD, seed)
     kept, _ = cut_in_turn(model, windows_WS1, RULES[method], density)
     return model_of(checkpoint.shape, kept.stream(checkpoint.tensors))
 

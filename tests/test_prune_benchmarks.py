@@ -125,7 +125,7 @@ def test_the_picture_of_the_four_costs_says_what_half_of_the_experts_saves(tmp_p
         "Half of the experts off saves 25 % of the memory and adds 0.040 nats;"
         " half as many for each token makes it 1.5 times as fast and adds 0.030"
     )
-    models = {name: {"what": "dense", "ways": ways} for name in ("smollm2", "sparse")}
+    models = {name: {"what": "dense", "ways": ways} for name in ("smollm2", "sparse", "study")}
     write_json(tmp_path / "record.json", {"models": models})
     drawn = picture(tmp_path / "record.json")
     assert drawn.startswith(b"<?xml")
