@@ -105,9 +105,14 @@ def command(text: str | None) -> str:
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """A table that scrolls sideways where it is too wide."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     above = f"<thead><tr>{head}</tr></thead>" if heads else ""
     return f'<div class="wide"><table{_class(kind)}>{above}<tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    """A cell's text; a path may be broken behind its slashes."""
+    return escape(text) if " " in text else escape(text).replace("/", "/<wbr>")
 
 
 def folded(summary: str, content: str) -> str:

@@ -17,12 +17,12 @@ from sparsedial.showing import words
 from sparsedial.showing.drawing import NARROW_INCHES, WIDTH_INCHES
 from sparsedial.showing.figures import FIGURES
 from sparsedial.showing.glossary import GLOSSARY
-from sparsedial.showing.page import command
+from sparsedial.showing.page import command, table
 from sparsedial.showing.report import compose, write_report
 
 from .synthetic import bare_record, metered, study_record, with_verdict
 
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +255,8 @@ def test_a_band_of_one_sparsity_is_not_called_a_range():
 
 def test_the_report_explains_the_words_that_the_readme_explains(page):
     assert set(re.findall("<dt>(.*?)</dt>", page)) == set(GLOSSARY)
+
+
+def test_a_path_in_a_table_may_be_broken_behind_its_slashes_and_words_are_not():
+    drawn = table(["a/b"], [["runs/mine/<checkpoint>", "tokens / s"]])
+    assert "<td>runs/<wbr>mine/<wbr>&lt;checkpoint&gt;</td><td>tokens / s</td>" in drawn
