@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from sparsedial.errors import UserError
 
@@ -232,21 +232,53 @@ def require_free(out: Path) -> None:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that gets the name when it is complete, and is removed where something fails.
 
-    Raises: UserError where it cannot be written.
+    One process at a time writes it. What a killed one left is removed.
+
+    Raises: UserError where it cannot be written, or another process writes it.
     """
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with _held(folder, partial):
+            try:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                yield partial
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise UserError(
             f"cannot write {folder}: {error.strerror or error}", hint="choose another folder, or free some space"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, partial: Path) -> Iterator[None]:
+    """A lock beside a folder that is being written, for one process; its file goes with it.
+
+    Raises: UserError where another process holds it.
+    """
+    file = partial.with_name(f"{partial.name}.lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with open(file, "w") as handle:
+            _take(handle, folder)
+            if not _is(file, handle):
+                continue  # the process that made it has just ended, and removed it
+            try:
+                yield
+            finally:
+                file.unlink(missing_ok=True)
+            return
+
+
+def _is(file: Path, handle: IO[str]) -> bool:
+    """Whether a file is still the one that was opened."""
+    try:
+        return os.path.samefile(file, handle.fileno())
+    except FileNotFoundError:
+        return False
 
 
 def _left_by_us(path: Path) -> bool:
@@ -271,13 +303,18 @@ def lock(folder: Path) -> Iterator[None]:
             f"cannot write in {folder}: {error.strerror}", hint="choose another folder with <out>"
         ) from error
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{folder} is in use by another sparsedial", hint="wait for it, or choose another <out>"
-            ) from error
+        _take(handle, folder)
         yield
+
+
+def _take(handle: IO[str], folder: Path) -> None:
+    """Raises: UserError where another process holds the lock of a folder."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"{folder} is in use by another sparsedial", hint="wait for it, or choose another <out>"
+        ) from error
 
 
 def in_use(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.store import check_writable, digest, lock, read_json, write_json
+from sparsedial.store import check_writable, digest, lock, read_json, whole_folder, write_json
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path):
@@ -65,6 +65,27 @@ def test_a_folder_is_held_by_one_process_and_freed_when_it_is_killed(tmp_path: P
         other.wait()
     with lock(tmp_path):
         pass
+
+
+def test_a_new_folder_is_written_by_one_process_and_what_a_killed_one_left_is_removed(tmp_path: Path):
+    code = (
+        "import sys, time; from pathlib import Path; from sparsedial.store import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1])) as part: (part / 'old').touch(); print('in', flush=True); time.sleep(60)"
+    )
+    new = tmp_path / "new"
+    other = subprocess.Popen([sys.executable, "-c", code, str(new)], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    with other.stdout:
+        assert other.stdout.readline() == b"in\n"
+        with pytest.raises(UserError, match="in use"), whole_folder(new):
+            pass
+        assert [path.name for path in tmp_path.glob(".new.partial/*")] == ["old"], "the other's work is still there"
+        other.kill()
+        other.wait()
+    with whole_folder(new) as partial:
+        (partial / "whole").touch()
+    assert [path.name for path in new.iterdir()] == ["whole"]
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
