@@ -34,9 +34,9 @@ KINDS = {
     "item": "items of tasks between real text",
 }
 DIRECTIONS = {
-    "grows": "grows with the budget",
-    "shrinks": "shrinks",
-    "unresolved": "does not change for sure from one budget to the other",
+    "grows": "gains with the budget",
+    "shrinks": "falls back with the budget",
+    "unresolved": "does not measurably change with the budget",
 }
 FILTERS = {
     "copies": "copies",
@@ -116,9 +116,11 @@ def _found(effect: Effect) -> str:
     """The outcome at the larger budget, and where the leads go."""
     paid = effect.equal_total
     total = f"; with the score paid {_outcome(paid)}" if paid else ""
-    leads = {"random part": effect.direction_over_budgets, "full text": effect.direction_against_full}
-    each = ", ".join(f"over the {part} {DIRECTIONS[direction]}" for part, direction in leads.items())
-    return f"at {power_of_ten(effect.budgets_flops[-1])} FLOPs {_outcome(effect)}{total}. Its lead {each}."
+    leads = {"the random part": effect.direction_over_budgets, "the full text": effect.direction_against_full}
+    if len(set(leads.values())) == 1:
+        leads = {"both": effect.direction_over_budgets}
+    each = ", ".join(f"against {part} it {DIRECTIONS[direction]}" for part, direction in leads.items())
+    return f"at {power_of_ten(effect.budgets_flops[-1])} FLOPs {_outcome(effect)}{total}; {each}."
 
 
 def _outcome(found: Effect | EqualTotal) -> str:

@@ -16,6 +16,7 @@ from sparsedial.units import signed
 RECORDS = Path(__file__).parent / "records"
 RECORD, PEERS = RECORDS / "prune_findings.json", RECORDS / "prune_peers.json"
 DOMAINS = ("prose", "code")
+TABLE_METHODS = ("reap", "frequency", "ean", "man", "msan", "naee", "hc-smoe", "random")
 NOT_MEASURED = "Not measured yet."
 Row = Mapping[str, Any]  # seed, checkpoint, calibration, method, keep, loss by domain, agreement
 
@@ -116,7 +117,8 @@ def methods_table() -> str:
         "| `--method` | prose, 75 % | code, 75 % | written alike | prose, 50 % | code, 50 % | written alike |",
         f"|{' --- |' * 7}",
     ]
-    for method in ("reap", "frequency", "ean", "man", "msan", "naee", "hc-smoe", "random"):
+    measured = {row["method"] for row in rows}
+    for method in (each for each in TABLE_METHODS if each in measured):
         cells = []
         for keep in (0.75, 0.5):
             for figure in (*DOMAINS, "agreement"):

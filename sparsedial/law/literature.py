@@ -180,7 +180,7 @@ PUBLISHED = {
             read=ONE,
             held_fixed="nothing; active experts and the share of shared ones are variables of their own",
             misleads="Its coefficients and ranges were copied from one other source each, not from the paper itself,"
-            " so it is shown and never the default.",
+            " so it is listed here, and no plan shows it beside others.",
             default=False,
         ),
     )

@@ -201,12 +201,10 @@ def _against_baselines(held_out: HeldOut) -> str:
     error = comparable_error(held_out)
     if not held_out.baselines:
         return ""
-    stated = listing(
-        [f"that of “{BASELINES[name]}” {human_percent(value)}" for name, value in held_out.baselines.items()]
-    )
+    stated = listing([f"“{BASELINES[name]}” by {human_percent(value)}" for name, value in held_out.baselines.items()])
     ahead = [BASELINES[name] for name, value in held_out.baselines.items() if value <= error]
     outcome = f"“{listing(ahead)}” did as well or better" if ahead else "the law did better than these simple guesses"
-    return f"On each sparsity's best cell its error was {human_percent(error)}, {stated}: {outcome}."
+    return f"It missed the lowest loss of each sparsity by {human_percent(error)} in the median, {stated}: {outcome}."
 
 
 def sparsity_words(shape: Shape, sparsity: float) -> str:

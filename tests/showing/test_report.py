@@ -133,7 +133,7 @@ def test_the_page_says_the_verdict_with_numbers_interval_and_seeds(page: str) ->
         "experts=32: the sparsest level tried (sparsity 0.9375)",
         "By the law sparse beats dense from 5.8 s on (interval 5.77 s to 5.82 s), inside",
         "relative error of 0.17 % in the median, 0.52 % at worst",
-        "its error was 0.22 %, that of “keep the last budget's best shape” 11 %",
+        "by 0.22 % in the median, “keep the last budget's best shape” by 11 %",
         "Coefficients that these data do not determine: e.",
         "51 MB, 700 documents and 50M training tokens",
         "ab" * 32,
