@@ -94,9 +94,9 @@ def _ours() -> str:
         "",
         f"Simplest first. A study of {PROVEN_BUDGETS + 1} budgets or more takes `{PROVEN}`. It was found by looking at"
         " the largest budget of the fourth reference study, and does as well on the earlier ones; two small budgets are"
-        " too few to tell it from others. No study of that length has checked it since. A shorter study takes the simplest form"
-        " whose error on the next budget is within 15 % of the best. Each lists the coefficients that its cells do not"
-        " determine.",
+        " too few to tell it from others. No study of that length has checked it since. A shorter study takes the"
+        " simplest form whose error on the next budget is within 15 % of the best. Each lists the coefficients that its"
+        " cells do not determine.",
         "",
         "| form | formula | source |",
         "| --- | --- | --- |",

@@ -22,7 +22,7 @@ from sparsedial.showing.report import compose, write_report
 
 from .synthetic import bare_record, metered, study_record, with_verdict
 
-VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
+VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ class Checker(HTMLParser):
 
 def read(page: str) -> Checker:
     checker = Checker()
-    checker.feed(page)
+    checker.feed(page.replace("<wbr>", ""))  # where a path may be broken
     assert checker.open == []
     return checker
 
