@@ -10,7 +10,6 @@ stay.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.keeping import keep
-from benchmarks.memory_limit import STATUS, no_limit_here, status_bytes, under_limit
+from benchmarks.memory_limit import GLIBC, STATUS, no_limit_here, status_bytes, under_limit
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.writing import write_checkpoint
 from sparsedial.shape.counts import total_parameters
@@ -66,6 +65,7 @@ def main() -> None:
         "bare_import_data_bytes": bare_data,
         "data_limit_bytes": limit,
         "data_limit_reason": why_not,
+        "data_limit_glibc": GLIBC,
         "whole_model_under_limit": whole,
     }
     before = read_json(RECORD)["runs"] if RECORD.exists() else {}
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return under_limit([sys.executable, "-c", code], None).stdout
 
 
 def _command(folder: Path, out: Path, method: str) -> list[str]:
