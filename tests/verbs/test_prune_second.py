@@ -13,6 +13,7 @@ import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.pruning import second
+from sparsedial.pruning.in_turn import Passage
 from sparsedial.records.prune import Pruned
 from sparsedial.verbs import recovered
 from sparsedial.verbs.prune_settings import PruneSettings
@@ -133,6 +134,26 @@ def test_the_same_command_takes_the_same_file_and_another_text_is_another_comman
     assert key() == first
     text_of(texts / "other.txt", SECOND, letters=2300)
     assert key() != first
+
+
+def test_stopped_it_takes_the_same_file_and_goes_on(checkpoint, texts, monkeypatch, capsys):
+    whole = prune(checkpoint, texts, sequential=True, out=checkpoint.parent / "whole one")
+
+    kept = Passage.put_stream
+
+    def stopping(*given) -> None:
+        kept(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Passage, "put_stream", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            prune(checkpoint, texts, sequential=True)
+    assert [path.name for path in checkpoint.parent.glob(".smaller.*")] == [".smaller.unfinished"]
+    capsys.readouterr()
+    again = prune(checkpoint, texts, sequential=True)
+    assert "what another command has found" not in capsys.readouterr().err
+    assert (again.second_domain, again.out.digest) == (whole.second_domain, whole.out.digest)
 
 
 @pytest.mark.parametrize(
