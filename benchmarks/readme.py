@@ -26,16 +26,26 @@ from benchmarks.data_page import (
     effect_table,
     shares_kept,
 )
+from benchmarks.dial_page import experts_measured, experts_sentence, shares_measured
 from benchmarks.evaluation_page import agreement_table, families_table, published_table, throughput_table
 from benchmarks.export_peers_page import exports_table
 from benchmarks.fit_example import planned
-from benchmarks.four_costs_page import costs_block
+from benchmarks.foreign_text import foreign_sentence
+from benchmarks.four_costs_page import costs_block, scatter_sentences
 from benchmarks.laws_page import laws_markdown
 from benchmarks.neurons_page import neurons_sentence, neurons_table
 from benchmarks.probes_page import probes_sentences, probes_table
 from benchmarks.prune_findings_page import findings_table, gates_table, kept_table, methods_table, weights_table
+from benchmarks.prune_memory_page import memory_sentences
+from benchmarks.rounding_page import rounding_sentences
 from benchmarks.speeds import short_table, speed_table
-from benchmarks.split_page import recovered_table, speeds_table, split_table
+from benchmarks.split_page import (
+    recovered_sentences,
+    recovered_table,
+    speeds_table,
+    split_table,
+    thresholds_sentences,
+)
 from benchmarks.three_settings import settings_screen, settings_text
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.tables import table_of
@@ -209,12 +219,16 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
     PROBES: {"probes": probes_sentences, "levels": probes_table},
     TURNING_OFF: {
         "four costs": partial(costs_block, "figures"),
+        "scatter": scatter_sentences,
         "methods": methods_table,
         "neurons": neurons_table,
         "findings": findings_table,
         "gates": gates_table,
         "kept": kept_table,
         "weights": weights_table,
+        "rounding": rounding_sentences,
+        "foreign": foreign_sentence,
+        "memory": memory_sentences,
     },
     DATA: {
         "dirtied": dirtied_table,
@@ -226,10 +240,19 @@ PAGES: dict[Path, Mapping[str, Callable[[], str]]] = {
     },
     DIAL: {
         "three settings": settings_screen,
+        "half the experts": experts_sentence,
+        "half the experts, measured": experts_measured,
+        "shares": shares_measured,
         "exports": partial(exports_table, "llama.cpp"),
         "exports to vLLM": partial(exports_table, "vLLM"),
     },
-    SPLITTING: {"split": split_table, "recovered": recovered_table, "speeds": speeds_table},
+    SPLITTING: {
+        "split": split_table,
+        "thresholds": thresholds_sentences,
+        "recovered": recovered_table,
+        "won back": recovered_sentences,
+        "speeds": speeds_table,
+    },
     PLANNING: {"answer": exported_answer, "own law": planned, "files": exported_files},
 }
 

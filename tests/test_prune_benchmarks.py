@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.four_costs_page import finding, picture
+from benchmarks.memory_limit import STATUS, no_limit_here, status_bytes, under_limit
 from benchmarks.process_memory import tree_peaks
 from benchmarks.prune_findings import agreement_of, windows_of
 from benchmarks.prune_findings_page import findings, over_seeds, verdict
@@ -131,3 +133,18 @@ def test_the_picture_of_the_four_costs_says_what_half_of_the_experts_saves(tmp_p
     assert drawn.startswith(b"<?xml")
     assert b"<!-- experts 50 % -->" in drawn, "a part is named to those who do not know its method"
     assert b"reap (experts)" in drawn
+
+
+@pytest.mark.skipif(no_limit_here() is not None, reason=str(no_limit_here()))
+def test_a_limit_on_memory_counts_what_is_allocated_and_not_what_is_mapped_to_be_read(tmp_path):
+    """A process may allocate less than the limit leaves it, and no more; a file that it reads may be larger."""
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 400_000_000)
+    bare = under_limit([sys.executable, "-c", f"import mmap; {STATUS}"], None)
+    limit = status_bytes(bare.stdout, "VmData") + 100_000_000
+    assert limit < 200_000_000
+    file = f"os.open({str(tmp_path / 'large')!r}, os.O_RDONLY)"
+    read = f"import mmap, os; mmap.mmap({file}, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)[-9:]"
+    for code, fails in (("bytes(50_000_000)", False), ("bytes(150_000_000)", True), (read, False)):
+        done = under_limit([sys.executable, "-c", code], limit)
+        assert ("MemoryError" in done.stderr, bool(done.returncode)) == (fails, fails), code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sparsedial.cli.prune_table import second_rows
 from sparsedial.cli.rows import aligned, lines, under
 from sparsedial.records.compare import Compared, ComparedPoint, MethodOrder
 from sparsedial.showing.numbers import NONE, interval_words, rate_words
@@ -15,7 +16,7 @@ def compare_table(done: Compared) -> str:
     return lines(
         [
             ("calibrated on", f"{human_count(done.calibration.tokens)} tokens of {done.calibration.source}"),
-            *([("second text", done.second_domain.source)] if done.second_domain else []),
+            *second_rows(done.second_domain),
             *under("compared", aligned([_heads(done), _original(done), *_points(done)])),
             ("", "* nothing that keeps as little adds less loss"),
             *((f"{one.strength:g} of the {one.part}", _order(one)) for one in done.orders),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sparsedial.cli.rows import Rows, aligned, lines, under
 from sparsedial.pruning.target import KINDS, percent
 from sparsedial.records.domains import DomainLoss
-from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned
+from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned, SecondDomain
 from sparsedial.records.split import SplitExperts
 from sparsedial.showing.numbers import NONE, interval_words, rate_words
 from sparsedial.units import human_bytes, human_count, human_joules, human_seconds, signed
@@ -21,7 +21,7 @@ def prune_table(done: Pruned) -> str:
             *_target(done),
             ("written", f"{done.out.path}, read by {' and '.join(done.out.read_by)}"),
             ("calibrated on", f"{human_count(done.calibration.tokens)} tokens of {done.calibration.source}"),
-            *([("second text", done.second_domain.source)] if done.second_domain else []),
+            *second_rows(done.second_domain),
             *_side_by_side(done),
             *(
                 (f"added loss, {_called(name, done)}", f"{interval_words(grown)} nats per token, window by window")
@@ -32,6 +32,17 @@ def prune_table(done: Pruned) -> str:
             *(("warning", words) for words in done.warnings),
         ]
     )
+
+
+def second_rows(second: SecondDomain | None) -> Rows:
+    """The second text, and what it is where it was not named; none where there was none."""
+    if second is None:
+        return []
+    taken = second.taken
+    if taken is None:
+        return [("second text", second.source)]
+    apart = f"{taken.divergence_bits:.2f} bits from its other files (median {taken.median_divergence_bits:.2f})"
+    return [("second text", f"{second.source}, left out of the calibration text: {apart}")]
 
 
 def recovery_rows(done: Pruned | SplitExperts) -> Rows:

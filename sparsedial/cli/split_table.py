@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsedial.cli.prune_table import recovery_rows
+from sparsedial.cli.prune_table import recovery_rows, second_rows
 from sparsedial.cli.rows import Rows, aligned, lines
 from sparsedial.records.prune import CheckpointCosts
 from sparsedial.records.quantities import Interval
@@ -21,15 +21,15 @@ def split_table(done: SplitExperts) -> str:
     shared = f" beside a shared part as wide as {done.always}" if done.always else ""
     widths = sorted(set(done.d_expert))
     each = f"{widths[0]} neurons" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} neurons"
-    second = [("second text", done.second_domain.source)] if done.second_domain else []
+    second = done.second_domain
     return lines(
         [
             ("divided", f"{done.target.reached} experts of {each} in each of {len(done.d_expert)} layers{shared}"),
             ("written", f"{done.out.path}, read by {' and '.join(done.out.read_by)}"),
             ("calibrated on", f"{human_count(done.calibration.tokens)} tokens of {done.calibration.source}"),
-            *second,
+            *second_rows(second),
             *_of_text(done, done.calibration.source, "setting"),
-            *(row for text in second for row in _of_text(done, text[1], "on the second text")),
+            *(_of_text(done, second.source, "on the second text") if second else []),
             *_unmeasured(done),
             ("dense, tokens a second", f"{_speeds(done.before)}, {NOTE}"),
             *recovery_rows(done),

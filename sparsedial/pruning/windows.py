@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from sparsedial.errors import UserError
 from sparsedial.records.text import SkippedLines
 from sparsedial.shape.shape import Shape
+from sparsedial.text.corpus import Corpus
 from sparsedial.text.prepare import Text, prepare
 from sparsedial.text.tokenizer import Tokenizer, require_ids
 from sparsedial.text.windows import bytes_of_windows
@@ -78,13 +79,13 @@ def context_of(shape: Shape, asked: int | None, least: int = 1) -> int:
 
 
 def read_windows(
-    sources: Sequence[str], tokenizer: Tokenizer, *, vocab_size: int, context: int, tokens: int, field: str
+    sources: Sequence[str] | Corpus, tokenizer: Tokenizer, *, vocab_size: int, context: int, tokens: int, field: str
 ) -> Windows:
     """Evenly spread windows of a text that hold so many tokens, or all of a shorter one's; none overlap.
 
     Raises: UserError for a text that is missing, bad, shorter than a window, or does not fit the model.
     """
-    source = ",".join(sources)
+    source = ",".join(sources.sources if isinstance(sources, Corpus) else sources)
     with tempfile.TemporaryDirectory() as work:
         text = prepare(sources, tokenizer=tokenizer, folder=Path(work), whole=True)
         return windows_of(

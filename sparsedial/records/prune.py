@@ -103,12 +103,24 @@ class CalibrationText(Record, frozen=True, kw_only=True):
     context_tokens: int
 
 
+class TakenFile(Record, frozen=True, kw_only=True):
+    """A file of the calibration text that was left out of it to be scored, since no second text was named."""
+
+    divergence_bits: float  # Jensen–Shannon, of its token frequencies from the other files': 0 is alike
+    median_divergence_bits: float  # of the files that could have been taken
+    bytes_share: float  # of the text
+    files: int  # of the text, with this one
+
+
 class SecondDomain(Record, frozen=True, kw_only=True):
     """A text that takes no part in the scores."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("taken",)
 
     source: str
     digest: str
     tokens: int
+    taken: TakenFile | None = None  # null where it was named
 
 
 class Recovery(Record, frozen=True, kw_only=True):

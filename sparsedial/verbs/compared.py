@@ -18,7 +18,7 @@ from sparsedial.verbs.checkpoint_costs import costs_of
 from sparsedial.verbs.compare_settings import asks_of, in_words_of_a_comparison
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work, opened
-from sparsedial.verbs.pruned_answer import NO_SECOND, calibration_of, checkpoint_name, second_of
+from sparsedial.verbs.pruned_answer import calibration_of, checkpoint_name
 from sparsedial.verbs.tried import Tried, all_tried, rates_of, timed, with_rate
 from sparsedial.verbs.unfinished import found_so_far
 
@@ -53,8 +53,8 @@ def _answer(
     return Compared(
         checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
         calibration=calibration_of(work.calibrating),
-        second_domain=second_of(work.second),
-        second_domain_reason=None if work.second else NO_SECOND,
+        second_domain=work.second.record,
+        second_domain_reason=work.second.reason,
         before=with_rate(costs_of(work.shape, weight_bytes(work.tensors), whole), rates.get(work.shape)),
         points=tuple(points),
         axis=axis,

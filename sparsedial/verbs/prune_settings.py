@@ -32,7 +32,11 @@ class PruneSettings(PruneTargets):
     )
     out: Path = setting(help="a new folder for the smaller checkpoint", metavar="DIR", example=EXAMPLE)
     also: tuple[str, ...] = setting(
-        (), "text of another kind, to see what the calibration text cannot show", "TEXT,…", parse=file_names
+        (),
+        "text of another kind, to see what the calibration text cannot show",
+        "TEXT,…",
+        parse=file_names,
+        shown="a file of the calibration text",
     )
     method: str = setting(DEFAULT, f"what is turned off and what of it matters, for {BY_PART}", "NAME")
     budget: str = setting(

@@ -17,6 +17,7 @@ from sparsedial.pruning.kept import Choice
 from sparsedial.pruning.methods import Ask
 from sparsedial.pruning.parts import PARTS, Part
 from sparsedial.pruning.searching import Search
+from sparsedial.pruning.second import SecondText
 from sparsedial.pruning.shelf import Shelf, shelf_of
 from sparsedial.pruning.sizing import choose_by_size, shares_of
 from sparsedial.pruning.target import Target
@@ -47,7 +48,7 @@ class Work:
     calibrating: Windows
     scored: Mapping[str, Windows]  # by text; the calibration's first
     again: bool  # whether the calibration is so short that it is scored itself
-    second: Windows | None
+    second: SecondText
     text: Text | None  # the calibration text, split, where it is also trained on: its test split is scored
 
     @property
@@ -58,7 +59,7 @@ class Work:
     @property
     def texts(self) -> tuple[Windows, Windows | None]:
         """Those that decide the result."""
-        return self.calibrating, self.second
+        return self.calibrating, self.second.windows
 
     @property
     def part(self) -> Part:
@@ -81,7 +82,7 @@ def opened(settings: PruneSettings, asks: Sequence[Ask], home: Path | None = Non
         require_part(shape, ask, settings.checkpoint)
         require_target(target, shape, checkpoint.tensors, ask)
     tasks = AskedTasks.of(settings.asking())
-    calibrating, scored, second, text = texts(settings, shape, home)
+    read = texts(settings, shape, home)
     build = far_model if settings.layer_by_layer else model_of
     if build is model_of:
         require_memory(shape)
@@ -95,11 +96,11 @@ def opened(settings: PruneSettings, asks: Sequence[Ask], home: Path | None = Non
         ask=asks[0],
         target=target,
         tasks=tasks,
-        calibrating=calibrating,
-        scored={text.source: text for text in (scored, *([second] if second else []))},
-        again=scored is calibrating,
-        second=second,
-        text=text,
+        calibrating=read.calibrating,
+        scored=read.scored,
+        again=read.again,
+        second=read.second,
+        text=read.text,
     )
 
 

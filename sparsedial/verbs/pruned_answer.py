@@ -20,7 +20,6 @@ from sparsedial.records.prune import (
     Pruned,
     PrunedFolder,
     PruneTarget,
-    SecondDomain,
 )
 from sparsedial.shape.config import OWN, load_config
 from sparsedial.units import signed
@@ -28,8 +27,6 @@ from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.pruned_costs import Measured
 from sparsedial.verbs.pruned_target import reached_of, said_of
-
-NO_SECOND = "no second text was given"
 
 
 def answered(
@@ -58,8 +55,8 @@ def answered(
         scores=SCORES_FILE,
         unscored_experts=choice.unscored,
         calibration=calibration_of(work.calibrating),
-        second_domain=second_of(work.second),
-        second_domain_reason=None if work.second else NO_SECOND,
+        second_domain=work.second.record,
+        second_domain_reason=work.second.reason,
         before=costs.before,
         after=costs.after,
         control=costs.control,
@@ -99,11 +96,6 @@ def calibration_of(used: Windows) -> CalibrationText:
     )
 
 
-def second_of(second: Windows | None) -> SecondDomain | None:
-    """The text that takes no part in the scores."""
-    return second and SecondDomain(source=second.source, digest=second.digest, tokens=second.tokens)
-
-
 def _warnings_of(
     work: Work, choice: Choice, target: PruneTarget, costs: Measured, trained: Recovered | None
 ) -> Iterator[str]:
@@ -115,8 +107,8 @@ def _warnings_of(
         yield not_gained(costs.before, costs.after)
     if work.again:
         yield "the calibration text is one window, so loss is measured on the window that decided what stays"
-    if work.second is None:
-        yield "no second text was scored: what the calibration text does not show may have suffered unseen"
+    if work.second.reason:
+        yield f"{work.second.reason}: what the calibration text does not show may have suffered unseen"
     over = costs.over_control
     windows = {name: len(text.ids_WS1) for name, text in work.scored.items()}
     name = work.calibrating.source

@@ -18,14 +18,15 @@ from sparsedial.records.split import SplitExperts, SplitPoint, SplitTarget
 from sparsedial.shape.shape import Shape
 from sparsedial.verbs.following import versions
 from sparsedial.verbs.prune_settings import PruneSettings
-from sparsedial.verbs.pruned_answer import NO_SECOND, calibration_of, checkpoint_name, second_of, written_folder
-from sparsedial.verbs.split_costs import ANY_DIVISION, SplitCosts, SplitTexts
+from sparsedial.verbs.pruned_answer import calibration_of, checkpoint_name, written_folder
+from sparsedial.verbs.pruned_texts import PruneTexts
+from sparsedial.verbs.split_costs import ANY_DIVISION, SplitCosts
 
 
 def answered(
     settings: PruneSettings,
     shape: Shape,
-    read: SplitTexts,
+    read: PruneTexts,
     costs: SplitCosts,
     folder: Path,
     began: float,
@@ -45,8 +46,8 @@ def answered(
         scores=SCORES_FILE,
         unscored_experts=(),
         calibration=calibration_of(read.calibrating),
-        second_domain=second_of(read.second),
-        second_domain_reason=None if read.second else NO_SECOND,
+        second_domain=read.second.record,
+        second_domain_reason=read.second.reason,
         before=costs.before,
         after=costs.after,
         control=costs.control,
@@ -61,12 +62,12 @@ def answered(
     )
 
 
-def _warnings(shape: Shape, read: SplitTexts, costs: SplitCosts, trained: Recovered | None) -> Iterator[str]:
+def _warnings(shape: Shape, read: PruneTexts, costs: SplitCosts, trained: Recovered | None) -> Iterator[str]:
     """What there is reason to say."""
-    if read.scored_part is read.calibrating:
+    if read.again:
         yield "the calibration text is one window, so loss is measured on the window that decided the division"
-    if read.second is None:
-        yield "no second text was scored: what the calibration text does not show may suffer unseen at fewer experts"
+    if read.second.reason:
+        yield f"{read.second.reason}: what the calibration text does not show may suffer unseen at fewer experts"
     name = read.calibrating.source
     words = foreign(name, costs.before.loss[name].loss, shape)
     yield from [words] if words else []

@@ -23,24 +23,11 @@ from sparsedial.records.split import SplitPoint
 from sparsedial.shape.turned import Turned
 from sparsedial.showing.notes import note
 from sparsedial.verbs.checkpoint_costs import costs_of
+from sparsedial.verbs.pruned_texts import PruneTexts
 
 Losses = Mapping[str, Nats]  # by text
 ANY_DIVISION = "with all experts on, any division is the dense model"
 NOTHING_GOES = "with all experts on, nothing is removed"
-
-
-@dataclass(frozen=True, eq=False)
-class SplitTexts:
-    """The texts as windows."""
-
-    calibrating: Windows
-    scored_part: Windows  # of the calibration text
-    second: Windows | None
-
-    @property
-    def scored(self) -> dict[str, Windows]:
-        """By text; the calibration's first."""
-        return {text.source: text for text in (self.scored_part, *([self.second] if self.second else []))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +50,7 @@ class Rivals:
 
 
 def measured(
-    dense: Transformer, tensors: Sequence[NamedTensor], found: Divided, read: SplitTexts, original: Path, folder: Path
+    dense: Transformer, tensors: Sequence[NamedTensor], found: Divided, read: PruneTexts, original: Path, folder: Path
 ) -> SplitCosts:
     """Measure a written checkpoint at some settings, beside its original, and its rivals at one of them.
 

@@ -28,10 +28,10 @@ from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.prunable import require_memory_to_split
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned_answer import checkpoint_name
-from sparsedial.verbs.pruned_texts import texts
+from sparsedial.verbs.pruned_texts import PruneTexts, texts
 from sparsedial.verbs.recovered import home_of, recovering, trained_further
 from sparsedial.verbs.split_answer import answered, dial_of
-from sparsedial.verbs.split_costs import SplitTexts, measured
+from sparsedial.verbs.split_costs import measured
 from sparsedial.verbs.unfinished import found_so_far
 
 
@@ -49,14 +49,13 @@ def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
     require_free(settings.out, settings.checkpoint)
     with home_of(settings) as home:
         dense = _dense(settings.checkpoint, sizes)
-        calibrating, scored, second, text = texts(settings, dense.shape, home)
-        read = SplitTexts(calibrating, scored, second)
-        recovery = home and recovering(settings, text, home, zeros_stay=False)
+        read = texts(settings, dense.shape, home)
+        recovery = home and recovering(settings, read.text, home, zeros_stay=False)
         model = model_of(dense.shape, dense.tensors)
         note(f"calibrating on {human_count(read.calibrating.tokens)} tokens")
         out = settings.out.resolve()
-        with found_so_far(settings, (calibrating, second)) as shelf, whole_folder(out) as partial:
-            found = divided(model, torch.from_numpy(calibrating.ids_WS1), sizes, settings.seed, shelf)
+        with found_so_far(settings, (read.calibrating, read.second.windows)) as shelf, whole_folder(out) as partial:
+            found = divided(model, torch.from_numpy(read.calibrating.ids_WS1), sizes, settings.seed, shelf)
             trained = _written(partial, settings.checkpoint, dense, found.split, read, recovery)
             costs = measured(model, dense.tensors, found, read, settings.checkpoint, partial)
             answer = answered(settings, found.split.shape(dense.shape), read, costs, partial, began, trained)
@@ -67,7 +66,7 @@ def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
 
 
 def _written(
-    folder: Path, original: Path, dense: Checkpoint, split: Split, read: SplitTexts, recovery: Recovering | None
+    folder: Path, original: Path, dense: Checkpoint, split: Split, read: PruneTexts, recovery: Recovering | None
 ) -> Recovered | None:
     """Write the split checkpoint into a folder, trained where a recovery is asked for.
 

@@ -227,7 +227,8 @@ PruneTarget: kind asked reached
 SearchStep: keep loss_increase speed
 KeptParts: experts layers d_ff weights_share
 CalibrationText: source digest tokens windows context_tokens
-SecondDomain: source digest tokens
+SecondDomain: source digest tokens taken
+TakenFile: divergence_bits median_divergence_bits bytes_share files
 Pruned: checkpoint out part method budget sequential pattern target keep kept scores unscored_experts calibration
     second_domain second_domain_reason before after control control_draws control_reason loss_increase search recovery
     warnings wall_seconds peak_process_bytes equal_cost

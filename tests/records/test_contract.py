@@ -108,6 +108,7 @@ Pruned: pattern search recovery equal_cost
 EqualCost: lower_k_setting
 ComparedPoint: pattern
 SearchStep: speed
+SecondDomain: taken
 Generation: drafts
 DialFile: trained_for calibration gates_sha256
 Branch: trunk validation_loss test_loss
