@@ -19,7 +19,8 @@ from sparsedial.evaluation.compare import Values
 from sparsedial.evaluation.gold import Gold, nats_of
 from sparsedial.evaluation.harness import HarnessModel
 from sparsedial.evaluation.statistics import NO_BETTER, interval, p_of_chance, share_interval
-from sparsedial.machine.energy import Meter, meter, spent
+from sparsedial.kernels.metering import meter
+from sparsedial.machine.energy import Meter, long_period, spent
 from sparsedial.records.evaluation import Judged, TaskScore, TaskSize
 from sparsedial.records.quantities import Interval
 
@@ -171,16 +172,16 @@ def _ask(model: HarnessModel, name: str, task: Any, asking: Asking) -> Answered:
     asking.prepare(task)
     model.begin(cut=_may_be_cut(task), refuse=False)
     reused, power = model.kept.reused, meter(model.scorer.device.type, torch.get_num_threads())
-    power.begin()
     began = time.perf_counter()
-    results: Any = evaluate(
-        model,
-        {"tasks": {name: task}, "groups": {}, "group_map": {}},
-        limit=asking.limit,
-        bootstrap_iters=0,
-        apply_chat_template=asking.chat,
-        fewshot_as_multiturn=asking.chat,
-    )
+    with long_period(power):
+        results: Any = evaluate(
+            model,
+            {"tasks": {name: task}, "groups": {}, "group_map": {}},
+            limit=asking.limit,
+            bootstrap_iters=0,
+            apply_chat_template=asking.chat,
+            fewshot_as_multiturn=asking.chat,
+        )
     seconds = time.perf_counter() - began
     samples = results["samples"][name]
     out, long = _asked_with(samples, model.not_asked), _asked_with(samples, model.too_long)
