@@ -85,9 +85,8 @@ def show_moved(progress: Progress, event: Moved, power: Power | None) -> None:
     job = event.task.job
     rate = event.steps_per_second * job.recipe.batch * job.recipe.context
     watts = power.watts if power else None
-    energy = watts / rate if watts and rate else None
-    step, estimated = event.step + 1, not (power and power.metered)
-    progress.cell(job.hash, event.task.label, step, job.recipe.steps, event.loss, rate, energy, estimated)
+    energy, estimated = watts / rate if watts and rate else None, not (power and power.metered)
+    progress.cell(job.hash, event.task.label, event.step + 1, job.recipe.steps, event.loss, rate, energy, estimated)
 
 
 def log_moved(logs: Sequence[Log], event: Moved) -> None:
