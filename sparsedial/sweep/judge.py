@@ -131,6 +131,7 @@ def _estimated(seconds: Verdict, profile: Profile) -> Verdict:
     if seconds.budget.value is None or profile.no_power:
         return undecided("joules", profile.no_power or seconds.reason, None, "estimated")
     power = f"{profile.watts:.3g} W ({profile.watts_source})"
+    why = "the runs were not metered" if profile.metered else "no meter is readable"
 
     def powered(side: Side | None) -> Side | None:
         return side and replace(side, joules=side.seconds * profile.watts, joules_source=f"seconds times {power}")
@@ -141,7 +142,7 @@ def _estimated(seconds: Verdict, profile: Profile) -> Verdict:
         dense=powered(seconds.dense),
         budget=replace(seconds.budget, currency="joules", value=seconds.budget.value * profile.watts),
         basis="estimated",
-        reason=f"{seconds.reason}; the runs were not metered: this is the seconds' finding times {power}",
+        reason=f"{seconds.reason}; {why}: this is the seconds' finding times {power}",
     )
 
 

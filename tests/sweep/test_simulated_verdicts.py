@@ -214,5 +214,5 @@ def test_without_a_meter_joules_are_seconds_times_watts_and_say_so():
     verdicts = steady().judged(WORLD, 0).verdicts
     assert verdicts.joules.basis == "estimated"
     assert verdicts.joules.budget.value == pytest.approx(4.0 * verdicts.seconds.budget.value)
-    assert "the runs were not metered" in verdicts.joules.reason
+    assert "no meter is readable: this is the seconds' finding" in verdicts.joules.reason
     assert "at equal joules" not in headline(verdicts)
