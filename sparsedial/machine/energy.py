@@ -22,6 +22,7 @@ DEFAULT_WATTS_PER_CORE = 6.0
 GPU_WATTS = 300.0  # typical board power of a GPU whose own is not known
 NO_METER = "no meter is readable"
 LOOK_SECONDS = 20.0  # small RAPL counters wrap around after 65 kJ: five minutes at 200 W
+LOOKS = 10  # of 10 ms, before a counter is said to stand still
 LIVE_SECONDS = 1.0  # between two readings of a meter that is shown
 
 
@@ -214,13 +215,18 @@ def _is_package(zone: Path) -> bool:
 
 
 def _counts(zone: Path) -> bool:
+    """Whether a zone's counter can be read and moves; a virtual machine's may stand still."""
     try:
         before = int((zone / "energy_uj").read_text())
         int((zone / "max_energy_range_uj").read_text())
-        time.sleep(0.01)
-        return int((zone / "energy_uj").read_text()) != before
+        return any(_moved(zone, before) for _ in range(LOOKS))
     except (OSError, ValueError):
         return False
+
+
+def _moved(zone: Path, before: int) -> bool:
+    time.sleep(0.01)
+    return int((zone / "energy_uj").read_text()) != before
 
 
 def _why_not_rapl(zones: list[Path]) -> str:
