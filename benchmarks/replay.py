@@ -11,7 +11,6 @@ import math
 import sys
 from pathlib import Path
 
-from sparsedial.machine.energy import stated_power
 from sparsedial.machine.profile import read_profile
 from sparsedial.records.record import parse, plain, write
 from sparsedial.records.run import Metric, Run
@@ -144,7 +143,6 @@ def replay(record: Path, out: Path) -> Study:
         executor=Nobody(),
         listener=Silent(),
         clock=Clock(math.inf, SPENT_SECONDS, now=lambda: 0.0),
-        meter=stated_power(profile.machine.processor, 1),
         workers=2,
         threads=1,
         kernels="compiled",

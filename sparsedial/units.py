@@ -17,7 +17,8 @@ BYTE_UNITS = {
     **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgtp", start=1)},
 }
 JOULE_UNITS = {
-    "": 1, "j": 1, "kj": 1e3, "mj": 1e6, "gj": 1e9, "wh": 3600, "kwh": 3.6e6, "mwh": 3.6e9, "gwh": 3.6e12,
+    "": 1, "mj": 1e-3, "j": 1, "kj": 1e3, "Mj": 1e6, "gj": 1e9,
+    "mwh": 3.6, "wh": 3600, "kwh": 3.6e6, "Mwh": 3.6e9, "gwh": 3.6e12,
 }  # fmt: skip
 SHARE_UNITS = {"": 1, "%": 0.01}
 
@@ -30,11 +31,17 @@ _TIED = re.compile(rf"(?<=\d) (?={_UNIT})|(?<=min|. h) (?=\d\d (?:s|min)\b)")
 _PARTS = re.compile(rf"\s*(?:{_PART.pattern}\s*)+")
 
 
+def _unit(written: str, units: dict[str, float]) -> str:
+    """A unit as its table spells it: in any case, but for a first letter that means milli or mega."""
+    mega = f"M{written[1:].lower()}"
+    return mega if written.startswith("M") and mega in units else written.lower()
+
+
 def _parse(text: str | float, units: dict[str, float], field: str, example: str) -> float:
     match = _QUANTITY.fullmatch(str(text))
-    if match is None or match[2].lower() not in units:
+    if match is None or _unit(match[2], units) not in units:
         raise UserError(f"cannot read '{text}'", hint=f"write it like {example}", field=field)
-    value = float(match[1]) * units[match[2].lower()]
+    value = float(match[1]) * units[_unit(match[2], units)]
     if not math.isfinite(value) or value <= 0:
         raise UserError(f"{text} is not a positive number", hint=f"write it like {example}", field=field)
     return value
@@ -69,7 +76,7 @@ def parse_bytes(text: str | float, field: str = "memory") -> float:
 
 
 def parse_joules(text: str | float, field: str = "energy") -> float:
-    """Positive joules from `5e6`, `40MJ` or `2.5kWh`."""
+    """Positive joules from `5e6`, `40MJ` or `2.5kWh`; `40mJ` are millijoules."""
     return _parse(text, JOULE_UNITS, field, "40MJ or 2.5kWh")
 
 

@@ -196,13 +196,15 @@ def train_dry_table(cost: TrainDryRun) -> str:
         ("FLOPs", _flops_words(cost.flops, cost.reference_cost)),
         ("memory", f"{human_bytes(cost.memory_bytes)}  ({cost.memory_source})"),
     ]
-    if cost.seconds is None or cost.joules is None:
+    if cost.seconds is None:
         rows.append(("time, energy", cost.seconds_reason or "unknown"))
     else:
         paid = cost.reference_cost
         of_it = f", of which a reference model takes {human_seconds(paid.seconds)}" if paid else ""
         rows.append(("time", human_seconds(cost.seconds) + of_it))
-        rows.append(("energy", f"{human_joules(cost.joules)}  ({cost.joules_source})"))
+        unknown = f"unknown: {cost.joules_reason}"
+        known = cost.joules is not None and f"{human_joules(cost.joules)}  ({cost.joules_source})"
+        rows.append(("energy", known or unknown))
     return lines([*rows, ("money", f"unknown: {cost.dollars_reason}")])
 
 

@@ -14,6 +14,7 @@ from sparsedial.evaluation.statistics import interval, ratio_interval
 from sparsedial.records.evaluation import PairedDifference
 
 SIGN_FLIPS, BATCH = 10_000, 1000
+EXACT_GROUPS = 13  # the most of which all sign flips are tried: fewer than the drawn ones
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ def difference(first: Values, second: Values, seed: int = 0) -> PairedDifference
     """The mean of second minus first over the items that both have, with a 95 % interval over groups of items.
 
     `p_value`, two-sided: how often a difference so large comes about where the two are the same and only chance says
-    which value is whose in each group; exact where all groups that differ do so by the same amount (McNemar's test).
+    which value is whose in each group: a sign-flip permutation test of the mean. It is exact for few groups, and where
+    all groups that differ do so by the same amount (McNemar's test).
     None where they share no item.
     """
     items = sorted(set(first.of) & set(second.of))
@@ -67,14 +69,26 @@ def _sums(values: np.ndarray, groups: list[str]) -> np.ndarray:
 
 
 def _p_value(sums: np.ndarray, seed: int) -> float:
-    """Of a sign test over groups, which weighs each by how much it differs."""
+    """Of a sign-flip permutation test: by all flips of few groups, else by drawn ones."""
     differing: Any = sums[np.abs(sums) > 1e-12]
     if not len(differing):
         return 1.0
     if np.allclose(np.abs(differing), abs(differing[0]), rtol=1e-9):
         return float(stats.binomtest(int((differing > 0).sum()), len(differing)).pvalue)
+    if len(differing) <= EXACT_GROUPS:
+        return float(_reaching(_all_signs(len(differing)), differing).mean())
     draw, reached = np.random.default_rng(seed), 0
     for _ in range(SIGN_FLIPS // BATCH):
         signs = draw.choice([-1.0, 1.0], (BATCH, len(differing)))
-        reached += int((np.abs(signs @ differing) >= abs(differing.sum()) * (1 - 1e-12)).sum())
+        reached += int(_reaching(signs, differing).sum())
     return (1 + reached) / (1 + SIGN_FLIPS)
+
+
+def _all_signs(groups: int) -> np.ndarray:
+    """Every choice of a sign for each group, as rows."""
+    return 1.0 - 2.0 * (np.arange(2**groups)[:, None] >> np.arange(groups) & 1)
+
+
+def _reaching(signs: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Which choices of signs make the sum as large as it is; sums that only rounding tells apart are equal."""
+    return np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12 * np.abs(sums).sum()

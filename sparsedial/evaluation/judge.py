@@ -18,8 +18,9 @@ from sparsedial.errors import UserError
 from sparsedial.evaluation.compare import Values
 from sparsedial.evaluation.gold import Gold, nats_of
 from sparsedial.evaluation.harness import HarnessModel
-from sparsedial.evaluation.statistics import NO_BETTER, interval, p_of_chance, share_interval
-from sparsedial.machine.energy import Meter, meter, spent
+from sparsedial.evaluation.statistics import NO_BETTER, interval, p_of_chance_by_group, share_interval
+from sparsedial.kernels.metering import meter
+from sparsedial.machine.energy import Meter, long_period, spent
 from sparsedial.records.evaluation import Judged, TaskScore, TaskSize
 from sparsedial.records.quantities import Interval
 
@@ -171,16 +172,16 @@ def _ask(model: HarnessModel, name: str, task: Any, asking: Asking) -> Answered:
     asking.prepare(task)
     model.begin(cut=_may_be_cut(task), refuse=False)
     reused, power = model.kept.reused, meter(model.scorer.device.type, torch.get_num_threads())
-    power.begin()
     began = time.perf_counter()
-    results: Any = evaluate(
-        model,
-        {"tasks": {name: task}, "groups": {}, "group_map": {}},
-        limit=asking.limit,
-        bootstrap_iters=0,
-        apply_chat_template=asking.chat,
-        fewshot_as_multiturn=asking.chat,
-    )
+    with long_period(power):
+        results: Any = evaluate(
+            model,
+            {"tasks": {name: task}, "groups": {}, "group_map": {}},
+            limit=asking.limit,
+            bootstrap_iters=0,
+            apply_chat_template=asking.chat,
+            fewshot_as_multiturn=asking.chat,
+        )
     seconds = time.perf_counter() - began
     samples = results["samples"][name]
     out, long = _asked_with(samples, model.not_asked), _asked_with(samples, model.too_long)
@@ -243,10 +244,10 @@ def _score(answered: Answered, model: HarnessModel, touched: Mapping[int, float 
 
 
 def _p_of_guessing(answered: Answered, chance: float) -> float | None:
-    """The exact binomial test of the metric that stands for the task; None where items are not right or wrong by it."""
+    """Whether guessing does as well by the metric that stands for the task; None where items are not right or wrong."""
     metric, key = answered.metrics[answered.primary]
     right = [sample[metric] for sample in answered.of_filter(key)]
-    return p_of_chance(round(sum(right)), len(right), chance) if set(right) <= {0, 1} else None
+    return p_of_chance_by_group(right, answered.groups, chance) if set(right) <= {0, 1} else None
 
 
 def _over(values: Sequence[float] | None, groups: Sequence[Hashable]) -> Interval | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -78,6 +79,24 @@ def _metric(values: Sequence[Any], aggregate: Callable[[list[Any]], float] | Non
 def p_of_chance(right: int, items: int, chance: float) -> float:
     """How often guessing gets at least so many of the items right: the exact binomial test, one-sided."""
     return float(stats.binomtest(right, items, chance, alternative="greater").pvalue)
+
+
+def p_of_chance_by_group(right: Sequence[float], groups: Sequence[Any], chance: float) -> float | None:
+    """The same for items of which some share a document, as a model may get those right or wrong together.
+
+    It is the larger of the binomial test's and that of a one-sided t test of how many items of each document are right
+    beyond chance. None for a single document.
+    """
+    of_items = p_of_chance(round(sum(right)), len(right), chance)
+    numbers = np.unique([str(group) for group in groups], return_inverse=True)[1]
+    beyond = np.bincount(numbers, weights=np.asarray(right) - chance)
+    if len(beyond) == len(right):
+        return of_items
+    if len(beyond) < 2:
+        return None
+    error = float(np.std(beyond, ddof=1)) / math.sqrt(len(beyond))
+    of_documents = float(stats.t.sf(float(np.mean(beyond)) / error, len(beyond) - 1)) if error > 0 else 0.0
+    return max(of_items, of_documents)
 
 
 def share_interval(right: int, items: int) -> Interval:

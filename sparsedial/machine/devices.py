@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sparsedial.errors import UserError, nearest
 
@@ -121,3 +123,16 @@ def find_device(name: str) -> Device:
     if key not in DEVICES:
         raise UserError(f"no device named '{name}'", hint=nearest(key, DEVICES) or f"known are {', '.join(DEVICES)}")
     return DEVICES[key]
+
+
+# In the name of a card that draws another power than the one of DEVICES: a slower form, a laptop's, a part of one.
+OTHER_FORMS = {"pcie", "nvl", "laptop", "mobile", "mig", "ti", "super"}
+
+
+def device_of_card(card: str) -> Device | None:
+    """The device that a driver's name such as `NVIDIA H100 80GB HBM3` means; None for other cards and other forms."""
+    words = re.split(r"[\s_-]+", card.lower())
+    if OTHER_FORMS.intersection(words):
+        return None
+    names = {*words, *(first + second for first, second in pairwise(words))}  # RTX 4090 is two words
+    return next((device for name, device in DEVICES.items() if name in names), None)

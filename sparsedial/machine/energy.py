@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sparsedial.machine.devices import device_of_card
 from sparsedial.records.evaluation import Joules
 from sparsedial.units import count_words
 
@@ -15,14 +19,19 @@ RAPL = Path("/sys/class/powercap")
 # Design power by a word in the processor's name, watts for the whole package, with its cores: makers' data sheets.
 STATED_WATTS_PER_CORE = {"epyc": 4.5, "xeon": 6.0, "ryzen": 8.0, "core": 8.0, "apple": 4.0, "neoverse": 3.0}
 DEFAULT_WATTS_PER_CORE = 6.0
+GPU_WATTS = 300.0  # typical board power of a GPU whose own is not known
+NO_METER = "no meter is readable"
+LOOK_SECONDS = 20.0  # small RAPL counters wrap around after 65 kJ: five minutes at 200 W
+LOOKS = 10  # of 10 ms, before a counter is said to stand still
+LIVE_SECONDS = 1.0  # between two readings of a meter that is shown
 
 
 class Power(Protocol):
     """The power of the machine at work, and whether a meter says so: a meter or a profile."""
 
     @property
-    def watts(self) -> float:
-        """Watts at work."""
+    def watts(self) -> float | None:
+        """Watts at work; None where nothing was metered yet."""
         ...
 
     @property
@@ -60,34 +69,96 @@ class CountingMeter:
 
     def begin(self) -> None:
         """Begin a period; what was counted before does not belong to it."""
-        self._last = self._read()
+        self._last, self._counted = self._read(), 0.0
+
+    def look(self) -> None:
+        """Read the counters within a period, so that none wraps around twice unseen."""
+        now = self._read()
+        self._counted += sum((new - old) % span for new, old, span in zip(now, self._last, self._spans, strict=True))
+        self._last = now
 
     def joules(self, seconds: float) -> float:
-        """Joules counted since the last call; `seconds` is how long that was."""
-        now = self._read()
-        counted = sum((new - old) % span for new, old, span in zip(now, self._last, self._spans, strict=True))
-        self._last = now
+        """Joules counted since the period began, or since the last call; `seconds` is how long that was."""
+        self.look()
+        counted, self._counted = self._counted, 0.0
         self._joules, self._seconds = self._joules + counted, self._seconds + seconds
         return counted
 
     @property
-    def watts(self) -> float:
-        """The average so far."""
-        return self._joules / self._seconds if self._seconds else 0.0
+    def watts(self) -> float | None:
+        """The average of what was metered so far; None where that is nothing."""
+        return self._joules / self._seconds if self._joules and self._seconds else None
 
 
 Meter = StatedPower | CountingMeter
 
 
-def meter(device: str = "cpu", threads: int = 1) -> Meter:
-    """The best meter of this machine for a device: RAPL or NVML where readable, else stated watts."""
-    if device.startswith("cuda"):
-        counted = _nvml()
-        return (
-            counted if counted is not None else StatedPower(watts=300.0, source="a GPU's typical board power, stated")
-        )
-    zones = [zone for zone in sorted(RAPL.glob("*-rapl:?")) if _readable(zone)]
-    return _rapl(zones) if zones else stated_power(processor_name(), threads)
+@contextlib.contextmanager
+def metered(power: Meter) -> Generator[None]:
+    """A period that is metered, so that the average counts it."""
+    power.begin()
+    began = time.perf_counter()
+    yield
+    power.joules(time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def long_period(power: Meter) -> Generator[None]:
+    """A period that may take hours: its counters are read now and then. Ask for its joules afterwards."""
+    power.begin()
+    if not isinstance(power, CountingMeter):
+        yield
+        return
+    ended = threading.Event()
+
+    def keep_looking() -> None:
+        while not ended.wait(LOOK_SECONDS):
+            power.look()
+
+    looking = threading.Thread(target=keep_looking, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
+
+
+class LivePower:
+    """The power of a meter that is read while it is shown, at most once a second, from the first time on."""
+
+    def __init__(self, power: Meter) -> None:
+        self._power, self.metered = power, power.metered
+        self._last: float | None = None
+
+    @property
+    def watts(self) -> float | None:
+        """The average since it was asked first; None until a second after that."""
+        now = time.monotonic()
+        if self._last is None:
+            self._power.begin()
+            self._last = now
+        elif now - self._last >= LIVE_SECONDS:
+            self._power.joules(now - self._last)
+            self._last = now
+        return self._power.watts
+
+
+def processor_meter(threads: int = 1) -> Meter:
+    """The processors' RAPL counters where all of them are readable, else stated watts of so many threads."""
+    zones = [zone for zone in sorted(RAPL.glob("*-rapl:*")) if _is_package(zone)]
+    if zones and all(map(_counts, zones)):
+        return _rapl(zones)
+    return stated_power(processor_name(), threads, _why_not_rapl(zones))
+
+
+def gpu_meter(name: str, uuid: str | None) -> Meter:
+    """The NVML counter of a GPU where it is readable, else the stated board power of a GPU of its name.
+
+    Name and UUID are those that PyTorch has: NVML counts GPUs in another order, and those that are hidden too.
+    """
+    found = _nvml(uuid)
+    return stated_gpu_power(name, found) if isinstance(found, str) else found
 
 
 def spent(power: Meter, joules: float, low: float | None = None, high: float | None = None) -> Joules:
@@ -105,16 +176,25 @@ def _rapl(zones: list[Path]) -> CountingMeter:
     return CountingMeter("RAPL package counters", lambda: read("energy_uj"), read("max_energy_range_uj"))
 
 
-def stated_power(processor: str, threads: int) -> StatedPower:
-    """Watts per busy core by processor family, from makers' package powers divided by cores."""
+def stated_power(processor: str, threads: int, why: str = NO_METER) -> StatedPower:
+    """Watts per busy core by processor family, from makers' package powers divided by cores; `why` no meter is read."""
     lower = processor.lower()
     word = next((word for word in STATED_WATTS_PER_CORE if word in lower), None)
     per_core = STATED_WATTS_PER_CORE[word] if word else DEFAULT_WATTS_PER_CORE
     named = f"typical of {word} processors" if word else "typical of server cores"
     return StatedPower(
         watts=per_core * threads,
-        source=f"stated {per_core:g} W a busy core, {named}, {count_words(threads, 'thread')}; no meter is readable",
+        source=f"stated {per_core:g} W a busy core, {named}, {count_words(threads, 'thread')}; {why}",
     )
+
+
+def stated_gpu_power(name: str, why: str = NO_METER) -> StatedPower:
+    """The board power that a GPU's maker states, or a typical one for a name that is not known."""
+    known = device_of_card(name)
+    if known is None:
+        stated = f"stated {GPU_WATTS:g} W, a GPU's typical board power, since that of '{name}' is not known"
+        return StatedPower(watts=GPU_WATTS, source=f"{stated}; {why}")
+    return StatedPower(watts=known.watts, source=f"stated {known.watts:g} W of board power ({known.source}); {why}")
 
 
 def processor_name() -> str:
@@ -126,26 +206,49 @@ def processor_name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _readable(zone: Path) -> bool:
+def _is_package(zone: Path) -> bool:
+    """Whether a zone counts a whole processor; `psys` counts the processor again, and others are parts of it."""
+    try:
+        return (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False
+
+
+def _counts(zone: Path) -> bool:
+    """Whether a zone's counter can be read and moves; a virtual machine's may stand still."""
     try:
         before = int((zone / "energy_uj").read_text())
         int((zone / "max_energy_range_uj").read_text())
-        time.sleep(0.01)
-        return int((zone / "energy_uj").read_text()) != before
+        return any(_moved(zone, before) for _ in range(LOOKS))
     except (OSError, ValueError):
         return False
 
 
-def _nvml() -> CountingMeter | None:
-    """The energy counter of the first NVIDIA GPU, in millijoules, or None."""
+def _moved(zone: Path, before: int) -> bool:
+    time.sleep(0.01)
+    return int((zone / "energy_uj").read_text()) != before
+
+
+def _why_not_rapl(zones: list[Path]) -> str:
+    """Why the counters are not read: on most systems the administrator alone may read them."""
+    if any(not os.access(zone / "energy_uj", os.R_OK) for zone in zones):
+        return f"{NO_METER}, since this user may not read RAPL's energy_uj"
+    return NO_METER
+
+
+def _nvml(uuid: str | None) -> CountingMeter | str:
+    """The energy counter of an NVIDIA GPU, in millijoules, or why there is none."""
+    if uuid is None:
+        return NO_METER
     try:
-        import pynvml  # pyright: ignore[reportMissingImports]  # optional
+        import pynvml  # pyright: ignore[reportMissingImports]  # optional: the package nvidia-ml-py
     except ImportError:
-        return None
+        return f"{NO_METER}, since nvidia-ml-py is not installed"
+    name = f"GPU-{uuid.removeprefix('GPU-')}"
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(name)
         read = pynvml.nvmlDeviceGetTotalEnergyConsumption
-        return CountingMeter("NVML energy counter of GPU 0", lambda: [read(handle) / 1e3], [2.0**64 / 1e3])
-    except pynvml.NVMLError:
-        return None
+        return CountingMeter(f"NVML energy counter of {name}", lambda: [read(handle) / 1e3], [2.0**64 / 1e3])
+    except pynvml.NVMLError as error:
+        return f"{NO_METER}: {error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from sparsedial.errors import UserError
 from sparsedial.machine.at_once import times_one
-from sparsedial.machine.energy import Meter
+from sparsedial.machine.energy import Meter, StatedPower, metered, stated_gpu_power, stated_power
 from sparsedial.machine.memory import Memory, step_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
 from sparsedial.records.profile import ProfileFile, StepTiming
@@ -20,6 +21,7 @@ from sparsedial.records.record import plain, read
 from sparsedial.shape.counts import flops_by_part, total_parameters
 from sparsedial.shape.shape import Shape
 from sparsedial.store import digest
+from sparsedial.units import count_words
 
 VALUE_BYTES = {"float32": 4, "bfloat16": 2, "bfloat16_products": 2}  # of an activation, by the dtype of training
 # What a step's time is made of; every coefficient is a time and cannot be negative.
@@ -99,8 +101,21 @@ class Profile(ProfileFile, frozen=True, kw_only=True):
         return max((row.start_seconds for row in self.at_once), default=0.0)
 
     def watts_of(self, runs: int) -> float:
-        """The power of so many runs at once: on a GPU, that of the card."""
+        """The power of so many runs at once: on a GPU, that of the card.
+
+        On a CPU it is at most that: a metered processor's power at rest counts once for each run.
+        """
         return self.watts * self.host_speedup(runs)
+
+    @property
+    def no_power(self) -> str | None:
+        """Why the watts are not known: earlier versions wrote 0 on machines with a meter. None where they are."""
+        return None if self.watts > 0 else f"the profile of this machine says {self.watts:g} W: its meter was not read"
+
+    def require_power(self) -> None:
+        """Raises: UserError where the watts are not known."""
+        if self.no_power is not None:
+            raise UserError(self.no_power, hint="measure this machine again (sparsedial profile)")
 
     @property
     def digest(self) -> str:
@@ -162,14 +177,21 @@ def measure_profile(
     rounds: int = 3,
     report: Callable[[int, int], None] = lambda done, of: None,
 ) -> Profile:
-    """Time a training step of each shape in turn and fit the model.
+    """Time a training step of each shape in turn, meter the timed steps, and fit the model.
 
     `make_steps` builds steps for a shape, a batch and a context; a call takes so many, and returns when they are done.
     `report` gets how many turns are done, and of how many.
     """
     made = {shape: make_steps(shape, batch, context) for shape in dict.fromkeys(shapes)}
     calls = {shape: call for shape, (call, _) in made.items()}
-    timings = measure_in_turn(calls, rounds=rounds, round_seconds=budget_seconds / (rounds * len(calls)), report=report)
+    timings = measure_in_turn(
+        calls,
+        rounds=rounds,
+        round_seconds=budget_seconds / (rounds * len(calls)),
+        turn=partial(metered, meter),
+        report=report,
+    )
+    power = _power(meter, machine, device, threads)
     rows = tuple(_row(shape, timing, made[shape][1], batch, context) for shape, timing in timings.items())
     coefficients, errors = fit_steps([row.features for row in rows], [row.median_seconds for row in rows])
     return Profile(
@@ -183,12 +205,25 @@ def measure_profile(
         median_relative_error=float(np.median(errors)),
         max_relative_error=float(np.max(errors)),
         error_quantile=float(np.quantile(errors, 0.9)),
-        watts=meter.watts,
-        watts_source=meter.source,
-        metered=meter.metered,
+        watts=power.watts,
+        watts_source=power.source,
+        metered=power.metered,
         rows=rows,
         memory=memory,
     )
+
+
+def _power(meter: Meter, machine: Machine, device: str, threads: int) -> StatedPower:
+    """The watts of the metered steps, or stated ones: without a meter, or where it stood still."""
+    if isinstance(meter, StatedPower):
+        return meter
+    if meter.watts is not None:
+        source = f"{meter.source}, with {count_words(threads, 'thread')} at work"
+        return StatedPower(watts=meter.watts, source=source, metered=True)
+    why = f"not metered: {meter.source} stood still"
+    if device == "cpu":
+        return stated_power(machine.processor, threads, why)
+    return stated_gpu_power(next(iter(machine.gpus), "").partition(",")[0], why)
 
 
 def _row(shape: Shape, timing: Timing, steps: int, batch: int, context: int) -> StepTiming:

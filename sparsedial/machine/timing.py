@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
@@ -45,13 +46,15 @@ def measure_in_turn(
     rounds: int,
     round_seconds: float,
     warmup: int = 2,
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     report: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[Name, Timing]:
     """Time every call in each round, one after the other, so that other work on the machine affects all alike.
 
     Each call must wait for its own work (synchronise a device) before it returns. In a round a call repeats for about
     `round_seconds`, at least once. One that takes that long needs no warming up again: what the others left in caches
-    is gone after a small part of it. Between the calls `report` gets how many turns are done, and of how many.
+    is gone after a small part of it. `turn` is entered around the timed calls of each turn, without their warming up.
+    Between the calls `report` gets how many turns are done, and of how many.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
@@ -59,14 +62,15 @@ def measure_in_turn(
             report(number * len(calls) + index, rounds * len(calls))
             for _ in range(warmup if number == 0 else _warmups(seconds[name][-1], round_seconds)):
                 call()
-            end = time.perf_counter() + round_seconds
-            while True:
-                began = time.perf_counter()
-                call()
-                now = time.perf_counter()
-                seconds[name].append(now - began)
-                if now >= end:
-                    break
+            with turn():
+                end = time.perf_counter() + round_seconds
+                while True:
+                    began = time.perf_counter()
+                    call()
+                    now = time.perf_counter()
+                    seconds[name].append(now - began)
+                    if now >= end:
+                        break
     return {name: summarise(values) for name, values in seconds.items()}
 
 

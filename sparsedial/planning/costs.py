@@ -131,6 +131,8 @@ class Costs:
         """Power of one device at work."""
         if self.machine is None:
             raise UserError("joules need a machine", hint="for example h100, or a profile.json", field="device")
+        if isinstance(self.machine, Profile):
+            self.machine.require_power()
         return self.machine.watts
 
     @property
@@ -187,7 +189,8 @@ class Costs:
         seconds = None if self.machine is None else self.training_seconds(shape, tokens)
         price = self.dollars_per_hour
         no_machine = NO_MACHINE if seconds is None else None
-        joules = None if seconds is None else seconds.times(self.devices * self.watts)
+        no_joules = no_machine or (self.machine.no_power if isinstance(self.machine, Profile) else None)
+        joules = None if seconds is None or no_joules else seconds.times(self.devices * self.watts)
         dollars = None if price is None or seconds is None else seconds.times(self.devices * price / 3600)
         return TrainingCosts(
             flops=float(training_flops_per_token(shape, self.context)) * tokens,
@@ -201,7 +204,7 @@ class Costs:
             joules=joules and joules.value,
             dollars=dollars and dollars.value,
             seconds_reason=no_machine,
-            joules_reason=no_machine,
+            joules_reason=no_joules,
             dollars_reason=no_machine or (NO_PRICE if price is None else None),
             joules_low=joules and joules.low,
             joules_high=joules and joules.high,

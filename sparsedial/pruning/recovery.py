@@ -12,7 +12,8 @@ import torch
 
 from sparsedial.errors import UserError
 from sparsedial.kernels import native
-from sparsedial.machine.energy import meter, spent
+from sparsedial.kernels.metering import stated
+from sparsedial.machine.energy import spent
 from sparsedial.model.checkpoint import load
 from sparsedial.model.digests import digest_of
 from sparsedial.model.reading import read_checkpoint
@@ -20,7 +21,7 @@ from sparsedial.model.stream import NamedTensor
 from sparsedial.model.twin import write_like
 from sparsedial.pruning.quality import Nats, nats_of
 from sparsedial.pruning.windows import Windows
-from sparsedial.records.evaluation import CheckpointName
+from sparsedial.records.evaluation import CheckpointName, Joules
 from sparsedial.records.prune import Recovery, RecoveryKind
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.run import Run
@@ -88,13 +89,12 @@ class Recovered:
     def record(self, after: Mapping[str, Nats]) -> Recovery:
         """What the answer says of it; `after` is the loss of the checkpoint that was written."""
         run = self.run
-        power = meter(run.device, run.threads)
         return Recovery(
             tokens=run.tokens,
             kind=self.kind,
             flops=self.flops,
             seconds=run.seconds,
-            joules=spent(power, power.joules(run.seconds) if run.joules is None else run.joules),
+            joules=_joules(run),
             learning_rate=run.recipe.learning_rate,
             repeats=run.repeats,
             loss_after_cut={name: nats.record for name, nats in self.cut.items()},
@@ -144,6 +144,14 @@ def recover(recovery: Recovering, whole: Shape, scored: Mapping[str, Windows], l
     teaching = forward_flops_per_token(whole, job.recipe.context) * run.tokens if job.teacher else 0
     cut = nats_of(load(recovery.cut), scored)
     return Recovered(run=run, kind=recovery.kind, flops=run.flops + teaching, cut=cut)
+
+
+def _joules(run: Run) -> Joules:
+    """The energy of a run as it metered it, else stated watts times its seconds."""
+    if run.joules is not None:
+        return Joules(joules=run.joules, low=None, high=None, basis="measured", source=run.joules_source)
+    power = stated(run.device, run.threads)
+    return spent(power, power.joules(run.seconds))
 
 
 def write_recovered(folder: Path, recovery: Recovering, run: Run) -> None:

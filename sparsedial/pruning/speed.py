@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from sparsedial.machine.energy import Meter, meter, spent
+from sparsedial.machine.energy import Meter, processor_meter, spent
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
 from sparsedial.model.checkpoint import load
@@ -167,7 +167,7 @@ def _rate(timing: Timing, tokens: int) -> Quantiles:
 def _energy(call: Callable[[], None], tokens: int, timing: Timing) -> Joules:
     """Of a token of a decoding call: metered once over a second or more of calls, else stated watts times its seconds,
     with their range."""
-    power = meter("cpu", torch.get_num_threads())
+    power = processor_meter(torch.get_num_threads())
     if power.metered:
         return spent(power, _metered(call, power) / tokens)
     seconds = timing.median_seconds, timing.low_seconds, timing.high_seconds

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sparsedial.machine.energy import meter
+from functools import partial
+
+from sparsedial.kernels.metering import meter
+from sparsedial.machine.energy import Meter, metered
 from sparsedial.machine.hardware import device_bytes
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.records.dry_run import TrainDryRun
@@ -28,14 +31,14 @@ def dry_run(
     Where a reference model selects the run's tokens its cost is counted too.
     """
     parts, held = counted_bytes(job), device_bytes(job.device)
-    seconds = joules = joules_source = reason = None
+    seconds = joules = joules_source = reason = still = None
     if parts.total > held:
         reason = f"not measured: a step needs more memory than the {human_bytes(held)} of this machine"
         step, state, source = float(parts.total), float(parts.weights + parts.moments), COUNTED
     else:
-        seconds = run_seconds(job, token_share) + (reference.seconds if reference else 0.0)
         power = meter(job.device, job.threads)
-        joules, joules_source = seconds * power.watts, power.source
+        seconds = _run_seconds(job, token_share, power) + (reference.seconds if reference else 0.0)
+        joules, joules_source, still = _joules(seconds, power)
         (step, state), source = peak_by(job.shape, job.recipe, job.device, job.threads), MEASURED
     memory, copy, words = with_guard_copy(job, step, state, source)
     return TrainDryRun(
@@ -51,7 +54,7 @@ def dry_run(
         seconds_reason=reason,
         joules=joules,
         joules_source=joules_source,
-        joules_reason=reason,
+        joules_reason=reason or still,
         dollars=None,
         dollars_reason="no price was given",
         tokens_asked=tokens_asked,
@@ -59,14 +62,27 @@ def dry_run(
     )
 
 
-def run_seconds(job: Job, token_share: float | None = None) -> float:
+def _joules(seconds: float, power: Meter) -> tuple[float | None, str | None, str | None]:
+    """Joules of a time at the watts of the timed steps, and their source; or why they are not known."""
+    watts = power.watts
+    if watts is None:
+        return None, None, f"{power.source} stood still while a few steps were timed"
+    return seconds * watts, power.source, None
+
+
+def _run_seconds(job: Job, token_share: float | None, power: Meter) -> float:
     """Seconds of all steps of a run, from the mean of a few: beside other work a few steps take most of the time.
 
-    With a dial a few steps at each of its numbers are timed.
+    With a dial a few steps at each of its numbers are timed. All of them are metered.
     """
     step, draws = step_by(job.shape, job.recipe, job.device, job.threads, token_share), job.draws
     counts = {None: job.recipe.steps} if draws is None else draws.counts(0)
-    timings = measure_in_turn({top_k: lambda top_k=top_k: step(top_k) for top_k in counts}, rounds=2, round_seconds=1.0)
+    timings = measure_in_turn(
+        {top_k: lambda top_k=top_k: step(top_k) for top_k in counts},
+        rounds=2,
+        round_seconds=1.0,
+        turn=partial(metered, power),
+    )
     return sum(timings[top_k].mean_seconds * steps for top_k, steps in counts.items())
 
 

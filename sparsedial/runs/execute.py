@@ -12,7 +12,8 @@ import torch
 
 from sparsedial.evaluation.loss import evaluate_text
 from sparsedial.evaluation.scorer import Scorer
-from sparsedial.machine.energy import Meter, meter
+from sparsedial.kernels.metering import meter
+from sparsedial.machine.energy import Meter
 from sparsedial.machine.hardware import BusyWatch, peak_process_bytes
 from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.model.twin import write_like

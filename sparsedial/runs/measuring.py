@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
+from sparsedial.kernels.metering import meter
 from sparsedial.machine.at_once import Steps, measure_at_once
-from sparsedial.machine.energy import meter
 from sparsedial.machine.hardware import describe
 from sparsedial.machine.memory import Memory
 from sparsedial.machine.profile import Measure, Profile, measure_profile

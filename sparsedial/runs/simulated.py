@@ -47,6 +47,7 @@ class World:
     probes: Callable[[Shape, float], ProbeScores] | None = None  # of a shape and its loss; None without probes
     probe_tokens: int = 0  # that a run reads which is scored on probes
     probe_seconds: float = 0.0  # of such a run, beside reading them
+    watts: Callable[[Shape], float] | None = None  # metered while a run is alone on the machine; None without a meter
 
     def expected_loss(self, shape: Shape, recipe: Recipe) -> float:
         """Mean loss of a run over seeds, on the validation split."""
@@ -153,7 +154,7 @@ class Simulated(Queued):
             seconds=recipe.steps * step,
             median_step_seconds=step,
             evaluation_seconds=0.0 if diverged else read * step / 3 + task.probes * slowness * world.probe_seconds,
-            joules=None,
+            joules=recipe.steps * step * world.watts(job.shape) if world.watts and task.alone else None,
             joules_source="simulated",
             peak_memory_bytes=PEAK_BYTES,
             expert_load=_load(job.shape, random),

@@ -14,7 +14,9 @@ def time_words(costs: TrainingCosts) -> str | None:
 
 
 def energy_words(costs: TrainingCosts) -> str | None:
-    """`702 kWh (510 kWh to 1.1 MWh), estimated from stated watts`; None without a machine."""
+    """`702 kWh (510 kWh to 1.1 MWh), estimated from stated watts`, or why it is unknown; None without a machine."""
+    if costs.joules is None and costs.seconds is not None:
+        return f"unknown: {costs.joules_reason}"
     words = _ranged(human_joules, costs.joules, costs.joules_low, costs.joules_high)
     return f"{words}, estimated from stated watts" if words and costs.joules_basis == "estimated" else words
 

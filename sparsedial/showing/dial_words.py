@@ -109,8 +109,12 @@ def _loss(loss: PredictedLoss) -> Told:
 
 
 def _energy(costs: TrainingCosts) -> Told:
-    told = _with_range("joules", costs.joules, costs.joules_low, costs.joules_high, "no machine named")
+    told = _with_range("joules", costs.joules, costs.joules_low, costs.joules_high, _no_energy(costs))
     return Told(text=told.text, more=f"{told.more}, estimated") if costs.joules_basis == "estimated" else told
+
+
+def _no_energy(costs: TrainingCosts) -> str:
+    return "no machine named" if costs.seconds is None else costs.joules_reason or "not known"
 
 
 def _with_range(currency: Currency, value: float | None, low: float | None, high: float | None, missing: str) -> Told:
@@ -190,7 +194,8 @@ def _unknown_amounts(costs: TrainingCosts) -> dict[str, str]:
     if costs.seconds is None:
         names = ("seconds", "gpu_hours", "joules", "dollars")
         return dict.fromkeys(names, "name a <device> first: time, energy and money need one")
-    return {"dollars": "give <price> first"} if costs.dollars is None else {}
+    unknown = {} if costs.joules is not None else {"joules": _no_energy(costs)}
+    return unknown | ({"dollars": "give <price> first"} if costs.dollars is None else {})
 
 
 def _chart(answer: Positions) -> PageChart:

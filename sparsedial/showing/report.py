@@ -205,7 +205,7 @@ def _joules_words(study: Study) -> str | None:
     """Why joules have no verdict and no picture of their own; None where a meter was read."""
     if metered(study.verdict):
         return None
-    if study.profile.metered:
+    if study.profile.metered and study.verdict.joules.gap is None:
         return f"At equal joules nothing was compared: {study.verdict.joules.reason}."
     return (
         f"Energy is estimated, as seconds times a constant: {study.profile.watts_source}."

@@ -88,7 +88,7 @@ def verdict_sentence(verdicts: Verdicts, currency: str) -> str:
         f"At equal {name} {verdict.winner} wins by {abs(gap.mean):.3f} nats per token ({share};"
         f" {human_percent(verdict.confidence)} interval {low:.3f} to {high:.3f}, {verdict.seeds} seeds each):"
         f" {sparse if won else dense} against {dense if won else sparse}."
-        f"{_missed(verdict)}{_estimated(verdict, currency)}"
+        f"{_missed(verdict)}{_which_joules(verdict, currency)}"
     )
 
 
@@ -100,11 +100,13 @@ def _missed(verdict: Verdict) -> str:
     return f" But {miss.words}; by the law that is worth {miss.worth_nats:.3f} nats."
 
 
-def _estimated(verdict: Verdict, currency: str) -> str:
-    """A remark where joules are seconds times stated watts."""
-    if currency != "joules" or verdict.basis == "measured":
+def _which_joules(verdict: Verdict, currency: str) -> str:
+    """Which runs a verdict at equal joules is of, and whether they were metered."""
+    if currency != "joules":
         return ""
-    return " No energy meter is readable here: this is the result at equal seconds, times stated watts."
+    if verdict.basis == "measured":
+        return " These are the runs at equal seconds, by the joules that a meter counted."
+    return " These runs were not metered: this is the result at equal seconds, times watts."
 
 
 def held_equal(verdicts: Verdicts, currency: str) -> str | None:
@@ -119,7 +121,9 @@ def held_equal(verdicts: Verdicts, currency: str) -> str | None:
     what = {
         "flops": "training FLOPs by count (not time)",
         "seconds": "measured seconds of training, alone on the machine and in turns",
-        "joules": "joules of training" if metered(verdicts) else "seconds of training times stated watts",
+        "joules": "measured seconds of training; the joules of these runs are compared"
+        if metered(verdicts)
+        else "seconds of training times watts",
     }[currency]
     return (
         f"Held equal: {what} ({_spent(currency, verdict, costs)}), text, tokenizer, context, batch, top-k and seeds."

@@ -96,6 +96,7 @@ def whole_seconds(lab: Lab, limit_seconds: float, most_seeds: int, set_up_second
 def dry_run(lab: Lab, low: float, high: float, reference: ReferenceModelCost | None = None) -> StudyDryRun:
     """What a study would train and cost; `low` and `high` are its seconds, with those of a reference model."""
     layout, profile = lab.layout, lab.profile
+    profile.require_power()
     seconds = (low + high) / 2
     shapes = [layout.shape(cell) for cell in layout.cells]
     memory_bytes = max(profile.memory_bytes(shape, layout.batch, lab.context) for shape in shapes)

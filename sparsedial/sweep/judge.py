@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from msgspec.structs import replace
 
 from sparsedial.law.law import Law
+from sparsedial.machine.profile import Profile
 from sparsedial.records.grid import RateModel
 from sparsedial.records.quantities import Currency, Family
 from sparsedial.records.study import VerdictSeeds
@@ -30,6 +32,7 @@ from sparsedial.sweep.verdict import Pair, decide, undecided
 LEAST_SEEDS = 3  # of a verdict
 MEASURED_IN_SECONDS = "the best cell of the grid, with its loss moved to these tokens by the law"
 MEASURED_WITHOUT_LAW = "the shape sent at equal FLOPs"
+OF_TIMED_RUNS = "these are the runs at equal seconds, by the joules that they were metered to use"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,31 +98,52 @@ def judge(lab: Lab, rates: RateModel, law: Law | None, chosen: Contest, seeds: V
     if seeds.flops:
         beside = equal_flops(lab, rates, chosen.flops, seeds.flops)
         flops = decide("flops", budget, beside, chosen.open_sides)
-    watts, source = lab.meter.watts or lab.profile.watts, lab.meter.source
+    joules = joules_verdict(lab, seconds, timed, chosen, law)
     flops, seconds = _with_origin(lab, flops, chosen.sent["flops"]), _with_origin(lab, seconds, chosen.sent["seconds"])
-    verdicts = Verdicts(flops=flops, seconds=seconds, joules=joules_verdict(seconds, watts, source))
+    joules = _with_origin(lab, joules, chosen.sent["seconds"])
+    verdicts = Verdicts(flops=flops, seconds=seconds, joules=joules)
     return Judged(verdicts=verdicts, seconds=timed, flops=beside)
 
 
-def joules_verdict(seconds: Verdict, watts: float, source: str) -> Verdict:
-    """The verdict at equal joules where no meter is readable: the verdict at equal seconds, times stated watts."""
-    if seconds.budget.value is None:
-        return undecided("joules", seconds.reason, None, "estimated")
+def joules_verdict(lab: Lab, seconds: Verdict, timed: Pair | None, chosen: Contest, law: Law | None) -> Verdict:
+    """The verdict at equal joules: that of the runs at equal seconds, none are trained for it.
+
+    Where all of them were metered it is decided from their joules. The budget is what the dense runs used; where the
+    sparse ones used another amount, that counts as any cost off its budget does. Else it is the verdict at equal
+    seconds, times watts.
+    """
+    budget = None if timed is None else _dense_joules(timed.finished())
+    if timed is None or budget is None:
+        return _estimated(seconds, lab.profile)
+    verdict = decide("joules", budget, timed, chosen.open_sides, chosen.seconds.edges, law)
+    return replace(verdict, reason=f"{verdict.reason}; {OF_TIMED_RUNS}")
+
+
+def _dense_joules(pair: Pair) -> float | None:
+    """The mean joules of a pair's dense runs; None where a run of either family was not metered, or there is none."""
+    if not pair.seeds or any(run.joules is None for run in (*pair.dense, *pair.sparse)):
+        return None
+    return float(np.mean([run.joules or 0.0 for run in pair.dense]))
+
+
+def _estimated(seconds: Verdict, profile: Profile) -> Verdict:
+    """The verdict at equal joules where the runs were not metered: the verdict at equal seconds, times watts."""
+    if seconds.budget.value is None or profile.no_power:
+        return undecided("joules", profile.no_power or seconds.reason, None, "estimated")
+    power = f"{profile.watts:.3g} W ({profile.watts_source})"
+    why = "the runs were not metered" if profile.metered else "no meter is readable"
 
     def powered(side: Side | None) -> Side | None:
-        return side and replace(
-            side, joules=side.seconds * watts, joules_source=f"seconds times {watts:g} W ({source})"
-        )
+        return side and replace(side, joules=side.seconds * profile.watts, joules_source=f"seconds times {power}")
 
     return replace(
         seconds,
         sparse=powered(seconds.sparse),
         dense=powered(seconds.dense),
-        budget=replace(seconds.budget, currency="joules", value=seconds.budget.value * watts),
+        budget=replace(seconds.budget, currency="joules", value=seconds.budget.value * profile.watts),
         basis="estimated",
-        reason=f"{seconds.reason}; no meter is readable:"
-        f" this is the seconds' finding times {watts:g} W ({source})",
-    )  # fmt: skip
+        reason=f"{seconds.reason}; {why}: this is the seconds' finding times {power}",
+    )
 
 
 def _with_origin(lab: Lab, verdict: Verdict, sent: Mapping[Family, Sent]) -> Verdict:

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from msgspec.structs import replace as with_fields
 
-from sparsedial.machine.energy import Meter
 from sparsedial.machine.profile import Profile
 from sparsedial.records.recipe import Dtype, Recipe
 from sparsedial.records.run import Metric, Run
@@ -54,7 +53,6 @@ class Lab:
     executor: Executor
     listener: Listener
     clock: Clock
-    meter: Meter
     workers: int
     threads: int  # per run
     kernels: str

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Protocol
 
 from sparsedial.kernels import native
-from sparsedial.machine.energy import meter
 from sparsedial.machine.profile import VALUE_BYTES, Profile, read_profile
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import write
@@ -150,7 +149,6 @@ def _with_workers(
         executor=executor_for(device, text, store, workers),
         listener=witness,
         clock=clock,
-        meter=meter(device, THREADS),
         workers=workers,
         threads=THREADS,
         kernels=native.kind(device),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from sparsedial.machine.energy import meter, spent
+from sparsedial.machine.energy import long_period, spent
 from sparsedial.records.answers import DraftCounts, Generation
 from sparsedial.records.setting import Setting
 from sparsedial.verbs.asked_setting import asked_setting
@@ -26,6 +26,7 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     """
     from torch import get_num_threads
 
+    from sparsedial.kernels.metering import meter
     from sparsedial.model.checkpoint import load
     from sparsedial.model.gates import gates_of
     from sparsedial.model.turned import at_setting
@@ -47,15 +48,15 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     vocabulary = vocabulary_of(settings.checkpoint, tokenizer, model.shape.vocab_size)
     prompt, drafts = _ids(settings, tokenizer, model.shape.vocab_size), Drafts()
     power = meter(model.embedding_VD.device.type, get_num_threads())
-    power.begin()
     began = time.perf_counter()
-    if settings.speculate:
-        new = speculate(model, prompt, settings.tokens, vocabulary, drafts)
-    else:
-        new = generate_ids(model, prompt, settings.tokens, sampling, vocabulary)
-    drawn: list[int] = []
-    pieces = stream_text(tokenizer, prompt, _kept(new, drawn))
-    text = _said(pieces, "" if settings.chat else settings.prompt, say)
+    with long_period(power):
+        if settings.speculate:
+            new = speculate(model, prompt, settings.tokens, vocabulary, drafts)
+        else:
+            new = generate_ids(model, prompt, settings.tokens, sampling, vocabulary)
+        drawn: list[int] = []
+        pieces = stream_text(tokenizer, prompt, _kept(new, drawn))
+        text = _said(pieces, "" if settings.chat else settings.prompt, say)
     seconds = time.perf_counter() - began
     position = Setting.of(turned, whole.shape)
     return Generation(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sparsedial.machine.energy import Power, StatedPower
+from sparsedial.machine.energy import LivePower, Meter, Power
 from sparsedial.records.run import Event, Run
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Moved, Task
@@ -18,9 +18,9 @@ from sparsedial.showing.progress import Progress
 class RunListener:
     """Receives the events of the runs of `train`, shows them on the terminal and writes them to logs."""
 
-    def __init__(self, progress: Progress, power: Power, logs: Sequence[Log] = ()) -> None:
+    def __init__(self, progress: Progress, meter: Meter, logs: Sequence[Log] = ()) -> None:
         self._progress, self._logs = progress, logs
-        self._power = power
+        self._power = LivePower(meter)
         self._began = time.monotonic()
 
     def moved(self, event: Moved) -> None:
@@ -46,7 +46,7 @@ class StudyListener:
         self._progress, self._logs = progress, logs
         self._planned = 0.0
         self._clock: Clock | None = None
-        self._power: Power = StatedPower(watts=0.0, source="not known yet")
+        self._power: Power | None = None
 
     def plan(self, whole_seconds: float, clock: Clock, power: Power) -> None:
         """Set the expected seconds of the study over all its starts, and the clock of those spent."""
@@ -80,13 +80,13 @@ class StudyListener:
             self._progress.total(self._clock.elapsed, self._planned)
 
 
-def show_moved(progress: Progress, event: Moved, power: Power) -> None:
-    """Show the step, loss, speed and energy of a running task."""
+def show_moved(progress: Progress, event: Moved, power: Power | None) -> None:
+    """Show the step, loss and speed of a running task, and its energy where a power is known."""
     job = event.task.job
     rate = event.steps_per_second * job.recipe.batch * job.recipe.context
-    energy = power.watts / rate if rate else None
-    step, estimated = event.step + 1, not power.metered
-    progress.cell(job.hash, event.task.label, step, job.recipe.steps, event.loss, rate, energy, estimated)
+    watts = power.watts if power else None
+    energy, estimated = watts / rate if watts and rate else None, not (power and power.metered)
+    progress.cell(job.hash, event.task.label, event.step + 1, job.recipe.steps, event.loss, rate, energy, estimated)
 
 
 def log_moved(logs: Sequence[Log], event: Moved) -> None:

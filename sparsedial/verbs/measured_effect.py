@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sparsedial.evaluation.scorer import Scorer
 from sparsedial.evaluation.split_domains import split_domain_losses
 from sparsedial.kernels import native
-from sparsedial.machine.energy import meter
+from sparsedial.kernels.metering import stated
 from sparsedial.model.checkpoint import load
 from sparsedial.records.effect import EffectPlan, Part
 from sparsedial.records.record import write
@@ -87,7 +87,7 @@ def measured(
             )
 
         planned = kept_plan(folder, inputs, plan)
-        listener.plan(clock.elapsed + planned.predicted_seconds, clock, meter(inputs.device, THREADS))
+        listener.plan(clock.elapsed + planned.predicted_seconds, clock, stated(inputs.device, THREADS))
         lab = _lab(planned, texts, folder, settings.seed, workers, listener, domains)
         effect = measure_effect(lab, random.manifest.digest, lambda: clock.elapsed)
         done = replace(answer, effect=effect, effect_reason=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from sparsedial.errors import UserError, about
-from sparsedial.machine.energy import meter
+from sparsedial.kernels.metering import meter
 from sparsedial.pruning.folder import write_pruned
 from sparsedial.pruning.kept import Kept
 from sparsedial.pruning.recovery import Recovered, Recovering, kept_beside, recover, write_recovered

@@ -24,7 +24,7 @@ def referenced(settings: SelectSettings, splitting: Splitting, folder: Path) -> 
     """
     if settings.chosen_side is None:
         return None
-    from sparsedial.machine.energy import meter
+    from sparsedial.kernels.metering import meter
     from sparsedial.runs.devices import pick_device
     from sparsedial.selection.reference import reference_losses
     from sparsedial.showing.progress import Progress

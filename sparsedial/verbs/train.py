@@ -60,7 +60,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
             if cost is not None and isinstance(found, FoundPlan):
                 progress.note(beyond_plan(found, cost))
             return dry_run(jobs[-1], settings.tokens, settings.token_share, cost)
-        from sparsedial.machine.energy import meter
+        from sparsedial.kernels.metering import meter
         from sparsedial.runs.branches import train_branches
         from sparsedial.verbs.listening import RunListener, logging
 

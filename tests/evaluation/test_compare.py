@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sparsedial.evaluation import compare
 from sparsedial.evaluation.compare import Values, difference
 
 
@@ -50,3 +51,29 @@ def test_equal_models_are_called_different_in_one_comparison_of_twenty():
         assert found is not None
         called += found.p_value < 0.05
     assert 0.02 < called / 300 < 0.09
+
+
+def test_the_least_p_of_few_groups_is_exact_and_not_drawn():
+    for count in (3, 10):
+        found = difference(values([0.0] * count), values([1.0 + number for number in range(count)]))
+        assert found is not None
+        assert found.p_value == 2 * 0.5**count
+
+
+def test_the_p_of_few_groups_is_that_of_scipys_permutations():
+    apart = np.random.default_rng(3).normal(0.4, 1.0, 9)
+    found = difference(values([0.0] * 9), values(apart.tolist()))
+    assert found is not None
+    expected = stats.permutation_test((apart,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert found.p_value == pytest.approx(expected.pvalue)
+
+
+def test_drawn_flips_agree_with_all_flips(monkeypatch):
+    apart = values(np.random.default_rng(4).normal(0.4, 1.0, 12).tolist())
+    exact = difference(values([0.0] * 12), apart)
+    monkeypatch.setattr(compare, "EXACT_GROUPS", 0)
+    drawn = difference(values([0.0] * 12), apart)
+    assert exact is not None
+    assert drawn is not None
+    assert exact.p_value != drawn.p_value
+    assert exact.p_value == pytest.approx(drawn.p_value, abs=0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults import (
     in_dialling,
+    in_energy,
     in_gpu_kernels,
     in_prune_command,
     in_pruning,
@@ -19,6 +20,7 @@ FAULTS = (
     *in_studies.FAULTS,
     *in_scoring.FAULTS,
     *in_dialling.FAULTS,
+    *in_energy.FAULTS,
     *in_pruning.FAULTS,
     *in_prune_command.FAULTS,
     *in_reading.FAULTS,

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from sparsedial.machine.energy import CountingMeter, StatedPower, meter
+from sparsedial.machine.energy import CountingMeter, StatedPower
 from sparsedial.machine.hardware import describe, usable_cores
 from sparsedial.machine.profile import FEATURES, Profile, features, fit_steps, measure_profile, read_profile
 from sparsedial.machine.timing import measure_in_turn
@@ -74,6 +74,45 @@ def test_a_call_of_several_steps_counts_as_so_many(monkeypatch):
         assert row.low_seconds == pytest.approx(row.high_seconds)
 
 
+def timed_at(watts: float, monkeypatch) -> Profile:
+    """A profile of steps at so many watts by a counter; what warms up takes a thousand, building a model three."""
+    clock, counted, calls = [0.0], [0.0], dict.fromkeys(SHAPES[:4], 0)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def steps(shape, batch, context):
+        counted[0] += 3 * seconds_of(shape, batch, context)
+
+        def call() -> None:
+            taken = seconds_of(shape, batch, context)
+            clock[0] += taken
+            counted[0] += taken * (watts if calls[shape] >= 2 else 1000.0)
+            calls[shape] += 1
+
+        return call, 1
+
+    return measure_profile(
+        steps, SHAPES[:4], batch=8, context=64, budget_seconds=1e-3, machine=MACHINE, device="cpu", threads=2,
+        dtype="float32", meter=CountingMeter("a counter", lambda: [counted[0]], [2.0**40]), rounds=1,
+    )  # fmt: skip
+
+
+def test_a_profile_meters_the_steps_that_it_times(monkeypatch):
+    profile = timed_at(20.0, monkeypatch)
+    assert profile.watts == pytest.approx(20.0)
+    assert profile.metered
+    assert profile.watts_source == "a counter, with 2 threads at work"
+    assert profile.joules(SHAPES[0], 512, 8, 64).value == pytest.approx(
+        20 * profile.step_seconds(SHAPES[0], 8, 64).value
+    )
+
+
+def test_a_profile_whose_meter_stood_still_has_stated_watts_and_says_why(monkeypatch):
+    profile = timed_at(0.0, monkeypatch)
+    assert profile.watts == 2 * 4.5
+    assert not profile.metered
+    assert "a counter stood still" in profile.watts_source
+
+
 def test_no_coefficient_is_negative():
     assert min(profile_of(0.2).coefficients.values()) >= 0
 
@@ -119,23 +158,7 @@ def test_a_call_that_fills_a_round_is_warmed_up_once_and_others_before_each_roun
     assert made["short"] == timings["short"].count + 2 + 2
 
 
-def test_stated_power_is_no_measurement():
-    power = StatedPower(watts=5.0, source="stated")
-    assert power.joules(3.0) == 15.0
-    assert not power.metered
-    assert meter("cpu", 1).source
-
-
 def test_the_machine_is_described():
     machine = describe()
     assert machine["cores"] == usable_cores() >= 1
     assert machine["memory_bytes"] > 1e8
-
-
-def test_a_counter_wraps_around_and_forgets_what_others_used():
-    readings = iter([[90.0], [5.0], [20.0], [26.0]])
-    counter = CountingMeter("a counter", lambda: next(readings), [100.0])
-    assert counter.joules(3.0) == 15.0  # 90 to 105, which is 5 again
-    counter.begin()
-    assert counter.joules(1.0) == 6.0
-    assert counter.watts == 21.0 / 4

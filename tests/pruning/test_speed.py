@@ -48,7 +48,7 @@ def test_a_slower_model_is_slower_by_the_measure(quick, monkeypatch):
 
 
 def test_energy_of_stated_watts_has_the_range_of_the_time(quick, monkeypatch):
-    monkeypatch.setattr(speed, "meter", lambda *_: StatedPower(watts=2.0, source="stated"))
+    monkeypatch.setattr(speed, "processor_meter", lambda *_: StatedPower(watts=2.0, source="stated"))
     (found,) = speed.speeds_of({Path("one"): with_domains()}, speed.Place).values()
     energy, rate = found.joules_per_token, found.decode
     assert (energy.joules, energy.low, energy.high) == pytest.approx((2 / rate.median, 2 / rate.p90, 2 / rate.p10))

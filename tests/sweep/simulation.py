@@ -9,7 +9,6 @@ from typing import Any
 
 from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
-from sparsedial.machine.energy import StatedPower
 from sparsedial.machine.profile import Profile
 from sparsedial.records.grid import RateModel
 from sparsedial.records.law import Comparison
@@ -206,7 +205,6 @@ def bench(
         executor=executor,
         listener=Silent(),
         clock=clock,
-        meter=StatedPower(watts=4.0, source="stated"),
         workers=question.workers,
         threads=1,
         kernels="compiled",

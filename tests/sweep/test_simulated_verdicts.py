@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,9 @@ from msgspec.structs import replace as with_fields
 
 from sparsedial.records.grid import Cell
 from sparsedial.runs.simulated import World
+from sparsedial.showing.words import cost, headline, held_equal, verdict_sentence
 from sparsedial.sweep.findings import seed_noise
-from sparsedial.sweep.judge import Judged
+from sparsedial.sweep.judge import OF_TIMED_RUNS, Judged
 from sparsedial.sweep.tables import verdict_rows
 from sparsedial.sweep.verdict import COST_TOLERANCE, Pair
 from tests.sweep.simulation import (
@@ -168,3 +170,49 @@ def test_a_machine_that_slows_down_slows_both_rivals():
 def test_seed_noise_comes_back():
     noises = [seed_noise(verdict_rows(whole(seed)[0].lab.archive, whole(seed)[1].judged)) for seed in range(40)]
     assert np.sqrt(np.mean(np.square(noises))) == pytest.approx(WORLD.seed_noise, rel=0.05)
+
+
+def metered_at(dense: float, sparse: float) -> Judged:
+    """A verdict on a machine with a meter, where steps of the two families take so many watts."""
+    return steady().judged(replace(WORLD, watts=lambda shape: sparse if shape.experts else dense), 0)
+
+
+def test_metered_runs_are_compared_at_equal_joules_by_what_they_used():
+    judged = metered_at(20.0, 20.2)
+    verdict, pair = judged.verdicts.joules, judged.seconds
+    assert verdict.basis == "measured"
+    assert verdict.winner == judged.verdicts.seconds.winner == "dense"
+    assert verdict.reason.endswith(OF_TIMED_RUNS)
+    assert verdict.budget.value == pytest.approx(np.mean([20.0 * run.seconds for run in pair.dense]))
+    for side, runs, watts in ((verdict.dense, pair.dense, 20.0), (verdict.sparse, pair.sparse, 20.2)):
+        assert side.joules == pytest.approx(np.mean([watts * run.seconds for run in runs]))
+        assert side.checkpoint is not None
+    assert judged.verdicts.flops.sparse.joules is None  # these runs share the machine
+
+
+def test_a_loser_of_equal_seconds_that_used_far_fewer_joules_has_not_lost_at_equal_joules():
+    verdicts = metered_at(20.0, 16.0).verdicts
+    assert verdicts.seconds.winner == "dense"
+    assert verdicts.joules.winner == "undecided"
+    assert re.search("the sparse runs cost .* less than the budget", verdicts.joules.reason)
+    assert "undecided at equal joules" in headline(verdicts)
+    assert "undecided" in verdict_sentence(verdicts, "joules")
+    assert metered_at(20.0, 24.0).verdicts.joules.winner == "dense"  # one that used more has
+
+
+def test_a_metered_verdict_says_which_runs_it_is_of_and_what_each_side_used():
+    verdicts = metered_at(20.0, 20.2).verdicts
+    assert "dense wins at equal joules" in headline(verdicts)
+    assert "These are the runs at equal seconds" in verdict_sentence(verdicts, "joules")
+    held = held_equal(verdicts, "joules")
+    assert held is not None
+    assert "seconds of training; the joules of these runs are compared" in held
+    assert f"sparse {cost('joules', verdicts.joules.sparse.joules)}" in held
+
+
+def test_without_a_meter_joules_are_seconds_times_watts_and_say_so():
+    verdicts = steady().judged(WORLD, 0).verdicts
+    assert verdicts.joules.basis == "estimated"
+    assert verdicts.joules.budget.value == pytest.approx(4.0 * verdicts.seconds.budget.value)
+    assert "no meter is readable: this is the seconds' finding" in verdicts.joules.reason
+    assert "at equal joules" not in headline(verdicts)

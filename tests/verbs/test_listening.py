@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from types import SimpleNamespace
 
-from sparsedial.machine.energy import StatedPower
+import pytest
+
+from sparsedial.machine.energy import CountingMeter, StatedPower
 from sparsedial.runs import clock as runs_clock
 from sparsedial.runs.executor import Moved
 from sparsedial.showing.progress import PLAIN_SECONDS, Progress
-from sparsedial.verbs.listening import StudyListener
+from sparsedial.verbs.listening import RunListener, StudyListener
 from tests.showing.test_progress import Clock
 
 TASK = SimpleNamespace(
@@ -35,3 +37,17 @@ def test_an_overrun_is_said_as_long_as_it_is():
 
 def test_what_an_earlier_start_finished_is_not_left_again():
     assert "[75%, 45 s left]" in said(120.0, 135.0)
+
+
+def test_no_energy_is_shown_before_a_meter_was_read():
+    clock, counted = [0.0], [0.0]
+    stream, shown = io.StringIO(), Clock()
+    with pytest.MonkeyPatch.context() as patched, Progress(stream, clock=shown) as progress:
+        patched.setattr("time.monotonic", lambda: clock[0])
+        listener = RunListener(progress, CountingMeter("a counter", lambda: [counted[0]], [1e9]))
+        for seconds in (0.0, 10.0):
+            clock[0], counted[0], shown.now = seconds, 16.0 * seconds, PLAIN_SECONDS * (1 + seconds)
+            listener.moved(Moved(task=TASK, step=1, loss=2.0, steps_per_second=2.0))  # type: ignore[arg-type]
+    before, after = stream.getvalue().splitlines()
+    assert "/token" not in before
+    assert after.endswith("1 J/token")  # 16 W at 16 tokens a second

@@ -80,6 +80,20 @@ def test_an_older_profile_without_memory_plans_by_counted_bytes_and_says_so(meas
     assert "`sparsedial profile` calibrates it" in capsys.readouterr().out
 
 
+def test_a_profile_of_0_watts_plans_without_energy_and_refuses_a_budget_in_joules(measured, tmp_path, capsys):
+    """Earlier versions wrote it on machines with a meter."""
+    path = tmp_path / "profile.json"
+    write_json(path, {**read_json(measured), "watts": 0.0, "metered": True})
+    assert main(["plan", "--seconds", "10d", "--device", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "unknown: the profile of this machine says 0 W" in said
+    assert "0 J" not in said
+    assert main(["plan", "--joules", "5kJ", "--device", str(path)]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "error: the profile of this machine says 0 W: its meter was not read"
+    )
+
+
 def test_a_peak_is_measured_in_a_process_of_its_own():
     from sparsedial.runs.timed import peak_bytes
     from sparsedial.shape.ladder import Ladder

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparsedial.cli.main import main
+from sparsedial.machine.energy import CountingMeter
 from sparsedial.machine.timing import summarise
 from sparsedial.records.recipe import Recipe
 from sparsedial.runs import costs, timed
@@ -100,6 +101,23 @@ def test_a_dry_run_counts_the_rare_slow_steps_beside_other_work(corpus, tmp_path
     monkeypatch.setattr(costs, "measure_in_turn", lambda calls, **_: {name: summarise(steps) for name in calls})
     assert main(words(corpus, tmp_path, "--tokens", "6400", "--dry-run", "--json")) == 0
     assert json.loads(capsys.readouterr().out)["seconds"] == pytest.approx(10.0)  # of 100 steps
+
+
+@pytest.mark.parametrize(("watts", "says"), [(20.0, "200 J  (a counter)"), (0.0, "unknown: a counter stood still")])
+def test_a_dry_run_meters_the_steps_that_it_times(corpus, tmp_path, capsys, measured, monkeypatch, watts, says):
+    clock = [0.0]
+
+    def timed(calls, turn, **_):
+        for _ in calls:
+            with turn():
+                clock[0] += 0.5
+        return {name: summarise([0.1]) for name in calls}
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(costs, "measure_in_turn", timed)
+    monkeypatch.setattr(costs, "meter", lambda *_: CountingMeter("a counter", lambda: [watts * clock[0]], [1e9]))
+    assert main(words(corpus, tmp_path, "--tokens", "6400", "--dry-run")) == 0  # 100 steps of 0.1 s
+    assert says in capsys.readouterr().out
 
 
 def test_what_no_machine_holds_is_counted_with_the_guards_copy_and_multi_token_prediction(
