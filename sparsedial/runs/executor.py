@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 from sparsedial.records.run import Run
 from sparsedial.runs.job import Job
 
+LOST_SHARE = 0.2  # of a run's steps, after which a loss that is too large ends it
+
 Split = Literal["validation", "test"]
 
 

@@ -13,6 +13,20 @@ FAULTS = (
         tests="tests/sweep/test_simulated_verdicts.py::test_equal_seconds_are_equal_where_the_trial_was_wrong",
     ),
     Fault(
+        what="steps are adjusted by the cost of a run that diverged",
+        file="sweep/equal_cost.py",
+        line="if all(run.finished for run in rounds[-1].values()):",
+        becomes="if True:",
+        tests="tests/sweep/test_simulated_verdicts.py::test_a_run_that_diverges_sets_neither_steps_nor_budget",
+    ),
+    Fault(
+        what="the budget in seconds counts dense runs that diverged",
+        file="sweep/equal_cost.py",
+        line="finished = pair.finished().dense",
+        becomes="finished = pair.dense",
+        tests="tests/sweep/test_simulated_verdicts.py::test_a_run_that_diverges_sets_neither_steps_nor_budget",
+    ),
+    Fault(
         what="the plan of a study is the law's choice, whatever was measured",
         file="sweep/findings.py",
         line="best = _measured_best(findings, answers) or answers[0]",
