@@ -27,6 +27,13 @@ FAULTS = (
         tests="tests/sweep/test_simulated_verdicts.py::test_a_run_that_diverges_sets_neither_steps_nor_budget",
     ),
     Fault(
+        what="a timed run goes on with seconds of another session than the run beside it",
+        file="runs/turns.py",
+        line="not all(state.exists() for state in states)",
+        becomes="False",
+        tests="tests/runs/test_in_process.py::test_timed_runs_in_turns_go_on_together_or_begin_again",
+    ),
+    Fault(
         what="the plan of a study is the law's choice, whatever was measured",
         file="sweep/findings.py",
         line="best = _measured_best(findings, answers) or answers[0]",
