@@ -34,6 +34,13 @@ FAULTS = (
         tests="tests/runs/test_in_process.py::test_timed_runs_in_turns_go_on_together_or_begin_again",
     ),
     Fault(
+        what="pinned coefficients count as fitted",
+        file="law/fit.py",
+        line="freedom = max(1, len(residuals) - len(surface.names))",
+        becomes="freedom = max(1, len(residuals) - len(names))",
+        tests="tests/law/test_fit.py::test_pinned_coefficients_are_not_counted_as_fitted",
+    ),
+    Fault(
         what="the plan of a study is the law's choice, whatever was measured",
         file="sweep/findings.py",
         line="best = _measured_best(findings, answers) or answers[0]",
