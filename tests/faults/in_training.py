@@ -1,4 +1,4 @@
-"""Faults of training on a GPU."""
+"""Faults of training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ FAULTS = (
         line="    if COPIED:",
         becomes="    if False:",
         tests="tests/training/test_one_pass.py",
+    ),
+    Fault(
+        what="a parameter whose first gradient comes late counts the steps before",
+        file="training/adamw.py",
+        line="torch.stack(counts).tolist()",
+        becomes="[float(counts[0])] * len(counts)",
+        tests="tests/training/test_optimizer.py::test_compiled_adamw_equals_pytorchs",
     ),
     Fault(
         what="a step that is not finite still counts",
