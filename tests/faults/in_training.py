@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 FAULTS = (
     Fault(
+        what="curves of runs in one folder merge",
+        file="verbs/listening.py",
+        line="""return f"{task.label}, {task.job.hash[:8]}\"""",
+        becomes="return task.label",
+        tests="tests/showing/test_logs.py::test_runs_of_one_folder_have_a_curve_each",
+    ),
+    Fault(
         what="the one pass of AdamW leaves the copies of weights as they were",
         file="kernels/triton_adamw.py",
         line="    if COPIED:",
