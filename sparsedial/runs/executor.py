@@ -26,6 +26,11 @@ class Task:
     keep_checkpoint: bool = False
     keep_trunk: bool = False  # whether the state at the end of its trunk is kept, for a longer run to continue
 
+    @property
+    def curve(self) -> str:
+        """The name of its curve in logs: in one folder, runs of other inputs may have the same label."""
+        return f"{self.label}, {self.job.hash[:8]}"
+
 
 Group = tuple[Task, ...]  # tasks that one worker runs in turns of about a second; most groups have one task
 

@@ -7,9 +7,9 @@ from tests.faults.fault import Fault
 FAULTS = (
     Fault(
         what="curves of runs in one folder merge",
-        file="verbs/listening.py",
-        line="""return f"{task.label}, {task.job.hash[:8]}\"""",
-        becomes="return task.label",
+        file="runs/executor.py",
+        line="""return f"{self.label}, {self.job.hash[:8]}\"""",
+        becomes="return self.label",
         tests="tests/showing/test_logs.py::test_runs_of_one_folder_have_a_curve_each",
     ),
     Fault(
