@@ -113,17 +113,19 @@ def steps_seen(executor: InProcess, group: tuple[Task, ...], most: int) -> dict[
     return seen
 
 
-@pytest.mark.parametrize(("left", "first"), [(24, 12), (48, 0)])  # with both in the middle; after the short one's end
-def test_timed_runs_in_turns_go_on_together_or_begin_again(small_text, tmp_path: Path, monkeypatch, left, first):
+@pytest.mark.parametrize(("left", "ends"), [(24, False), (52, True)])  # both in the middle; after the short one's end
+def test_timed_runs_in_turns_go_on_together_or_begin_again(small_text, tmp_path: Path, monkeypatch, left, ends):
     monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr("sparsedial.runs.turns.take_turns.__defaults__", (1e-4,))  # a step each
     store = RunStore(tmp_path)
     short, long = (Task(job=job_of(small_text, steps=steps), label=f"{steps}", alone=True) for steps in (20, 40))
     seen = steps_seen(InProcess(text=small_text, store=store), (short, long), left)
-    assert bool(store.find(short.job.hash)) == (first == 0)
+    assert bool(store.find(short.job.hash)) == ends
     assert seen["40"] == list(range(len(seen["40"])))
     again = steps_seen(InProcess(text=small_text, store=store), (short, long), 99)
-    assert (again["20"][0], again["40"][0]) == (first, first)
+    assert {name: steps[0] for name, steps in again.items()} == {
+        name: 0 if ends else len(steps) for name, steps in seen.items()
+    }
 
 
 def test_runs_at_once_that_are_left_go_on(small_text, tmp_path: Path):
