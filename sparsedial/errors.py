@@ -1,4 +1,4 @@
-"""The one exception that users are meant to see, a package that is missing, and a name that they may have meant."""
+"""The one exception that users are meant to see, missing packages, names that were meant, and what Ctrl-C leaves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+AGAIN = "run the same command again to continue"
 MARKED = re.compile(r"<([a-z][a-z_.]*)>")
 
 
@@ -91,3 +93,14 @@ def needs(package: str, extra: str) -> Iterator[None]:
         yield
     except ImportError as missing:
         raise UserError(f"the package '{package}' is missing", hint=f"pip install 'sparsedial[{extra}]'") from missing
+
+
+@contextmanager
+def keeping(what: str, path: Path) -> Iterator[None]:
+    """A Ctrl-C within it says that `what` is kept, if `path` is there."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if path.exists():
+            stop.add_note(f"{what} kept: {AGAIN}")
+        raise

@@ -58,6 +58,17 @@ def parse_counts(value: Any, field: str = "numbers") -> tuple[float, ...]:
     return tuple(parse_count(item, field) for item in items)
 
 
+def parse_number(text: str | float, field: str = "number") -> float:
+    """A finite number such as `0.34`, `-0.1` or `1e3`, without a unit; errors name the field."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"cannot read '{text}'", hint="write it like 0.34, without a unit", field=field) from None
+    if not math.isfinite(value):
+        raise UserError(f"{text} is not a finite number", hint="write it like 0.34", field=field)
+    return value
+
+
 def parse_seconds(text: str | float, field: str = "time") -> float:
     """Positive seconds from `90`, `10m`, `1.5h`, `2d`, or parts from the largest unit down, like `1h30m`."""
     example = "90s, 10m, 1.5h or 1h30m"

@@ -10,20 +10,17 @@ from sparsedial import __version__
 from sparsedial.cli.arguments import Request, read_arguments
 from sparsedial.cli.exits import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from sparsedial.cli.streams import drop_output, print_answer, print_note, print_part, settle_streams
-from sparsedial.errors import UserError, nearest
+from sparsedial.errors import AGAIN, UserError, nearest
 from sparsedial.records.record import Record, plain
 from sparsedial.records.run import Run
 from sparsedial.verbs import VERBS
 
-AGAIN = "run the same command again to continue"
-KEPT = {  # of a stopped command's work
+KEPT = {  # of a stopped command's work; of `prune` and `evaluate` the Ctrl-C says it
     "study": AGAIN,
     "train": AGAIN,
     "select": AGAIN,
-    "evaluate": "answers to tasks are kept: run the same command again to continue",
     "generate": "what was written is all there is",
     "dial": "the page is closed",
-    "prune": "what was found so far is kept: run the same command again to continue",
 }
 NO_TEMPORARY = "No usable temporary directory"
 
@@ -38,17 +35,19 @@ def main(arguments: list[str] | None = None) -> int:
     settle_streams()
     try:
         return _answered(words)
-    except KeyboardInterrupt:
-        print_note(f"stopped; {_kept(words) or 'nothing was kept'}")
+    except KeyboardInterrupt as stop:
+        print_note(f"stopped; {_kept(words, stop) or 'nothing was kept'}")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output closed it (`| head`)
         drop_output()
         return FAILED
 
 
-def _kept(words: list[str]) -> str | None:
+def _kept(words: list[str], stop: KeyboardInterrupt) -> str | None:
     """What is kept of a stopped command's work, in words; None for nothing."""
-    verb = words[0] if words else ""
+    verb, notes = words[0] if words else "", getattr(stop, "__notes__", [])
+    if notes or "--dry-run" in words:
+        return notes[-1] if notes else None
     if "--measure" in words:
         return AGAIN if verb == "select" else None
     return KEPT.get(verb)

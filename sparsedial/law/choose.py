@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 import msgspec
@@ -41,11 +41,12 @@ def compare(
     each form or why it was refused.
     """
     rule, splits = _splits(rows, seed) if held is None else ("stated rows held out", [held])
+    pin = how.get("pin") or {}
     trials: dict[str, FormTrial] = {}
     errors: dict[str, float] = {}
     scatter: list[float] = []
     for form in forms:
-        reason = _missing(rows, form) or refusal(rows, form) or _refused_beside(rows, form, splits)
+        reason = _missing(rows, form) or refusal(rows, form, pinned=pin) or _refused_beside(rows, form, splits, pin)
         if reason is None:
             errors[form], spread = _held_out_error(rows, form, splits, seed, how)
             scatter.append(spread)
@@ -76,9 +77,9 @@ def _missing(rows: Rows, form: str) -> str | None:
     return f"{form} needs a column '{missing[0]}'" if missing else None
 
 
-def _refused_beside(rows: Rows, form: str, splits: Sequence[np.ndarray]) -> str | None:
+def _refused_beside(rows: Rows, form: str, splits: Sequence[np.ndarray], pin: Mapping[str, float]) -> str | None:
     """Why the rows that are not held out cannot support a fit of the form, or None."""
-    refusals = (refusal(select(rows, ~held), form) for held in splits)
+    refusals = (refusal(select(rows, ~held), form, pinned=pin) for held in splits)
     return next((reason for reason in refusals if reason is not None), None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -27,18 +27,19 @@ LEAST_SIZES = 3  # of a line of equal budget
 Rows = Mapping[str, np.ndarray]
 
 
-def refusal(rows: Rows, form: str, intervals: bool = False) -> str | None:
-    """Why these rows cannot support a fit of the form, or None.
+def refusal(rows: Rows, form: str, intervals: bool = False, pinned: Collection[str] = ()) -> str | None:
+    """Why these rows cannot support a fit of the form, or None; `pinned` coefficients need no rows.
 
     Reasons are too few rows for its coefficients, too few budgets, no budget and sparsity whose best size lies inside
     the tried range, and, where `intervals` are wanted, no two independent rows.
     """
     rows = _counted(rows)
-    wanted = len(FORMS[form].coefficients) + 3
+    count = len(set(FORMS[form].coefficients) - set(pinned))
+    wanted = count + 3
     if len(rows["loss"]) < wanted:
-        count = len(FORMS[form].coefficients)
+        coefficients = count_words(count, "free coefficient" if pinned else "coefficient")
         runs, verb = count_words(len(rows["loss"]), "run"), "is" if len(rows["loss"]) == 1 else "are"
-        return f"{runs} {verb} too few for the {count} coefficients of {form}: {wanted} are needed"
+        return f"{runs} {verb} too few for the {coefficients} of {form}: {wanted} are needed"
     if "flops" in rows and "tokens" in FORMS[form].variables:
         budgets = len(np.unique(rows["flops"]))
         if budgets < LEAST_BUDGETS:
@@ -105,10 +106,10 @@ def fit(
     if form not in FORMS:
         raise UserError(f"no form named '{form}'", hint=nearest(form, FORMS) or "<list_forms> lists them")
     rows = _counted(rows)
-    reason = refusal(rows, form, intervals=bootstrap > 0)
+    pin = dict(how.get("pin") or {})
+    reason = refusal(rows, form, intervals=bootstrap > 0, pinned=pin)
     if reason is not None:
         raise UserError(reason)
-    pin = dict(how.get("pin") or {})
     surface = _surface(rows, form, pin)
     target = np.log(np.asarray(rows["loss"], dtype=float))
     weight = rows[WEIGHT] / rows[WEIGHT].mean()
@@ -120,7 +121,7 @@ def fit(
     names = FORMS[form].coefficients
     spread = np.quantile(samples, [tail, 1 - tail], axis=0) if len(samples) else np.stack([values, values])
     residuals = surface.log_loss(best.point[None])[0] - target
-    freedom = max(1, len(residuals) - len(names))
+    freedom = max(1, len(residuals) - len(surface.names))
     rmse = float(np.sqrt(np.sum(weight * residuals**2) / freedom))
     open_ = open_coefficients(surface, best.point, rmse) if bootstrap else {}
     for at in map(names.index, open_):  # what the fit found is one of the values that explain the runs equally well
@@ -154,6 +155,9 @@ def _surface(rows: Rows, form: str, pin: Mapping[str, float]) -> Surface:
     for name in pin:
         if name not in names:
             raise UserError(f"{form} has no coefficient named '{name}'", hint=nearest(name, names))
+    for name in set(FORMS[form].scales) - set(FORMS[form].signed):
+        if pin.get(name, 0.0) < 0:
+            raise UserError(f"{name}={pin[name]:g} is below 0, which this coefficient of {form} is not")
     if len(pin) == len(names):
         raise UserError(f"every coefficient of {form} is pinned, so nothing is left to fit")
     columns = {name: np.asarray(rows[name], dtype=float) for name in FORMS[form].variables}

@@ -54,7 +54,7 @@ def checked(
     if held is None:
         return None, "the table has no column 'flops' with two budgets, of which the largest could be held out"
     below = select(rows, ~held)
-    reason = refusal(below, form)
+    reason = refusal(below, form, pinned=how.get("pin") or ())
     if reason is not None and rule is not None:
         raise UserError(f"without the rows of '{rule}', {reason}", hint="hold out fewer rows", field="hold_out")
     if reason is not None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, keeping
 from sparsedial.model.shards import write_file
 from sparsedial.model.stored import stored_in
 from sparsedial.pruning.methods import Ask
@@ -139,7 +139,8 @@ def shelf_beside(out: Path, key: str, say: Callable[[str], None]) -> Iterator[Sh
         if any(path.is_dir() and path != own for path in home.iterdir()):
             say(f"{home} holds what another command has found, with other settings or texts; it is not used")
         try:
-            yield Shelf(own)
+            with keeping("what was found so far is", own):
+                yield Shelf(own)
         except UserError as error:
             if error.field is not None:  # the same command would be refused again
                 shutil.rmtree(own, ignore_errors=True)

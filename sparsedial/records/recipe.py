@@ -118,7 +118,18 @@ class Recipe:
 
     def prediction_weight(self, step: int) -> float:
         """Weight of multi-token prediction in a step's loss."""
-        return self.mtp_weight if step < LATE_SHARE * self.steps else self.mtp_late_weight
+        return self.mtp_weight if step < self.late_step else self.mtp_late_weight
+
+    @property
+    def late_step(self) -> int:
+        """The first step at which multi-token prediction has its late weight."""
+        return min(self.steps, math.ceil(LATE_SHARE * self.steps))
+
+    @property
+    def predicting_steps(self) -> int:
+        """Steps that also train multi-token prediction: those where its weight is above 0."""
+        late = self.late_step
+        return (late if self.mtp_weight > 0 else 0) + (self.steps - late if self.mtp_late_weight > 0 else 0)
 
     def bias_rate(self, step: int) -> float:
         """Step size of the routing bias: constant, then 0 at the end.

@@ -65,7 +65,7 @@ class Run(RunInputs, frozen=True, kw_only=True):
     status: Literal["finished", "diverged"]
     reason: str | None
     steps_done: int
-    train_loss: float | None  # mean of the last twentieth of the steps; with a dial they have its lowest number
+    train_loss: float | None  # mean of the last twentieth of the steps; with a dial at the number that it ends with
     validation_loss: float | None  # this and the others at the shape's top_k, with a dial too
     validation_bits_per_byte: float | None
     test_loss: float | None  # null where it was not scored on test text, as a study's cells are not

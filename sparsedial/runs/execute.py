@@ -23,7 +23,7 @@ from sparsedial.records.probes import ProbeScores
 from sparsedial.records.run import Run
 from sparsedial.runs.ahead import compile_ahead
 from sparsedial.runs.card_memory import explained, out_of_memory, require_fits
-from sparsedial.runs.executor import Split
+from sparsedial.runs.executor import LOST_SHARE, Split
 from sparsedial.runs.job import Job
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.scored import Scores, dial_losses, to_score
@@ -209,7 +209,7 @@ def _diverged(step: Step, job: Job) -> str | None:
     if not (math.isfinite(step.loss) and math.isfinite(step.gradient_norm)):
         return f"loss or gradient was not finite at step {step.index}"
     uniform = math.log(job.shape.vocab_size)
-    if step.index > 0.2 * job.recipe.steps and step.loss > uniform + LOST_NATS:
+    if step.index > LOST_SHARE * job.recipe.steps and step.loss > uniform + LOST_NATS:
         return f"loss {step.loss:.2f} at step {step.index} is above a uniform guess by more than {LOST_NATS:g} nat"
     return None
 

@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 from sparsedial.records.run import Run
 from sparsedial.runs.job import Job
 
+LOST_SHARE = 0.2  # of a run's steps, after which a loss that is too large ends it
+
 Split = Literal["validation", "test"]
 
 
@@ -23,6 +25,11 @@ class Task:
     alone: bool = False  # whether nothing else may run, so that its seconds can be compared
     keep_checkpoint: bool = False
     keep_trunk: bool = False  # whether the state at the end of its trunk is kept, for a longer run to continue
+
+    @property
+    def curve(self) -> str:
+        """The name of its curve in logs: in one folder, runs of other inputs may have the same label."""
+        return f"{self.label}, {self.job.hash[:8]}"
 
 
 Group = tuple[Task, ...]  # tasks that one worker runs in turns of about a second; most groups have one task

@@ -96,12 +96,14 @@ class Job:
 
     @property
     def flops(self) -> int:
-        """Training FLOPs of the whole run, multi-token prediction included where its weight is above 0.
+        """Training FLOPs of the whole run, multi-token prediction included in the steps where its weight is above 0.
 
         With a dial each step counts the experts that its tokens visit.
         """
         recipe = self.recipe
-        full = training_flops_per_token(self.shape, recipe.context, recipe.mtp_weight > 0) * recipe.tokens
+        without, whole = (training_flops_per_token(self.shape, recipe.context, with_mtp) for with_mtp in (False, True))
+        per_token = without * recipe.steps + (whole - without) * recipe.predicting_steps  # of each step, all added up
+        full = per_token * recipe.batch * recipe.context
         return full if self.dial is None else full - spared_flops(self.dial, self.shape, recipe)
 
     def inputs(self) -> RunInputs:

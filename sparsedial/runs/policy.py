@@ -69,7 +69,7 @@ def carry_out(
     """Execute all groups of tasks in order, and the tasks that `follow` returns for each run. Returns runs by hash.
 
     A group whose runs are all on the shelf is not executed. A group that is partly done is executed again as a whole,
-    so that its times can be compared.
+    from the first step where it is timed, so that its times can be compared.
 
     Raises: UserError where a run cannot be done, or kills its worker again and again.
     """

@@ -18,7 +18,7 @@ from sparsedial.records.probes import ProbeScores
 from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.run import Metric, Run
-from sparsedial.runs.executor import Ended, Event, Group, Lost, Moved, Split, Task
+from sparsedial.runs.executor import LOST_SHARE, Ended, Event, Group, Lost, Moved, Split, Task
 from sparsedial.runs.queued import Queued
 from sparsedial.shape.shape import Shape
 
@@ -135,6 +135,7 @@ class Simulated(Queued):
         job, recipe, world = task.job, task.job.recipe, self.world
         random = np.random.default_rng([self.seed, int(job.hash[:15], 16)])
         diverged = world.diverges(job.shape, recipe)
+        done = min(recipe.steps, int(LOST_SHARE * recipe.steps) + 2) if diverged else recipe.steps
         loss = world.expected_loss(job.shape, recipe) + float(random.normal(0, world.seed_noise)) + self._shared(recipe)
         test_loss = loss + world.test_offset
         step = world.step_seconds(job.shape, recipe) * slowness
@@ -145,13 +146,13 @@ class Simulated(Queued):
             **job.inputs(),
             status="diverged" if diverged else "finished",
             reason="the rate is too high" if diverged else None,
-            steps_done=recipe.steps,
+            steps_done=done,
             train_loss=None if diverged else loss,
             validation_loss=loss if validated else None,
             validation_bits_per_byte=loss / math.log(2) if validated else None,
             test_loss=test_loss if tested else None,
             test_bits_per_byte=test_loss / math.log(2) if tested else None,
-            seconds=recipe.steps * step,
+            seconds=done * step,
             median_step_seconds=step,
             evaluation_seconds=0.0 if diverged else read * step / 3 + task.probes * slowness * world.probe_seconds,
             joules=recipe.steps * step * world.watts(job.shape) if world.watts and task.alone else None,

@@ -12,6 +12,7 @@ from sparsedial.runs.executor import Group
 from sparsedial.runs.run_store import RunStore
 from sparsedial.text.prepare import Text
 from sparsedial.training.loop import Step
+from sparsedial.training.resume import forget_state
 
 TURN_SECONDS = 1.0
 
@@ -26,6 +27,7 @@ def opened(group: Group, text: Text, store: RunStore, pauses: bool = False) -> G
 
     With `pauses` a turn also ends, without a step, where a GPU has been given work.
     """
+    _start_together(group, store)
     runs = [
         execute(
             task.job,
@@ -45,6 +47,14 @@ def opened(group: Group, text: Text, store: RunStore, pauses: bool = False) -> G
         for run in runs:
             open_runs.callback(run.close)
         yield take_turns(runs)
+
+
+def _start_together(group: Group, store: RunStore) -> None:
+    """Forget the saved states of timed runs unless all have one: times are compared only within the same sessions."""
+    states = [store.unfinished(task.job.hash) for task in group]
+    if any(task.alone for task in group) and not all(state.exists() for state in states):
+        for state in states:
+            forget_state(state)
 
 
 def take_turns(runs: Sequence[Steps], turn_seconds: float = TURN_SECONDS) -> Turns:

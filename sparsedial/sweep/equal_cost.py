@@ -173,30 +173,57 @@ def equal_seconds(lab: Lab, rates: RateModel, plan: SecondsPlan, seeds: int) -> 
 
     The cost of the best dense model at equal FLOPs is the budget. It runs in turns with the rivals under the first
     seed, and there the steps are adjusted. Later changes of the machine's speed affect both rivals alike, so the budget
-    moves with the dense one.
+    moves with the dense one. A diverged run ends early, so its cost says nothing: the first seed whose runs all finish
+    takes the first one's place, and the budget is the mean of the dense runs that finished.
 
     Returns the budget in measured seconds, and the runs.
     """
     rivals = plan.rivals
-    first = _timed_round(lab, rates, rivals, 1, plan.budget_run)
-    adjusted = Rivals(
-        dense=_adjusted(rivals.dense, plan.budget_run, first), sparse=_adjusted(rivals.sparse, plan.budget_run, first)
-    )
+    compared = _until_finished(lab, rates, plan, rivals, seeds)
+    adjusted = _adjusted(rivals, plan.budget_run, compared[-1])
     if adjusted != rivals:
         rivals = adjusted
-        first = _timed_round(lab, rates, rivals, 1, plan.budget_run, again=True)
-    rounds = [first, *(_timed_round(lab, rates, rivals, seed) for seed in _seeds(seeds)[1:])]
+        compared = _until_finished(lab, rates, plan, rivals, seeds, again=True)
+    rounds = [*compared, *(_timed_round(lab, rates, rivals, seed) for seed in _seeds(seeds)[len(compared) :])]
     pair = Pair(dense=[runs[rivals.dense] for runs in rounds], sparse=[runs[rivals.sparse] for runs in rounds])
-    share = first[plan.budget_run].seconds / first[rivals.dense].seconds
-    return share * float(np.mean([run.seconds for run in pair.dense])), pair
+    return _budget_seconds(plan, rivals.dense, compared, pair), pair
 
 
-def _adjusted(rival: Rival, budget_run: Rival, first: Mapping[Rival, Run]) -> Rival:
-    """The rival with as many steps as cost the same as the budget's run in the first round."""
-    ratio = first[rival].seconds / first[budget_run].seconds
-    if rival == budget_run or abs(ratio - 1) <= COST_TOLERANCE:
-        return rival
-    return replace(rival, steps=max(LEAST_STEPS, round(rival.steps / ratio)))
+def _until_finished(
+    lab: Lab, rates: RateModel, plan: SecondsPlan, rivals: Rivals, seeds: int, again: bool = False
+) -> list[dict[Rival, Run]]:
+    """Rounds with the budget's run beside the rivals, up to the first one of which all runs finish."""
+    rounds: list[dict[Rival, Run]] = []
+    for seed in _seeds(seeds):
+        rounds.append(_timed_round(lab, rates, rivals, seed, plan.budget_run, again))
+        if all(run.finished for run in rounds[-1].values()):
+            break
+    return rounds
+
+
+def _adjusted(rivals: Rivals, budget_run: Rival, runs: Mapping[Rival, Run]) -> Rivals:
+    """The rivals with as many steps as cost the same as the budget's run of their round, if all its runs finished."""
+
+    def of(rival: Rival) -> Rival:
+        ratio = runs[rival].seconds / runs[budget_run].seconds
+        if rival == budget_run or abs(ratio - 1) <= COST_TOLERANCE:
+            return rival
+        return replace(rival, steps=max(LEAST_STEPS, round(rival.steps / ratio)))
+
+    if not all(run.finished for run in runs.values()):
+        return rivals
+    return Rivals(dense=of(rivals.dense), sparse=of(rivals.sparse))
+
+
+def _budget_seconds(plan: SecondsPlan, dense: Rival, compared: Sequence[Mapping[Rival, Run]], pair: Pair) -> float:
+    """The mean cost of the dense runs, corrected by that of the budget's run; as predicted where none finished."""
+    shares = [
+        runs[plan.budget_run].seconds / runs[dense].seconds
+        for runs in compared
+        if runs[plan.budget_run].finished and runs[dense].finished
+    ]
+    finished = pair.finished().dense
+    return shares[-1] * float(np.mean([run.seconds for run in finished])) if shares else plan.budget_seconds
 
 
 def _timed_round(

@@ -6,7 +6,7 @@ Source: Loshchilov and Hutter 2017 (arXiv 1711.05101)
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,27 +55,36 @@ class CompiledAdamW(torch.optim.Optimizer):
             if not held:
                 continue
             states = [moments_of(self, parameter) for parameter in held]
-            torch._foreach_add_([state["step"] for state in states], 1)  # pyright: ignore[reportPrivateImportUsage]
-            steps = float(states[0]["step"])
-            gradients = [parameter.grad.contiguous() for parameter in held]  # pyright: ignore[reportOptionalMemberAccess]
-            if self.grad_scale is not None:
-                torch._foreach_div_(gradients, self.grad_scale)  # pyright: ignore[reportPrivateImportUsage]
-            native.module.adamw(
-                parameters=held,
-                gradients=gradients,
-                firsts=[state["exp_avg"] for state in states],
-                seconds=[state["exp_avg_sq"] for state in states],
-                sizes=torch.tensor([parameter.numel() for parameter in held]),
-                count=len(held),
-                rate=float(group["lr"]),
-                beta1=group["beta1"],
-                beta2=group["beta2"],
-                epsilon=group["eps"],
-                decay=group["weight_decay"],
-                correction1=1 - group["beta1"] ** steps,
-                correction2=1 - group["beta2"] ** steps,
-                threads=torch.get_num_threads(),
-            )
+            counts = [state["step"] for state in states]
+            torch._foreach_add_(counts, 1)  # pyright: ignore[reportPrivateImportUsage]
+            by_step = defaultdict[float, list[tuple[Tensor, dict[str, Tensor]]]](list)
+            for parameter, state, steps in zip(held, states, torch.stack(counts).tolist(), strict=True):
+                by_step[steps].append((parameter, state))
+            for steps, pairs in by_step.items():  # one, unless a parameter had its first gradient later
+                self._move(group, pairs, steps)
+
+    def _move(self, group: dict[str, Any], pairs: Sequence[tuple[Tensor, dict[str, Tensor]]], steps: float) -> None:
+        """One step of parameters of a group that have had equally many."""
+        held, states = [parameter for parameter, _ in pairs], [state for _, state in pairs]
+        gradients = [parameter.grad.contiguous() for parameter in held]  # pyright: ignore[reportOptionalMemberAccess]
+        if self.grad_scale is not None:
+            torch._foreach_div_(gradients, self.grad_scale)  # pyright: ignore[reportPrivateImportUsage]
+        native.module.adamw(
+            parameters=held,
+            gradients=gradients,
+            firsts=[state["exp_avg"] for state in states],
+            seconds=[state["exp_avg_sq"] for state in states],
+            sizes=torch.tensor([parameter.numel() for parameter in held]),
+            count=len(held),
+            rate=float(group["lr"]),
+            beta1=group["beta1"],
+            beta2=group["beta2"],
+            epsilon=group["eps"],
+            decay=group["weight_decay"],
+            correction1=1 - group["beta1"] ** steps,
+            correction2=1 - group["beta2"] ** steps,
+            threads=torch.get_num_threads(),
+        )
 
 
 class OnePassAdamW(torch.optim.AdamW):

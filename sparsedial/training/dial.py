@@ -62,13 +62,14 @@ class Draws:
         key = mix(mix(mix(SALT + self.seed) + block) + layer)
         return sorted(self.dial.top_k_experts, key=lambda number: mix(key + number))
 
-    def counts(self, layer: int) -> Counter[int]:
-        """How many steps of the run have each number in a layer."""
-        numbers = self.dial.top_k_experts
-        whole, rest = divmod(self.drawn_steps, len(numbers))
+    def counts(self, layer: int, first_steps: int | None = None) -> Counter[int]:
+        """How many steps of the run, or of its first ones, have each number in a layer."""
+        numbers, steps = self.dial.top_k_experts, self.steps if first_steps is None else first_steps
+        drawn = min(steps, self.drawn_steps)
+        whole, rest = divmod(drawn, len(numbers))
         found = Counter(dict.fromkeys(numbers, whole))
-        found.update(self.at(step)[layer] for step in range(self.drawn_steps - rest, self.drawn_steps))
-        found[self.last] += self.steps - self.drawn_steps
+        found.update(self.at(step)[layer] for step in range(drawn - rest, drawn))
+        found[self.last] += steps - drawn
         return found
 
 
@@ -98,11 +99,19 @@ def spared_flops(dial: TrainedFor, shape: Shape, recipe: Recipe) -> int:
     """Training FLOPs that a run needs less than one whose tokens visit `top_k` experts in every step."""
     draws = Draws.of(dial, shape, recipe)
     spared = 0
-    for number in range(draws.layers if recipe.mtp_weight > 0 else shape.layers):
+    for number in range(draws.layers):
         layer = shape.layer(number)
-        fewer = sum(steps * max(0, layer.top_k - top_k) for top_k, steps in draws.counts(number).items())
+        counts = draws.counts(number) if number < shape.layers else _predicting(draws, number, recipe)
+        fewer = sum(steps * max(0, layer.top_k - top_k) for top_k, steps in counts.items())
         spared += fewer * training_flops_per_expert(shape, layer)
     return spared * recipe.batch * recipe.context
+
+
+def _predicting(draws: Draws, number: int, recipe: Recipe) -> Counter[int]:
+    """How many of the steps that train a module of multi-token prediction have each number in it."""
+    early = draws.counts(number, recipe.late_step)
+    late = draws.counts(number) - early
+    return (early if recipe.mtp_weight > 0 else Counter()) + (late if recipe.mtp_late_weight > 0 else Counter())
 
 
 def require_dial(dial: TrainedFor, shape: Shape) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, keeping
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.store import lock
 from sparsedial.verbs.evaluate_settings import EXAMPLE, EvaluateSettings
 from sparsedial.verbs.evaluated import compared, evaluated
 from sparsedial.verbs.origin import require_checkpoint
-from sparsedial.verbs.scored_tasks import cost, loaded, touched, write_answers
+from sparsedial.verbs.scored_tasks import ANSWERS, cost, loaded, touched, write_answers
 
 
 def evaluate(settings: EvaluateSettings) -> Evaluation | Evaluations | EvaluateDryRun:
@@ -30,7 +30,10 @@ def evaluate(settings: EvaluateSettings) -> Evaluation | Evaluations | EvaluateD
     tasks = loaded(settings)
     if settings.dry_run:
         return cost(folders[0], tasks, settings)
-    with lock(settings.out) if tasks else nullcontext():
+    with ExitStack() as kept:
+        if tasks:
+            kept.enter_context(lock(settings.out))
+            kept.enter_context(keeping("answers to tasks are", settings.out / ANSWERS))
         shares = touched(tasks, settings)
         found = [one for folder in folders for one in evaluated(folder, tasks, shares, settings)]
         whole = found[0].answer if len(found) == 1 else compared(found)

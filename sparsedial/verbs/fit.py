@@ -47,7 +47,7 @@ def fit(settings: FitSettings) -> Fit | Forms | Predicted:
         stated = None if settings.hold_out is None else held
         form, compared = compare(rows, settings.form, settings.seed, stated, huber=settings.huber)
     wanted = settings.bootstrap > 0
-    reason = "none of the forms can be fitted" if form is None else refusal(rows, form, intervals=wanted)
+    reason = "none of the forms can be fitted" if form is None else refusal(rows, form, wanted, settings.pin)
     if form is None or reason is not None:
         if settings.out is not None:
             note_not_written(settings.out, f"the fit is refused: {reason}")

@@ -10,13 +10,13 @@ from sparsedial.errors import UserError
 from sparsedial.law.counting import COUNTINGS
 from sparsedial.law.expressions import assignments
 from sparsedial.settings import setting
-from sparsedial.units import parse_count, parse_counts
+from sparsedial.units import parse_counts, parse_number
 
 MOST_BOOTSTRAP = 10_000
 
 
 def _pins(text: Any, field: str) -> dict[str, float]:
-    return {name: parse_count(value, field) for name, value in assignments(text, field, "alpha=0.34").items()}
+    return {name: parse_number(value, field) for name, value in assignments(text, field, "alpha=0.34").items()}
 
 
 @dataclass(frozen=True, kw_only=True)

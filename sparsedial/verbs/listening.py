@@ -99,7 +99,7 @@ def log_moved(logs: Sequence[Log], event: Moved) -> None:
         "tokens_per_second": event.steps_per_second * per_step,
     }
     for log in logs:
-        log.write(event.task.label, event.step + 1, values)
+        log.write(event.task.curve, event.step + 1, values)
 
 
 def log_ended(logs: Sequence[Log], task: Task, run: Run) -> None:
@@ -107,7 +107,7 @@ def log_ended(logs: Sequence[Log], task: Task, run: Run) -> None:
     scores = {"validation_loss": run.validation_loss, "test_loss": run.test_loss}
     values = {"tokens": float(run.tokens), **{name: loss for name, loss in scores.items() if loss is not None}}
     for log in logs:
-        log.write(task.label, run.steps_done, values)
+        log.write(task.curve, run.steps_done, values)
 
 
 def ended_words(task: Task, run: Run) -> str:

@@ -6,6 +6,20 @@ from tests.faults.fault import Fault
 
 FAULTS = (
     Fault(
+        what="all steps count the modules of multi-token prediction, whatever their weight",
+        file="runs/job.py",
+        line="(whole - without) * recipe.predicting_steps",
+        becomes="(whole - without) * recipe.steps * (recipe.mtp_weight > 0)",
+        tests="tests/training/test_dial.py::test_a_run_costs_what_its_steps_cost",
+    ),
+    Fault(
+        what="modules of multi-token prediction spare experts in steps that do not train them",
+        file="training/dial.py",
+        line="if number < shape.layers else _predicting(draws, number, recipe)",
+        becomes="if True else Counter()",
+        tests="tests/training/test_dial.py::test_a_run_costs_what_its_steps_cost",
+    ),
+    Fault(
         what="the numbers of experts are drawn by a generator that goes on, not by the step",
         file="training/dial.py",
         line="key = mix(mix(mix(SALT + self.seed) + block) + layer)",

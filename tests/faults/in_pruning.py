@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 FAULTS = (
     Fault(
+        what="a stopped command says that its work is kept where nothing is",
+        file="cli/main.py",
+        line="""    "dial": "the page is closed",""",
+        becomes="""    "dial": "the page is closed", "prune": AGAIN, "evaluate": AGAIN,""",
+        tests="tests/verbs/test_prune_resume.py::test_ctrl_c_says_that_nothing_is_kept_where_nothing_is",
+    ),
+    Fault(
         what="gates are a softmax over experts that are off, too",
         file="model/router.py",
         line='logits_TE = logits_TE.masked_fill(~kept_E, float("-inf"))',

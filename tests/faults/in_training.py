@@ -1,4 +1,4 @@
-"""Faults of training on a GPU."""
+"""Faults of training."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ from tests.faults.fault import Fault
 
 FAULTS = (
     Fault(
+        what="curves of runs in one folder merge",
+        file="runs/executor.py",
+        line="""return f"{self.label}, {self.job.hash[:8]}\"""",
+        becomes="return self.label",
+        tests="tests/showing/test_logs.py::test_runs_of_one_folder_have_a_curve_each",
+    ),
+    Fault(
         what="the one pass of AdamW leaves the copies of weights as they were",
         file="kernels/triton_adamw.py",
         line="    if COPIED:",
         becomes="    if False:",
         tests="tests/training/test_one_pass.py",
+    ),
+    Fault(
+        what="a parameter whose first gradient comes late counts the steps before",
+        file="training/adamw.py",
+        line="torch.stack(counts).tolist()",
+        becomes="[float(counts[0])] * len(counts)",
+        tests="tests/training/test_optimizer.py::test_compiled_adamw_equals_pytorchs",
     ),
     Fault(
         what="a step that is not finite still counts",

@@ -135,6 +135,21 @@ def test_a_pinned_coefficient_stays_where_it_was_put():
     assert law.coefficients["alpha"] == 0.34
 
 
+def test_pinned_coefficients_are_not_counted_as_fitted():
+    form = "chinchilla_sparsity"
+    few = {name: values[::6] for name, values in table(form)[0].items() if name != "flops"}
+    pin = dict(zip(FORMS[form].coefficients, TRUTH[form], strict=True))
+    del pin["e"]
+    law = fit(few, form, pin=pin, bootstrap=0)
+    residuals = np.log(law.loss(**few) / few["loss"])
+    assert law.rmse_log_loss == pytest.approx(np.sqrt(np.sum(residuals**2) / 9))
+    assert fit(select(few, np.arange(10) < 4), form, pin=pin, bootstrap=0).runs == 4
+    assert compare(few, [form], pin=pin)[0] == form
+    assert compare(few, [form])[0] is None
+    with pytest.raises(UserError, match="3 runs are too few for the 1 free coefficient of chinchilla_sparsity"):
+        fit(select(few, np.arange(10) < 3), form, pin=pin)
+
+
 def test_a_law_comes_back_from_its_file(tmp_path):
     rows, _ = table("chinchilla_sparsity")
     law = fit(rows, "chinchilla_sparsity", bootstrap=10)

@@ -99,6 +99,35 @@ def test_a_timed_group_is_alone_among_runs_at_once(small_text, tmp_path: Path, m
     assert together == {("0",), ("1",), ("2",), ()}
 
 
+def steps_seen(executor: InProcess, group: tuple[Task, ...], most: int) -> dict[str, list[int]]:
+    """The steps of a group's runs by label, until it ended or this many events came."""
+    seen: dict[str, list[int]] = {task.label: [] for task in group}
+    with executor:
+        executor.submit(group)
+        for _ in range(most):
+            for event in executor.wait():
+                if isinstance(event, Ended):
+                    return seen
+                if isinstance(event, Moved):
+                    seen[event.task.label].append(event.step)
+    return seen
+
+
+@pytest.mark.parametrize(("left", "ends"), [(24, False), (52, True)])  # both in the middle; after the short one's end
+def test_timed_runs_in_turns_go_on_together_or_begin_again(small_text, tmp_path: Path, monkeypatch, left, ends):
+    monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("sparsedial.runs.turns.take_turns.__defaults__", (1e-4,))  # a step each
+    store = RunStore(tmp_path)
+    short, long = (Task(job=job_of(small_text, steps=steps), label=f"{steps}", alone=True) for steps in (20, 40))
+    seen = steps_seen(InProcess(text=small_text, store=store), (short, long), left)
+    assert bool(store.find(short.job.hash)) == ends
+    assert seen["40"] == list(range(len(seen["40"])))
+    again = steps_seen(InProcess(text=small_text, store=store), (short, long), 99)
+    assert {name: steps[0] for name, steps in again.items()} == {
+        name: 0 if ends else len(steps) for name, steps in seen.items()
+    }
+
+
 def test_runs_at_once_that_are_left_go_on(small_text, tmp_path: Path):
     jobs = [job_of(small_text, seed=seed) for seed in range(2)]
     tasks = [Task(job=job, label=f"{job.recipe.seed}") for job in jobs]

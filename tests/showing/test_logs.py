@@ -33,7 +33,22 @@ def test_a_csv_log_holds_the_losses_of_the_steps_and_of_the_end(corpus, tmp_path
     for step in steps[:-1]:  # the last step is shown again while the run is scored
         assert shown[step["index"] + 1] == pytest.approx(step["loss"], rel=1e-5)
     assert float(rows[-1]["test_loss"]) == pytest.approx(run["test_loss"], rel=1e-5)
-    assert {row["run"] for row in rows} == {"training on 640 tokens"}
+    assert {row["run"] for row in rows} == {f"training on 640 tokens, {run['hash'][:8]}"}
+
+
+def test_runs_of_one_folder_have_a_curve_each(corpus, tmp_path: Path, capsys, each_step):
+    for seed in ("0", "1"):
+        asked = words(corpus, tmp_path, "--tokens", "640", "--recipe.seed", seed, "--log", "csv", "--json")
+        assert main(asked) == 0
+    capsys.readouterr()
+    curves: dict[str, list[int]] = {}
+    with (tmp_path / "log.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["loss"]:
+                curves.setdefault(row["run"], []).append(int(row["step"]))
+    assert len(curves) == 2
+    for steps in curves.values():
+        assert steps == sorted(steps)
 
 
 def test_tensorboard_reads_the_curves(corpus, tmp_path: Path, capsys, each_step):

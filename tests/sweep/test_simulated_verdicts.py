@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from msgspec.structs import replace as with_fields
 
 from sparsedial.records.grid import Cell
+from sparsedial.records.quantities import Family, family_of
 from sparsedial.runs.simulated import World
 from sparsedial.showing.words import cost, headline, held_equal, verdict_sentence
 from sparsedial.sweep.findings import seed_noise
@@ -130,6 +131,55 @@ def test_equal_seconds_are_equal_where_the_profile_is_wrong(factor):
     for seconds in costs(judged.seconds):
         assert abs(seconds / budget - 1) < COST_TOLERANCE
     assert judged.verdicts.seconds.budget.value == pytest.approx(budget, rel=1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlucky(World):
+    """A world in which the runs of some families and seeds diverge."""
+
+    lost: frozenset[tuple[Family, int]]
+
+    def diverges(self, shape, recipe):
+        return (family_of(shape.experts), recipe.seed) in self.lost
+
+
+LOST = [
+    {("sparse", 1)},
+    {("dense", 2)},
+    {("dense", 1), ("sparse", 3)},
+    {("sparse", 1), ("sparse", 2), ("dense", 3)},
+]
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_a_run_that_diverges_sets_neither_steps_nor_budget(lost, share):
+    world = replace(STILL, step_seconds=warming(share))
+    at = at_verdict(world=world)
+    wanted = at.judged(world, 0, seeds=5)
+    unlucky = Unlucky(**{**vars(world), "lost": frozenset(lost)})
+    judged = at.judged(unlucky, 0, seeds=5)
+    for runs, same in ((judged.seconds.dense, wanted.seconds.dense), (judged.seconds.sparse, wanted.seconds.sparse)):
+        assert {run.recipe.steps for run in runs} == {run.recipe.steps for run in same}
+    assert judged.verdicts.seconds.budget.value == pytest.approx(wanted.verdicts.seconds.budget.value, rel=1e-9)
+    assert judged.verdicts.seconds.cost_miss is None
+
+
+def test_a_simulated_run_that_diverges_ends_as_early_as_a_real_one():
+    at = at_verdict(world=STILL)
+    runs = at.judged(Unlucky(**vars(STILL), lost=frozenset(LOST[0])), 0).seconds.sparse
+    lost, finished = runs[0], runs[1]
+    assert (lost.finished, finished.finished) == (False, True)
+    assert lost.steps_done - 2 <= 0.2 * lost.recipe.steps < lost.steps_done - 1
+    assert lost.seconds == pytest.approx(finished.seconds * lost.steps_done / finished.steps_done)
+
+
+def test_a_verdict_whose_dense_runs_all_diverge_has_the_predicted_budget():
+    at = at_verdict(world=STILL)
+    lost = frozenset(("dense", seed) for seed in range(1, 4))
+    verdict = at.judged(Unlucky(**vars(STILL), lost=lost), 0).verdicts.seconds
+    assert verdict.winner == "undecided"
+    assert verdict.budget.value == at.contest.seconds.budget_seconds
 
 
 def test_the_budget_in_seconds_is_the_dense_flop_winners_even_when_another_dense_model_runs():

@@ -12,6 +12,7 @@ from sparsedial.errors import UserError
 from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import initialise
 from sparsedial.records.trained_for import TrainedFor
+from sparsedial.runs.job import Job
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.shape import with_top_k
 from sparsedial.text.sampler import Sampler
@@ -75,18 +76,21 @@ def test_the_counts_of_a_run_are_those_of_its_steps(by, end, steps):
     assert found.at(steps - 1) == (found.last,) * 3
 
 
-@pytest.mark.parametrize("mtp_weight", [0.0, 0.3])
-def test_a_run_costs_what_its_steps_cost(mtp_weight):
-    """Each step by itself, as a model of that top-k is counted."""
-    shape, recipe = replace(SHAPE, mtp_layers=1), replace(RECIPE, steps=47, mtp_weight=mtp_weight)
-    asked = TrainedFor(top_k_experts=NUMBERS, by="step")
+@pytest.mark.parametrize("asked", [None, TrainedFor(top_k_experts=NUMBERS, by="step")])
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (0.3, 0.3), (0.3, 0.0), (0.0, 0.1)])
+@pytest.mark.parametrize("steps", [1, 47, 100])
+def test_a_run_costs_what_its_steps_cost(asked, weights, steps):
+    """Each step by itself, as a model of that top-k is counted, with the modules that the step trains."""
+    changes = dict(zip(("mtp_weight", "mtp_late_weight"), weights, strict=True))
+    shape, recipe = replace(SHAPE, mtp_layers=1), replace(RECIPE, steps=steps, **changes)
+    job = Job(shape=shape, recipe=recipe, text_digest="", tokenizer="", dial=asked)
 
-    def cost(top_k: int) -> int:
-        return training_flops_per_token(replace(shape, top_k=top_k), recipe.context, mtp_weight > 0)
+    def cost(step: int) -> int:
+        top_k = 4 if asked is None else Draws.of(asked, shape, recipe).at(step)[0]
+        with_mtp = recipe.prediction_weight(step) > 0
+        return training_flops_per_token(replace(shape, top_k=top_k), recipe.context, with_mtp)
 
-    numbers = [Draws.of(asked, shape, recipe).at(step)[0] for step in range(recipe.steps)]
-    expected = sum(map(cost, numbers)) * recipe.batch * recipe.context
-    assert cost(4) * recipe.tokens - spared_flops(asked, shape, recipe) == expected
+    assert job.flops == sum(map(cost, range(steps))) * recipe.batch * recipe.context
 
 
 def test_runs_of_several_seeds_cost_the_same_where_the_list_fits_the_steps():

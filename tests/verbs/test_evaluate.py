@@ -56,7 +56,9 @@ def test_items_are_written_one_by_one(checkpoint, data, tmp_path):
     assert isinstance(lines[3]["text"], str)
 
 
-def test_a_stopped_command_goes_on_and_gives_what_an_undisturbed_one_gives(checkpoint, data, tmp_path, monkeypatch):
+def test_a_stopped_command_goes_on_and_gives_what_an_undisturbed_one_gives(
+    checkpoint, data, tmp_path, monkeypatch, capsys
+):
     settings = {"tasks": "arc_easy", "data": data}
     whole = sparsedial.evaluate(checkpoint, **settings, out=tmp_path / "whole")
     read, asked = scorer.Scorer.likelihoods, []
@@ -74,8 +76,10 @@ def test_a_stopped_command_goes_on_and_gives_what_an_undisturbed_one_gives(check
     monkeypatch.setattr(scorer, "TOKENS_AT_ONCE", 256)
     monkeypatch.setattr(scorer, "best_size", lambda *_: None)
     monkeypatch.setattr(scorer.Scorer, "likelihoods", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        sparsedial.evaluate(checkpoint, **settings, out=tmp_path / "out")
+    words = ["evaluate", checkpoint, "--tasks", "arc_easy", "--data", str(data), "--out", str(tmp_path / "out")]
+    assert main(words) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "stopped; answers to tasks are kept: run the same command again to continue"
     kept = len((tmp_path / "out" / "answers.jsonl").read_text().splitlines())
     monkeypatch.setattr(scorer.Scorer, "likelihoods", noted)
     again = sparsedial.evaluate(checkpoint, **settings, out=tmp_path / "out")

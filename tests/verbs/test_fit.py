@@ -28,6 +28,13 @@ def test_a_table_is_fitted_and_its_largest_budget_held_out(tmp_path, capsys):
     assert "held out" in said
 
 
+@pytest.mark.parametrize("value", ["0", "-0.1", "0.25"])
+def test_a_coefficient_is_pinned_to_any_finite_number(tmp_path, capsys, value):
+    flags = ["--form", "chinchilla_sparsity", "--pin", f"mu={value}", "--bootstrap", "0", "--json"]
+    assert main(["fit", write(tmp_path), *flags]) == 0
+    assert json.loads(capsys.readouterr().out)["coefficients"]["mu"] == float(value)
+
+
 @pytest.mark.parametrize(
     ("changes", "flags", "says", "hint"),
     [
@@ -60,6 +67,9 @@ def test_a_table_is_fitted_and_its_largest_budget_held_out(tmp_path, capsys):
         ({}, ["--huber", "0"], "--huber: 0 is not above 0", "1e-3"),
         ({}, ["--seed", "-1"], "--seed: -1 lies outside", ""),
         ({}, ["--out", ""], "file or folder is empty", ""),
+        ({}, ["--pin", "alpha=0.3B"], "--pin: cannot read '0.3B'", "without a unit"),
+        ({}, ["--pin", "alpha=nan"], "--pin: nan is not a finite number", ""),
+        ({}, ["--pin", "A=-1"], "A=-1 is below 0", ""),
         ({}, ["--pin", "gamma=1"], "no coefficient named 'gamma'", ""),
         ({}, ["--form", "chinchilla,abnar", "--pin", "alpha=1"], "--pin: needs a single form", "--form chinchilla"),
     ],

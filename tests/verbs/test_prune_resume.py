@@ -121,10 +121,25 @@ def test_it_goes_on_from_the_last_layer_and_gives_the_same_folder(way, checkpoin
 
 def test_ctrl_c_says_that_the_same_command_goes_on(sparse, text, monkeypatch, capsys):
     words = ["prune", str(sparse), "--keep", "0.5", "--calibrate", text, "--out", str(sparse.parent / "out")]
-    monkeypatch.setattr(Passage, "put_stream", interrupted)
+    kept, calls = Passage.put_stream, []
+
+    def later(*given):
+        kept(*given) if not calls else interrupted()
+        calls.append(1)
+
+    monkeypatch.setattr(Passage, "put_stream", later)
     assert main(words) == 130
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == "stopped; what was found so far is kept: run the same command again to continue"
+
+
+def test_ctrl_c_says_that_nothing_is_kept_where_nothing_is(sparse, monkeypatch, capsys):
+    monkeypatch.setattr("sparsedial.verbs.fixed_setting.fixed_setting", interrupted)
+    assert main(["prune", str(sparse), "--fix-setting", "k=1", "--out", str(sparse.parent / "out")]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped; nothing was kept"
+    monkeypatch.setattr("sparsedial.verbs.evaluate.evaluated", interrupted)
+    assert main(["evaluate", str(sparse), "--text", "some.txt"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped; nothing was kept"
 
 
 def interrupted(*given) -> None:
