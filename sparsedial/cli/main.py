@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ from sparsedial.cli.streams import drop_output, print_answer, print_note, print_
 from sparsedial.errors import AGAIN, UserError, nearest
 from sparsedial.records.record import Record, plain
 from sparsedial.records.run import Run
+from sparsedial.units import human_bytes
 from sparsedial.verbs import VERBS
 
 KEPT = {  # of a stopped command's work; of `prune` and `evaluate` the Ctrl-C says it
@@ -23,6 +25,8 @@ KEPT = {  # of a stopped command's work; of `prune` and `evaluate` the Ctrl-C sa
     "dial": "the page is closed",
 }
 NO_TEMPORARY = "No usable temporary directory"
+NO_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")  # as PyTorch says it of a CPU
+LESS_MEMORY = {"prune": "add <layer_by_layer>, which holds one layer at a time"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,6 +67,13 @@ def _answered(words: list[str]) -> int:
             raise
         problem = f"cannot write a temporary file: {error.strerror}"
         return _failed(UserError(problem, hint="free some space, or name another folder in TMPDIR"), BAD_INPUT)
+    except RuntimeError as error:
+        missing = NO_MEMORY.search(str(error))
+        if missing is None:
+            raise
+        problem = f"memory ran out: {human_bytes(int(missing[1]))} more could not be had"
+        hint = LESS_MEMORY.get(words[0], "close other programs, or choose a smaller model, batch or context")
+        return _failed(UserError(problem, hint=hint), BAD_INPUT)
     try:
         print_answer(text)
     except UserError as error:

@@ -290,6 +290,27 @@ def test_planning_commands_load_no_torch_and_answer_at_once():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(("verb", "hint"), [("prune", "--layer-by-layer"), ("evaluate", "close other programs")])
+def test_memory_that_runs_out_is_one_line_and_another_error_is_ours(verb, hint, monkeypatch, capsys):
+    def ask(words):
+        import torch
+
+        return torch.empty(1 << 58)
+
+    monkeypatch.setattr("sparsedial.cli.main._run", ask)
+    assert main([verb]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: memory ran out: ")
+    assert hint in said
+
+    def fail(words):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr("sparsedial.cli.main._run", fail)
+    with pytest.raises(RuntimeError):
+        main([verb])
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path):
     command = f"{sys.executable} -m sparsedial.cli.main --help | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
