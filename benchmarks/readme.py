@@ -34,7 +34,7 @@ from benchmarks.laws_page import laws_markdown
 from benchmarks.neurons_page import neurons_sentence, neurons_table
 from benchmarks.probes_page import probes_sentences, probes_table
 from benchmarks.prune_findings_page import findings_table, gates_table, kept_table, methods_table, weights_table
-from benchmarks.speeds import short_table, speed_table
+from benchmarks.speeds import gpu_block, short_table, speed_table
 from benchmarks.split_page import recovered_table, speeds_table, split_table
 from benchmarks.three_settings import settings_screen, settings_text
 from sparsedial.cli.arguments import read_arguments
@@ -193,6 +193,7 @@ BLOCKS = {
     "three settings": settings_text,
     "plan": plan_output,
     "speeds": short_table,
+    "gpu": gpu_block,
     "tour": tour,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,10 @@ def measure_profile(
     """
     made = {shape: make_steps(shape, batch, context) for shape in dict.fromkeys(shapes)}
     calls = {shape: call for shape, (call, _) in made.items()}
+    meter.begin()
+    began = time.perf_counter()
     timings = measure_in_turn(calls, rounds=rounds, round_seconds=budget_seconds / (rounds * len(calls)), report=report)
+    meter.joules(time.perf_counter() - began)  # a meter that counts knows its watts by what it has counted
     rows = tuple(_row(shape, timing, made[shape][1], batch, context) for shape, timing in timings.items())
     coefficients, errors = fit_steps([row.features for row in rows], [row.median_seconds for row in rows])
     return Profile(

@@ -42,7 +42,7 @@ def _poisoned(monkeypatch):
 
 
 def both(shape, dtype=torch.float32, device="cpu", skip_first=False, some=False):
-    """What the kernels give, and what the reference gives in the same type, or in float64 for half of it."""
+    """What the kernels give, and what the reference gives in the same type; for half of it and on a GPU in float64."""
     from sparsedial.kernels.reference import reference
 
     x, w_in, w_out, chosen, gates = sparse_inputs(shape, dtype, skip_first, device)
@@ -55,7 +55,7 @@ def both(shape, dtype=torch.float32, device="cpu", skip_first=False, some=False)
             [tensor.to(dtype) for tensor in (x, w_in, w_out, gates)],
         )
 
-    exact = dtype if dtype == torch.float32 else torch.float64
+    exact = dtype if (dtype, device) == (torch.float32, "cpu") else torch.float64
     return run(triton_sparse.triton_fused, dtype), run(reference, exact)
 
 
@@ -131,13 +131,15 @@ def test_half_precision_is_near_the_reference_in_the_interpreter():
     assert (fast - exact).abs().max() <= 2 * (plain - exact).abs().max()
 
 
-@pytest.mark.skipif(GPU, reason="on a GPU the kernels run themselves")
+@pytest.mark.gpu
 @pytest.mark.parametrize("some", [False, True])
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 16), (40, 3, 7, 16), (150, 2, 70, 16), (90, 2, 3, 128)])
-def test_the_plan_by_kernels_is_the_plan_by_sorting(sizes, some):
+def test_the_plan_by_kernels_is_the_plan_by_sorting(monkeypatch, sizes, some):
+    monkeypatch.setattr(triton_plan, "SUMMED", 2)  # counts of more chunks than are added up at a time
     tokens, top_k, experts, block_rows = sizes
     scores = torch.rand(tokens, experts + 1, generator=torch.Generator().manual_seed(0))
     chosen = scores[:, :-1].topk(top_k, dim=1).indices % max(1, experts - 1)  # the last one is chosen by nobody
+    chosen = chosen.to("cuda" if GPU else "cpu")
     visited = some_of(chosen) if some else None
     plan = triton_plan.plan_rows(chosen, experts, block_rows, visited)
     found = triton_plan.plan(chosen, experts, block_rows, visited)
@@ -241,9 +243,20 @@ def test_a_layers_tiles_follow_from_its_sizes_and_nothing_is_tried(monkeypatch):
 @pytest.mark.parametrize("some", [False, True])
 @pytest.mark.parametrize("skip_first", [False, True])
 @pytest.mark.parametrize("shape", [*SHAPES, *MORE, (512, 256, 128, 16, 4)])
-def test_the_kernels_are_near_the_reference_on_a_gpu(monkeypatch, shape, skip_first, some, dtype):
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+def test_the_kernels_are_near_the_reference_on_a_gpu(shape, skip_first, some, dtype):
     assert_near(*both(shape, dtype, "cuda", skip_first, some), NEAR[dtype])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="needs a GPU")
+@pytest.mark.parametrize("some", [False, True])
+@pytest.mark.parametrize("width", [512, 448])
+def test_large_layers_are_near_the_reference_on_a_gpu(width, some):
+    """By the tiles of large layers, from Hopper on with descriptors; columns are whole blocks, or not."""
+    shape = (4096, 1024, width, 16, 4)
+    tokens, d_model, _, _, top_k = shape
+    assert 18 * tokens * top_k * d_model * width >= triton_tiles.SMALL_FLOPS
+    assert_near(*both(shape, torch.bfloat16, "cuda", True, some), NEAR[torch.bfloat16])
 
 
 @pytest.mark.gpu
