@@ -93,7 +93,9 @@ def test_no_kernel_hides_what_is_followed(monkeypatch, by):
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     if by == "a compiler":
         compiler = SimpleNamespace(is_compiling=lambda: True)
-        monkeypatch.setattr(watched, "torch", SimpleNamespace(compiler=compiler))  # PyTorch's own knows when it is changed
+        monkeypatch.setattr(
+            watched, "torch", SimpleNamespace(compiler=compiler)
+        )  # PyTorch's own knows when it is changed
     following = {"the FLOP counter": FlopCounterMode(display=False), "tensors without values": FakeTensorMode()}
     with following.get(by, nullcontext()):
         x = torch.empty(2, 3)
