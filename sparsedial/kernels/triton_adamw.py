@@ -22,7 +22,7 @@ from sparsedial.kernels import triton_launch
 BLOCK = 4096  # values of a program
 TENSORS = 64  # of the table that a program reads at once
 COLUMNS = 8  # of the table, in the kernel's order
-ALIGNMENT = 16  # bytes of addresses, and values of tensors, that let a thread read several values at once
+ALIGNMENT, GROUP = 16, 4  # bytes of addresses, and values of tensors, that let a thread read several values at once
 TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 Addresses = tuple[tuple[int, ...], ...]
 Row = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]  # weight, gradient, moments, step, copy
@@ -43,7 +43,7 @@ def _adamw_kernel(
 ):  # fmt: skip
     """One step of one block of one tensor; nothing where `found_inf` is not zero. `step` is already the new one.
 
-    WIDE: all addresses and sizes are multiples of 16.
+    WIDE: all addresses are multiples of 16, and all sizes of 4.
     """
     if tl.load(found_inf) != 0:
         return
@@ -56,7 +56,7 @@ def _adamw_kernel(
     row = table + before * COLUMNS
     size = tl.load(row + 6)
     if WIDE:
-        size = tl.multiple_of(size, 16)
+        size = tl.multiple_of(size, 4)
     block = program - (tl.load(row + 7) - (size + BLOCK - 1) // BLOCK)
     at = block * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
     own = at < size
@@ -169,7 +169,7 @@ def _wide(row: Row) -> bool:
     """
     held = (tensor for tensor in row if tensor is not None and tensor.dim())
     return all(
-        tensor.numel() % ALIGNMENT == 0 and tensor.storage_offset() * tensor.element_size() % ALIGNMENT == 0
+        tensor.numel() % GROUP == 0 and tensor.storage_offset() * tensor.element_size() % ALIGNMENT == 0
         for tensor in held
     )
 

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from sparsedial.kernels import triton_launch
 
-VALUES, MOST_COLUMNS = 1024, 256  # that a program holds
+ROWS, COLUMNS = 16, 64  # of a program
 
 
 @triton.jit
@@ -66,11 +66,10 @@ class _Gated(torch.autograd.Function):
 
 def _launch(kernel: Any, *tensors: Tensor, width: int) -> None:
     """Launch over blocks of tokens and of columns."""
-    columns = min(MOST_COLUMNS, triton_launch.power_of_two(width))
-    rows, tokens = VALUES // columns, tensors[-1].numel() // tensors[-1].shape[-1]
-    grid = (triton_launch.blocks_in(tokens, rows) * triton_launch.blocks_in(width, columns),)
+    tokens = tensors[-1].numel() // tensors[-1].shape[-1]
+    grid = (triton_launch.blocks_in(tokens, ROWS) * triton_launch.blocks_in(width, COLUMNS),)
     with triton_launch.on(tensors[0]):
-        triton_launch.launch(kernel, grid, *tensors, tokens, width, ROWS=rows, COLUMNS=columns)
+        triton_launch.launch(kernel, grid, *tensors, tokens, width, ROWS=ROWS, COLUMNS=COLUMNS)
 
 
 def activated(h_TH: Tensor) -> Tensor:
