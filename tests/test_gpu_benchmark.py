@@ -58,6 +58,14 @@ def test_a_section_that_fails_says_why_and_keeps_what_it_found():
     assert lines(row)[1] == "  copy_gb_per_second 3.5"
 
 
+def test_what_a_section_that_ends_well_has_warned_of_is_kept_and_said():
+    row = run(
+        "card", 60, HERE, python("import sys; print('{\"a\": 1}'); print('not captured: why\\n', file=sys.stderr)")
+    )
+    assert (row["status"], row["reason"], row["said"].strip()) == ("done", None, "not captured: why")
+    assert lines(row)[0].endswith(": not captured: why")
+
+
 def test_a_section_that_overruns_is_ended_with_the_processes_that_it_started(tmp_path):
     inner = f"import time, pathlib; time.sleep(5); pathlib.Path({str(tmp_path / 'late')!r}).touch()"
     begin = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
