@@ -134,8 +134,8 @@ FAULTS = (
     Fault(
         what="a grid has the time that its kernels took to compile",
         file="sweep/design.py",
-        line="        if again.cells == layout.cells and again.batch == layout.batch:",
-        becomes="        if again:",
+        line="        again = lay_now()",
+        becomes="        again = layout",
         tests="tests/sweep/test_at_once.py",
     ),
     Fault(

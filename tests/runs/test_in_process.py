@@ -116,7 +116,7 @@ def test_runs_at_once_that_are_left_go_on(request, small_text, tmp_path: Path, m
     with executor:
         for task in tasks:
             executor.submit((task,))
-        for _ in range(4):
+        for _ in range(6):  # of a GPU: one step is given, read, two given, read one by one, and four given
             executor.wait()
     assert ended(executor, tasks) == expected
 
