@@ -179,7 +179,7 @@ def _settle(live: LiveRun, readings: Iterator[list[Step]], energy: Meter) -> Non
 
     One that diverged is not counted: it changed nothing, and is taken again.
     """
-    given = next(readings, [])
+    given: list[Step] = next(readings, list[Step]())
     finite = itertools.takewhile(lambda step: math.isfinite(step.loss) and math.isfinite(step.gradient_norm), given)
     _noted(live, list(finite), energy)
 
