@@ -180,7 +180,7 @@ def _profiled(place: Place, call: Callable[[], object]) -> list[tuple[str, float
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if place.device == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=kinds) as profiler:
+    with torch.profiler.profile(activities=kinds, acc_events=True) as profiler:  # without it PyTorch 2.11 warns
         call()
         place.wait()
     rows: dict[str, tuple[float, int]] = {}
