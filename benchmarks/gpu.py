@@ -28,6 +28,7 @@ from benchmarks import gpu_layers, gpu_sections, gpu_ways
 from benchmarks.gpu_sections import Figures, Place
 from sparsedial.machine.hardware import describe
 from sparsedial.records.record import plain
+from sparsedial.runs.devices import QUEUES
 from sparsedial.units import parse_seconds
 
 RECORDS = Path(__file__).parent / "records"
@@ -44,10 +45,10 @@ class Section:
 
 
 SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `layer` and `card`, measured before
-    "card": Section(seconds=20, measure=gpu_sections.card, predicted={"square_product_tflops": 666}),
+    "card": Section(seconds=40, measure=gpu_sections.card, predicted={"square_product_tflops": 666}),
     "tests": Section(seconds=110, measure=gpu_sections.tests, predicted={"failed": 0, "errors": 0}),
     "waits": Section(
-        seconds=30,
+        seconds=50,
         measure=gpu_sections.waits,
         predicted={"sparse_waits": 0, "dense_waits": 0, "sparse_launches": 176, "dense_launches": 92},
     ),
@@ -136,6 +137,7 @@ def run(name: str, limit: float, place: Place, command: Sequence[str] | None = N
         "figures": figures,
         "predicted": {} if place.quick else dict(SECTIONS[name].predicted),
         "reason": errors[-2000:] if status == "failed" else None,
+        "said": errors[-2000:] if status != "failed" and errors.strip() else None,  # as where a GPU refuses a capture
     }
 
 
@@ -146,9 +148,14 @@ def lines(row: Mapping[str, Any]) -> tuple[str, str]:
         if isinstance(value, (int, float)):
             predicted = row["predicted"].get(name)
             words.append(f"{name} {value:.4g}" + ("" if predicted is None else f" (predicted {predicted:g})"))
-    reason = "" if row["reason"] is None else f": {row['reason'].strip().splitlines()[-1]}"
+    words_of_it = row["reason"] or row["said"]
+    reason = "" if words_of_it is None else f": {_last_line(words_of_it)}"
     ended = f"{row['section']}: {row['status']} in {row['seconds']:.1f} s of {row['limit_seconds']:.0f} s{reason}"
     return ended, "  " + ("; ".join(words) or "no figures")
+
+
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def record_of(device: str) -> Path:
@@ -174,6 +181,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="toy sizes; nothing is written")
     parser.add_argument("--one", choices=SECTIONS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    os.environ.setdefault(*QUEUES)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no GPU here: nothing is measured; try --device cpu --quick")
     place = Place(options.device, options.quick)

@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsedial.kernels import (
+    fused,
     native,
     sparse,
     triton_adamw,
@@ -32,6 +33,7 @@ from sparsedial.kernels import (
     triton_sparse,
     triton_tiles,
 )
+from sparsedial.model import head
 from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Dtype, Recipe
@@ -101,7 +103,7 @@ def as_on_a_gpu(launch: Callable[..., None], capability: tuple[int, int] | None 
         for owner, name, value in (
             *tiles,
             (native, "module", None),
-            (sparse, "watched", lambda *_: False),
+            *((owner, "watched", lambda *_: False) for owner in (sparse, fused, head)),
             (torch.Tensor, "is_cuda", True),
             (triton_launch, "on", lambda _: nullcontext()),
             (triton_launch, "launch", launch),

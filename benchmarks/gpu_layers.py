@@ -80,7 +80,7 @@ def by(kernel: str, x_TD: Tensor, w_in: Tensor, w_out: Tensor, chosen_TK: Tensor
 
 
 def layer(place: Place) -> Figures:
-    """Our kernels and PyTorch's grouped products in turn."""
+    """Our kernels and PyTorch's grouped products in turn; how far their outputs are apart by norm."""
     name, forward = ours(place)
     forwards: dict[str, Forward] = {name: forward, "torch_grouped": partial(by, "torch_grouped")}
     for each in layers(place):
@@ -91,6 +91,7 @@ def layer(place: Place) -> Figures:
         for kernel, spent in seconds.items():
             yield f"{each.name}_{kernel}_tflops", each.flops / spent / 1e12
         yield f"{each.name}_times_grouped", seconds["torch_grouped"] / seconds[name]
+        yield f"{each.name}_differs", difference(each, forward, each, forwards["torch_grouped"])
 
 
 def liger(place: Place) -> Figures:

@@ -12,6 +12,7 @@ from sparsedial.units import human_cost, human_percent
 
 RECORDS = Path(__file__).parent / "records"
 STEP = "GPU step: OLMoE's widths, 3 layers"
+NOT_MEASURED = "not measured"
 SMALL = "32 experts, top-2, d_model 32, 2 layers"
 Figures = Mapping[str, Mapping[str, Any]]  # by section, by name
 
@@ -31,7 +32,7 @@ class GpuRow:
         try:
             measured = f"{self.said(*(found[section] for section in self.sections))}, {card}"
         except KeyError:
-            measured = f"not measured: `python -m benchmarks.gpu --sections {','.join(self.sections)}`"
+            measured = f"{NOT_MEASURED}: `python -m benchmarks.gpu --sections {','.join(self.sections)}`"
         return self.what, self.beside, measured, self.aim
 
 

@@ -124,8 +124,10 @@ def tests(place: Place) -> Figures:
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-vv", "-rfE"]
     command += ["tests/kernels/test_triton.py"] if place.quick else files_with_gpu_tests()
     if importlib.util.find_spec("xdist") is not None and not place.quick:
-        command += ["--numprocesses", str(max(2, usable_cores() // 2))]  # most of the time goes to compilers
-    environment = os.environ | ({"TRITON_INTERPRET": "0"} if place.device == "cuda" else {})
+        workers = max(2, usable_cores() // 2)  # most of the time goes to compilers
+        command += ["-p", "xdist.plugin", "--numprocesses", str(workers)]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # whatever else is installed there
+    environment |= {"TRITON_INTERPRET": "0"} if place.device == "cuda" else {}
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdout is not None
         for line in child.stdout:
@@ -178,7 +180,7 @@ def _profiled(place: Place, call: Callable[[], object]) -> list[tuple[str, float
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if place.device == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=kinds) as profiler:
+    with torch.profiler.profile(activities=kinds, acc_events=True) as profiler:  # without it PyTorch 2.11 warns
         call()
         place.wait()
     rows: dict[str, tuple[float, int]] = {}
@@ -249,6 +251,7 @@ def replay(place: Place) -> Figures:
             }
             seconds = place.seconds(calls, 0.5)
             yield f"{name}_{width}_replayed_ms", 1e3 * seconds["replayed"] / CHUNK
+            yield f"{name}_{width}_host_ms", 1e3 * _host_seconds(replayed) / CHUNK
             yield f"{name}_{width}_one_by_one_ms", 1e3 * seconds["one_by_one"]
     made = [
         replayed_by(LADDER.shape(16 if place.quick else WIDTHS[0], 32), small_recipe(place), place.device)
@@ -271,6 +274,17 @@ def small_recipe(place: Place, number: int = 1) -> Recipe:
 def _steps_of(replayed: Replayed) -> list[TakenFigures]:
     replayed.take(range(MIDDLE, MIDDLE + CHUNK))
     return replayed.read()
+
+
+def _host_seconds(replayed: Replayed) -> float:
+    """How long the host takes to give the device these steps; the least of three times."""
+    spent = []
+    for _ in range(3):
+        began = time.perf_counter()
+        replayed.take(range(MIDDLE, MIDDLE + CHUNK))
+        spent.append(time.perf_counter() - began)
+        replayed.read()
+    return min(spent)
 
 
 def take_all(runs: Sequence[Replayed]) -> None:
@@ -297,7 +311,8 @@ def study(place: Place, time_limit: str = "150s") -> Figures:
         command = [sys.executable, "-m", "sparsedial", "study", *flags]
         began = time.perf_counter()
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        measured = json.loads(file.read_text()) if (file := Path(folder) / "profile.json").exists() else {}
+        files = {name: Path(folder) / f"{name}.json" for name in ("profile", "study")}
+        kept = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     yield "wall_seconds", time.perf_counter() - began
     yield "accepted", int(done.returncode == 0)
     if done.returncode:
@@ -305,8 +320,11 @@ def study(place: Place, time_limit: str = "150s") -> Figures:
         return
     found = json.loads(done.stdout)
     yield "cells", found["cells"]
-    yield "at_once", measured["at_once"]
+    yield "at_once", kept["profile"]["at_once"]
     yield "said_at_once", [line for line in done.stderr.splitlines() if "at once" in line]
+    yield "warnings", [line[:300] for line in done.stderr.splitlines() if "Warning" in line][:10]
+    yield "phases", kept["study"]["phases"]
+    yield "verdict_seeds", kept["study"]["verdict_seeds"]
     yield "budgets_flops", found["budgets_flops"]
 
 

@@ -38,7 +38,7 @@ from benchmarks.probes_page import probes_sentences, probes_table
 from benchmarks.prune_findings_page import findings_table, gates_table, kept_table, methods_table, weights_table
 from benchmarks.prune_memory_page import memory_sentences
 from benchmarks.rounding_page import rounding_sentences
-from benchmarks.speeds import short_table, speed_table
+from benchmarks.speeds import gpu_block, short_table, speed_table
 from benchmarks.split_page import (
     recovered_sentences,
     recovered_table,
@@ -203,6 +203,7 @@ BLOCKS = {
     "three settings": settings_text,
     "plan": plan_output,
     "speeds": short_table,
+    "gpu": gpu_block,
     "tour": tour,
 }
 

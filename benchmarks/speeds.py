@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_rows import gpu_rows
+from benchmarks.gpu_rows import NOT_MEASURED, gpu_rows
 from benchmarks.side_by_side import range_words
 from sparsedial.store import read_json
 
@@ -32,6 +32,15 @@ SHORT = (  # the rows of README.md: the beginnings of their first two columns
 def speed_table() -> str:
     """The rows of all records."""
     return _table([*_measured(), *gpu_rows()])
+
+
+def gpu_block(records: Path = RECORDS) -> str:
+    """What cards were measured to do; or that none was, and what to run."""
+    measured = [row for row in gpu_rows(records) if not row[2].startswith(NOT_MEASURED)]
+    page = "[what to run on one, and what to expect](docs/gpu.md)"
+    if not measured:
+        return f"No GPU has been measured yet, and the GPU kernels ran in Triton's interpreter only: {page}."
+    return f"{_table(measured)}\n\nThese are the rows on GPUs: {page}."
 
 
 def short_table() -> str:

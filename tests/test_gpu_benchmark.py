@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("triton", reason="installed without Triton")
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_sections
 from benchmarks.gpu import SECTIONS, append, chosen, lines, run
 from benchmarks.gpu_sections import Place
 
@@ -56,6 +57,35 @@ def test_a_section_that_fails_says_why_and_keeps_what_it_found():
     assert (row["status"], row["figures"]) == ("failed", {"copy_gb_per_second": 3.5})
     assert lines(row)[0].endswith("ValueError: no card")
     assert lines(row)[1] == "  copy_gb_per_second 3.5"
+
+
+def test_a_study_that_ends_gives_its_cells_budgets_phases_and_seeds(monkeypatch):
+    stored = (gpu.RECORDS / "reference_study" / "study.json").read_text()
+
+    def ends(command, **_):
+        folder = Path(command[command.index("--out") + 1])
+        (folder / "profile.json").write_text('{"at_once": []}')
+        (folder / "study.json").write_text(stored)
+        return SimpleNamespace(
+            returncode=0, stdout=stored, stderr="4 runs at once\nUserWarning: steps are not replayed\n"
+        )
+
+    monkeypatch.setattr(gpu_sections.subprocess, "run", ends)
+    figures = dict(SECTIONS["study"].measure(HERE))
+    json.dumps(figures)
+    assert figures["accepted"] == 1
+    assert figures["said_at_once"] == ["4 runs at once"]
+    assert figures["warnings"] == ["UserWarning: steps are not replayed"]
+    assert {phase["name"] for phase in figures["phases"]} >= {"verdict"}
+    assert figures["verdict_seeds"]["flops"] >= 3
+
+
+def test_what_a_section_that_ends_well_has_warned_of_is_kept_and_said():
+    row = run(
+        "card", 60, HERE, python("import sys; print('{\"a\": 1}'); print('not captured: why\\n', file=sys.stderr)")
+    )
+    assert (row["status"], row["reason"], row["said"].strip()) == ("done", None, "not captured: why")
+    assert lines(row)[0].endswith(": not captured: why")
 
 
 def test_a_section_that_overruns_is_ended_with_the_processes_that_it_started(tmp_path):

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from benchmarks.gpu_rows import ROWS, gpu_rows
+from benchmarks.gpu_rows import RECORDS, ROWS, gpu_rows
+from benchmarks.readme import README
+from benchmarks.speeds import gpu_block
 
 pytest.importorskip("triton", reason="installed without Triton")
 
@@ -28,6 +30,23 @@ def test_without_a_record_every_row_names_the_sections_that_measure_it(tmp_path)
     assert len(rows) == len(ROWS)
     assert all(measured.startswith("not measured: `python -m benchmarks.gpu --sections ") for _, _, measured, _ in rows)
     assert {section for row in ROWS for section in row.sections} <= set(SECTIONS)
+
+
+def test_the_readme_says_that_no_gpu_was_measured_until_one_was(tmp_path):
+    """Then the measured rows stand there, and only those."""
+    assert gpu_block(tmp_path).startswith("No GPU has been measured yet")
+    lines = [{"section": name, "figures": FIGURES[name]} for name in ("card", "replay")]
+    (tmp_path / "gpu_nvidia_h100.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    block = gpu_block(tmp_path)
+    assert "0.71 ms, NVIDIA H100" in block
+    assert "ot measured" not in block
+    assert block.count("NVIDIA H100") == 3
+
+
+def test_pages_say_that_nothing_ran_on_a_gpu_only_as_long_as_there_is_no_record():
+    unmeasured = ("nothing of\nthis page has run on a GPU", "No card has been measured yet")
+    page = (README.parent / "docs" / "gpu.md").read_text()
+    assert [words in page for words in unmeasured] == [not list(RECORDS.glob("gpu_*.jsonl"))] * 2
 
 
 def test_a_card_s_last_figures_are_its_rows(tmp_path):

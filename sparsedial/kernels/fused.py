@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.kernels import reference, triton_launch
+from sparsedial.kernels.watched import watched
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def fuses(tensor: Tensor) -> bool:
-    """Whether Triton's kernels take this tensor and what goes with it."""
-    return tensor.is_cuda and tensor.dtype in TYPES and triton_launch.available()
+    """Whether Triton's kernels take this tensor and what goes with it: none where PyTorch follows the computation."""
+    return tensor.is_cuda and not watched(tensor) and tensor.dtype in TYPES and triton_launch.available()
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:

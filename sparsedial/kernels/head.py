@@ -23,7 +23,7 @@ class _InPieces(torch.autograd.Function):
         ctx: Any, x_TD: Tensor, table_VD: Tensor, target_T: Tensor, share_T: Tensor, cap: float, learning: bool
     ) -> Tensor:
         each_T = torch.empty_like(share_T)
-        rows = max(1, PIECE_BYTES // (len(table_VD) * table_VD.element_size()))
+        rows = piece_rows(len(x_TD), table_VD)
         pieces = list(zip(*(tensor.split(rows) for tensor in (x_TD, target_T, share_T, each_T)), strict=True))
         dx_TD = torch.empty_like(x_TD) if learning else None
         dtable_VD: Tensor | None = None
@@ -43,6 +43,12 @@ class _InPieces(torch.autograd.Function):
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         dx_TD, dtable_VD = ctx.saved_tensors
         return dx_TD.mul_(dloss), dtable_VD.mul_(dloss), None, None, None, None  # a second backward pass is an error
+
+
+def piece_rows(tokens: int, table_VD: Tensor) -> int:
+    """Tokens of a piece: as many pieces as there must be, of one size, so that no product is left with a few rows."""
+    most = max(1, PIECE_BYTES // (len(table_VD) * table_VD.element_size()))
+    return triton_launch.blocks_in(tokens, triton_launch.blocks_in(tokens, most))
 
 
 def _added(total_VD: Tensor | None, product_VD: Tensor, pieces: int) -> Tensor:
@@ -89,7 +95,7 @@ def loss_in_pieces(
 def losses_in_pieces(x_TD: Tensor, table_VD: Tensor, target_T: Tensor, cap: float = 0.0) -> Tensor:
     """The cross-entropy of each token, of which `loss_in_pieces` is the mean. Shapes: as there, to [T]"""
     each_T = torch.empty(target_T.shape, device=x_TD.device)
-    rows = max(1, PIECE_BYTES // (len(table_VD) * table_VD.element_size()))
+    rows = piece_rows(len(x_TD), table_VD)
     for x_ND, target_N, each_N in zip(*(tensor.split(rows) for tensor in (x_TD, target_T, each_T)), strict=True):
         cross_entropy(x_ND @ table_VD.T, target_N, None, each_N, cap)
     return each_T

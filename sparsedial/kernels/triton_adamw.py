@@ -22,18 +22,29 @@ from sparsedial.kernels import triton_launch
 BLOCK = 4096  # values of a program
 TENSORS = 64  # of the table that a program reads at once
 COLUMNS = 8  # of the table, in the kernel's order
+ALIGNMENT, GROUP = 16, 4  # bytes of addresses, and values of tensors, that let a thread read several values at once
 TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 Addresses = tuple[tuple[int, ...], ...]
 Row = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]  # weight, gradient, moments, step, copy
+
+
+@triton.jit
+def _values(address, TYPE: tl.constexpr, WIDE: tl.constexpr):
+    """Where a tensor's values lie. An address from a table says nothing of itself, so that it must be said here."""
+    values = tl.load(address).to(tl.pointer_type(TYPE))  # pyright: ignore[reportArgumentType]
+    return tl.multiple_of(values, 16) if WIDE else values
 
 
 @triton.jit(do_not_specialize=["tensors"])
 def _adamw_kernel(
     table, tensors, rate_at, rate, found_inf, gradient_scale, beta1, beta2, log2_beta1, log2_beta2, epsilon, decay,
     RATE_ON_DEVICE: tl.constexpr, GRADIENT: tl.constexpr, COPIED: tl.constexpr, COPY: tl.constexpr,
-    TENSORS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    WIDE: tl.constexpr, TENSORS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One step of one block of one tensor; nothing where `found_inf` is not zero. `step` is already the new one."""
+    """One step of one block of one tensor; nothing where `found_inf` is not zero. `step` is already the new one.
+
+    WIDE: all addresses are multiples of 16, and all sizes of 4.
+    """
     if tl.load(found_inf) != 0:
         return
     program = tl.program_id(0)
@@ -44,13 +55,13 @@ def _adamw_kernel(
         before += tl.sum((ends <= program).to(tl.int32), 0)
     row = table + before * COLUMNS
     size = tl.load(row + 6)
+    if WIDE:
+        size = tl.multiple_of(size, 4)
     block = program - (tl.load(row + 7) - (size + BLOCK - 1) // BLOCK)
     at = block * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
     own = at < size
-    weights = tl.load(row).to(tl.pointer_type(tl.float32)) + at
-    gradients = tl.load(row + 1).to(tl.pointer_type(GRADIENT)) + at  # pyright: ignore[reportArgumentType]
-    firsts = tl.load(row + 2).to(tl.pointer_type(tl.float32)) + at
-    seconds = tl.load(row + 3).to(tl.pointer_type(tl.float32)) + at
+    weights, gradients = _values(row, tl.float32, WIDE) + at, _values(row + 1, GRADIENT, WIDE) + at
+    firsts, seconds = _values(row + 2, tl.float32, WIDE) + at, _values(row + 3, tl.float32, WIDE) + at
     step = tl.load(tl.load(row + 4).to(tl.pointer_type(tl.float32)))
     if RATE_ON_DEVICE:
         rate = tl.load(rate_at).to(tl.float32)
@@ -64,7 +75,7 @@ def _adamw_kernel(
     tl.store(seconds, second, mask=own)
     tl.store(weights, weight, mask=own)
     if COPIED:
-        tl.store(tl.load(row + 5).to(tl.pointer_type(COPY)) + at, weight.to(COPY), mask=own)  # pyright: ignore[reportArgumentType]
+        tl.store(_values(row + 5, COPY, WIDE) + at, weight.to(COPY), mask=own)
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,11 @@ class Tables:
             self.held[key] = rows, table
         return self.held[key][1]
 
+    def forget(self) -> None:
+        """Forget all tables: those of a step whose capture failed were never filled."""
+        self.held.clear()
+        self.unfilled.clear()
+
     def fill(self) -> list[Tensor]:
         """Fill the tables of a captured step; the graph reads them as long as it is replayed."""
         for table, numbers in self.unfilled:
@@ -132,7 +148,7 @@ def adamw(
             constants.beta1, constants.beta2, _log2(constants.beta1), _log2(constants.beta2), constants.epsilon,
             constants.decay, warps=8, RATE_ON_DEVICE=on_device, GRADIENT=TYPES[gradient.dtype],
             COPIED=copied is not None, COPY=TYPES[torch.float32 if copied is None else copied.dtype],
-            TENSORS=TENSORS, COLUMNS=COLUMNS, BLOCK=BLOCK,
+            WIDE=all(map(_wide, tensors)), TENSORS=TENSORS, COLUMNS=COLUMNS, BLOCK=BLOCK,
         )  # fmt: skip
 
 
@@ -145,6 +161,17 @@ def _table(
     )
     device = tensors[0][0].device  # pyright: ignore[reportOptionalMemberAccess]
     return tables.table(key, rows, device)
+
+
+def _wide(row: Row) -> bool:
+    """Whether a thread may read several of a row's values at once. (Each allocation is aligned, but a part of one may
+    begin anywhere.)
+    """
+    held = (tensor for tensor in row if tensor is not None and tensor.dim())
+    return all(
+        tensor.numel() % GROUP == 0 and tensor.storage_offset() * tensor.element_size() % ALIGNMENT == 0
+        for tensor in held
+    )
 
 
 def _log2(beta: float) -> float:

@@ -22,6 +22,10 @@ def _run(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], named: 
     kernel[grid](*arguments, **named)
 
 
+def _nothing(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """In place of a launch."""
+
+
 _do: Do = _run
 
 
@@ -51,20 +55,25 @@ def _instead(do: Do) -> Iterator[None]:
 
 def left_out() -> contextlib.AbstractContextManager[None]:
     """Within it nothing is launched: outputs have their sizes and no values."""
-    return _instead(lambda *_: None)
+    return _instead(_nothing)
+
+
+def launches() -> bool:
+    """Whether anything comes of a launch: where not, tensors may have no addresses to prepare it with."""
+    return _do is not _nothing
 
 
 @contextlib.contextmanager
 def compiled_ahead(threads: int) -> Iterator[None]:
     """Within it kernels are compiled, so many at once, and not run: outputs have no values. At its end all are ready.
 
-    Without it each is compiled at its first launch, and all others wait.
+    Without it each is compiled at its first launch, and all others wait. Raises the compiler's first error.
     """
     from triton import AsyncCompileMode  # pyright: ignore[reportMissingImports]
     from triton.runtime import driver  # pyright: ignore[reportMissingImports]
 
     with ThreadPoolExecutor(threads) as pool:
-        with AsyncCompileMode(pool) as mode:
+        with AsyncCompileMode(pool, ignore_errors=True) as mode:  # with an error the mode would not end
             entered = contextvars.copy_context()  # of this thread; on a GPU backward passes run in another one
             with _instead(lambda kernel, grid, given, named: entered.run(kernel.warmup, *given, grid=grid, **named)):
                 yield

@@ -19,6 +19,7 @@ from sparsedial.kernels import triton_launch
 
 BLOCK_VALUES = 2048  # that four warps hold of a tensor at once; with twice as many, registers spill
 MOST_PROGRAMS = 512  # of a backward pass, each of which writes a part of the weight's gradient
+SUM_ROWS, SUM_COLUMNS = 256, 16  # of parts that a program adds up at a time: few rounds, each of which waits for memory
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -74,10 +75,10 @@ def _sum_kernel(parts, total, rows, stride, width, ROWS: tl.constexpr, BLOCK: tl
 def sum_rows(parts_PD: Tensor, like_D: Tensor) -> Tensor:
     """The sum of float32 rows, in the type of another tensor. Shapes: [P, D] to [D]"""
     (rows, width), total_D = parts_PD.shape, torch.empty_like(like_D)
-    block = min(64, triton_launch.power_of_two(width))
+    block = min(SUM_COLUMNS, triton_launch.power_of_two(width))
     triton_launch.launch(
         _sum_kernel, (triton_launch.blocks_in(width, block),), parts_PD, total_D, rows, parts_PD.stride(0), width,
-        ROWS=64, BLOCK=block,
+        ROWS=SUM_ROWS, BLOCK=block,
     )  # fmt: skip
     return total_D
 

@@ -1,4 +1,4 @@
-"""Rows by expert in Triton: a count, a sum over chunks, and two launches that place; PyTorch's sort takes many more.
+"""Rows by expert in Triton: a count, sums over chunks, and two launches that place; PyTorch's sort takes many more.
 
 T tokens, K chosen, R routed rows (T*K), E experts, B blocks of places, P places, N chunks of rows.
 """
@@ -17,6 +17,8 @@ from sparsedial.kernels import triton_launch
 from sparsedial.kernels.reference import by_expert, visited
 
 CHUNK = 64  # rows that a program places: each is compared with every other
+SUMMED = 128  # chunks that a program adds up at a time,
+EXPERTS_AT_ONCE = 16  # and experts for which it does so
 BLOCKS = 64  # of places that a program describes
 NUMBERS = ("rows", "top_k", "most", "block_rows")  # for whose values no kernel is compiled anew
 
@@ -76,6 +78,22 @@ def _count_kernel(
     tl.store(counts + tl.program_id(0) * experts + expert, count, mask=expert < experts)
 
 
+@triton.jit(do_not_specialize=["chunks", "experts"])
+def _sums_kernel(counts, chunks, experts, SUMMED: tl.constexpr, EXPERTS: tl.constexpr):
+    """Each count becomes that of its chunk and all before it.
+
+    (PyTorch's sums along rows take one thread a column: half a millisecond for a few thousand chunks.)
+    """
+    chunk, expert = tl.arange(0, SUMMED), tl.program_id(0) * EXPERTS + tl.arange(0, EXPERTS)
+    before = tl.zeros((EXPERTS,), tl.int32)
+    for first in range(0, chunks, SUMMED):
+        known = (first + chunk < chunks)[:, None] & (expert < experts)[None, :]
+        at = counts + (first + chunk)[:, None] * experts + expert[None, :]
+        own = tl.load(at, mask=known, other=0)
+        tl.store(at, before[None, :] + tl.cumsum(own, 0), mask=known)
+        before += tl.sum(own, 0)
+
+
 @triton.jit(do_not_specialize=NUMBERS)
 def _blocks_kernel(
     total, ends, start_of_block, expert_of_block, experts, most, block_rows,
@@ -121,7 +139,10 @@ def plan(chosen_TK: Tensor, experts: int, block_rows: int, top_k_T: Tensor | Non
     launch, block = triton_launch.launch, triton_launch.power_of_two(experts)
     with triton_launch.on(chosen_TK):
         launch(_count_kernel, (chunks,), chosen_TK, visits, counts_NE, rows, top_k, experts, **sizes, EXPERTS=block)
-        counts_NE = counts_NE.cumsum(0, dtype=torch.int32)
+        launch(
+            _sums_kernel, (triton_launch.blocks_in(experts, EXPERTS_AT_ONCE),), counts_NE, chunks, experts,
+            SUMMED=SUMMED, EXPERTS=EXPERTS_AT_ONCE,
+        )  # fmt: skip
         launch(
             _blocks_kernel, (triton_launch.blocks_in(most, BLOCKS),), counts_NE[-1], ends_E, start_of_block_B,
             expert_of_block_B, experts, most, block_rows, BLOCKS=BLOCKS, EXPERTS=block,

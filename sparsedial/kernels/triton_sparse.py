@@ -313,6 +313,8 @@ def _launch(
     **constants: Any,
 ) -> None:
     """Launch over blocks of rows, and blocks of `size[1]` columns; weights by descriptor where that is possible."""
+    if not triton_launch.launches():
+        return
     grid = (size[0] * triton_launch.blocks_in(size[1], tiles.columns),)
     weights = triton_descriptors.readable(w_EAB, tiles, turned)
     described = not isinstance(weights, Tensor)

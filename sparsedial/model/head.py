@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from sparsedial.kernels import layers, native
 from sparsedial.kernels.head import loss_in_pieces, losses_in_pieces
+from sparsedial.kernels.watched import watched
 from sparsedial.model.attention import rms_norm
 
 
@@ -63,5 +64,8 @@ class Head:
 
 
 def in_pieces(x_BSD: Tensor) -> bool:
-    """Whether the loss goes piece by piece through PyTorch's products, so that the logits of a batch never exist."""
-    return x_BSD.is_cuda
+    """Whether the loss goes piece by piece through PyTorch's products, so that the logits of a batch never exist.
+
+    A compiler makes its own pieces of a loss that it can follow.
+    """
+    return x_BSD.is_cuda and not watched(x_BSD)

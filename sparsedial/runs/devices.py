@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 from sparsedial.errors import UserError
@@ -9,6 +10,8 @@ from sparsedial.machine.card import Card
 from sparsedial.machine.hardware import usable_cores
 
 MOST_THREADS = 16  # per core
+# Work queues of a GPU, at most 32. With the driver's eight, streams of runs at once would share some, and wait there.
+QUEUES = "CUDA_DEVICE_MAX_CONNECTIONS", "32"
 
 
 def pick_device(wanted: str) -> str:
@@ -18,6 +21,8 @@ def pick_device(wanted: str) -> str:
     """
     import torch
 
+    if wanted != "cpu":
+        os.environ.setdefault(*QUEUES)  # before the driver starts
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted not in ("cpu", "cuda"):

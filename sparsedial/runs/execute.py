@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -148,7 +149,12 @@ def _train(
         )
         for steps in readings:
             if not steps:
-                yield None
+                try:
+                    yield None
+                except GeneratorExit:
+                    _settle(live, readings, energy)
+                    _keep_trunk(live, trunk)
+                    return None
                 continue
             if guarded and _undone(live, steps[-1]):
                 again = True
@@ -162,12 +168,27 @@ def _train(
             restorable = not guarded or next_step % SNAPSHOT_STEPS == 0
             if guarded and restorable:
                 live.keep()
-            if keep_trunk and next_step == trunk:
-                live.save(live.store.trunk(job.trunk), job.trunk)
+            _keep_trunk(live, trunk)
             if restorable and time.monotonic() - saved > save_seconds and next_step < recipe.steps:
                 live.save(live.store.unfinished(job.hash), job.hash)
                 saved = time.monotonic()
     return None
+
+
+def _settle(live: LiveRun, readings: Iterator[list[Step]], energy: Meter) -> None:
+    """Wait for the steps that a GPU was given before the run is left, and count them: the weights have them too.
+
+    One that diverged is not counted: it changed nothing, and is taken again.
+    """
+    given: list[Step] = next(readings, list[Step]())
+    finite = itertools.takewhile(lambda step: math.isfinite(step.loss) and math.isfinite(step.gradient_norm), given)
+    _noted(live, list(finite), energy)
+
+
+def _keep_trunk(live: LiveRun, trunk: int) -> None:
+    """Save the state that other runs begin with, where so many steps are done."""
+    if trunk and live.tally.next_step == trunk:
+        live.save(live.store.trunk(live.job.trunk), live.job.trunk)
 
 
 def _undone(live: LiveRun, step: Step) -> bool:
@@ -184,20 +205,23 @@ def _undone(live: LiveRun, step: Step) -> bool:
 
 
 def _noted(live: LiveRun, steps: Sequence[Step], energy: Meter) -> str | None:
-    """Count steps as done, up to one with which the run diverged; returns the reason where one did."""
+    """Count steps as done, up to one with which the run diverged; returns the reason where one did.
+
+    The meter is read once for all of them: a reading can take longer than a step of a GPU.
+    """
+    live.tally.joules += energy.joules(sum(step.seconds for step in steps))
     for step in steps:
-        _note(live.tally, step, live.job, energy)
+        _note(live.tally, step, live.job)
         reason = _diverged(step, live.job)
         if reason is not None:
             return reason
     return None
 
 
-def _note(tally: Tally, step: Step, job: Job, energy: Meter) -> None:
+def _note(tally: Tally, step: Step, job: Job) -> None:
     steps, numbers = job.recipe.steps, 1 if job.dial is None else len(job.dial.top_k_experts)
     tally.next_step = step.index + 1
     tally.seconds += step.seconds
-    tally.joules += energy.joules(step.seconds)
     tally.step_seconds.append(step.seconds)
     tally.losses.append(step.loss)
     del tally.losses[: -max(WINDOW * numbers, steps // 20)]

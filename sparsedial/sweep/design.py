@@ -37,11 +37,13 @@ def design(
     elapsed_seconds: Callable[[], float],
     crossing: Crossing | None = None,
     room: Room | None = None,
+    prepare: Callable[[Layout], None] | None = None,
 ) -> tuple[Layout, Profile]:
     """Refuse impossible questions, measure the machine, and lay the grid that the time or the budgets allow.
 
     `crossing` says what is trained on shares of the text after the verdict; its time is kept for it. Models that a
-    GPU's `room` does not hold are left out.
+    GPU's `room` does not hold are left out. `prepare` is what a grid needs before its first run: it is done, and its
+    time counted.
 
     Raises: UserError with the minimum where no grid fits.
     """
@@ -55,7 +57,26 @@ def design(
         shapes = room.together(shapes, batch, context)
     profile = measure(shapes, batch, context, profile_seconds(question))
     at_once = AtOnce(numbers=question.at_once, room=room)
-    return _laid(question, draft, profile, at_once, elapsed_seconds(), crossing), profile
+
+    def lay_now() -> Layout:
+        return _laid(question, draft, profile, at_once, elapsed_seconds(), crossing)
+
+    return lay_now() if prepare is None else _prepared(lay_now, prepare), profile
+
+
+def _prepared(lay_now: Callable[[], Layout], prepare: Callable[[Layout], None]) -> Layout:
+    """The grid that the time allows after it was prepared.
+
+    How long that takes is known when it is done. Where it took time that the grid needs, a smaller one is laid and
+    prepared; this ends, since each is smaller than the one before.
+    """
+    layout = lay_now()
+    while True:
+        prepare(layout)
+        again = lay_now()
+        if again.cells == layout.cells and again.batch == layout.batch:
+            return again
+        layout = again
 
 
 def require_possible(question: Question, vocab_size: int) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from sparsedial.kernels import native
 from sparsedial.machine.profile import VALUE_BYTES, Profile, read_profile
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import write
-from sparsedial.records.study import Frozen
+from sparsedial.records.study import Frozen, Inputs
 from sparsedial.records.token_selection import StudyTokens
 from sparsedial.runs.ahead import compile_ahead
 from sparsedial.runs.card_memory import card_memory, explained
@@ -77,7 +78,13 @@ def local_lab(
 
         waiting = shares.select_seconds if shares else 0.0
         layout, profile = design(
-            question, text.tokenizer.vocab_size, announced, lambda: clock.elapsed + waiting, shares, room
+            question,
+            text.tokenizer.vocab_size,
+            announced,
+            lambda: clock.elapsed + waiting,
+            shares,
+            room,
+            partial(_compile, inputs) if question.on_gpu else None,
         )
         frozen = Frozen(
             inputs=inputs,
@@ -94,16 +101,20 @@ def local_lab(
         layout, profile = Layout.of(frozen.layout), read_profile(file)
         if room is not None:
             room.require(layout)
+            _compile(inputs, layout)
     _say_what_slows(layout, text, device, witness.note)
-    if binds:
-        with explained():
-            recipe = study_recipe(layout.batch, layout.ladder.context, device)
-            compile_ahead(nearby_shapes(layout), recipe, device, inputs.token_share)
     workers, _ = fastest(layout, profile, AtOnce(numbers=question.at_once, room=room), question.probe_tokens, shares)
     if room is not None:
         _say_what_fits(question, layout, workers, room, witness.note)
     lab = _with_workers(question, workers, text, frozen, layout, profile, clock, witness)
     return replace(lab, tokens=tokens, crossing=shares)
+
+
+def _compile(inputs: Inputs, layout: Layout) -> None:
+    """Compile a GPU's kernels for the runs of a grid, and for those to which its open sides may lead."""
+    with explained():
+        recipe = study_recipe(layout.batch, layout.ladder.context, inputs.device)
+        compile_ahead(nearby_shapes(layout), recipe, inputs.device, inputs.token_share)
 
 
 def _room(device: str) -> Room | None:

@@ -120,6 +120,11 @@ class OnePassAdamW(torch.optim.AdamW):
         """Fill the tables of a step that was captured as a graph; it reads them as long as it is replayed."""
         return [] if self._tables is None else self._tables.fill()
 
+    def forget_tables(self) -> None:
+        """Forget the tables of a step whose capture failed."""
+        if self._tables is not None:
+            self._tables.forget()
+
     @property
     def parameters(self) -> list[Tensor]:
         """Those of all groups."""

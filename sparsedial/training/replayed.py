@@ -26,7 +26,7 @@ from sparsedial.text.prepare import Text
 from sparsedial.training.adamw import OnePassAdamW
 from sparsedial.training.inputs import Inputs
 from sparsedial.training.ranks import Alone, Ranks
-from sparsedial.training.step import Figures, Rates, Taken, TrainingStep, read
+from sparsedial.training.step import Figures, Rates, TrainingStep, worst
 
 WARM_UP = 2  # steps of a kind that are taken before one is captured: they compile kernels and make the moments
 TEXT_SHARE = 0.1  # of a GPU's free memory: a train split that is larger stays on the host
@@ -98,17 +98,16 @@ class Replayed:
 
     def read(self) -> list[Figures]:
         """The figures of these steps; this waits for them."""
-        count, balance_NL4 = len(self._taken), self._balance_NL4
+        measured = [self._balance_NL4 is not None and self._inputs.with_balance(index) for index in self._taken]
+        balances: list[Any] = []
         with self._on_stream():
-            figures_N2 = self._figures_N2[:count].unbind()
-            balances = [None] * count if balance_NL4 is None else balance_NL4[:count].unbind()
-            rows = zip(self._taken, figures_N2, balances, strict=True)
-            return read(
-                [
-                    Taken(figures_2[0], figures_2[1], balance_L4 if self._inputs.with_balance(index) else None)
-                    for index, figures_2, balance_L4 in rows
-                ]
-            )
+            rows = self._figures_N2[: len(measured)].tolist()
+            if self._balance_NL4 is not None and any(measured):
+                balances = self._balance_NL4[: len(measured)].tolist()
+        return [
+            Figures(loss, norm, worst(balances[place]) if measured[place] else None)
+            for place, (loss, norm) in enumerate(rows)
+        ]
 
     def step_in_place(self, kind: Kind) -> None:
         """The step at the counter, which moves on: a function of tensors that stay in place."""
@@ -174,14 +173,20 @@ class Replayed:
                 self.step_in_place(kind)
         except RuntimeError as error:  # nothing ran, so the step can still be taken
             self._warm[kind] = -(2**62)
+            for optimizer in self._one_pass:
+                optimizer.forget_tables()
             reason = str(error).splitlines()[0]
             warnings.warn(f"steps are not replayed, since this one was not captured: {reason}", stacklevel=2)
             return None
-        for optimizer in self._step.optimizers:
-            if isinstance(optimizer, OnePassAdamW):
-                self._held += optimizer.fill_tables()
+        for optimizer in self._one_pass:
+            self._held += optimizer.fill_tables()
         self._graphs[kind] = graph
         return graph
+
+    @property
+    def _one_pass(self) -> list[OnePassAdamW]:
+        """The optimizers that keep tables of addresses."""
+        return [optimizer for optimizer in self._step.optimizers if isinstance(optimizer, OnePassAdamW)]
 
     def _on_stream(self) -> contextlib.AbstractContextManager[Any]:
         if self._stream is None:

@@ -173,7 +173,7 @@ def read(taken: Sequence[Taken]) -> list[Figures]:
     numbers = _numbers([step.loss for step in taken] + [step.gradient_norm for step in taken])
     balances = iter(_numbers([step.balance_L4 for step in taken if step.balance_L4 is not None]))
     return [
-        Figures(loss, norm, None if step.balance_L4 is None else _worst(next(balances)))
+        Figures(loss, norm, None if step.balance_L4 is None else worst(next(balances)))
         for step, loss, norm in zip(taken, numbers, numbers[len(taken) :], strict=False)
     ]
 
@@ -182,7 +182,7 @@ def _numbers(given: Sequence[Any]) -> Sequence[Any]:
     return torch.stack(list(given)).tolist() if given and isinstance(given[0], Tensor) else given
 
 
-def _worst(rows: Sequence[Sequence[float]]) -> Balance:
+def worst(rows: Sequence[Sequence[float]]) -> Balance:
     """The balance of the least even router, and the largest bias of all."""
     loads = [load_of(*row[:3]) for row in rows]
     return Balance(max(loads, key=lambda load: load.max_over_mean), max(row[3] for row in rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -91,6 +92,29 @@ def test_tensors_without_values_get_the_experts_shapes():
         x, w_in, w_out, chosen, gates = (torch.empty_like(tensor) for tensor in sparse_inputs(SHAPES[1]))
         assert sparse_feed_forward(x, w_in, w_out, chosen, gates).shape == x.shape
     assert all(parameter.grad.shape == parameter.shape for parameter in model.parameters())
+
+
+def test_large_layers_have_shapes_on_a_card_that_reads_weights_by_descriptor(monkeypatch):
+    """A descriptor needs an address, and tensors without values have none: a compiler refuses to look."""
+    pytest.importorskip("triton", reason="installed without Triton")
+    from sparsedial.kernels import triton_descriptors, triton_launch, triton_sparse, triton_tiles
+
+    for owner, name, value in (
+        (triton_tiles, "capability_of", lambda _: (9, 0)),
+        (triton_descriptors, "capability_of", lambda _: (9, 0)),
+        (triton_sparse, "tuned_tiles", lambda _: None),
+        (triton_launch, "on", lambda _: nullcontext()),
+        (torch.Tensor, "is_cuda", True),
+    ):
+        monkeypatch.setattr(owner, name, value)
+    no_addresses = torch._functorch.config.patch(fake_tensor_allow_unsafe_data_ptr_access=False)
+    with no_addresses, FakeTensorMode():
+        sizes = (4096, 1024), (8, 1024, 1024), (8, 512, 1024), (4096, 2)
+        x, w_in, w_out, gates = (torch.empty(size, dtype=torch.bfloat16, requires_grad=True) for size in sizes)
+        y = operation.experts(x, w_in, w_out, torch.zeros(4096, 2, dtype=torch.long), gates, None)
+        y.sum().backward()
+    assert y.shape == x.shape
+    assert all(leaf.grad.shape == leaf.shape for leaf in (x, w_in, w_out, gates))
 
 
 @pytest.mark.parametrize("shape", [replace(SPARSE, mtp_layers=0), LADDER.shape(16, 0)])

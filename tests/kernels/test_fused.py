@@ -6,13 +6,17 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 pytest.importorskip("triton", reason="installed without Triton")
 
-from sparsedial.kernels import fused, native, triton_launch
+from sparsedial.kernels import fused, native, triton_launch, watched
+from sparsedial.model.head import in_pieces
 from sparsedial.model.rotary import rotary_table
 from sparsedial.model.router import route
 from sparsedial.model.transformer import initialise
@@ -83,6 +87,21 @@ def test_a_norm_equals_its_twin(by_kernel, size, stream, beside):
     both(by_kernel, lambda x, weight_D: function(x, weight_D, EPS), tensors, weights)
 
 
+@pytest.mark.parametrize("by", ["a compiler", "the FLOP counter", "tensors without values", "nobody"])
+def test_no_kernel_hides_what_is_followed(monkeypatch, by):
+    """On a GPU too."""
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    if by == "a compiler":
+        compiler = SimpleNamespace(is_compiling=lambda: True)
+        monkeypatch.setattr(
+            watched, "torch", SimpleNamespace(compiler=compiler)
+        )  # PyTorch's own knows when it is changed
+    following = {"the FLOP counter": FlopCounterMode(display=False), "tensors without values": FakeTensorMode()}
+    with following.get(by, nullcontext()):
+        x = torch.empty(2, 3)
+        assert (fused.fuses(x), in_pieces(x)) == ((by == "nobody",) * 2)
+
+
 def test_a_backward_pass_of_few_programs_reads_every_row(by_kernel, monkeypatch):
     from sparsedial.kernels import triton_norm
 
@@ -114,7 +133,7 @@ def test_heads_equal_their_twin(by_kernel, sizes, normed, dtype):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", NEAR)
-@pytest.mark.parametrize("size", [(1, 2), (2, 33, 34)])
+@pytest.mark.parametrize("size", [(1, 2), (2, 33, 34), (7, 600)])
 def test_a_gated_activation_equals_its_twin(by_kernel, size, dtype):
     both(by_kernel, fused.activate, {"h_TK": random(*size, dtype=dtype)}, dtype)
 
@@ -172,15 +191,16 @@ MODELS = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_by_kernels_is_the_model_by_pytorch(monkeypatch, by_kernel, name):
-    """Loss and every gradient; the experts' kernels have their own test."""
+    """Loss and every gradient; the experts' kernels have their own test. (On a GPU these round to TF32.)"""
     from sparsedial.model import router as module
 
     monkeypatch.setattr(module, "fuses", lambda tensor: fused.fuses(tensor))
     experts, changes = MODELS[name]
-    model = initialise(replace(Ladder(vocab_size=64, context=16).shape(16, experts), **changes), 0)
-    ids = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
+    model = initialise(replace(Ladder(vocab_size=64, context=16).shape(16, experts), **changes), 0).to(DEVICE)
+    ids = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0)).to(DEVICE)
 
     def run(yes):
         by_kernel(yes)
@@ -190,4 +210,4 @@ def test_a_model_by_kernels_is_the_model_by_pytorch(monkeypatch, by_kernel, name
         return {"loss": loss.detach(), **{name: weight.grad for name, weight in model.named_parameters()}}
 
     slow = {name: tensor.clone() for name, tensor in run(False).items()}
-    assert_near(run(True), slow, 1e-5)
+    assert_near(run(True), slow, 3e-4 if GPU else 1e-5)

@@ -28,6 +28,7 @@ def plain(x: Tensor, table: Tensor, target: Tensor) -> Tensor:
     return functional.cross_entropy((x @ table.T).float(), target)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("weight", [1.0, 0.3])
 def test_in_bfloat16_many_pieces_are_at_most_twice_as_far_as_plain_pytorch(monkeypatch, weight):
     """The loss and both gradients, under a weight that comes later."""
@@ -47,6 +48,18 @@ def test_in_bfloat16_many_pieces_are_at_most_twice_as_far_as_plain_pytorch(monke
     assert all(one <= 2 * other + 1e-6 for one, other in zip(far, near, strict=True)), (far, near)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "words", "pieces"), [(8192, 50304, 4), (2668, 50304, 1), (2669, 50304, 2), (1, 9, 1)]
+)
+def test_pieces_are_as_few_as_there_must_be_and_of_one_size(tokens, words, pieces):
+    table = torch.empty(words, 8, dtype=torch.bfloat16, device="meta")
+    rows = head.piece_rows(tokens, table)
+    found = [min(rows, tokens - first) for first in range(0, tokens, rows)]
+    assert len(found) == pieces
+    assert max(found) - min(found) < pieces
+    assert rows * words * 2 <= head.PIECE_BYTES
+
+
 def test_weights_of_zero_give_no_loss():
     x, table, target = given(7, 8, 11)
     loss = head.loss_in_pieces(x, table, target, torch.zeros(7, device=DEVICE))
@@ -61,6 +74,7 @@ def test_a_second_backward_pass_is_an_error():
         loss.backward()
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("learning", [True, False])
 @pytest.mark.parametrize("cap", [0.0, 3.0])
 @pytest.mark.parametrize(("tokens", "words"), [(3, 5), (2, 4096), (4, 4999), (1, 9000)])

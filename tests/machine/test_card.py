@@ -37,6 +37,15 @@ def test_context_and_batch_follow_from_the_card(card, context, batch):
     assert (card.context, batch_for(card, card.context)) == (context, batch)
 
 
+@pytest.mark.parametrize("given", [None, "1"])
+def test_a_gpu_has_a_queue_for_each_stream_unless_another_number_is_given(monkeypatch, given):
+    name, most = devices.QUEUES
+    monkeypatch.setattr(devices.os, "environ", {} if given is None else {name: given})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (devices.pick_device("cpu"), devices.os.environ.get(name)) == ("cpu", given)
+    assert (devices.pick_device("auto"), devices.os.environ.get(name)) == ("cuda", given or most)
+
+
 def test_a_study_takes_them_unless_others_are_asked_for(monkeypatch):
     found = SimpleNamespace(total_memory=80e9, multi_processor_count=132, major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -113,6 +113,26 @@ def test_a_profile_whose_meter_stood_still_has_stated_watts_and_says_why(monkeyp
     assert "a counter stood still" in profile.watts_source
 
 
+def test_a_counter_s_watts_are_those_of_the_timed_steps(monkeypatch):
+    """What was used before does not count."""
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def steps(shape, batch, context):
+        def call() -> None:
+            clock[0] += seconds_of(shape, batch, context)
+
+        return call, 1
+
+    counter = CountingMeter("a counter", lambda: [1000.0 + 300.0 * clock[0]], [1e9])
+    clock[0] += 50.0
+    profile = measure_profile(
+        steps, SHAPES[:4], batch=8, context=64, budget_seconds=1.0, machine=MACHINE, device="cuda", threads=1,
+        dtype="bfloat16", meter=counter,
+    )  # fmt: skip
+    assert profile.watts == pytest.approx(300.0)
+
+
 def test_no_coefficient_is_negative():
     assert min(profile_of(0.2).coefficients.values()) >= 0
 

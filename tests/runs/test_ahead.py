@@ -21,9 +21,9 @@ from sparsedial.records.recipe import Recipe
 from sparsedial.records.trained_for import TrainedFor
 from sparsedial.runs import ahead, execute
 from sparsedial.runs.ahead import compile_ahead, launch_all
-from sparsedial.runs.random_text import random_inputs
+from sparsedial.runs.random_text import MIDDLE, random_inputs
 from sparsedial.runs.run_store import RunStore
-from sparsedial.runs.timed import study_recipe
+from sparsedial.runs.timed import replayed_by, study_recipe
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training.dial import Draws
 from sparsedial.training.optimizer import make_optimizers
@@ -34,7 +34,9 @@ from tests.runs.tiny import job_of
 LADDER = Ladder(vocab_size=256, context=64)
 RECIPE = study_recipe(32, 64, "cuda")
 WINDOWS = 300  # of an evaluation: a whole call and a part of one
-MOST_OF_STUDY = 100  # kernels; lower it when they fall
+# Kernels of four of its models; lower it when they fall. One more here is several more of a study's 32 models, and each
+# takes 0.3 to 0.5 s of the 150 that a short study has.
+MOST_OF_STUDY = 46
 
 
 def launched(launch) -> set[Launch]:
@@ -109,6 +111,24 @@ def test_a_backward_pass_in_another_thread_compiles_by_the_same_threads():
     assert seen[0] is not None
 
 
+def test_after_an_error_of_the_compiler_kernels_are_compiled_at_their_first_launch_again():
+    """Triton's mode would stay on, and give the next kernel to threads that have ended."""
+    from triton.runtime._async_compile import active_mode
+
+    def compile_fails() -> None:
+        raise ValueError("no registers left")
+
+    class Fails(Kernel):
+        def warmup(self, *arguments, grid, **named) -> None:
+            mode = active_mode.get()
+            assert mode is not None
+            mode.submit("key", compile_fails, lambda kernel: None)
+
+    with pytest.raises(ValueError, match="no registers left"), triton_launch.compiled_ahead(2):
+        triton_launch.launch(Fails(), (1,))
+    assert active_mode.get() is None
+
+
 def test_what_was_compiled_is_not_compiled_again_and_a_cpu_compiles_nothing(monkeypatch):
     asked = []
     monkeypatch.setattr(ahead, "_compiled", set())
@@ -151,6 +171,27 @@ def test_a_run_compiles_its_kernels_before_it_begins(small_text, tmp_path, monke
 
 def test_a_gpu_scores_four_times_as_many_windows_in_a_call():
     assert windows_at_once(257, on_gpu=True) == 4 * windows_at_once(257) == 64
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("width", "experts"), [(32, 0), (64, 8)])
+def test_on_a_gpu_a_run_compiles_nothing_after_it(monkeypatch, width, experts):
+    """Neither its first steps, nor their capture, nor its score."""
+    from triton import knobs
+
+    compiled = []
+    shape = LADDER.shape(width, experts)
+    monkeypatch.setattr(ahead, "_compiled", set())
+    compile_ahead([shape], RECIPE, "cuda")
+    monkeypatch.setattr(knobs.runtime, "jit_cache_hook", lambda **given: compiled.append(given["repr"]))
+    replayed = replayed_by(shape, RECIPE, "cuda")
+    assert replayed is not None
+    replayed.take(range(MIDDLE, MIDDLE + 5))
+    replayed.read()
+    windows_WS1 = torch.zeros(WINDOWS, RECIPE.context + 1, dtype=torch.long, device="cuda")
+    counting_scorer(replayed._step.model, RECIPE.dtype).losses_on_device(windows_WS1, RECIPE.context)
+    assert (compiled, replayed.captured) == ([], 1)
 
 
 def test_a_study_compiles_no_more_kernels_than_before():

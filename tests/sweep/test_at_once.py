@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from sparsedial.runs.clock import Clock
 from sparsedial.sweep import local_lab
 from sparsedial.sweep.at_once import AtOnce, Room
 from sparsedial.sweep.budgets import REPORT_SECONDS, fastest
-from sparsedial.sweep.design import design, left_out
+from sparsedial.sweep.design import PLANNED_SHARE, design, left_out
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import OVERRUN_SHARE
 from sparsedial.sweep.layout import Layout
@@ -77,6 +78,7 @@ def test_a_study_on_a_gpu_trains_as_many_runs_at_once(monkeypatch, small_text, w
         return lambda *_: gpu(5.0, 1.5)
 
     monkeypatch.setattr(local_lab, "measure_on", measure_on)
+    monkeypatch.setattr(local_lab, "compile_ahead", lambda *_: None)
     for free, expected in ((HELD, taken), (3e9, min(taken, 3))):
         monkeypatch.setattr(local_lab, "card_memory", lambda free=free: room(free).card)
         witness = Witness()
@@ -108,11 +110,82 @@ def test_the_kernels_of_the_grid_and_of_its_open_sides_are_compiled_before_its_r
     monkeypatch.setattr(local_lab, "compile_ahead", lambda *given: compiled.append(given))
     notebook: Any = SimpleNamespace(frozen=None, freeze=lambda _: None)
     lab = local_lab.local_lab(question(), small_text, notebook, Clock(300.0), Witness(), binds=True)
-    ((shapes, recipe, device, share),) = compiled
+    shapes, recipe, device, share = compiled[-1]
     laid_shapes = {lab.layout.shape(cell) for cell in lab.layout.cells}
     assert laid_shapes < set(shapes)
     assert (recipe.batch, recipe.context, recipe.dtype) == (lab.layout.batch, 256, "bfloat16")
     assert (device, share) == ("cuda", None)
+
+
+def compiling(monkeypatch, seconds_of_all: float, at_least: float, limit: float, workers: int | None = None, **changes):
+    """A study's lab, its clock and what was compiled for it, on a GPU whose kernels take so long to compile: the first
+    time all of them, later a share for each shape that is new, but some seconds in any case.
+    """
+    now, compiled = [0.0], set()
+
+    def measure(*_) -> Profile:
+        now[0] += 30.0
+        return gpu(5.0, 1.5)
+
+    def compile_ahead(shapes, *_) -> None:
+        missing = set(shapes) - compiled
+        now[0] += at_least + seconds_of_all * len(missing) / len(shapes)
+        compiled.update(missing)
+
+    monkeypatch.setattr(local_lab, "measure_on", lambda *_: measure)
+    monkeypatch.setattr(local_lab, "card_memory", lambda: room(HELD).card)
+    monkeypatch.setattr(local_lab, "compile_ahead", compile_ahead)
+    text: Any = SimpleNamespace(digest="", tokenizer=SimpleNamespace(vocab_size=256), train_tokens=10**9)
+    text.summary = lambda: None
+    monkeypatch.setattr(local_lab, "executor_for", lambda *_: None)
+    clock = Clock(limit, now=lambda: now[0])
+    asked_for = question(workers, **{"time": limit, **changes})
+    return local_lab.local_lab(asked_for, text, Notebook(None), clock, Witness(), binds=False), clock, compiled
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"), [(150.0, 0.0), (150.0, 5.0), (150.0, 25.0), (300.0, 25.0), (300.0, 60.0)]
+)
+def test_what_compiling_takes_is_no_time_that_the_grid_has(monkeypatch, limit, seconds):
+    """62 kernels take 25 s on few cores: a study laid before would end as much too late."""
+    lab, clock, compiled = compiling(monkeypatch, seconds, 0.1, limit)
+    assert clock.elapsed >= 30.0 + seconds
+    assert lab.layout.predicted_seconds is not None
+    left = PLANNED_SHARE * (limit - clock.elapsed - REPORT_SECONDS)
+    assert lab.layout.predicted_seconds.total <= left + 1.0
+    assert {lab.layout.shape(cell) for cell in lab.layout.cells} <= compiled
+    quick, _, _ = compiling(monkeypatch, 0.0, 0.0, limit)
+    assert (lab.layout.budgets[-1] < quick.layout.budgets[-1]) == (seconds >= 25.0)
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(150.0, 8.0), (300.0, 25.0)])
+def test_a_study_whose_kernels_take_long_keeps_its_time_and_has_its_verdict(monkeypatch, limit, seconds):
+    lab, clock, _ = compiling(monkeypatch, seconds, 0.1, limit, workers=1)
+    profile = gpu(5.0, 1.5)
+
+    def step_seconds(shape, recipe) -> float:
+        return float(profile.step_seconds(shape, recipe.batch, recipe.context).value)
+
+    world = replace(WORLD, step_seconds=step_seconds, run_overhead_seconds=0.3)
+    for seed in range(3):
+        asked_for = question(1, time=limit)
+        made = bench(world, question=asked_for, layout=lab.layout, profile=profile, seed=seed)
+        made.executor.seconds = clock.elapsed
+        conduct(made.lab, made.notebook, laws=Known(LAW))
+        assert made.executor.seconds + REPORT_SECONDS < (1 + OVERRUN_SHARE) * limit
+        assert made.notebook.study.verdict_seeds.flops >= 3
+        assert len(lab.layout.budgets) >= 2
+
+
+def test_a_grid_of_stated_budgets_is_compiled_once_and_stays(monkeypatch):
+    lab, clock, _ = compiling(monkeypatch, 25.0, 0.0, math.inf, time=None, budgets=(2e12, 8e12))
+    assert clock.elapsed == 55.0
+    assert lab.layout.budgets == (2e12, 8e12)
+
+
+def test_where_compiling_leaves_too_little_a_study_is_refused_in_words(monkeypatch):
+    with pytest.raises(UserError, match="too short for a grid on this machine"):
+        compiling(monkeypatch, 90.0, 0.0, 150.0)
 
 
 class Witness(Silent):

@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("triton", reason="installed without Triton")
 
-from sparsedial.kernels import triton_launch
+from sparsedial.kernels import triton_adamw, triton_launch
 from sparsedial.model.transformer import initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
@@ -25,6 +25,7 @@ GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16, width_base=8, beta1=0.8)
 SIZES = [(3,), (70, 130), (1,), (4096,), (2, 33, 17)]  # one of several blocks, one of exactly one
+WHOLE = [(12,), (72, 130), (32,), (4096,), (2, 32, 17)]  # such in multiples of 4
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +38,11 @@ def _in_one_pass(request, monkeypatch):
 
 
 def made(
-    dtype: torch.dtype | None,
+    dtype: torch.dtype | None, sizes: list[tuple[int, ...]]
 ) -> tuple[list[torch.nn.Parameter], Mapping[torch.Tensor, torch.Tensor], OnePassAdamW]:
     """Parameters with copies of a type, but the first, and their optimizer of two groups."""
     make = torch.Generator().manual_seed(0)
-    parameters = [torch.nn.Parameter(torch.randn(size, generator=make).to(DEVICE)) for size in SIZES]
+    parameters = [torch.nn.Parameter(torch.randn(size, generator=make).to(DEVICE)) for size in sizes]
     groups = [{"params": parameters[:2], "weight_decay": 0.1}, {"params": parameters[2:], "weight_decay": 0.0}]
     optimizer = OnePassAdamW([{**group, "scale": 1.0} for group in groups], RECIPE)
     if dtype is not None:
@@ -49,18 +50,20 @@ def made(
     return parameters, optimizer.copies, optimizer
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("sizes", [SIZES, WHOLE], ids=["any", "whole"])
 @pytest.mark.parametrize("rate_on_device", [False, True])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
-def test_the_pass_equals_pytorchs_adamw(monkeypatch, dtype, rate_on_device):
+def test_the_pass_equals_pytorchs_adamw(monkeypatch, dtype, rate_on_device, sizes):
     """Over steps with other rates and scales, one without some gradients, and one that must change nothing."""
-    (mine, copies, ours), (others, held, theirs) = made(dtype), made(dtype)
+    (mine, copies, ours), (others, held, theirs) = made(dtype, sizes), made(dtype, sizes)
     make = torch.Generator().manual_seed(1)
     for step in range(4):
         for one, other in zip(mine, others, strict=True):
             gradient = torch.randn(one.shape, generator=make).to(DEVICE)
             for weight, copied in ((one, copies.get(one)), (other, held.get(other))):
                 taker = weight if copied is None else copied
-                taker.grad = None if step == 1 and weight.numel() == 3 else gradient.to(taker.dtype)
+                taker.grad = None if step == 1 and weight.numel() == mine[0].numel() else gradient.to(taker.dtype)
         rate, scale = 0.01 / (step + 1), torch.tensor(1.0 + step, device=DEVICE)
         for optimizer in (ours, theirs):
             set_rate([optimizer], torch.tensor(rate, device=DEVICE) if rate_on_device else rate)
@@ -86,6 +89,7 @@ def assert_copied(copied: torch.Tensor, weight: torch.Tensor) -> None:
     torch.testing.assert_close(copied, weight.detach().to(copied.dtype), atol=0.0, rtol=far)
 
 
+@pytest.mark.gpu
 def test_a_training_step_reads_the_copies_that_the_pass_wrote():
     """And anything that else changed a weight is copied before the next step."""
     recipe = replace(RECIPE, dtype="bfloat16")
@@ -103,6 +107,14 @@ def test_a_training_step_reads_the_copies_that_the_pass_wrote():
         model.norm_D.mul_(2)
     step.take(ids_BS1, Rates(0.0, 0.0, 0.0))
     assert_copied(working.norm_D, model.norm_D)
+
+
+def test_a_thread_reads_several_values_where_addresses_and_sizes_allow_it():
+    held = torch.zeros(64)
+    step = torch.zeros(())
+    for given, wide in ((held, True), (held[4:16], True), (held[1:17], False), (held[:15], False)):
+        assert triton_adamw._wide((given, held, held, held, step, None)) == wide
+        assert triton_adamw._wide((held, held, held, held, step, given)) == wide
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

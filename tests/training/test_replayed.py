@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import math
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from sparsedial.model.transformer import initialise
 from sparsedial.records.trained_for import TrainedFor
 from sparsedial.text.sampler import Sampler
 from sparsedial.training import loop, muon
+from sparsedial.training.adamw import OnePassAdamW
 from sparsedial.training.inputs import Inputs
 from sparsedial.training.loop import MOST_UNREAD, train_readings
 from sparsedial.training.optimizer import hold_zeros, make_optimizers
@@ -268,6 +270,7 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
     calls: list[str] = []
     made: list[Any] = []
     pools: list[Any] = []
+    forgotten: list[Any] = []
 
     @contextlib.contextmanager
     def capture(graph, pool, stream, **options):
@@ -298,6 +301,7 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
         (torch.cuda, "current_stream", lambda device: None),
         (torch.cuda, "stream", lambda stream: contextlib.nullcontext()),
         (torch.Tensor, "pin_memory", lambda tensor: tensor),
+        (OnePassAdamW, "forget_tables", lambda optimizer: forgotten.append(optimizer)),
     ):
         monkeypatch.setattr(owner, name, value)
     recipe = replace(RECIPE, steps=620)  # the balance is measured in every second step
@@ -309,6 +313,7 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
     assert made[0].captured == (0 if refused else 2)
     assert calls.count("taken") == (len(steps) if refused else 4)
     assert pools == ([] if refused else [None, "pool"])
+    assert len(forgotten) == (2 if refused else 0)  # of each kind: what was captured is not filled
 
 
 @pytest.mark.gpu
@@ -317,6 +322,8 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
 def test_graphs_on_a_gpu_give_the_loops_losses(small_text, case):
     experts, changes, given = CASES[case]
     recipe = replace(RECIPE, **changes)
+    if "teacher" in given:
+        given = {"teacher": copy.deepcopy(given["teacher"]).cuda()}
 
     def on_gpu(replay: bool):
         model, _ = begun(experts, recipe)
