@@ -45,16 +45,27 @@ static inline const float *as_floats(const void *w, long first, long n, float *w
     return wide;
 }
 
+/* Sixteen columns in bfloat16. */
+static INLINE columns_t widened_columns(const void *w, long i) {
+#ifdef __AVX512F__
+    typedef uint16_t half_columns __attribute__((vector_size(2 * TILE_N)));
+    typedef uint32_t bits_columns __attribute__((vector_size(4 * TILE_N)));
+    half_columns v;
+    memcpy(&v, (const uint16_t *)w + i, sizeof v);
+    return (columns_t)(__builtin_convertvector(v, bits_columns) << 16);
+#else
+    return (columns_t){weights(w, i, LANES, 1), weights(w, i + LANES, LANES, 1)};
+#endif
+}
+
 /* As pack, of rows of n weights in bfloat16. */
 static inline void pack_half(const void *w, long n, long k, long columns, float *panel) {
-    for (long row = 0; row < k; row++)
-        for (long j = 0; j < TILE_N; j += LANES) {
-            long left = columns - j;
-            vec some = left >= LANES ? weights(w, row * n + j, LANES, 1)
-                       : left > 0    ? weights(w, row * n + j, left, 1)
-                                     : splat(0.0f);
-            store(panel + row * TILE_N + j, some);
-        }
+    if (columns == TILE_N) {
+        for (long row = 0; row < k; row++) store_columns(panel + row * TILE_N, widened_columns(w, row * n));
+        return;
+    }
+    memset(panel, 0, sizeof(float) * k * TILE_N);
+    for (long row = 0; row < k; row++) copy_weights(panel + row * TILE_N, w, row * n, columns, 1);
 }
 
 /* Packs all of a matrix [K, N]. */
