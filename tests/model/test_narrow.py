@@ -113,13 +113,12 @@ def test_whole_sequences_are_read_as_in_float32_also_where_something_learns(shap
     ids = torch.randint(61, (3, 17), generator=torch.Generator().manual_seed(0))
     with native.set_aside():
         expected = wide(ids)
-    tolerance = {"atol": 2e-5, "rtol": 1e-5}
     if aside:
         with native.set_aside():
-            torch.testing.assert_close(ours(ids), expected, **tolerance)
+            torch.testing.assert_close(ours(ids), expected, atol=2e-5, rtol=1e-5)
         return
     with torch.no_grad():
-        torch.testing.assert_close(ours(ids), expected, **tolerance)
+        torch.testing.assert_close(ours(ids), expected, atol=2e-5, rtol=1e-5)
     ours.norm_D.grad = wide.norm_D.grad = None
     for model in (ours, wide):
         model.loss(ids)[0].backward()
