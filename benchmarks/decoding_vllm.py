@@ -1,12 +1,13 @@
 """Greedy decoding on the CPU beside vLLM, in one run:
 `python -m benchmarks.decoding_vllm --vllm PYTHON --allocator FILE --text TEXT NAME=CHECKPOINT …`.
 
-Checkpoints continue windows of TEXT, one sequence and eight together, on two threads: ours in float32, vLLM in float32
-and in bfloat16, each in a process of its own. vLLM runs in the fastest of four ways, which a short trial finds for each
-batch: compiled or not, in one process or in its usual three, always with the OpenMP and the allocator that its pages
-recommend, and its threads bound. All are clocked alike: from the first new token, which reading the prompt gives, to
-the last; vLLM by its engine's own clock. Runs are taken in turn; vLLM is stopped while it waits for its turn, since its
-processes may wait by spinning. benchmarks/vllm_peer.py says what PYTHON is.
+Checkpoints continue windows of TEXT, one sequence and eight together, on two threads: ours and vLLM, with weights in
+float32 and in bfloat16 (ours multiplies them in float32 all the same), each vLLM in a process of its own. vLLM runs in
+the fastest of four ways, which a short trial finds for each batch: compiled or not, in one process or in its usual
+three, always with the OpenMP and the allocator that its pages recommend, and its threads bound. All are
+clocked alike: from the first new token, which reading the prompt gives, to the last; vLLM by its engine's own clock.
+Runs are taken in turn; vLLM is stopped while it waits for its turn, since its processes may wait by spinning.
+benchmarks/vllm_peer.py says what PYTHON is.
 Writes benchmarks/records/decoding_vllm.json.
 """
 
@@ -28,7 +29,7 @@ from benchmarks.keeping import keep
 from benchmarks.side_by_side import range_words, ratio, timed_in_turns
 from benchmarks.vllm_peer import ONE_PROCESS, Vllm, openmp_of
 from sparsedial.machine.hardware import BusyWatch
-from sparsedial.model.checkpoint import load
+from sparsedial.model.checkpoint import load, load_as_stored
 from sparsedial.model.digests import digest_of
 from sparsedial.pruning.windows import read_windows
 from sparsedial.text.tokenizer import load_tokenizer
@@ -37,6 +38,7 @@ RECORD = Path(__file__).parent / "records" / "decoding_vllm.json"
 PROMPT, BATCHES = 32, (1, 8)
 TRIALS, TRIAL_TOKENS = 4, 17
 DTYPES = ("float32", "bfloat16")
+NARROW = "sparsedial, bfloat16"
 ONE_PROCESS_OR_NOT = (True, False)
 
 
@@ -67,7 +69,7 @@ class Bench:
 
     def __init__(self, folder: Path, given: argparse.Namespace, work: Path, tokens: int) -> None:
         self.folder, self.python, self.work, self.tokens = folder, given.vllm, work, tokens
-        self.model = load(folder)
+        self.model, self.narrow = load(folder), load_as_stored(folder, "bfloat16")
         self.preloaded = ":".join([*([given.allocator] if given.allocator else []), openmp_of(given.vllm)])
         windows = read_windows(
             [given.text], load_tokenizer(folder), vocab_size=self.model.shape.vocab_size, context=PROMPT,
@@ -107,6 +109,7 @@ class Bench:
                 self.open(opened[names[dtype]], way, dtype)
             decodes: dict[str, Decode] = {
                 "sparsedial": ours(self.model),
+                NARROW: ours(self.narrow),
                 **{name: decoded_by(vllm) for name, vllm in opened.items()},
             }
             first = {name: decode(prompts, self.tokens) for name, decode in decodes.items()}  # and warms up
@@ -124,6 +127,9 @@ class Bench:
             ],
             "ways_of_vllm": {names[dtype]: str(way) for dtype, way in ways.items()},
             "speed_against": {name: ratio(timings, "sparsedial", name) for name in opened},
+            "speed_in_bfloat16_against": {
+                name: ratio(timings, NARROW, name) for name in ("sparsedial", names["bfloat16"])
+            },
             "tokens_before_the_first_unlike_ours": {
                 name: alike(first["sparsedial"].ids, run.ids) for name, run in first.items()
             },
@@ -159,9 +165,10 @@ def show(name: str, group: Mapping[str, Any]) -> None:
         words = f"{row['median_seconds'] * 1e3:8.2f} ms a step ({spread}) {row['tokens_per_second']:7.1f} tokens/s"
         way = group["ways_of_vllm"].get(row["name"], "")
         same = group["tokens_before_the_first_unlike_ours"][row["name"]]
-        print(f"  {row['name']:<16} {words}  the first {same} tokens as ours  {way}", flush=True)
-    for peer, value in group["speed_against"].items():
-        print(f"  speed against {peer}: {range_words(value)}", flush=True)
+        print(f"  {row['name']:<20} {words}  the first {same} tokens as ours  {way}", flush=True)
+    for ours_in, key in (("", "speed_against"), (" in bfloat16", "speed_in_bfloat16_against")):
+        for peer, value in group[key].items():
+            print(f"  speed{ours_in} against {peer}: {range_words(value)}", flush=True)
 
 
 def measured(name: str, bench: Bench, rounds: int) -> dict[str, Any]:

@@ -156,6 +156,10 @@ def _decoding_vllm(file: Path) -> list[Row]:
             for peer, value in group["speed_against"].items():
                 way = group["ways_of_vllm"][peer]
                 rows.append((what, f"{peer}, {way} ({group['vllm']}, built for CPUs)", _faster(value), "–"))
+            for peer, value in group.get("speed_in_bfloat16_against", {}).items():  # weights in half the bytes
+                way = group["ways_of_vllm"].get(peer)
+                beside = f"{peer}, {way} ({group['vllm']}, built for CPUs)" if way else "ours in float32"
+                rows.append((f"{what}, ours in bfloat16", beside, _faster(value), "–"))
     return rows
 
 

@@ -538,6 +538,7 @@ def generate(
     seed: int = 0,
     chat: bool = False,
     speculate: bool = False,
+    dtype: str | None = None,
     at_least: str | float | None = None,
     at_most: str | float | None = None,
     max_loss_increase: str | float | None = None,
@@ -559,6 +560,7 @@ def generate(
         seed: seed for sampling
         chat: answer the prompt as the message of a user, by the tokenizer's chat template
         speculate: draft tokens with multi-token prediction: the greedy text (up to rounding) in fewer passes
+        dtype: hold the weights in float32, or in bfloat16: half the bytes [as the checkpoint has them]
         at_least: a speed: take the setting of the lowest loss that keeps it, by dial.json
         at_most: an energy: the same
         max_loss_increase: an added loss over the default's: take the cheapest setting that keeps it

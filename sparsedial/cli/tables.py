@@ -273,7 +273,8 @@ def generate_note(answer: Generation) -> str:
     wrote = f"{count_words(answer.tokens, 'token')} in {human_seconds(answer.seconds)}"
     average = "" if setting.neurons_share is None else " on average"
     parameters = f"{human_count(answer.active_parameters)} active parameters{average}"
-    return f"{setting.name}{why}: {parameters}, {wrote}, {human_joules(energy.joules)} {energy.basis}"
+    spent = f"{human_joules(energy.joules)} {energy.basis}"
+    return f"{setting.name}{why}: {parameters}, {wrote}, {spent}; weights in {answer.dtype}"
 
 
 def served_table(answer: Served) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.kernels import reference, triton_launch
+from sparsedial.kernels.narrow import product
 from sparsedial.kernels.watched import watched
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -88,10 +89,10 @@ def add_product(x_BSD: Tensor, y_BSF: Tensor, w_FD: Tensor) -> Tensor:
     """x + y @ w; on a GPU one product that begins with x, where all have one type."""
     if fuses(x_BSD) and x_BSD.dtype == y_BSF.dtype == w_FD.dtype:
         return torch.addmm(x_BSD.flatten(0, -2), y_BSF.flatten(0, -2), w_FD).view(x_BSD.shape)
-    return x_BSD + y_BSF @ w_FD
+    return x_BSD + product(y_BSF, w_FD)
 
 
 def dense_layer(x_BSD: Tensor, norm_D: Tensor, w_in_DK: Tensor, w_out_FD: Tensor, eps: float) -> Tensor:
     """x + swiglu(norm(x))."""
     x_BSD, normed_BSD = norm_beside(x_BSD, norm_D, eps)
-    return add_product(x_BSD, activate(normed_BSD @ w_in_DK), w_out_FD)
+    return add_product(x_BSD, activate(product(normed_BSD, w_in_DK)), w_out_FD)

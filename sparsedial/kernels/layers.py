@@ -15,7 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-from sparsedial.kernels import native
+from sparsedial.kernels import narrow, native
+
+
+def _half(weight: Tensor) -> bool:
+    """Whether a kernel reads the layer's matrices in bfloat16."""
+    return weight.dtype == torch.bfloat16
 
 
 def _like(*tensors: Tensor | None) -> list[Tensor]:
@@ -72,6 +77,7 @@ def attention_layer(
 
     Shapes: x [B, S, D], w_qkv [D, Q] (queries, keys, values), w_out [H*C, D], rotary two of [S, C] to [B, S, D]
     """
+    w_qkv_DQ, w_out_QD = w_qkv_DQ.float(), w_out_QD.float()
     return _Attention.apply(x_BSD, rotary, heads, eps, norm_D, w_qkv_DQ, q_norm_C, k_norm_C, w_out_QD)  # type: ignore[return-value]
 
 
@@ -119,7 +125,7 @@ class _Dense(torch.autograd.Function):
         saved, y_BSD = x_BSD.new_empty(native.module.dense_saved(**sizes)), torch.empty_like(x_BSD)
         native.module.dense_forward(
             x=x_BSD, norm=norm_D, w_in=w_in_DH, w_out=w_out_FD, gate_weights=None, down_norms=None, least_gate=0.0,
-            least_written=0.0, y=y_BSD, saved=saved, eps=eps, threads=threads, **sizes,
+            least_written=0.0, y=y_BSD, saved=saved, eps=eps, half=_half(w_in_DH), threads=threads, **sizes,
         )  # fmt: skip
         ctx.save_for_backward(x_BSD, norm_D, w_in_DH, w_out_FD, saved)
         ctx.sizes = {**sizes, "threads": threads}
@@ -140,7 +146,7 @@ class _Dense(torch.autograd.Function):
 
 def dense_layer(x_BSD: Tensor, norm_D: Tensor, w_in_DH: Tensor, w_out_FD: Tensor, eps: float) -> Tensor:
     """x + swiglu(norm(x)). Shapes: x [B, S, D], w_in [D, 2F] (gate half first), w_out [F, D] to [B, S, D]"""
-    return _Dense.apply(x_BSD, norm_D, w_in_DH, w_out_FD, eps)  # type: ignore[return-value]
+    return _Dense.apply(x_BSD, norm_D, *narrow.as_taken(w_in_DH, w_out_FD), eps)  # type: ignore[return-value]
 
 
 def gated_layer(
@@ -162,7 +168,7 @@ def gated_layer(
     saved, y_BSD = x_BSD.new_empty(native.module.dense_saved(**sizes)), torch.empty_like(x_BSD)
     native.module.dense_forward(
         x=x_BSD, norm=norm_D, w_in=w_in_DH, w_out=w_out_FD, gate_weights=gate_F, down_norms=norm_F,
-        least_gate=least_gate, least_written=least_written, y=y_BSD, saved=saved, eps=eps,
+        least_gate=least_gate, least_written=least_written, y=y_BSD, saved=saved, eps=eps, half=_half(w_in_DH),
         threads=torch.get_num_threads(), **sizes,
     )  # fmt: skip
     return y_BSD
@@ -192,7 +198,7 @@ class _Sparse(torch.autograd.Function):
         native.module.sparse_forward(
             x=x_BSD, norm=norm_D, w_router=w_router_DE, bias=bias_E, w_in=w_in_EDH, w_out=w_out_EFD,
             shared_in=shared_in_DM, shared_out=shared_out_MD, top_k=top_k_T, y=y_BSD, saved=saved, loss=loss,
-            load=load_E, eps=eps, learning=learning, **ctx.sizes,
+            load=load_E, eps=eps, learning=learning, half=_half(w_in_EDH), **ctx.sizes,
         )  # fmt: skip
         ctx.save_for_backward(x_BSD, *weights, saved)
         return y_BSD, loss
@@ -249,7 +255,7 @@ def sparse_layer(
         "k": top_k, "groups": groups, "kept_groups": kept_groups, "sigmoid": sigmoid, "normalize": normalize,
         "ones": ones, "scaling": scaling, "balance": balance_weight, "z": z_loss_weight, "top_p": top_p,
     }  # fmt: skip
-    weights = norm_D, w_router_DE, w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD
+    weights = norm_D, w_router_DE, *narrow.as_taken(w_in_EDH, w_out_EFD, shared_in_DM, shared_out_MD)
     return _Sparse.apply(x_BSD, bias_E, load_E, top_k_T, routing, eps, torch.is_grad_enabled(), *weights)  # type: ignore[return-value]
 
 

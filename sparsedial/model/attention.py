@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from sparsedial.kernels import layers, native
 from sparsedial.kernels.fused import add_product, by_head, norm_beside, rms_norm, rotate
+from sparsedial.kernels.narrow import product, widened
 from sparsedial.model.cache import Place
 from sparsedial.model.rotary import attention_scale
 from sparsedial.shape.shape import Shape
@@ -62,7 +63,7 @@ class GroupedAttention(nn.Module):
 
     def _by_head(self, x_BSD: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor]:
         shape = self.shape
-        qkv_BSQ = x_BSD @ self.w_qkv_DQ
+        qkv_BSQ = product(x_BSD, self.w_qkv_DQ)
         if self.b_qkv_Q is not None:
             qkv_BSQ = qkv_BSQ + self.b_qkv_Q
         norms = (self.q_norm_C, self.k_norm_C) if shape.qk_norm in ("head", "full") else None
@@ -99,10 +100,10 @@ class LatentAttention(nn.Module):
         x_BSD, normed_BSD = norm_beside(x_BSD, norm_D, shape.norm_eps)
         query_BSA = normed_BSD
         if shape.q_lora_rank:
-            query_BSA = rms_norm(normed_BSD @ self.w_query_down_DA, self.query_norm_A, LATENT_EPS)
-        q_BHSC = (query_BSA @ self.w_query_AQ).unflatten(2, (shape.heads, -1)).transpose(1, 2)
+            query_BSA = rms_norm(product(normed_BSD, self.w_query_down_DA), self.query_norm_A, LATENT_EPS)
+        q_BHSC = product(query_BSA, self.w_query_AQ).unflatten(2, (shape.heads, -1)).transpose(1, 2)
         q_BHSU, q_BHSW = q_BHSC.split([shape.nope_head_dim, shape.rope_head_dim], 3)
-        latent_BSR, k_BSW = (normed_BSD @ self.w_latent_DR).split([shape.kv_lora_rank, shape.rope_head_dim], 2)
+        latent_BSR, k_BSW = product(normed_BSD, self.w_latent_DR).split([shape.kv_lora_rank, shape.rope_head_dim], 2)
         latent_B1SR = rms_norm(latent_BSR, self.latent_norm_R, LATENT_EPS).unsqueeze(1)
         q_BHSW, k_B1SW = rotate(q_BHSW, *place.rotary), rotate(k_BSW.unsqueeze(1), *place.rotary)
         latent_B1PR, k_B1PW = place.extend(self.layer, latent_B1SR, k_B1SW)
@@ -115,7 +116,7 @@ class LatentAttention(nn.Module):
     ) -> Tensor:
         """Attention with every head's keys and values made from the latent: fewer FLOPs for many positions at once."""
         shape = self.shape
-        up_BHPC = (latent_B1PR.squeeze(1) @ self.w_up_RQ).unflatten(2, (shape.heads, -1)).transpose(1, 2)
+        up_BHPC = product(latent_B1PR.squeeze(1), self.w_up_RQ).unflatten(2, (shape.heads, -1)).transpose(1, 2)
         k_BHPU, v_BHPV = up_BHPC.split([shape.nope_head_dim, shape.v_head_dim], 3)
         k_BHPC = torch.cat([k_BHPU, k_B1PW.expand(-1, shape.heads, -1, -1)], 3)
         return attend(torch.cat([q_BHSU, q_BHSW], 3), k_BHPC, v_BHPV, mask, attention_scale(shape))
@@ -125,7 +126,7 @@ class LatentAttention(nn.Module):
     ) -> Tensor:
         """The same, with all heads attending to the latent itself: fewer bytes for one position at a time."""
         shape = self.shape
-        up_RHC = self.w_up_RQ.unflatten(1, (shape.heads, -1))
+        up_RHC = widened(q_BHSU, self.w_up_RQ).unflatten(1, (shape.heads, -1))
         to_latent_HUR = up_RHC[..., : shape.nope_head_dim].permute(1, 2, 0)
         from_latent_HRV = up_RHC[..., shape.nope_head_dim :].permute(1, 0, 2)
         q_BHSR = torch.cat([q_BHSU @ to_latent_HUR, q_BHSW], 3)

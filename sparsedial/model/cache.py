@@ -35,18 +35,18 @@ class Cache:
         ]
         self.filled = [0] * slots  # positions of each slot
 
-    def check(self, shape: Shape, table_VD: Tensor) -> None:
-        """Check that it was made for a model of this shape and embedding.
+    def check(self, shape: Shape, norm_D: Tensor) -> None:
+        """Check that it was made for a model of this shape, and for the type of what its norms give.
 
         Raises: UserError where it was not.
         """
         part = self.parts[0]
         if self.shape != shape:
             raise UserError("model: the cache was made for another shape")
-        if (part.dtype, part.device) != (table_VD.dtype, table_VD.device):
+        if (part.dtype, part.device) != (norm_D.dtype, norm_D.device):
             raise UserError(
                 f"model: the cache is {dtype_name(part.dtype)} on {part.device},"
-                f" but the weights are {dtype_name(table_VD.dtype)} on {table_VD.device}"
+                f" but the weights are {dtype_name(norm_D.dtype)} on {norm_D.device}"
             )
 
     def rows(self, rows: int, new: int, slots: Sequence[int] | None, lengths: Sequence[int] | None) -> Rows:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
+from sparsedial.kernels import native
+from sparsedial.model.narrow import narrow, stored_in_bfloat16
 from sparsedial.model.pages import put_in_large_pages
 from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.shards import SHARD_BYTES
@@ -50,12 +52,34 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     return model_of(checkpoint.shape, checkpoint.tensors, dtype)
 
 
+def load_as_stored(folder: Path, dtype: str | None = None) -> Transformer:
+    """A model filled from a folder that computes in float32 and holds its matrices in float32 or in bfloat16.
+
+    None: in bfloat16 where the folder has them so and compiled kernels multiply by them, else in float32.
+
+    Raises: UserError as `load`.
+    """
+    checkpoint = read_checkpoint(folder)
+    if dtype is None:
+        as_stored = native.kind("cpu") == "compiled" and stored_in_bfloat16(checkpoint.tensors)
+        dtype = "bfloat16" if as_stored else "float32"
+    model = empty_model(checkpoint.shape, torch.float32)
+    return filled(narrow(model, values=False) if dtype == "bfloat16" else model, checkpoint.tensors)
+
+
 def model_of(shape: Shape, tensors: Iterable[NamedTensor], dtype: torch.dtype = torch.float32) -> Transformer:
     """A model of a Shape, filled from a stream of all its tensors.
 
     Raises: UserError for values that are not finite in this type.
     """
-    model = empty_model(shape, dtype)
+    return filled(empty_model(shape, dtype), tensors)
+
+
+def filled(model: Transformer, tensors: Iterable[NamedTensor]) -> Transformer:
+    """A model, each of its weights set to the tensor of its name.
+
+    Raises: UserError for values that are not finite in a weight's type.
+    """
     put_in_large_pages(model)
     views = views_of(model)
     for tensor in tensors:

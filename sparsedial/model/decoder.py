@@ -15,6 +15,7 @@ from torch import Tensor
 from sparsedial.kernels import native
 from sparsedial.kernels.bridge import array
 from sparsedial.model.cache import Cache
+from sparsedial.model.narrow import decodable, is_narrow
 from sparsedial.model.rotary import attention_scale
 from sparsedial.model.router import check_top_k
 from sparsedial.model.transformer import Block, DenseFeedForward, Routing, SparseFeedForward, Transformer
@@ -29,8 +30,7 @@ class Decoder:
 
     def __init__(self, model: Transformer, slots: int, length: int) -> None:
         self.model = model
-        table_VD = model.table_VD
-        self.cache = Cache(model.shape, slots, length, table_VD.device, table_VD.dtype)
+        self.cache = Cache(model.shape, slots, length, model.norm_D.device, model.norm_D.dtype)
         self._kernel = _Kernel(model, self.cache) if compiles(model) else None
 
     @torch.no_grad()
@@ -46,7 +46,7 @@ class Decoder:
         """
         lengths = [len(row) for row in ids]
         slots = self.cache.rows(len(ids), max(lengths, default=0), slots, lengths).slots  # all fit before one is read
-        logits_BV = self.model.table_VD.new_empty(len(ids), self.model.shape.vocab_size)
+        logits_BV = self.model.norm_D.new_empty(len(ids), self.model.shape.vocab_size)
         for rows in alike(lengths, TOKENS_AT_ONCE):
             of_rows = [ids[row] for row in rows], [slots[row] for row in rows], columns_of(rows, top_k_LB)
             logits_BV[rows] = self._read(*of_rows)
@@ -140,8 +140,7 @@ def padded(ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:
 
 def compiles(model: Transformer) -> bool:
     """Whether the compiled kernel decodes such a model."""
-    shape = model.shape
-    return native.usable(*model.parameters()) and not shape.logit_cap
+    return decodable(model) and not model.shape.logit_cap
 
 
 class _Kernel:
@@ -164,6 +163,7 @@ class _Kernel:
             sigmoid=shape.gate == "sigmoid",
             normalize=shape.normalize_gates,
             ones=shape.gate == "ones",
+            half=is_narrow(model),
             groups=shape.expert_groups,
             kept_groups=shape.kept_groups,
             rank=shape.kv_lora_rank,

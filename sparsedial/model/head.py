@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sparsedial.kernels import layers, native
+from sparsedial.kernels import layers, narrow, native
 from sparsedial.kernels.head import loss_in_pieces, losses_in_pieces
 from sparsedial.kernels.watched import watched
 from sparsedial.model.attention import rms_norm
@@ -27,7 +27,7 @@ class Head:
 
     def logits(self, x_BSD: Tensor, norm_D: Tensor) -> Tensor:
         """Logits of a stream, normed first. Shapes: to [B, S, V]"""
-        logits_BSV = functional.linear(rms_norm(x_BSD, norm_D, self.eps), self.table_VD)
+        logits_BSV = narrow.logits(rms_norm(x_BSD, norm_D, self.eps), self.table_VD)
         return self.cap * torch.tanh(logits_BSV / self.cap) if self.cap else logits_BSV
 
     def entropy(self, x_BSD: Tensor, norm_D: Tensor, target_BS: Tensor, weight_BS: Tensor | None = None) -> Tensor:

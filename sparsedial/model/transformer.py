@@ -17,6 +17,7 @@ from torch.nn import functional
 from sparsedial.errors import UserError
 from sparsedial.kernels import layers, native
 from sparsedial.kernels.fused import activate, dense_layer, norm_beside, rms_norm
+from sparsedial.kernels.narrow import product, widened
 from sparsedial.kernels.sparse import sparse_feed_forward
 from sparsedial.model.attention import make_attention
 from sparsedial.model.cache import Cache, Place
@@ -47,8 +48,8 @@ class DenseFeedForward(nn.Module):
             if native.usable(x_BSD, norm_D) and not torch.is_grad_enabled():
                 scores = least.gate_F, least.norm_F, least.least_gate, least.least_written
                 return layers.gated_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, *scores, eps)
-            h_BSH = rms_norm(x_BSD, norm_D, eps) @ self.w_in_DH
-            return x_BSD + least.activations(h_BSH) @ self.w_out_FD
+            h_BSH = product(rms_norm(x_BSD, norm_D, eps), self.w_in_DH)
+            return x_BSD + product(least.activations(h_BSH), self.w_out_FD)
         if native.usable(x_BSD, norm_D):
             return layers.dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)
         return dense_layer(x_BSD, norm_D, self.w_in_DH, self.w_out_FD, eps)
@@ -132,10 +133,11 @@ class SparseFeedForward(nn.Module):
         )
         if routing.losses is not None:
             self.load_E += load_E
+        w_in_EDH, w_out_EFD = widened(x_TD, self.w_in_EDH), widened(x_TD, self.w_out_EFD)
         if routing.watch is None:
-            y_TD = sparse_feed_forward(x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK, self.kernel, top_k_T)
+            y_TD = sparse_feed_forward(x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK, self.kernel, top_k_T)
         else:
-            y_TD = routing.watch(self.layer, x_TD, self.w_in_EDH, self.w_out_EFD, chosen_TK, gates_TK)
+            y_TD = routing.watch(self.layer, x_TD, w_in_EDH, w_out_EFD, chosen_TK, gates_TK)
         y_BSD = y_TD.view_as(x_BSD)
         if self.shared is not None:
             y_BSD = y_BSD + self._shared(x_BSD)
@@ -144,7 +146,7 @@ class SparseFeedForward(nn.Module):
     def _shared(self, x_BSD: Tensor) -> Tensor:
         """The shared experts, weighed by their gate where there is one. Source: Qwen2-MoE in `transformers`"""
         assert self.shared is not None
-        y_BSD = activate(x_BSD @ self.shared.w_in_DH) @ self.shared.w_out_FD
+        y_BSD = product(activate(product(x_BSD, self.shared.w_in_DH)), self.shared.w_out_FD)
         return y_BSD if self.w_shared_gate_D1 is None else torch.sigmoid(x_BSD @ self.w_shared_gate_D1) * y_BSD
 
     @torch.no_grad()
@@ -192,8 +194,9 @@ class Prediction(nn.Module):
 
     def forward(self, x_BSD: Tensor, next_BSD: Tensor, place: Place, routing: Routing) -> Tensor:
         """The next stream. Shapes: the stream and the embeddings of the tokens after its own [B, S, D] to [B, S, D]"""
+        next_BSD = next_BSD.to(self.embedding_norm_D.dtype)
         parts = [rms_norm(next_BSD, self.embedding_norm_D, self.eps), rms_norm(x_BSD, self.stream_norm_D, self.eps)]
-        return self.block((torch.cat(parts, 2) @ self.w_join_JD).to(x_BSD.dtype), place, routing)
+        return self.block(product(torch.cat(parts, 2), self.w_join_JD).to(x_BSD.dtype), place, routing)
 
 
 class Transformer(nn.Module):
@@ -263,7 +266,7 @@ class Transformer(nn.Module):
             return Place(rotary=self._rotary(0, end), end=end)
         # The check takes a tenth of a small model's time per token.
         if not any(cache.filled) or cache.shape is not self.shape:
-            cache.check(self.shape, self.table_VD)
+            cache.check(self.shape, self.norm_D)
         rows = cache.rows(len(ids_BS), ids_BS.shape[1], slots, lengths)
         start, end = rows.start, rows.end
         rotary = self._rotary(start, end)

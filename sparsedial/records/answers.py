@@ -40,6 +40,9 @@ class DraftCounts(Record, frozen=True, kw_only=True):
     accepted: int
 
 
+WeightsDtype = Literal["float32", "bfloat16"]
+
+
 class Generation(Record, frozen=True, kw_only=True):
     """A prompt and its continuation, at a setting of the checkpoint's dial."""
 
@@ -48,6 +51,7 @@ class Generation(Record, frozen=True, kw_only=True):
     prompt_tokens: int
     tokens: int
     seconds: float
+    dtype: WeightsDtype  # in which the weights were held; products are in float32
     drafts: DraftCounts | None  # null where nothing was drafted
     setting: Setting
     setting_reason: str  # why this setting: asked, default, or the budget that it keeps

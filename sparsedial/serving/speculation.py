@@ -95,8 +95,7 @@ class _Run:
         self.model, module, self.vocabulary = model, model.predictions[0], vocabulary
         assert isinstance(module, Prediction)
         self.module = module
-        table = model.table_VD
-        self.cache = Cache(model.shape, 1, length, table.device, table.dtype)
+        self.cache = Cache(model.shape, 1, length, model.norm_D.device, model.norm_D.dtype)
         self.known: list[int] = []  # tokens after those whose stream the module has read
         self.drafted = 0  # positions that the module has read
 

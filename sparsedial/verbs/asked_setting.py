@@ -18,6 +18,7 @@ from sparsedial.shape.turned import ALL, DEFAULT, Turned, distinct, parse_turned
 from sparsedial.showing.notes import note
 
 PACE = ("at_least", "at_most")  # budgets that depend on the machine
+DIAL_DTYPE = "float32"  # in which `dial --measure` holds weights
 
 
 def require_one(**given: object) -> None:

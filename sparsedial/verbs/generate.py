@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from sparsedial.machine.energy import long_period, spent
-from sparsedial.records.answers import DraftCounts, Generation
+from sparsedial.records.answers import DraftCounts, Generation, WeightsDtype
+from sparsedial.records.dial_file import DIAL_FILE
 from sparsedial.records.setting import Setting
-from sparsedial.verbs.asked_setting import asked_setting
+from sparsedial.showing.notes import note
+from sparsedial.verbs.asked_setting import DIAL_DTYPE, PACE, asked_setting
 from sparsedial.verbs.generate_settings import GenerateSettings
 from sparsedial.verbs.origin import require_checkpoint
 
@@ -27,8 +29,9 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     from torch import get_num_threads
 
     from sparsedial.kernels.metering import meter
-    from sparsedial.model.checkpoint import load
+    from sparsedial.model.checkpoint import load_as_stored
     from sparsedial.model.gates import gates_of
+    from sparsedial.model.narrow import weights_dtype
     from sparsedial.model.turned import at_setting
     from sparsedial.serving.ending import vocabulary_of
     from sparsedial.serving.generation import Sampling
@@ -41,8 +44,10 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
         temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed
     )
     require_checkpoint(settings.checkpoint)
-    whole = load(settings.checkpoint)
+    whole = load_as_stored(settings.checkpoint, settings.dtype)
+    dtype = weights_dtype(whole)
     turned, reason = asked_setting(settings.checkpoint, whole.shape, settings.setting, **settings.budgets)
+    _note_pace(settings, dtype)
     model = at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned]))
     tokenizer = load_tokenizer(settings.checkpoint)
     vocabulary = vocabulary_of(settings.checkpoint, tokenizer, model.shape.vocab_size)
@@ -65,12 +70,19 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
         prompt_tokens=len(prompt),
         tokens=len(drawn),
         seconds=seconds,
+        dtype=dtype,
         drafts=DraftCounts(made=drafts.made, accepted=drafts.accepted) if settings.speculate else None,
         setting=position,
         setting_reason=reason,
         active_parameters=position.active_parameters,
         joules=spent(power, power.joules(seconds)),
     )
+
+
+def _note_pace(settings: GenerateSettings, dtype: WeightsDtype) -> None:
+    """Say where a budget goes by speeds that were measured with weights in another type."""
+    if dtype != DIAL_DTYPE and any(settings.budgets[kind] is not None for kind in PACE):
+        note(f"note: {settings.checkpoint / DIAL_FILE} was measured with weights in {DIAL_DTYPE}, here in {dtype}")
 
 
 def _ids(settings: GenerateSettings, tokenizer: Tokenizer, vocab_size: int) -> list[int]:

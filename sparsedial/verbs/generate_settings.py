@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from sparsedial.errors import UserError
+from sparsedial.records.answers import WeightsDtype
 from sparsedial.serving.budget import BUDGETS
 from sparsedial.settings import setting
 from sparsedial.shape.turned import setting_text
@@ -13,6 +15,7 @@ from sparsedial.units import parse_joules_per_token, parse_share, parse_speed
 from sparsedial.verbs.asked_setting import require_one
 
 EXAMPLE = "like `sparsedial generate runs/train/checkpoint 'Once upon a time'`"
+HELD = get_args(WeightsDtype)
 MOST_TOKENS = 1_000_000_000
 
 
@@ -31,6 +34,9 @@ class GenerateSettings:
     speculate: bool = setting(
         False, "draft tokens with multi-token prediction: the greedy text (up to rounding) in fewer passes"
     )
+    dtype: str | None = setting(
+        None, "hold the weights in float32, or in bfloat16: half the bytes [as the checkpoint has them]", "D"
+    )
     at_least: float | None = setting(
         None, "a speed: take the setting of the lowest loss that keeps it, by dial.json", "40tok/s", parse=parse_speed
     )
@@ -46,6 +52,8 @@ class GenerateSettings:
     )
 
     def __post_init__(self) -> None:
+        if self.dtype not in (None, *HELD):
+            raise UserError(f"weights are not held in '{self.dtype}'", hint=f"one of {', '.join(HELD)}", field="dtype")
         if not 1 <= self.tokens <= MOST_TOKENS:
             raise UserError(f"{self.tokens} lies outside 1..{MOST_TOKENS:,}", field="tokens")
         require_one(setting=self.setting, **self.budgets)

@@ -248,7 +248,7 @@ SplitExperts: checkpoint out method sequential target always top_k d_expert kept
     wall_seconds peak_process_bytes
 JoinedExperts: checkpoint out original same_weights weight_bytes wall_seconds
 DraftCounts: made accepted
-Generation: prompt text prompt_tokens tokens seconds drafts setting setting_reason active_parameters joules
+Generation: prompt text prompt_tokens tokens seconds dtype drafts setting setting_reason active_parameters joules
 DialPoint: setting status loss_increase loss_increase_reason costs costs_reason
 DialFile: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 machine versions
 MeasuredDial: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 machine versions out

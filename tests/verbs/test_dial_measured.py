@@ -231,8 +231,12 @@ def test_a_budget_takes_a_measured_setting_and_says_why(checkpoint, text, capsys
     measure(checkpoint, text, settings="k=1")
     kept = json.loads((checkpoint / "dial.json").read_text())
     slowest = min(point["costs"]["decode_tokens_per_second"]["median"] for point in kept["settings"])
+    capsys.readouterr()
     assert generate(checkpoint, at_least=f"{slowest / 2}tok/s").setting_reason.startswith("lowest loss that keeps")
     assert generate(checkpoint, at_most="1000J/tok").setting_reason.startswith("lowest loss that keeps at most")
+    assert capsys.readouterr().err == ""
+    generate(checkpoint, at_most="1000J/tok", dtype="bfloat16")
+    assert "dial.json was measured with weights in float32, here in bfloat16" in capsys.readouterr().err
     assert generate(checkpoint, max_loss_increase="90%").setting_reason == "cheapest that keeps loss_increase ≤ 90 %"
     words = ["generate", str(checkpoint), "abc", "--at-least", "1e9tok/s"]
     assert "--at-least: no setting keeps 1,000,000,000 tokens/s: the nearest is k=" in refused(words, capsys)

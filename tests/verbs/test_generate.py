@@ -14,11 +14,13 @@ import pytest
 
 import sparsedial
 from sparsedial.cli.main import main
-from sparsedial.model.checkpoint import save_checkpoint
+from sparsedial.kernels import native
+from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.model.digests import SUMMARY
 from sparsedial.model.transformer import initialise
 from sparsedial.shape.ladder import Ladder
 from sparsedial.text.tokenizer import byte_tokenizer, load_tokenizer
+from tests.model.test_narrow import stored
 from tests.text.sentencepiece import KINDS, puts_first, write_tokenizer
 
 Checkpoint = Callable[..., Path]
@@ -70,6 +72,25 @@ def test_text_is_written_as_it_comes(checkpoint: Checkpoint, monkeypatch: pytest
     assert told[0] == "the"
     assert len(told) > 5
     assert "".join(told) == "the" + answer.text
+
+
+def test_weights_are_held_as_asked_or_as_stored_and_an_answer_says_so(checkpoint: Checkpoint, tmp_path, capsys):
+    folder, texts = checkpoint(256), []
+    for asked in ("float32", "bfloat16"):
+        words = ["generate", str(folder), "the cat", "--tokens", "9", "--temperature", "0", "--dtype", asked]
+        assert json.loads(said([*words, "--json"], capsys))["dtype"] == asked
+        assert main(words) == 0
+        assert capsys.readouterr().err.endswith(f"; weights in {asked}\n")
+    assert json.loads(said([*words[:7], "--json"], capsys))["dtype"] == "float32", "as they are stored"
+    narrow = stored(load(folder), tmp_path / "narrow", byte_tokenizer())
+    for asked in ([], ["--dtype", "float32"]):
+        answer = json.loads(said(["generate", str(narrow), *words[2:7], *asked, "--json"], capsys))
+        assert answer["dtype"] == ("bfloat16" if not asked and native.module is not None else "float32")
+        texts.append(answer["text"])
+    assert texts[0] == texts[1]
+    assert main(["generate", str(folder), "the cat", "--dtype", "int8"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --dtype: weights are not held in 'int8'\nhint: one of float32, bfloat16")
 
 
 def test_in_python_nothing_is_written(checkpoint: Checkpoint, capsys) -> None:

@@ -51,6 +51,7 @@ static inline void store_some(float *p, vec v, long count) { memcpy(p, &v, sizeo
 
 /* The floats of a vector that lie in a row; called with a constant where all do. */
 #define INLINE inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
 static INLINE vec part(const float *p, const long lanes) { return lanes == LANES ? load(p) : load_some(p, lanes, 0); }
 static INLINE void store_part(float *p, vec v, const long lanes) {
     if (lanes == LANES) store(p, v);

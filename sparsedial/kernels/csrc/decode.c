@@ -7,8 +7,7 @@
 #include "decode_feed_forward.h"
 #include "decode_gates.h"
 #include "kernels.h"
-
-#define AHEAD 2048 /* how many floats ahead the embedding is fetched */
+#include "unembed.h"
 
 /* The most that any layer needs. */
 typedef struct { long experts, rows_floats, neurons; } most_t;
@@ -58,49 +57,11 @@ long decode_scratch(const struct decode_sizes *sizes, const struct decode_layer 
     return lay_step(&at, NULL, sizes, &most, threads);
 }
 
-/* Four words' logits of one sequence or two; several sums at once, since each waits for its own last product. */
-static inline __attribute__((always_inline)) void four_dots(const float *x, const float *w, float *out, long d, long v,
-                                                            const int sequences) {
-    vec sums[2][4];
-    for (int s = 0; s < sequences; s++)
-        for (int word = 0; word < 4; word++) sums[s][word] = splat(0);
-    long i = 0;
-    for (; i + LANES <= d; i += LANES)
-        for (int word = 0; word < 4; word++) {
-            vec weights = load(w + word * d + i);
-            IN_REGISTER(weights);
-            for (int s = 0; s < sequences; s++) sums[s][word] += load(x + s * d + i) * weights;
-        }
-    for (int s = 0; s < sequences; s++)
-        for (int word = 0; word < 4; word++) {
-            float sum = sum_of(sums[s][word]);
-            for (long rest = i; rest < d; rest++) sum += x[s * d + rest] * w[word * d + rest];
-            out[s * v + word] = sum;
-        }
-}
-
-/* Logits of the normed stream, by all threads. */
-static void unembed(const float *normed, const float *unembedding, float *logits, long b, long d, long words) {
-#pragma omp for schedule(static)
-    for (long word = 0; word < words / 4; word++)
-        for (long row = 0; row < b; row += 2) {
-            const float *four = unembedding + 4 * word * d;
-            long part = whole(4 * d * at_most(2, b - row) / b, LINE); /* of what is fetched ahead */
-            fetch(four + whole(AHEAD, 4 * d) + row * 4 * d / b, part);
-            if (row + 1 < b) four_dots(normed + row * d, four, logits + row * words + 4 * word, d, words, 2);
-            else four_dots(normed + row * d, four, logits + row * words + 4 * word, d, words, 1);
-        }
-#pragma omp single
-    for (long word = words / 4 * 4; word < words; word++)
-        for (long row = 0; row < b; row++)
-            logits[row * words + word] = dot(normed + row * d, unembedding + word * d, d);
-}
-
 /* The cache [L, slots, G, length, C], twice, or latents [L, slots, length, R] and rotated keys [L, slots, length, W],
  * receives the new positions. `top_k` [L, B]: how many experts a row visits, at most the layer's; NULL: as many as the
  * layer's. Cosines and sines of all positions [length, C or W]. Logits [B, words]. */
 void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const struct decode_row *rows,
-            const int64_t *top_k, long count, const float *embedding, const float *norm, const float *unembedding,
+            const int64_t *top_k, long count, const void *embedding, const float *norm, const void *unembedding,
             const float *cosine, const float *sine, float *keys, float *values, float *logits, float *scratch,
             int threads) {
     const sizes_t *s = sizes;
@@ -108,7 +69,8 @@ void decode(const struct decode_sizes *sizes, const struct decode_layer *layers,
     most_t most = most_of(s, layers);
     step_t at = {.sizes = s, .rows = rows, .count = count, .cosine = cosine, .sine = sine, .threads = threads};
     lay_step(&at, scratch, s, &most, threads);
-    for (long row = 0; row < count; row++) memcpy(at.x + row * d, embedding + rows[row].token * d, sizeof(float) * d);
+    for (long row = 0; row < count; row++)
+        copy_weights(at.x + row * d, embedding, rows[row].token * d, d, (int)s->half);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         own_t own;
@@ -123,6 +85,6 @@ void decode(const struct decode_sizes *sizes, const struct decode_layer *layers,
             else feed_forward(&at, layer, own_k, &own, following);
         }
         for (long row = 0; row < count; row++) norm_row(at.x + row * d, norm, own.normed + row * d, d, s->eps);
-        unembed(own.normed, unembedding, logits, count, d, s->words);
+        unembed(own.normed, unembedding, logits, count, d, s->words, (int)s->half);
     }
 }

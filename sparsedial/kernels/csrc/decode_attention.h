@@ -19,13 +19,13 @@ typedef struct decode_layer layer_t;
 static void attend_one(const float *q, const float *keys, const float *values, long from, long to, long c, float scale,
                        float *scores, float *y, const float *next) {
     for (long p = from; p < to; p++) {
-        fetch(values + p * c, c);
+        fetch(values + p * c, sizeof(float) * c);
         scores[p - from] = dot(q, keys + p * c, c);
     }
     float sum = exponentials(scores, to - from, scale, largest(scores, to - from) * scale);
     memset(y, 0, sizeof(float) * c);
     for (long p = from; p < to; p++) {
-        fetch(next + p * c, c);
+        fetch(next + p * c, sizeof(float) * c);
         axpy(y, values + p * c, scores[p - from] / sum, c);
     }
 }
@@ -122,8 +122,9 @@ static void grouped_attention(const step_t *at, const layer_t *layer, const kept
                               const piece_t *w_out) {
     const sizes_t *s = at->sizes;
     long q = query_floats(s);
+    int half = (int)s->half;
     range_t columns = own_columns(q, at->threads);
-    stream(own->normed, s->d, at->q, q, at->count, (piece_t){layer->w_qkv, q, {0, s->d}, columns}, 0, w_out);
+    stream(own->normed, s->d, at->q, q, at->count, (piece_t){layer->w_qkv, q, {0, s->d}, columns, half}, 0, w_out);
     if (layer->b_qkv)
         for (long row = 0; row < at->count; row++)
             axpy(at->q + row * q + columns.from, layer->b_qkv + columns.from, 1.0f, columns.to - columns.from);
@@ -140,10 +141,12 @@ static void latent_head(const step_t *at, const layer_t *layer, const kept_t *ca
     long r = s->rank, u = s->unrotated, w = s->rotated, line = s->heads * (u + s->v);
     long slot = at->rows[row].slot, position = at->rows[row].position, from = first_seen(layer, at->rows + row);
     const float *latents = cache->keys + slot * s->length * r, *keys = cache->values + slot * s->length * w;
-    const float *own_up = layer->up + h * (u + s->v);
+    long own_up = h * (u + s->v);
+    int half = (int)s->half;
+    float wide[u > s->v ? u : s->v];
     float *query = own->head, *mix = query + r, *rotated = mix + r, *y = at->mixed + (row * s->heads + h) * s->v;
     float *scores = own->scores;
-    for (long i = 0; i < r; i++) query[i] = dot(q, own_up + i * line, u);
+    for (long i = 0; i < r; i++) query[i] = dot(q, as_floats(layer->up, own_up + i * line, u, wide, half), u);
     rotate_row(q + u, NULL, at->cosine + position * w, at->sine + position * w, rotated, w, 0);
     long count = position + 1 - from;
     for (long p = 0; p < count; p++)
@@ -152,7 +155,7 @@ static void latent_head(const step_t *at, const layer_t *layer, const kept_t *ca
     memset(mix, 0, sizeof(float) * r);
     for (long p = 0; p < count; p++) axpy(mix, latents + (from + p) * r, scores[p] / sum, r);
     memset(y, 0, sizeof(float) * s->v);
-    for (long i = 0; i < r; i++) axpy(y, own_up + u + i * line, mix[i], s->v);
+    for (long i = 0; i < r; i++) axpy(y, as_floats(layer->up, own_up + u + i * line, s->v, wide, half), mix[i], s->v);
 }
 
 /* As grouped_attention. Source: DeepSeek-V2 (arXiv 2405.04434), section 2.1 */
@@ -160,11 +163,12 @@ static void latent_attention(const step_t *at, const layer_t *layer, const kept_
                              const piece_t *w_out) {
     const sizes_t *s = at->sizes;
     long b = at->count, a = s->query_rank, r = s->rank, w = s->rotated, all = s->heads * s->c, line = query_floats(s);
-    piece_t query = {layer->query, all, {0, a ? a : s->d}, own_columns(all, at->threads)};
-    piece_t latent = {layer->latent, r + w, {0, s->d}, own_columns(r + w, at->threads)};
+    int half = (int)s->half;
+    piece_t query = {layer->query, all, {0, a ? a : s->d}, own_columns(all, at->threads), half};
+    piece_t latent = {layer->latent, r + w, {0, s->d}, own_columns(r + w, at->threads), half};
     stream(own->normed, s->d, at->q + a, line, b, latent, 0, &query);
     if (a) {
-        piece_t down = {layer->query_down, a, {0, s->d}, own_columns(a, at->threads)};
+        piece_t down = {layer->query_down, a, {0, s->d}, own_columns(a, at->threads), half};
         stream(own->normed, s->d, at->q, line, b, down, 0, &query);
 #pragma omp barrier
         for (long row = 0; row < b; row++)
@@ -190,14 +194,15 @@ static void latent_attention(const step_t *at, const layer_t *layer, const kept_
 /* What a layer reads first. */
 static piece_t first_read(const sizes_t *s, const layer_t *layer, int threads) {
     long n = s->rank ? s->rank + s->rotated : query_floats(s);
-    return (piece_t){s->rank ? layer->latent : layer->w_qkv, n, {0, s->d}, own_columns(n, threads)};
+    const void *w = s->rank ? layer->latent : layer->w_qkv;
+    return (piece_t){w, n, {0, s->d}, own_columns(n, threads), (int)s->half};
 }
 
 /* The stream plus a layer's attention. */
 static void attention(const step_t *at, const layer_t *layer, const kept_t *cache, const own_t *own) {
     const sizes_t *s = at->sizes;
     long d = s->d, wide = mixed_floats(s);
-    piece_t w_out = {layer->w_out, d, {0, wide}, own_columns(d, at->threads)};
+    piece_t w_out = {layer->w_out, d, {0, wide}, own_columns(d, at->threads), (int)s->half};
     for (long row = 0; row < at->count; row++)
         norm_row(at->x + row * d, layer->attention_norm, own->normed + row * d, d, s->eps);
     if (s->rank) latent_attention(at, layer, cache, own, &w_out);

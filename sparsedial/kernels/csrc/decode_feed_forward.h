@@ -20,7 +20,7 @@ static long route_all(const float *normed, const float *router, const float *bia
     float scores[wide], values[wide], kept[wide], gates[k], normaliser, total, picked;
     int32_t chosen[k];
     memset(kept, 0, sizeof kept);
-    stream(normed, d, logits, wide, b, (piece_t){router, e, {0, d}, {0, e}}, 0, NULL);
+    stream(normed, d, logits, wide, b, (piece_t){router, e, {0, d}, {0, e}, 0}, 0, NULL);
     for (long row = 0; row < b; row++) {
         score_row(logits + row * wide, scores, &normaliser, &total, r);
         long own = top_k ? at_most(k, top_k[row]) : k;
@@ -35,14 +35,14 @@ static long route_all(const float *normed, const float *router, const float *bia
 }
 
 /* A pair of feed-forward matrices (an expert, the shared ones, a dense layer) and its rows: `count` from `first`. */
-typedef struct { const float *w_in, *w_down; long width, first, count; } pair_t;
+typedef struct { const void *w_in, *w_down; long width, first, count; int half; } pair_t;
 
 #define READING 6 /* cost of reading a weight, in rows multiplied by it; with 3 to 40 instead, threads wait as long */
 
 static long cost_of_column(const pair_t *pair) { return READING + pair->count; }
 
 static piece_t whole_in(const pair_t *pair, long d) {
-    return (piece_t){pair->w_in, 2 * pair->width, {0, d}, {0, 2 * pair->width}};
+    return (piece_t){pair->w_in, 2 * pair->width, {0, d}, {0, 2 * pair->width}, pair->half};
 }
 
 /* The columns of a pair that lie before a cost, in whole cache lines. */
@@ -64,11 +64,11 @@ static void through_pair(const pair_t *pair, range_t part, const visit_t *visits
         in = some;
         out = some + count * d;
     }
-    piece_t down = {pair->w_down, d, part, {0, d}};
+    piece_t down = {pair->w_down, d, part, {0, d}, pair->half};
     if (part.to - part.from == f) {
         stream(in, d, h, 2 * f, count, whole_in(pair, d), 0, &down);
     } else {
-        piece_t gate = {pair->w_in, 2 * f, {0, d}, part}, times = gate;
+        piece_t gate = {pair->w_in, 2 * f, {0, d}, part, pair->half}, times = gate;
         times.columns = (range_t){part.from + f, part.to + f};
         stream(in, d, h, 2 * f, count, gate, 0, &times);
         stream(in, d, h, 2 * f, count, times, 0, &down);
@@ -88,6 +88,7 @@ static long line_up(const step_t *at, const layer_t *layer, const int64_t *top_k
                     pair_t *pairs) {
     const sizes_t *s = at->sizes;
     long b = at->count, d = s->d, f = layer->width, used = 0, count = 0;
+    int half = (int)s->half;
     if (layer->router) {
         routing_t routing = {layer->experts, layer->top_k, s->groups, s->kept_groups, s->sigmoid, s->normalize,
                              s->ones, s->scaling, 0, 0, s->top_p};
@@ -95,13 +96,14 @@ static long line_up(const step_t *at, const layer_t *layer, const int64_t *top_k
         for (; used < routed; used++) {
             long expert = visits[used].expert;
             if (!used || expert != visits[used - 1].expert)
-                pairs[count++] = (pair_t){layer->w_in + expert * d * 2 * f, layer->w_down + expert * f * d, f, used, 0};
+                pairs[count++] = (pair_t){weight_at(layer->w_in, expert * d * 2 * f, half),
+                                          weight_at(layer->w_down, expert * f * d, half), f, used, 0, half};
             pairs[count - 1].count++;
         }
         if (layer->shared_width)
-            pairs[count++] = (pair_t){layer->shared_in, layer->shared_down, layer->shared_width, used, b};
+            pairs[count++] = (pair_t){layer->shared_in, layer->shared_down, layer->shared_width, used, b, half};
     } else {
-        pairs[count++] = (pair_t){layer->w_in, layer->w_down, f, used, b};
+        pairs[count++] = (pair_t){layer->w_in, layer->w_down, f, used, b, half};
     }
     for (long row = 0; row < b; row++) {
         const float *w = layer->shared_gate;

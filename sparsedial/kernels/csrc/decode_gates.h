@@ -20,7 +20,7 @@ static int lists(long open, long f, long rows) {
 
 static piece_t ups_of(const step_t *at, const layer_t *layer, range_t columns) {
     long f = layer->width;
-    return (piece_t){layer->w_in, 2 * f, {0, at->sizes->d}, {f + columns.from, f + columns.to}};
+    return (piece_t){layer->w_in, 2 * f, {0, at->sizes->d}, {f + columns.from, f + columns.to}, (int)at->sizes->half};
 }
 
 /* Lists the neurons from j on that any row has open and returns their number. */
@@ -43,7 +43,8 @@ static INLINE long open_some(const step_t *at, const layer_t *layer, long j, int
  * row has open and returns their number. */
 static long open_gates(const step_t *at, const layer_t *layer, const float *normed, range_t columns, int32_t *open) {
     long b = at->count, d = at->sizes->d, f = layer->width, count = 0;
-    piece_t gates = {layer->w_in, 2 * f, {0, d}, columns}, ups = ups_of(at, layer, columns);
+    piece_t ups = ups_of(at, layer, columns), gates = ups;
+    gates.columns = columns;
     stream(normed, d, at->h, 2 * f, b, gates, 0, b > FEW_ROWS ? &ups : NULL);
     for (long j = columns.from; j < columns.to; j += LANES) {
         long lanes = at_most(LANES, columns.to - j);
@@ -53,74 +54,84 @@ static long open_gates(const step_t *at, const layer_t *layer, const float *norm
     return count;
 }
 
-static INLINE void fetch_line(const float *const *next, long i) {
-    for (int n = 0; next && i % LINE == 0 && n < NEURONS; n++) __builtin_prefetch(next[n] + i, 0, 2);
+static INLINE void fetch_line(const void *const *next, long i, const int half) {
+    if (!next || i * weight_bytes(half) % LINE_BYTES) return;
+    for (int n = 0; n < NEURONS; n++) __builtin_prefetch(weight_at(next[n], i, half), 0, 2);
 }
 
-static INLINE void add_products(vec sums[2][NEURONS], const float *x, const float *const *rows, long d, long i,
-                                const long lanes, const int count) {
+static INLINE void add_products(vec sums[2][NEURONS], const float *x, const void *const *rows, long d, long i,
+                                const long lanes, const int count, const int half) {
     for (int n = 0; n < NEURONS; n++) {
-        vec weights = part(rows[n] + i, lanes);
-        for (int s = 0; s < count; s++) sums[s][n] += part(x + s * d + i, lanes) * weights;
+        vec of_row = weights(rows[n], i, lanes, half);
+        for (int s = 0; s < count; s++) sums[s][n] += part(x + s * d + i, lanes) * of_row;
     }
 }
 
-/* Products of one row or two with rows of weights, while those in `next` are fetched. */
-static INLINE void some_dots(const float *x, const float *const *rows, const float *const *next, float *out, long d,
-                             const int count) {
+static INLINE void dots(const float *x, const void *const *rows, const void *const *next, float *out, long d,
+                        const int count, const int half) {
     vec sums[2][NEURONS];
     for (int s = 0; s < count; s++)
         for (int n = 0; n < NEURONS; n++) sums[s][n] = splat(0.0f);
     long i = 0;
     for (; i + LANES <= d; i += LANES) {
-        fetch_line(next, i);
-        add_products(sums, x, rows, d, i, LANES, count);
+        fetch_line(next, i, half);
+        add_products(sums, x, rows, d, i, LANES, count, half);
     }
-    if (i < d) add_products(sums, x, rows, d, i, d - i, count);
+    if (i < d) add_products(sums, x, rows, d, i, d - i, count, half);
     for (int s = 0; s < count; s++)
         for (int n = 0; n < NEURONS; n++) out[s * NEURONS + n] = sum_of(sums[s][n]);
 }
 
-static INLINE vec plus_scaled(const float *y, const float *scales, const float *const *rows, long i, const long lanes) {
+/* Products of one row or two with rows of weights, while those in `next` are fetched. */
+static void some_dots(const float *x, const void *const *rows, const void *const *next, float *out, long d, long count,
+                      int half) {
+    if (count == 2 && half) dots(x, rows, next, out, d, 2, 1);
+    else if (half) dots(x, rows, next, out, d, 1, 1);
+    else if (count == 2) dots(x, rows, next, out, d, 2, 0);
+    else dots(x, rows, next, out, d, 1, 0);
+}
+
+static INLINE vec plus_scaled(const float *y, const float *scales, const void *const *rows, long i, const long lanes,
+                              const int half) {
     vec sum = part(y + i, lanes);
-    for (int n = 0; n < NEURONS; n++) sum += scales[n] * part(rows[n] + i, lanes);
+    for (int n = 0; n < NEURONS; n++) sum += scales[n] * weights(rows[n], i, lanes, half);
     return sum;
 }
 
 /* y += the sum of some rows of weights, each times its own scale, while those in `next` are fetched. */
-static void add_scaled(float *y, const float *scales, const float *const *rows, const float *const *next, long d) {
+static INLINE void add_scaled(float *y, const float *scales, const void *const *rows, const void *const *next, long d,
+                              const int half) {
     long i = 0;
     for (; i + LANES <= d; i += LANES) {
-        fetch_line(next, i);
-        store(y + i, plus_scaled(y, scales, rows, i, LANES));
+        fetch_line(next, i, half);
+        store(y + i, plus_scaled(y, scales, rows, i, LANES, half));
     }
-    if (i < d) store_some(y + i, plus_scaled(y, scales, rows, i, d - i), d - i);
+    if (i < d) store_some(y + i, plus_scaled(y, scales, rows, i, d - i, half), d - i);
 }
 
 /* Where the rows of a few neurons begin; the last one's stands for those that are missing. */
-static void rows_of(const float *w, const int32_t *open, long count, long d, const float **rows) {
-    for (long n = 0; n < NEURONS; n++) rows[n] = w + open[at_most(count - 1, n)] * d;
+static void rows_of(const void *w, const int32_t *open, long count, long d, int half, const void **rows) {
+    for (long n = 0; n < NEURONS; n++) rows[n] = weight_at(w, open[at_most(count - 1, n)] * d, half);
 }
 
 /* Computes what multiplies the downs of some of the open neurons, 0 for a row whose neuron is not open or would write too
  * little; keeps those that any row needs in front of the list and returns their number. */
 static long through_ups(const step_t *at, const layer_t *layer, const float *normed, int32_t *open, long count) {
     long b = at->count, d = at->sizes->d, f = layer->width, kept = 0;
-    const float *ups[NEURONS], *next[NEURONS];
+    int half = (int)at->sizes->half;
+    const void *ups[NEURONS], *next[NEURONS];
     float products[2 * NEURONS];
-    rows_of(layer->up_rows, open, count, d, next);
+    rows_of(layer->up_rows, open, count, d, half, next);
     for (long i = 0; i < count; i += NEURONS) {
         long some = at_most(NEURONS, count - i), left = count - i - some;
         int32_t numbers[NEURONS];
         int any[NEURONS] = {0};
         memcpy(ups, next, sizeof ups);
         memcpy(numbers, open + i, sizeof(int32_t) * some);
-        if (left > 0) rows_of(layer->up_rows, open + i + some, left, d, next);
+        if (left > 0) rows_of(layer->up_rows, open + i + some, left, d, half, next);
         for (long row = 0; row < b; row += 2) {
-            const float *const *fetched = row || left <= 0 ? NULL : next;
             long together = at_most(2, b - row);
-            if (together == 2) some_dots(normed + row * d, ups, fetched, products, d, 2);
-            else some_dots(normed + row * d, ups, fetched, products, d, 1);
+            some_dots(normed + row * d, ups, row || left <= 0 ? NULL : next, products, d, together, half);
             for (long s = 0; s < together; s++)
                 for (long n = 0; n < some; n++) {
                     float *a = at->a + (row + s) * f + numbers[n];
@@ -140,16 +151,19 @@ static long through_ups(const step_t *at, const layer_t *layer, const float *nor
 /* Adds what some neurons write to this thread's sums. */
 static void through_downs(const step_t *at, const layer_t *layer, float *sums, const int32_t *kept, long count) {
     long b = at->count, d = at->sizes->d, f = layer->width;
-    const float *downs[NEURONS], *next[NEURONS];
+    int half = (int)at->sizes->half;
+    const void *downs[NEURONS], *next[NEURONS];
     float scales[NEURONS];
-    if (count > 0) rows_of(layer->w_down, kept, count, d, next);
+    if (count > 0) rows_of(layer->w_down, kept, count, d, half, next);
     for (long i = 0; i < count; i += NEURONS) {
         long left = count - i - NEURONS;
         memcpy(downs, next, sizeof downs);
-        if (left > 0) rows_of(layer->w_down, kept + i + NEURONS, left, d, next);
+        if (left > 0) rows_of(layer->w_down, kept + i + NEURONS, left, d, half, next);
         for (long row = 0; row < b; row++) {
             for (long n = 0; n < NEURONS; n++) scales[n] = i + n < count ? at->a[row * f + kept[i + n]] : 0.0f;
-            add_scaled(sums + row * d, scales, downs, row || left <= 0 ? NULL : next, d);
+            const void *const *fetched = row || left <= 0 ? NULL : next;
+            if (half) add_scaled(sums + row * d, scales, downs, fetched, d, 1);
+            else add_scaled(sums + row * d, scales, downs, fetched, d, 0);
         }
     }
 }
@@ -167,7 +181,7 @@ static INLINE void write_some(const step_t *at, const layer_t *layer, long j, co
 static void through_all(const step_t *at, const layer_t *layer, const own_t *own, range_t columns,
                         const piece_t *following) {
     long b = at->count, d = at->sizes->d, f = layer->width, j = columns.from;
-    piece_t ups = ups_of(at, layer, columns), downs = {layer->w_down, d, columns, {0, d}};
+    piece_t ups = ups_of(at, layer, columns), downs = {layer->w_down, d, columns, {0, d}, ups.half};
     stream(own->normed, d, at->h, 2 * f, b, ups, 0, &downs);
     for (; j + LANES <= columns.to; j += LANES) write_some(at, layer, j, LANES);
     if (j < columns.to) write_some(at, layer, j, columns.to - j);

@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "rows.h"
 #include "swiglu.h"
+#include "weights.h"
 
 typedef struct {
     float *normed; /* [T, D] */
@@ -24,9 +25,9 @@ long dense_saved(long tokens, long d, long f) {
     return lay_dense(&s, NULL, tokens, d, f);
 }
 
-void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, const float *gate_weights,
+void dense_forward(const float *x, const float *norm, const void *w_in, const void *w_out, const float *gate_weights,
                    const float *down_norms, float *y, float *saved, long tokens, long d, long f, float least_gate,
-                   float least_written, float eps, int threads) {
+                   float least_written, float eps, int half, int threads) {
     threshold_t threshold = {gate_weights, down_norms, least_gate, least_written};
     dense_t at;
     lay_dense(&at, saved, tokens, d, f);
@@ -34,8 +35,8 @@ void dense_forward(const float *x, const float *norm, const float *w_in, const f
     float *in_panels = panels_for(d, 2 * f), *out_panels = panels_for(f, d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        shared_pack(w_in, 2 * f, 1, d, 2 * f, in_panels);
-        shared_pack(w_out, d, 1, f, d, out_panels);
+        shared_weights(w_in, half, d, 2 * f, in_panels);
+        shared_weights(w_out, half, f, d, out_panels);
         float *a = floats(piece * f);
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {

@@ -19,7 +19,7 @@ void experts_forward(const float *x, const float *w_in, const float *w_out, cons
     float *y_rows = floats(tokens * k * d);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        through_experts(&at, x, w_in, w_out, y_rows, d, f, e, k);
+        through_experts(&at, x, w_in, w_out, 0, y_rows, d, f, e, k);
 #pragma omp for schedule(static)
         for (long t = 0; t < tokens; t++) {
             memset(y + t * d, 0, sizeof(float) * d);

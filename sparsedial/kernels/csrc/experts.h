@@ -3,6 +3,7 @@
 #pragma once
 #include "router.h"
 #include "swiglu.h"
+#include "weights.h"
 
 typedef struct {
     int32_t *chosen; /* [T, K]; NO_EXPERT where a token visits fewer */
@@ -40,15 +41,15 @@ static inline void sort_rows(const experts_t *s, long rows, long e) {
 static inline long first_place(const experts_t *s, long expert) { return expert ? s->ends[expert - 1] : 0; }
 
 /* y_rows [R, D]: each row's expert's output, by place. */
-static inline void through_experts(const experts_t *s, const float *x, const float *w_in, const float *w_out,
+static inline void through_experts(const experts_t *s, const float *x, const void *w_in, const void *w_out, int half,
                                    float *y_rows, long d, long f, long e, long k) {
     float *xe = floats(ROWS * d), *a = floats(ROWS * f);
     float *in_panels = panels_for(d, 2 * f), *out_panels = panels_for(f, d);
 #pragma omp for schedule(dynamic)
     for (long i = 0; i < e; i++) {
         if (s->ends[i] == first_place(s, i)) continue;
-        pack_all(w_in + i * d * 2 * f, 2 * f, 1, d, 2 * f, d, in_panels);
-        pack_all(w_out + i * f * d, d, 1, f, d, f, out_panels);
+        pack_weights(weight_at(w_in, i * d * 2 * f, half), half, d, 2 * f, in_panels);
+        pack_weights(weight_at(w_out, i * f * d, half), half, f, d, out_panels);
         for (long from = first_place(s, i); from < s->ends[i]; from += ROWS) {
             long rows = at_most(ROWS, s->ends[i] - from);
             float *h = s->h + from * 2 * f;

@@ -3,7 +3,8 @@
  * compare values and gradients by name. One call computes a whole layer: at a study's sizes the calls take longer than
  * their arithmetic.
  *
- * Tensors come as addresses of contiguous float32 (or int64) data. Sizes are not checked here: a model's come from its
+ * Tensors come as addresses of contiguous float32 (or int64) data. Weights that are `void` are in bfloat16 where `half`
+ * is 1; products are summed in float32 all the same. Sizes are not checked here: a model's come from its
  * Shape, and `sparse_feed_forward` checks its arguments. What a backward pass needs lies in one piece of memory,
  * `saved`; the kernel's ..._saved returns its size in floats. */
 #pragma once
@@ -27,9 +28,9 @@ void causal_backward(const float *dy, const float *q, const float *k, const floa
                      long width, float scale, int threads);
 
 long dense_saved(long tokens, long d, long f);
-void dense_forward(const float *x, const float *norm, const float *w_in, const float *w_out, const float *gate_weights,
+void dense_forward(const float *x, const float *norm, const void *w_in, const void *w_out, const float *gate_weights,
                    const float *down_norms, float *y, float *saved, long tokens, long d, long f, float least_gate,
-                   float least_written, float eps, int threads);
+                   float least_written, float eps, int half, int threads);
 void dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
                     float *saved, float *dx, float *dnorm, float *dw_in, float *dw_out, long tokens, long d, long f,
                     int threads);
@@ -43,11 +44,12 @@ void experts_backward(const float *dy, const float *x, const float *w_in, const 
                       long e, long k, int threads);
 
 long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, long k);
-void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
-                    const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
+void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const void *w_in,
+                    const void *w_out, const void *shared_in, const void *shared_out, const int64_t *top_k,
                     float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
                     long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
-                    float scaling, float balance, float z, float top_p, float eps, int learning, int threads);
+                    float scaling, float balance, float z, float top_p, float eps, int learning, int half,
+                    int threads);
 void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
                      const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
                      float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
@@ -59,11 +61,14 @@ int head_forward(const float *x, const float *norm, const float *table, const in
                  float *loss, float *each, float *dx, float *dnorm, float *dtable, long tokens, long d, long v,
                  float eps, int threads);
 
+void half_product(const float *x, const void *w, float *y, long tokens, long k, long n, int threads);
+void half_logits(const float *normed, const void *table, float *logits, long tokens, long d, long words, int threads);
+
 /* The sizes of a model (those of its layers are in decode_layer) and of its cache. */
 struct decode_sizes {
     int64_t layers, slots, length;                 /* of the cache: sequences, and positions of each */
     int64_t d, heads, kv_heads, c, words;
-    int64_t whole_norm, sigmoid, normalize, ones;  /* 0 or 1 */
+    int64_t whole_norm, sigmoid, normalize, ones, half; /* 0 or 1 */
     int64_t groups, kept_groups;                   /* of experts */
     int64_t rank, query_rank, unrotated, rotated, v; /* of latent attention; 0 without */
     float scaling, top_p, eps, scale;
@@ -71,11 +76,11 @@ struct decode_sizes {
 
 /* A layer's weights and sizes; NULL or 0 where it has none. */
 struct decode_layer {
-    const float *attention_norm, *w_qkv, *b_qkv, *q_norm, *k_norm, *w_out;
-    const float *query_down, *query_norm, *query, *latent, *latent_norm, *up; /* of latent attention */
-    const float *feed_forward_norm, *router, *bias, *w_in, *w_down, *shared_in, *shared_down,
-        *shared_gate;
-    const float *up_rows, *gate_weights, *down_norms; /* [F, D], [F], [F]; NULL: all neurons of a dense layer take part */
+    const void *w_qkv, *w_out, *w_in, *w_down, *shared_in, *shared_down;
+    const void *query_down, *query, *latent, *up; /* of latent attention */
+    const void *up_rows; /* [F, D]; NULL: all neurons of a dense layer take part */
+    const float *attention_norm, *b_qkv, *q_norm, *k_norm, *query_norm, *latent_norm;
+    const float *feed_forward_norm, *router, *bias, *shared_gate, *gate_weights, *down_norms; /* of neurons [F], [F] */
     float least_gate, least_written;                  /* scores of a neuron whose up is read, and its down */
     int64_t window, width, shared_width, experts, top_k; /* widths of an expert or dense layer, of all shared experts */
 };
@@ -87,7 +92,7 @@ struct decode_row {
 
 long decode_scratch(const struct decode_sizes *sizes, const struct decode_layer *layers, int threads);
 void decode(const struct decode_sizes *sizes, const struct decode_layer *layers, const struct decode_row *rows,
-            const int64_t *top_k, long count, const float *embedding, const float *norm, const float *unembedding,
+            const int64_t *top_k, long count, const void *embedding, const float *norm, const void *unembedding,
             const float *cosine, const float *sine, float *keys, float *values, float *logits, float *scratch,
             int threads);
 

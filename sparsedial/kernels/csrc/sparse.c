@@ -83,11 +83,12 @@ static float loss_of(const float *shares, long sequences, long tokens, const rou
 /* `top_k` [T]: how many experts a token visits; NULL: all K. `loss`: the routing's balance loss and z-loss together;
  * `load` [E] counts each expert's tokens. A backward pass may follow with `learning` alone: without it all experts are
  * computed together where that is cheaper. */
-void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const float *w_in,
-                    const float *w_out, const float *shared_in, const float *shared_out, const int64_t *top_k,
+void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const void *w_in,
+                    const void *w_out, const void *shared_in, const void *shared_out, const int64_t *top_k,
                     float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
                     long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
-                    float scaling, float balance, float z, float top_p, float eps, int learning, int threads) {
+                    float scaling, float balance, float z, float top_p, float eps, int learning, int half,
+                    int threads) {
     long tokens = sequences * s, w = e * f;
     routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, ones, scaling, balance, z, top_p};
     int every = visits_every(&routing, top_k, load, learning) && cheaper_together(tokens * e, tokens, f, e);
@@ -100,8 +101,8 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         shared_pack(w_router, e, 1, d, every ? 0 : e, router_panels);
-        shared_pack(shared_in, 2 * m, 1, d, 2 * m, in_panels);
-        shared_pack(shared_out, d, 1, m, m ? d : 0, out_panels);
+        shared_weights(shared_in, half, d, 2 * m, in_panels);
+        shared_weights(shared_out, half, m, m ? d : 0, out_panels);
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
@@ -122,10 +123,10 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
             }
         }
         if (together) {
-            pack_together(w_in, d, f, e, all_in);
-            shared_pack(w_out, d, 1, w, d, all_out);
+            pack_together(w_in, half, d, f, e, all_in);
+            shared_weights(w_out, half, w, d, all_out);
         } else {
-            through_experts(&at.routed, at.normed, w_in, w_out, y_rows, d, f, e, k);
+            through_experts(&at.routed, at.normed, w_in, w_out, half, y_rows, d, f, e, k);
         }
         float *h = floats(together ? piece * 2 * w : 0), *a = floats(piece * (together && w > m ? w : m));
 #pragma omp for schedule(static)

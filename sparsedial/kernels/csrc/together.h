@@ -15,18 +15,20 @@ static inline int cheaper_together(long visits, long tokens, long f, long e) {
 }
 
 /* Packs all experts' gates side by side, then their ups, as one matrix of 2W columns. */
-static inline void pack_together(const float *w_in, long d, long f, long e, float *panels) {
+static inline void pack_together(const void *w_in, int half, long d, long f, long e, float *panels) {
     long w = e * f;
 #pragma omp for schedule(static)
     for (long n0 = 0; n0 < 2 * w; n0 += TILE_N) {
         float *panel = panels + n0 * d;
         long columns = at_most(TILE_N, 2 * w - n0);
         for (long j = 0, some; j < columns; j += some) {
-            long half = (n0 + j) / w, n = (n0 + j) % w, expert = n / f, from = n % f;
+            long up = (n0 + j) / w, n = (n0 + j) % w, expert = n / f, from = n % f;
             some = at_most(f - from, columns - j);
-            const float *in = w_in + expert * d * 2 * f + half * f + from;
+            long first = expert * d * 2 * f + up * f + from;
+            const float *in = weight_at(w_in, first, half);
             for (long row = 0; row < d; row++)
-                for (long i = 0; i < some; i++) panel[row * TILE_N + j + i] = in[row * 2 * f + i];
+                if (half) copy_weights(panel + row * TILE_N + j, w_in, first + row * 2 * f, some, 1);
+                else for (long i = 0; i < some; i++) panel[row * TILE_N + j + i] = in[row * 2 * f + i];
         }
         for (long row = 0; row < d && columns < TILE_N; row++)
             memset(panel + row * TILE_N + columns, 0, sizeof(float) * (TILE_N - columns));
