@@ -8,12 +8,13 @@ three, always with the OpenMP and the allocator that its pages recommend, and it
 clocked alike: from the first new token, which reading the prompt gives, to the last; vLLM by its engine's own clock.
 Runs are taken in turn; vLLM is stopped while it waits for its turn, since its processes may wait by spinning.
 benchmarks/vllm_peer.py says what PYTHON is.
-Writes benchmarks/records/decoding_vllm.json.
+Writes benchmarks/records/decoding_vllm.json, where checkpoints that are not named stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -197,15 +198,17 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     tokens, rounds = (TRIAL_TOKENS, 1) if given.quick else (64, 7)
-    busy, models = BusyWatch(), []
+    busy, models = BusyWatch(), {}
+    if given.out.exists():
+        models = {model["name"]: model for model in json.loads(given.out.read_text())["models"]}
     with tempfile.TemporaryDirectory() as work:
         for name, _, folder in (each.partition("=") for each in given.checkpoints):
-            models.append(measured(name, Bench(Path(folder), given, Path(work), tokens), rounds))
+            models[name] = measured(name, Bench(Path(folder), given, Path(work), tokens), rounds)
     found = {
         "text": "/".join(Path(given.text).parts[-2:]),
         "torch": torch.__version__,
         "allocator": given.allocator and Path(given.allocator).name,
-        "models": models,
+        "models": list(models.values()),
     }
     words = "python -m benchmarks.decoding_vllm --vllm PYTHON --allocator FILE --text TEXT NAME=CHECKPOINT …"
     keep(given.out, words, {**found, "machine_busy": busy.share()})

@@ -22,7 +22,7 @@ SHORT = (  # the rows of README.md: the beginnings of their first two columns
     ("decoding: 28M, batch 1", "llama.cpp"),
     ("decoding: 64 experts, top-6, batch 1", "vLLM, float32"),
     ("decoding: SmolLM2, batch 1", "vLLM, float32"),
-    ("decoding: SmolLM2, batch 1", "vLLM, bfloat16"),
+    ("decoding: SmolLM2, batch 1, 2 threads, ours in bfloat16", "vLLM, bfloat16"),
     ("a cold `plan`", ""),
     ("fit of Abnar's form", ""),
     ("dial page: the dial turned, a published law", ""),
