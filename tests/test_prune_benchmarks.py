@@ -17,6 +17,10 @@ from benchmarks.process_memory import tree_peaks
 from benchmarks.prune_findings import agreement_of, windows_of
 from benchmarks.prune_findings_page import findings, over_seeds, verdict
 from benchmarks.prune_peers import Pruned, compare_kept, of_answer, times_row
+from benchmarks.split_speeds import replace_speeds
+from sparsedial.pruning.speed import Speed
+from sparsedial.records.evaluation import Joules
+from sparsedial.records.prune import Quantiles
 from sparsedial.store import write_json
 
 
@@ -148,3 +152,13 @@ def test_a_limit_on_memory_counts_what_is_allocated_and_not_what_is_mapped_to_be
     for code, fails in (("bytes(50_000_000)", False), ("bytes(150_000_000)", True), (read, False)):
         done = under_limit([sys.executable, "-c", code], limit)
         assert ("MemoryError" in done.stderr, bool(done.returncode)) == (fails, fails), code
+
+
+def test_speeds_that_are_measured_again_leave_the_losses():
+    joules = Joules(joules=0.5, basis="estimated", source="stated", low=0.4, high=0.6)
+    rate = Quantiles(median=20.0, p10=19.0, p90=21.0, count=5)
+    costs: dict[str, Any] = {"loss": 1.5, "decode_tokens_per_second": {"median": 1.0}, "weight_bytes": 7}
+    replace_speeds(costs, Speed(prefill=rate, decode=rate, joules_per_token=joules, peak_memory_bytes=None))
+    assert (costs["loss"], costs["weight_bytes"]) == (1.5, 7)
+    assert costs["decode_tokens_per_second"] == {"median": 20.0, "p10": 19.0, "p90": 21.0, "count": 5}
+    assert costs["joules_per_token"]["joules"] == 0.5
