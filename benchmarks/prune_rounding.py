@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -30,7 +28,7 @@ from torch import Tensor
 
 from benchmarks.keeping import keep
 from benchmarks.prune_findings_page import over_seeds
-from benchmarks.prune_peers import CONTEXT, OURS, PEER, ROOT, SCORED_TOKENS, file_name
+from benchmarks.prune_peers import CONTEXT, OURS, PEER, SCORED_TOKENS, Setup, file_name
 from sparsedial.model.checkpoint import model_of, save_checkpoint
 from sparsedial.model.far import far_model, held
 from sparsedial.model.reading import Checkpoint, read_checkpoint
@@ -102,22 +100,18 @@ def _pairs(given: argparse.Namespace, checkpoint: Checkpoint, section: str, scor
     """Losses of both programs' cuts of the same changed checkpoints, and how far ours are from theirs."""
     method, density = SECTIONS[section]
     pattern = density.pattern and ":".join(map(str, density.pattern))
+    job = {
+        "windows": str((given.work / "weights.npy").resolve()), "method": method, "keep": density.keep,
+        "pattern": pattern,
+    }  # fmt: skip
     losses: dict[str, list[float]] = {OURS: [], PEER: []}
     for seed in range(given.draws):
         with tempfile.TemporaryDirectory(dir=given.work) as folder:
             whole = _changed(given.smollm2, checkpoint, Path(folder, "whole"), seed)
-            job = {
-                "checkpoint": str(whole), "windows": str((given.work / "weights.npy").resolve()), "method": method,
-                "keep": density.keep, "pattern": pattern, "threads": given.threads, "batch": 1, "causal": True,
-                "sequential": False,
-            }  # fmt: skip
-            for who, python in ((OURS, sys.executable), (PEER, given.pairs)):
-                out = Path(folder, who)
-                file = out.with_suffix(".job")
-                file.write_text(json.dumps({**job, "candidate": who, "out": str(out)}))
-                words = [python, "-m", "benchmarks.prune_candidates", str(file)]
-                subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
-                losses[who].append(_loss(read_checkpoint(out), scored))
+            setup = Setup(argparse.Namespace(work=Path(folder), peer=given.pairs, threads=given.threads))
+            for who, found in losses.items():
+                out = setup.pruned(who, section, {**job, "checkpoint": str(whole.resolve())}).out
+                found.append(_loss(read_checkpoint(out), scored))
         print(section, seed, losses, flush=True)
     relative = [ours / theirs - 1 for ours, theirs in zip(losses[OURS], losses[PEER], strict=True)]
     return {"ours": losses[OURS], "peer": losses[PEER], "relative": over_seeds(relative)}

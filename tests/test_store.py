@@ -1,9 +1,11 @@
 """Plain files that are whole, or not there."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,38 +52,37 @@ def test_equal_values_have_equal_digests_whatever_their_order():
     assert digest({"a": 1}) != digest({"a": 2})
 
 
-def test_a_folder_is_held_by_one_process_and_freed_when_it_is_killed(tmp_path: Path):
+@contextlib.contextmanager
+def in_another_process(holder: str, folder: Path) -> Iterator[None]:
+    """A process that is inside `lock` or `whole_folder`, where it makes a file `old`; it is killed at the end."""
     code = (
-        "import sys, time; from pathlib import Path; from sparsedial.store import lock\n"
-        "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        f"import sys, time; from pathlib import Path; from sparsedial.store import {holder}\n"
+        f"with {holder}(Path(sys.argv[1])) as part:\n"
+        "    if part: (part / 'old').touch()\n"
+        "    print('held', flush=True); time.sleep(60)"
     )
-    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE)
     assert other.stdout is not None
     with other.stdout:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(UserError, match="in use"), lock(tmp_path):
-            pass
+        yield
         other.kill()
         other.wait()
+
+
+def test_a_folder_is_held_by_one_process_and_freed_when_it_is_killed(tmp_path: Path):
+    with in_another_process("lock", tmp_path), pytest.raises(UserError, match="in use"), lock(tmp_path):
+        pass
     with lock(tmp_path):
         pass
 
 
 def test_a_new_folder_is_written_by_one_process_and_what_a_killed_one_left_is_removed(tmp_path: Path):
-    code = (
-        "import sys, time; from pathlib import Path; from sparsedial.store import whole_folder\n"
-        "with whole_folder(Path(sys.argv[1])) as part: (part / 'old').touch(); print('in', flush=True); time.sleep(60)"
-    )
     new = tmp_path / "new"
-    other = subprocess.Popen([sys.executable, "-c", code, str(new)], stdout=subprocess.PIPE)
-    assert other.stdout is not None
-    with other.stdout:
-        assert other.stdout.readline() == b"in\n"
+    with in_another_process("whole_folder", new):
         with pytest.raises(UserError, match="in use"), whole_folder(new):
             pass
         assert [path.name for path in tmp_path.glob(".new.partial/*")] == ["old"], "the other's work is still there"
-        other.kill()
-        other.wait()
     with whole_folder(new) as partial:
         (partial / "whole").touch()
     assert [path.name for path in new.iterdir()] == ["whole"]

@@ -14,7 +14,7 @@ from sparsedial.planning.fitted import beyond, extrapolation_words
 from sparsedial.records.plan import PredictedLoss
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.shape import Shape
-from sparsedial.units import human_percent
+from sparsedial.units import count_words, human_percent
 
 FEWEST_TOKENS = 0.1  # per total parameter; no training known to us has fewer
 MOSTLY_SPENT = 0.5  # of a budget; a training that takes less of it, for lack of data, is worth a note
@@ -73,7 +73,7 @@ def fewer_threads(costs: Costs) -> list[str]:
     machine = costs.machine
     if not isinstance(machine, Profile) or machine.device != "cpu" or machine.threads >= machine.machine.cores:
         return []
-    threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
+    threads = count_words(machine.threads, "thread")
     return [
         f"seconds and joules are those of {threads}, as the profile's steps; `train` uses all {machine.machine.cores}"
         f" cores unless `--threads {machine.threads}` is given, and says with `--dry-run` how long it takes"

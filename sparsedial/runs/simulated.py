@@ -155,7 +155,7 @@ class Simulated(Queued):
             seconds=done * step,
             median_step_seconds=step,
             evaluation_seconds=0.0 if diverged else read * step / 3 + task.probes * slowness * world.probe_seconds,
-            joules=recipe.steps * step * world.watts(job.shape) if world.watts and task.alone else None,
+            joules=done * step * world.watts(job.shape) if world.watts and task.alone else None,
             joules_source="simulated",
             peak_memory_bytes=PEAK_BYTES,
             expert_load=_load(job.shape, random),

@@ -57,13 +57,18 @@ def ended(executor: InProcess, tasks: list[Task]) -> dict[str, float | None]:
     return found
 
 
-@pytest.mark.parametrize("device", ["a CPU's", "a GPU's"])
-def test_runs_at_once_end_as_each_alone(request, small_text, tmp_path: Path, monkeypatch, device):
-    """Replayed where they take a GPU's way; and all of them move before the first ends."""
-    if device == "a GPU's":
+@pytest.fixture(params=["a CPU's", "a GPU's"])
+def device(request, monkeypatch) -> str:
+    """Whose way steps take: a CPU's, or replayed and read late as a GPU's."""
+    if request.param == "a GPU's":
         request.getfixturevalue("on_a_gpu")
         monkeypatch.setattr("sparsedial.training.loop.why_not", lambda *_: None)
         monkeypatch.setattr("sparsedial.training.loop.READING_SECONDS", math.inf)
+    return request.param
+
+
+def test_runs_at_once_end_as_each_alone(small_text, tmp_path: Path, monkeypatch, device):
+    """Replayed where they take a GPU's way; and all of them move before the first ends."""
     monkeypatch.setattr(in_process, "TURN_SECONDS", 0.0)
     jobs = [job_of(small_text, experts, seed=seed, batch=4) for experts, seed in ((8, 0), (8, 1), (0, 0))]
     tasks = [Task(job=job, label=f"{number}") for number, job in enumerate(jobs)]
@@ -129,13 +134,9 @@ def test_timed_runs_in_turns_go_on_together_or_begin_again(small_text, tmp_path:
     }
 
 
-@pytest.mark.parametrize("device", ["a CPU's", "a GPU's"])
-def test_runs_at_once_that_are_left_go_on(request, small_text, tmp_path: Path, monkeypatch, device):
+@pytest.mark.usefixtures("device")
+def test_runs_at_once_that_are_left_go_on(small_text, tmp_path: Path, monkeypatch):
     """Also where a GPU was given steps that are not read yet: its weights are ahead of the run's numbers then."""
-    if device == "a GPU's":
-        request.getfixturevalue("on_a_gpu")
-        monkeypatch.setattr("sparsedial.training.loop.why_not", lambda *_: None)
-        monkeypatch.setattr("sparsedial.training.loop.READING_SECONDS", math.inf)
     monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr(in_process, "TURN_SECONDS", 0.0)
     jobs = [job_of(small_text, seed=seed) for seed in range(2)]
