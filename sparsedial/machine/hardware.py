@@ -55,11 +55,12 @@ def machine_bytes() -> int:
 
 
 def device_bytes(device: str) -> float:
-    """Memory of the machine, or of its first GPU for `cuda`; infinite where the driver's tool is missing."""
+    """Memory of the machine, or of the GPU that PyTorch takes as `cuda`: the first that this process may see."""
     if device == "cpu":
         return machine_bytes()
-    found = gpus()
-    return float(found[0].split()[-2]) * 2**20 if found else float("inf")  # "NVIDIA H100 80GB HBM3, 81559 MiB"
+    import torch
+
+    return torch.cuda.get_device_properties(device).total_memory
 
 
 def process_bytes() -> int:
