@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsedial.law.surface import Surface
+from sparsedial.law.surface import Pull, Surface
 
 STEPS = 200
 EXACT = 1e-10  # relative fall of the objective in one step below which a search has settled
@@ -33,6 +33,8 @@ def descend(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The points at which Huber's objective is least near the given ones, and the objective there.
 
+    Where the surface is drawn to some coordinates, that counts too.
+
     Shapes: points [laws, free], targets (log losses) and weight [laws, n] or [n], to [laws, free] and [laws]
     """
     laws, rows = len(points), targets.shape[-1]
@@ -41,12 +43,16 @@ def descend(
     targets, weight = np.broadcast_to(targets, (laws, rows)), np.broadcast_to(weight, (laws, rows))
     size = max(1, AT_ONCE // rows)
     parts = [slice(start, start + size) for start in range(0, laws, size)]
-    found = [_descend(surface, points[part], targets[part], weight[part], threshold, settled, steps) for part in parts]
+    found = [
+        _descend(surface, surface.pull.of(part), points[part], targets[part], weight[part], threshold, settled, steps)
+        for part in parts
+    ]
     return np.concatenate([point for point, _ in found]), np.concatenate([value for _, value in found])
 
 
 def _descend(
     surface: Surface,
+    pull: Pull,
     points: np.ndarray,
     targets: np.ndarray,
     weight: np.ndarray,
@@ -56,16 +62,17 @@ def _descend(
 ) -> tuple[np.ndarray, np.ndarray]:
     points = np.clip(points, surface.low, surface.high)
     residuals = surface.log_loss(points) - targets
-    values = _finite(huber(residuals, weight, threshold))
+    values = _finite(huber(residuals, weight, threshold) + pull.energy(points))
     damping, rise = np.full(len(points), 1e-3), np.full(len(points), 2.0)
     still = np.arange(len(points)) if points.shape[1] else np.empty(0, dtype=int)
     for _ in range(steps):
         if not len(still):
             break
-        moves, slope = _moves(surface, points[still], residuals[still], weight[still], threshold, damping[still])
+        some = pull.of(still)
+        moves, slope = _moves(surface, some, points[still], residuals[still], weight[still], threshold, damping[still])
         moved = np.clip(points[still] + moves, surface.low, surface.high)
         there = surface.log_loss(moved) - targets[still]
-        after = _finite(huber(there, weight[still], threshold))
+        after = _finite(huber(there, weight[still], threshold) + some.energy(moved))
         fall = values[still] - after
         better = fall > 0
         small = settled * values[still] + NOTHING * weight[still].sum(axis=1)
@@ -85,6 +92,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 def _moves(
     surface: Surface,
+    pull: Pull,
     points: np.ndarray,
     residuals: np.ndarray,
     weight: np.ndarray,
@@ -107,11 +115,13 @@ def _moves(
     curvature = weight * np.where(size <= threshold, 1.0, reweighted * np.minimum(damping, 1.0)[:, None])
     across = slopes.transpose(0, 2, 1)
     normal = (slopes * curvature[:, None, :]) @ across
-    gradient = (slopes @ (weight * reweighted * residuals)[:, :, None])[:, :, 0]
+    gradient = (slopes @ (weight * reweighted * residuals)[:, :, None])[:, :, 0] + pull.stiffness * pull.distance(
+        points
+    )
     steep = np.einsum("bfn,bfn,bn->bf", slopes, slopes, weight * reweighted)
     extra = damping[:, None] * steep + 1e-12 * np.maximum(steep.max(axis=1, keepdims=True), 1e-12)
     at = np.arange(points.shape[1])
-    normal[:, at, at] += extra
+    normal[:, at, at] += extra + pull.stiffness
     moves = -np.linalg.solve(normal, gradient[:, :, None])[:, :, 0]
     beyond = np.zeros(points.shape, dtype=bool)
     for _ in range(BOUNDS_AT_ONCE):
@@ -120,7 +130,7 @@ def _moves(
             break
         beyond |= over
         to_bound = np.where(beyond, np.clip(points + moves, surface.low, surface.high) - points, 0.0)
-        pull = gradient + (normal @ to_bound[:, :, None])[:, :, 0]
+        left = gradient + (normal @ to_bound[:, :, None])[:, :, 0]
         held = np.where(beyond[:, :, None] | beyond[:, None, :], np.eye(points.shape[1]), normal)
-        moves = np.linalg.solve(held, np.where(beyond, to_bound, -pull)[:, :, None])[:, :, 0]
+        moves = np.linalg.solve(held, np.where(beyond, to_bound, -left)[:, :, None])[:, :, 0]
     return moves, np.abs(gradient * moves).sum(axis=1)

@@ -14,10 +14,11 @@ from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
 from sparsedial.law.ranges import ranges
 from sparsedial.law.resample import resample
-from sparsedial.law.search import search
+from sparsedial.law.search import Best, search
 from sparsedial.law.structure import misfit, outliers
 from sparsedial.law.surface import Surface
 from sparsedial.law.table import GROUP, ROW, WEIGHT
+from sparsedial.records.law import Prior
 from sparsedial.units import count_words
 
 LEAST_BUDGETS = 2
@@ -83,6 +84,7 @@ class Estimator(TypedDict, total=False):
     """How a form is fitted; whoever fits it again to other rows passes these keywords on."""
 
     pin: Mapping[str, float]  # coefficients that stay where they are put
+    priors: Mapping[str, Prior]  # what is expected of exponents, beside what the runs say; a form may lack some
     huber: float | None  # log-loss residual above which a run counts less; null: it follows the runs' own spread
 
 
@@ -113,16 +115,21 @@ def fit(
     surface = _surface(rows, form, pin)
     target = np.log(np.asarray(rows["loss"], dtype=float))
     weight = rows[WEIGHT] / rows[WEIGHT].mean()
-    best = search(surface, target, weight, how.get("huber"))
+    best, scatter = search(surface, target, weight, how.get("huber")), 0.0
+    priors = {name: prior for name, prior in (how.get("priors") or {}).items() if name in surface.names}
+    if priors:  # weighed by how far the runs scatter around the law that they give alone
+        scatter = _rms(surface, best, target, weight)
+        surface = surface.drawn(priors, scatter)
+        best = search(surface, target, weight, how.get("huber"))
     values = surface.unpack(best.point[None])[0]
     groups = np.unique(rows[GROUP], return_inverse=True)[1] if GROUP in rows else None
-    samples = surface.unpack(resample(surface, best, target, weight, count=bootstrap, seed=seed, groups=groups))
+    drawn = resample(surface, best, target, weight, count=bootstrap, seed=seed, groups=groups, scatter=scatter)
+    samples = surface.unpack(drawn)
     tail = (1 - confidence) / 2
     names = FORMS[form].coefficients
     spread = np.quantile(samples, [tail, 1 - tail], axis=0) if len(samples) else np.stack([values, values])
     residuals = surface.log_loss(best.point[None])[0] - target
-    freedom = max(1, len(residuals) - len(surface.names))
-    rmse = float(np.sqrt(np.sum(weight * residuals**2) / freedom))
+    rmse = _rms(surface, best, target, weight)
     open_ = open_coefficients(surface, best.point, rmse) if bootstrap else {}
     for at in map(names.index, open_):  # what the fit found is one of the values that explain the runs equally well
         spread[:, at] = min(spread[0, at], values[at]), max(spread[1, at], values[at])
@@ -140,8 +147,15 @@ def fit(
         open_coefficients=open_,
         outliers=outliers(target, residuals, weight, len(surface.names), places),
         misfit=misfit(surface, best, residuals, weight, groups, seed) if bootstrap else None,
+        priors=priors,
         seed=seed,
     )
+
+
+def _rms(surface: Surface, best: Best, target: np.ndarray, weight: np.ndarray) -> float:
+    """The runs' scatter around the law, in log loss; what was fitted is counted out."""
+    residuals = surface.log_loss(best.point[None])[0] - target
+    return float(np.sqrt(np.sum(weight * residuals**2) / max(1, len(residuals) - len(surface.names))))
 
 
 def _counted(rows: Rows) -> dict[str, np.ndarray]:

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from sparsedial.law.form import Columns, Form
+from sparsedial.records.law import Prior
 
 SLOPE_STEP = 1e-6  # of the numeric slopes by an exponent's coordinate
 DECADE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """What draws coordinates to where priors expect them: half the stiffness times the squared distance."""
+
+    centre: np.ndarray  # [free], or [laws, free]
+    stiffness: np.ndarray  # [free], 0 where nothing is expected
+
+    def distance(self, points: np.ndarray) -> np.ndarray:
+        """Shapes: [laws, free] to the same"""
+        return points - self.centre
+
+    def energy(self, points: np.ndarray) -> np.ndarray:
+        """What it adds to an objective. Shapes: [laws, free] to [laws]"""
+        return (self.stiffness * self.distance(points) ** 2).sum(axis=-1) / 2
+
+    def of(self, laws: np.ndarray | slice) -> Pull:
+        """That of some of the laws."""
+        return self if self.centre.ndim == 1 else Pull(centre=self.centre[laws], stiffness=self.stiffness)
 
 
 class Surface:
@@ -38,6 +61,32 @@ class Surface:
         count = len(form.scales)
         self._kept = np.array([self.pinned.get(count + at, 0.0) for at in range(len(form.exponents))])
         self._rows = len(next(iter(columns.values())))
+        self.pull = Pull(centre=np.zeros(len(self.low)), stiffness=np.zeros(len(self.low)))
+
+    def drawn(self, priors: Mapping[str, Prior], scatter: float) -> Surface:
+        """The same, drawn to what priors expect of its free exponents.
+
+        A prior counts as it does for normal noise: one standard deviation from its value costs as much as a run that
+        lies `scatter` (of log loss) from the law.
+        """
+        drawn = copy.copy(self)
+        centre, stiffness = np.zeros(len(self.low)), np.zeros(len(self.low))
+        expected = [priors.get(self.form.exponents[at]) for at in self.exponents]
+        values = np.array([prior.value if prior else 1.0 for prior in expected])
+        spreads = np.array([np.inf if prior is None else prior.log_spread for prior in expected])
+        along = np.where(self._logged, self._log_ratio, (self._most - self._least) / values)
+        centre[len(self.scales) :] = self.exponent_coordinates(values)
+        stiffness[len(self.scales) :] = (scatter * along / spreads) ** 2
+        drawn.pull = Pull(centre=centre, stiffness=stiffness)
+        return drawn
+
+    def redrawn(self, scatter: float, count: int, random: np.random.Generator) -> Surface:
+        """The same for so many laws, each drawn to values that its priors themselves leave open."""
+        noise = random.standard_normal((count, len(self.low)))
+        spread = np.where(self.pull.stiffness > 0, scatter / np.sqrt(np.maximum(self.pull.stiffness, 1e-300)), 0.0)
+        drawn = copy.copy(self)
+        drawn.pull = Pull(centre=self.pull.centre + spread * noise, stiffness=self.pull.stiffness)
+        return drawn
 
     def exponent_values(self, coordinates: np.ndarray) -> np.ndarray:
         """Exponents between their bounds. Shapes: [laws, free exponents] to the same"""

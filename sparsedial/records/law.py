@@ -61,10 +61,17 @@ class Misfit(Record, frozen=True, kw_only=True):
     p_value: float  # how often chance alone does that
 
 
+class Prior(Record, frozen=True, kw_only=True):
+    """What is expected of an exponent before the runs are seen."""
+
+    value: float
+    log_spread: float  # standard deviation of its logarithm
+
+
 class LawFile(Record, frozen=True, kw_only=True):
     """Loss as a function of size, tokens and sparsity."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("open_coefficients", "outliers", "misfit", "counting")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("open_coefficients", "outliers", "misfit", "priors", "counting")
 
     form: str
     coefficients: dict[str, float]
@@ -80,6 +87,7 @@ class LawFile(Record, frozen=True, kw_only=True):
     open_coefficients: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict[str, tuple[str, ...]])
     outliers: tuple[Outlier, ...] = ()  # farthest first
     misfit: Misfit | None = None  # null: no structure was found in the residuals
+    priors: dict[str, Prior] = msgspec.field(default_factory=dict[str, Prior])  # those that the fit counted
     held_out: HeldOut | None = None
     held_out_reason: str | None = None
     refused: str | None = None  # null: where a fit refuses there is no law

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from sparsedial.law.check import held_out_check
-from sparsedial.law.choose import choose, select
+from sparsedial.law.choose import STUDY_PRIORS, choose, select
 from sparsedial.law.fit import fit, refusal
 from sparsedial.law.forms import STUDY_FORMS
 from sparsedial.law.law import Law
 from sparsedial.records.grid import Cell, CellPrediction, Prediction
-from sparsedial.records.law import Comparison
+from sparsedial.records.law import Comparison, Prior
 from sparsedial.records.study import LawSummary
 from sparsedial.sweep.cells import Cells, law_rows
 from sparsedial.sweep.layout import Layout
@@ -75,14 +76,17 @@ class Laws(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """The laws that a fit to the cells gives."""
+    """The laws that a fit to the cells gives, and to what priors expect."""
+
+    priors: Mapping[str, Prior] = field(default_factory=lambda: STUDY_PRIORS)
 
     def forecast(self, layout: Layout, below: Cells, wanted: str | None) -> Forecast:
         """Choose a form on the cells below the largest budget, and fit it to them if they allow a fit."""
         rows = law_rows(layout, below)
-        form, comparison = choose(rows, wanted)
-        law = fit(rows, form) if form and refusal(rows, form) is None else None
+        form, comparison = choose(rows, wanted, priors=self.priors)
+        law = fit(rows, form, priors=self.priors) if form and refusal(rows, form) is None else None
         return Forecast(form=form, comparison=comparison, law=law)
 
     def of_all(self, layout: Layout, cells: Cells, before: Forecast) -> StudyLaw:
@@ -91,7 +95,7 @@ class Fitted:
         refused = refusal(rows, form, intervals=True)
         if refused is not None:
             return StudyLaw(law=None, refused=refused, forecast=before)
-        law, top = fit(rows, form), rows["flops"] == layout.budgets[-1]
+        law, top = fit(rows, form, priors=self.priors), rows["flops"] == layout.budgets[-1]
         if before.law is None:
             law = replace(law, held_out_reason="the budgets below the largest allow no fit")
         elif not top.any():
