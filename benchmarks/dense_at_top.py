@@ -1,13 +1,15 @@
-"""Why was dense predicted too low at the largest budget? `python -m benchmarks.dense_at_top [FOLDER]`.
+"""Is dense predicted rightly at the largest budget? `python -m benchmarks.dense_at_top [FOLDER]`.
 
-Two causes are told apart. Learning rates: the reference study's wide dense cells of its largest budget are trained at
-half and twice their rate (five minutes of one core). The form: each of two forms is fitted to the study's cells below
-that budget and held against it. Writes benchmarks/records/dense_at_top.json.
+Three things decide on it. Learning rates: the reference study's wide dense cells of its largest budget are trained at
+half and twice their rate (five minutes of one core). The form, and the prior: each of two forms is fitted to the
+study's cells below that budget, with the prior of studies and without it, and held against it. Writes
+benchmarks/records/dense_at_top.json.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ import numpy as np
 from benchmarks.keeping import keep
 from benchmarks.replay import RECORD as STUDY
 from benchmarks.trials import Trials
-from sparsedial.law.choose import select
+from sparsedial.law.choose import STUDY_PRIORS, select
 from sparsedial.law.fit import fit
+from sparsedial.records.law import Prior
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.study import Study, read_finished
 from sparsedial.sweep.layout import Layout
@@ -54,19 +57,20 @@ def rows_of(study: Study) -> dict[str, np.ndarray]:
     return {name: np.array(values, dtype=float) for name, values in columns.items()}
 
 
-def errors_at_top(study: Study, form: str) -> dict[str, Any]:
+def errors_at_top(study: Study, form: str, priors: Mapping[str, Prior]) -> dict[str, Any]:
     """Log errors at the largest budget of a law fitted to the cells below it, and of one fitted to all."""
     rows = rows_of(study)
     top = rows["flops"] == rows["flops"].max()
     held, found = select(rows, top), {}
     for name, fitted in (("below", select(rows, ~top)), ("all", rows)):
-        law = fit(fitted, form, bootstrap=0)
+        law = fit(fitted, form, bootstrap=0, priors=priors)
         errors = np.log(law.loss(**held) / held["loss"])
         dense = held["sparsity"] == 0
         found[f"fitted_to_{name}"] = {
             "coefficients": law.coefficients,
             "rms_log_error_of_fit": law.rmse_log_loss,
             "rms_log_error": float(np.sqrt(np.mean(errors**2))),
+            "mean_log_error": float(np.mean(errors)),
             "dense": dict(
                 zip(held["active_parameters"][dense].astype(int).tolist(), errors[dense].tolist(), strict=True)
             ),
@@ -95,7 +99,10 @@ def main(folder: Path) -> None:
         }
         for (width, factor), run in zip(RATES, trials.run(tasks), strict=True)
     ]
-    forms = {form: errors_at_top(study, form) for form in FORMS}
+    forms = {
+        form: {name: errors_at_top(study, form, priors) for name, priors in (("no_prior", {}), ("prior", STUDY_PRIORS))}
+        for form in FORMS
+    }
     keep(RECORD, "python -m benchmarks.dense_at_top", {"seed": SEED, "rates": losses, "forms": forms})
 
 

@@ -55,7 +55,7 @@ from sparsedial.records.record import Record, read
 from sparsedial.records.study import Study, StudyAnswer
 from sparsedial.records.verdict import Verdict
 from sparsedial.showing.glossary import GLOSSARY
-from sparsedial.showing.words import cost, headline, law_sentence, power_of_ten, shape_words
+from sparsedial.showing.words import cost, headline, law_sentence, missed_words, power_of_ten, shape_words
 from sparsedial.units import human_bytes, human_seconds, signed
 from sparsedial.verbs import VERBS
 
@@ -100,7 +100,7 @@ def finding() -> str:
         "| --- | --- | --- | --- | --- |",
         *(_verdict_row(study.verdict.of(currency), currency) for currency in ("flops", "seconds")),
         "",
-        law_sentence(study.law),
+        f"{law_sentence(study.law)}{missed_words(study.verdict.seconds).replace('But', 'At equal seconds', 1)}",
     ]
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from sparsedial.machine.profile import read_profile
 from sparsedial.records.record import parse, plain, write
 from sparsedial.records.run import Metric, Run
-from sparsedial.records.study import Frozen, Inputs, Study, VerdictSeeds
+from sparsedial.records.study import Frozen, Inputs, Study, TimedSteps, VerdictSeeds
 from sparsedial.records.text import TextSummary
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Event, Group, Moved, Task
@@ -24,15 +24,14 @@ from sparsedial.store import read_json
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.findings import best_of_study, finished_study, plan_at_top
 from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.laws import Fitted
 from sparsedial.sweep.layout import Layout
 from sparsedial.sweep.notebook import Notebook
 from sparsedial.verbs.following import DESIGN, following
 from sparsedial.verbs.study_settings import StudySettings
 
 RECORD = Path(__file__).parent / "records" / "reference_study"
-SPENT_SECONDS = 1958.0  # by the study when it was run
-FORM = "sparsity_by_tokens"  # the proven one when the study was laid: it was written down before its first run
-NO_SELECTION = VerdictSeeds(flops=0, seconds=0)  # no run is stored that chose between nominees: there was none yet
+LAWS = Fitted(priors={})  # there was no prior yet when the study was laid
 
 
 class Stored:
@@ -59,7 +58,7 @@ class Stored:
 
     def checkpoint(self, run_hash: str) -> Path:
         """The path that the checkpoint would have."""
-        return Path("runs/fourth/runs") / run_hash[:16] / "checkpoint"
+        return Path("runs/fifth/runs") / run_hash[:16] / "checkpoint"
 
     def metrics(self, run_hash: str) -> list[Metric]:
         """The stored curve, a line for each of its points."""
@@ -142,7 +141,7 @@ def replay(record: Path, out: Path) -> Study:
         archive=archive,
         executor=Nobody(),
         listener=Silent(),
-        clock=Clock(math.inf, SPENT_SECONDS, now=lambda: 0.0),
+        clock=Clock(math.inf, kept["elapsed_seconds"], now=lambda: 0.0),
         workers=2,
         threads=1,
         kernels="compiled",
@@ -154,8 +153,11 @@ def replay(record: Path, out: Path) -> Study:
     notebook = Notebook(None)
     notebook.freeze(frozen)
     notebook.clock = lab.clock
-    notebook.keep(selection_seeds=NO_SELECTION)
-    findings = conduct(lab, notebook, seeds=frozen.inputs.seeds, form=FORM)
+    notebook.keep(
+        selection_seeds=parse(kept["selection_seeds"], VerdictSeeds, "study.json"),
+        timed_steps=parse(kept["timed_steps"], TimedSteps, "study.json"),
+    )
+    findings = conduct(lab, notebook, seeds=frozen.inputs.seeds, form=None, laws=LAWS)
     plan = plan_at_top(lab, findings)
     assert notebook.study is not None
     study = finished_study(
@@ -179,7 +181,7 @@ def replay(record: Path, out: Path) -> Study:
 def _settings(inputs: Inputs) -> StudySettings:
     """The settings of the stored study, without its device: the cores that `auto` chose."""
     kept = {name: getattr(inputs, name) for name in (*DESIGN, "budgets") if name != "device"}
-    return StudySettings(**kept, out=Path("runs/fourth"))
+    return StudySettings(**kept, out=Path("runs/fifth"))
 
 
 def main(out: Path) -> None:

@@ -129,6 +129,7 @@ def fit(
     hold_out: str | None = None,
     group: str | None = None,
     pin: str | Mapping[str, Any] = ...,
+    prior: str | Mapping[str, Any] | None = None,
     huber: float | None = None,
     bootstrap: int = 200,
     seed: int = 0,
@@ -156,6 +157,7 @@ def fit(
         hold_out: rows to hold out, like flops>1e12, by the table's names or ours; or sparsest [the largest budget]
         group: columns that tell which rows are one run, or not independent; row takes each for itself [trunk, if there is one, or what tells checkpoints of a run]
         pin: coefficients to keep fixed
+        prior: what to expect of exponents beside the runs: a value and the standard deviation of its logarithm, like beta=0.37:0.2, or none [a study's or runs of ours: beta=0.37:0.2; other tables: none]
         huber: log-loss residual above which a run counts less [from the spread]
         bootstrap: number of refits to resampled residuals, for the intervals
         seed: seed of the resampling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from sparsedial.cli.law_rows import unexplained_rows
@@ -67,6 +68,9 @@ def _coefficient_rows(fit: Fit) -> Iterator[tuple[str, str]]:
         partners = fit.open_coefficients.get(name)
         trades = f": it can trade with {', '.join(partners)}" if partners else ""
         yield f"  {name}", f"{line}  not determined by these runs{trades}" if undetermined else line
+    for name, prior in fit.priors.items():
+        low, high = prior.value * math.exp(-prior.log_spread), prior.value * math.exp(prior.log_spread)
+        yield "prior", f"{name} was expected near {prior.value:g} ({low:.3g} to {high:.3g}, one standard deviation)"
 
 
 def _split_rows(split: Allocation) -> Iterator[tuple[str, str]]:

@@ -50,6 +50,7 @@ def answer(
         open_coefficients=law.open_coefficients if law else {},
         outliers=law.outliers if law else (),
         misfit=law.misfit if law else None,
+        priors=law.priors if law else {},
         allocations=split,
         allocations_reason=unsplit,
         predicted=None,

@@ -126,6 +126,7 @@ class Fit(Record, frozen=True, kw_only=True):
     open_coefficients: dict[str, tuple[str, ...]]  # those that the design cannot tell, each with its partners
     outliers: tuple[Outlier, ...]  # farthest first
     misfit: Misfit | None  # null: no structure was found in the residuals
+    priors: dict[str, Prior]  # those that the fit counted
     allocations: tuple[Allocation, ...] | None  # the best size and tokens, at each sparsity of the table
     allocations_reason: str | None
     predicted: Predicted | None  # null where no table was to be predicted

@@ -83,10 +83,17 @@ class VerdictSeeds(Record, frozen=True, kw_only=True):
     seconds: int
 
 
+class TimedSteps(Record, frozen=True, kw_only=True):
+    """Steps of the runs at equal seconds, adjusted to the seconds that the first ones took."""
+
+    dense: int
+    sparse: int
+
+
 class RunningStudy(Record, frozen=True, kw_only=True):
     """A running study: each part is null until it is known."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "kept_runs")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "timed_steps", "kept_runs")
 
     status: Literal["running"] = "running"
     frozen: Frozen
@@ -98,6 +105,7 @@ class RunningStudy(Record, frozen=True, kw_only=True):
     cells: CellCounts | None = None
     selection_seeds: VerdictSeeds | None = None
     verdict_seeds: VerdictSeeds | None = None
+    timed_steps: TimedSteps | None = None
     kept_runs: KeptRuns | None = None  # null before they are known, and without a selection
 
 
@@ -129,7 +137,14 @@ class ProfileSummary(Record, frozen=True, kw_only=True):
 class Study(Record, frozen=True, kw_only=True):
     """A finished study."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "best", "probes", "token_selection", "selection")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = (
+        "selection_seeds",
+        "timed_steps",
+        "best",
+        "probes",
+        "token_selection",
+        "selection",
+    )
 
     status: Literal["done"] = "done"
     best: BestModel | None = None  # null where no model was trained to its end, and in files of earlier versions
@@ -142,6 +157,7 @@ class Study(Record, frozen=True, kw_only=True):
     cells: CellCounts
     selection_seeds: VerdictSeeds | None = None  # of each model named for a verdict; null in files of earlier versions
     verdict_seeds: VerdictSeeds
+    timed_steps: TimedSteps | None = None  # null without runs at equal seconds, and in files of earlier versions
     budgets_flops: tuple[float, ...]
     sparsities: tuple[float, ...]
     text: TextSummary

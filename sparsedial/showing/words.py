@@ -88,11 +88,11 @@ def verdict_sentence(verdicts: Verdicts, currency: str) -> str:
         f"At equal {name} {verdict.winner} wins by {abs(gap.mean):.3f} nats per token ({share};"
         f" {human_percent(verdict.confidence)} interval {low:.3f} to {high:.3f}, {verdict.seeds} seeds each):"
         f" {sparse if won else dense} against {dense if won else sparse}."
-        f"{_missed(verdict)}{_which_joules(verdict, currency)}"
+        f"{missed_words(verdict)}{_which_joules(verdict, currency)}"
     )
 
 
-def _missed(verdict: Verdict) -> str:
+def missed_words(verdict: Verdict) -> str:
     """The nats that a missed cost may explain, where the verdict stands without them."""
     miss = verdict.cost_miss
     if miss is None or miss.worth_nats is None:

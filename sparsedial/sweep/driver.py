@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sparsedial.records.grid import RateModel
 from sparsedial.records.kept import StudySelection
+from sparsedial.records.study import TimedSteps
 from sparsedial.sweep.afford import affordable_seeds, affordable_selection, affordable_shares
 from sparsedial.sweep.cells import Cells, counted
 from sparsedial.sweep.findings import Findings
@@ -46,6 +47,9 @@ def conduct(
     def report(cells: Cells) -> None:
         notebook.keep(cells=counted(len(lab.layout.cells), cells))
 
+    def note_steps(steps: TimedSteps) -> None:
+        notebook.keep(timed_steps=steps)
+
     study, layout = notebook.study, lab.layout
     assert study is not None, "the study is not laid yet"
     pace = Pace(lab.profile, Counting(notebook, lab.listener), lab.workers)
@@ -75,7 +79,7 @@ def conduct(
     chosen = contest(lab, rates.model, law.law, cells, named, selection_seeds)
     verdict_seeds = study.verdict_seeds or affordable_seeds(lab, seeds, chosen)
     notebook.keep(verdict_seeds=verdict_seeds)
-    judged = judge(lab, rates.model, law.law, chosen, verdict_seeds)
+    judged = judge(lab, rates.model, law.law, chosen, verdict_seeds, study.timed_steps, note_steps)
 
     kept = None
     if lab.crossing is not None:

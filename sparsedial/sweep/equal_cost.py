@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from sparsedial.law.law import Law
 from sparsedial.records.grid import RateModel
 from sparsedial.records.quantities import Family
 from sparsedial.records.run import Run
+from sparsedial.records.study import TimedSteps
 from sparsedial.runs.executor import Task
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import CellResult, Cells
@@ -168,7 +169,14 @@ def _shortlist(lab: Lab, law: Law | None, shapes: Sequence[Shape], family: Famil
     return [answer.shape for answer in ranked(lab, law, shapes, "seconds", seconds)[: SHORTLIST[family]]]
 
 
-def equal_seconds(lab: Lab, rates: RateModel, plan: SecondsPlan, seeds: int) -> tuple[float, Pair]:
+def equal_seconds(
+    lab: Lab,
+    rates: RateModel,
+    plan: SecondsPlan,
+    seeds: int,
+    steps: TimedSteps | None = None,
+    keep: Callable[[TimedSteps], None] = lambda steps: None,
+) -> tuple[float, Pair]:
     """Train both rivals alone and in turns, seed by seed. Adjust steps once where a cost is over 3 % off the budget.
 
     The cost of the best dense model at equal FLOPs is the budget. It runs in turns with the rivals under the first
@@ -176,11 +184,21 @@ def equal_seconds(lab: Lab, rates: RateModel, plan: SecondsPlan, seeds: int) -> 
     moves with the dense one. A diverged run ends early, so its cost says nothing: the first seed whose runs all finish
     takes the first one's place, and the budget is the mean of the dense runs that finished.
 
+    `steps` are those that an earlier start adjusted to: the budget's run was timed again after that, and its first time
+    is no more. `keep` writes them down.
+
     Returns the budget in measured seconds, and the runs.
     """
     rivals = plan.rivals
-    compared = _until_finished(lab, rates, plan, rivals, seeds)
-    adjusted = _adjusted(rivals, plan.budget_run, compared[-1])
+    adjusted = steps and Rivals(
+        dense=replace(rivals.dense, steps=steps.dense), sparse=replace(rivals.sparse, steps=steps.sparse)
+    )
+    if adjusted is None or adjusted == rivals:
+        compared = _until_finished(lab, rates, plan, rivals, seeds)
+        adjusted = adjusted or _adjusted(rivals, plan.budget_run, compared[-1])
+        keep(TimedSteps(dense=adjusted.dense.steps, sparse=adjusted.sparse.steps))
+    else:
+        compared = []
     if adjusted != rivals:
         rivals = adjusted
         compared = _until_finished(lab, rates, plan, rivals, seeds, again=True)

@@ -199,6 +199,7 @@ def finished_study(
         cells=counted(len(layout.cells), findings.cells),
         selection_seeds=findings.selection_seeds,
         verdict_seeds=findings.verdict_seeds,
+        timed_steps=running.timed_steps,
         budgets_flops=layout.budgets,
         sparsities=tuple(1 - layout.ladder.top_k / count if count else 0.0 for count in layout.experts),
         text=lab.text,

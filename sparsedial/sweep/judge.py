@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from sparsedial.law.law import Law
 from sparsedial.machine.profile import Profile
 from sparsedial.records.grid import RateModel
 from sparsedial.records.quantities import Currency, Family
-from sparsedial.records.study import VerdictSeeds
+from sparsedial.records.study import TimedSteps, VerdictSeeds
 from sparsedial.records.verdict import Side, Verdict, Verdicts
 from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.equal_cost import (
@@ -86,14 +86,25 @@ def contest(
     )
 
 
-def judge(lab: Lab, rates: RateModel, law: Law | None, chosen: Contest, seeds: VerdictSeeds) -> Judged:
-    """Train the rivals with new seeds and decide. Equal seconds come first: their dense runs serve both verdicts."""
+def judge(
+    lab: Lab,
+    rates: RateModel,
+    law: Law | None,
+    chosen: Contest,
+    seeds: VerdictSeeds,
+    steps: TimedSteps | None = None,
+    keep: Callable[[TimedSteps], None] = lambda steps: None,
+) -> Judged:
+    """Train the rivals with new seeds and decide. Equal seconds come first: their dense runs serve both verdicts.
+
+    `steps` and `keep` are those of `equal_seconds`.
+    """
     budget = lab.layout.budgets[-1]
     late = f"the time ran out before {LEAST_SEEDS} seeds of each family could be trained"
     flops, seconds = undecided("flops", late, budget), undecided("seconds", late)
     timed = beside = None
     if seeds.seconds:
-        spent, timed = equal_seconds(lab, rates, chosen.seconds, seeds.seconds)
+        spent, timed = equal_seconds(lab, rates, chosen.seconds, seeds.seconds, steps, keep)
         seconds = decide("seconds", spent, timed, chosen.open_sides, chosen.seconds.edges, law)
     if seeds.flops:
         beside = equal_flops(lab, rates, chosen.flops, seeds.flops)

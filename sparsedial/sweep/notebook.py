@@ -21,6 +21,7 @@ from sparsedial.records.study import (
     RunningStudy,
     Study,
     StudyStatus,
+    TimedSteps,
     VerdictSeeds,
     read_study,
 )
@@ -76,6 +77,7 @@ class Notebook:
         prediction: Prediction | None = None,
         selection_seeds: VerdictSeeds | None = None,
         verdict_seeds: VerdictSeeds | None = None,
+        timed_steps: TimedSteps | None = None,
         kept_runs: KeptRuns | None = None,
         cells: CellCounts | None = None,
     ) -> None:
@@ -88,6 +90,7 @@ class Notebook:
                 prediction=prediction or study.prediction,
                 selection_seeds=selection_seeds or study.selection_seeds,
                 verdict_seeds=verdict_seeds or study.verdict_seeds,
+                timed_steps=timed_steps or study.timed_steps,
                 kept_runs=kept_runs or study.kept_runs,
                 cells=cells or study.cells,
             )

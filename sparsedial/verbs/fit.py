@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
 from sparsedial.errors import UserError, nearest, with_flags
 from sparsedial.law.answer import answer
-from sparsedial.law.choose import compare
+from sparsedial.law.choose import STUDY_PRIORS, compare
 from sparsedial.law.counting import counted_as
 from sparsedial.law.fit import Estimator, refusal
 from sparsedial.law.fit import fit as fit_law
 from sparsedial.law.forms import FORMS
 from sparsedial.law.holding import checked, held_rows
 from sparsedial.law.predicting import predict, require_predictable
+from sparsedial.law.reading import is_ours
 from sparsedial.law.runs import Reading, Runs, read_runs
-from sparsedial.records.law import Fit, Forms, FormWords
+from sparsedial.records.law import Fit, Forms, FormWords, Prior
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.record import write
 from sparsedial.showing.notes import note_not_written
@@ -39,20 +41,20 @@ def fit(settings: FitSettings) -> Fit | Forms | Predicted:
     out = None if settings.predict is None else require_predictable(settings.predict, settings.out)
     runs = _runs(settings)
     rows = runs.table.rows
-    held = held_rows(rows, settings.hold_out, runs.table.names)
+    held, priors = held_rows(rows, settings.hold_out, runs.table.names), _priors(settings)
     form, compared = settings.form[0], None
     if len(settings.form) > 1:
         if settings.pin:
             raise UserError("needs a single form", hint=f"<form> {settings.form[0]}", field="pin")
         stated = None if settings.hold_out is None else held
-        form, compared = compare(rows, settings.form, settings.seed, stated, huber=settings.huber)
+        form, compared = compare(rows, settings.form, settings.seed, stated, huber=settings.huber, priors=priors)
     wanted = settings.bootstrap > 0
     reason = "none of the forms can be fitted" if form is None else refusal(rows, form, wanted, settings.pin)
     if form is None or reason is not None:
         if settings.out is not None:
             note_not_written(settings.out, f"the fit is refused: {reason}")
         return answer(None, rows, reason, compared, runs)
-    how = Estimator(pin=settings.pin, huber=settings.huber)
+    how = Estimator(pin=settings.pin, huber=settings.huber, priors=priors)
     law = fit_law(rows, form, bootstrap=settings.bootstrap, seed=settings.seed, **how)
     check, unchecked = checked(rows, held, form, rule=settings.hold_out, seed=settings.seed, **how)
     counting = counted_as(settings.counting, settings.columns) or FORMS[form].counting
@@ -75,6 +77,21 @@ def _by_law(settings: FitSettings, name: str) -> Predicted:
         raise UserError("a law predicts a table, and fits none", hint="<law> law.json <predict> runs.csv", field="law")
     out = require_predictable(settings.predict, settings.out)
     return predict(find_law(name).law, settings.predict, out, settings.columns, settings.where)
+
+
+def _priors(settings: FitSettings) -> Mapping[str, Prior]:
+    """The priors that are stated, or those of a study where the runs are ours.
+
+    Raises: UserError for a name that is no exponent of the forms.
+    """
+    if settings.prior is None:
+        return STUDY_PRIORS if settings.table is not None and is_ours(settings.table) else {}
+    known = {name for form in settings.form for name in FORMS[form].exponents}
+    for name in settings.prior.keys() - known:
+        raise UserError(
+            f"no exponent named '{name}'", hint=nearest(name, known) or ", ".join(sorted(known)), field="prior"
+        )
+    return settings.prior
 
 
 def _runs(settings: FitSettings) -> Runs:

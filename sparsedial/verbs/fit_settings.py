@@ -9,14 +9,29 @@ from typing import Any
 from sparsedial.errors import UserError
 from sparsedial.law.counting import COUNTINGS
 from sparsedial.law.expressions import assignments
+from sparsedial.records.law import Prior
 from sparsedial.settings import setting
 from sparsedial.units import parse_counts, parse_number
 
 MOST_BOOTSTRAP = 10_000
+NO_PRIOR, PRIOR_EXAMPLE = "none", "beta=0.37:0.2"
 
 
 def _pins(text: Any, field: str) -> dict[str, float]:
     return {name: parse_number(value, field) for name, value in assignments(text, field, "alpha=0.34").items()}
+
+
+def _priors(text: Any, field: str) -> dict[str, Prior]:
+    if text == NO_PRIOR:
+        return {}
+    found = {}
+    for name, words in assignments(text, field, PRIOR_EXAMPLE).items():
+        value, _, spread = words.partition(":")
+        prior = Prior(value=parse_number(value, field), log_spread=parse_number(spread or "0", field))
+        if prior.value <= 0 or prior.log_spread <= 0:
+            raise UserError(f"'{words}' is not a value and a spread above 0", hint=f"like {PRIOR_EXAMPLE}", field=field)
+        found[name] = prior
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +75,13 @@ class FitSettings:
         "COLUMN,…",
     )
     pin: dict[str, float] = setting(help="coefficients to keep fixed", metavar="NAME=VALUE", parse=_pins, factory=dict)
+    prior: dict[str, Prior] | None = setting(
+        None,
+        f"what to expect of exponents beside the runs: a value and the standard deviation of its logarithm, like"
+        f" {PRIOR_EXAMPLE}, or {NO_PRIOR} [a study's or runs of ours: {PRIOR_EXAMPLE}; other tables: {NO_PRIOR}]",
+        "NAME=VALUE:SPREAD,…",
+        parse=_priors,
+    )
     huber: float | None = setting(None, "log-loss residual above which a run counts less [from the spread]", "DELTA")
     bootstrap: int = setting(200, "number of refits to resampled residuals, for the intervals", "N")
     seed: int = setting(0, "seed of the resampling", "N")

@@ -20,6 +20,27 @@ FAULTS = (
         tests="tests/sweep/test_simulated_verdicts.py::test_a_run_that_diverges_sets_neither_steps_nor_budget",
     ),
     Fault(
+        what="a stopped verdict adjusts its steps anew, by a run that was timed again since",
+        file="sweep/equal_cost.py",
+        line="adjusted = steps and Rivals(",
+        becomes="adjusted = None and Rivals(",
+        tests="tests/sweep/test_simulated_verdicts.py::test_a_verdict_stopped_after_its_steps_were_adjusted_keeps_them",
+    ),
+    Fault(
+        what="every sample of a law is drawn to the same value of a prior",
+        file="law/surface.py",
+        line="centre=self.pull.centre + spread * noise",
+        becomes="centre=self.pull.centre + 0 * spread * noise",
+        tests="tests/law/test_priors.py::test_samples_are_as_unsure_as_the_prior",
+    ),
+    Fault(
+        what="a prior draws down the slope, and is no part of the objective",
+        file="law/descent.py",
+        line="values = _finite(huber(residuals, weight, threshold) + pull.energy(points))",
+        becomes="values = _finite(huber(residuals, weight, threshold))",
+        tests="tests/law/test_priors.py",
+    ),
+    Fault(
         what="the budget in seconds counts dense runs that diverged",
         file="sweep/equal_cost.py",
         line="finished = pair.finished().dense",
@@ -36,8 +57,8 @@ FAULTS = (
     Fault(
         what="pinned coefficients count as fitted",
         file="law/fit.py",
-        line="freedom = max(1, len(residuals) - len(surface.names))",
-        becomes="freedom = max(1, len(residuals) - len(names))",
+        line="max(1, len(residuals) - len(surface.names))",
+        becomes="max(1, len(residuals) - len(surface.form.coefficients))",
         tests="tests/law/test_fit.py::test_pinned_coefficients_are_not_counted_as_fitted",
     ),
     Fault(

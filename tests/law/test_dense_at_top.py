@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.dense_at_top import rows_of
 from benchmarks.replay import RECORD
-from sparsedial.law.choose import PROVEN, select
+from sparsedial.law.choose import PROVEN, STUDY_PRIORS, select
 from sparsedial.law.fit import fit
 from sparsedial.records.study import read_finished
 
@@ -16,7 +16,7 @@ def errors_of_dense(form: str) -> np.ndarray:
     rows = rows_of(read_finished(RECORD / "study.json"))
     top = rows["flops"] == rows["flops"].max()
     held = select(rows, top & (rows["sparsity"] == 0))
-    return np.log(fit(select(rows, ~top), form, bootstrap=0).loss(**held) / held["loss"])
+    return np.log(fit(select(rows, ~top), form, bootstrap=0, priors=STUDY_PRIORS).loss(**held) / held["loss"])
 
 
 def test_dense_is_not_predicted_too_low_at_the_largest_budget():

@@ -54,14 +54,15 @@ FormTrial: rms_log_error refused
 Comparison: rule forms taken
 Outlier: row loss predicted_loss spreads
 Misfit: variable share p_value
+Prior: value log_spread
 LawFile: form coefficients intervals confidence samples runs rmse_log_loss fitted_range undetermined seed
-    open_coefficients outliers misfit held_out held_out_reason refused source compared
+    open_coefficients outliers misfit priors held_out held_out_reason refused source compared
     counting
 FormWords: says source
 Forms: forms
 Fit: form coefficients intervals intervals_reason confidence runs independent_runs rmse_log_loss held_out
-    held_out_reason undetermined open_coefficients outliers misfit allocations allocations_reason predicted refused
-    compared dropped_rows dropped_reason cells notes out
+    held_out_reason undetermined open_coefficients outliers misfit priors allocations allocations_reason predicted
+    refused compared dropped_rows dropped_reason cells notes out
 Estimate: value low high
 BestAt: flops size tokens loss beyond
 Minimum: flops size tokens runs
@@ -176,15 +177,16 @@ Frozen: inputs layout profile_digest evaluation_tokens set_up_seconds
 Phase: name seconds runs
 CellCounts: planned finished diverged
 VerdictSeeds: flops seconds
+TimedSteps: dense sparse
 RunningStudy: status frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds
-    verdict_seeds kept_runs
+    verdict_seeds timed_steps kept_runs
 LawSummary: form coefficients intervals confidence undetermined rmse_log_loss held_out held_out_reason refused
     comparison
 ProfileSummary: median_relative_error max_relative_error watts watts_source metered
 Study: status best frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
-    budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover crossover_reason
-    cells_table verdict_runs law_curves profile seed_noise seed_noise_reason probes token_selection selection versions
-    next wall_seconds report
+    timed_steps budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover
+    crossover_reason cells_table verdict_runs law_curves profile seed_noise seed_noise_reason probes token_selection
+    selection versions next wall_seconds report
 StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
     binding_constraints crossover crossover_reason probes token_selection selection next report
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished

@@ -12,10 +12,12 @@ from msgspec.structs import replace as with_fields
 
 from sparsedial.records.grid import Cell
 from sparsedial.records.quantities import Family, family_of
-from sparsedial.runs.simulated import World
+from sparsedial.records.study import VerdictSeeds
+from sparsedial.runs.executor import Group
+from sparsedial.runs.simulated import Simulated, World
 from sparsedial.showing.words import cost, headline, held_equal, verdict_sentence
 from sparsedial.sweep.findings import seed_noise
-from sparsedial.sweep.judge import OF_TIMED_RUNS, Judged
+from sparsedial.sweep.judge import OF_TIMED_RUNS, Judged, judge
 from sparsedial.sweep.tables import verdict_rows
 from sparsedial.sweep.verdict import COST_TOLERANCE, Pair
 from tests.sweep.simulation import (
@@ -180,6 +182,32 @@ def test_a_verdict_whose_dense_runs_all_diverge_has_the_predicted_budget():
     verdict = at.judged(Unlucky(**vars(STILL), lost=lost), 0).verdicts.seconds
     assert verdict.winner == "undecided"
     assert verdict.budget.value == at.contest.seconds.budget_seconds
+
+
+class Stopping(Simulated):
+    """An executor that is interrupted once, after so many groups."""
+
+    left = 2  # the first timed round, and the same again with adjusted steps
+
+    def submit(self, group: Group, *, first: bool = False) -> None:
+        self.left -= 1
+        if self.left == -1:
+            raise KeyboardInterrupt
+        super().submit(group, first=first)
+
+
+def test_a_verdict_stopped_after_its_steps_were_adjusted_keeps_them():
+    world = replace(STILL, step_seconds=warming(0.5), slowness=lambda seconds: 1 + seconds / 400)
+    at, kept, seeds = at_verdict(world=world), [], VerdictSeeds(flops=3, seconds=5)
+    executor = Stopping(world, workers=2)
+    lab = replace(at.bench.lab, archive=executor, executor=executor)
+    with pytest.raises(KeyboardInterrupt):
+        judge(lab, at.rates, at.law, at.contest, seeds, None, kept.append)
+    judged = judge(lab, at.rates, at.law, at.contest, seeds, kept[-1])
+    wanted = at.judged(world, 0, seeds=5)
+    assert kept[-1].sparse != at.contest.seconds.rivals.sparse.steps
+    for runs, same in ((judged.seconds.dense, wanted.seconds.dense), (judged.seconds.sparse, wanted.seconds.sparse)):
+        assert [run.recipe.steps for run in runs] == [run.recipe.steps for run in same]
 
 
 def test_the_budget_in_seconds_is_the_dense_flop_winners_even_when_another_dense_model_runs():

@@ -35,6 +35,21 @@ def test_a_coefficient_is_pinned_to_any_finite_number(tmp_path, capsys, value):
     assert json.loads(capsys.readouterr().out)["coefficients"]["mu"] == float(value)
 
 
+def test_a_prior_is_counted_and_said(tmp_path, capsys):
+    assert main(["fit", write(tmp_path), "--form", "chinchilla", "--prior", "beta=0.37:0.2", "--bootstrap", "0"]) == 0
+    assert "beta was expected near 0.37 (0.303 to 0.452, one standard deviation)" in capsys.readouterr().out
+
+
+def test_runs_of_a_study_have_its_prior_and_other_tables_none(tmp_path, capsys):
+    def priors(*command: str) -> dict:
+        assert main(["fit", *command, "--bootstrap", "0", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["priors"]
+
+    study = str(Path(__file__).parents[2] / "benchmarks" / "records" / "reference_study")
+    assert priors(study) == {"beta": {"value": 0.37, "log_spread": 0.2}}
+    assert priors(study, "--prior", "none") == priors(write(tmp_path), "--form", "chinchilla") == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "flags", "says", "hint"),
     [
@@ -71,6 +86,11 @@ def test_a_coefficient_is_pinned_to_any_finite_number(tmp_path, capsys, value):
         ({}, ["--pin", "alpha=nan"], "--pin: nan is not a finite number", ""),
         ({}, ["--pin", "A=-1"], "A=-1 is below 0", ""),
         ({}, ["--pin", "gamma=1"], "no coefficient named 'gamma'", ""),
+        ({}, ["--prior", "beta"], "--prior: cannot read 'beta'", "beta=0.37:0.2"),
+        ({}, ["--prior", "beta=0.3"], "--prior: '0.3' is not a value and a spread above 0", "beta=0.37:0.2"),
+        ({}, ["--prior", "beta=-1:0.2"], "--prior: '-1:0.2' is not a value and a spread above 0", ""),
+        ({}, ["--prior", "beta=0.3:x"], "--prior: cannot read 'x'", ""),
+        ({}, ["--prior", "gamma=1:0.2"], "no exponent named 'gamma'", "alpha, beta"),
         ({}, ["--form", "chinchilla,abnar", "--pin", "alpha=1"], "--pin: needs a single form", "--form chinchilla"),
     ],
 )
