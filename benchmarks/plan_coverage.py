@@ -1,9 +1,10 @@
 """How often do the intervals of a plan hold the truth? `python -m benchmarks.plan_coverage [tables]`.
 
-The law of the reference study is taken as the truth. Its 63 runs are drawn again with the scatter that was measured,
-each table is fitted with 200 samples, and plans for the study's largest budget and for ten times that are asked for on
-the study's machine. Compared with what the truth gives for the same question: the gap of the best dense to the best
-sparse model, the predicted loss of the recommended model, the best sparsity and size, and the crossover in seconds.
+The law of the reference study is taken as the truth. Its runs are drawn again with the scatter that was measured, each
+table is fitted with 200 samples and a study's priors, and plans for the study's largest budget and for ten times that
+are asked for on the study's machine. Compared with what the truth gives for the same question: the gap of the best
+dense to the best sparse model, the predicted loss of the recommended model, the best sparsity and size, and the
+crossover in seconds.
 Writes benchmarks/records/plan_coverage.json.
 """
 
@@ -20,6 +21,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from benchmarks.keeping import keep
+from sparsedial.law.choose import STUDY_PRIORS
 from sparsedial.law.fit import fit
 from sparsedial.law.law import Law
 from sparsedial.law.runs import Reading, read_runs
@@ -85,7 +87,7 @@ def judge(seed: int, names: Sequence[str] = tuple(BUDGETS)) -> list[tuple[str, s
     true, rows, *_ = world()
     scatter = np.random.default_rng(seed).normal(0, true.rmse_log_loss, len(rows["loss"]))
     drawn = true.loss(**{name: rows[name] for name in true.as_form.variables}) * np.exp(scatter)
-    law = fit({**rows, "loss": drawn}, true.form, bootstrap=SAMPLES, seed=seed)
+    law = fit({**rows, "loss": drawn}, true.form, bootstrap=SAMPLES, seed=seed, priors=STUDY_PRIORS)
     law = replace(law, counting=true.counting, fitted_range=true.fitted_range)
     answers = []
     for name in names:
