@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from sparsedial.errors import UserError
 from sparsedial.machine.energy import Meter, processor_meter, spent
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
@@ -47,6 +48,7 @@ class Speed:
     decode: Quantiles
     joules_per_token: Joules  # decoded
     peak_memory_bytes: int | None  # None where it was not measured
+    why_no_peak: str | None = None  # where that was tried
 
 
 def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place | None]) -> dict[Name, Speed]:
@@ -67,10 +69,11 @@ def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place 
             prefill=rates[name, "prefill"],
             decode=rates[name, "decode"],
             joules_per_token=_energy(decode, counts[name, "decode"], timings[name, "decode"]),
-            peak_memory_bytes=found and peak_memory(found, torch.get_num_threads()),
+            peak_memory_bytes=peak,
+            why_no_peak=why,
         )
         for name in models
-        for decode, found in [(calls[name, "decode"], place(name))]
+        for decode, (peak, why) in [(calls[name, "decode"], _peak_at(place(name)))]
     }
 
 
@@ -88,12 +91,21 @@ def times_as_fast(before: Transformer, after: Transformer) -> float:
     return rates["after"].median / rates["before"].median
 
 
+def _peak_at(place: Place | None) -> tuple[int | None, str | None]:
+    """As `peak_memory`, or why it is not known: what was measured before is not lost for it."""
+    try:
+        return place and peak_memory(place, torch.get_num_threads()), None
+    except UserError as error:
+        return None, error.problem
+
+
 def peak_memory(place: Place, threads: int) -> int:
     """The most memory that a process holds which loads a checkpoint, reads one sequence and writes on; of all of it.
 
     It is measured in a process of its own.
 
-    Units: bytes
+    Units:  bytes
+    Raises: UserError where that process is killed, as it is where memory runs out.
     """
     return alone(_peak_here, place, threads)
 

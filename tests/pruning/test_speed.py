@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from sparsedial.errors import UserError
 from sparsedial.machine.energy import StatedPower
 from sparsedial.machine.timing import Timing
 from sparsedial.model.decoder import Decoder
 from sparsedial.pruning import speed
 from sparsedial.shape.turned import Turned
+from sparsedial.verbs.checkpoint_costs import costs_of
 from tests.pruning.planted import saved, with_domains
 
 
@@ -52,6 +54,18 @@ def test_energy_of_stated_watts_has_the_range_of_the_time(quick, monkeypatch):
     (found,) = speed.speeds_of({Path("one"): with_domains()}, speed.Place).values()
     energy, rate = found.joules_per_token, found.decode
     assert (energy.joules, energy.low, energy.high) == pytest.approx((2 / rate.median, 2 / rate.p90, 2 / rate.p10))
+
+
+def test_where_the_process_that_measures_memory_is_killed_all_else_is_there(quick, monkeypatch):
+    def killed(place: speed.Place, threads: int) -> int:
+        raise UserError("the process that measures memory was killed")
+
+    monkeypatch.setattr(speed, "peak_memory", killed)
+    (found,) = speed.speeds_of({Path("one"): with_domains()}, speed.Place).values()
+    assert (found.peak_memory_bytes, found.why_no_peak) == (None, "the process that measures memory was killed")
+    assert found.decode.median > 0
+    costs = costs_of(with_domains().shape, 1, {}, speed=found)
+    assert costs.peak_memory_bytes_reason == found.why_no_peak
 
 
 def test_memory_is_that_of_a_process_of_its_own(tmp_path):
