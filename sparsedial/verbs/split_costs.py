@@ -38,6 +38,7 @@ class SplitCosts:
     after: CheckpointCosts
     control: CheckpointCosts | None  # None where all experts are on
     points: tuple[SplitPoint, ...]
+    over_default: tuple[Mapping[str, Interval], ...]  # of each point: the loss above that of the default, by text
     nats: Losses  # of the checkpoint as it is written
 
 
@@ -88,6 +89,7 @@ def measured(
             )
             for top_k, turned in settings.items()
         ),
+        over_default=tuple(_above(losses[top_k], losses[sizes.top_k]) for top_k in settings),
         nats=losses[sizes.top_k],
     )
 

@@ -61,7 +61,7 @@ def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
             answer = answered(settings, found.split.shape(dense.shape), read, costs, partial, began, trained)
             found.table.write_parquet(partial / SCORES_FILE)
             write(partial / PRUNE_FILE, answer)
-            write(partial / DIAL_FILE, dial_of(answer))
+            write(partial / DIAL_FILE, dial_of(answer, costs))
     return answer
 
 
