@@ -9,7 +9,7 @@ from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.pruning.comparing import axis_of, front, order_of
 from sparsedial.pruning.methods import Ask, PartName
 from sparsedial.pruning.quality import Nats, nats_of
-from sparsedial.pruning.sizing import weight_bytes
+from sparsedial.pruning.sizing import file_bytes
 from sparsedial.records.compare import COMPARE_FILE, Compared, MethodOrder
 from sparsedial.records.record import write
 from sparsedial.showing.notes import note
@@ -55,7 +55,7 @@ def _answer(
         calibration=calibration_of(work.calibrating),
         second_domain=work.second.record,
         second_domain_reason=work.second.reason,
-        before=with_rate(costs_of(work.shape, weight_bytes(work.tensors), whole), rates.get(work.shape)),
+        before=with_rate(costs_of(work.shape, file_bytes(work.tensors), whole), rates.get(work.shape)),
         points=tuple(points),
         axis=axis,
         pareto=front([(point.stays(axis), point.loss_increase[name].mean) for point in points]),

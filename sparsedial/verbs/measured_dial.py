@@ -20,6 +20,7 @@ from sparsedial.model.turned import at_setting
 from sparsedial.pruning.gates import measured_gates
 from sparsedial.pruning.layers import KeptLayers
 from sparsedial.pruning.quality import Nats, nats_of
+from sparsedial.pruning.sizing import file_bytes
 from sparsedial.pruning.speed import Place, Speed, speeds_of
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile, DialPoint, MeasuredDial
@@ -125,7 +126,7 @@ def _point(
         loss_increase_reason=None,
         costs=costs_of(
             setting.shape(shape),
-            sum(tensor.nbytes for tensor in kept),
+            file_bytes(kept),
             {nats.windows.source: nats},
             folder,
             speed,

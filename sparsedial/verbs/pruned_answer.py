@@ -11,6 +11,7 @@ from sparsedial.model.digests import digest_of
 from sparsedial.pruning.kept import Choice
 from sparsedial.pruning.quality import foreign, no_better, parted
 from sparsedial.pruning.recovery import Recovered
+from sparsedial.pruning.sizing import file_bytes, weight_bytes
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import (
@@ -105,6 +106,8 @@ def _warnings_of(
     yield from choice.notes
     if not work.part.shrinks:
         yield not_gained(costs.before, costs.after)
+    if file_bytes(work.tensors) < weight_bytes(work.tensors):
+        yield "the weights lie in 8-bit blocks, and what stays is written in bfloat16: twice the bytes of a weight"
     if work.again:
         yield "the calibration text is one window, so loss is measured on the window that decided what stays"
     if work.second.reason:
