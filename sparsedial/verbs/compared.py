@@ -15,10 +15,11 @@ from sparsedial.records.record import write
 from sparsedial.showing.notes import note
 from sparsedial.store import whole_folder
 from sparsedial.verbs.checkpoint_costs import costs_of
+from sparsedial.verbs.checkpoint_names import unchanged
 from sparsedial.verbs.compare_settings import asks_of, in_words_of_a_comparison
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work, opened
-from sparsedial.verbs.pruned_answer import calibration_of, checkpoint_name
+from sparsedial.verbs.pruned_answer import calibration_of
 from sparsedial.verbs.tried import Tried, all_tried, rates_of, timed, with_rate
 from sparsedial.verbs.unfinished import found_so_far
 
@@ -51,7 +52,7 @@ def _answer(
     rates, name = rates_of(work, tried), work.calibrating.source
     points, axis = [timed(one, rates) for one in tried], axis_of({one.ask.how.part for one in tried})
     return Compared(
-        checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
+        checkpoint=unchanged(work.name),
         calibration=calibration_of(work.calibrating),
         second_domain=work.second.record,
         second_domain_reason=work.second.reason,

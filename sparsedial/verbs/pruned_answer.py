@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparsedial.machine.hardware import peak_process_bytes
-from sparsedial.model.digests import digest_of
 from sparsedial.pruning.kept import Choice
 from sparsedial.pruning.quality import foreign, no_better, parted
 from sparsedial.pruning.recovery import Recovered
 from sparsedial.pruning.sizing import file_bytes, weight_bytes
 from sparsedial.pruning.windows import Windows
-from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import (
     SCORES_FILE,
     CalibrationText,
@@ -22,8 +20,9 @@ from sparsedial.records.prune import (
     PrunedFolder,
     PruneTarget,
 )
-from sparsedial.shape.config import OWN, load_config
+from sparsedial.shape.config import OWN
 from sparsedial.units import signed
+from sparsedial.verbs.checkpoint_names import name_of, unchanged
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.pruned_costs import Measured
@@ -43,7 +42,7 @@ def answered(
     ask, share = work.ask, choice.kept.share(work.shape)
     target = reached_of(work, share, costs)
     return Pruned(
-        checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
+        checkpoint=unchanged(work.name),
         out=written_folder(folder, settings.out),
         part=ask.how.part,
         method=ask.method,
@@ -74,16 +73,9 @@ def answered(
 
 def written_folder(folder: Path, shown: Path) -> PrunedFolder:
     """The smaller checkpoint, and which programs read it."""
-    name = checkpoint_name(folder, shown)
+    name = name_of(folder, shown)
     read_by = ("sparsedial",) if name.family == OWN else ("transformers", "sparsedial")
     return PrunedFolder(path=name.path, digest=name.digest, family=name.family, read_by=read_by)
-
-
-def checkpoint_name(folder: Path, shown: Path) -> CheckpointName:
-    """What names a checkpoint in an answer; `shown` is the path that it has, or will have."""
-
-    family = str(load_config(folder).get("model_type"))
-    return CheckpointName(path=str(shown), digest=digest_of(folder), family=family)
 
 
 def calibration_of(used: Windows) -> CalibrationText:

@@ -13,19 +13,22 @@ from sparsedial.pruning.kept import every_layer
 from sparsedial.pruning.quality import foreign, parted
 from sparsedial.pruning.recovery import Recovered
 from sparsedial.records.dial_file import DialFile, DialPoint
+from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import SCORES_FILE, KeptParts
 from sparsedial.records.quantities import Interval
 from sparsedial.records.split import SplitExperts, SplitPoint, SplitTarget
 from sparsedial.shape.shape import Shape
+from sparsedial.verbs.checkpoint_names import unchanged
 from sparsedial.verbs.following import versions
 from sparsedial.verbs.prune_settings import PruneSettings
-from sparsedial.verbs.pruned_answer import calibration_of, checkpoint_name, written_folder
+from sparsedial.verbs.pruned_answer import calibration_of, written_folder
 from sparsedial.verbs.pruned_texts import PruneTexts
 from sparsedial.verbs.split_costs import ANY_DIVISION, SplitCosts
 
 
 def answered(
     settings: PruneSettings,
+    original: CheckpointName,
     shape: Shape,
     read: PruneTexts,
     costs: SplitCosts,
@@ -35,7 +38,7 @@ def answered(
 ) -> SplitExperts:
     """Say what was done to a checkpoint that is now of this Shape, in a folder, and what it did."""
     return SplitExperts(
-        checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
+        checkpoint=unchanged(original),
         out=written_folder(folder, settings.out),
         method="co-activation",
         sequential=False,
