@@ -88,7 +88,7 @@ def opened(settings: PruneSettings, asks: Sequence[Ask], home: Path | None = Non
     read = texts(settings, shape, home)
     build = far_model if settings.layer_by_layer else model_of
     if build is model_of:
-        require_memory(shape)
+        require_memory(shape, asks, target)
     name, model = name_of(settings.checkpoint), build(shape, checkpoint.tensors)
     tasks.require(settings.checkpoint, model)
     return Work(
