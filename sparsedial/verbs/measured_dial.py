@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from sparsedial.errors import about
+from sparsedial.errors import UserError, about
 from sparsedial.machine.hardware import describe
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.digests import digest_of, sha256_of
@@ -50,6 +50,7 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
     began, folder = time.perf_counter(), Path(settings.law)
     out = settings.out or folder / DIAL_FILE
     require_checkpoint(folder)
+    _require_no_part(out, folder)
     check_writable(out)
     checkpoint = read_checkpoint(folder)
     turned = _turned(folder, checkpoint.shape, settings.settings)
@@ -58,6 +59,16 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
         found = _measured(checkpoint, folder, turned, texts, partial)
         write(out, found)
     return MeasuredDial(**dict(found), out=str(out), wall_seconds=time.perf_counter() - began)
+
+
+def _require_no_part(out: Path, folder: Path) -> None:
+    """Raises: UserError for a file that would count as one of the checkpoint's: all but `dial.json` among its files."""
+    if out.name != DIAL_FILE and out.resolve().parent == folder.resolve():
+        raise UserError(
+            f"{out} lies in the checkpoint, which would then be another than was measured",
+            hint=f"leave it out, and it is {DIAL_FILE}, or name a file elsewhere",
+            field="out",
+        )
 
 
 def _measured(

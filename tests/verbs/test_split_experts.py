@@ -267,6 +267,7 @@ def test_the_tables_are_read_by_people(dense, text, capsys):
         (["--fix-setting", "k=1", "--top-k", "1"], "--top-k goes with --split-experts alone"),
         (["--join-experts", "--calibrate", "{text}"], "--join-experts: goes without --calibrate"),
         (["--join-experts", "--top-k", "2"], "--join-experts: goes without --top-k"),
+        (["--join-experts", "--context", "8"], "--join-experts: goes without --context"),
         (["--join-experts", "--recover", "1M"], "--join-experts: goes without --recover"),
         (["--join-experts"], "{dense} was not split: it has no split.json"),
     ],
