@@ -113,6 +113,9 @@ def _warnings_of(
         None if over is None else no_better(name, over, part),
     )
     yield from (words for words in found if words)
+    if not work.far and None in (costs.before.peak_memory_bytes, costs.after.peak_memory_bytes):
+        why = costs.before.peak_memory_bytes_reason or costs.after.peak_memory_bytes_reason
+        yield f"how much memory a process takes is not known: {why}"
     if trained is not None:
         yield from trained.warnings("the random choices" if costs.control else None)
 
