@@ -82,16 +82,17 @@ def test_three_ways_to_as_many_active_parameters_are_compared(made, corpus, tmp_
     assert of_file(tmp_path / "out" / "prune.json", Pruned) == answer
 
 
-@pytest.mark.parametrize("recover", [None, 1024])
-def test_validation_text_that_decides_or_is_learned_is_not_scored(made, corpus, tmp_path, recover):
-    """The calibration text holds half of the study's validation text."""
+@pytest.mark.parametrize(("recover", "calibration_tokens"), [(None, 10**6), (1024, 64)])
+def test_validation_text_that_decides_or_is_learned_is_not_scored(made, corpus, tmp_path, recover, calibration_tokens):
+    """The calibration text holds half of the validation text; all of it calibrates, or most of it is learned."""
     checkpoint, study = made
     text = open_text(study / "text")
     held = text.tokens("validation")
     (tmp_path / "half.txt").write_bytes(held[: len(held) // 2].tobytes().strip(b"\0").replace(b"\0", b"\n"))
     settings = PruneSettings(
         checkpoint=checkpoint, keep=2 / 3, method="block-influence", calibrate=(str(tmp_path / "half.txt"),),
-        out=tmp_path / "out", against=study, recover=recover, calibration_tokens=10**6, scored_tokens=32,
+        out=tmp_path / "out", against=study, recover=recover, calibration_tokens=calibration_tokens,
+        scored_tokens=32,
     )  # fmt: skip
     work = opened(settings, (settings.ask,), None if recover is None else tmp_path / "home")
     found = opened_study(study, checkpoint, work)
