@@ -21,7 +21,7 @@ from sparsedial.pruning.gates import measured_gates
 from sparsedial.pruning.layers import KeptLayers
 from sparsedial.pruning.quality import Nats, nats_of
 from sparsedial.pruning.sizing import file_bytes
-from sparsedial.pruning.speed import Place, Speed, speeds_of
+from sparsedial.pruning.speed import Place, Speed, speeds_of, timed_ids
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile, DialPoint, MeasuredDial
 from sparsedial.records.record import write
@@ -80,7 +80,7 @@ def _measured(
     models = {setting: at_setting(whole, setting, gates) for setting in turned}
     losses = {setting: _nats(model, texts.scored, setting.name(whole.shape)) for setting, model in models.items()}
     note("measuring speed and memory of all settings in turns")
-    speeds = speeds_of(models, lambda setting: Place(folder, setting, gates_file))
+    speeds = speeds_of(models, lambda setting: Place(folder, setting, gates_file), timed_ids(texts.scored))
     return DialFile(
         checkpoint_digest=digest,
         default=Turned().name(whole.shape),

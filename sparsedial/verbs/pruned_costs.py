@@ -13,7 +13,7 @@ from sparsedial.pruning.quality import Nats, mean_nats, nats_of
 from sparsedial.pruning.scored_in_turn import nats_in_turn
 from sparsedial.pruning.shelf import Shelf
 from sparsedial.pruning.sizing import file_bytes, weight_bytes
-from sparsedial.pruning.speed import Place, speeds_of
+from sparsedial.pruning.speed import Place, speeds_of, timed_ids
 from sparsedial.records.prune import CheckpointCosts
 from sparsedial.records.quantities import Interval
 from sparsedial.verbs.checkpoint_costs import costs_of
@@ -60,7 +60,8 @@ def measured(
     written = read_checkpoint(folder)
     model = work.build(written.shape, written.tensors)
     before, after = nats("before", work.model), nats("after", model)
-    speeds = {} if work.far else speeds_of({original: work.model, folder: model}, Place)
+    ids = timed_ids(work.scored[work.calibrating.source])
+    speeds = {} if work.far else speeds_of({original: work.model, folder: model}, Place, ids)
     control = over_control = None
     if at_random is not None:
         first = choice.controls[0]

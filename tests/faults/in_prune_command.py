@@ -159,4 +159,11 @@ FAULTS = (
         becomes="if False:",
         tests="tests/verbs/test_prune_resume.py::test_a_checkpoint_that_is_changed_meanwhile_is_not_mixed_with_what_it_was",
     ),
+    Fault(
+        what="speeds are those of drawn ids, which choose other experts and neurons than text",
+        file="pruning/speed.py",
+        line="return list(islice(cycle(text), count)) or",
+        becomes="return",
+        tests="tests/pruning/test_speed.py::test_it_is_the_text_that_is_read_and_written",
+    ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sparsedial.errors import UserError
@@ -12,6 +13,8 @@ from sparsedial.machine.energy import StatedPower
 from sparsedial.machine.timing import Timing
 from sparsedial.model.decoder import Decoder
 from sparsedial.pruning import speed
+from sparsedial.pruning.windows import Windows
+from sparsedial.records.text import SkippedLines
 from sparsedial.shape.turned import Turned
 from sparsedial.verbs.checkpoint_costs import costs_of
 from tests.pruning.planted import saved, with_domains
@@ -38,6 +41,21 @@ def test_every_call_reads_or_writes_as_many_tokens_as_it_counts(quick, monkeypat
     speed.speeds_of({Path("one"): with_domains()}, speed.Place)
     assert set(read) == {32, 16}, "the context, and what stands before the written tokens"
     assert len(written) % 16 == 0
+
+
+def test_it_is_the_text_that_is_read_and_written(quick, monkeypatch):
+    """Which experts and neurons take part depends on it; a text that is too short comes again."""
+    read, written, ids_WS1 = [], [], np.arange(22).reshape(2, 11)
+    windows = Windows(source="", digest="", skipped=SkippedLines(lines=0, named=()), ids_WS1=ids_WS1, bytes_W=None)
+    text = speed.timed_ids(windows)
+    assert text == [*range(1, 11), *range(12, 22)]
+    monkeypatch.setattr(Decoder, "read", lambda self, ids, *_: read.append(ids[0]))
+    monkeypatch.setattr(Decoder, "step", lambda self, ids, *_: written.append(ids[0]))
+    speed.speeds_of({Path("one"): with_domains()}, speed.Place, text)
+    again = [*text, *text[:12]]
+    assert next(ids for ids in read if len(ids) == 32) == again
+    assert next(ids for ids in read if len(ids) == 16) == again[:16]
+    assert written[:16] == again[16:]
 
 
 def test_a_slower_model_is_slower_by_the_measure(quick, monkeypatch):
