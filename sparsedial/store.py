@@ -222,28 +222,34 @@ def require_ours(folder: Path, names: Iterable[str], force: bool) -> None:
 
 
 def require_free(out: Path) -> None:
-    """Raises: UserError for a folder that holds something, or a file."""
+    """Raises: UserError for a folder that holds something or cannot be replaced, or a file."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         held = "holds files" if out.is_dir() else "is a file"
         raise UserError(f"{out} {held}, and nothing is overwritten", hint="name a new folder", field="out")
+    if out.resolve().is_mount():  # as that of a container's volume
+        hint = f"name a new folder in it, like {out / 'result'}"
+        raise UserError(f"{out} is where a disk is mounted, so no other folder can take its place", hint, field="out")
 
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that gets the name when it is complete, and is removed where something fails.
 
-    One process at a time writes it. What a killed one left is removed.
+    One process at a time writes it. What a killed one left is removed. A folder that holds something is replaced, but
+    not what has come into one that held nothing.
 
     Raises: UserError where it cannot be written, or another process writes it.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     try:
+        replaces = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         with _held(folder, partial):
             try:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir()
                 yield partial
-                shutil.rmtree(folder, ignore_errors=True)
+                if replaces:
+                    shutil.rmtree(folder, ignore_errors=True)
                 partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -55,3 +57,12 @@ def on_a_gpu(monkeypatch) -> None:
     monkeypatch.setattr(triton_launch, "available", lambda: False)
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     monkeypatch.setitem(sparse.KERNELS, "auto", reference.torch_grouped)
+
+
+@pytest.fixture
+def unguarded(monkeypatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """This process runs a script that does not look at its `__name__`: no other process may run it too."""
+    script = ModuleType("__main__")
+    script.__file__ = str(tmp_path_factory.mktemp("script") / "script.py")
+    Path(script.__file__).write_text("raise SystemExit('the script ran again')")
+    monkeypatch.setitem(sys.modules, "__main__", script)

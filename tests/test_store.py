@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.store import check_writable, digest, lock, read_json, whole_folder, write_json
+from sparsedial.store import check_writable, digest, lock, read_json, require_free, whole_folder, write_json
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path):
@@ -87,6 +87,28 @@ def test_a_new_folder_is_written_by_one_process_and_what_a_killed_one_left_is_re
         (partial / "whole").touch()
     assert [path.name for path in new.iterdir()] == ["whole"]
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_what_has_come_into_a_free_folder_is_not_removed(tmp_path: Path):
+    new = tmp_path / "new"
+    new.mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*not empty"), whole_folder(new):
+        (new / "notes").write_text("mine")
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
+    (new / "notes").unlink()
+    with whole_folder(new) as partial:
+        (partial / "whole").touch()
+    with whole_folder(new) as partial:
+        (partial / "next").touch()
+    assert [path.name for path in new.iterdir()] == ["next"], "one that held something is replaced"
+
+
+def test_a_folder_where_a_disk_is_mounted_is_not_free(tmp_path: Path, monkeypatch):
+    require_free(tmp_path)
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == tmp_path)
+    with pytest.raises(UserError, match="where a disk is mounted") as refused:
+        require_free(tmp_path)
+    assert str(tmp_path / "result") in (refused.value.hint or "")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")

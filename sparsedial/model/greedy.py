@@ -5,7 +5,8 @@ B sequences that are not finished, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -41,10 +42,30 @@ ALL = Vocabulary()  # every id is a token's, and none ends a text
 
 
 def likeliest(logits_BV: Tensor, numbers: Sequence[int] = ()) -> list[int]:
-    """The likeliest token of every sequence."""
+    """The likeliest token of every sequence.
+
+    Raises: UserError for logits that are not numbers.
+    """
     if logits_BV.device.type == "cpu":
-        return logits_BV.float().numpy().argmax(1).tolist()  # PyTorch's takes five times as long there
-    return logits_BV.argmax(1).tolist()
+        rows_BV = logits_BV.float().numpy()  # PyTorch's argmax takes five times as long there
+        found = rows_BV.argmax(1).tolist()
+        require_numbers(rows_BV[row, token] for row, token in enumerate(found))
+        return found
+    best = logits_BV.max(1)
+    require_numbers(best.values.tolist())
+    return best.indices.tolist()
+
+
+def require_numbers(largest: Iterable[float]) -> None:
+    """Check the largest logits of some sequences, which are not a number where any of a sequence's is not.
+
+    Raises: UserError.
+    """
+    if any(math.isnan(value) for value in largest):
+        raise UserError(
+            "the model's logits are not numbers, so no token can be drawn",
+            hint="its weights are damaged, or too large for the type that it computes in",
+        )
 
 
 def go_on(

@@ -39,10 +39,10 @@ def large_block(count: int) -> Tensor | None:
     """So many bytes that begin where a large page does; None where a page is not filled, or there are no large ones."""
     if count < PAGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
-    block = mmap.mmap(-1, count + PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
+        block = mmap.mmap(-1, count + PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         block.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:  # a kernel that was built without them
+    except OSError:  # a kernel that was built without them, or a limit on what may be mapped
         return None
     bytes_N = torch.frombuffer(block, dtype=torch.uint8)
     return bytes_N[-bytes_N.data_ptr() % PAGE_BYTES :][:count]

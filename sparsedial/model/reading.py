@@ -135,6 +135,7 @@ def _stream(
                 dtype=part.dtype,
                 origin=f"{stored.file}: {stored.name}",
                 values=part.read,
+                stored_bytes=part.stored_bytes if isinstance(part, InBlocks) else None,
             )
             yield _in_our_layout(lying, tensor.layout, shape)
 

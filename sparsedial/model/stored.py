@@ -116,6 +116,11 @@ class InBlocks:
         """The size of the weight."""
         return self.weight.size
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes in its file."""
+        return self.weight.nbytes + self.factors.nbytes
+
     def cut(self, rows: tuple[int, int], number: int | None = None) -> InBlocks:
         """Some rows of it, or of one of a stack, and the factors of the blocks that hold them."""
         height, start = self.block[0], self.first + rows[0]

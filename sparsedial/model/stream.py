@@ -25,11 +25,17 @@ class NamedTensor:
     dtype: torch.dtype
     origin: str  # where it lies, for messages
     values: Callable[[], Tensor] = field(repr=False, compare=False)  # may share memory with their origin
+    stored_bytes: int | None = None  # in its file, where its values take more: weights in 8-bit blocks
 
     @property
     def nbytes(self) -> int:
         """Bytes of its values."""
         return math.prod(self.size) * self.dtype.itemsize
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of it where it lies."""
+        return self.nbytes if self.stored_bytes is None else self.stored_bytes
 
     def mapped(self, function: Callable[[Tensor], Tensor], size: Size | None = None) -> NamedTensor:
         """The same tensor after a function of its values, which changes its size to `size`."""

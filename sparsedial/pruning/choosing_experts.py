@@ -95,7 +95,7 @@ def choose_experts(
         controls=tuple(keep_best(random_scores(sizes, seed), counts, shape.expert_groups) for seed in ask.controls),
         scores=_table(reached, _into(kept), shape.expert_groups),
         unscored=unscored,
-        notes=(_fate(unscored, isinstance(kept, Merged)),) if unscored else (),
+        notes=(_fate(unscored, isinstance(kept, Merged)),) if unscored and not ask.how.drawn else (),
     )
 
 

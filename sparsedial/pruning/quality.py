@@ -116,9 +116,15 @@ def foreign(name: str, loss: float, shape: Shape) -> str | None:
 def require_known(loss: float, shape: Shape) -> None:
     """Check the loss of a calibration text, nats per token.
 
-    Raises: UserError where it is above that of a uniform guess.
+    Raises: UserError where it is above that of a uniform guess, or no number.
     """
     guess = math.log(shape.vocab_size)
+    if not math.isfinite(loss):
+        raise UserError(
+            "the model's loss on the calibration text is not a number: its weights are damaged, or its configuration is"
+            " another model's",
+            field="checkpoint",
+        )
     if loss > guess:
         raise UserError(
             f"the model's loss on it is {loss:.3f} nats per token, above the {guess:.3f} of a uniform guess",

@@ -15,7 +15,7 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.kept import Choice, ShareChooser
 from sparsedial.pruning.quality import Nats, nats_of
 from sparsedial.pruning.shelf import Shelf
-from sparsedial.pruning.speed import times_as_fast
+from sparsedial.pruning.speed import timed_ids, times_as_fast
 from sparsedial.pruning.target import Target
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.prune import SearchStep
@@ -79,7 +79,7 @@ class Search:
         return SearchStep(
             keep=kept.share(shape),
             loss_increase=self._nats(smaller).above(before),
-            speed=times_as_fast(self.model, smaller) if self.target.kind == "speed" else None,
+            speed=times_as_fast(self.model, smaller, timed_ids(self.text)) if self.target.kind == "speed" else None,
         )
 
     def _nats(self, model: Transformer) -> Nats:

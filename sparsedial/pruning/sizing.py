@@ -56,8 +56,13 @@ def _passing(shares: Sequence[float], check: Callable[[float], object]) -> list[
 
 
 def weight_bytes(tensors: Iterable[NamedTensor], kept: Kept | None = None) -> int:
-    """Of the weights in their files' types, whole or of what stays."""
+    """Of the weights in the types that they are written in, whole or of what stays."""
     return sum(tensor.nbytes for tensor in (tensors if kept is None else kept.stream(tensors)))
+
+
+def file_bytes(tensors: Iterable[NamedTensor]) -> int:
+    """Of the weights as they lie in their files: in 8-bit blocks they are written in a wider type."""
+    return sum(tensor.file_bytes for tensor in tensors)
 
 
 def size_of(target: Target, shape: Shape, tensors: Iterable[NamedTensor], kept: Kept | None = None) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from sparsedial.errors import UserError
 from sparsedial.machine.energy import Meter, processor_meter, spent
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
@@ -19,6 +21,7 @@ from sparsedial.model.decoder import Decoder
 from sparsedial.model.gates import gates_of
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
+from sparsedial.pruning.windows import Windows
 from sparsedial.records.evaluation import Joules
 from sparsedial.records.prune import Quantiles
 from sparsedial.runs.alone import alone
@@ -47,19 +50,23 @@ class Speed:
     decode: Quantiles
     joules_per_token: Joules  # decoded
     peak_memory_bytes: int | None  # None where it was not measured
+    why_no_peak: str | None = None  # where that was tried
 
 
-def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place | None]) -> dict[Name, Speed]:
+def speeds_of(
+    models: Mapping[Name, Transformer], place: Callable[[Name], Place | None], text: Sequence[int] = ()
+) -> dict[Name, Speed]:
     """The speed, energy and memory of each model, by its name; `place` says where a process of its own finds it, if the
     memory is to be measured.
 
-    All are timed in turns, so that other work on the machine affects all alike.
+    All are timed in turns, so that other work on the machine affects all alike, and on the ids of a text: how many
+    experts or neurons take part may depend on them. Without a text they are drawn.
     """
     calls: dict[tuple[Name, str], Callable[[], None]] = {}
     counts: dict[tuple[Name, str], int] = {}
     for name, model in models.items():
-        calls[name, "prefill"], counts[name, "prefill"] = _reading(model)
-        calls[name, "decode"], counts[name, "decode"] = _writing(model)
+        calls[name, "prefill"], counts[name, "prefill"] = _reading(model, text)
+        calls[name, "decode"], counts[name, "decode"] = _writing(model, text)
     timings = measure_in_turn(calls, rounds=ROUNDS, round_seconds=ROUND_SECONDS)
     rates = {key: _rate(timing, counts[key]) for key, timing in timings.items()}
     return {
@@ -67,25 +74,34 @@ def speeds_of(models: Mapping[Name, Transformer], place: Callable[[Name], Place 
             prefill=rates[name, "prefill"],
             decode=rates[name, "decode"],
             joules_per_token=_energy(decode, counts[name, "decode"], timings[name, "decode"]),
-            peak_memory_bytes=found and peak_memory(found, torch.get_num_threads()),
+            peak_memory_bytes=peak,
+            why_no_peak=why,
         )
         for name in models
-        for decode, found in [(calls[name, "decode"], place(name))]
+        for decode, (peak, why) in [(calls[name, "decode"], _peak_at(place(name)))]
     }
 
 
-def decode_rates(models: Mapping[Name, Transformer]) -> dict[Name, Quantiles]:
+def decode_rates(models: Mapping[Name, Transformer], text: Sequence[int] = ()) -> dict[Name, Quantiles]:
     """Tokens per second that each model writes, timed in turns as in `speeds_of`."""
-    writing = {name: _writing(model) for name, model in models.items()}
+    writing = {name: _writing(model, text) for name, model in models.items()}
     calls = {name: call for name, (call, _) in writing.items()}
     timings = measure_in_turn(calls, rounds=ROUNDS, round_seconds=ROUND_SECONDS)
     return {name: _rate(timing, writing[name][1]) for name, timing in timings.items()}
 
 
-def times_as_fast(before: Transformer, after: Transformer) -> float:
+def times_as_fast(before: Transformer, after: Transformer, text: Sequence[int] = ()) -> float:
     """Tokens per second that a model writes over those of another, by medians."""
-    rates = decode_rates({"before": before, "after": after})
+    rates = decode_rates({"before": before, "after": after}, text)
     return rates["after"].median / rates["before"].median
+
+
+def _peak_at(place: Place | None) -> tuple[int | None, str | None]:
+    """As `peak_memory`, or why it is not known: what was measured before is not lost for it."""
+    try:
+        return place and peak_memory(place, torch.get_num_threads()), None
+    except UserError as error:
+        return None, error.problem
 
 
 def peak_memory(place: Place, threads: int) -> int:
@@ -93,7 +109,8 @@ def peak_memory(place: Place, threads: int) -> int:
 
     It is measured in a process of its own.
 
-    Units: bytes
+    Units:  bytes
+    Raises: UserError where that process is killed, as it is where memory runs out.
     """
     return alone(_peak_here, place, threads)
 
@@ -108,16 +125,22 @@ def _peak_here(place: Place, threads: int) -> int:
     return peak_process_bytes()
 
 
-def _reading(model: Transformer) -> tuple[Callable[[], None], int]:
+def timed_ids(windows: Windows) -> list[int]:
+    """The first ids of a text, as many as a call reads at most."""
+    return windows.ids_WS1[:, 1:].flatten()[:READ].tolist()
+
+
+def _reading(model: Transformer, text: Sequence[int] = ()) -> tuple[Callable[[], None], int]:
     """What reads one sequence, and how many tokens that are."""
     read, _ = _lengths(model)
-    return _prefill(model, _random_ids(model, read)), read
+    return _prefill(model, _ids(model, read, text)), read
 
 
-def _writing(model: Transformer) -> tuple[Callable[[], None], int]:
+def _writing(model: Transformer, text: Sequence[int] = ()) -> tuple[Callable[[], None], int]:
     """What writes the end of such a sequence, token by token, and how many tokens that are."""
     read, written = _lengths(model)
-    return _decode(model, _random_ids(model, read - written), written), written
+    ids = _ids(model, read, text)
+    return _decode(model, ids[: read - written], ids[read - written :]), written
 
 
 def _lengths(model: Transformer) -> tuple[int, int]:
@@ -126,9 +149,10 @@ def _lengths(model: Transformer) -> tuple[int, int]:
     return read, max(1, min(WRITTEN, read // 2))
 
 
-def _random_ids(model: Transformer, count: int) -> list[int]:
+def _ids(model: Transformer, count: int, text: Sequence[int]) -> list[int]:
+    """So many ids of a text, again and again where it is shorter; without one they are drawn."""
     draw = random.Random(0)
-    return [draw.randrange(model.shape.vocab_size) for _ in range(count)]
+    return list(islice(cycle(text), count)) or [draw.randrange(model.shape.vocab_size) for _ in range(count)]
 
 
 def _prefill(model: Transformer, ids: list[int]) -> Callable[[], None]:
@@ -141,9 +165,9 @@ def _prefill(model: Transformer, ids: list[int]) -> Callable[[], None]:
     return call
 
 
-def _decode(model: Transformer, before: list[int], count: int) -> Callable[[], None]:
-    """Write tokens after the same beginning again and again; which ones does not change the time."""
-    decoder, tokens = Decoder(model, 1, len(before) + count), _random_ids(model, count)
+def _decode(model: Transformer, before: list[int], tokens: list[int]) -> Callable[[], None]:
+    """Write these tokens after the same beginning again and again."""
+    decoder = Decoder(model, 1, len(before) + len(tokens))
     if before:
         decoder.read([before])
 

@@ -8,10 +8,12 @@ import signal
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sparsedial.errors import UserError
 from sparsedial.runs.local import held_back
+from sparsedial.runs.spawned import without_script
 
 T = TypeVar("T")
 
@@ -24,7 +26,7 @@ def alone(work: Callable[..., T], *given: Any) -> T:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(theirs, work, given), daemon=True)
-    with held_back(signal.SIGINT):
+    with held_back(signal.SIGINT), without_script():
         process.start()
     theirs.close()
     try:
@@ -43,8 +45,15 @@ def alone(work: Callable[..., T], *given: Any) -> T:
 
 def _send(pipe: Connection, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
     """Send what `work` returns, or the trace of a bug of ours."""
+    _go_first()
     with contextlib.suppress(BrokenPipeError):  # the parent has gone
         try:
             pipe.send((work(*given), None))
         except Exception:  # the parent raises it again
             pipe.send((None, traceback.format_exc()))
+
+
+def _go_first() -> None:
+    """Where memory runs out the system ends this process, not the larger one that waits for it."""
+    with contextlib.suppress(OSError):  # another system than Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")

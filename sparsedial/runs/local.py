@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sparsedial.runs.executor import Ended, Event, Group, Lost, Moved
 from sparsedial.runs.queued import Queued
+from sparsedial.runs.spawned import without_script
 from sparsedial.runs.worker import Broken, Message, Progressed, Refused, work
 
 LEAVE_SECONDS = 5.0  # for a stopped worker to end its step and save its run's state
@@ -109,7 +110,7 @@ def _start(text_folder: Path, runs_folder: Path) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=work, args=(theirs, text_folder, runs_folder, os.getpid()), daemon=True)
-    with held_back(signal.SIGINT):
+    with held_back(signal.SIGINT), without_script():
         process.start()
     theirs.close()
     return _Worker(process=process, pipe=ours)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
+from sparsedial.runs.spawned import without_script
 from sparsedial.text.documents import Document
 
 BATCH_BYTES = 2**21
@@ -31,7 +32,8 @@ def in_order(
     under_way: deque[tuple[int, Future[Made]]] = deque()
     try:
         for batch in _batches(documents):
-            under_way.append((len(batch), pool.submit(work, batch)))
+            with without_script():  # a process is started here where all others are busy
+                under_way.append((len(batch), pool.submit(work, batch)))
             if len(under_way) > AHEAD * workers:
                 count, future = under_way.popleft()
                 yield count, future.result()

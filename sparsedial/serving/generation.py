@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.model.gates import Gates
-from sparsedial.model.greedy import ALL, Vocabulary, go_on, likeliest
+from sparsedial.model.greedy import ALL, Vocabulary, go_on, likeliest, require_numbers
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import side_by_side
 from sparsedial.shape.turned import Turned
@@ -29,8 +30,8 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise UserError(f"temperature={self.temperature} is below 0")
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"temperature={self.temperature} is below 0, or not finite")
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"top_k={self.top_k} is below 1")
         if not 0 < self.top_p <= 1:
@@ -43,11 +44,14 @@ def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
     """The distribution from which the next token is drawn.
 
     Shapes: [V] to [V]
+    Raises: UserError for logits that are not numbers.
     Source: top-p, Holtzman et al. 2020 (arXiv 1904.09751)
     """
+    largest = float(logits_V.max())
+    require_numbers([largest])
     if sampling.temperature == 0:
         return torch.zeros_like(logits_V).scatter_(0, logits_V.argmax().unsqueeze(0), 1.0)
-    scaled_V = logits_V.double() / sampling.temperature
+    scaled_V = (logits_V.double() - largest) / sampling.temperature  # 0 at most: no temperature makes it infinite
     if sampling.top_k is not None and sampling.top_k < len(scaled_V):
         least = scaled_V.topk(sampling.top_k).values[-1]
         scaled_V = scaled_V.masked_fill(scaled_V < least, float("-inf"))

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from sparsedial.errors import UserError
 from sparsedial.model.cache import Cache, Place
-from sparsedial.model.greedy import ALL, Vocabulary
+from sparsedial.model.greedy import ALL, Vocabulary, likeliest
 from sparsedial.model.transformer import Prediction, Routing, Transformer
 from sparsedial.serving.generation import Sampling, generate
 
@@ -111,7 +111,7 @@ class _Run:
             self.known = list(ids[1:])
         stream_BSD = self.model.stream(ids_BS, self.model.place(ids_BS, self.cache), Routing())
         logits_SV = self.model.logits(stream_BSD, self.model.norm_D)[0]
-        return stream_BSD, self.vocabulary.mask(logits_SV).argmax(1).tolist()
+        return stream_BSD, likeliest(self.vocabulary.mask(logits_SV))
 
     def draft(self, stream_BSD: Tensor, token: int) -> int:
         """The token after `token`, which follows the last position of the stream."""
@@ -125,4 +125,5 @@ class _Run:
         place = Place(rotary=rotary, end=end, start=start, cache=self.cache)
         x_BSD = self.module(stream_BSD, functional.embedding(next_BS, model.embedding_VD), place, Routing())
         self.drafted = end
-        return int(self.vocabulary.mask(model.logits(x_BSD[:, -1:], self.module.norm_D)[0]).argmax())
+        (drafted,) = likeliest(self.vocabulary.mask(model.logits(x_BSD[:, -1:], self.module.norm_D)[0]))
+        return drafted

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from sparsedial.errors import UserError
@@ -117,11 +118,16 @@ class Turned:
         listed = [next(iter(of_kept))] if len(of_kept) == 1 else list(counts.values())
         parts = [
             f"k={'/'.join(map(str, listed))}" if counts else "",
-            f"p={at.top_p:g}" if at.top_p < 1 or shape.top_p < 1 else "",
-            f"neurons={self.neurons:g}" if self.neurons != 1 else "",
+            f"p={_digits(at.top_p)}" if at.top_p < 1 or shape.top_p < 1 else "",
+            f"neurons={_digits(self.neurons)}" if self.neurons != 1 else "",
             f"skip={'+'.join(map(str, sorted(set(self.skip))))}" if self.skip else "",
         ]
         return ",".join(filter(None, parts)) or DEFAULT
+
+
+def _digits(share: float) -> str:
+    """A share with all of its digits and no exponent, as `parse_turned` reads it."""
+    return f"{Decimal(repr(share)).normalize():f}"
 
 
 def _choices(shape: Shape, layer: Layer) -> int:

@@ -12,7 +12,7 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
 from sparsedial.pruning.equal_active import lower_k, sparser, winner_of
 from sparsedial.pruning.quality import nats_of
-from sparsedial.pruning.windows import Windows, windows_of
+from sparsedial.pruning.windows import Windows
 from sparsedial.records.law import LAW_FILE
 from sparsedial.records.prune import EqualCost, Way
 from sparsedial.records.quantities import Interval
@@ -21,9 +21,8 @@ from sparsedial.records.run import RUN_FILE, Run
 from sparsedial.records.study import STUDY_FILE, Study, read_finished
 from sparsedial.shape.counts import active_parameters
 from sparsedial.shape.shape import Shape
-from sparsedial.store import Fault
-from sparsedial.text.prepare import try_open_text
-from sparsedial.units import human_count
+from sparsedial.units import count_words, human_count
+from sparsedial.verbs.against_text import scored_windows
 from sparsedial.verbs.origin import require_study_has
 from sparsedial.verbs.pruned import Work
 
@@ -38,6 +37,7 @@ class Against:
     study: Study
     law: Law
     windows: Windows  # of the study's validation text, by which its cells were scored
+    left_out: int  # other windows of it, which the calibration or the recovery reads
     tokens: int  # that the checkpoint was trained on
 
     @property
@@ -49,8 +49,8 @@ class Against:
 def opened_study(folder: Path, checkpoint: Path, work: Work) -> Against:
     """Find what a study says of a checkpoint that was trained on its text, before the calibration.
 
-    Raises: UserError for a part whose loss saves no active parameters, a study that is not finished or has no law, or
-    one of another text or tokenizer than the checkpoint's run.
+    Raises: UserError for a part whose loss saves no active parameters, a study that is not finished or has no law, one
+    of another text or tokenizer than the checkpoint's run, or as `scored_windows`.
     """
     reason = SAME_COST.get(work.ask.how.part)
     if reason:
@@ -68,22 +68,8 @@ def opened_study(folder: Path, checkpoint: Path, work: Work) -> Against:
     if not any(study.frozen.layout.experts):
         raise UserError(f"the study in {folder} tried no sparse model", hint="give one that did", field="against")
     run = _run_of(checkpoint, study, folder)
-    text, context = try_open_text(folder / "text"), study.frozen.layout.ladder.context
-    if isinstance(text, Fault):
-        raise UserError(f"its text is needed to score on: {text.problem}", field="against")
-    if context > work.shape.context:
-        raise UserError(f"its windows are {context} tokens, the model's at most {work.shape.context}", field="against")
-    windows = windows_of(
-        text,
-        "validation",
-        str(folder),
-        vocab_size=work.shape.vocab_size,
-        context=context,
-        tokens=study.frozen.evaluation_tokens,
-        field="against",
-        named=f"{folder}, validation split,",
-    )
-    return Against(study=study, law=law, windows=windows, tokens=run.tokens)
+    windows, left_out = scored_windows(folder, study, work)
+    return Against(study=study, law=law, windows=windows, left_out=left_out, tokens=run.tokens)
 
 
 def _run_of(checkpoint: Path, study: Study, folder: Path) -> Run:
@@ -136,6 +122,8 @@ def _loss(model: Transformer, windows: Windows) -> Interval:
 def _basis(against: Against, best: Shape, turned: Shape | None) -> str:
     """What was measured, what was predicted, and for which sizes."""
     measured = f"measured on {human_count(against.windows.tokens)} validation tokens of the study"
+    if against.left_out:
+        measured += f", without {count_words(against.left_out, 'window')} that the calibration text holds too"
     lower = "" if turned is None else f", the lower k with {human_count(active_parameters(turned))} active parameters"
     model = f"{best.experts} experts at width {best.d_model}, {human_count(active_parameters(best))} active parameters"
     variables = {**against.law.count(best), "tokens": against.tokens}

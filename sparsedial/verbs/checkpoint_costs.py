@@ -32,6 +32,7 @@ def costs_of(
 ) -> CheckpointCosts:
     """The costs of a checkpoint in a folder; without one, of a random choice. `neurons` as for `active_parameters`."""
     unmeasured, memory = (why_no_speed, None) if speed is None else (None, speed.peak_memory_bytes)
+    why_no_peak = unmeasured or (speed and speed.why_no_peak) or (SAME_WEIGHTS if memory is None else None)
     return CheckpointCosts(
         total_parameters=total_parameters(shape),
         active_parameters=active_parameters(shape, neurons=neurons),
@@ -46,7 +47,7 @@ def costs_of(
         decode_tokens_per_second=speed and speed.decode,
         decode_tokens_per_second_reason=unmeasured,
         peak_memory_bytes=memory,
-        peak_memory_bytes_reason=unmeasured or (SAME_WEIGHTS if memory is None else None),
+        peak_memory_bytes_reason=why_no_peak,
         joules_per_token=speed and speed.joules_per_token,
         joules_per_token_reason=unmeasured,
     )

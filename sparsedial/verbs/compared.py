@@ -9,16 +9,17 @@ from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.pruning.comparing import axis_of, front, order_of
 from sparsedial.pruning.methods import Ask, PartName
 from sparsedial.pruning.quality import Nats, nats_of
-from sparsedial.pruning.sizing import weight_bytes
+from sparsedial.pruning.sizing import file_bytes
 from sparsedial.records.compare import COMPARE_FILE, Compared, MethodOrder
 from sparsedial.records.record import write
 from sparsedial.showing.notes import note
 from sparsedial.store import whole_folder
 from sparsedial.verbs.checkpoint_costs import costs_of
+from sparsedial.verbs.checkpoint_names import unchanged
 from sparsedial.verbs.compare_settings import asks_of, in_words_of_a_comparison
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work, opened
-from sparsedial.verbs.pruned_answer import calibration_of, checkpoint_name
+from sparsedial.verbs.pruned_answer import calibration_of
 from sparsedial.verbs.tried import Tried, all_tried, rates_of, timed, with_rate
 from sparsedial.verbs.unfinished import found_so_far
 
@@ -51,11 +52,11 @@ def _answer(
     rates, name = rates_of(work, tried), work.calibrating.source
     points, axis = [timed(one, rates) for one in tried], axis_of({one.ask.how.part for one in tried})
     return Compared(
-        checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
+        checkpoint=unchanged(work.name),
         calibration=calibration_of(work.calibrating),
         second_domain=work.second.record,
         second_domain_reason=work.second.reason,
-        before=with_rate(costs_of(work.shape, weight_bytes(work.tensors), whole), rates.get(work.shape)),
+        before=with_rate(costs_of(work.shape, file_bytes(work.tensors), whole), rates.get(work.shape)),
         points=tuple(points),
         axis=axis,
         pareto=front([(point.stays(axis), point.loss_increase[name].mean) for point in points]),

@@ -10,6 +10,7 @@ from sparsedial.settings import file_names, setting
 from sparsedial.shape.turned import ALL, setting_texts
 from sparsedial.verbs.space import DEFAULT_LAW
 
+OF_PAGE = ("port", "open")
 OF_MEASURING = ("text", "settings", "calibrate", "context", "scored_tokens", "out")
 
 
@@ -50,8 +51,11 @@ class DialSettings:
         if self.measure:
             self._check_measuring()
         for field in fields(self):
-            if field.name in OF_MEASURING and not self.measure and getattr(self, field.name) != field.default:
+            given = getattr(self, field.name) != field.default
+            if field.name in OF_MEASURING and not self.measure and given:
                 raise UserError("is for measuring the settings of a checkpoint", hint="add <measure>", field=field.name)
+            if field.name in OF_PAGE and self.measure and given:
+                raise UserError("is for the page, and <measure> opens none", hint="leave it out", field=field.name)
         if not 0 <= self.port <= 65535:
             raise UserError(f"{self.port} lies outside 0..65535", hint="0 picks a free port", field="port")
 

@@ -13,6 +13,7 @@ from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note_skipped
 from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.dial_settings import DialSettings
+from sparsedial.verbs.texts_apart import require_apart
 
 CALIBRATION_TOKENS = 8192  # that gates are measured on, at most
 
@@ -32,6 +33,7 @@ def dial_texts(folder: Path, shape: Shape, settings: DialSettings, *, gated: boo
     """
     if settings.calibrate and not gated:
         raise UserError("no setting takes a share of the neurons", hint="leave it out", field="calibrate")
+    require_apart(settings.text, settings.calibrate, "gates would be measured on what is scored", "calibrate")
     context, tokenizer = context_of(shape, settings.context), load_tokenizer(folder)
     sizes = {"tokenizer": tokenizer, "vocab_size": shape.vocab_size, "context": context}
     beside = CALIBRATION_TOKENS if gated and not settings.calibrate else 0

@@ -16,8 +16,9 @@ from sparsedial.pruning.layers import KeptLayers
 from sparsedial.records.prune import FixedSetting
 from sparsedial.records.setting import Setting
 from sparsedial.shape.turned import parse_turned
+from sparsedial.verbs.checkpoint_names import name_of
 from sparsedial.verbs.origin import require_checkpoint
-from sparsedial.verbs.pruned_answer import checkpoint_name, written_folder
+from sparsedial.verbs.pruned_answer import written_folder
 
 
 def fixed_setting(checkpoint: Path, text: str, out: Path) -> FixedSetting:
@@ -43,7 +44,7 @@ def fixed_setting(checkpoint: Path, text: str, out: Path) -> FixedSetting:
     with whole_folder(out.resolve()) as partial:
         write_like(partial, checkpoint, turned.shape(whole.shape), tensors, layers=layers)
         return FixedSetting(
-            checkpoint=checkpoint_name(checkpoint, checkpoint),
+            checkpoint=name_of(checkpoint),
             out=written_folder(partial, out),
             setting=setting,
             weight_bytes=sum(tensor.nbytes for tensor in tensors),

@@ -52,6 +52,7 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     tokenizer = load_tokenizer(settings.checkpoint)
     vocabulary = vocabulary_of(settings.checkpoint, tokenizer, model.shape.vocab_size)
     prompt, drafts = _ids(settings, tokenizer, model.shape.vocab_size), Drafts()
+    _note_length(len(prompt), model.shape.context)
     power = meter(model.embedding_VD.device.type, get_num_threads())
     began = time.perf_counter()
     with long_period(power):
@@ -83,6 +84,12 @@ def _note_pace(settings: GenerateSettings, dtype: WeightsDtype) -> None:
     """Say where a budget goes by speeds that were measured with weights in another type."""
     if dtype != DIAL_DTYPE and any(settings.budgets[kind] is not None for kind in PACE):
         note(f"note: {settings.checkpoint / DIAL_FILE} was measured with weights in {DIAL_DTYPE}, here in {dtype}")
+
+
+def _note_length(tokens: int, context: int) -> None:
+    """Say that the beginning of a prompt is not read."""
+    if tokens > context:
+        note(f"note: the prompt has {tokens:,} tokens, and the model reads the last {context:,} of them, its context")
 
 
 def _ids(settings: GenerateSettings, tokenizer: Tokenizer, vocab_size: int) -> list[int]:

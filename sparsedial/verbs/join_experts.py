@@ -19,8 +19,9 @@ from sparsedial.records.record import read
 from sparsedial.records.split import SPLIT_FILE, JoinedExperts, SplitOrigin
 from sparsedial.shape.shape import Shape
 from sparsedial.store import whole_folder, write_atomically
+from sparsedial.verbs.checkpoint_names import name_of
 from sparsedial.verbs.origin import require_checkpoint
-from sparsedial.verbs.pruned_answer import checkpoint_name, written_folder
+from sparsedial.verbs.pruned_answer import written_folder
 
 
 def join_experts(checkpoint: Path, out: Path) -> JoinedExperts:
@@ -46,7 +47,7 @@ def join_experts(checkpoint: Path, out: Path) -> JoinedExperts:
         write_atomically(partial / "config.json", origin.config.encode())
         copy_beside(partial, checkpoint, without=(SPLIT_FILE,))
         return JoinedExperts(
-            checkpoint=checkpoint_name(checkpoint, checkpoint),
+            checkpoint=name_of(checkpoint),
             out=written_folder(partial, out),
             original=origin.original,
             same_weights=weights_digest(tensors) == origin.weights_digest,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from sparsedial.errors import about
+from sparsedial.errors import UserError, about
 from sparsedial.machine.hardware import describe
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.digests import digest_of, sha256_of
@@ -20,7 +20,8 @@ from sparsedial.model.turned import at_setting
 from sparsedial.pruning.gates import measured_gates
 from sparsedial.pruning.layers import KeptLayers
 from sparsedial.pruning.quality import Nats, nats_of
-from sparsedial.pruning.speed import Place, Speed, speeds_of
+from sparsedial.pruning.sizing import file_bytes
+from sparsedial.pruning.speed import Place, Speed, speeds_of, timed_ids
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile, DialPoint, MeasuredDial
 from sparsedial.records.record import write
@@ -49,6 +50,7 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
     began, folder = time.perf_counter(), Path(settings.law)
     out = settings.out or folder / DIAL_FILE
     require_checkpoint(folder)
+    _require_no_part(out, folder)
     check_writable(out)
     checkpoint = read_checkpoint(folder)
     turned = _turned(folder, checkpoint.shape, settings.settings)
@@ -57,6 +59,16 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
         found = _measured(checkpoint, folder, turned, texts, partial)
         write(out, found)
     return MeasuredDial(**dict(found), out=str(out), wall_seconds=time.perf_counter() - began)
+
+
+def _require_no_part(out: Path, folder: Path) -> None:
+    """Raises: UserError for a file that would count as one of the checkpoint's: all but `dial.json` among its files."""
+    if out.name != DIAL_FILE and out.resolve().parent == folder.resolve():
+        raise UserError(
+            f"{out} lies in the checkpoint, which would then be another than was measured",
+            hint=f"leave it out, and it is {DIAL_FILE}, or name a file elsewhere",
+            field="out",
+        )
 
 
 def _measured(
@@ -68,7 +80,7 @@ def _measured(
     models = {setting: at_setting(whole, setting, gates) for setting in turned}
     losses = {setting: _nats(model, texts.scored, setting.name(whole.shape)) for setting, model in models.items()}
     note("measuring speed and memory of all settings in turns")
-    speeds = speeds_of(models, lambda setting: Place(folder, setting, gates_file))
+    speeds = speeds_of(models, lambda setting: Place(folder, setting, gates_file), timed_ids(texts.scored))
     return DialFile(
         checkpoint_digest=digest,
         default=Turned().name(whole.shape),
@@ -125,7 +137,7 @@ def _point(
         loss_increase_reason=None,
         costs=costs_of(
             setting.shape(shape),
-            sum(tensor.nbytes for tensor in kept),
+            file_bytes(kept),
             {nats.windows.source: nats},
             folder,
             speed,

@@ -20,15 +20,33 @@ VALUE_BYTES = 4  # weights are float32 while models compute
 SPLIT_MODELS = 3  # that splitting holds at once: the dense one, the split one, and a rival of it
 
 
-def require_memory(shape: Shape) -> None:
-    """Raises: UserError for a model that this machine does not hold beside its smaller one."""
-    whole, held = VALUE_BYTES * total_parameters(shape, with_mtp=True), machine_bytes()
-    if whole > held:
+def require_memory(shape: Shape, asks: Sequence[Ask], target: Target) -> None:
+    """Raises: UserError for a model that this machine does not hold beside what is cut from it.
+
+    That is one model; of several asks all that are smaller, since these are timed in turns. What a target leaves is not
+    known yet where it is not a share.
+    """
+    cut = [(ask, _cut(shape, ask)) for ask in asks] if target.kind == "keep" else []
+    sizes = {one: total_parameters(one, with_mtp=True) for _, one in cut if one is not None}
+    timed = {one for ask, one in cut if one is not None and PARTS[ask.how.part].shrinks}
+    beside = max([*sizes.values(), sum(sizes[one] for one in timed)])
+    needed, has = VALUE_BYTES * (total_parameters(shape, with_mtp=True) + beside), machine_bytes()
+    if needed > has:
+        takes = "the model and what is cut from it take" if beside else "the model takes"
         raise UserError(
-            f"the model takes {human_bytes(whole)} of memory, and this machine has {human_bytes(held)}",
-            hint="<layer_by_layer> holds one layer at a time",
+            f"{takes} {human_bytes(needed)} of memory, and this machine has {human_bytes(has)}",
+            hint="fewer <strengths> are held at once"
+            if len(asks) > 1
+            else "<layer_by_layer> holds one layer at a time",
             field="checkpoint",
         )
+
+
+def _cut(shape: Shape, ask: Ask) -> Shape | None:
+    """What a share leaves; None where that depends on which layers go."""
+    if ask.how.part == "layers" and len(shape.kinds) > 1:
+        return None
+    return PARTS[ask.how.part].require(shape, ask).shape(shape)
 
 
 def require_memory_to_split(shape: Shape) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from dataclasses import fields
+from typing import Any, get_args
 
 from sparsedial.errors import UserError, require_known
 from sparsedial.pruning.methods import METHODS, methods_of
@@ -47,6 +48,13 @@ def check_memory(needing: Sequence[str]) -> None:
     """Raises: UserError for given settings, which need all layers in memory."""
     for name in needing:
         raise UserError(f"goes without <{name}>, which needs the whole model in memory", field="layer_by_layer")
+
+
+def check_alone(settings: Any, job: str) -> None:
+    """Raises: UserError where more is asked for than a job which has no settings but where it reads and writes."""
+    for field in fields(settings):
+        if field.name not in ("checkpoint", "out", job) and getattr(settings, field.name) != field.default:
+            raise UserError(f"goes without <{field.name}>: it does nothing else", field=job)
 
 
 def _or(names: Sequence[str]) -> str:

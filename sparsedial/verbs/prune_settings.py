@@ -14,7 +14,7 @@ from sparsedial.settings import file_names, setting
 from sparsedial.shape.turned import setting_text
 from sparsedial.units import parse_count
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
-from sparsedial.verbs.prune_checks import NEED_MEMORY, check_memory, check_method, check_recovery
+from sparsedial.verbs.prune_checks import NEED_MEMORY, check_alone, check_memory, check_method, check_recovery
 from sparsedial.verbs.prune_targets import PruneTargets
 from sparsedial.verbs.split_settings import check_split
 
@@ -106,12 +106,12 @@ class PruneSettings(PruneTargets):
     def __post_init__(self) -> None:
         self._check_amounts()
         check_recovery(self.recover, self.recover_by)
-        if check_split(vars(self)):
+        if self.join_experts:
+            check_alone(self, "join_experts")
+        elif check_split(vars(self)):
             return
-        if self.fix_setting is not None:
-            for name in (*self.targets, "calibrate", "tasks", "recover", "compare", "against", "layer_by_layer"):
-                if getattr(self, name) not in (None, (), False):
-                    raise UserError(f"goes without <{name}>: it turns nothing else off", field="fix_setting")
+        elif self.fix_setting is not None:
+            check_alone(self, "fix_setting")
         elif not self.compare:  # each point of a comparison is checked as settings of its own
             self.require_one_target(EXAMPLE)
             if not self.calibrate:

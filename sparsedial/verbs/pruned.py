@@ -22,10 +22,12 @@ from sparsedial.pruning.shelf import Shelf, shelf_of
 from sparsedial.pruning.sizing import choose_by_size, shares_of
 from sparsedial.pruning.target import Target
 from sparsedial.pruning.windows import Windows
+from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import SearchStep
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.notes import note
 from sparsedial.text.prepare import Text
+from sparsedial.verbs.checkpoint_names import name_of
 from sparsedial.verbs.prunable import require_memory, require_part, require_target
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned_tasks import AskedTasks
@@ -38,6 +40,7 @@ Builder = Callable[[Shape, Iterable[NamedTensor]], Transformer]
 class Work:
     """The original, read and checked, what is asked of it, and the texts."""
 
+    name: CheckpointName  # of the original, as it was when it was read
     shape: Shape
     tensors: Sequence[NamedTensor]
     build: Builder  # of a model, whole in memory or a layer at a time
@@ -85,10 +88,11 @@ def opened(settings: PruneSettings, asks: Sequence[Ask], home: Path | None = Non
     read = texts(settings, shape, home)
     build = far_model if settings.layer_by_layer else model_of
     if build is model_of:
-        require_memory(shape)
-    model = build(shape, checkpoint.tensors)
+        require_memory(shape, asks, target)
+    name, model = name_of(settings.checkpoint), build(shape, checkpoint.tensors)
     tasks.require(settings.checkpoint, model)
     return Work(
+        name=name,
         shape=shape,
         tensors=checkpoint.tensors,
         build=build,

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparsedial.machine.hardware import peak_process_bytes
-from sparsedial.model.digests import digest_of
 from sparsedial.pruning.kept import Choice
 from sparsedial.pruning.quality import foreign, no_better, parted
 from sparsedial.pruning.recovery import Recovered
+from sparsedial.pruning.sizing import file_bytes, weight_bytes
 from sparsedial.pruning.windows import Windows
-from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import (
     SCORES_FILE,
     CalibrationText,
@@ -21,8 +20,9 @@ from sparsedial.records.prune import (
     PrunedFolder,
     PruneTarget,
 )
-from sparsedial.shape.config import OWN, load_config
+from sparsedial.shape.config import OWN
 from sparsedial.units import signed
+from sparsedial.verbs.checkpoint_names import name_of, unchanged
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.pruned_costs import Measured
@@ -42,7 +42,7 @@ def answered(
     ask, share = work.ask, choice.kept.share(work.shape)
     target = reached_of(work, share, costs)
     return Pruned(
-        checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
+        checkpoint=unchanged(work.name),
         out=written_folder(folder, settings.out),
         part=ask.how.part,
         method=ask.method,
@@ -73,16 +73,9 @@ def answered(
 
 def written_folder(folder: Path, shown: Path) -> PrunedFolder:
     """The smaller checkpoint, and which programs read it."""
-    name = checkpoint_name(folder, shown)
+    name = name_of(folder, shown)
     read_by = ("sparsedial",) if name.family == OWN else ("transformers", "sparsedial")
     return PrunedFolder(path=name.path, digest=name.digest, family=name.family, read_by=read_by)
-
-
-def checkpoint_name(folder: Path, shown: Path) -> CheckpointName:
-    """What names a checkpoint in an answer; `shown` is the path that it has, or will have."""
-
-    family = str(load_config(folder).get("model_type"))
-    return CheckpointName(path=str(shown), digest=digest_of(folder), family=family)
 
 
 def calibration_of(used: Windows) -> CalibrationText:
@@ -105,6 +98,8 @@ def _warnings_of(
     yield from choice.notes
     if not work.part.shrinks:
         yield not_gained(costs.before, costs.after)
+    if file_bytes(work.tensors) < weight_bytes(work.tensors):
+        yield "the weights lie in 8-bit blocks, and what stays is written in bfloat16: twice the bytes of a weight"
     if work.again:
         yield "the calibration text is one window, so loss is measured on the window that decided what stays"
     if work.second.reason:
@@ -118,6 +113,9 @@ def _warnings_of(
         None if over is None else no_better(name, over, part),
     )
     yield from (words for words in found if words)
+    if not work.far and None in (costs.before.peak_memory_bytes, costs.after.peak_memory_bytes):
+        why = costs.before.peak_memory_bytes_reason or costs.after.peak_memory_bytes_reason
+        yield f"how much memory a process takes is not known: {why}"
     if trained is not None:
         yield from trained.warnings("the random choices" if costs.control else None)
 

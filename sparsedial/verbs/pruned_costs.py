@@ -12,8 +12,8 @@ from sparsedial.pruning.kept import Choice, Kept
 from sparsedial.pruning.quality import Nats, mean_nats, nats_of
 from sparsedial.pruning.scored_in_turn import nats_in_turn
 from sparsedial.pruning.shelf import Shelf
-from sparsedial.pruning.sizing import weight_bytes
-from sparsedial.pruning.speed import Place, speeds_of
+from sparsedial.pruning.sizing import file_bytes, weight_bytes
+from sparsedial.pruning.speed import Place, speeds_of, timed_ids
 from sparsedial.records.prune import CheckpointCosts
 from sparsedial.records.quantities import Interval
 from sparsedial.verbs.checkpoint_costs import costs_of
@@ -60,14 +60,15 @@ def measured(
     written = read_checkpoint(folder)
     model = work.build(written.shape, written.tensors)
     before, after = nats("before", work.model), nats("after", model)
-    speeds = {} if work.far else speeds_of({original: work.model, folder: model}, Place)
+    ids = timed_ids(work.scored[work.calibrating.source])
+    speeds = {} if work.far else speeds_of({original: work.model, folder: model}, Place, ids)
     control = over_control = None
     if at_random is not None:
         first = choice.controls[0]
         control = costs_of(first.shape(work.shape), weight_bytes(work.tensors, first), at_random)
         over_control = (cut or after)[work.calibrating.source].above(at_random[work.calibrating.source])
     tasks = [work.tasks.scores(place, each) for place, each in ((original, work.model), (folder, model))]
-    sizes = weight_bytes(work.tensors), weight_bytes(work.tensors, choice.kept)
+    sizes = file_bytes(work.tensors), weight_bytes(work.tensors, choice.kept)
     return Measured(
         before=costs_of(work.shape, sizes[0], before, original, speeds.get(original), tasks[0], FAR),
         after=costs_of(model.shape, sizes[1], after, folder, speeds.get(folder), tasks[1], FAR),

@@ -14,6 +14,7 @@ from sparsedial.showing.notes import note, note_skipped
 from sparsedial.text.prepare import Text, prepare
 from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.prune_settings import PruneSettings
+from sparsedial.verbs.texts_apart import require_apart
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +48,8 @@ def texts(settings: PruneSettings, shape: Shape, home: Path | None = None) -> Pr
     context = context_of(shape, settings.context, least=1 + shape.mtp_layers)
     if settings.also == settings.calibrate:
         raise UserError("is the calibration text itself", hint="name text of another kind", field="also")
+    harm = "what is scored would decide what stays" if home is None else "a recovery would learn what is scored"
+    require_apart(settings.calibrate, settings.also, harm, "also")
     tokenizer = load_tokenizer(settings.checkpoint)
     sizes = {"vocab_size": shape.vocab_size, "context": context}
     calibration, score, text = settings.calibration_tokens, settings.scored_tokens, None
@@ -57,7 +60,6 @@ def texts(settings: PruneSettings, shape: Shape, home: Path | None = None) -> Pr
         windows = read_windows(first, tokenizer, tokens=calibration + score, field="calibrate", **sizes)
         calibrating, scored = windows.divided(score, calibration)
     else:
-        _require_apart(settings)
         text = prepare(first, tokenizer=tokenizer, folder=home / TEXT)
         name = ",".join(settings.calibrate)
         calibrating, scored = (
@@ -78,15 +80,3 @@ def _note_taken(second: SecondText) -> None:
             f"{second.windows.source} is left out of the calibration and scored as the second text: it differs most"
             " from the other files; --also names another"
         )
-
-
-def _require_apart(settings: PruneSettings) -> None:
-    """Raises: UserError where the second text is a part of the first, or the other way round."""
-    for second in (Path(name).resolve() for name in settings.also):
-        for first in (Path(name).resolve() for name in settings.calibrate):
-            if first in (second, *second.parents) or second in first.parents:
-                raise UserError(
-                    f"{second} and {first} share text, and a recovery would learn what is scored",
-                    hint="name text that lies apart",
-                    field="also",
-                )

@@ -13,18 +13,22 @@ from sparsedial.pruning.kept import every_layer
 from sparsedial.pruning.quality import foreign, parted
 from sparsedial.pruning.recovery import Recovered
 from sparsedial.records.dial_file import DialFile, DialPoint
+from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import SCORES_FILE, KeptParts
+from sparsedial.records.quantities import Interval
 from sparsedial.records.split import SplitExperts, SplitPoint, SplitTarget
 from sparsedial.shape.shape import Shape
+from sparsedial.verbs.checkpoint_names import unchanged
 from sparsedial.verbs.following import versions
 from sparsedial.verbs.prune_settings import PruneSettings
-from sparsedial.verbs.pruned_answer import calibration_of, checkpoint_name, written_folder
+from sparsedial.verbs.pruned_answer import calibration_of, written_folder
 from sparsedial.verbs.pruned_texts import PruneTexts
 from sparsedial.verbs.split_costs import ANY_DIVISION, SplitCosts
 
 
 def answered(
     settings: PruneSettings,
+    original: CheckpointName,
     shape: Shape,
     read: PruneTexts,
     costs: SplitCosts,
@@ -34,7 +38,7 @@ def answered(
 ) -> SplitExperts:
     """Say what was done to a checkpoint that is now of this Shape, in a folder, and what it did."""
     return SplitExperts(
-        checkpoint=checkpoint_name(settings.checkpoint, settings.checkpoint),
+        checkpoint=unchanged(original),
         out=written_folder(folder, settings.out),
         method="co-activation",
         sequential=False,
@@ -78,27 +82,32 @@ def _warnings(shape: Shape, read: PruneTexts, costs: SplitCosts, trained: Recove
         yield from trained.warnings("the random division and the removal")
 
 
-def dial_of(answer: SplitExperts) -> DialFile:
-    """The settings as a checkpoint's `dial.json` has them: measured on the calibration text, the default first."""
+def dial_of(answer: SplitExperts, costs: SplitCosts) -> DialFile:
+    """The settings as a checkpoint's `dial.json` has them: measured on the calibration text, the default first.
+
+    Its losses are above the default's, as those of every dial, and not above the dense checkpoint's.
+    """
     source = answer.calibration.source
-    default = next(point for point in answer.dial if point.setting.top_k_experts == answer.top_k)
-    others = [point for point in answer.dial if point is not default]
+    points = [
+        _point(point, source, grown[source]) for point, grown in zip(costs.points, costs.over_default, strict=True)
+    ]
+    default = next(point for point in points if point.setting.top_k_experts == answer.top_k)
     return DialFile(
         checkpoint_digest=answer.out.digest,
         default=default.setting.name,
         trained_for=None,
-        settings=tuple(_point(point, source) for point in (default, *others)),
+        settings=(default, *(point for point in points if point is not default)),
         text_digest=answer.calibration.digest,
         machine=describe(),
         versions=versions(),
     )
 
 
-def _point(point: SplitPoint, source: str) -> DialPoint:
+def _point(point: SplitPoint, source: str, grown: Interval) -> DialPoint:
     return DialPoint(
         setting=point.setting,
         status="measured",
-        loss_increase=point.loss_increase[source],
+        loss_increase=grown,
         loss_increase_reason=None,
         costs=msgspec.structs.replace(point.costs, loss={source: point.costs.loss[source]}),
         costs_reason=None,

@@ -12,7 +12,7 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
 from sparsedial.pruning.neurons import keep_neurons
 from sparsedial.pruning.quality import Nats, nats_of
-from sparsedial.pruning.speed import Place, speeds_of
+from sparsedial.pruning.speed import Place, speeds_of, timed_ids
 from sparsedial.pruning.split_sizes import SplitSizes
 from sparsedial.pruning.splitting import Divided
 from sparsedial.pruning.windows import Windows
@@ -38,6 +38,7 @@ class SplitCosts:
     after: CheckpointCosts
     control: CheckpointCosts | None  # None where all experts are on
     points: tuple[SplitPoint, ...]
+    over_default: tuple[Mapping[str, Interval], ...]  # of each point: the loss above that of the default, by text
     nats: Losses  # of the checkpoint as it is written
 
 
@@ -67,7 +68,7 @@ def measured(
     rivals = _rivals(dense, tensors, found, scored)
     note("timing the original and each setting in turns")
     places = {0: Place(original), sizes.top_k: Place(folder, settings[sizes.top_k])}
-    speeds = speeds_of({0: dense, **models}, places.get)
+    speeds = speeds_of({0: dense, **models}, places.get, timed_ids(read.scored_part))
     bytes_before = sum(tensor.nbytes for tensor in tensors)
     nbytes = sum(tensor.nbytes for tensor in found.split.stream(tensors))
     costs = {top_k: costs_of(one.shape, nbytes, losses[top_k], folder, speeds[top_k]) for top_k, one in models.items()}
@@ -88,6 +89,7 @@ def measured(
             )
             for top_k, turned in settings.items()
         ),
+        over_default=tuple(_above(losses[top_k], losses[sizes.top_k]) for top_k in settings),
         nats=losses[sizes.top_k],
     )
 

@@ -17,6 +17,7 @@ from sparsedial.pruning.recovery import Recovered, Recovering
 from sparsedial.pruning.split_sizes import SplitSizes, not_to_split
 from sparsedial.pruning.splitting import Split, divided
 from sparsedial.records.dial_file import DIAL_FILE
+from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE
 from sparsedial.records.record import write
 from sparsedial.records.split import SPLIT_FILE, SplitExperts, SplitOrigin
@@ -24,10 +25,10 @@ from sparsedial.shape.config import load_config
 from sparsedial.showing.notes import note
 from sparsedial.store import whole_folder
 from sparsedial.units import human_count
+from sparsedial.verbs.checkpoint_names import name_of
 from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.prunable import require_memory_to_split
 from sparsedial.verbs.prune_settings import PruneSettings
-from sparsedial.verbs.pruned_answer import checkpoint_name
 from sparsedial.verbs.pruned_texts import PruneTexts, texts
 from sparsedial.verbs.recovered import home_of, recovering, trained_further
 from sparsedial.verbs.split_answer import answered, dial_of
@@ -51,22 +52,27 @@ def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
         dense = _dense(settings.checkpoint, sizes)
         read = texts(settings, dense.shape, home)
         recovery = home and recovering(settings, read.text, home, zeros_stay=False)
-        model = model_of(dense.shape, dense.tensors)
+        name, model = name_of(settings.checkpoint), model_of(dense.shape, dense.tensors)
         note(f"calibrating on {human_count(read.calibrating.tokens)} tokens")
         out = settings.out.resolve()
         with found_so_far(settings, (read.calibrating, read.second.windows)) as shelf, whole_folder(out) as partial:
             found = divided(model, torch.from_numpy(read.calibrating.ids_WS1), sizes, settings.seed, shelf)
-            trained = _written(partial, settings.checkpoint, dense, found.split, read, recovery)
+            trained = _written(partial, name, dense, found.split, read, recovery)
             costs = measured(model, dense.tensors, found, read, settings.checkpoint, partial)
-            answer = answered(settings, found.split.shape(dense.shape), read, costs, partial, began, trained)
+            answer = answered(settings, name, found.split.shape(dense.shape), read, costs, partial, began, trained)
             found.table.write_parquet(partial / SCORES_FILE)
             write(partial / PRUNE_FILE, answer)
-            write(partial / DIAL_FILE, dial_of(answer))
+            write(partial / DIAL_FILE, dial_of(answer, costs))
     return answer
 
 
 def _written(
-    folder: Path, original: Path, dense: Checkpoint, split: Split, read: PruneTexts, recovery: Recovering | None
+    folder: Path,
+    original: CheckpointName,
+    dense: Checkpoint,
+    split: Split,
+    read: PruneTexts,
+    recovery: Recovering | None,
 ) -> Recovered | None:
     """Write the split checkpoint into a folder, trained where a recovery is asked for.
 
@@ -80,9 +86,9 @@ def _written(
     return trained_further(recovery, dense.shape, read.scored, folder)
 
 
-def _write(folder: Path, original: Path, dense: Checkpoint, split: Split) -> None:
+def _write(folder: Path, original: CheckpointName, dense: Checkpoint, split: Split) -> None:
     write(folder / SPLIT_FILE, _origin(original, dense, split))
-    write_like(folder, original, split.shape(dense.shape), split.stream(dense.tensors))
+    write_like(folder, Path(original.path), split.shape(dense.shape), split.stream(dense.tensors))
 
 
 def _dense(folder: Path, sizes: SplitSizes) -> Checkpoint:
@@ -98,10 +104,10 @@ def _dense(folder: Path, sizes: SplitSizes) -> Checkpoint:
     return found
 
 
-def _origin(folder: Path, dense: Checkpoint, split: Split) -> SplitOrigin:
+def _origin(original: CheckpointName, dense: Checkpoint, split: Split) -> SplitOrigin:
     return SplitOrigin(
-        original=checkpoint_name(folder, folder),
-        config=(folder / "config.json").read_text(),
+        original=original,
+        config=(Path(original.path) / "config.json").read_text(),
         neurons=tuple(split.neurons.values()),
         weights_digest=weights_digest(dense.tensors),
     )

@@ -1,4 +1,4 @@
-"""What `prune` can be told when it divides a dense checkpoint into experts, or joins them again."""
+"""What `prune` can be told when it divides a dense checkpoint into experts."""
 
 from __future__ import annotations
 
@@ -21,18 +21,15 @@ OTHERS: Mapping[str, object] = {  # settings of other jobs, with their defaults
     **dict.fromkeys(("tasks", "compare", "strengths"), ()),
 }
 OF_SPLITTING: Mapping[str, object] = {"split_experts": None, "always": None, "top_k": None}
-OF_TEXTS: Mapping[str, object] = {"calibrate": (), "also": (), "recover": None}
 
 
 def check_split(values: Mapping[str, object]) -> bool:
-    """Whether a checkpoint is to be divided or joined, by the settings of `prune`.
+    """Whether a checkpoint is to be divided, by the settings of `prune`.
 
     Raises: UserError for settings that do not go with that, or only with that.
     """
-    joins, splits = values.get("join_experts"), values.get("split_experts") is not None
-    if joins:
-        _require_defaults(values, {**OTHERS, **OF_SPLITTING, **OF_TEXTS}, "goes without <{}>", "join_experts")
-    elif splits:
+    splits = values.get("split_experts") is not None
+    if splits:
         _require_defaults(values, OTHERS, "goes without <{}>", "split_experts")
         if not values.get("calibrate"):
             raise UserError("prune: 'calibrate' is missing", hint=EXAMPLE)
@@ -44,7 +41,7 @@ def check_split(values: Mapping[str, object]) -> bool:
             )
     else:
         _require_defaults(values, OF_SPLITTING, "<{}> goes with <split_experts> alone", None)
-    return bool(joins or splits)
+    return splits
 
 
 def _require_defaults(values: Mapping[str, object], names: Mapping[str, object], says: str, field: str | None) -> None:

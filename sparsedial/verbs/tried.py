@@ -15,7 +15,7 @@ from sparsedial.pruning.parts import PARTS
 from sparsedial.pruning.quality import Nats, mean_nats
 from sparsedial.pruning.shelf import Shelf, shelf_of
 from sparsedial.pruning.sizing import weight_bytes
-from sparsedial.pruning.speed import decode_rates
+from sparsedial.pruning.speed import decode_rates, timed_ids
 from sparsedial.records.compare import ComparedPoint, MeasuredPoint
 from sparsedial.records.prune import CheckpointCosts, PruneTarget, Quantiles
 from sparsedial.shape.shape import Shape
@@ -115,7 +115,8 @@ def rates_of(work: Work, tried: Sequence[Tried]) -> dict[Shape, Quantiles]:
     """Decoded tokens per second of the original and of each size, all timed in turns; none where nothing shrinks."""
     smaller = {one.shape: one.kept for one in reversed(tried) if one.kept is not None}
     models = {shape: model_of(shape, kept().stream(work.tensors)) for shape, kept in smaller.items()}
-    return decode_rates({work.shape: work.model, **models}) if models else {}
+    ids = timed_ids(work.scored[work.calibrating.source])
+    return decode_rates({work.shape: work.model, **models}, ids) if models else {}
 
 
 def timed(one: Tried, rates: Mapping[Shape, Quantiles]) -> ComparedPoint:

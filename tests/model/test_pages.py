@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import itertools
 import mmap
 from dataclasses import replace
@@ -63,3 +64,14 @@ def test_small_models_and_systems_without_large_pages_stay_as_they_are(monkeypat
 def test_a_kernel_that_refuses_large_pages_is_no_error(monkeypatch):
     monkeypatch.setattr(mmap, "MADV_HUGEPAGE", -1)
     assert large_block(PAGE_BYTES) is None
+
+
+@linux
+def test_where_no_block_can_be_mapped_a_model_loads_as_without_large_pages(monkeypatch):
+    def refused(*given, **named):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    whole = shaken(LARGE)
+    monkeypatch.setattr(mmap, "mmap", refused)
+    placed, ids_BS = model_of(whole.shape, stream_of(whole)), torch.arange(32).view(2, 16)
+    torch.testing.assert_close(placed(ids_BS), whole(ids_BS), rtol=0, atol=0)

@@ -114,6 +114,8 @@ def test_a_dense_checkpoint_may_lose_layers(tmp_path: Path):
         (["--fix-setting", "k=1", "--keep", "0.5"], "--fix-setting: goes without --keep"),
         (["--fix-setting", "k=1", "--calibrate", "text"], "--fix-setting: goes without --calibrate"),
         (["--fix-setting", "k=1", "--memory", "1GB"], "--fix-setting: goes without --memory"),
+        (["--fix-setting", "k=1", "--method", "wanda"], "--fix-setting: goes without --method"),
+        (["--fix-setting", "k=1", "--also", "text"], "--fix-setting: goes without --also"),
         (["--fix-setting", "k=1", "--tasks", "boolq"], "--fix-setting: goes without --tasks"),
         (["--fix-setting", "fast"], "--fix-setting: cannot read 'fast'"),
         (["--calibrate", "text"], "prune: nothing says how much stays; known are --keep, --total-parameters"),

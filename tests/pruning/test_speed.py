@@ -5,13 +5,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from sparsedial.errors import UserError
 from sparsedial.machine.energy import StatedPower
 from sparsedial.machine.timing import Timing
 from sparsedial.model.decoder import Decoder
 from sparsedial.pruning import speed
+from sparsedial.pruning.windows import Windows
+from sparsedial.records.text import SkippedLines
 from sparsedial.shape.turned import Turned
+from sparsedial.verbs.checkpoint_costs import costs_of
 from tests.pruning.planted import saved, with_domains
 
 
@@ -38,6 +43,21 @@ def test_every_call_reads_or_writes_as_many_tokens_as_it_counts(quick, monkeypat
     assert len(written) % 16 == 0
 
 
+def test_it_is_the_text_that_is_read_and_written(quick, monkeypatch):
+    """Which experts and neurons take part depends on it; a text that is too short comes again."""
+    read, written, ids_WS1 = [], [], np.arange(22).reshape(2, 11)
+    windows = Windows(source="", digest="", skipped=SkippedLines(lines=0, named=()), ids_WS1=ids_WS1, bytes_W=None)
+    text = speed.timed_ids(windows)
+    assert text == [*range(1, 11), *range(12, 22)]
+    monkeypatch.setattr(Decoder, "read", lambda self, ids, *_: read.append(ids[0]))
+    monkeypatch.setattr(Decoder, "step", lambda self, ids, *_: written.append(ids[0]))
+    speed.speeds_of({Path("one"): with_domains()}, speed.Place, text)
+    again = [*text, *text[:12]]
+    assert next(ids for ids in read if len(ids) == 32) == again
+    assert next(ids for ids in read if len(ids) == 16) == again[:16]
+    assert written[:16] == again[16:]
+
+
 def test_a_slower_model_is_slower_by_the_measure(quick, monkeypatch):
     model, slow = with_domains(), with_domains()
     stream = slow.stream
@@ -52,6 +72,18 @@ def test_energy_of_stated_watts_has_the_range_of_the_time(quick, monkeypatch):
     (found,) = speed.speeds_of({Path("one"): with_domains()}, speed.Place).values()
     energy, rate = found.joules_per_token, found.decode
     assert (energy.joules, energy.low, energy.high) == pytest.approx((2 / rate.median, 2 / rate.p90, 2 / rate.p10))
+
+
+def test_where_the_process_that_measures_memory_is_killed_all_else_is_there(quick, monkeypatch):
+    def killed(place: speed.Place, threads: int) -> int:
+        raise UserError("the process that measures memory was killed")
+
+    monkeypatch.setattr(speed, "peak_memory", killed)
+    (found,) = speed.speeds_of({Path("one"): with_domains()}, speed.Place).values()
+    assert (found.peak_memory_bytes, found.why_no_peak) == (None, "the process that measures memory was killed")
+    assert found.decode.median > 0
+    costs = costs_of(with_domains().shape, 1, {}, speed=found)
+    assert costs.peak_memory_bytes_reason == found.why_no_peak
 
 
 def test_memory_is_that_of_a_process_of_its_own(tmp_path):

@@ -46,7 +46,7 @@ def run_all(tasks, *given, **rest):
     return run([(task,) for task in tasks], *given, **rest)
 
 
-def test_every_task_is_done_once_and_found_the_next_time(small_text, tmp_path: Path):
+def test_every_task_is_done_once_and_found_the_next_time(small_text, tmp_path: Path, unguarded):
     store, tasks = RunStore(tmp_path), tasks_of(small_text, range(3))
     first = run_all(tasks, small_text, store)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/run.json")}

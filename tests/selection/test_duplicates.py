@@ -99,7 +99,7 @@ def test_the_counts_are_those_of_the_manifest(selected):
 
 
 @pytest.mark.parametrize("keep", [None, 0.4])
-def test_the_number_of_workers_changes_nothing(planted: Planted, tmp_path, monkeypatch, keep):
+def test_the_number_of_workers_changes_nothing(planted: Planted, tmp_path, monkeypatch, keep, unguarded):
     monkeypatch.setattr(in_order, "BATCH_BYTES", 4000)  # many batches
     made = {}
     for workers in (1, 2):

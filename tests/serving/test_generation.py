@@ -48,6 +48,22 @@ def test_top_k_and_top_p_leave_the_likeliest():
     )
 
 
+@pytest.mark.parametrize("temperature", [1e-320, 1e-30, 1e300])
+def test_the_hottest_and_the_coldest_temperatures_give_a_distribution(temperature):
+    logits = torch.tensor([300.0, -200.0, 300.5, float("-inf")])
+    found = probabilities(logits, Sampling(temperature=temperature))
+    expected = [0, 0, 1, 0] if temperature < 1 else [1 / 3, 1 / 3, 1 / 3, 0]
+    assert found.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_numbers_are_one_line(temperature):
+    model = initialise(Ladder(vocab_size=64, context=24).shape(16, 8), 0).eval()
+    model.norm_D.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="the model's logits are not numbers"):
+        next(iter(generate(model, [5], 3, Sampling(temperature=temperature))))
+
+
 def test_temperature_sharpens():
     logits = torch.tensor([1.0, 0.0])
     cold, warm = (probabilities(logits, Sampling(temperature=value))[0] for value in (0.5, 2.0))
@@ -56,7 +72,16 @@ def test_temperature_sharpens():
 
 
 @pytest.mark.parametrize(
-    "values", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"seed": -1}, {"seed": 2**70}]
+    "values",
+    [
+        {"temperature": -1},
+        {"temperature": float("inf")},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"seed": -1},
+        {"seed": 2**70},
+    ],
 )
 def test_impossible_sampling_is_refused(values):
     with pytest.raises(UserError, match=next(iter(values))):

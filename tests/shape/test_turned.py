@@ -105,6 +105,9 @@ def test_several_settings_in_one_text_or_a_list(given, names):
         (DENSE, "neurons=1", "default"),
         (DENSE, "skip=1,neurons=0.50", "neurons=0.5,skip=1"),
         (MIXED, "neurons=0.5,k=1", "k=1,neurons=0.5"),
+        (EVEN, "p=0.00001", "k=2,p=0.00001"),
+        (EVEN, "p=0.1234567", "k=2,p=0.1234567"),
+        (DENSE, "neurons=0.3333333", "neurons=0.3333333"),
     ],
 )
 def test_equal_settings_have_one_name_that_reads_back(shape, text, name):

@@ -100,6 +100,15 @@ def test_gates_are_measured_where_nothing_is_scored_or_on_a_text_of_their_own(ch
     assert (tmp_path / "beside" / "dial.gates").read_bytes() != (checkpoint / "dial.gates").read_bytes()
 
 
+def test_gates_are_not_measured_on_what_is_scored(checkpoint, text, tmp_path, capsys):
+    for calibrate in (text, f"{tmp_path}/./{Path(text).name}", str(tmp_path)):
+        command = ["dial", str(checkpoint), "--measure", "--text", text, "--calibrate", calibrate]
+        says = refused([*command, "--settings", "neurons=0.5"], capsys)
+        assert "--calibrate: " in says
+        assert "share text, and gates would be measured on what is scored" in says
+    assert not (checkpoint / "dial.json").exists()
+
+
 def test_gates_that_are_missing_or_of_another_checkpoint_are_one_line(checkpoint, text, tmp_path, capsys):
     words = ["generate", str(checkpoint), "abc", "--setting", "neurons=0.5"]
     says = refused(words, capsys)

@@ -140,12 +140,21 @@ def test_the_table_has_a_line_for_each_setting(checkpoint, text, capsys):
     assert "measuring the loss at k=1" in captured.err
 
 
+def test_a_file_that_would_change_the_checkpoint_is_refused(checkpoint, text, capsys):
+    before = digest_of(checkpoint)
+    words = ["dial", str(checkpoint), "--measure", "--text", text, "--out", str(checkpoint / "code.json")]
+    assert "--out: " in refused(words, capsys)
+    assert digest_of(checkpoint) == before
+    assert measure(checkpoint, text, settings="k=1", out=checkpoint / "dial.json").out.endswith("dial.json")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--measure"], "--text: no text is given"),
         (["--text", "TEXT"], "--text: is for measuring"),
         (["--context", "8"], "--context: is for measuring"),
+        (["--measure", "--text", "TEXT", "--port", "0"], "--port: is for the page, and --measure opens none"),
         (["--settings", "k=1"], "--settings: is for measuring"),
         (["--measure", "--text", "TEXT", "--settings", "k=9"], "--settings: k=9 lies outside 1..8"),
         (["--measure", "--text", "TEXT", "--settings", "k=two"], "--settings: cannot read 'k=two'"),

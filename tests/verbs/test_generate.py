@@ -93,6 +93,15 @@ def test_weights_are_held_as_asked_or_as_stored_and_an_answer_says_so(checkpoint
     assert error.startswith("error: --dtype: weights are not held in 'int8'\nhint: one of float32, bfloat16")
 
 
+def test_a_prompt_of_which_the_beginning_is_not_read_is_said_to_be_one(checkpoint: Checkpoint, capsys) -> None:
+    folder = checkpoint(256)
+    for prompt, note in (("a" * 64, ""), ("a" * 65, "note: the prompt has 65 tokens, and the model reads the last 64")):
+        assert main(["generate", str(folder), prompt, "--tokens", "2", "--json"]) == 0
+        said = capsys.readouterr().err
+        assert said.startswith(note)
+        assert bool(said) == bool(note)
+
+
 def test_in_python_nothing_is_written(checkpoint: Checkpoint, capsys) -> None:
     assert sparsedial.generate(checkpoint(256), "the", tokens=3)["tokens"] <= 3
     assert capsys.readouterr().out == ""

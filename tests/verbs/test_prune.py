@@ -377,7 +377,12 @@ def test_weights_in_blocks_of_eight_bits_are_brought_back(tmp_path, text):
     save_file(tensors, file)
     eight = {"quant_method": "fp8", "weight_block_size": [128, 128]}
     (checkpoint / "config.json").write_text(json.dumps({**config, "quantization_config": eight}))
+    lying = sum(one.numel() * one.element_size() for one in load_file(file).values())
     answer = prune(checkpoint, text)
+    assert answer.before.weight_bytes == lying, "as the file holds them"
+    assert any("8-bit blocks, and what stays is written in bfloat16" in words for words in answer.warnings)
+    dial = sparsedial.dial(checkpoint, measure=True, text=text, settings="k=1")
+    assert {point.costs.weight_bytes for point in dial.settings} == {lying}
     assert "quantization_config" not in json.loads((tmp_path / "smaller" / "config.json").read_text())
     assert answer.kept.experts == ((0, 2, 5, 7),)
     assert abs(answer.loss_increase[text].mean) < 1e-6

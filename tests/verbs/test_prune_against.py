@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -21,6 +22,11 @@ from sparsedial.shape.counts import active_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.turned import Turned
 from sparsedial.text.prepare import open_text
+from sparsedial.text.windows import evaluation_windows
+from sparsedial.verbs import against_text
+from sparsedial.verbs.against import opened_study
+from sparsedial.verbs.prune_settings import PruneSettings
+from sparsedial.verbs.pruned import opened
 from tests.records.held import of_file
 from tests.showing.synthetic import spread_law, study_record
 
@@ -74,6 +80,46 @@ def test_three_ways_to_as_many_active_parameters_are_compared(made, corpus, tmp_
     assert found.trained_sparser.mean == law.loss(**law.variables(found.trained_shape, 20_480))
     assert "by the study's law" in found.basis
     assert of_file(tmp_path / "out" / "prune.json", Pruned) == answer
+
+
+@pytest.mark.parametrize(("recover", "calibration_tokens"), [(None, 10**6), (1024, 64)])
+def test_validation_text_that_decides_or_is_learned_is_not_scored(made, corpus, tmp_path, recover, calibration_tokens):
+    """The calibration text holds half of the validation text; all of it calibrates, or most of it is learned."""
+    checkpoint, study = made
+    text = open_text(study / "text")
+    held = text.tokens("validation")
+    (tmp_path / "half.txt").write_bytes(held[: len(held) // 2].tobytes().strip(b"\0").replace(b"\0", b"\n"))
+    settings = PruneSettings(
+        checkpoint=checkpoint, keep=2 / 3, method="block-influence", calibrate=(str(tmp_path / "half.txt"),),
+        out=tmp_path / "out", against=study, recover=recover, calibration_tokens=calibration_tokens,
+        scored_tokens=32,
+    )  # fmt: skip
+    work = opened(settings, (settings.ask,), None if recover is None else tmp_path / "home")
+    found = opened_study(study, checkpoint, work)
+    ids = work.calibrating.ids_WS1 if work.text is None else work.text.tokens("train")
+    read = ids.astype(np.uint8).tobytes() if work.text else bytes([ids[0, 0], *ids[:, 1:].astype(np.uint8).tobytes()])
+    every = evaluation_windows(text, "validation", 32, 4096)
+    fresh = [window for window in every if window.astype(np.uint8).tobytes() not in read]
+    assert 0.3 * len(every) < len(fresh) < 0.7 * len(every)
+    np.testing.assert_array_equal(found.windows.ids_WS1, fresh)
+    assert found.left_out == len(every) - len(fresh)
+
+
+def test_an_answer_says_what_was_left_out_and_a_study_of_which_nothing_is_left_is_refused(
+    made, corpus, tmp_path, monkeypatch
+):
+    def none_but_first(ids, texts):
+        return np.arange(len(ids)) < left
+
+    left = 100
+    monkeypatch.setattr(against_text, "unread", none_but_first)
+    answer = prune(*made, corpus, tmp_path / "out")
+    assert "3.2k validation tokens of the study, without 28 windows that the calibration text holds too" in (
+        answer.equal_cost.basis
+    )
+    left = 0
+    with pytest.raises(UserError, match=r"against: the calibration text holds all 128 windows"):
+        prune(*made, corpus, tmp_path / "again")
 
 
 def test_a_width_that_no_k_reaches_has_a_reason(made, corpus, tmp_path):

@@ -13,6 +13,7 @@ import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load, save_checkpoint
+from sparsedial.shape.counts import total_parameters
 from sparsedial.text.tokenizer import byte_tokenizer
 from sparsedial.verbs import prunable
 from sparsedial.verbs.pruned_costs import FAR
@@ -87,6 +88,20 @@ def test_what_needs_the_whole_model_is_refused(settings, says, checkpoint, text,
         sparsedial.prune(
             checkpoint, out=tmp_path / "out", layer_by_layer=True, **{"keep": 0.5, "calibrate": text, **settings}
         )
+
+
+def test_what_is_held_beside_the_model_counts_too(checkpoint, text, tmp_path, monkeypatch, capsys):
+    """One that is cut from it, or all sizes of a comparison."""
+    whole = 4 * total_parameters(load(checkpoint).shape)
+    words = ["prune", str(checkpoint), "--calibrate", text, "--out", str(tmp_path / "out")]
+    one, several = [*words, "--keep", "0.5"], [*words, "--compare", "reap", "--strengths", ".75,.5"]
+    for asked, most in ((one, 1.4), (several, 2.2)):
+        monkeypatch.setattr(prunable, "machine_bytes", lambda most=most: int(most * whole))
+        assert main(asked) == 2
+        assert "--checkpoint: the model and what is cut from it take " in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(prunable, "machine_bytes", lambda: 2 * whole)
+    assert main(one) == 0
 
 
 def test_a_model_larger_than_memory_names_the_way(checkpoint, text, tmp_path, monkeypatch, capsys):

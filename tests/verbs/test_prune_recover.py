@@ -201,6 +201,8 @@ def test_a_second_text_that_would_be_trained_on_is_refused(checkpoint, tmp_path)
     for first, second in ((outer, inner), (inner, outer)):
         with pytest.raises(UserError, match=r"also: .* share text, and a recovery would learn what is scored"):
             prune(checkpoint, first, also=second)
+        with pytest.raises(UserError, match=r"also: .* share text, and what is scored would decide what stays"):
+            prune(checkpoint, first, also=second, recover=None)
     assert left_beside(checkpoint) == []
 
 

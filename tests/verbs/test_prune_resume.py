@@ -223,6 +223,20 @@ def test_another_checkpoint_or_text_of_the_same_name_is_not_taken_for_the_first(
     assert min(going_on(monkeypatch, sparse, text, **settings)) == 0
 
 
+@pytest.mark.parametrize("settings", [{"keep": 0.5}, {"compare": "frequency", "strengths": ".5"}], ids=str)
+def test_a_checkpoint_that_is_changed_meanwhile_is_not_mixed_with_what_it_was(sparse, text, monkeypatch, settings):
+    read = Passage.end
+
+    def changing(self, *given):
+        save_checkpoint(saved_anew(sparse), sparse, byte_tokenizer())
+        return read(self, *given)
+
+    monkeypatch.setattr(Passage, "end", changing)
+    with pytest.raises(UserError, match="was changed while it was read, so nothing is written"):
+        prune(sparse, text, **settings)
+    assert not (sparse.parent / "out").exists()
+
+
 def saved_anew(folder: Path):
     model = load(folder)
     with torch.no_grad():

@@ -102,7 +102,9 @@ def test_a_growth_that_is_not_surely_within_the_target_is_said(dense, text):
 
 
 def test_the_largest_share_that_is_fast_enough_is_found(dense, text, monkeypatch):
-    monkeypatch.setattr(searching, "times_as_fast", lambda before, after: before.shape.layers / after.shape.layers)
+    monkeypatch.setattr(
+        searching, "times_as_fast", lambda before, after, text: before.shape.layers / after.shape.layers
+    )
     answer = prune(dense, text, method="block-influence", speed="1.4x")
     assert len(answer.kept.layers) == 2
     assert (answer.target.kind, answer.target.asked) == ("speed", 1.4)
@@ -187,7 +189,9 @@ def test_targets_that_do_not_fit_are_one_line_and_leave_nothing(dense, text, set
 
 
 def test_a_speed_that_nothing_reaches_names_the_nearest(dense, text, monkeypatch):
-    monkeypatch.setattr(searching, "times_as_fast", lambda before, after: before.shape.layers / after.shape.layers)
+    monkeypatch.setattr(
+        searching, "times_as_fast", lambda before, after, text: before.shape.layers / after.shape.layers
+    )
     with pytest.raises(UserError, match=r"no share reaches 5 times the speed: the nearest is 3 times .*where 0.3333"):
         prune(dense, text, method="block-influence", speed="5x")
     assert not (dense.parent / "smaller").exists()

@@ -19,9 +19,11 @@ from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.model.digests import digest_of
 from sparsedial.model.weights import stream_of
 from sparsedial.model.writing import write_checkpoint
+from sparsedial.pruning import splitting
 from sparsedial.records.dial_file import DialFile
 from sparsedial.records.record import plain
 from sparsedial.records.split import JoinedExperts, SplitExperts
+from sparsedial.serving.budget import choose
 from sparsedial.text.tokenizer import byte_tokenizer
 from sparsedial.verbs import prunable, split_costs
 from tests.model.shapes import FAMILIES, shaken
@@ -128,6 +130,24 @@ def test_a_split_checkpoint_is_scored_generates_and_takes_settings_and_budgets(d
     assert (dial.default, dial.checkpoint_digest) == ("k=8", answer.out.digest)
     measured = sparsedial.dial(folder, measure=True, text=text, settings="k=8;k=1", context=32)
     assert abs(measured.settings[1].loss_increase.mean) < 1e-6
+
+
+def test_the_dial_says_how_much_more_is_lost_than_at_the_default(dense, text, monkeypatch):
+    """Its default is not the dense model, and loses already; a router that is drawn loses at every number."""
+
+    def drawn(x_TD: torch.Tensor, done_TE: torch.Tensor) -> torch.Tensor:
+        return torch.randn(x_TD.shape[1], done_TE.shape[1], generator=torch.Generator().manual_seed(0))
+
+    monkeypatch.setattr(splitting, "fitted_router", drawn)
+    answer = split(dense, text, top_k=2)
+    dial = of_file(Path(answer.out.path) / "dial.json", DialFile)
+    default, *others = dial.settings
+    assert (default.setting.name, default.loss_increase.mean) == ("k=2", 0)
+    assert answer.dial[-1].loss_increase[text].mean > 0.1, "over the dense checkpoint"
+    for point in others:
+        grown = point.costs.loss[text].loss - default.costs.loss[text].loss
+        assert point.loss_increase.mean == pytest.approx(grown, abs=1e-6)
+    assert choose(dial, "max_loss_increase", 0.01)[0].loss_increase.mean <= 0.01 * default.costs.loss[text].loss
 
 
 def test_the_dense_folder_comes_back_file_by_file(dense, text):
@@ -247,6 +267,7 @@ def test_the_tables_are_read_by_people(dense, text, capsys):
         (["--fix-setting", "k=1", "--top-k", "1"], "--top-k goes with --split-experts alone"),
         (["--join-experts", "--calibrate", "{text}"], "--join-experts: goes without --calibrate"),
         (["--join-experts", "--top-k", "2"], "--join-experts: goes without --top-k"),
+        (["--join-experts", "--context", "8"], "--join-experts: goes without --context"),
         (["--join-experts", "--recover", "1M"], "--join-experts: goes without --recover"),
         (["--join-experts"], "{dense} was not split: it has no split.json"),
     ],
