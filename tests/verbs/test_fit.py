@@ -95,6 +95,13 @@ def test_without_samples_no_interval_is_printed_and_no_coefficient_called_determ
     assert result["undetermined"] is None
 
 
+@pytest.mark.parametrize(("forms", "said"), [("chinchilla", False), ("chinchilla,chinchilla_sparsity", True)])
+def test_held_out_runs_that_chose_the_form_are_no_independent_check(tmp_path, forms, said):
+    found = sparsedial.fit(write(tmp_path), form=forms, bootstrap=0)
+    assert found.held_out is not None
+    assert any("helped to choose the form" in note for note in found.notes) == said
+
+
 def test_three_rows_are_refused_with_the_reason_which_is_a_result(tmp_path, capsys):
     polars.DataFrame(GOOD).head(3).write_csv(tmp_path / "few.csv")
     assert main(["fit", str(tmp_path / "few.csv"), "--form", "chinchilla"]) == 0
