@@ -11,6 +11,7 @@ import pytest
 
 import sparsedial
 from sparsedial.cli.main import main
+from sparsedial.errors import UserError
 from tests.law.test_fit import branches, table
 
 GOOD = {name: values.tolist() for name, values in table("chinchilla")[0].items()}
@@ -93,6 +94,12 @@ def test_without_samples_no_interval_is_printed_and_no_coefficient_called_determ
     result = json.loads(capsys.readouterr().out)
     assert set(result["intervals"].values()) == {None}
     assert result["undetermined"] is None
+
+
+@pytest.mark.parametrize("given", [{"form": "chinchilla"}, {"bootstrap": 50}, {"pin": "alpha=1"}, {"group": "row"}])
+def test_a_setting_of_a_fit_is_refused_beside_a_law(tmp_path, given):
+    with pytest.raises(UserError, match=f"{next(iter(given))}: is for a fit"):
+        sparsedial.fit(law="abnar", predict=write(tmp_path), out=tmp_path / "out.csv", **given)
 
 
 @pytest.mark.parametrize(("forms", "said"), [("chinchilla", False), ("chinchilla,chinchilla_sparsity", True)])
