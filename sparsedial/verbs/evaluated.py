@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsedial.machine.hardware import describe
-from sparsedial.records.dial_file import GATES_FILE
 from sparsedial.records.evaluation import CheckpointName, Evaluation, Evaluations, Harness, Paired, PairedDifference
 from sparsedial.records.setting import Setting
 from sparsedial.shape.config import load_config
 from sparsedial.shape.turned import Turned
-from sparsedial.verbs.asked_setting import asked_settings
+from sparsedial.verbs.asked_setting import asked_settings, told_by
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
 from sparsedial.verbs.scored_tasks import Touched, score_tasks
 from sparsedial.verbs.scored_text import LossOfText, prepared_text, text_loss
@@ -83,13 +82,9 @@ def _results(
     settings: EvaluateSettings,
 ) -> dict[str, Result]:
     """The results of all tasks; answers that are kept are those of this setting."""
-    from sparsedial.model.digests import sha256_of
-
     if setting is None:
         return score_tasks(folder, model, name.path, name.digest, tasks, shares, settings)
-    called, key = _called(name.path, setting), f"{name.digest} {setting.name}"
-    if setting.neurons_share is not None:  # its gates lie beside the checkpoint, and are no part of its digest
-        key = f"{key} {sha256_of(folder / GATES_FILE)}"
+    called, key = _called(name.path, setting), told_by(folder, name.digest, setting)
     return score_tasks(folder, model, called, key, tasks, shares, settings)
 
 

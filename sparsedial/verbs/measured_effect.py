@@ -70,7 +70,9 @@ def measured(
         random = random_selection(settings, answer, reading, splitting, folder / "random")
         full = full_selection(settings, answer, reading, folder / "full")
         listener.note("reading the kept part, the random part and the full text")
-        parts = {"random": folder / "random"} | ({"full": folder / "full"} if full else {})
+        parts: dict[Part, Path] = {"random": folder / "random"}
+        if full is not None:
+            parts["full"] = folder / "full"
         texts = part_texts(settings, parts, folder / "texts")
         workers = workers_of(settings, inputs.device)
 

@@ -162,9 +162,9 @@ FAULTS = (
     ),
     Fault(
         what="answers of other gates are taken for those of a share of the neurons",
-        file="verbs/evaluated.py",
-        line="if setting.neurons_share is not None:",
-        becomes="if False:",
+        file="verbs/asked_setting.py",
+        line="gates = [] if setting.neurons_share is None else [sha256_of(folder / GATES_FILE)]",
+        becomes="gates = []",
         tests="tests/verbs/test_evaluate_settings.py::test_answers_are_kept_for_the_gates_that_gave_them",
     ),
     Fault(
