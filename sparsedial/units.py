@@ -137,8 +137,14 @@ def signed(value: float, form: str = ".3f") -> str:
     return with_minus(f"{value:+{form}}")
 
 
+def _rounded(value: float) -> float:
+    """The value as three significant digits say it: its unit is that of what is written, `1M` for 999,999."""
+    return float(f"{value:.3g}")
+
+
 def human_count(value: float) -> str:
     """Three significant digits with k, M, B or T; powers of ten beyond."""
+    value = _rounded(value)
     for limit, letter in ((1e15, None), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return bare_exponent(f"{value:.3g}") if letter is None else f"{value / limit:.3g}{letter}"
@@ -157,7 +163,7 @@ def count_words(count: int, noun: str) -> str:
 
 def human_seconds(value: float) -> str:
     """`4.2 ms`, `12.3 s`, `4 min 05 s`, `2 h 10 min`, `12.5 days` or `3.1 years`."""
-    if value < 1:
+    if _rounded(value) < 1:
         return f"{value * 1e3:.3g} ms"
     if value < 100:
         return f"{value:.3g} s"
@@ -189,7 +195,7 @@ def spelled_at_least(value: float) -> str:
 def human_bytes(value: float) -> str:
     """Decimal units, as disks and GPU makers count: `1.34 GB`."""
     for power, prefix in ((6, "EB"), (5, "PB"), (4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
-        if abs(value) >= 1000**power:
+        if _rounded(abs(value)) >= 1000**power:
             return f"{value / 1000**power:.3g} {prefix}"
     return f"{value:.0f} B"
 
@@ -226,11 +232,11 @@ def human_dollars(value: float) -> str:
 def human_joules(value: float) -> str:
     """`12.3 J`, `4.5 kJ`, and from one kilowatt-hour up `1.5 kWh`, `700 MWh` or more."""
     for size, unit in ((3.6e15, "TWh"), (3.6e12, "GWh"), (3.6e9, "MWh"), (3.6e6, "kWh")):
-        if value >= size:
+        if _rounded(value / size) >= 1:
             return f"{value / size:.3g} {unit}"
-    if value >= 1e6:
+    if _rounded(value) >= 1e6:
         return f"{value / 1e3:,.0f} kJ"
-    return f"{value:.3g} J" if value < 1e3 else f"{value / 1e3:.3g} kJ"
+    return f"{value:.3g} J" if _rounded(value) < 1e3 else f"{value / 1e3:.3g} kJ"
 
 
 def family_name(experts: int) -> str:

@@ -118,6 +118,15 @@ def test_figures_are_written_with_their_units():
     assert human_count(1e21) == "1e21"
 
 
+def test_the_unit_is_that_of_the_rounded_figure():
+    assert [human_count(value) for value in (999.4, 999.6, 999_999, -999_600, 999.9e12)] == [
+        "999", "1k", "1M", "-1M", "1e15",
+    ]  # fmt: skip
+    assert [human_bytes(value) for value in (999, 999_999, 999.7e9)] == ["999 B", "1 MB", "1 TB"]
+    assert [human_joules(value) for value in (999.7, 999_800, 3.5999e9)] == ["1 kJ", "1,000 kJ", "1 MWh"]
+    assert [human_seconds(value) for value in (0.9994, 0.9996)] == ["999 ms", "1 s"]
+
+
 def test_counts_are_read_from_words_lists_and_single_numbers():
     assert parse_counts("20k,50k") == parse_counts([20_000, "50k"]) == parse_counts((2e4, 5e4)) == (2e4, 5e4)
     assert parse_counts(2e4) == (2e4,)

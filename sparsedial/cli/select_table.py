@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from sparsedial.cli.effect_table import effect_rows
 from sparsedial.cli.rows import aligned, lines, under
 from sparsedial.records.selection import (
@@ -35,7 +37,7 @@ def select_table(done: Selected) -> str:
             *(effect_rows(done.effect) if done.effect else []),
             *(("warning", words) for words in done.warnings),
             ("written", f"{done.manifest.path}; read the examples in {folder}/examples.html"),
-            ("next", f"sparsedial study {folder} --time 10m"),
+            ("next", f"sparsedial study {quote(folder)} --time 10m"),
         ]
     )
 

@@ -7,8 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from sparsedial.evaluation.scorer import Continuation, Scorer
-from sparsedial.evaluation.statistics import NO_BETTER, interval, p_of_chance, share_interval
+from sparsedial.evaluation.statistics import (
+    NO_BETTER,
+    interval,
+    p_of_chance,
+    p_of_chance_by_group,
+    share_interval,
+)
 from sparsedial.records.probes import ProbeKind, ProbeScore, ProbeScores
+from sparsedial.records.quantities import Interval
 from sparsedial.text.probes import Item, items
 from sparsedial.text.tokenizer import Tokenizer
 
@@ -46,16 +53,28 @@ def score(answered: Sequence[Answered]) -> ProbeScore:
     """The score of one level from its items and the likelihoods of their right answers."""
     asked = [item for item, _ in answered]
     bits = [-one.log_likelihood / math.log(2) / len(item.answer.encode()) for item, one in answered]
-    right, guessed = sum(one.greedy for _, one in answered), chance(asked)
-    p_value = p_of_chance(right, len(asked), guessed)
+    right, guessed, groups = [float(one.greedy) for _, one in answered], chance(asked), [item.group for item in asked]
+    by_group = p_of_chance_by_group(right, groups, guessed)
+    p_value = p_of_chance(round(sum(right)), len(asked), guessed) if by_group is None else by_group
     return ProbeScore(
         items=len(asked),
-        answer_bits_per_byte=interval(bits, [item.group for item in asked]),
-        exact=share_interval(right, len(asked)),
+        answer_bits_per_byte=interval(bits, groups),
+        exact=_share(right, groups),
         chance=guessed,
         p_value=p_value,
         at_chance=p_value > NO_BETTER,
     )
+
+
+def _share(right: Sequence[float], groups: Sequence[str]) -> Interval:
+    """The share of right items: a model may get those of one group, as 3+4 and 4+3, right or wrong together.
+
+    Where all or none are right it is the exact interval of so many groups, else that of a bootstrap over groups.
+    """
+    count = len(set(groups))
+    if count == len(right) or len(set(right)) == 1:
+        return share_interval(round(sum(right) / len(right) * count), count)
+    return interval(right, groups)
 
 
 def chance(asked: Sequence[Item]) -> float:

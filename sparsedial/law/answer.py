@@ -18,6 +18,10 @@ GUESSES = {
     "last_budget_shape_kept": "keeping the best shape of the last budget",
     "linear_in_log_compute": "a straight line through the best losses",
 }
+CHOSEN_BY_THEM = (
+    "the held-out runs also helped to choose the form, so they are no independent check: fit the chosen form alone to a"
+    " table without them, and predict them by it"
+)
 ONE_BUDGET_SHARE = 0.25  # of the runs, which a suggested held-out set holds
 
 
@@ -59,8 +63,17 @@ def answer(
         dropped_rows=runs.table.dropped,
         dropped_reason=runs.dropped_reason,
         cells=runs.cells,
-        notes=(*runs.notes, *(check_notes(law.held_out, law.held_out_reason, rows) if law else ())),
+        notes=(
+            *runs.notes,
+            *(check_notes(law.held_out, law.held_out_reason, rows) if law else ()),
+            *([CHOSEN_BY_THEM] if law and law.held_out and _compared_several(compared) else []),
+        ),
     )
+
+
+def _compared_several(compared: Comparison | None) -> bool:
+    """Whether a form was chosen among several that could be fitted: by errors on held-out runs."""
+    return compared is not None and sum(one.refused is None for one in compared.forms.values()) > 1
 
 
 def check_notes(held: HeldOut | None, why_not: str | None, rows: Rows) -> Iterator[str]:

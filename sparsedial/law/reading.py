@@ -125,7 +125,8 @@ def _parquet(content: bytes) -> Columns:
 def _json_lines(content: bytes) -> Columns:
     """One object a line; also with NaN and Infinity, which Python's `json` writes and the standard does not know."""
     rows = []
-    for number, line in enumerate(_text(content).splitlines(), start=1):
+    lines = io.StringIO(_text(content), newline=None)  # `splitlines` would cut within words, at U+2028
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

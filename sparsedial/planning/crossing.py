@@ -40,8 +40,8 @@ def race(
 
     The crossover is the budget above which the best sparse shape is predicted to beat the best dense one. Its interval
     comes from the samples of the law; there is none for a law without samples, and an end is open where that many
-    samples cross nowhere. `within_fitted_range` says whether both shapes at the crossover lie within the law's range;
-    it is null where the law states no sizes of its runs.
+    samples cross below or above all budgets. `within_fitted_range` says whether both shapes at the crossover lie within
+    the law's range; it is null where the law states no sizes of its runs.
     """
     bounds = constraints or Constraints()
     sides = np.array(
@@ -123,11 +123,15 @@ def _interval(law: Law, amounts: np.ndarray, gaps: np.ndarray) -> tuple[float | 
     tail, never = (1 - law.confidence) / 2, found.count(None) / len(found)
     if never == 1:
         return None, None, "by no sample of the law do the two cross there"
+    everywhere = found.count(float(amounts[0])) / len(found)
+    why = []
+    if everywhere > tail:
+        why.append(f"by {human_percent(everywhere)} of the law's samples sparse wins at every budget looked at")
     if never > tail:
-        low = float(np.quantile(crossed, min(1.0, tail / (1 - never))))
-        return low, None, f"by {human_percent(never)} of the law's samples dense wins at every budget looked at"
-    low, high = np.quantile(crossed, [tail, 1 - tail])
-    return float(low), float(high), None
+        why.append(f"by {human_percent(never)} of the law's samples dense wins at the largest budget looked at")
+    low = float(np.quantile(crossed, min(1.0, tail / (1 - never)) if never > tail else tail))
+    high = float(np.quantile(crossed, 1 - tail))
+    return None if everywhere > tail else low, None if never > tail else high, ", ".join(why) or None
 
 
 def _within(law: Law, at: Search, context: int) -> bool:

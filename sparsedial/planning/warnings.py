@@ -39,7 +39,7 @@ def warnings(
     lines = beyond(law, shape, tokens, costs.context)
     if misleads is not None:
         lines.append(misleads)
-    lines += [*beyond_profile(costs), *fewer_threads(costs)]
+    lines += [*without_machine(costs), *beyond_profile(costs), *fewer_threads(costs)]
     per_parameter = tokens / total_parameters(shape)
     if per_parameter < REASONING_TOKENS:
         few = "" if per_parameter >= FEWEST_TOKENS else "far fewer than any model is trained with; "
@@ -66,6 +66,13 @@ def beyond_profile(costs: Costs) -> list[str]:
         f"the profile's steps read {machine.context:,} tokens a sequence, this plan's {costs.context:,}: its seconds"
         f" are an extrapolation; `sparsedial profile --context {costs.context}` measures such steps"
     ]
+
+
+def without_machine(costs: Costs) -> list[str]:
+    """Where devices or their price are given, and what they would cost is not known."""
+    if costs.machine is not None or (costs.devices == 1 and costs.dollars_per_hour is None):
+        return []
+    return ["no machine was named with `--device`, so devices and their price change nothing"]
 
 
 def fewer_threads(costs: Costs) -> list[str]:

@@ -118,7 +118,7 @@ class Crossover(Record, frozen=True, kw_only=True):
     value: float
     low: float | None
     high: float | None
-    interval_reason: str | None  # why low and high are null
+    interval_reason: str | None  # why low or high is null
     searched: str
     within_fitted_range: bool | None
     within_fitted_range_reason: str | None

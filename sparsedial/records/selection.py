@@ -115,7 +115,7 @@ class Selected(Record, frozen=True, kw_only=True):
     manifest: SelectedManifest
     text_digest: str  # of the names and texts of all documents
     sources: tuple[str, ...]  # files and folders, as absolute paths; none for the standard library
-    near: float | None  # null in the random part of an effect, which holds copies as the text does
+    near: float | None  # null in other parts of an effect, which hold copies of train text as it does
     keep: float | None  # null where all that is no duplicate stays
     score: str | None  # null without `keep`
     seed: int

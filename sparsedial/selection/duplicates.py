@@ -17,7 +17,7 @@ from sparsedial.errors import UserError
 from sparsedial.selection.bands import Bands, bands_for
 from sparsedial.selection.clusters import Clusters
 from sparsedial.selection.filters import EXACT, HELD_OUT_EXACT, HELD_OUT_NEAR, NEAR
-from sparsedial.selection.in_order import in_order
+from sparsedial.selection.in_order import WorkerDied, in_order
 from sparsedial.selection.index import Held, Index, Match
 from sparsedial.selection.pairs import MOST, Pair, Pairs
 from sparsedial.selection.sketch import Sketch, sketches
@@ -60,7 +60,7 @@ def find_duplicates(
     which the sketches lie meanwhile; one that an earlier start left is used, and it stays where this one is stopped.
     `each` gets every document once, in the order of the corpus, with its split.
 
-    Raises: UserError where the disk is full, or a file changed since it was read.
+    Raises: UserError where the disk is full, a process was killed, or a file changed since it was read.
     """
     bands = bands_for(near)
     made_for = bytes.fromhex(digest([VERSION, reading.digest, bands.count, bands.rows]))
@@ -68,6 +68,8 @@ def find_duplicates(
         try:
             _sketch(held, _told(reading, splits, each), bands, workers)
             found = compared(held, splits, [item.group for item in reading.entries], near)
+        except WorkerDied:
+            raise  # the sketches stay, as after any other kill
         except UserError:
             held.remove()
             raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 EXACT, NEAR = "exact", "near"
 HELD_OUT_EXACT, HELD_OUT_NEAR = "held_out_exact", "held_out_near"
+COPIES_OF_HELD_OUT = (HELD_OUT_EXACT, HELD_OUT_NEAR)
 EQUAL_TO_TRAIN = "equal_to_train"
 CONTAMINATED = "contaminated"
 LEE = "Lee et al. 2022, arXiv 2107.06499"

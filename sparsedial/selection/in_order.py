@@ -9,8 +9,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from sparsedial.errors import UserError
 from sparsedial.runs.spawned import without_script
 from sparsedial.text.documents import Document
 
@@ -19,10 +21,17 @@ AHEAD = 2  # batches of each process that are under way
 Made = TypeVar("Made")
 
 
+class WorkerDied(UserError):
+    """A process was killed; what was made before stays."""
+
+
 def in_order(
     documents: Iterable[Document], work: Callable[[Sequence[bytes]], Made], workers: int
 ) -> Iterator[tuple[int, Made]]:
-    """What `work` makes of each batch of texts, with the number of its documents; few batches are held."""
+    """What `work` makes of each batch of texts, with the number of its documents; few batches are held.
+
+    Raises: WorkerDied where one of the processes was killed.
+    """
     if workers == 1:
         for batch in _batches(documents):
             yield len(batch), work(batch)
@@ -39,6 +48,11 @@ def in_order(
                 yield count, future.result()
         for count, future in under_way:
             yield count, future.result()
+    except BrokenProcessPool as error:
+        raise WorkerDied(
+            "a process that compares documents was killed, perhaps for lack of memory",
+            hint="run the same command again, with fewer <workers>",
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

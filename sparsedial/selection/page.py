@@ -27,8 +27,8 @@ class Page:
 
     @cached_property
     def whole_lines(self) -> list[str]:
-        """The lines that are not blank, as they are."""
-        return [line for line in self.text.split("\n") if line.strip()] or [self.text]
+        """The lines that are not blank, as they are, whichever way their ends are written."""
+        return [line.removesuffix("\r") for line in self.text.split("\n") if line.strip()] or [self.text]
 
     @cached_property
     def spoken(self) -> np.ndarray:

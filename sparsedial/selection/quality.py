@@ -180,7 +180,7 @@ def short_lines(page: Page) -> float:
 
 def duplicate_whole_line_characters(page: Page) -> float:
     """The share of characters in lines that equal an earlier one, white space around them included."""
-    return duplicate_characters(page.whole_lines) / max(1, len(page.text.replace("\n", "")))
+    return duplicate_characters(page.whole_lines) / max(1, len(page.text.replace("\r\n", "").replace("\n", "")))
 
 
 def new_lines_per_word(page: Page) -> float:

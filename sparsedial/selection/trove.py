@@ -97,7 +97,7 @@ class Compare(PipelineStep):
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """One task.
 
-        Raises: UserError where a document is more than a twentieth of the text, which `select` would cut.
+        Raises: UserError where a document is so large that `select` would cut it.
         """
         parts = [_rows(self.work, task) for task in range(self.tasks)]
         rows = [row for part in parts for row in part]
@@ -106,7 +106,7 @@ class Compare(PipelineStep):
             for _, group, size, checksum, words, _ in rows
         ]
         if large := cuts(entries):
-            raise UserError(f"{next(iter(large))} is more than a twentieth of the text", hint="use `sparsedial select`")
+            raise UserError(f"{next(iter(large))} is so large that it is cut", hint="use `sparsedial select`")
         splits, _ = destinations(entries, assign(group_sizes(entries)))
         reasons = {number: EQUAL_TO_TRAIN for number, split in enumerate(splits) if split is None}
         broken = {number: row[5] for number, row in enumerate(rows) if row[5] and splits[number] == "train"}

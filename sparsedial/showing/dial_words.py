@@ -121,13 +121,16 @@ def _with_range(currency: Currency, value: float | None, low: float | None, high
     """A cost with its range."""
     if value is None or low is None or high is None:
         return Told(text="–", more=missing)
-    return Told(text=human_cost(currency, value), more=_range(human_cost(currency, low), human_cost(currency, high)))
+    return Told(
+        text=human_cost(currency, value), more=range_words(human_cost(currency, low), human_cost(currency, high))
+    )
 
 
-def _range(low: str, high: str) -> str:
+def range_words(low: str, high: str) -> str:
     """A range on one line: `3.8 to 8.1 days`, with spaces that do not break."""
     (amount, _, unit), other = low.partition(" "), high.partition(" ")
-    return f"{amount if unit == other[2] else low} to {high}".replace(" ", "\N{NO-BREAK SPACE}")
+    alike = unit == other[2] and not any(map(str.isdigit, unit))  # `4 min 05 s` has two amounts
+    return f"{amount if alike else low} to {high}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _gap(answer: Positions, row: Position) -> Told:

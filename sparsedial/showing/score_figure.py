@@ -111,10 +111,12 @@ def _finding(results: Sequence[Evaluation], drawn: Sequence[str]) -> str:
     """Which tasks are answered better than by guessing."""
     guessable = [name for name in drawn if _of(results[0], name).at_chance is not None]
     better = [name for name in guessable if any(_of(one, name).at_chance is False for one in results)]
+    by_all = [name for name in better if not any(_of(one, name).at_chance for one in results)]
     if not guessable:
         return "Answers that are right, by task"
-    if len(better) == len(guessable):
+    if len(by_all) == len(guessable):
         return "All tasks with choices are answered better than by guessing"
     if not better:
         return "No task is answered better than by guessing"
-    return f"Answered better than by guessing: {listing(better)}"
+    by_some = "" if by_all == better else " by one or more of the models"
+    return f"Answered better than by guessing{by_some}: {listing(better)}"

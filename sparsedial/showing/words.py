@@ -162,16 +162,16 @@ def crossover_sentence(study: Study) -> str:
 def crossing_words(found: Crossover, spelled: Callable[[str, float], str] = cost) -> str:
     """The budget of a crossover, its interval, whether it is an extrapolation, and the searched shapes."""
     currency = found.currency
-    interval = ""
-    if found.low is not None and found.high is not None:
-        interval = f" (interval {spelled(currency, found.low)} to {spelled(currency, found.high)})"
+    low, high = ("open" if end is None else spelled(currency, end) for end in (found.low, found.high))
+    why = "" if found.interval_reason is None else f": {found.interval_reason}"
+    interval = f"no interval{why}" if low == high == "open" else f"interval {low} to {high}{why}"
     where = {
         True: "inside the range that the law was fitted on",
         False: "an extrapolation outside the range that the law was fitted on",
         None: "and the range that the law was fitted on is not known",
     }[found.within_fitted_range]
     searched = f"; searched: {found.searched}" if found.searched else ""
-    return f"from {spelled(currency, found.value)} on{interval}, {where}{searched}"
+    return f"from {spelled(currency, found.value)} on ({interval}), {where}{searched}"
 
 
 def law_sentence(law: LawSummary) -> str:

@@ -49,10 +49,15 @@ class FileLines:
         if self.strict:
             raise error
         self.bad += 1
-        if self.bad <= NAMED:
+        if len(self.first) < NAMED:
             self.first.append(error)
         if self.bad > max(HOPELESS, self.read / 2):
             raise self._refusal("the file was not read further")
+
+    def lose(self, count: int) -> None:
+        """Further lines that are lost with one that is bad."""
+        self.read += count
+        self.bad += count
 
     def close(self) -> None:
         """The file was read to its end.

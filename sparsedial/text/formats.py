@@ -20,6 +20,7 @@ from sparsedial.text.signals import signals_held
 
 COLUMN = "text"
 LEAVE_OUT = "leave it out"
+QUOTES = "a text that begins with a quote stands in quotes, and each quote in it is doubled"
 WHOLE_BYTES = 2**30  # the most that is read of a .json file that is one value
 ROWS = 2**15  # of a Parquet file that are held at once
 SEPARATORS = (",", ";", "\t")
@@ -31,6 +32,14 @@ class Piece:
 
     tail: str  # ":12" for line, entry or row 12; empty where the file is one text
     text: bytes
+
+
+@dataclass(frozen=True)
+class Torn:
+    """What stands in the place of a row that is none: a quote that is not closed takes many lines with it."""
+
+    error: csv.Error
+    lines: int
 
 
 def json_lines(path: Path, lines: FileLines) -> Iterator[Piece]:
@@ -142,6 +151,8 @@ def table(path: Path, lines: FileLines) -> Iterator[Piece]:
         rows = csv.reader(stream, delimiter=separator, strict=True)
         next(rows)
         for number, row in enumerate(_rows(rows), start=1):
+            if isinstance(row, Torn):
+                lines.lose(row.lines - 1)
             yield from _piece(lambda where, row=row: _cell(row, at, where), path, "row", number, lines)
 
 
@@ -159,23 +170,24 @@ def _header(path: Path) -> tuple[str, int]:
     )
 
 
-def _rows(reader: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
-    """The rows, with an error in the place of each that is not one; empty ones are left out."""
+def _rows(reader: Any) -> Iterator[list[str] | Torn]:
+    """The rows of a reader of CSV, with an error in the place of each that is not one; empty ones are left out."""
     while True:
+        before = reader.line_num
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield error
+            yield Torn(error, reader.line_num - before)
         else:
             if row:
                 yield row
 
 
-def _cell(row: list[str] | csv.Error, at: int, where: str) -> bytes:
-    if isinstance(row, csv.Error):
-        raise UserError(f"{where}: not CSV ({row})") from row
+def _cell(row: list[str] | Torn, at: int, where: str) -> bytes:
+    if isinstance(row, Torn):
+        raise UserError(f"{where}: not CSV ({row.error})", hint=QUOTES) from row.error
     if at >= len(row):
         raise UserError(f"{where}: {len(row)} columns, so '{COLUMN}' is missing")
     return checked(row[at].encode("utf-8", "surrogateescape"), where, hint=LEAVE_OUT)

@@ -15,7 +15,9 @@ SPLITS = ("train", "validation", "test")
 HELD_OUT = ("test", "validation")  # in the order in which they are filled
 HELD_OUT_SHARE = 0.05  # of the bytes, for each of validation and test
 HELD_OUT_MOST_BYTES = 16 * 2**20
+OVERFULL = 1.1  # of its share of the bytes, which a held-out split may hold at most
 PARTS_PER_TEXT = 40  # a document above twice the size of such a part is cut
+PARTS_PER_SPLIT = 16  # of a document that no held-out split can hold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +50,17 @@ def is_same(document: Document, item: Entry) -> bool:
 def cuts(entries: Iterable[Entry]) -> dict[str, int]:
     """The groups to be cut, with the bytes of their parts: groups of more than a twentieth of the whole text.
 
-    So a text in one file has at least twenty documents, and no held-out split is one long document.
+    So a text in one file has at least twenty documents, and no held-out split is one long document. Where groups are
+    too large to fill the held-out splits, which have 16 MiB at most, those that no split can hold are cut instead.
     """
     sizes = group_sizes(entries)
     part = max(1, sum(sizes.values()) // PARTS_PER_TEXT)
-    return {group: part for group, size in sizes.items() if size > 2 * part}
+    long = {group: part for group, size in sizes.items() if size > 2 * part}
+    quota = _quota(sizes)
+    large = [group for group, size in sizes.items() if size > OVERFULL * quota]
+    if long or not large or set(HELD_OUT) <= set(assign(sizes).values()):
+        return long
+    return dict.fromkeys(large, max(1, int(quota) // PARTS_PER_SPLIT))
 
 
 def group_sizes(entries: Iterable[Entry]) -> dict[str, int]:
@@ -69,7 +77,7 @@ def assign(sizes: Mapping[str, int]) -> dict[str, str]:
     Whole groups only, so a group larger than a held-out share always trains. Nothing but names and sizes matters, so
     the same text splits the same way everywhere.
     """
-    quota = min(HELD_OUT_SHARE * sum(sizes.values()), HELD_OUT_MOST_BYTES)
+    quota = _quota(sizes)
     filled: dict[str, int] = dict.fromkeys(HELD_OUT, 0)
     splits: dict[str, str] = {}
     for group in sorted(sizes, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest()):
@@ -80,9 +88,14 @@ def assign(sizes: Mapping[str, int]) -> dict[str, str]:
     return splits
 
 
+def _quota(sizes: Mapping[str, int]) -> float:
+    """Bytes that each held-out split should have."""
+    return min(HELD_OUT_SHARE * sum(sizes.values()), HELD_OUT_MOST_BYTES)
+
+
 def _takes(filled: int, size: int, quota: float) -> bool:
     # stopping at 0.9 avoids filling the last gap with small groups only
-    return filled < 0.9 * quota and filled + size <= 1.1 * quota
+    return filled < 0.9 * quota and filled + size <= OVERFULL * quota
 
 
 def destinations(entries: Iterable[Entry], splits: Mapping[str, str]) -> tuple[list[str | None], HeldOutCounts]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from sparsedial.errors import UserError, about
 from sparsedial.machine.hardware import describe
+from sparsedial.model.digests import sha256_of
 from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile
 from sparsedial.records.record import read
+from sparsedial.records.setting import Setting
 from sparsedial.records.trained_for import trained_for
 from sparsedial.serving.budget import choose
 from sparsedial.shape.config import load_config
@@ -90,3 +92,12 @@ def usual_settings(folder: Path, shape: Shape) -> tuple[Turned, ...]:
     """As many experts as in training, half and so on to one, and those that the checkpoint was trained for."""
     known = trained_for(load_config(folder))
     return series(shape, known.top_k_experts if known else ())
+
+
+def told_by(folder: Path, digest: str, setting: Setting) -> str:
+    """What tells the answers of a checkpoint at a setting from others.
+
+    The gates of a share of the neurons lie beside a checkpoint, and are no part of its digest.
+    """
+    gates = [] if setting.neurons_share is None else [sha256_of(folder / GATES_FILE)]
+    return " ".join([digest, setting.name, *gates])

@@ -27,20 +27,24 @@ from sparsedial.verbs.select_settings import SelectSettings
 THREADS = 1  # per run, as in a study
 
 
-def part_texts(settings: SelectSettings, random_folder: Path, folder: Path) -> Mapping[Part, Text]:
+def part_texts(settings: SelectSettings, folders: Mapping[Part, Path], folder: Path) -> Mapping[Part, Text]:
     """The three parts, prepared with one tokenizer, that of the full text; they share their held-out tokens.
+
+    `folders` are those of the selections beside the one that is measured; without one the full part is the text itself.
 
     Raises: UserError where a part is too small to train on.
     """
-    probes = probes_of(settings)
-    full = prepare(settings.text, tokenizer=settings.tokenizer, folder=folder / "full", probes=probes)
+    probes, all_of_it = probes_of(settings), folders.get("full")
+    whole = settings.text if all_of_it is None else (str(all_of_it),)
+    full = prepare(whole, tokenizer=settings.tokenizer, folder=folder / "full", probes=probes)
     texts: dict[Part, Text] = {
         "kept": prepare((str(settings.out),), tokenizer=full.tokenizer, folder=folder / "kept", probes=probes),
-        "random": prepare((str(random_folder),), tokenizer=full.tokenizer, folder=folder / "random", probes=probes),
+        "random": prepare((str(folders["random"]),), tokenizer=full.tokenizer, folder=folder / "random", probes=probes),
         "full": full,
     }
     if texts["kept"].digest == full.digest:
-        raise UserError("nothing was left out, so there is no effect", hint="give a <keep>", field="measure")
+        nothing = "nothing" if all_of_it is None else "nothing but copies of held-out text"
+        raise UserError(f"{nothing} was left out, so there is no effect", hint="give a <keep>", field="measure")
     for part, text in texts.items():
         if text.train_tokens < (BATCH + 1) * CONTEXT:
             raise UserError(

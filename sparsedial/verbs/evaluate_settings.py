@@ -12,6 +12,7 @@ from sparsedial.shape.turned import setting_texts
 
 EXAMPLE = "like `sparsedial evaluate runs/train/checkpoint --text FILE`"
 MOST = 1_000_000_000
+OF = {"tasks": ("data", "limit", "shots", "against", "chat"), "text": ("context", "stride")}  # what needs which
 
 
 def _checkpoints(value: Any, field: str) -> tuple[str, ...]:
@@ -65,7 +66,8 @@ class EvaluateSettings:
                 raise UserError(f"{value} lies outside {least}..{MOST:,}", field=name)
         if self.dry_run and not self.tasks:
             raise UserError("is for tasks, and none is given", hint="add <tasks>", field="dry_run")
-        if not self.tasks:
-            for name in ("data", "limit", "shots", "against"):
-                if getattr(self, name):
-                    raise UserError("is for tasks, and none is given", hint="add <tasks>", field=name)
+        for other, names in OF.items():
+            for name in names:
+                if getattr(self, name) not in (None, (), False) and not getattr(self, other):
+                    none = f"is for {other if other == 'tasks' else 'a text'}, and none is given"
+                    raise UserError(none, hint=f"add <{other}>", field=name)

@@ -14,7 +14,7 @@ from sparsedial.records.evaluation import CheckpointName, Evaluation, Evaluation
 from sparsedial.records.setting import Setting
 from sparsedial.shape.config import load_config
 from sparsedial.shape.turned import Turned
-from sparsedial.verbs.asked_setting import asked_settings
+from sparsedial.verbs.asked_setting import asked_settings, told_by
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
 from sparsedial.verbs.scored_tasks import Touched, score_tasks
 from sparsedial.verbs.scored_text import LossOfText, prepared_text, text_loss
@@ -84,7 +84,7 @@ def _results(
     """The results of all tasks; answers that are kept are those of this setting."""
     if setting is None:
         return score_tasks(folder, model, name.path, name.digest, tasks, shares, settings)
-    called, key = _called(name.path, setting), f"{name.digest} {setting.name}"
+    called, key = _called(name.path, setting), told_by(folder, name.digest, setting)
     return score_tasks(folder, model, called, key, tasks, shares, settings)
 
 

@@ -40,7 +40,7 @@ from sparsedial.verbs.effect_setup import (
     workers_of,
 )
 from sparsedial.verbs.listening import StudyListener, listening
-from sparsedial.verbs.random_selection import random_selection
+from sparsedial.verbs.random_selection import full_selection, random_selection
 from sparsedial.verbs.select_settings import SelectSettings
 
 FOLDER = "effect"
@@ -68,8 +68,12 @@ def measured(
     clock, probes = Clock(inputs.time or float("inf")), probes_of(settings)
     with lock(folder), listening((), folder) as listener:
         random = random_selection(settings, answer, reading, splitting, folder / "random")
+        full = full_selection(settings, answer, reading, folder / "full")
         listener.note("reading the kept part, the random part and the full text")
-        texts = part_texts(settings, folder / "random", folder / "texts")
+        parts: dict[Part, Path] = {"random": folder / "random"}
+        if full is not None:
+            parts["full"] = folder / "full"
+        texts = part_texts(settings, parts, folder / "texts")
         workers = workers_of(settings, inputs.device)
 
         def plan() -> EffectPlan:

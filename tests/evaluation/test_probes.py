@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 
 import pytest
 
 from sparsedial.evaluation.probes import chance, probe_scores, score
 from sparsedial.evaluation.scorer import Continuation, Scorer
+from sparsedial.evaluation.statistics import share_interval
 from sparsedial.text.probes import Item, items
 from sparsedial.text.tokenizer import byte_tokenizer, train_bpe
 from tests.evaluation.test_loss import uniform
@@ -75,6 +77,25 @@ def test_guessing_is_told_from_knowing(right: int, at_chance: bool):
     assert found.at_chance == at_chance
     tail = [math.comb(16, count) * 0.25**count * 0.75 ** (16 - count) for count in range(right, 17)]
     assert found.p_value == pytest.approx(sum(tail))
+
+
+def test_items_that_are_right_together_are_called_above_chance_no_more_often_than_others():
+    """3+4 and 4+3 have one answer: of a model that guesses both alike, 5 % of levels at most are above chance."""
+    draw, wrongly = random.Random(1), 0
+    for _ in range(400):
+        asked = [item(f" {number // 2 % 4}.\n", group=str(number // 2)) for number in range(80)]
+        right = [draw.random() < 0.25 for _ in range(40)]
+        answers = [Continuation(-1.0, 4, right[number // 2]) for number in range(80)]
+        found = score(list(zip(asked, answers, strict=True)))
+        wrongly += not found.at_chance
+    assert wrongly <= 0.06 * 400
+
+
+@pytest.mark.parametrize("right", [0, 80])
+def test_none_right_of_pairs_says_as_little_as_none_of_half_as_many(right: int):
+    asked = [item(f" {number // 2 % 4}.\n", group=str(number // 2)) for number in range(80)]
+    found = score([(one, Continuation(-1.0, 4, number < right)) for number, one in enumerate(asked)])
+    assert found.exact == share_interval(right // 2, 40)
 
 
 def test_the_interval_counts_groups_and_not_items():

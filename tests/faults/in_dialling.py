@@ -91,9 +91,9 @@ FAULTS = (
     ),
     Fault(
         what="answers to tasks that are kept are those of another setting",
-        file="verbs/evaluated.py",
-        line='f"{name.digest} {setting.name}"',
-        becomes="name.digest",
+        file="verbs/asked_setting.py",
+        line='return " ".join([digest, setting.name, *gates])',
+        becomes='return " ".join([digest, *gates])',
         tests="tests/verbs/test_evaluate_settings.py::test_tasks_are_scored_and_compared_at_each_setting",
     ),
     Fault(

@@ -110,4 +110,18 @@ FAULTS = (
         becomes="rows_of(layer->w_down, kept, left, d, half, next);",
         tests="tests/model/test_narrow.py::test_a_share_of_the_neurons_is_that_of_float32",
     ),
+    Fault(
+        what="what an open quote of a CSV file swallows counts as one line",
+        file="text/formats.py",
+        line="lines.lose(row.lines - 1)",
+        becomes="pass",
+        tests="tests/text/test_formats.py::test_the_lines_that_an_open_quote_swallows_are_lost_lines",
+    ),
+    Fault(
+        what="files too large for a held-out split are never held out",
+        file="text/splits.py",
+        line="if long or not large or set(HELD_OUT) <= set(assign(sizes).values()):",
+        becomes="if True:",
+        tests="tests/text/test_splits.py",
+    ),
 )

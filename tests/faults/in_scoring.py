@@ -160,4 +160,19 @@ FAULTS = (
         tests="tests/evaluation/test_statistics.py::"
         "test_a_model_that_guesses_whole_passages_is_rarely_called_better_than_guessing",
     ),
+    Fault(
+        what="answers of other gates are taken for those of a share of the neurons",
+        file="verbs/asked_setting.py",
+        line="gates = [] if setting.neurons_share is None else [sha256_of(folder / GATES_FILE)]",
+        becomes="gates = []",
+        tests="tests/verbs/test_evaluate_settings.py::test_answers_are_kept_for_the_gates_that_gave_them",
+    ),
+    Fault(
+        what="items of a probe that are right together count as if each said something new",
+        file="evaluation/probes.py",
+        line="p_value = p_of_chance(round(sum(right)), len(asked), guessed) if by_group is None else by_group",
+        becomes="p_value = p_of_chance(round(sum(right)), len(asked), guessed)",
+        tests="tests/evaluation/test_probes.py::"
+        "test_items_that_are_right_together_are_called_above_chance_no_more_often_than_others",
+    ),
 )

@@ -229,4 +229,11 @@ FAULTS = (
         becomes="for _ in islice(documents, 0):",
         tests="tests/selection/test_sketch_file.py",
     ),
+    Fault(
+        what="the parts that a selection is compared with hold copies of the text that scores them",
+        file="selection/control.py",
+        line='reason if split != "train" or number in copies else None',
+        becomes='reason if split != "train" else None',
+        tests="tests/selection/test_control.py::test_no_part_holds_copies_of_held_out_text",
+    ),
 )

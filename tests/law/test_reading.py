@@ -35,6 +35,7 @@ def columns(path: Path) -> dict[str, list]:
         ("a.csv.gz", gzip.compress(b"N;val loss\n1e8;3.5\n2e8;3.25\n", mtime=0)),
         ("a.jsonl", b'{"N": 1e8, "val loss": 3.5}\n\n{"N": 200000000, "val loss": "3.25"}\n'),
         ("a.jsonl", b'\xef\xbb\xbf{"N": 1e8, "val loss": 3.5}\n{"N": 2e8, "val loss": 3.25}\n'),
+        ("a.jsonl", b'{"N": 1e8, "val loss": 3.5}\r{"N": 2e8, "val loss": 3.25}\r'),
         ("a.json", b'[{"N": 1e8, "val loss": 3.5}, {"N": 2e8, "val loss": 3.25}]'),
         ("a.json", b'{"N": [1e8, 2e8], "val loss": [3.5, 3.25]}'),
     ],
@@ -55,6 +56,12 @@ def test_a_missing_or_infinite_entry_leaves_a_column_one_of_numbers(tmp_path, en
 def test_numbers_that_json_does_not_know_and_missing_keys_are_missing(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"loss": 3.5}\n{"loss": NaN}\n{"loss": Infinity}\n{"D": 1}\n{"loss": null}\n')
     assert np.isnan(read_columns(tmp_path / "a.jsonl")["loss"]).tolist() == [False, True, True, True, True]
+
+
+def test_a_line_of_json_ends_at_its_end_alone(tmp_path):
+    """Unicode has more ends of lines than JSON lines have; `json.dumps(…, ensure_ascii=False)` leaves them in words."""
+    (tmp_path / "a.jsonl").write_text('{"note": "one\u2028two\x85three", "loss": 3.5}\n', encoding="utf-8")
+    assert columns(tmp_path / "a.jsonl")["loss"] == [3.5]
 
 
 def test_inner_objects_of_json_give_columns_of_their_own(tmp_path):

@@ -158,6 +158,15 @@ def test_seconds_for_another_context_than_the_profiles_are_an_extrapolation(cont
     assert not beyond_profile(Costs(machine=DEVICES["h100"], context=context))
 
 
+@pytest.mark.parametrize(
+    ("given", "noted"),
+    [({}, False), ({"price": 2.0}, True), ({"devices": 8}, True), ({"price": 2.0, "device": "h100"}, False)],
+)
+def test_devices_and_a_price_without_a_machine_change_nothing_and_that_is_said(given, noted):
+    plan = sparsedial.plan(flops=1e20, **given)
+    assert any("no machine was named" in line for line in plan.warnings) == noted
+
+
 @pytest.mark.parametrize(("device", "cores", "noted"), [("cpu", 2, True), ("cpu", 1, False), ("cuda", 2, False)])
 def test_seconds_of_one_thread_are_called_so_where_a_training_has_more(device, cores, noted):
     profile = profile_of(0.0)

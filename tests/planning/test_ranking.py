@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from sparsedial.law.law import Law
+from sparsedial.planning import crossing
 from sparsedial.planning.budget import Constraints
 from sparsedial.planning.costs import Costs
 from sparsedial.planning.crossing import race
@@ -14,6 +15,7 @@ from sparsedial.planning.ranking import binding_constraints, near_optimal, rank
 from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shapes import Shapes
+from sparsedial.showing.words import crossing_words
 from tests.machine.test_profile import profile_of
 
 LADDER = Ladder(vocab_size=256, context=64)
@@ -103,6 +105,18 @@ def test_a_crossover_in_seconds_is_inside_the_range_only_where_its_models_are(fi
     found, _ = cross(replace(law_with(0.12), fitted_range=fitted))
     assert found is not None
     assert found.within_fitted_range is within
+
+
+@pytest.mark.parametrize(("below", "above"), [(0, 0), (4, 0), (0, 4), (4, 4)])
+def test_the_interval_of_a_crossover_is_open_where_samples_cross_beyond_the_budgets(below, above):
+    """The end of the search is no end of the interval, and a reader is told why there is none."""
+    amounts, samples = np.array([1.0, 10.0, 100.0]), [[-1.0, 1.0, 2.0]] * (20 - below - above)
+    gaps = np.array([[-1.0, 1.0, 2.0], *[[1.0] * 3] * below, *[[-1.0] * 3] * above, *samples]).T
+    found, _ = crossing._judge(law_with(0.12), "flops", amounts, gaps, "widths 16 to 96")
+    assert (found.low is None, found.high is None) == (below > 0, above > 0)
+    said = crossing_words(found)
+    assert ("20 % of the law's samples sparse wins at every budget looked at" in said) == (below > 0)
+    assert ("20 % of the law's samples dense wins at the largest budget looked at" in said) == (above > 0)
 
 
 def test_a_crossover_says_what_was_searched():

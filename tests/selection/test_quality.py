@@ -114,6 +114,12 @@ def test_a_rule_measures(name, text, value):
     assert measured(name, text) == pytest.approx(value)
 
 
+@pytest.mark.parametrize("name", [name for name in QUALITY_RULES if name.startswith("fineweb_")])
+@pytest.mark.parametrize("text", [f"One ends.\n{'a' * 30}\nOne ends.\n{'a' * 31}", "A line.\n\nAnother one."])
+def test_lines_that_end_as_on_windows_are_measured_as_others(name, text):
+    assert measured(name, text.replace("\n", "\r\n")) == measured(name, text)
+
+
 def test_what_measures_just_the_threshold_stays():
     for name, rule in QUALITY_RULES.items():
         assert rule.keeps(rule.threshold), name

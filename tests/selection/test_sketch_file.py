@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from sparsedial.selection.bands import Bands
 from sparsedial.selection.buckets import Buckets
 from sparsedial.selection.sketch import sketches
 from sparsedial.selection.sketch_file import SketchFile, packed, sketches_of
+from sparsedial.text.documents import Document
 from sparsedial.verbs.select import select
 from sparsedial.verbs.select_settings import SelectSettings
 
@@ -97,6 +101,32 @@ def test_a_start_that_was_killed_goes_on(tmp_path, monkeypatch):
     assert len(counts) > 4
     assert not left.exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def killed(texts):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_one_line(monkeypatch):
+    documents = (
+        Document(id=str(number), name=str(number), source="", group="", text=b"some words") for number in range(9)
+    )
+    with pytest.raises(UserError, match="a process that compares documents was killed"):
+        list(in_order.in_order(documents, killed, workers=2))
+
+
+def test_sketches_outlive_a_process_that_was_killed(tmp_path, monkeypatch):
+    folder = plant(tmp_path / "text", originals=60).folder
+    monkeypatch.setattr(in_order, "BATCH_BYTES", 20_000)
+
+    def dying(documents, work, workers):
+        yield from islice(in_order.in_order(documents, work, workers), 2)
+        raise in_order.WorkerDied("a process was killed")
+
+    monkeypatch.setattr(duplicates, "in_order", dying)
+    with pytest.raises(UserError, match="was killed"):
+        select(SelectSettings(text=(str(folder),), out=tmp_path / "kept", workers=1))
+    assert sketches_of(tmp_path / "kept").stat().st_size > 20_000
 
 
 def test_buckets_find_what_a_dictionary_finds():

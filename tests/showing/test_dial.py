@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from sparsedial.cli.main import main
 from sparsedial.law import published
 from sparsedial.records.record import write
+from sparsedial.showing.dial_words import range_words
 from sparsedial.verbs.questions import questions
 from tests.serving.test_budget import DIAL, dial_of, point
 from tests.showing.synthetic import study_record
@@ -212,6 +213,19 @@ def test_money_and_energy_carry_the_range_of_time_and_say_that_watts_are_stated(
     assert words["time"]["more"] == "3.8 to 8.1 days".replace(" ", "\N{NO-BREAK SPACE}")
     cheap = asked(client, price="0.0001")
     assert cheap["positions"][cheap["best"]]["words"]["money"]["text"] == "$0.10"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        ("3.8 days", "8.1 days", "3.8 to 8.1 days"),
+        ("2 h 10 min", "3 h 10 min", "2 h 10 min to 3 h 10 min"),
+        ("4 min 05 s", "7 min 05 s", "4 min 05 s to 7 min 05 s"),
+        ("$1,842", "$3,889", "$1,842 to $3,889"),
+    ],
+)
+def test_a_range_says_both_amounts_whole(low, high, words):
+    assert range_words(low, high) == words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @pytest.mark.parametrize("currency", ["seconds", "gpu_hours", "joules", "dollars", "target_loss"])

@@ -159,6 +159,13 @@ def test_the_title_of_the_picture_is_the_finding(tasks, says):
     assert says in words(figure)
 
 
+def test_the_title_does_not_say_of_all_models_what_holds_of_one():
+    results = (answer("a", arc=score(0.5, 0.25, better=True)), answer("b", arc=score(0.25, 0.25)))
+    figure = scores(Evaluations(results=results, paired=(), comparisons=0))
+    assert figure is not None
+    assert "Answered better than by guessing by one or more of the models: arc" in words(figure)
+
+
 def test_a_metric_that_is_no_share_has_no_picture(tmp_path: Path):
     perplexity = answer(lambada=score(30.0, None, metric="perplexity"))
     assert scores(perplexity) is None

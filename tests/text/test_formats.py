@@ -102,6 +102,17 @@ def test_a_table_is_read_from_its_column_of_texts(folder_of: Write, suffix: str,
     assert texts(folder / f"t{suffix}") == numbered("t" + suffix)
 
 
+def test_the_lines_that_an_open_quote_swallows_are_lost_lines(folder_of: Write) -> None:
+    rows = [f"{number},a line of text\n" for number in range(1000)]
+    rows[150] = '150,"a quote that no writer closed\n'
+    with pytest.raises(UserError, match=r"row 151: not CSV .* 850 of 1,000 lines are bad"):
+        texts(folder_of({"t.csv": "id,text\n" + "".join(rows)}))
+    rows[157] = '157,"another one\n'  # which closes the first
+    bad = BadLines()
+    assert len(texts(folder_of({"t.csv": "id,text\n" + "".join(rows)}), bad=bad)) == 992
+    assert (bad.count, len(bad.named)) == (8, 1)
+
+
 def test_parquet_is_read_from_its_column_of_texts_batch_by_batch(
     folder_of: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

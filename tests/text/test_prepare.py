@@ -17,7 +17,7 @@ import pytest
 
 from sparsedial import store
 from sparsedial.errors import UserError
-from sparsedial.text import documents, shards
+from sparsedial.text import documents, shards, splits
 from sparsedial.text.prepare import Text, open_text, prepare
 from sparsedial.text.splits import SPLITS
 
@@ -67,6 +67,16 @@ def test_one_file_is_cut_into_at_least_twenty_documents(tmp_path: Path) -> None:
     parts = [part for split in SPLITS for part in texts_of(text, split)]
     book = (tmp_path / "book.txt").read_text()
     assert "".join(sorted(parts, key=book.index)) == book
+
+
+def test_files_that_are_too_large_to_be_held_out_whole_are_cut(
+    folder_of: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splits, "HELD_OUT_MOST_BYTES", 2048)  # each file has more, and is less than a twentieth
+    text = prepare((str(folder_of({f"{number:02}.txt": prose(number, 30) for number in range(40)})),), folder=tmp_path)
+    assert text.summary().split_by == "part of a document"
+    for split in ("validation", "test"):
+        assert 0.9 * 2048 <= text.bytes(split) <= 1.1 * 2048
 
 
 def test_copies_of_train_documents_do_not_judge(folder_of: Write, tmp_path: Path) -> None:

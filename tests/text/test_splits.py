@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sparsedial.records.text import HeldOutCounts
+from sparsedial.text import splits as splits_file
 from sparsedial.text.documents import Document
 from sparsedial.text.overlap import Overlap, window_hashes
-from sparsedial.text.splits import Entry, assign, cuts, destinations, entry
+from sparsedial.text.splits import Entry, assign, cuts, destinations, entry, group_sizes
 
 
 def an_entry(group: str, text: bytes) -> Entry:
@@ -42,6 +43,19 @@ def test_a_group_larger_than_a_held_out_share_trains() -> None:
 def test_only_documents_above_a_twentieth_of_the_text_are_cut() -> None:
     entries = [an_entry("long", b"x" * 1000), *(an_entry(f"short {number}", b"x" * 30) for number in range(100))]
     assert cuts(entries) == {"long": 100}
+
+
+def test_documents_too_large_for_a_held_out_split_are_cut_where_the_others_do_not_fill_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(splits_file, "HELD_OUT_MOST_BYTES", 1600)
+    large = [an_entry(f"large {number}", b"x" * 2000) for number in range(40)]
+    readme = an_entry("readme", b"x" * 30)
+    fitting = [an_entry(f"small {number}", b"x" * 700) for number in range(5)]
+    assert cuts([*large, readme]) == {f"large {number}": 100 for number in range(40)}
+    assert cuts([*large, *fitting]) == {}  # a text that could always be split is split as ever
+    sizes = group_sizes([*large, *fitting])
+    assert {assign(sizes)[f"large {number}"] for number in range(40)} == {"train"}
 
 
 def test_equal_documents_leave_the_held_out_splits_and_validation_comes_before_test() -> None:

@@ -136,6 +136,8 @@ def test_a_dry_run_counts_and_scores_nothing(checkpoint, data, tmp_path, capsys)
         ({"tasks": "arc_easy", "chat": True}, "no chat template"),
         ({"limit": 5}, "no task|is for tasks"),
         ({"dry_run": True}, "is for tasks"),
+        ({"text": "any.txt", "chat": True}, "chat: is for tasks"),
+        ({"tasks": "arc_easy", "stride": 8}, "stride: is for a text"),
         ({"tasks": "gsm8k", "context_of_model": 64}, "answers of up to 256 tokens leave no room"),
         ({"tasks": "arc_easy", "data": Path("nowhere")}, r"nowhere.* is missing"),
     ],

@@ -13,8 +13,12 @@ from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.model.transformer import initialise
 from sparsedial.pruning import speed
-from sparsedial.records.evaluation import Evaluation, Evaluations
+from sparsedial.records.dial_file import GATES_FILE
+from sparsedial.records.evaluation import CheckpointName, Evaluation, Evaluations
 from sparsedial.records.record import plain
+from sparsedial.records.setting import Setting
+from sparsedial.shape.turned import parse_turned
+from sparsedial.verbs import evaluated
 from tests.evaluation.items import write_items
 from tests.pruning.planted import FIRST, SECOND, SHAPE, saved, text_of, with_domains
 from tests.records.held import of_values
@@ -104,6 +108,20 @@ def test_tasks_are_scored_and_compared_at_each_setting(wide, data, tmp_path):
     again = sparsedial.evaluate(wide, **out, settings="k=1")
     assert again.tasks["arc_easy"].metrics == answer.results[1].tasks["arc_easy"].metrics
     assert again.tasks["arc_easy"].items_per_second is None, "its answers were kept"
+
+
+def test_answers_are_kept_for_the_gates_that_gave_them(tmp_path, monkeypatch):
+    """Gates are measured again on other text while the checkpoint stays: their answers are others."""
+    dense, keys = replace(SHAPE, experts=0, top_k=0, d_expert=0, dense_layers=0), []
+    monkeypatch.setattr(evaluated, "score_tasks", lambda folder, model, called, key, *others: keys.append(key))
+    name = CheckpointName(path=str(tmp_path), digest="d", family="llama")
+    for text in ("default", "neurons=0.5"):
+        for gates in (b"first", b"second"):
+            (tmp_path / GATES_FILE).write_bytes(gates)
+            setting = Setting.of(parse_turned(text), dense)
+            evaluated._results(tmp_path, None, name, setting, {}, {}, None)
+    assert keys[0] == keys[1] == "d default"
+    assert keys[2] != keys[3]
 
 
 def test_the_table_shows_settings_by_loss_and_task(wide, data, tmp_path, text, capsys):

@@ -11,6 +11,7 @@ import pytest
 
 import sparsedial
 from sparsedial.cli.main import main
+from sparsedial.errors import UserError
 from tests.law.test_fit import branches, table
 
 GOOD = {name: values.tolist() for name, values in table("chinchilla")[0].items()}
@@ -113,6 +114,19 @@ def test_without_samples_no_interval_is_printed_and_no_coefficient_called_determ
     result = json.loads(capsys.readouterr().out)
     assert set(result["intervals"].values()) == {None}
     assert result["undetermined"] is None
+
+
+@pytest.mark.parametrize("given", [{"form": "chinchilla"}, {"bootstrap": 50}, {"pin": "alpha=1"}, {"group": "row"}])
+def test_a_setting_of_a_fit_is_refused_beside_a_law(tmp_path, given):
+    with pytest.raises(UserError, match=f"{next(iter(given))}: is for a fit"):
+        sparsedial.fit(law="abnar", predict=write(tmp_path), out=tmp_path / "out.csv", **given)
+
+
+@pytest.mark.parametrize(("forms", "said"), [("chinchilla", False), ("chinchilla,chinchilla_sparsity", True)])
+def test_held_out_runs_that_chose_the_form_are_no_independent_check(tmp_path, forms, said):
+    found = sparsedial.fit(write(tmp_path), form=forms, bootstrap=0)
+    assert found.held_out is not None
+    assert any("helped to choose the form" in note for note in found.notes) == said
 
 
 def test_three_rows_are_refused_with_the_reason_which_is_a_result(tmp_path, capsys):

@@ -69,11 +69,11 @@ def test_the_columns_are_those_of_the_contract():
 
 
 def test_the_table_says_what_was_left_out_and_what_comes_next(text, tmp_path, capsys):
-    assert main(["select", str(text), "--out", str(tmp_path / "kept")]) == 0
+    assert main(["select", str(text), "--out", str(tmp_path / "what stays")]) == 0
     said = capsys.readouterr().out
     for words in ("read ", "near ", "stays ", "held out", "by domain", "examples.html"):
         assert words in said
-    assert f"sparsedial study {tmp_path / 'kept'} --time 10m" in said
+    assert f"sparsedial study '{tmp_path / 'what stays'}' --time 10m" in said
     assert "random" not in said
 
 
