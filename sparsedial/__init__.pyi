@@ -441,7 +441,7 @@ def evaluate(
 def prune(
     checkpoint: str | Path,
     *,
-    keep: float | None = None,
+    keep: str | float | None = None,
     total_parameters: str | float | None = None,
     active_parameters: str | float | None = None,
     memory: str | float | None = None,
