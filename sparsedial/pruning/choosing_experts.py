@@ -95,7 +95,7 @@ def choose_experts(
         controls=tuple(keep_best(random_scores(sizes, seed), counts, shape.expert_groups) for seed in ask.controls),
         scores=_table(reached, _into(kept), shape.expert_groups),
         unscored=unscored,
-        notes=(_fate(unscored, isinstance(kept, Merged)),) if unscored else (),
+        notes=(_fate(unscored, isinstance(kept, Merged)),) if unscored and not ask.how.drawn else (),
     )
 
 
@@ -117,8 +117,11 @@ def _unscored(reached: Mapping[int, Reached]) -> tuple[tuple[int, int], ...]:
 
 
 def _fate(unscored: Sequence[tuple[int, int]], merged: bool) -> str:
-    fate = "without a share they were merged" if merged else "without a score they went first"
-    return unreached(unscored, fate)
+    they = "it" if len(unscored) == 1 else "they"
+    verb = "was" if len(unscored) == 1 else "were"
+    return unreached(
+        unscored, f"without a share {they} {verb} merged" if merged else f"without a score {they} went first"
+    )
 
 
 def unreached(unscored: Sequence[tuple[int, int]], fate: str) -> str:
