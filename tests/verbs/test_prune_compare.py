@@ -18,6 +18,7 @@ from sparsedial.pruning.quality import nats_of
 from sparsedial.records.compare import Compared
 from sparsedial.showing.compare_figure import comparison
 from sparsedial.verbs import compared, tried
+from tests.cli.wide import too_wide
 from tests.pruning.planted import SECOND, saved, text_of, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file, of_values
 
@@ -167,11 +168,19 @@ def test_the_table_shows_every_point_the_orders_and_the_picture(checkpoint, text
     assert "experts: calibrating on" in said
     assert "reap at 0.75: " in said
     lines = shown.splitlines()
-    assert sum("  experts  reap" in line for line in lines) == 2
-    assert any("the original" in line for line in lines)
+    assert sum("reap    0." in line for line in lines) == 2
+    assert sum("the original" in line for line in lines) == 1
+    assert sum("experts       0." in line for line in lines) == 2, "reap and random leave as much"
     assert any(line.startswith("0.45 of the experts") and "reap, random: " in line for line in lines)
-    assert "reap at 0.45: 0.45 of the experts is no number that the model allows: 0.5 stays" in shown
+    assert "reap at 0.45, random at 0.45: 0.45 of the experts is no number that the model allows: 0.5 stays" in shown
     assert lines[-1].endswith(f"{out}/compare.png")
+
+
+def test_the_table_fits_a_terminal(checkpoint, dense, text, tmp_path):
+    other = str(text_of(tmp_path / "second.txt", SECOND))
+    assert too_wide(compare(checkpoint, text, "reap,frequency", also=other)) == []
+    layers_and_neurons = "block-influence,activation"
+    assert too_wide(compare(dense, text, layers_and_neurons, ".667", also=other, out=tmp_path / "parts")) == []
 
 
 def test_json_is_the_answer_whole(checkpoint, text, capsys):
