@@ -117,11 +117,9 @@ def _unscored(reached: Mapping[int, Reached]) -> tuple[tuple[int, int], ...]:
 
 
 def _fate(unscored: Sequence[tuple[int, int]], merged: bool) -> str:
-    they = "it" if len(unscored) == 1 else "they"
-    verb = "was" if len(unscored) == 1 else "were"
-    return unreached(
-        unscored, f"without a share {they} {verb} merged" if merged else f"without a score {they} went first"
-    )
+    they, were = ("it", "was") if len(unscored) == 1 else ("they", "were")
+    fate = f"without a share {they} {were} merged" if merged else f"without a score {they} went first"
+    return unreached(unscored, fate)
 
 
 def unreached(unscored: Sequence[tuple[int, int]], fate: str) -> str:
