@@ -86,6 +86,8 @@ def find_law(name: str) -> FoundLaw:
             hint="every plan shows its answer beside other laws",
             field="law",
         )
+    if "/" in name and name.partition("/")[0] not in {known.partition("/")[0] for known in PUBLISHED}:
+        raise UserError(f"{name}: no such file or folder", hint="name a published law, a law.json or a study's folder")
     law = published(name)
     assert isinstance(law, Law)
     return FoundLaw(law=law, misleads=f"{name}: {PUBLISHED[name].misleads}", study=None)

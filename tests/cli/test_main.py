@@ -71,6 +71,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["plan", "--seconds", "1d"], "joules and dollars need a machine", "h100"),
         (["plan", "--flops", "1e20", "--device", "h10"], "no device named 'h10'", "h100"),
         (["plan", "--flops", "1e20", "--law", "abnr"], "no published law named 'abnr'", "abnar"),
+        (["dial", "runs/modle"], "runs/modle: no such file or folder", "a study's folder"),
         (["plan", "--flops", "1e20", "--law", "ling"], "ratio of compute", None),
         (["plan", "--flops", "1e20", "--law", "/nowhere/law.json"], "no such file", None),
         (["plan", "--flops", "1e20", "--top-k", "9", "--max-experts", "4"], "contradict", None),

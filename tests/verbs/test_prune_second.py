@@ -103,7 +103,7 @@ def test_a_split_takes_it_and_shows_it(tmp_path, texts, capsys):
     assert main([*words, "--calibrate", str(texts), "--out", str(tmp_path / "split")]) == 0
     shown = capsys.readouterr().out
     assert f"{texts / 'other.txt'}, the file of the calibration text that differs most (1.00 bits; median" in shown
-    assert "on the second text" in shown
+    assert "second text    neurons" in shown
 
 
 def test_a_recovery_does_not_learn_it(checkpoint, texts, tmp_path):
