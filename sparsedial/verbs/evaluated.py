@@ -14,8 +14,6 @@ from sparsedial.records.evaluation import CheckpointName, Evaluation, Evaluation
 from sparsedial.records.setting import Setting
 from sparsedial.shape.config import load_config
 from sparsedial.shape.turned import Turned
-from sparsedial.showing.notes import note
-from sparsedial.units import human_count
 from sparsedial.verbs.asked_setting import asked_settings
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
 from sparsedial.verbs.scored_tasks import Touched, score_tasks
@@ -67,9 +65,7 @@ def evaluated(
         for turned in positions:
             at = model if turned is None else at_setting(model, turned, gates)
             setting = None if turned is None else Setting.of(turned, model.shape)
-            if text is not None:
-                note(f"scoring {human_count(text.tokens)} tokens" + (f" at {setting.name}" if setting else ""))
-            loss = None if text is None else text_loss(at, text, settings)
+            loss = None if text is None else text_loss(at, text, settings, setting)
             results = _results(folder, at, name, setting, tasks, shares, settings) if tasks else {}
             answer = _answer(name, setting, loss, results, time.perf_counter() - began)
             yield Evaluated(answer=answer, loss=loss, results=results)

@@ -72,9 +72,7 @@ class PruneSettings(PruneTargets):
     compare: tuple[str, ...] = setting(
         (), "instead: try several methods at several --strengths, and keep no checkpoint", "NAME,…"
     )
-    strengths: tuple[float, ...] = setting(
-        (), "the shares that stay in a comparison, as .75,.5", "SHARE,…", parse=all_that_stay
-    )
+    strengths: tuple[float, ...] = setting((), "the shares of a comparison, as .75,.5", "SHARE,…", parse=all_that_stay)
     fix_setting: str | None = setting(
         None,
         "instead: write what the checkpoint is at a setting of its dial, as k=2 or skip=3, for any program",

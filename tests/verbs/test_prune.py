@@ -18,9 +18,7 @@ from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.model.digests import digest_of
 from sparsedial.model.transformer import initialise
 from sparsedial.records.prune import Pruned
-from sparsedial.settings import fill
 from sparsedial.text.tokenizer import byte_tokenizer
-from sparsedial.verbs.prune_settings import PruneSettings
 from tests.cli.wide import too_wide
 from tests.model.shapes import DENSE, SPARSE
 from tests.pruning.planted import FIRST, ROUTERS, SECOND, saved, text_of, with_dead_experts, with_domains
@@ -230,13 +228,6 @@ def test_the_table_shows_the_costs_side_by_side(checkpoint, text, capsys):
     assert "loss, calibration text" in shown
     assert "nats per token" in shown
     assert f"tokens of {text}" in shown
-
-
-def test_a_share_may_be_written_in_percent(checkpoint, text):
-    given = {"checkpoint": checkpoint, "calibrate": (text,), "out": checkpoint.parent / "out"}
-    assert fill(PruneSettings, {**given, "keep": "50%"}, "prune").keep == 0.5
-    asked = fill(PruneSettings, {**given, "compare": "reap", "strengths": "75%,.5"}, "prune")
-    assert asked.strengths == (0.75, 0.5)
 
 
 def test_the_table_fits_a_terminal(checkpoint, text, tmp_path):

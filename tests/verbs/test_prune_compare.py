@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import msgspec
 import pytest
 from matplotlib.patches import ConnectionPatch
+from msgspec.structs import replace
 
 import sparsedial
 from sparsedial.cli.main import main
@@ -16,6 +16,7 @@ from sparsedial.model.digests import digest_of
 from sparsedial.pruning import choosing_experts, layers
 from sparsedial.pruning.quality import nats_of
 from sparsedial.records.compare import Compared
+from sparsedial.records.quantities import Interval
 from sparsedial.showing.compare_figure import comparison
 from sparsedial.verbs import compared, tried
 from tests.cli.wide import too_wide
@@ -99,10 +100,19 @@ def test_the_picture_speaks_of_a_dashed_line_where_it_is_seen(checkpoint, text):
     answer = compare(checkpoint, text)
     of_one = tuple(number for number, point in enumerate(answer.points) if point.method == "reap")
     for front, seen in ((of_one, False), ((*of_one, len(answer.points) - 1), True)):
-        figure = comparison(msgspec.structs.replace(answer, pareto=front))
+        figure = comparison(replace(answer, pareto=front))
         said = " ".join(words.get_text() for words in figure.texts).replace("\n", " ")
         assert "Ringed" in said
         assert ("on the dashed line" in said) == seen
+
+
+def test_an_interval_that_nearly_reaches_0_leaves_room_for_the_losses(checkpoint, text):
+    answer = compare(checkpoint, text, "frequency", ".75,.5")
+    grown = [Interval(mean=mean, low=low, high=2 * mean) for mean, low in ((0.002, 1e-9), (0.06, 0.03))]
+    points = [replace(point, loss_increase={text: grown[at % 2]}) for at, point in enumerate(answer.points)]
+    axes = comparison(replace(answer, points=tuple(points))).axes[0]
+    assert axes.get_yscale() == "log"
+    assert 0.0002 < axes.get_ylim()[0] < 0.002
 
 
 def test_the_front_and_the_order_follow_from_the_points(checkpoint, text):
