@@ -59,11 +59,12 @@ def recovery_rows(done: Pruned | SplitExperts) -> Rows:
     if recovery is None:
         return []
     spent = f"{human_seconds(recovery.seconds)}, {human_joules(recovery.joules.joules)} {recovery.joules.basis}"
+    cut = recovery.loss_after_cut
     took = f"{human_count(recovery.tokens)} tokens by {recovery.kind}, {spent}, {human_cost('flops', recovery.flops)}"
     return [
         ("recovery", f"{took}, learning rate {recovery.learning_rate:g}"),
         *(
-            ("won back", f"{interval_words(won)} of {_loss(recovery.loss_after_cut[name])}, {_called(name, done)}")
+            ("won back", f"{interval_words(won)} from the bare cut's {cut[name].loss:.3f}, {_called(name, done)}")
             for name, won in recovery.won_back.items()
         ),
     ]

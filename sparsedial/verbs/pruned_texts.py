@@ -47,6 +47,7 @@ def texts(settings: PruneSettings, shape: Shape, home: Path | None = None) -> Pr
     context = context_of(shape, settings.context, least=1 + shape.mtp_layers)
     if settings.also == settings.calibrate:
         raise UserError("is the calibration text itself", hint="name text of another kind", field="also")
+    note("reading the text")
     tokenizer = load_tokenizer(settings.checkpoint)
     sizes = {"vocab_size": shape.vocab_size, "context": context}
     calibration, score, text = settings.calibration_tokens, settings.scored_tokens, None

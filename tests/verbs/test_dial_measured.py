@@ -138,6 +138,7 @@ def test_the_table_has_a_line_for_each_setting(checkpoint, text, capsys):
     assert lines[2].startswith("k=2 (default)")
     assert lines[2].split()[3] == "0"
     assert "estimated, stated " in lines[4] or "measured, " in lines[4]
+    assert captured.err.startswith("reading the text\n")
     assert "measuring the loss at k=1" in captured.err
 
 

@@ -75,6 +75,7 @@ def test_a_long_calibration_tells_of_its_layers_and_each_measurement_of_its_mode
     monkeypatch.setattr(pace, "SAID_SECONDS", 0.0)
     prune(dense, text, method="wanda", keep=0.5)
     said = capsys.readouterr().err.splitlines()
+    assert said[0] == "reading the text"
     assert [line.partition(",")[0] for line in said if line.startswith("layer ")] == ["layer 1 of 3", "layer 2 of 3"]
     assert "measuring the loss of random choice 3 of 3" in said
 

@@ -173,7 +173,7 @@ def test_the_table_says_what_it_took_and_won(checkpoint, text, capsys):
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert re.search(r"10.2k tokens by distillation, .* FLOPs, learning rate 0.02", shown)
-    assert re.search(r"won back +.* of .*, calibration text", shown)
+    assert re.search(r"won back +.* from the bare cut's \d.*, calibration text", shown)
 
 
 @pytest.mark.parametrize(
