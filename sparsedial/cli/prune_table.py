@@ -9,6 +9,7 @@ from sparsedial.pruning.target import KINDS, percent
 from sparsedial.records.domains import DomainLoss
 from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned, SecondDomain
 from sparsedial.records.split import SplitExperts
+from sparsedial.shape.counts import active_parameters
 from sparsedial.showing.numbers import NONE, grown_words, interval_words, rate_words
 from sparsedial.units import (
     human_bytes,
@@ -73,11 +74,12 @@ def recovery_rows(done: Pruned | SplitExperts) -> Rows:
 def _equal_cost_rows(found: EqualCost) -> Rows:
     """Three ways to as many active parameters, and the best of them."""
     lower, sparse = found.lower_k, found.trained_shape
+    trained = human_count(active_parameters(sparse))  # the nearest width may be far from what was pruned
     return [
         ("loss at equal cost", f"with {human_count(found.active_parameters)} active parameters, nats per token"),
         ("  pruned", interval_words(found.pruned)),
-        (f"  {found.lower_k_setting or 'a lower k'}", NONE if lower is None else interval_words(lower)),
-        (f"  trained with {sparse.experts} experts", interval_words(found.trained_sparser)),
+        (f"  {found.lower_k_setting or 'a lower k'}", interval_words(lower) if lower else found.lower_k_reason or NONE),
+        (f"  trained with {sparse.experts} experts", f"{interval_words(found.trained_sparser)}, with {trained}"),
         ("  best", found.winner.replace("_", " ")),
         *under("  how", found.basis.split("; ")),
     ]
