@@ -443,7 +443,7 @@ def evaluate(
 def prune(
     checkpoint: str | Path,
     *,
-    keep: float | None = None,
+    keep: str | float | None = None,
     total_parameters: str | float | None = None,
     active_parameters: str | float | None = None,
     memory: str | float | None = None,
@@ -522,7 +522,7 @@ def prune(
         against: a study, to compare the result with a lower k and with a trained sparser model
         layer_by_layer: hold one layer in memory at a time, for checkpoints larger than it; no speed is measured then
         compare: instead: try several methods at several --strengths, and keep no checkpoint
-        strengths: the shares that stay in a comparison, as .75,.5
+        strengths: the shares of a comparison, as .75,.5
         fix_setting: instead: write what the checkpoint is at a setting of its dial, as k=2 or skip=3, for any program
         split_experts: instead: divide the neurons of a dense checkpoint into N experts
         always: with it: width of the part that all tokens visit, in experts

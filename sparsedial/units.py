@@ -101,6 +101,15 @@ def parse_share_or_zero(text: str | float, field: str = "share") -> float:
     return 0.0 if str(text).strip() in ("0", "0.0", "0%") else parse_share(text, field)
 
 
+def parse_growth(text: str | float, field: str = "growth") -> float:
+    """A share from `2%` or `0.02`. A plain 2 is refused as a text: whoever writes it for 2 % would get 200 %."""
+    share = parse_share(text, field)
+    if share >= 1 and isinstance(text, str) and "%" not in text:
+        spelled = f"{100 * share:g}%"
+        raise UserError(f"{text} is {spelled}", hint=f"write {share:g}% or {spelled}, whichever you mean", field=field)
+    return share
+
+
 def parse_speed(text: str | float, field: str = "speed") -> float:
     """Positive tokens per second from `40tok/s` or a plain number."""
     number = re.sub(r"\s*tok(ens)?/s$", "", str(text).strip())
@@ -230,13 +239,15 @@ def human_dollars(value: float) -> str:
 
 
 def human_joules(value: float) -> str:
-    """`12.3 J`, `4.5 kJ`, and from one kilowatt-hour up `1.5 kWh`, `700 MWh` or more."""
+    """`0.26 mJ`, `12.3 J`, `4.5 kJ`, and from one kilowatt-hour up `1.5 kWh`, `700 MWh` or more."""
     for size, unit in ((3.6e15, "TWh"), (3.6e12, "GWh"), (3.6e9, "MWh"), (3.6e6, "kWh")):
         if _rounded(value / size) >= 1:
             return f"{value / size:.3g} {unit}"
     if _rounded(value) >= 1e6:
         return f"{value / 1e3:,.0f} kJ"
-    return f"{value:.3g} J" if _rounded(value) < 1e3 else f"{value / 1e3:.3g} kJ"
+    if _rounded(value) >= 1e3:
+        return f"{value / 1e3:.3g} kJ"
+    return f"{value:.3g} J" if value >= 0.1 or value == 0 else f"{float(f'{value * 1e3:.3g}'):.10g} mJ"
 
 
 def family_name(experts: int) -> str:

@@ -14,6 +14,7 @@ from sparsedial.units import (
     parse_bytes,
     parse_count,
     parse_counts,
+    parse_growth,
     parse_joules,
     parse_seconds,
     parse_share,
@@ -33,6 +34,9 @@ from sparsedial.units import (
         (parse_share, "8%", 0.08),
         (parse_share, "7 %", 0.07),
         (parse_share, 0.08, 0.08),
+        (parse_growth, "2%", 0.02),
+        (parse_growth, 2.5, 2.5),
+        (parse_growth, "200%", 2.0),
         (parse_seconds, "10m", 600),
         (parse_seconds, "1.5h", 5400),
         (parse_seconds, "2m30s", 150),
@@ -54,6 +58,13 @@ from sparsedial.units import (
 )
 def test_human_numbers_are_read_with_their_units(read, text, value):
     assert read(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["2", "1"])
+def test_a_growth_of_two_hundred_percent_is_asked_for_in_percent(text):
+    with pytest.raises(UserError, match=r"is [12]00%") as error:
+        parse_growth(text, "max_loss_increase")
+    assert error.value.hint == f"write {float(text):g}% or {float(text):g}00%, whichever you mean"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +108,7 @@ def test_figures_are_written_with_their_units():
     assert human_percent(2e-6) == "0.0002 %"
     assert human_bytes(1.34e12) == "1.34 TB"
     assert human_joules(4500) == "4.5 kJ"
+    assert [human_joules(value) for value in (0.0, 0.12, 0.0142, 0.00026)] == ["0 J", "0.12 J", "14.2 mJ", "0.26 mJ"]
     assert human_joules(2.52e6) == "2,520 kJ"
     assert human_bytes(2.25e18) == "2.25 EB"
     assert human_seconds(1e9) == "31.7 years"

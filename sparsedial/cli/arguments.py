@@ -59,7 +59,7 @@ def read_arguments(verb: Verb, words: list[str]) -> Request:
             head = key.partition(".")[0]
             if head not in fields or fields[head].metadata.get("positional"):
                 flags = [flag(field) for field in fields.values() if not field.metadata.get("positional")]
-                raise UserError(f"{verb.name}: no setting named '{name}'", hint=_suggest(name, flags))
+                raise UserError(f"{verb.name}: no setting named '{name}'", hint=_suggest(name, flags, verb.name))
             if not equals and is_switch(cls, fields[head]):
                 _put(values, key, True, verb.name)
             else:
@@ -92,9 +92,9 @@ def _from_file(cls: type, file: str) -> dict[str, Any]:
     return values
 
 
-def _suggest(name: str, flags: list[str]) -> str | None:
+def _suggest(name: str, flags: list[str], verb_name: str) -> str:
     close = nearest(name, [*flags, "json", "config"])
-    return close.replace("'", "'--", 1) if close else None
+    return close.replace("'", "'--", 1) if close else f"`sparsedial {verb_name} --help` lists them"
 
 
 def _value(word: str, attached: str | None, queue: list[str]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sparsedial.cli.prune_table import second_rows
 from sparsedial.cli.rows import aligned, lines, under
 from sparsedial.records.compare import Compared, ComparedPoint, MethodOrder
-from sparsedial.showing.numbers import NONE, interval_words, rate_words
+from sparsedial.records.prune import CheckpointCosts
+from sparsedial.showing.numbers import grown_words, rate_words
 from sparsedial.units import human_bytes, human_count
+
+SIZES = ("", "stays", "a token's parameters", "weights", "written, tokens/s")
 
 
 def compare_table(done: Compared) -> str:
@@ -17,26 +20,34 @@ def compare_table(done: Compared) -> str:
         [
             ("calibrated on", f"{human_count(done.calibration.tokens)} tokens of {done.calibration.source}"),
             *second_rows(done.second_domain),
-            *under("compared", aligned([_heads(done), _original(done), *_points(done)])),
+            *under("added loss", aligned([_heads(done), *_points(done)])),
             ("", "* nothing that keeps as little adds less loss"),
+            *under("size and speed", aligned([SIZES, *dict.fromkeys(_sizes(done))])),
             *((f"{one.strength:g} of the {one.part}", _order(one)) for one in done.orders),
-            *(("warning", words) for one in done.points for words in _warnings(one)),
+            *(("warning", words) for words in _warnings(done)),
             ("picture", f"{done.out}/{done.picture}"),
         ]
     )
 
 
 def _heads(done: Compared) -> list[str]:
-    second = ["added loss, second text"] if done.second_domain else []
-    losses = ["added loss", *second]
-    return ["", "part", "method", "stays", "a token's parameters", "weights", *losses, "written, tokens a second"]
+    return ["", "method", "stays", "nats per token", *(["on the second text"] if done.second_domain else [])]
 
 
-def _original(done: Compared) -> list[str]:
-    second = [NONE] if done.second_domain else []
-    costs = done.before
-    rest = [human_count(costs.active_parameters), human_bytes(costs.weight_bytes), NONE, *second]
-    return ["", "", "the original", "1", *rest, rate_words(costs.decode_tokens_per_second)]
+def _sizes(done: Compared) -> Iterator[tuple[str, ...]]:
+    """Of the original and of what each point leaves: methods of one part that leave as much have one size and speed."""
+    yield ("the original", "1", *_size(done.before))
+    for point in done.points:
+        yield (point.part, _stays(point), *_size(point.after))
+
+
+def _size(costs: CheckpointCosts) -> tuple[str, ...]:
+    active, weights = human_count(costs.active_parameters), human_bytes(costs.weight_bytes)
+    return active, weights, rate_words(costs.decode_tokens_per_second)
+
+
+def _stays(point: ComparedPoint) -> str:
+    return f"{point.target.reached:.3g}"
 
 
 def _points(done: Compared) -> list[list[str]]:
@@ -46,20 +57,16 @@ def _points(done: Compared) -> list[list[str]]:
 
 
 def _cells(point: ComparedPoint, texts: Sequence[str]) -> list[str]:
-    costs = point.after
-    return [
-        point.part,
-        point.method,
-        f"{point.target.reached:.3g}",
-        human_count(costs.active_parameters),
-        human_bytes(costs.weight_bytes),
-        *(interval_words(point.loss_increase[name]) for name in texts),
-        rate_words(costs.decode_tokens_per_second),
-    ]
+    return [point.method, _stays(point), *(grown_words(point.loss_increase[name]) for name in texts)]
 
 
-def _warnings(point: ComparedPoint) -> list[str]:
-    return [f"{point.method} at {point.target.asked:g}: {words}" for words in point.warnings]
+def _warnings(done: Compared) -> list[str]:
+    """Each warning once, with the points that it is about."""
+    about: dict[str, list[str]] = {}
+    for point in done.points:
+        for words in point.warnings:
+            about.setdefault(words, []).append(f"{point.method} at {point.target.asked:g}")
+    return [f"{', '.join(names)}: {words}" for words, names in about.items()]
 
 
 def _order(one: MethodOrder) -> str:

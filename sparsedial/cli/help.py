@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sparsedial.settings import meanings
 from sparsedial.verbs import Verb
 
-HELP_COLUMNS = 106
+HELP_COLUMNS = 100
 
 
 def help_text(verb: Verb) -> str:

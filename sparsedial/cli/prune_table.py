@@ -9,8 +9,17 @@ from sparsedial.pruning.target import KINDS, percent
 from sparsedial.records.domains import DomainLoss
 from sparsedial.records.prune import CheckpointCosts, EqualCost, FixedSetting, Pruned, SecondDomain
 from sparsedial.records.split import SplitExperts
-from sparsedial.showing.numbers import NONE, interval_words, rate_words
-from sparsedial.units import human_bytes, human_count, human_joules, human_seconds, signed
+from sparsedial.shape.counts import active_parameters
+from sparsedial.showing.numbers import NONE, grown_words, interval_words, rate_words
+from sparsedial.units import (
+    human_bytes,
+    human_cost,
+    human_count,
+    human_joules,
+    human_percent,
+    human_seconds,
+    signed,
+)
 
 
 def prune_table(done: Pruned) -> str:
@@ -24,7 +33,7 @@ def prune_table(done: Pruned) -> str:
             *second_rows(done.second_domain),
             *_side_by_side(done),
             *(
-                (f"added loss, {_called(name, done)}", f"{interval_words(grown)} nats per token, window by window")
+                (f"added loss, {_called(name, done)}", f"{grown_words(grown)} nats per token, window by window")
                 for name, grown in done.loss_increase.items()
             ),
             *recovery_rows(done),
@@ -41,8 +50,8 @@ def second_rows(second: SecondDomain | None) -> Rows:
     taken = second.taken
     if taken is None:
         return [("second text", second.source)]
-    apart = f"{taken.divergence_bits:.2f} bits from its other files (median {taken.median_divergence_bits:.2f})"
-    return [("second text", f"{second.source}, left out of the calibration text: {apart}")]
+    apart = f"({taken.divergence_bits:.2f} bits; median {taken.median_divergence_bits:.2f})"
+    return [("second text", f"{second.source}, the file of the calibration text that differs most {apart}")]
 
 
 def recovery_rows(done: Pruned | SplitExperts) -> Rows:
@@ -51,11 +60,12 @@ def recovery_rows(done: Pruned | SplitExperts) -> Rows:
     if recovery is None:
         return []
     spent = f"{human_seconds(recovery.seconds)}, {human_joules(recovery.joules.joules)} {recovery.joules.basis}"
-    took = f"{human_count(recovery.tokens)} tokens by {recovery.kind} at {recovery.learning_rate:g}: {spent}"
+    cut = recovery.loss_after_cut
+    took = f"{human_count(recovery.tokens)} tokens by {recovery.kind}, {spent}, {human_cost('flops', recovery.flops)}"
     return [
-        ("recovery", f"{took}, {recovery.flops:.3g} FLOPs"),
+        ("recovery", f"{took}, learning rate {recovery.learning_rate:g}"),
         *(
-            (f"won back, {_called(name, done)}", f"{interval_words(won)} of {_loss(recovery.loss_after_cut[name])}")
+            ("won back", f"{interval_words(won)} from the bare cut's {cut[name].loss:.3f}, {_called(name, done)}")
             for name, won in recovery.won_back.items()
         ),
     ]
@@ -64,12 +74,14 @@ def recovery_rows(done: Pruned | SplitExperts) -> Rows:
 def _equal_cost_rows(found: EqualCost) -> Rows:
     """Three ways to as many active parameters, and the best of them."""
     lower, sparse = found.lower_k, found.trained_shape
+    trained = human_count(active_parameters(sparse))  # the nearest width may be far from what was pruned
     return [
-        ("at equal active parameters", f"{human_count(found.active_parameters)}: {found.basis}"),
+        ("loss at equal cost", f"with {human_count(found.active_parameters)} active parameters, nats per token"),
         ("  pruned", interval_words(found.pruned)),
-        (f"  {found.lower_k_setting or 'a lower k'}", NONE if lower is None else interval_words(lower)),
-        (f"  trained with {sparse.experts} experts", interval_words(found.trained_sparser)),
+        (f"  {found.lower_k_setting or 'a lower k'}", interval_words(lower) if lower else found.lower_k_reason or NONE),
+        (f"  trained with {sparse.experts} experts", f"{interval_words(found.trained_sparser)}, with {trained}"),
         ("  best", found.winner.replace("_", " ")),
+        *under("  how", found.basis.split("; ")),
     ]
 
 
@@ -110,7 +122,7 @@ def _layers(done: Pruned) -> str:
 
 def _weights(done: Pruned) -> str:
     pattern = "" if done.pattern is None else f", in the pattern {done.pattern}"
-    return f"{1 - done.keep:.1%} of the weights of all layers{pattern}"
+    return f"{human_percent(1 - done.keep, 3)} of the weights of all layers{pattern}"
 
 
 TURNED_OFF: dict[str, Callable[[Pruned], str]] = {  # by the part
@@ -158,8 +170,11 @@ def _side_by_side(done: Pruned) -> Rows:
         "energy of a written token": _energy,
     }
     heads = ["before", "after", "at random"][: len(costs)]
-    rows = aligned([heads, *([words(cost) for cost in costs] for words in table.values())])
-    return [("", rows[0]), *zip(table, rows[1:], strict=True)]
+    cells = {name: [words(cost) for cost in costs] for name, words in table.items()}
+    shown = {name: row for name, row in cells.items() if any(cell != NONE for cell in row)}
+    rows = aligned([heads, *shown.values()])
+    reason = done.before.decode_tokens_per_second_reason
+    return [("", rows[0]), *zip(shown, rows[1:], strict=True), *([("not measured", reason)] if reason else [])]
 
 
 def _called(source: str, done: Pruned | SplitExperts) -> str:

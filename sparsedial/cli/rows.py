@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from sparsedial.records.quantities import Span
 from sparsedial.units import human_percent
@@ -39,3 +40,10 @@ def aligned(table: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True) if width).rstrip()
         for row in table
     ]
+
+
+def headed(name: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Rows:
+    """A table whose rows have names. A head may have several lines, to be no wider than what stands below it."""
+    tops = [*zip_longest(*(head.split("\n") for head in heads), fillvalue="")]
+    table = aligned([*tops, *(cells for _, cells in rows)])
+    return [*under(name, table[: len(tops)]), *zip((label for label, _ in rows), table[len(tops) :], strict=True)]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from sparsedial.cli.prune_table import recovery_rows, second_rows
-from sparsedial.cli.rows import Rows, aligned, lines
+from sparsedial.cli.rows import Rows, headed, lines
 from sparsedial.records.prune import CheckpointCosts
 from sparsedial.records.quantities import Interval
 from sparsedial.records.split import JoinedExperts, SplitExperts, SplitPoint
-from sparsedial.showing.numbers import NONE, interval_words, rate_words
+from sparsedial.showing.numbers import NONE, grown_words, rate_words
 from sparsedial.showing.settings_words import short_name
-from sparsedial.units import human_bytes, human_count, human_percent
+from sparsedial.units import human_bytes, human_count, human_factor, human_percent, signed
 
-ADDED = ("added loss, nats per token", "by a random division", "as many removed")
-LEAST = 0.0005  # nats per token: less is shown as none
-NOTE = "timed in turns with the settings; ranges hold 80 % of the calls"
+ADDED = ("added loss,\nnats per token", "random\ndivision", "as many\nremoved")
+HEADS = ("neurons", "active", *ADDED, "written,\ntokens/s", "read,\ntokens/s")
+NOTE = "speeds were timed in turns; ranges hold 80 % of the calls"
 
 
 def split_table(done: SplitExperts) -> str:
@@ -29,9 +29,9 @@ def split_table(done: SplitExperts) -> str:
             ("calibrated on", f"{human_count(done.calibration.tokens)} tokens of {done.calibration.source}"),
             *second_rows(second),
             *_of_text(done, done.calibration.source, "setting"),
-            *(_of_text(done, second.source, "on the second text") if second else []),
+            *(_of_text(done, second.source, "second text") if second else []),
             *_unmeasured(done),
-            ("dense, tokens a second", f"{_speeds(done.before)}, {NOTE}"),
+            ("note", NOTE),
             *recovery_rows(done),
             *(("warning", words) for words in done.warnings),
         ]
@@ -41,35 +41,32 @@ def split_table(done: SplitExperts) -> str:
 def _unmeasured(done: SplitExperts) -> Rows:
     """Why some rivals have a dash."""
     reasons = dict.fromkeys(point.at_random_reason for point in done.dial if point.at_random_reason)
-    return [(NONE, reason) for reason in reasons]
+    return [("not measured", reason) for reason in reasons]
 
 
 def _of_text(done: SplitExperts, source: str, head: str) -> Rows:
-    """A line for each setting, by the loss on one text."""
-    heads = ("neurons", "a token's parameters", *ADDED, "tokens a second")
-    table = aligned([heads, *(_cells(point, source) for point in done.dial)])
-    return [(head, table[0]), *zip((short_name(point.setting) for point in done.dial), table[1:], strict=True)]
+    """The dense checkpoint and each setting, by the loss on one text."""
+    dense = ["", human_count(done.before.active_parameters), *[""] * len(ADDED), *_speeds(done.before)]
+    return headed(
+        head, HEADS, [("dense", dense), *((short_name(each.setting), _cells(each, source)) for each in done.dial)]
+    )
 
 
 def _cells(point: SplitPoint, source: str) -> list[str]:
-    added = [_added(each, source) for each in (point.loss_increase, point.at_random, point.removed)]
-    parameters = human_count(point.setting.active_parameters)
-    return [human_percent(point.neurons_share, 3), parameters, *added, _speeds(point.costs)]
+    rivals = [_alone(each, source) for each in (point.at_random, point.removed)]
+    share, active = human_percent(point.neurons_share, 3), human_count(point.setting.active_parameters)
+    return [share, active, grown_words(point.loss_increase[source]), *rivals, *_speeds(point.costs)]
 
 
-def _speeds(costs: CheckpointCosts) -> str:
-    """How fast one sequence is written, and a prompt read."""
-    written, read = rate_words(costs.decode_tokens_per_second), rate_words(costs.prefill_tokens_per_second)
-    return f"{written} written, {read} read"
+def _speeds(costs: CheckpointCosts) -> list[str]:
+    """How fast one sequence is written, and a prompt read; of the latter the median alone."""
+    read = costs.prefill_tokens_per_second
+    return [rate_words(costs.decode_tokens_per_second), NONE if read is None else human_factor(read.median)]
 
 
-def _added(grown: dict[str, Interval] | None, source: str) -> str:
-    """None where it is less than the digits that are shown: with all experts on only rounding differs."""
-    if grown is None:
-        return NONE
-    found = grown[source]
-    ends = (found.mean if end is None else end for end in (found.low, found.mean, found.high))
-    return "0" if max(map(abs, ends)) < LEAST else interval_words(found, "+.3f")
+def _alone(grown: dict[str, Interval] | None, source: str) -> str:
+    """Of a rival: its mean, so that a line is no longer than a terminal's; the answer has its interval."""
+    return NONE if grown is None else signed(grown[source].mean)
 
 
 def joined_table(done: JoinedExperts) -> str:

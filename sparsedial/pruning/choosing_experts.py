@@ -117,7 +117,8 @@ def _unscored(reached: Mapping[int, Reached]) -> tuple[tuple[int, int], ...]:
 
 
 def _fate(unscored: Sequence[tuple[int, int]], merged: bool) -> str:
-    fate = "without a share they were merged" if merged else "without a score they went first"
+    they, were = ("it", "was") if len(unscored) == 1 else ("they", "were")
+    fate = f"without a share {they} {were} merged" if merged else f"without a score {they} went first"
     return unreached(unscored, fate)
 
 

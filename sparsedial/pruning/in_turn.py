@@ -42,7 +42,8 @@ class Passage:
         """Each layer's turn, also of those that were done before. With `changing` the weights of the turn's layer may
         be changed, and the model's stay as they are.
         """
-        done = self._done()
+        done, layers = self._done(), len(self.model.blocks)
+        self._shelf.heard(done, layers)
         for number, block in enumerate(self.model.blocks):
             assert isinstance(block, Block)
             if number < done:
@@ -54,6 +55,7 @@ class Passage:
             self.found(f"layer-{number}", dict)
             self._drop(number)
             give_back_memory()
+            self._shelf.heard(number + 1, layers)
 
     def _done(self) -> int:
         """How many layers were done before: what they showed is there, and the stream behind the last of them."""

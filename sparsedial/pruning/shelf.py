@@ -19,6 +19,7 @@ from sparsedial.errors import UserError, keeping
 from sparsedial.model.shards import write_file
 from sparsedial.model.stored import stored_in
 from sparsedial.pruning.methods import Ask
+from sparsedial.pruning.pace import Pace
 from sparsedial.records.record import Record, plain, try_read, write
 from sparsedial.store import Fault, digest, lock
 
@@ -30,9 +31,9 @@ OF_DIGEST = 16  # letters of a command's digest that name a folder
 class Shelf:
     """Groups of tensors, and records, by name. Whole numbers are kept as floating-point ones."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Without a folder all is held in memory."""
-        self._folder = folder
+    def __init__(self, folder: Path | None = None, heard: Callable[[int, int], None] = lambda done, of: None) -> None:
+        """Without a folder all is held in memory. `heard` gets how many layers of how many a calibration has done."""
+        self._folder, self.heard = folder, heard
         self._groups: dict[str, Group] = {}  # that were kept, or found whole
         self._records: dict[str, Record] = {}
         self._under: dict[str, Shelf] = {}
@@ -40,7 +41,7 @@ class Shelf:
     def under(self, name: str) -> Shelf:
         """A shelf of its own on this one."""
         folder = None if self._folder is None else self._folder / name
-        return self._under.setdefault(name, Shelf(folder))
+        return self._under.setdefault(name, Shelf(folder, self.heard))
 
     def put(self, name: str, tensors: Mapping[str, Tensor]) -> Group:
         """Keep a group, in place of one of the same name.
@@ -140,7 +141,7 @@ def shelf_beside(out: Path, key: str, say: Callable[[str], None]) -> Iterator[Sh
             say(f"{home} holds what another command has found, with other settings or texts; it is not used")
         try:
             with keeping("what was found so far is", own):
-                yield Shelf(own)
+                yield Shelf(own, Pace(say).heard)
         except UserError as error:
             if error.field is not None:  # the same command would be refused again
                 shutil.rmtree(own, ignore_errors=True)

@@ -58,7 +58,8 @@ class Turned:
         asked = f"k={'/'.join(map(str, self.top_k))}"
         if not sparse:
             raise UserError(
-                f"{asked}, but the checkpoint is dense: it has no experts to choose from", hint="neurons=0.5, skip=3"
+                f"{asked}, but the checkpoint is dense: it has no experts to choose from",
+                hint="it can have neurons=0.5 or skip=3",
             )
         if len(self.top_k) not in (1, len(sparse)):
             raise UserError(f"{asked} has {len(self.top_k)} numbers, and the checkpoint {len(sparse)} sparse layers")
@@ -105,7 +106,8 @@ class Turned:
             raise UserError(f"neurons={self.neurons:g} lies outside {LEAST_SHARE:g}..1", hint="neurons=1 keeps all")
         if all(turned.is_sparse(layer) for layer in range(turned.layers)):
             raise UserError(
-                f"neurons={self.neurons:g}, but every layer has experts: there is no dense one", hint="k=2, skip=3"
+                f"neurons={self.neurons:g}, but every layer has experts: there is no dense one",
+                hint="it can have k=2 or skip=3",
             )
 
     def name(self, shape: Shape) -> str:

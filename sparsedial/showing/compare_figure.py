@@ -31,6 +31,7 @@ STAYS: Mapping[Axis, str] = {
 ASIDE_POINTS = 3
 Ringed = tuple[float, float, Transform]  # what stays, the loss, and where its method is drawn
 FAR = 20  # times: losses that lie further apart get a logarithmic axis
+BELOW = 4  # times: how far below the least loss it goes; the end of an interval may be as good as 0
 
 
 def write_picture(answer: Compared, folder: Path) -> None:
@@ -127,6 +128,7 @@ def _scale(axes: Axes, increases: Sequence[float]) -> None:
     if min(increases) > 0 and max(increases) > FAR * min(increases):
         axes.set_yscale("log")
         low, high = axes.get_ylim()
+        low = max(low, min(increases) / BELOW)
         ticks = log_ticks(low, high, 6)
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.yaxis.set_minor_locator(NullLocator())

@@ -21,6 +21,11 @@ class Domains:
     split: bool  # whether they are domains: else there is one text
 
     @property
+    def tokens(self) -> int:
+        """Of all of them."""
+        return sum(len(text.tokens("test")) for text in self.texts.values())
+
+    @property
     def skipped(self) -> SkippedLines:
         """The lines of all of them that were left out."""
         each = [text.facts.skipped for text in self.texts.values()]

@@ -84,7 +84,7 @@ VERBS = {
             examples=(
                 "sparsedial train runs/mine/plan.json --text my_text/ --tokens 20M --out runs/model",
                 "sparsedial train qwen3-0.6b --shape.layers 4 --tokens 1M --recipe.learning_rate 1e-3 --dry-run",
-                "sparsedial train runs/model/checkpoint --text my_text/ --tokens 2M --dial 2,4 --out runs/tuned",
+                "sparsedial train runs/model/checkpoint --text my_text/ --tokens 2M --dial 2,4,8 --out runs/tuned",
             ),
         ),
         Verb(
@@ -103,12 +103,12 @@ VERBS = {
             summary="turn off the experts, layers, neurons or weights that matter least, and measure what that does",
             examples=(
                 "sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller",
-                "sparsedial prune runs/model/checkpoint --keep 0.75 --calibrate code/ --also prose/ --out runs/smaller",
+                "sparsedial prune runs/model/checkpoint --keep 0.75 --calibrate code/ --also prose/ --out runs/code",
                 "sparsedial prune runs/model/checkpoint --fix-setting k=2 --out runs/at_k2",
                 "sparsedial prune llama/ --method activation --keep 0.75 --calibrate my_text/ --out llama-smaller",
-                "sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate text/ --recover 20M --out runs/smaller",
-                "sparsedial prune llama/ --compare activation,wanda --strengths .75,.5 --calibrate text/ --out tried",
-                "sparsedial prune llama/ --method activation --max-loss-increase 2% --calibrate my_text/ --out smaller",
+                "sparsedial prune runs/model/checkpoint --keep .5 --calibrate my_text/ --recover 20M --out runs/back",
+                "sparsedial prune llama/ --compare activation,wanda --strengths .5 --calibrate my_text/ --out tried",
+                "sparsedial prune llama/ --method activation --max-loss-increase 2% --calibrate my_text/ --out near",
                 "sparsedial prune llama/ --split-experts 24 --calibrate my_text/ --out llama-experts",
                 "sparsedial prune llama-experts/ --join-experts --out llama-again",
             ),

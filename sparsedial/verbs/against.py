@@ -128,7 +128,9 @@ def _basis(against: Against, best: Shape, turned: Shape | None) -> str:
     model = f"{best.experts} experts at width {best.d_model}, {human_count(active_parameters(best))} active parameters"
     variables = {**against.law.count(best), "tokens": against.tokens}
     beyond = {name: float(times) for name, times in times_beyond(against.law.fitted_range, variables).items()}
-    far = "".join(f", {times:.2g} times beyond its {name}" for name, times in beyond.items() if times > 1)
+    far = "".join(
+        f", {times:.2g} times beyond its {name.replace('_', ' ')}" for name, times in beyond.items() if times > 1
+    )
     return (
         f"pruned{lower}: {measured}; trained: one run of {model} on {human_count(against.tokens)} tokens by the"
         f" study's law{far}"

@@ -10,7 +10,7 @@ import numpy as np
 from sparsedial.errors import UserError
 from sparsedial.pruning.windows import Windows, context_of, read_windows, spread
 from sparsedial.shape.shape import Shape
-from sparsedial.showing.notes import note_skipped
+from sparsedial.showing.notes import note, note_skipped
 from sparsedial.text.tokenizer import load_tokenizer
 from sparsedial.verbs.dial_settings import DialSettings
 from sparsedial.verbs.texts_apart import require_apart
@@ -35,6 +35,7 @@ def dial_texts(folder: Path, shape: Shape, settings: DialSettings, *, gated: boo
         raise UserError("no setting takes a share of the neurons", hint="leave it out", field="calibrate")
     require_apart(settings.text, settings.calibrate, "gates would be measured on what is scored", "calibrate")
     context, tokenizer = context_of(shape, settings.context), load_tokenizer(folder)
+    note("reading the text")
     sizes = {"tokenizer": tokenizer, "vocab_size": shape.vocab_size, "context": context}
     beside = CALIBRATION_TOKENS if gated and not settings.calibrate else 0
     windows = read_windows(settings.text, field="text", tokens=settings.scored_tokens + beside, **sizes)

@@ -65,7 +65,7 @@ def evaluated(
         for turned in positions:
             at = model if turned is None else at_setting(model, turned, gates)
             setting = None if turned is None else Setting.of(turned, model.shape)
-            loss = None if text is None else text_loss(at, text, settings)
+            loss = None if text is None else text_loss(at, text, settings, setting)
             results = _results(folder, at, name, setting, tasks, shares, settings) if tasks else {}
             answer = _answer(name, setting, loss, results, time.perf_counter() - began)
             yield Evaluated(answer=answer, loss=loss, results=results)

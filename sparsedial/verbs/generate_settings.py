@@ -11,7 +11,7 @@ from sparsedial.records.answers import WeightsDtype
 from sparsedial.serving.budget import BUDGETS
 from sparsedial.settings import setting
 from sparsedial.shape.turned import setting_text
-from sparsedial.units import parse_joules_per_token, parse_share, parse_speed
+from sparsedial.units import parse_growth, parse_joules_per_token, parse_speed
 from sparsedial.verbs.asked_setting import require_one
 
 EXAMPLE = "like `sparsedial generate runs/train/checkpoint 'Once upon a time'`"
@@ -42,7 +42,7 @@ class GenerateSettings:
     )
     at_most: float | None = setting(None, "an energy: the same", "2J/100tok", parse=parse_joules_per_token)
     max_loss_increase: float | None = setting(
-        None, "an added loss over the default's: take the cheapest setting that keeps it", "1%", parse=parse_share
+        None, "an added loss over the default's: take the cheapest setting that keeps it", "1%", parse=parse_growth
     )
     setting: str | None = setting(
         None,

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sparsedial.machine.energy import LivePower, Meter, Power
-from sparsedial.records.run import Event, Run
+from sparsedial.records.run import Run
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.executor import Moved, Task
 from sparsedial.showing.logs import Log, open_log
 from sparsedial.showing.progress import Progress
+from sparsedial.showing.spikes import event_words
 
 
 class RunListener:
@@ -20,16 +21,23 @@ class RunListener:
 
     def __init__(self, progress: Progress, meter: Meter, logs: Sequence[Log] = ()) -> None:
         self._progress, self._logs = progress, logs
-        self._power = LivePower(meter)
+        self._power, self._scored = LivePower(meter), set[str]()
         self._began = time.monotonic()
 
     def moved(self, event: Moved) -> None:
-        """Show the progress of the running task, and the time that it has left."""
+        """Show the progress of the running task, and the time that it has left; behind its last step it is scored."""
+        job = event.task.job
+        if job.hash in self._scored:
+            return
         show_moved(self._progress, event, self._power)
         log_moved(self._logs, event)
         elapsed = time.monotonic() - self._began
-        left = (event.task.job.recipe.steps - event.step - 1) / event.steps_per_second
+        left = (job.recipe.steps - event.step - 1) / event.steps_per_second
         self._progress.total(elapsed, elapsed + left)
+        if event.step + 1 == job.recipe.steps:
+            self._scored.add(job.hash)
+            self._progress.forget(job.hash)
+            self._progress.note(f"{event.task.label}: scoring held-out text")
 
     def ended(self, task: Task, run: Run) -> None:
         """Show that a task ended, and its spikes that were undone."""
@@ -118,15 +126,6 @@ def ended_words(task: Task, run: Run) -> str:
     if loss is None:
         return f"{task.label}: {run.median_step_seconds * 1e3:.1f} ms a step"
     return f"{task.label}: loss {loss:.4f}"
-
-
-def event_words(event: Event) -> str:
-    """A line about a spike that was undone."""
-    loss = "NaN or infinity" if event.loss is None else f"{event.loss:.2f}"
-    return (
-        f"step {event.step}: the loss rose to {loss}; went back to step {event.back_to_step}"
-        f" and skipped batch {event.batch_skipped}"
-    )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from sparsedial.shape.turned import setting_text
 from sparsedial.units import parse_count
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
 from sparsedial.verbs.prune_checks import NEED_MEMORY, check_alone, check_memory, check_method, check_recovery
-from sparsedial.verbs.prune_targets import PruneTargets
+from sparsedial.verbs.prune_targets import PruneTargets, all_that_stay
 from sparsedial.verbs.split_settings import check_split
 
 EXAMPLE = "like `sparsedial prune runs/model/checkpoint --keep 0.5 --calibrate my_text/ --out runs/smaller`"
@@ -72,7 +72,7 @@ class PruneSettings(PruneTargets):
     compare: tuple[str, ...] = setting(
         (), "instead: try several methods at several --strengths, and keep no checkpoint", "NAME,…"
     )
-    strengths: tuple[float, ...] = setting((), "the shares that stay in a comparison, as .75,.5", "SHARE,…")
+    strengths: tuple[float, ...] = setting((), "the shares of a comparison, as .75,.5", "SHARE,…", parse=all_that_stay)
     fix_setting: str | None = setting(
         None,
         "instead: write what the checkpoint is at a setting of its dial, as k=2 or skip=3, for any program",

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sparsedial.errors import UserError
 from sparsedial.pruning.methods import METHODS
 from sparsedial.pruning.target import KINDS, Target
 from sparsedial.settings import setting
-from sparsedial.units import parse_bytes, parse_count, parse_share, parse_times
+from sparsedial.units import parse_bytes, parse_count, parse_growth, parse_share_or_zero, parse_times
+
+
+def stays(value: Any, field: str = "keep") -> float:
+    """A share that stays from `0.5` or `50%`, a number as it is."""
+    return value if isinstance(value, float) else parse_share_or_zero(value, field)
+
+
+def all_that_stay(value: Any, field: str = "strengths") -> tuple[float, ...]:
+    """Several of them from `.75,50%` or a list."""
+    items = value if isinstance(value, list | tuple) else str(value).split(",")
+    if not all(str(item).strip() for item in items):
+        raise UserError("an entry is empty", hint="write it like .75,.5", field=field)
+    return tuple(stays(item, field) for item in items)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruneTargets:
     """What the smaller checkpoint is, or may be at most; one of them is given."""
 
-    keep: float | None = setting(None, "share that stays of the experts, layers, neurons or weights, as 0.5", "SHARE")
+    keep: float | None = setting(
+        None, "share that stays of the experts, layers, neurons or weights, as 0.5", "SHARE", parse=stays
+    )
     total_parameters: float | None = setting(
         None, "instead of a share: the most parameters of the result, as 3B", "N", parse=parse_count
     )
@@ -30,7 +46,7 @@ class PruneTargets:
         None,
         "instead: the most that the loss on the calibration text may grow, as 2%; shares are tried",
         "P",
-        parse=parse_share,
+        parse=parse_growth,
     )
 
     @property

@@ -21,7 +21,7 @@ from sparsedial.records.prune import (
     PruneTarget,
 )
 from sparsedial.shape.config import OWN
-from sparsedial.units import signed
+from sparsedial.showing.numbers import rate_words
 from sparsedial.verbs.checkpoint_names import name_of, unchanged
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work
@@ -126,5 +126,5 @@ def not_gained(before: CheckpointCosts, after: CheckpointCosts) -> str:
     rates = before.decode_tokens_per_second, after.decode_tokens_per_second
     if rates[0] is None or rates[1] is None:
         return words
-    gained = signed(rates[1].median / rates[0].median - 1, ".1%")
-    return f"{words}: {rates[0].median:,.0f} tokens a second before, {rates[1].median:,.0f} after ({gained})"
+    timed = f"{rate_words(rates[0])} tokens a second before, {rate_words(rates[1])} after"
+    return f"{words}; what differs in {timed} is the scatter of timings"

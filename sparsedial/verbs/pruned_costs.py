@@ -16,6 +16,7 @@ from sparsedial.pruning.sizing import file_bytes, weight_bytes
 from sparsedial.pruning.speed import Place, speeds_of, timed_ids
 from sparsedial.records.prune import CheckpointCosts
 from sparsedial.records.quantities import Interval
+from sparsedial.showing.notes import note
 from sparsedial.verbs.checkpoint_costs import costs_of
 from sparsedial.verbs.pruned import Work
 
@@ -52,14 +53,21 @@ def measured(
     trained since.
     """
 
-    def nats(name: str, model: Transformer) -> dict[str, Nats]:
+    def nats(name: str, words: str, model: Transformer) -> dict[str, Nats]:
+        note(f"measuring the loss of {words}")
         return nats_in_turn(model, work.scored, shelf.under(name)) if work.far else nats_of(model, work.scored)
 
-    drawn = [nats(f"random-{number}", smaller(work, kept)) for number, kept in enumerate(choice.controls)]
+    draws = len(choice.controls)
+    drawn = [
+        nats(f"random-{number}", f"random choice {number + 1} of {draws}", smaller(work, kept))
+        for number, kept in enumerate(choice.controls)
+    ]
     at_random = mean_nats(drawn) if drawn else None
     written = read_checkpoint(folder)
     model = work.build(written.shape, written.tensors)
-    before, after = nats("before", work.model), nats("after", model)
+    before, after = nats("before", "the original", work.model), nats("after", "the smaller checkpoint", model)
+    if not work.far:
+        note("measuring the speed and memory of both")
     ids = timed_ids(work.scored[work.calibrating.source])
     speeds = {} if work.far else speeds_of({original: work.model, folder: model}, Place, ids)
     control = over_control = None

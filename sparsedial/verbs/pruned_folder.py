@@ -11,7 +11,6 @@ from sparsedial.pruning.recovery import Recovering
 from sparsedial.pruning.shelf import Shelf
 from sparsedial.records.prune import PRUNE_FILE, SCORES_FILE, Pruned
 from sparsedial.records.record import write
-from sparsedial.showing.notes import note
 from sparsedial.verbs.against import Against, equal_cost
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned import Work, chosen
@@ -37,7 +36,6 @@ def pruned_folder(
     if recovery is None:
         write_pruned(folder, settings.checkpoint, work.shape, work.tensors, choice.kept)
     trained = recovery and recovered(work, choice.kept, recovery, folder)
-    note("measuring the loss, speed and memory of the original and of the smaller checkpoint")
     costs = measured(work, choice, settings.checkpoint, folder, shelf.under("measured"), trained and trained.cut)
     answer = answered(work, choice, costs, folder, settings, began, trained)
     if study:

@@ -50,6 +50,7 @@ def texts(settings: PruneSettings, shape: Shape, home: Path | None = None) -> Pr
         raise UserError("is the calibration text itself", hint="name text of another kind", field="also")
     harm = "what is scored would decide what stays" if home is None else "a recovery would learn what is scored"
     require_apart(settings.calibrate, settings.also, harm, "also")
+    note("reading the text")
     tokenizer = load_tokenizer(settings.checkpoint)
     sizes = {"vocab_size": shape.vocab_size, "context": context}
     calibration, score, text = settings.calibration_tokens, settings.scored_tokens, None

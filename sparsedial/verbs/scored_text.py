@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsedial.errors import UserError
+from sparsedial.records.setting import Setting
 from sparsedial.records.text import SkippedLines
 from sparsedial.shape.shape import Shape
-from sparsedial.showing.notes import note_skipped
+from sparsedial.showing.notes import note, note_skipped
+from sparsedial.units import human_count
 from sparsedial.verbs.evaluate_settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -56,13 +58,14 @@ def prepared_text(folder: Path, shape: Shape, settings: EvaluateSettings) -> Ite
         yield domains
 
 
-def text_loss(model: Transformer, domains: Domains, settings: EvaluateSettings) -> LossOfText:
+def text_loss(model: Transformer, domains: Domains, settings: EvaluateSettings, setting: Setting | None) -> LossOfText:
     """The loss of a text and its domains, over windows of `context` tokens that move by `stride`.
 
     Raises: UserError for a stride outside 1..context.
     """
     from sparsedial.evaluation.domains import evaluate_domains
 
+    note(f"scoring {human_count(domains.tokens)} tokens" + (f" at {setting.name}" if setting else ""))
     context = model.shape.context if settings.context is None else settings.context
     losses = evaluate_domains(model, domains, context=context, stride=settings.stride)
     return LossOfText(losses=losses, context=context, stride=settings.stride or context, skipped=domains.skipped)

@@ -81,11 +81,10 @@ def find_law(name: str) -> FoundLaw:
         study = file.parent if (file.parent / STUDY_FILE).exists() else None
         return FoundLaw(law=read_law(file), misleads=None, study=study)
     if name == LING.name:
-        raise UserError(
-            "ling gives a ratio of compute, not a loss",
-            hint="every plan shows its answer beside other laws",
-            field="law",
-        )
+        beside = "every plan shows its answer beside other laws"
+        raise UserError("ling gives a ratio of compute, not a loss", hint=beside, field="law")
+    if "/" in name and name.partition("/")[0] not in {known.partition("/")[0] for known in PUBLISHED}:
+        raise UserError(f"{name}: no such file or folder", hint="name a published law, a law.json or a study's folder")
     law = published(name)
     assert isinstance(law, Law)
     return FoundLaw(law=law, misleads=f"{name}: {PUBLISHED[name].misleads}", study=None)

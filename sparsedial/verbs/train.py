@@ -48,6 +48,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
     require_ours(settings.out, WRITTEN, settings.force)
     before = require_link(settings.out)
     with lock(settings.out), Progress() as progress:
+        progress.note("reading the text")  # a new tokenizer takes a minute
         text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / "text")
         shape = with_vocabulary(shape_values, text.tokenizer.vocab_size)
         jobs = [replace(one, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for one in drafts]

@@ -75,8 +75,8 @@ def test_the_page_opens_at_a_budget_that_the_law_was_fitted_on(tmp_path):
 def test_the_measured_settings_of_a_checkpoint_stand_beside_the_law():
     held = questions("abnar", None, DIAL)["start"]({})["settings"]
     assert [row[0] for row in held.rows] == ["k=2 (default)", "k=1", "k=1,skip=0", "k=2,p=0.5"]
-    assert held.rows[1][held.heads.index("added loss, nats per token")] == "+0.0100 [+0.0020, +0.0180]"
-    assert held.rows[1][held.heads.index("tokens/s written")] == "40 (36 to 44)"
+    assert held.rows[1][held.heads.index("added loss, nats per token")] == "+0.010 [0.002, 0.018]"
+    assert held.rows[1][held.heads.index("written, tokens/s")] == "40 (36–44)"
     assert all(len(row) == len(held.heads) for row in held.rows)
     sizes = {point.setting.name: point.setting.active_parameters for point in DIAL.settings}
     assert {point.name: point.active_parameters for point in held.points} == sizes

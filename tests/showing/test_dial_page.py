@@ -307,6 +307,7 @@ def test_the_settings_of_a_checkpoint_have_a_table_and_points_beside_the_law(bro
         page.goto(found + BUDGET)
         expect(page.locator("#by-setting svg")).to_be_visible(timeout=30_000)
         expect(page.locator("#settings-table tbody tr")).to_have_count(4)
+        expect(page.locator("#own a")).to_be_visible()
         assert "k=1,skip=0" in page.locator("#settings-table").inner_text()
         titles = page.locator("#by-setting title").all_text_contents()
         assert {title.partition(": ")[0] for title in titles} == {"k=2", "k=1", "k=1,skip=0", "k=2,p=0.5"}
@@ -318,5 +319,22 @@ def test_the_settings_of_a_checkpoint_have_a_table_and_points_beside_the_law(bro
         assert errors == []
 
 
+def test_wide_labels_at_the_ends_of_an_axis_are_not_cut_off(visit):
+    drawn = visit(BUDGET).evaluate(
+        """() => {
+          const ticks = [1.25, 1.94].map((size) => ({ value: size * 1e6, text: `${size}M` }));
+          const lines = [{ name: "", points: ticks.map((tick) => [tick.value, 4.5]), colour: "black" }];
+          const svg = chart({ x: { ticks }, xLabel: "", yLabel: "", lines }, 400, 270);
+          document.body.append(svg);
+          const end = (text) => text.getBBox().x + text.getBBox().width;
+          return [...svg.querySelectorAll("text")].map((text) => [text.textContent, end(text)]);
+        }"""
+    )
+    assert "1.94M" in dict(drawn)
+    assert max(end for _, end in drawn) <= 400
+
+
 def test_a_page_without_a_checkpoint_has_no_settings(visit):
-    assert visit(BUDGET).locator("#settings").is_hidden()
+    page = visit(BUDGET)
+    assert page.locator("#settings").is_hidden()
+    assert page.locator("#own").is_hidden()

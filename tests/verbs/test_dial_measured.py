@@ -23,6 +23,7 @@ from sparsedial.records.record import plain
 from sparsedial.serving import generation
 from sparsedial.shape.turned import parse_turned
 from sparsedial.text.tokenizer import byte_tokenizer
+from tests.cli.wide import too_wide
 from tests.model.shapes import DENSE
 from tests.pruning.planted import saved, with_domains
 from tests.records.held import of_file, of_values
@@ -133,10 +134,11 @@ def test_the_table_has_a_line_for_each_setting(checkpoint, text, capsys):
     assert main(["dial", str(checkpoint), "--measure", "--text", text]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    assert [line.split()[0] for line in lines] == ["setting", "k=2", "k=1", "written"]
-    assert lines[1].startswith("k=2 (default)")
-    assert "+0.0000" in lines[1]
-    assert "estimated" in lines[2] or "measured" in lines[2]
+    assert [line.split()[0] for line in lines] == ["setting", "nats", "k=2", "k=1", "energy", "written"]
+    assert lines[2].startswith("k=2 (default)")
+    assert lines[2].split()[3] == "0"
+    assert "estimated, stated " in lines[4] or "measured, " in lines[4]
+    assert captured.err.startswith("reading the text\n")
     assert "measuring the loss at k=1" in captured.err
 
 
@@ -146,6 +148,11 @@ def test_a_file_that_would_change_the_checkpoint_is_refused(checkpoint, text, ca
     assert "--out: " in refused(words, capsys)
     assert digest_of(checkpoint) == before
     assert measure(checkpoint, text, settings="k=1", out=checkpoint / "dial.json").out.endswith("dial.json")
+
+
+def test_the_table_fits_a_terminal(checkpoint, text):
+    answer = measure(checkpoint, text, settings="k=8")
+    assert too_wide(answer) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,7 +128,9 @@ def test_answers_are_kept_for_the_gates_that_gave_them(tmp_path, monkeypatch):
 def test_the_table_shows_settings_by_loss_and_task(wide, data, tmp_path, text, capsys):
     words = ["evaluate", wide, "--settings", "k=4;k=1", "--text", text, "--tasks", "arc_easy", "--data", str(data)]
     assert main([*words, "--limit", "3", "--out", str(tmp_path / "out")]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    shown, said = capsys.readouterr()
+    assert re.findall(r"scoring [\d.k]+ tokens at (.*)", said) == ["k=4", "k=1"]
+    lines = shown.splitlines()
     assert lines[0].split() == ["setting", "active", "parameters", "loss", "bits", "per", "byte"]
     assert [line.split()[0] for line in lines[1:3]] == ["k=4", "k=1"]
     assert lines[3].split()[:1] == ["arc_easy"]

@@ -51,3 +51,16 @@ def test_no_energy_is_shown_before_a_meter_was_read():
     before, after = stream.getvalue().splitlines()
     assert "/token" not in before
     assert after.endswith("1 J/token")  # 16 W at 16 tokens a second
+
+
+def test_behind_the_last_step_it_is_said_that_a_run_is_scored():
+    """Scoring reports as further last steps, which took no time that could be left, and have no rate."""
+    stream, clock = io.StringIO(), Clock()
+    with Progress(stream, clock=clock) as progress:
+        listener = RunListener(progress, StatedPower(watts=4.0, source="stated"))  # type: ignore[arg-type]
+        for number, step in enumerate((8, 9, 9, 9)):
+            clock.now = PLAIN_SECONDS * (1 + number)
+            listener.moved(Moved(task=TASK, step=step, loss=2.0, steps_per_second=1.0))  # type: ignore[arg-type]
+    lines = stream.getvalue().splitlines()
+    assert lines[-1] == "dense: scoring held-out text"
+    assert sum("step 10/10" in line for line in lines) <= 1

@@ -19,6 +19,7 @@ from sparsedial.model.digests import digest_of
 from sparsedial.model.transformer import initialise
 from sparsedial.records.prune import Pruned
 from sparsedial.text.tokenizer import byte_tokenizer
+from tests.cli.wide import too_wide
 from tests.model.shapes import DENSE, SPARSE
 from tests.pruning.planted import FIRST, ROUTERS, SECOND, saved, text_of, with_dead_experts, with_domains
 from tests.records.held import of_file, of_values
@@ -136,6 +137,9 @@ def test_experts_of_another_domain_are_reported_as_a_risk(tmp_path):
     assert "no calibration token reached 4 experts" in unreached
     assert "layer 1: 4, 5, 6, 7" in unreached
     assert f"on {other} and by" in apart
+    drawn = prune(checkpoint, one, also=other, method="random", out=tmp_path / "drawn")
+    assert drawn.unscored_experts == answer.unscored_experts
+    assert not any("went first" in words for words in drawn.warnings), "chance asks for no score"
 
 
 def test_each_command_takes_what_prune_leaves(corpus, tmp_path, capsys):
@@ -226,6 +230,10 @@ def test_the_table_shows_the_costs_side_by_side(checkpoint, text, capsys):
     assert f"tokens of {text}" in shown
 
 
+def test_the_table_fits_a_terminal(checkpoint, text, tmp_path):
+    assert too_wide(prune(checkpoint, text, also=str(text_of(tmp_path / "second.txt", SECOND)))) == []
+
+
 def test_json_is_the_answer_whole(checkpoint, text, capsys):
     words = ["prune", str(checkpoint), "--keep", "0.5", "--calibrate", text, "--out", str(checkpoint.parent / "out")]
     assert main([*words, "--json"]) == 0
@@ -243,7 +251,8 @@ def untrained(shape, folder: Path) -> Path:
     [
         ({"keep": 0}, "keep: 0 does not lie between 0 and 1"),
         ({"keep": 1}, "keep: 1 does not lie between 0 and 1"),
-        ({"keep": "half"}, "keep: 'half' is not a number"),
+        ({"keep": "half"}, "keep: cannot read 'half'"),
+        ({"keep": "100%"}, "keep: 1 does not lie between 0 and 1"),
         ({"keep": 0.1}, "keep: 0.1 keeps 1 of 8 experts; a token's 2 choices need at least 2"),
         ({"keep": 0.99}, "keep: 0.99 of 8 experts is all of them"),
         ({"method": "reep"}, "method: 'reep' is not known"),

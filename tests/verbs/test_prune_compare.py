@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import msgspec
 import pytest
 from matplotlib.patches import ConnectionPatch
+from msgspec.structs import replace
 
 import sparsedial
 from sparsedial.cli.main import main
@@ -16,8 +16,10 @@ from sparsedial.model.digests import digest_of
 from sparsedial.pruning import choosing_experts, layers
 from sparsedial.pruning.quality import nats_of
 from sparsedial.records.compare import Compared
+from sparsedial.records.quantities import Interval
 from sparsedial.showing.compare_figure import comparison
 from sparsedial.verbs import compared, tried
+from tests.cli.wide import too_wide
 from tests.pruning.planted import SECOND, saved, text_of, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file, of_values
 
@@ -98,10 +100,19 @@ def test_the_picture_speaks_of_a_dashed_line_where_it_is_seen(checkpoint, text):
     answer = compare(checkpoint, text)
     of_one = tuple(number for number, point in enumerate(answer.points) if point.method == "reap")
     for front, seen in ((of_one, False), ((*of_one, len(answer.points) - 1), True)):
-        figure = comparison(msgspec.structs.replace(answer, pareto=front))
+        figure = comparison(replace(answer, pareto=front))
         said = " ".join(words.get_text() for words in figure.texts).replace("\n", " ")
         assert "Ringed" in said
         assert ("on the dashed line" in said) == seen
+
+
+def test_an_interval_that_nearly_reaches_0_leaves_room_for_the_losses(checkpoint, text):
+    answer = compare(checkpoint, text, "frequency", ".75,.5")
+    grown = [Interval(mean=mean, low=low, high=2 * mean) for mean, low in ((0.002, 1e-9), (0.06, 0.03))]
+    points = [replace(point, loss_increase={text: grown[at % 2]}) for at, point in enumerate(answer.points)]
+    axes = comparison(replace(answer, points=tuple(points))).axes[0]
+    assert axes.get_yscale() == "log"
+    assert 0.0002 < axes.get_ylim()[0] < 0.002
 
 
 def test_the_front_and_the_order_follow_from_the_points(checkpoint, text):
@@ -167,11 +178,19 @@ def test_the_table_shows_every_point_the_orders_and_the_picture(checkpoint, text
     assert "experts: calibrating on" in said
     assert "reap at 0.75: " in said
     lines = shown.splitlines()
-    assert sum("  experts  reap" in line for line in lines) == 2
-    assert any("the original" in line for line in lines)
+    assert sum("reap    0." in line for line in lines) == 2
+    assert sum("the original" in line for line in lines) == 1
+    assert sum("experts       0." in line for line in lines) == 2, "reap and random leave as much"
     assert any(line.startswith("0.45 of the experts") and "reap, random: " in line for line in lines)
-    assert "reap at 0.45: 0.45 of the experts is no number that the model allows: 0.5 stays" in shown
+    assert "reap at 0.45, random at 0.45: 0.45 of the experts is no number that the model allows: 0.5 stays" in shown
     assert lines[-1].endswith(f"{out}/compare.png")
+
+
+def test_the_table_fits_a_terminal(checkpoint, dense, text, tmp_path):
+    other = str(text_of(tmp_path / "second.txt", SECOND))
+    assert too_wide(compare(checkpoint, text, "reap,frequency", also=other)) == []
+    layers_and_neurons = "block-influence,activation"
+    assert too_wide(compare(dense, text, layers_and_neurons, ".667", also=other, out=tmp_path / "parts")) == []
 
 
 def test_json_is_the_answer_whole(checkpoint, text, capsys):

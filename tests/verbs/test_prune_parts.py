@@ -12,6 +12,7 @@ import pytest
 import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
+from sparsedial.pruning import pace
 from sparsedial.pruning.methods import METHODS
 from sparsedial.records.prune import Pruned
 from tests.model.shapes import FAMILIES, shaken
@@ -70,6 +71,15 @@ def test_neurons_may_go_where_they_matter_least_and_sparsedial_alone_reads_the_r
     assert abs(answer.loss_increase[text].mean) < 1e-6
 
 
+def test_a_long_calibration_tells_of_its_layers_and_each_measurement_of_its_model(dense, text, capsys, monkeypatch):
+    monkeypatch.setattr(pace, "SAID_SECONDS", 0.0)
+    prune(dense, text, method="wanda", keep=0.5)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "reading the text"
+    assert [line.partition(",")[0] for line in said if line.startswith("layer ")] == ["layer 1 of 3", "layer 2 of 3"]
+    assert "measuring the loss of random choice 3 of 3" in said
+
+
 @pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
 def test_weights_go_and_it_is_said_that_nothing_got_faster(dense, text, method):
     answer = prune(dense, text, method=method, keep=0.5, pattern="2:4")
@@ -78,6 +88,7 @@ def test_weights_go_and_it_is_said_that_nothing_got_faster(dense, text, method):
     assert answer.after.weight_bytes == answer.before.weight_bytes
     assert answer.after.total_parameters == answer.before.total_parameters
     said = [words for words in answer.warnings if "no smaller and no faster" in words]
+    assert said[0].endswith("is the scatter of timings")
     assert len(said) == 1
     assert "tokens a second before" in said[0]
     scores = polars.read_parquet(dense.parent / "smaller" / "scores.parquet")
@@ -89,7 +100,7 @@ def test_weights_go_and_it_is_said_that_nothing_got_faster(dense, text, method):
     [
         ("block-influence", "0.667", "1 of 3 layers (1), by block-influence"),
         ("activation", "0.667", "4 of 12 neurons in each of 3 layers, by activation"),
-        ("random-weights", "0.75", "25.0% of the weights of all layers, by random-weights"),
+        ("random-weights", "0.75", "25 % of the weights of all layers, by random-weights"),
     ],
 )
 def test_the_table_says_what_was_turned_off(dense, text, capsys, method, keep, says):

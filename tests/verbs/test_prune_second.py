@@ -92,15 +92,18 @@ def test_a_comparison_takes_it_and_shows_it(checkpoint, texts, capsys):
     answer = json.loads((checkpoint.parent / "compared" / "compare.json").read_text())
     assert answer["second_domain"]["source"] == str(texts / "other.txt")
     assert len(answer["points"][0]["unscored_experts"]) == 4
-    assert f"{texts / 'other.txt'}, left out of the calibration text: 1.00 bits" in capsys.readouterr().out
+    assert (
+        f"{texts / 'other.txt'}, the file of the calibration text that differs most (1.00 bits"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_split_takes_it_and_shows_it(tmp_path, texts, capsys):
     words = ["prune", str(saved(with_clusters()[0], tmp_path / "dense")), "--split-experts", "8", "--always", "1"]
     assert main([*words, "--calibrate", str(texts), "--out", str(tmp_path / "split")]) == 0
     shown = capsys.readouterr().out
-    assert f"{texts / 'other.txt'}, left out of the calibration text: 1.00 bits from its other files (median" in shown
-    assert "on the second text" in shown
+    assert f"{texts / 'other.txt'}, the file of the calibration text that differs most (1.00 bits; median" in shown
+    assert "second text    neurons" in shown
 
 
 def test_a_recovery_does_not_learn_it(checkpoint, texts, tmp_path):

@@ -13,6 +13,8 @@ from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.pruning import choosing_experts, searching, speed
 from sparsedial.records.prune import Pruned
+from sparsedial.settings import fill
+from sparsedial.verbs.prune_settings import PruneSettings
 from tests.pruning.planted import LETTERS, planted, saved, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file
 
@@ -239,3 +241,10 @@ def test_a_task_that_is_unknown_or_does_not_fit_is_refused_before_anything_is_do
         prune(sparse, text, keep=0.5, tasks="arc_eesy", data=data)
     with pytest.raises(UserError, match="leave no room"):
         prune(sparse, text, keep=0.5, tasks="gsm8k", data=data)
+
+
+def test_a_share_may_be_written_in_percent(dense, text):
+    given = {"checkpoint": dense, "calibrate": (text,), "out": dense.parent / "out"}
+    assert fill(PruneSettings, {**given, "keep": "50%"}, "prune").keep == 0.5
+    asked = fill(PruneSettings, {**given, "compare": "reap", "strengths": "75%,.5"}, "prune")
+    assert asked.strengths == (0.75, 0.5)

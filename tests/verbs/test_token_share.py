@@ -126,7 +126,8 @@ def test_a_reference_model_that_does_not_fit_the_text_is_refused_in_a_line(train
         if change == "context":
             given[given.index("--shape.context") + 1] = "32"
         assert main(given) == 2
-        assert says in capsys.readouterr().err.splitlines()[0]
+        reading, error, *_ = capsys.readouterr().err.splitlines()
+        assert (reading, says in error) == ("reading the text", True)
 
 
 def test_a_text_too_small_for_a_reference_model_is_refused(corpus, tmp_path, monkeypatch, capsys):

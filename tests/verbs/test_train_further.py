@@ -63,6 +63,7 @@ def test_a_folder_of_every_kind_is_trained_further_and_keeps_the_rest(corpus, tm
     answer = json.loads(said.out)
     assert digest_of(checkpoint) == before
     assert answer["start"] == {"path": str(checkpoint), "digest": before, "family": load_family(checkpoint)}
+    assert said.err.startswith("reading the text\n")
     assert f"goes on from {checkpoint} (digest {before[:16]})" in said.err
     assert (answer["recipe"]["learning_rate"], answer["recipe"]["context"]) == (1e-4, 32)
     folder = Path(answer["checkpoint"])

@@ -236,7 +236,7 @@ function budgets() {
 // The measured settings of the checkpoint that the page was opened for: a table that stays as it is.
 function explainSettings() {
   const held = start.settings;
-  by("settings").hidden = !held;
+  by("settings").hidden = by("own").hidden = !held;
   if (!held) return;
   by("settings-table").tHead.rows[0].replaceChildren(...held.heads.map((text) => make("th", { scope: "col", textContent: text })));
   by("settings-table").tBodies[0].replaceChildren(...held.rows.map((row) => make("tr", {}, ...row.map((text) => make("td", { textContent: text })))));

@@ -2,7 +2,7 @@
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
-const TEXT = 13, WIDE = 7.3; // font size, and the width of a character: an upper limit for the labels' room
+const TEXT = 13, WIDE = 8.3; // font size, and the width of a character: an upper limit for the labels' room
 let palette = {}; // colours by name: the page's, as they are since the last change of scheme
 const colour = (name) => (palette[name] ??= getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
 
