@@ -110,4 +110,11 @@ FAULTS = (
         becomes="rows_of(layer->w_down, kept, left, d, half, next);",
         tests="tests/model/test_narrow.py::test_a_share_of_the_neurons_is_that_of_float32",
     ),
+    Fault(
+        what="parts of larger matrices are copied as if they lay alone",
+        file="kernels/csrc/transpose.c",
+        line="some = at_most(BLOCK, rows - i), from = i * values_row;",
+        becomes="some = at_most(BLOCK, rows - i), from = i * columns;",
+        tests="tests/kernels/test_transposed.py",
+    ),
 )
