@@ -15,8 +15,8 @@ typedef enum { BY_EXPERTS, BY_PIECES, TOGETHER } way_t;
 #define PACKED 16
 #define PACKED_EACH 24
 
-/* The cheapest way for so many visits in all. Where rows are moved by pieces, there are more of them than packed weights
- * (visits above 4EF), so that it takes no more memory than to keep each visit's output. */
+/* The cheapest way for so many visits in all. Rows are moved by pieces only where there are so many (visits above 4EF)
+ * that packed weights take less memory than each visit's output. */
 static inline way_t cheapest_way(long visits, long tokens, long f, long e) {
     long together = (tokens + PACKED) * e * f, by_experts = visits * (f + MOVED);
     long by_pieces = visits * (f + MOVED_NEAR) + PACKED_EACH * e * f;
