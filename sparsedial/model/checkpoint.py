@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.kernels import native
+from sparsedial.kernels.transposed import copy_values
 from sparsedial.model.narrow import narrow, stored_in_bfloat16
 from sparsedial.model.pages import put_in_large_pages
 from sparsedial.model.reading import read_checkpoint
@@ -96,7 +97,7 @@ def fill(view: Tensor, tensor: NamedTensor) -> None:
     extremes = torch.stack(values.aminmax())  # NaN where any value is
     if not bool(extremes.to(view.dtype).isfinite().all()):
         raise UserError(f"{tensor.origin} holds values that are not finite in {view.dtype}")
-    view.copy_(values)
+    copy_values(view, values)
 
 
 def empty_model(shape: Shape, dtype: torch.dtype) -> Transformer:

@@ -15,6 +15,7 @@ from torch import Tensor
 from sparsedial.kernels import native
 from sparsedial.kernels.bridge import array
 from sparsedial.model.cache import Cache
+from sparsedial.model.gates import Threshold
 from sparsedial.model.narrow import decodable, is_narrow
 from sparsedial.model.rotary import attention_scale
 from sparsedial.model.router import check_top_k
@@ -143,6 +144,15 @@ def compiles(model: Transformer) -> bool:
     return decodable(model) and not model.shape.logit_cap
 
 
+def prepare(model: Transformer) -> Transformer:
+    """Make what decoding reads beside a model's weights: the first decoder would, and an answer wait for it."""
+    if compiles(model):
+        for block in model.blocks:
+            assert isinstance(block, Block)
+            _threshold(block)
+    return model
+
+
 class _Kernel:
     """What the compiled kernel needs of a model and its cache, looked up once."""
 
@@ -214,9 +224,7 @@ def _layer(block: Block, window: int) -> Any:
     attention, feed_forward = block.attention, block.feed_forward
     sparse = isinstance(feed_forward, SparseFeedForward)
     shared = feed_forward.shared if sparse else None
-    threshold = up_rows_FD = None
-    if isinstance(feed_forward, DenseFeedForward) and feed_forward.threshold is not None:
-        threshold, up_rows_FD = feed_forward.threshold, feed_forward.ups.rows(feed_forward.w_in_DH)
+    threshold, up_rows_FD = _threshold(block)
     return native.module.decode_layer(
         attention_norm=block.attention_norm_D,
         w_qkv=getattr(attention, "w_qkv_DQ", None),
@@ -249,3 +257,11 @@ def _layer(block: Block, window: int) -> Any:
         experts=feed_forward.sizes.experts if sparse else 0,
         top_k=feed_forward.sizes.top_k if sparse else 0,
     )
+
+
+def _threshold(block: Block) -> tuple[Threshold, Tensor] | tuple[None, None]:
+    """Which neurons of a layer take part, and its ups by rows, where not all of them do."""
+    part = block.feed_forward
+    if not isinstance(part, DenseFeedForward) or part.threshold is None:
+        return None, None
+    return part.threshold, part.ups.rows(part.w_in_DH)

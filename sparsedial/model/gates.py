@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.errors import UserError
+from sparsedial.kernels.transposed import copy_values
 from sparsedial.model.digests import digest_of
 from sparsedial.model.pages import empty_in_large_pages
 from sparsedial.records.dial_file import GATES_FILE
@@ -100,7 +101,7 @@ class Ups:
         if self._rows_FD is None:
             self._rows_FD, self._version = empty_in_large_pages(ups_FD.shape, ups_FD.dtype), None
         if version is None or version != self._version:
-            self._rows_FD.copy_(ups_FD)  # in the same memory, whose address decoders know
+            copy_values(self._rows_FD, ups_FD)  # in the same memory, whose address decoders know
         self._version = version
         return self._rows_FD
 

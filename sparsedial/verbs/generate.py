@@ -30,6 +30,7 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
 
     from sparsedial.kernels.metering import meter
     from sparsedial.model.checkpoint import load_as_stored
+    from sparsedial.model.decoder import prepare
     from sparsedial.model.gates import gates_of
     from sparsedial.model.narrow import weights_dtype
     from sparsedial.model.turned import at_setting
@@ -48,7 +49,7 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     dtype = weights_dtype(whole)
     turned, reason = asked_setting(settings.checkpoint, whole.shape, settings.setting, **settings.budgets)
     _note_pace(settings, dtype)
-    model = at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned]))
+    model = prepare(at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned])))
     tokenizer = load_tokenizer(settings.checkpoint)
     vocabulary = vocabulary_of(settings.checkpoint, tokenizer, model.shape.vocab_size)
     prompt, drafts = _ids(settings, tokenizer, model.shape.vocab_size), Drafts()

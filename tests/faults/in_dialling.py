@@ -133,7 +133,7 @@ FAULTS = (
     ),
     Fault(
         what="rows that visit fewer experts visit all, where others do",
-        file="kernels/csrc/sparse.c",
+        file="kernels/csrc/router.h",
         line="return r->ones && r->top_k == r->experts && !top_k && ",
         becomes="return r->ones && r->top_k == r->experts && ",
         tests="tests/kernels/test_together.py",
@@ -141,9 +141,37 @@ FAULTS = (
     Fault(
         what="rows are moved to narrow experts and back though all are on",
         file="kernels/csrc/together.h",
-        line="return (tokens + PACKED) * e * f <= visits * (f + MOVED);",
-        becomes="return 0;",
+        line="return together <= by_experts ? TOGETHER : BY_EXPERTS;",
+        becomes="return BY_EXPERTS;",
         tests="tests/kernels/test_together.py",
+    ),
+    Fault(
+        what="what narrow experts write is not weighed, where rows are moved by pieces",
+        file="kernels/csrc/pieces.h",
+        line="axpy(y + moved[n] / k * d, at->out + n * d, gates[moved[n]], d);",
+        becomes="axpy(y + moved[n] / k * d, at->out + n * d, 1.0f, d);",
+        tests="tests/kernels/test_together.py",
+    ),
+    Fault(
+        what="of experts with equal scores the last ones are visited, where they are ranked",
+        file="kernels/csrc/router.h",
+        line="(other == own) & (lane > (int32_t)(j - i))",
+        becomes="(other == own) & (lane < (int32_t)(j - i))",
+        tests="tests/kernels/test_together.py::test_of_equal_scores_the_first_experts_are_visited",
+    ),
+    Fault(
+        what="of two sequences that visit a narrow expert the first gets what both are written",
+        file="kernels/csrc/decode_narrow.h",
+        line="float *at = y + r * out_row + v * LANES;",
+        becomes="float *at = y + v * LANES;",
+        tests="tests/model/test_decoder.py::test_compiled_decoding_of_narrow_experts_one_after_another",
+    ),
+    Fault(
+        what="an answer waits for the copy of the ups",
+        file="verbs/generate.py",
+        line="model = prepare(at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned])))",
+        becomes="model = at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned]))",
+        tests="tests/verbs/test_dial_gates.py::test_the_copy_of_the_ups_is_made_before_the_seconds_of_an_answer_begin",
     ),
     Fault(
         what="gates and settings are not written together: an interrupted measurement leaves new gates",

@@ -124,4 +124,11 @@ FAULTS = (
         becomes="if True:",
         tests="tests/text/test_splits.py",
     ),
+    Fault(
+        what="parts of larger matrices are copied as if they lay alone",
+        file="kernels/csrc/transpose.c",
+        line="some = at_most(BLOCK, rows - i), from = i * values_row;",
+        becomes="some = at_most(BLOCK, rows - i), from = i * columns;",
+        tests="tests/kernels/test_transposed.py",
+    ),
 )

@@ -20,6 +20,7 @@ TOGETHER = {  # most experts are visited, so that all are computed as one dense 
     "every expert": {**ROUTED, **ONES, "top_k": 8, "d_expert": 5},
     "every expert, no shared one": {**ROUTED, **ONES, "top_k": 8, "d_expert": 5, "shared_experts": 0},
     "every expert, scaled": {**ROUTED, **ONES, "top_k": 8, "routed_scaling": 2.5},
+    "some narrow ones, by pieces": {**ROUTED, "experts": 30, "top_k": 6, "d_expert": 3},
     "many narrow ones": {**ROUTED, **ONES, "experts": 30, "top_k": 20, "d_expert": 3},
     "gates that weigh": {**ROUTED, "top_k": 6},
     "top-p": {**ROUTED, "top_k": 8, "top_p": 0.9},
@@ -36,7 +37,7 @@ LAYERS = {**SPARSE, **{f"together: {name}": sizes for name, sizes in TOGETHER.it
 def test_a_sparse_layer_without_a_gradient_equals_its_module(name):
     sizes, threads = LAYERS[name], 1 if name in SPARSE else 2
     most = sizes["top_k"]
-    for (sequences, positions), losing in itertools.product([(2, 5), (5, 32)], [True, False]):
+    for (sequences, positions), losing in itertools.product([(2, 5), (5, 32), (3, 200)], [True, False]):
         for counts in (None, torch.tensor([[most, most, 1, most, (most + 1) // 2][:sequences]])):
             without_gradient(shape_of(**sizes), (sequences, positions), threads, losing, counts)
 
@@ -93,6 +94,22 @@ def test_an_expert_that_a_token_does_not_visit_gives_it_nothing_though_all_are_c
     sizes["top_k"] = 11
     y, _ = layers.sparse_layer(x.abs(), norm.abs(), router, w_in, w_out, None, None, **sizes)
     assert y.isfinite().all()
+
+
+@pytest.mark.parametrize(("experts", "top_k"), [(12, 5), (96, 2), (96, 41)])
+@torch.no_grad()
+def test_of_equal_scores_the_first_experts_are_visited(experts, top_k):
+    """Whether they are ranked or picked one by one."""
+    (norm, router, w_in, w_out), sizes = every_expert(experts, 5, 24)
+    x = torch.randn(1, 30, 24, generator=torch.Generator().manual_seed(1))
+    router.zero_()
+    router[:, top_k + 1] = 1e4  # the best, since the rest is positive
+    visited = [*range(top_k - 1), top_k + 1]
+    sizes["top_k"] = top_k
+    y, _ = layers.sparse_layer(x.abs(), norm.abs(), router, w_in, w_out, None, None, **sizes)
+    dense_in = torch.cat([half.transpose(0, 1).flatten(1) for half in w_in[visited].chunk(2, 2)], 1)
+    expected = layers.dense_layer(x.abs(), norm.abs(), dense_in, w_out[visited].flatten(0, 1), 1e-6)
+    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -86,6 +86,44 @@ def test_compiled_decoding_of_sizes_that_no_tile_fits(sequences, threads):
     assert compiles(model)
 
 
+NARROW = replace(
+    GROUPED, d_model=72, heads=3, kv_heads=1, head_dim=24, d_ff=0, experts=20, top_k=9, shared_experts=6, d_expert=12,
+    vocab_size=61, gate="ones", normalize_gates=False,
+)  # fmt: skip
+
+
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("sequences", [1, 2, 13])
+@pytest.mark.parametrize(("width", "top_k"), [(12, 9), (12, 20), (4, 3), (28, 20), (32, 2), (36, 2), (10, 9)])
+@torch.no_grad()
+def test_compiled_decoding_of_narrow_experts_one_after_another(width, top_k, sequences, threads):
+    """Widths of a few whole vectors, one too wide and one of no whole vectors; all experts and some of them."""
+    model = shaken(replace(NARROW, d_expert=width, top_k=top_k))
+    ids = torch.randint(61, (sequences, 7), generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    decoder = Decoder(model, sequences, 16)
+    decoder.read(ids[:, :4].tolist())
+    for place in range(4, 7):
+        expected = model(ids[:, : place + 1])[:, -1]
+        torch.testing.assert_close(decoder.step(ids[:, place].tolist()), expected, atol=1e-5, rtol=1e-5)
+    torch.set_num_threads(before)
+    assert compiles(model)
+
+
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+@torch.no_grad()
+def test_with_all_experts_on_and_gates_of_ones_decoding_reads_no_router():
+    model = shaken(replace(NARROW, top_k=20))
+    ids, decoder = [[1, 2, 3], [4, 5, 6]], Decoder(model, 2, 8)
+    decoder.read(ids)
+    expected = model(torch.tensor([[*row, 7] for row in ids]))[:, -1]
+    for part in model.sparse_feed_forwards:
+        part.w_router_DE.fill_(float("nan"))
+    torch.testing.assert_close(decoder.step([7, 7]), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @torch.no_grad()
 def test_a_sequence_that_is_no_number_harms_no_other(threads):

@@ -28,7 +28,7 @@ from sparsedial.shape.turned import Turned
 from sparsedial.text.tokenizer import Tokenizer
 from tests.model.shapes import DENSE, FAMILIES, GROUPED, SPARSE, UNEQUAL, shaken
 from tests.model.test_cache import play
-from tests.model.test_decoder import ONES, UNEQUAL_LATENT
+from tests.model.test_decoder import NARROW, ONES, UNEQUAL_LATENT
 from tests.model.test_gates import decoded_alike, random_windows
 
 compiled = pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
@@ -91,10 +91,11 @@ def test_decoding_gives_what_the_same_weights_give_in_float32(shape, threads):
 @compiled
 @pytest.mark.parametrize("threads", [1, 3, 16])
 @pytest.mark.parametrize("sequences", [1, 2, 3, 13])
+@pytest.mark.parametrize("shape", [WIDE, NARROW], ids=["wide", "narrow experts"])
 @torch.no_grad()
-def test_sizes_that_no_tile_fits_give_the_very_values_of_float32(sequences, threads):
+def test_sizes_that_no_tile_fits_give_the_very_values_of_float32(shape, sequences, threads):
     """Both kernels sum in one order: they are equal but for what a compiler reorders."""
-    (ours, wide), before = both(WIDE), torch.get_num_threads()
+    (ours, wide), before = both(shape), torch.get_num_threads()
     ids = torch.randint(61, (sequences, 9), generator=torch.Generator().manual_seed(0))
     torch.set_num_threads(threads)
     decoders = [Decoder(model, sequences, 16) for model in (ours, wide)]

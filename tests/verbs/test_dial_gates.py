@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
 import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
+from sparsedial.kernels import native
+from sparsedial.model import gates
 from sparsedial.model.checkpoint import load
 from sparsedial.model.digests import digest_of
 from sparsedial.model.gates import gates_of
@@ -18,6 +23,7 @@ from sparsedial.records.answers import Generation
 from sparsedial.records.dial_file import DialFile, MeasuredDial
 from sparsedial.records.evaluation import Evaluations
 from sparsedial.records.record import plain
+from sparsedial.serving import generation
 from sparsedial.shape.turned import parse_turned
 from sparsedial.verbs import measured_dial
 from tests.model.test_gates import with_closed_gates
@@ -107,6 +113,26 @@ def test_gates_are_not_measured_on_what_is_scored(checkpoint, text, tmp_path, ca
         assert "--calibrate: " in says
         assert "share text, and gates would be measured on what is scored" in says
     assert not (checkpoint / "dial.json").exists()
+
+
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+def test_the_copy_of_the_ups_is_made_before_the_seconds_of_an_answer_begin(checkpoint, text, monkeypatch):
+    measure(checkpoint, text, settings="neurons=0.5")
+    seen: list[str] = []
+    plain_copy, plain_answer = gates.copy_values, generation.generate
+
+    def copied(*given: Tensor) -> None:
+        seen.append("copy")
+        plain_copy(*given)
+
+    def answered(*given: Any) -> Iterator[int]:
+        seen.append("answer")
+        return plain_answer(*given)
+
+    monkeypatch.setattr(gates, "copy_values", copied)
+    monkeypatch.setattr(generation, "generate", answered)
+    sparsedial.generate(checkpoint, "abc", tokens=6, setting="neurons=0.5")
+    assert seen == ["copy"] * load(checkpoint).shape.layers + ["answer"]
 
 
 def test_gates_that_are_missing_or_of_another_checkpoint_are_one_line(checkpoint, text, tmp_path, capsys):

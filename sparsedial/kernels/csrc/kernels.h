@@ -110,6 +110,9 @@ void muon(float *const *parameters, const float *const *gradients, float *const 
           const struct muon_place *places, long count, float rate, float decay, float momentum, float scale,
           float first, float third, float fifth, int iterations, int threads);
 
+void transpose(const void *values, void *to, long rows, long columns, long values_row, long to_row, int half,
+               int threads);
+
 /* CRC-32 of this file as it was when the library was built. */
 int header_checksum(void);
 

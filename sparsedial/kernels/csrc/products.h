@@ -75,7 +75,8 @@ static inline void pack(const float *b, long brs, long bcs, long k, long columns
         if (bcs == 1 && columns == TILE_N) {
             memcpy(to, from, sizeof(float) * TILE_N);
         } else {
-            for (long j = 0; j < columns; j++) to[j] = from[j * bcs];
+            if (bcs == 1) for (long j = 0; j < columns; j++) to[j] = from[j];
+            else for (long j = 0; j < columns; j++) to[j] = from[j * bcs];
             for (long j = columns; j < TILE_N; j++) to[j] = 0.0f;
         }
     }

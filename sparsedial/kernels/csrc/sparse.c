@@ -4,9 +4,9 @@
  * T tokens, D d_model, F width, E experts, K chosen, R = T*K routed rows, M width of the shared experts together.
  * Weights [in, out], w_in with the gate half first. */
 #include "kernels.h"
+#include "pieces.h"
 #include "router.h"
 #include "rows.h"
-#include "together.h"
 
 typedef struct {
     float *normed, *rms;                 /* [T, D], [T] */
@@ -39,17 +39,25 @@ long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, l
     return lay_sparse(&s, NULL, sequences, tokens, d, f, m, e, k);
 }
 
-/* Whether no token needs the router: all visit every expert with the gate one, and nothing else is asked of it. */
-static int visits_every(const routing_t *r, const int64_t *top_k, const int64_t *load, int learning) {
-    return r->ones && r->top_k == r->experts && !top_k && r->top_p >= 1.0f && r->scaling == 1.0f && !load &&
-           r->balance == 0.0f && r->z == 0.0f && !learning;
+/* Each token's choices and gates. */
+static void choose_experts(const sparse_t *at, const float *bias, const int64_t *top_k, long tokens,
+                           const routing_t *r) {
+    long e = r->experts, k = r->top_k;
+    float *values = floats(whole(e, LANES));
+#pragma omp for schedule(static)
+    for (long t = 0; t < tokens; t++) {
+        float *scores = at->scores + t * e;
+        score_row(at->logits + t * e, scores, at->normaliser + t, at->total + t, r);
+        choose_row(scores, bias, at->routed.chosen + t * k, at->gates + t * k, at->picked + t, values,
+                   top_k ? at_most(k, top_k[t]) : k, r);
+    }
+    free(values);
 }
 
-/* Each token's choices and gates; the losses of each sequence go to `shares` [B, 2]. */
-static void choose_experts(const sparse_t *at, const float *bias, const int64_t *top_k, float *shares, long sequences,
-                           long s, const routing_t *r) {
+/* What the losses of each sequence are made of goes to `shares` [B, 2], and to `kept`. */
+static void weigh_choices(const sparse_t *at, float *shares, long sequences, long s, const routing_t *r) {
     long e = r->experts, k = r->top_k;
-    float *values = floats(whole(e, LANES)), *mean = floats(e);
+    float *mean = floats(e);
 #pragma omp for schedule(static)
     for (long b = 0; b < sequences; b++) {
         float *kept = at->kept + b * e, squares = 0;
@@ -57,12 +65,11 @@ static void choose_experts(const sparse_t *at, const float *bias, const int64_t 
         memset(kept, 0, sizeof(float) * e);
         memset(mean, 0, sizeof(float) * e);
         for (long t = b * s; t < (b + 1) * s; t++) {
-            float *scores = at->scores + t * e;
-            score_row(at->logits + t * e, scores, at->normaliser + t, at->total + t, r);
-            axpy(mean, scores, 1.0f / (at->total[t] * (float)s), e);
-            long own = top_k ? at_most(k, top_k[t]) : k;
-            visits += choose_row(scores, bias, at->routed.chosen + t * k, at->gates + t * k, at->picked + t, kept,
-                                 values, own, r);
+            const int32_t *chosen = at->routed.chosen + t * k;
+            long own = visits_of(chosen, k);
+            axpy(mean, at->scores + t * e, 1.0f / (at->total[t] * (float)s), e);
+            for (long i = 0; i < own; i++) kept[chosen[i]] += 1.0f;
+            visits += own;
             squares += at->normaliser[t] * at->normaliser[t];
         }
         float even = (float)e / (float)visits;
@@ -70,7 +77,13 @@ static void choose_experts(const sparse_t *at, const float *bias, const int64_t 
         shares[2 * b] = dot(kept, mean, e);
         shares[2 * b + 1] = squares;
     }
-    free(values); free(mean);
+    free(mean);
+}
+
+static long visits_in_all(const experts_t *s, long tokens, long k) {
+    long visits = 0;
+    for (long t = 0; t < tokens; t++) visits += visits_of(s->chosen + t * k, k);
+    return visits;
 }
 
 /* The weighted balance loss and z-loss of all sequences together. */
@@ -91,8 +104,9 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
                     int threads) {
     long tokens = sequences * s, w = e * f;
     routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, ones, scaling, balance, z, top_p};
-    int every = visits_every(&routing, top_k, load, learning) && cheaper_together(tokens * e, tokens, f, e);
-    int together = every;
+    int losing = learning || balance != 0.0f || z != 0.0f;
+    way_t way = cheapest_way(tokens * e, tokens, f, e);
+    int every = !losing && !load && visits_every(&routing, top_k) && way == TOGETHER;
     sparse_t at;
     lay_sparse(&at, saved, sequences, tokens, d, f, m, e, k);
     float *y_rows = NULL, *all_in = NULL, *all_out = NULL, *shares = floats(sequences * 2);
@@ -110,41 +124,47 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
                 at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
             if (!every) by_panels(at.normed + from * d, d, 1, router_panels, d, at.logits + from * e, e, rows, e, d, 0);
         }
-        if (!every) choose_experts(&at, bias, top_k, shares, sequences, s, &routing);
+        if (!every) choose_experts(&at, bias, top_k, tokens, &routing);
+        if (losing) weigh_choices(&at, shares, sequences, s, &routing);
 #pragma omp single
         {
-            if (!every) sort_rows(&at.routed, tokens * k, e);
-            together = every || (!learning && cheaper_together(at.routed.ends[e - 1], tokens, f, e));
-            if (together) {
-                all_in = panels_for(d, 2 * w);
-                all_out = panels_for(w, d);
-            } else {
-                y_rows = floats(tokens * k * d);
-            }
+            if (!every) way = learning ? BY_EXPERTS : cheapest_way(visits_in_all(&at.routed, tokens, k), tokens, f, e);
+            if (way == BY_EXPERTS || load) sort_rows(&at.routed, tokens * k, e);
+            if (way == TOGETHER) { all_in = panels_for(d, 2 * w); all_out = panels_for(w, d); }
+            if (way == BY_PIECES) { all_in = panels_for(e * d, 2 * f); all_out = panels_for(w, d); }
+            if (way == BY_EXPERTS) y_rows = floats(tokens * k * d);
         }
-        if (together) {
+        piece_scratch_t moved = {0};
+        float *h = NULL, *a = floats(piece * (way == TOGETHER && w > m ? w : m)), *near = NULL;
+        if (way == TOGETHER) {
             pack_together(w_in, half, d, f, e, all_in);
             shared_weights(w_out, half, w, d, all_out);
+            h = floats(piece * 2 * w);
+        } else if (way == BY_PIECES) {
+            pack_experts(w_in, w_out, half, d, f, e, all_in, all_out);
+            near = floats(lay_piece(&moved, NULL, piece, d, f, e, k));
+            lay_piece(&moved, near, piece, d, f, e, k);
         } else {
             through_experts(&at.routed, at.normed, w_in, w_out, half, y_rows, d, f, e, k);
         }
-        float *h = floats(together ? piece * 2 * w : 0), *a = floats(piece * (together && w > m ? w : m));
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
             memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
-            if (together)
+            if (way == TOGETHER)
                 through_all(&at.routed, at.normed, all_in, all_out, every ? NULL : at.gates, h, a, y, from, rows, d, f,
                             e, k);
-            for (long t = from; t < from + rows && !together; t++)
+            if (way == BY_PIECES)
+                through_piece(&at.routed, &moved, at.normed, all_in, all_out, at.gates, y, from, rows, d, f, e, k);
+            for (long t = from; t < from + rows && way == BY_EXPERTS; t++)
                 combine(&at.routed, y_rows, at.gates, y + t * d, t, d, k);
             if (m)
                 swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h_shared + from * 2 * m, a, y + from * d,
                             rows, d, m, NULL);
         }
-        free(h); free(a);
+        free(h); free(a); free(near);
     }
-    *loss = every ? 0.0f : loss_of(shares, sequences, tokens, &routing);
+    *loss = !losing ? 0.0f : loss_of(shares, sequences, tokens, &routing);
     if (load)
         for (long i = 0; i < e; i++) load[i] += at.routed.ends[i] - first_place(&at.routed, i);
     free(y_rows); free(all_in); free(all_out); free(shares);

@@ -4,14 +4,24 @@
 #pragma once
 #include "experts.h"
 
-/* As multiplying a row by so many neurons takes: moving it to an expert and back. As multiplying so many rows by all
- * neurons takes: packing all weights at once, over packing each expert's when its turn comes. Measured, LOG.md. */
-#define MOVED 10
-#define PACKED 16
+/* How rows of a layer without a gradient go through its experts. */
+typedef enum { BY_EXPERTS, BY_PIECES, TOGETHER } way_t;
 
-/* Whether that is cheaper than moving rows to the experts that they visit, so many times in all. */
-static inline int cheaper_together(long visits, long tokens, long f, long e) {
-    return (tokens + PACKED) * e * f <= visits * (f + MOVED);
+/* As multiplying a row by so many neurons takes: moving it to an expert and back, through memory or within a piece. As
+ * multiplying so many rows by all neurons takes: packing all weights at once, or each expert's before any is used, over
+ * packing them when their turn comes. Measured, LOG.md. */
+#define MOVED 12
+#define MOVED_NEAR 7
+#define PACKED 16
+#define PACKED_EACH 24
+
+/* The cheapest way for so many visits in all. Rows are moved by pieces only where there are so many (visits above 4EF)
+ * that packed weights take less memory than each visit's output. */
+static inline way_t cheapest_way(long visits, long tokens, long f, long e) {
+    long together = (tokens + PACKED) * e * f, by_experts = visits * (f + MOVED);
+    long by_pieces = visits * (f + MOVED_NEAR) + PACKED_EACH * e * f;
+    if (by_pieces < together && by_pieces < by_experts) return BY_PIECES;
+    return together <= by_experts ? TOGETHER : BY_EXPERTS;
 }
 
 /* Packs all experts' gates side by side, then their ups, as one matrix of 2W columns. */
