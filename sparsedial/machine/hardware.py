@@ -54,15 +54,6 @@ def machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def device_bytes(device: str) -> float:
-    """Memory of the machine, or of the GPU that PyTorch takes as `cuda`: the first that this process may see."""
-    if device == "cpu":
-        return machine_bytes()
-    import torch
-
-    return torch.cuda.get_device_properties(device).total_memory
-
-
 def process_bytes() -> int:
     """Memory that this process holds now."""
     return _status_bytes("VmRSS")

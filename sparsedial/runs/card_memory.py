@@ -10,6 +10,7 @@ import torch
 
 from sparsedial.errors import UserError
 from sparsedial.machine.card import CardMemory
+from sparsedial.machine.hardware import machine_bytes
 from sparsedial.machine.memory import StepBytes, step_bytes
 from sparsedial.machine.profile import VALUE_BYTES
 from sparsedial.records.recipe import Recipe
@@ -34,6 +35,11 @@ def card_memory() -> CardMemory:
     free, held = torch.cuda.mem_get_info()
     reserved, allocated = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
     return CardMemory(held=held, free=free + reserved - allocated, others=max(0, held - free - reserved))
+
+
+def device_bytes(device: str) -> float:
+    """Memory of the machine, or of the GPU that PyTorch takes: the first that this process may see."""
+    return machine_bytes() if device == "cpu" else card_memory().held
 
 
 def runs_that_fit(shape: Shape, recipe: Recipe) -> int:

@@ -6,11 +6,10 @@ from functools import partial
 
 from sparsedial.kernels.metering import meter
 from sparsedial.machine.energy import Meter, metered
-from sparsedial.machine.hardware import device_bytes
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.records.dry_run import TrainDryRun
 from sparsedial.records.token_selection import ReferenceModelCost
-from sparsedial.runs.card_memory import counted_bytes
+from sparsedial.runs.card_memory import counted_bytes, device_bytes
 from sparsedial.runs.job import Job
 from sparsedial.runs.timed import peak_by, step_by
 from sparsedial.shape.counts import active_parameters, total_parameters

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.machine.at_once import NUMBERS
-from sparsedial.machine.hardware import device_bytes
 from sparsedial.machine.memory import Memory, measure_memory, step_bytes
 from sparsedial.machine.profile import VALUE_BYTES
 from sparsedial.records.answers import Measured
@@ -126,6 +125,8 @@ def _memory(
 
 def _check_memory(largest: Shape, settings: ProfileSettings, device: str, value_bytes: int) -> None:
     """Raises: UserError where the largest shape's step cannot fit, before anything is measured."""
+    from sparsedial.runs.card_memory import device_bytes
+
     held = device_bytes(device)
     needed = float(step_bytes(largest, settings.batch, settings.context, value_bytes).total)
     if needed > held:

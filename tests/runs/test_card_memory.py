@@ -11,7 +11,7 @@ import torch
 from sparsedial.errors import UserError
 from sparsedial.runs import execute as module
 from sparsedial.runs import measuring
-from sparsedial.runs.card_memory import counted_bytes, largest_batch, require_fits
+from sparsedial.runs.card_memory import counted_bytes, device_bytes, largest_batch, require_fits
 from sparsedial.runs.execute import execute
 from sparsedial.runs.run_store import RunStore
 from tests.runs.tiny import finish, job_of
@@ -59,6 +59,12 @@ def test_what_this_process_has_reserved_is_free_for_it_and_nobody_elses(small_te
     with pytest.raises(UserError, match=r"are free$") as refused:
         require_fits(job)
     assert "not even one sequence" in str(refused.value.hint)
+
+
+def test_the_memory_of_a_gpu_is_that_of_the_one_pytorch_sees(card):
+    """The driver's tool may list another one first, or be missing."""
+    card(10**9, reserved=0, allocated=0)
+    assert device_bytes("cuda") == HELD
 
 
 def test_a_cpu_is_not_asked(small_text, monkeypatch):
