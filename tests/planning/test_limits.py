@@ -138,7 +138,7 @@ def test_a_tie_within_the_error_is_undecided(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "winner"), [(5.0, "dense"), (10.5, "dense"), (12.5, "undecided"), (23.0, "sparse")]
+    ("seconds", "winner"), [(1.5, "dense"), (3.0, "undecided"), (4.0, "undecided"), (8.0, "sparse")]
 )
 def test_within_the_interval_of_the_crossover_the_winner_is_undecided_and_outside_it_is_not(seconds, winner):
     plan = sparsedial.plan(seconds=seconds, law=str(REFERENCE_STUDY))
