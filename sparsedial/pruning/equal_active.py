@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from sparsedial.errors import UserError
 from sparsedial.law.law import Law
 from sparsedial.records.prune import Way
 from sparsedial.records.quantities import Interval
@@ -14,7 +16,7 @@ from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import Turned
 
-WIDTHS = (*range(8, 64, 4), *range(64, 256, 32), *range(256, 1025, 64))  # at which heads of a ladder are even
+WIDTHS = range(8, 1025, 4)  # of a ladder, those between its rungs too
 
 
 def lower_k(shape: Shape, target: int) -> Turned | None:
@@ -49,8 +51,16 @@ def sparser(law: Law, ladder: Ladder, experts: Sequence[int], target: int, token
 
 def nearest_rung(ladder: Ladder, experts: int, target: int) -> Shape:
     """The shape of a number of experts whose active parameters are nearest to the target."""
-    shapes = (ladder.shape(width, experts) for width in WIDTHS)
-    return min(shapes, key=lambda shape: abs(math.log(active_parameters(shape) / target)))
+    return min(_shapes(ladder, experts), key=lambda shape: abs(math.log(active_parameters(shape) / target)))
+
+
+def _shapes(ladder: Ladder, experts: int) -> Iterator[Shape]:
+    """Those of all widths that heads of an even size fill."""
+    for width in WIDTHS:
+        with contextlib.suppress(UserError):
+            shape = ladder.shape(width, experts)
+            if shape.heads * shape.head_dim == width:
+                yield shape
 
 
 def winner_of(losses: Mapping[Way, Interval]) -> Way | Literal["undecided"]:
