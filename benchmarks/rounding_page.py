@@ -23,11 +23,22 @@ def rounding_sentences() -> str:
     given = max(math.ceil(1e4 * max(row["given_theirs"])) for row in rounded.values())
     last = max(row["as_cut"][-1] for row in rounded.values())
     return (
-        f"A loss within {human_percent(ASKED)} of llm-compressor's was asked. {far}, and that is rounding: our own cuts"
-        f" of the same windows, whose embeddings differ by a millionth, lie apart by up to {scatter}. Given the inputs"
+        f"A loss within {human_percent(ASKED)} of llm-compressor's was asked. {far}, and most of that is rounding:"
+        f" our own cuts of the same windows, whose embeddings differ by a millionth, lie apart by up to {scatter}. Given"
+        " the inputs"
         " of the model that llm-compressor has cut, ours turns off the same weights, but for at most"
         f" {given} of 10,000 in a layer. Each cut by itself, more weights differ in each later layer, up to"
         f" {human_percent(last, 1)} in the last ([record](../benchmarks/records/prune_rounding.json))."
+        + "".join(_by_both(name, row["pairs"]["relative"]) for name, row in rounded.items() if "pairs" in row)
+    )
+
+
+def _by_both(name: str, relative: Mapping[str, float]) -> str:
+    """The mean difference of several cuts by both programs, as a sentence."""
+    mean, low, high = (human_percent(relative[name]) for name in ("mean", "low", "high"))
+    return (
+        f" So both programs cut {relative['seeds']} copies of the checkpoint, whose embeddings differ so: by"
+        f" {_called(name)} ours lies {mean} above llm-compressor's on average (95 % interval {low} to {high})."
     )
 
 
