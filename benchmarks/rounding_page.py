@@ -24,8 +24,8 @@ def rounding_sentences() -> str:
     last = max(row["as_cut"][-1] for row in rounded.values())
     return (
         f"A loss within {human_percent(ASKED)} of llm-compressor's was asked. {far}, and most of that is rounding:"
-        f" our own cuts of the same windows, whose embeddings differ by a millionth, lie apart by up to {scatter}. Given"
-        " the inputs"
+        f" our own cuts of the same windows, whose embeddings differ by a millionth, lie apart by up to {scatter}."
+        " Given the inputs"
         " of the model that llm-compressor has cut, ours turns off the same weights, but for at most"
         f" {given} of 10,000 in a layer. Each cut by itself, more weights differ in each later layer, up to"
         f" {human_percent(last, 1)} in the last ([record](../benchmarks/records/prune_rounding.json))."
