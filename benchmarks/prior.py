@@ -16,6 +16,7 @@ import numpy as np
 import polars
 
 from benchmarks.keeping import keep
+from sparsedial.law.check import held_out_check
 from sparsedial.law.choose import PROVEN, STUDY_PRIORS, select
 from sparsedial.law.fit import Rows, fit
 from sparsedial.records.law import Prior
@@ -37,23 +38,18 @@ def studies() -> dict[str, Rows]:
 def held_against(rows: Rows, most_flops: float, priors: Mapping[str, Prior]) -> dict[str, Any]:
     """How a law of the budgets up to one predicts the largest."""
     held = select(rows, rows["flops"] == rows["flops"].max())
-    law = fit(select(rows, rows["flops"] <= most_flops), PROVEN, priors=priors)
-    variables = {name: held[name] for name in law.as_form.variables}
-    predicted, (low, high) = law.loss(**variables), law.run_interval(**variables)
-    errors, dense = np.log(predicted / held["loss"]), held["sparsity"] == 0
+    below = select(rows, rows["flops"] <= most_flops)
+    law = fit(below, PROVEN, priors=priors)
+    check, of_dense = (held_out_check(below, some, law) for some in (held, select(held, held["sparsity"] == 0)))
+    low, high = law.run_interval(**{name: held[name] for name in law.as_form.variables})
     return {
         "beta": law.coefficients["beta"],
-        "rms_log_error": float(np.sqrt(np.mean(errors**2))),
-        "mean_log_error": float(errors.mean()),
+        "rms_log_error": check.rmse_log_loss,
+        "mean_log_error": float(np.mean(np.log(law.loss(**held) / held["loss"]))),
         "inside_interval": float(np.mean((low <= held["loss"]) & (held["loss"] <= high))),
-        "regret": regret(predicted, held["loss"]),
-        "dense_regret": regret(predicted[dense], held["loss"][dense]),
+        "regret": check.regret_of_predicted_best,
+        "dense_regret": of_dense.regret_of_predicted_best,
     }
-
-
-def regret(predicted: np.ndarray, losses: np.ndarray) -> float:
-    """Nats by which what is predicted to be the best lies above the best."""
-    return float(losses[predicted.argmin()] - losses.min())
 
 
 def main() -> None:

@@ -115,9 +115,8 @@ def _moves(
     curvature = weight * np.where(size <= threshold, 1.0, reweighted * np.minimum(damping, 1.0)[:, None])
     across = slopes.transpose(0, 2, 1)
     normal = (slopes * curvature[:, None, :]) @ across
-    gradient = (slopes @ (weight * reweighted * residuals)[:, :, None])[:, :, 0] + pull.stiffness * pull.distance(
-        points
-    )
+    gradient = (slopes @ (weight * reweighted * residuals)[:, :, None])[:, :, 0]
+    gradient += pull.stiffness * pull.distance(points)
     steep = np.einsum("bfn,bfn,bn->bf", slopes, slopes, weight * reweighted)
     extra = damping[:, None] * steep + 1e-12 * np.maximum(steep.max(axis=1, keepdims=True), 1e-12)
     at = np.arange(points.shape[1])

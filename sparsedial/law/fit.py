@@ -115,21 +115,19 @@ def fit(
     surface = _surface(rows, form, pin)
     target = np.log(np.asarray(rows["loss"], dtype=float))
     weight = rows[WEIGHT] / rows[WEIGHT].mean()
-    best, scatter = search(surface, target, weight, how.get("huber")), 0.0
+    best = search(surface, target, weight, how.get("huber"))
+    residuals, rmse = _residuals(surface, best, target, weight)
     priors = {name: prior for name, prior in (how.get("priors") or {}).items() if name in surface.names}
     if priors:  # weighed by how far the runs scatter around the law that they give alone
-        scatter = _rms(surface, best, target, weight)
-        surface = surface.drawn(priors, scatter)
+        surface = surface.drawn(priors, rmse)
         best = search(surface, target, weight, how.get("huber"))
+        residuals, rmse = _residuals(surface, best, target, weight)
     values = surface.unpack(best.point[None])[0]
     groups = np.unique(rows[GROUP], return_inverse=True)[1] if GROUP in rows else None
-    drawn = resample(surface, best, target, weight, count=bootstrap, seed=seed, groups=groups, scatter=scatter)
-    samples = surface.unpack(drawn)
+    samples = surface.unpack(resample(surface, best, target, weight, count=bootstrap, seed=seed, groups=groups))
     tail = (1 - confidence) / 2
     names = FORMS[form].coefficients
     spread = np.quantile(samples, [tail, 1 - tail], axis=0) if len(samples) else np.stack([values, values])
-    residuals = surface.log_loss(best.point[None])[0] - target
-    rmse = _rms(surface, best, target, weight)
     open_ = open_coefficients(surface, best.point, rmse) if bootstrap else {}
     for at in map(names.index, open_):  # what the fit found is one of the values that explain the runs equally well
         spread[:, at] = min(spread[0, at], values[at]), max(spread[1, at], values[at])
@@ -152,10 +150,11 @@ def fit(
     )
 
 
-def _rms(surface: Surface, best: Best, target: np.ndarray, weight: np.ndarray) -> float:
-    """The runs' scatter around the law, in log loss; what was fitted is counted out."""
+def _residuals(surface: Surface, best: Best, target: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:
+    """Predicted less measured log losses, and the runs' scatter around the law; what was fitted is counted out."""
     residuals = surface.log_loss(best.point[None])[0] - target
-    return float(np.sqrt(np.sum(weight * residuals**2) / max(1, len(residuals) - len(surface.names))))
+    freedom = max(1, len(residuals) - len(surface.names))
+    return residuals, float(np.sqrt(np.sum(weight * residuals**2) / freedom))
 
 
 def _counted(rows: Rows) -> dict[str, np.ndarray]:

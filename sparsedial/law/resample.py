@@ -20,14 +20,13 @@ def resample(
     count: int,
     seed: int,
     groups: np.ndarray | None = None,
-    scatter: float = 0.0,
 ) -> np.ndarray:
     """Points of `count` refits, each to the fitted log losses plus residuals with random signs.
 
     The grid of a study is a design, not a sample, so rows stay and residuals change sign (a wild bootstrap). A fit
     bends towards its own rows, so each row's residual is that from a fit without it. Every refit is Huber's estimate
     with the threshold of the fit. Rows of one group (`groups` numbers them) are not independent runs: their residuals
-    change sign together. What priors expect is drawn anew for each, `scatter` (of log loss) as they were weighed by.
+    change sign together. What priors expect is drawn anew for each.
 
     Shapes: target (log losses), weight and groups [n], to [count, free]
     Source: Davidson and Flachaire 2008, "The wild bootstrap, tamed at last", with the residuals of the jackknife, which
@@ -42,7 +41,7 @@ def resample(
     groups = np.arange(len(target)) if groups is None else groups
     signs = random.choice([-1.0, 1.0], (count, int(groups.max()) + 1))[:, groups]
     starts = np.tile(best.point, (count, 1))
-    drawn = surface.redrawn(scatter, count, random)
+    drawn = surface.redrawn(count, random)
     return descend(drawn, starts, fitted + signs * residuals, weight, best.threshold, settled=CLOSE)[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,8 @@ class Pull:
     """What draws coordinates to where priors expect them: half the stiffness times the squared distance."""
 
     centre: np.ndarray  # [free], or [laws, free]
-    stiffness: np.ndarray  # [free], 0 where nothing is expected
+    spread: np.ndarray  # standard deviation of what is expected: [free], 0 where nothing is
+    stiffness: np.ndarray  # [free], 0 there too
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Shapes: [laws, free] to the same"""
@@ -33,7 +34,7 @@ class Pull:
 
     def of(self, laws: np.ndarray | slice) -> Pull:
         """That of some of the laws."""
-        return self if self.centre.ndim == 1 else Pull(centre=self.centre[laws], stiffness=self.stiffness)
+        return self if self.centre.ndim == 1 else replace(self, centre=self.centre[laws])
 
 
 class Surface:
@@ -61,7 +62,8 @@ class Surface:
         count = len(form.scales)
         self._kept = np.array([self.pinned.get(count + at, 0.0) for at in range(len(form.exponents))])
         self._rows = len(next(iter(columns.values())))
-        self.pull = Pull(centre=np.zeros(len(self.low)), stiffness=np.zeros(len(self.low)))
+        nothing = np.zeros(len(self.low))
+        self.pull = Pull(centre=nothing, spread=nothing, stiffness=nothing)
 
     def drawn(self, priors: Mapping[str, Prior], scatter: float) -> Surface:
         """The same, drawn to what priors expect of its free exponents.
@@ -69,24 +71,24 @@ class Surface:
         A prior counts as it does for normal noise: one standard deviation from its value costs as much as a run that
         lies `scatter` (of log loss) from the law.
         """
-        drawn = copy.copy(self)
-        centre, stiffness = np.zeros(len(self.low)), np.zeros(len(self.low))
         expected = [priors.get(self.form.exponents[at]) for at in self.exponents]
         values = np.array([prior.value if prior else 1.0 for prior in expected])
-        spreads = np.array([np.inf if prior is None else prior.log_spread for prior in expected])
-        along = np.where(self._logged, self._log_ratio, (self._most - self._least) / values)
+        logs = np.array([prior.log_spread if prior else 0.0 for prior in expected])
+        centre, spread = np.zeros(len(self.low)), np.zeros(len(self.low))
         centre[len(self.scales) :] = self.exponent_coordinates(values)
-        stiffness[len(self.scales) :] = (scatter * along / spreads) ** 2
-        drawn.pull = Pull(centre=centre, stiffness=stiffness)
-        return drawn
+        spread[len(self.scales) :] = logs / np.where(self._logged, self._log_ratio, (self._most - self._least) / values)
+        stiffness = np.divide(scatter, spread, out=np.zeros(len(spread)), where=spread > 0) ** 2
+        return self._pulled(Pull(centre=centre, spread=spread, stiffness=stiffness))
 
-    def redrawn(self, scatter: float, count: int, random: np.random.Generator) -> Surface:
+    def redrawn(self, count: int, random: np.random.Generator) -> Surface:
         """The same for so many laws, each drawn to values that its priors themselves leave open."""
         noise = random.standard_normal((count, len(self.low)))
-        spread = np.where(self.pull.stiffness > 0, scatter / np.sqrt(np.maximum(self.pull.stiffness, 1e-300)), 0.0)
-        drawn = copy.copy(self)
-        drawn.pull = Pull(centre=self.pull.centre + spread * noise, stiffness=self.pull.stiffness)
-        return drawn
+        return self._pulled(replace(self.pull, centre=self.pull.centre + self.pull.spread * noise))
+
+    def _pulled(self, pull: Pull) -> Surface:
+        pulled = copy.copy(self)
+        pulled.pull = pull
+        return pulled
 
     def exponent_values(self, coordinates: np.ndarray) -> np.ndarray:
         """Exponents between their bounds. Shapes: [laws, free exponents] to the same"""

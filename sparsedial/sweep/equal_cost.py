@@ -189,7 +189,7 @@ def equal_seconds(
 
     Returns the budget in measured seconds, and the runs.
     """
-    rivals = plan.rivals
+    rivals, compared = plan.rivals, list[dict[Rival, Run]]()
     adjusted = steps and Rivals(
         dense=replace(rivals.dense, steps=steps.dense), sparse=replace(rivals.sparse, steps=steps.sparse)
     )
@@ -197,8 +197,6 @@ def equal_seconds(
         compared = _until_finished(lab, rates, plan, rivals, seeds)
         adjusted = adjusted or _adjusted(rivals, plan.budget_run, compared[-1])
         keep(TimedSteps(dense=adjusted.dense.steps, sparse=adjusted.sparse.steps))
-    else:
-        compared = []
     if adjusted != rivals:
         rivals = adjusted
         compared = _until_finished(lab, rates, plan, rivals, seeds, again=True)

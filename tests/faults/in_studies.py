@@ -29,8 +29,8 @@ FAULTS = (
     Fault(
         what="every sample of a law is drawn to the same value of a prior",
         file="law/surface.py",
-        line="centre=self.pull.centre + spread * noise",
-        becomes="centre=self.pull.centre + 0 * spread * noise",
+        line="centre=self.pull.centre + self.pull.spread * noise",
+        becomes="centre=self.pull.centre + 0 * noise",
         tests="tests/law/test_priors.py::test_samples_are_as_unsure_as_the_prior",
     ),
     Fault(
