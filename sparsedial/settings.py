@@ -67,6 +67,15 @@ def fill(cls: type[T], values: Mapping[str, Any], origin: str) -> T:
     return cls(**converted)
 
 
+def given(settings: Any) -> list[str]:
+    """The names of the settings that are not at their default, in order; those without a default count."""
+    return [field.name for field in dataclasses.fields(settings) if getattr(settings, field.name) != _default(field)]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def _required(field: dataclasses.Field[Any]) -> bool:
     return field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 

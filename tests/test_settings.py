@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.settings import file_names, fill, read_settings_file
+from sparsedial.settings import file_names, fill, given, read_settings_file, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,19 @@ def test_all_missing_settings_are_named_at_once():
 
     with pytest.raises(UserError, match="shape: 'layers', 'heads' are missing"):
         fill(Sizes, {"d_ff": "1"}, "shape")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Some:
+    name: str
+    size: int = setting(3)
+    parts: dict = setting(factory=dict)
+
+
+def test_what_is_given_is_not_at_its_default():
+    assert given(Some(name="a")) == ["name"]
+    assert given(Some(name="a", size=3, parts={})) == ["name"]
+    assert given(Some(name="a", size=4, parts={"b": 1})) == ["name", "size", "parts"]
 
 
 def test_a_file_whose_name_has_a_comma_is_one_text_and_other_names_are_split(tmp_path: Path):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from sparsedial.errors import UserError
-from sparsedial.settings import file_names, setting
+from sparsedial.settings import file_names, given, setting
 from sparsedial.shape.turned import ALL, setting_texts
 from sparsedial.verbs.space import DEFAULT_LAW
 
@@ -50,12 +50,11 @@ class DialSettings:
     def __post_init__(self) -> None:
         if self.measure:
             self._check_measuring()
-        for field in fields(self):
-            given = getattr(self, field.name) != field.default
-            if field.name in OF_MEASURING and not self.measure and given:
-                raise UserError("is for measuring the settings of a checkpoint", hint="add <measure>", field=field.name)
-            if field.name in OF_PAGE and self.measure and given:
-                raise UserError("is for the page, and <measure> opens none", hint="leave it out", field=field.name)
+        for name in given(self):
+            if name in OF_MEASURING and not self.measure:
+                raise UserError("is for measuring the settings of a checkpoint", hint="add <measure>", field=name)
+            if name in OF_PAGE and self.measure:
+                raise UserError("is for the page, and <measure> opens none", hint="leave it out", field=name)
         if not 0 <= self.port <= 65535:
             raise UserError(f"{self.port} lies outside 0..65535", hint="0 picks a free port", field="port")
 

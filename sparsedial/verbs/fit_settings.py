@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,13 @@ from sparsedial.errors import UserError
 from sparsedial.law.counting import COUNTINGS
 from sparsedial.law.expressions import assignments
 from sparsedial.records.law import Prior
-from sparsedial.settings import setting
+from sparsedial.settings import given, setting
 from sparsedial.units import parse_counts, parse_number
 
 MOST_BOOTSTRAP = 10_000
 NO_PRIOR, PRIOR_EXAMPLE = "none", "beta=0.37:0.2"
 OF_FITTING = (
-    "form", "best_of", "weight", "hold_out", "group", "pin", "prior", "huber", "bootstrap", "seed", "counting",
-    "at",
+    "form", "best_of", "weight", "hold_out", "group", "pin", "prior", "huber", "bootstrap", "seed", "counting", "at",
 )  # fmt: skip
 
 
@@ -110,9 +109,8 @@ class FitSettings:
             raise UserError(
                 f"no counting '{self.counting}'", hint=f"known are {', '.join(COUNTINGS)}", field="counting"
             )
-        for field in fields(self):
-            unset = {} if field.name == "pin" else field.default
-            if self.law is not None and field.name in OF_FITTING and getattr(self, field.name) != unset:
-                raise UserError("is for a fit, and <law> gives a law", hint="leave one of them out", field=field.name)
+        for name in given(self):
+            if self.law is not None and name in OF_FITTING:
+                raise UserError("is for a fit, and <law> gives a law", hint="leave one of them out", field=name)
         if self.huber is not None and self.huber <= 0:
             raise UserError(f"{self.huber:g} is not above 0", hint="several papers use 1e-3", field="huber")

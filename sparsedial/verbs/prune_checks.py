@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, get_args
 
 from sparsedial.errors import UserError, require_known
 from sparsedial.pruning.methods import METHODS, methods_of
 from sparsedial.records.prune import RecoveryKind
+from sparsedial.settings import given
 
 NEED_MEMORY = ("speed", "max_loss_increase", "recover", "against", "tasks")  # settings that need all layers in memory
 
@@ -52,9 +52,9 @@ def check_memory(needing: Sequence[str]) -> None:
 
 def check_alone(settings: Any, job: str) -> None:
     """Raises: UserError where more is asked for than a job which has no settings but where it reads and writes."""
-    for field in fields(settings):
-        if field.name not in ("checkpoint", "out", job) and getattr(settings, field.name) != field.default:
-            raise UserError(f"goes without <{field.name}>: it does nothing else", field=job)
+    for name in given(settings):
+        if name not in ("checkpoint", "out", job):
+            raise UserError(f"goes without <{name}>: it does nothing else", field=job)
 
 
 def _or(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import cast
 from sparsedial.errors import UserError, require_known
 from sparsedial.records.selection import ReferenceSide
 from sparsedial.selection.scores import SCORES, SIDES
-from sparsedial.settings import file_names, setting
+from sparsedial.settings import file_names, given, setting
 from sparsedial.units import parse_counts, parse_seconds, parse_share, parse_share_or_zero
 
 EXAMPLE = "like `sparsedial select my_text/ --out kept`"
@@ -121,8 +121,8 @@ class SelectSettings:
     def _check_measure(self) -> None:
         """Raises: UserError for settings of a measurement that is not asked for, or that none can have."""
         if not self.measure:
-            for name in OF_MEASURE:
-                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+            for name in given(self):
+                if name in OF_MEASURE:
                     raise UserError("is a setting of a measurement", hint="add <measure>", field=name)
         if self.budgets and self.time:
             raise UserError("contradicts budgets", hint="give only one of them", field="time")
@@ -136,8 +136,8 @@ class SelectSettings:
         if self.emit is None:
             return
         require_known(self.emit, PEERS, "emit")
-        for name in NOT_EMITTED:
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+        for name in given(self):
+            if name in NOT_EMITTED:
                 raise UserError(f"cannot be in a script for {self.emit}", hint="leave it out, or <emit>", field=name)
         if not self.text:
             raise UserError(f"a script for {self.emit} needs a text", hint="name files or folders", field="emit")

@@ -11,7 +11,7 @@ from torch import Tensor
 from sparsedial.errors import UserError
 from sparsedial.kernels import native
 from sparsedial.model.decoder import Decoder, alike, compiles
-from sparsedial.model.transformer import Routing, initialise
+from sparsedial.model.transformer import Routing, Transformer, initialise
 from sparsedial.shape.shape import Layer, with_layers
 from tests.model.shapes import DENSE, FAMILIES, GROUPED, SPARSE, UNEQUAL, shaken
 from tests.model.test_cache import play
@@ -73,13 +73,17 @@ def test_compiled_decoding_of_sizes_that_no_tile_fits(sequences, threads):
         GROUPED, d_model=72, heads=3, kv_heads=1, head_dim=24, d_ff=1100, dense_layers=1, experts=5, top_k=2,
         shared_experts=1, d_expert=84, vocab_size=61,
     )  # fmt: skip
-    model = shaken(shape)
-    ids = torch.randint(61, (sequences, 9), generator=torch.Generator().manual_seed(0))
+    steps_as_the_model(shaken(shape), sequences, threads, steps=5)
+
+
+def steps_as_the_model(model: Transformer, sequences: int, threads: int, steps: int) -> None:
+    """After four ids of each sequence, compiled steps give what the whole model gives."""
+    ids = torch.randint(61, (sequences, 4 + steps), generator=torch.Generator().manual_seed(0))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     decoder = Decoder(model, sequences, 16)
     decoder.read(ids[:, :4].tolist())
-    for place in range(4, 9):
+    for place in range(4, 4 + steps):
         expected = model(ids[:, : place + 1])[:, -1]
         torch.testing.assert_close(decoder.step(ids[:, place].tolist()), expected, atol=1e-5, rtol=1e-5)
     torch.set_num_threads(before)
@@ -99,17 +103,7 @@ NARROW = replace(
 @torch.no_grad()
 def test_compiled_decoding_of_narrow_experts_one_after_another(width, top_k, sequences, threads):
     """Widths of a few whole vectors, one too wide and one of no whole vectors; all experts and some of them."""
-    model = shaken(replace(NARROW, d_expert=width, top_k=top_k))
-    ids = torch.randint(61, (sequences, 7), generator=torch.Generator().manual_seed(0))
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    decoder = Decoder(model, sequences, 16)
-    decoder.read(ids[:, :4].tolist())
-    for place in range(4, 7):
-        expected = model(ids[:, : place + 1])[:, -1]
-        torch.testing.assert_close(decoder.step(ids[:, place].tolist()), expected, atol=1e-5, rtol=1e-5)
-    torch.set_num_threads(before)
-    assert compiles(model)
+    steps_as_the_model(shaken(replace(NARROW, d_expert=width, top_k=top_k)), sequences, threads, steps=3)
 
 
 @pytest.mark.skipif(native.module is None, reason="installed without a C compiler")

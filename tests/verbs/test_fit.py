@@ -12,6 +12,7 @@ import pytest
 import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
+from sparsedial.verbs.fit_settings import PRIOR_EXAMPLE
 from tests.law.test_fit import branches, table
 
 GOOD = {name: values.tolist() for name, values in table("chinchilla")[0].items()}
@@ -48,6 +49,7 @@ def test_runs_of_a_study_have_its_prior_and_other_tables_none(tmp_path, capsys):
 
     study = str(Path(__file__).parents[2] / "benchmarks" / "records" / "reference_study")
     assert priors(study) == {"beta": {"value": 0.37, "log_spread": 0.2}}
+    assert priors(study) == priors(study, "--prior", PRIOR_EXAMPLE), "which the help names"
     assert priors(study, "--prior", "none") == priors(write(tmp_path), "--form", "chinchilla") == {}
 
 
