@@ -33,7 +33,8 @@ from sparsedial.model.attention import rms_norm
 from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.model.router import choose
 from sparsedial.model.transformer import Transformer, initialise
-from sparsedial.serving.generation import Sampling, generate_together
+from sparsedial.serving.generation import generate_together
+from sparsedial.serving.sampling import Sampling
 from sparsedial.shape.counts import active_parameters, cached_values_per_token, total_parameters
 from sparsedial.shape.shape import Shape
 

@@ -39,7 +39,8 @@ from benchmarks.keeping import keep
 from benchmarks.vllm_peer import Vllm
 from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.records.prune import FixedSetting
-from sparsedial.serving.generation import Sampling, generate_together
+from sparsedial.serving.generation import generate_together
+from sparsedial.serving.sampling import Sampling
 from sparsedial.shape.config import read_config
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import DEFAULT

@@ -34,7 +34,8 @@ from sparsedial.pruning.kept import Kept
 from sparsedial.pruning.methods import Ask
 from sparsedial.pruning.parts import PARTS
 from sparsedial.pruning.windows import read_windows
-from sparsedial.serving.generation import Sampling, generate_together
+from sparsedial.serving.generation import generate_together
+from sparsedial.serving.sampling import Sampling
 from sparsedial.text.prepare import Text, open_text
 from sparsedial.text.tokenizer import load_tokenizer
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,30 +12,8 @@ from sparsedial.model.gates import Gates
 from sparsedial.model.greedy import ALL, Vocabulary, go_on, likeliest, require_numbers
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import side_by_side
+from sparsedial.serving.sampling import Sampling
 from sparsedial.shape.turned import Turned
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next token is drawn.
-
-    Raises: UserError for values outside their range.
-    """
-
-    temperature: float = 0.8  # 0 takes the likeliest token
-    top_k: int | None = None  # draw from this many likeliest tokens
-    top_p: float = 1.0  # draw from the likeliest tokens that hold this much probability
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise UserError(f"temperature={self.temperature} is below 0, or not finite")
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k={self.top_k} is below 1")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p={self.top_p} lies outside 0..1")
-        if not 0 <= self.seed < 2**62:
-            raise UserError(f"seed={self.seed} lies outside 0..{2**62 - 1}")
 
 
 def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:

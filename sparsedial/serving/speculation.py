@@ -16,7 +16,8 @@ from sparsedial.errors import UserError
 from sparsedial.model.cache import Cache, Place
 from sparsedial.model.greedy import ALL, Vocabulary, likeliest
 from sparsedial.model.transformer import Prediction, Routing, Transformer
-from sparsedial.serving.generation import Sampling, generate
+from sparsedial.serving.generation import generate
+from sparsedial.serving.sampling import Sampling
 
 GREEDY = Sampling(temperature=0.0)
 

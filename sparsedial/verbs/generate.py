@@ -35,8 +35,8 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     from sparsedial.model.narrow import weights_dtype
     from sparsedial.model.turned import at_setting
     from sparsedial.serving.ending import vocabulary_of
-    from sparsedial.serving.generation import Sampling
     from sparsedial.serving.generation import generate as generate_ids
+    from sparsedial.serving.sampling import Sampling
     from sparsedial.serving.speculation import Drafts, speculate
     from sparsedial.text.decoding import stream_text
     from sparsedial.text.tokenizer import load_tokenizer

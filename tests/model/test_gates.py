@@ -20,7 +20,8 @@ from sparsedial.model.gates import SHARES, Gates, Threshold, gates_of, read_gate
 from sparsedial.model.transformer import DenseFeedForward, Routing, Transformer
 from sparsedial.model.turned import at_setting, side_by_side
 from sparsedial.pruning.gates import measured_gates
-from sparsedial.serving.generation import Sampling, generate_together
+from sparsedial.serving.generation import generate_together
+from sparsedial.serving.sampling import Sampling
 from sparsedial.serving.speculation import speculate
 from sparsedial.shape.turned import Turned, parse_turned
 from tests.model.shapes import DENSE, FAMILIES, GROUPED, UNEQUAL, shaken

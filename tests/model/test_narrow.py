@@ -21,7 +21,8 @@ from sparsedial.model.turned import at_setting
 from sparsedial.model.weights import stream_of
 from sparsedial.model.writing import write_checkpoint
 from sparsedial.pruning.gates import measured_gates
-from sparsedial.serving.generation import Sampling, generate_together
+from sparsedial.serving.generation import generate_together
+from sparsedial.serving.sampling import Sampling
 from sparsedial.serving.speculation import speculate
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import Turned

@@ -17,7 +17,8 @@ from sparsedial.model.decoder import Decoder
 from sparsedial.model.greedy import go_on
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting, side_by_side
-from sparsedial.serving.generation import Sampling, generate_together
+from sparsedial.serving.generation import generate_together
+from sparsedial.serving.sampling import Sampling
 from sparsedial.serving.speculation import GREEDY, Drafts, speculate
 from sparsedial.shape.turned import Turned, parse_turned
 from tests.model.shapes import DENSE, FAMILIES, UNEQUAL, shaken

@@ -14,7 +14,8 @@ from sparsedial.evaluation.scorer import Scorer
 from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import initialise
 from sparsedial.serving.ending import vocabulary_of
-from sparsedial.serving.generation import Sampling, generate, generate_together
+from sparsedial.serving.generation import generate, generate_together
+from sparsedial.serving.sampling import Sampling
 from sparsedial.serving.speculation import speculate
 from sparsedial.shape.ladder import Ladder
 from sparsedial.text.tokenizer import byte_tokenizer, load_tokenizer

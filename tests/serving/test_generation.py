@@ -8,7 +8,8 @@ import torch
 from sparsedial.errors import UserError
 from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import initialise
-from sparsedial.serving.generation import Sampling, generate, generate_together, probabilities
+from sparsedial.serving.generation import generate, generate_together, probabilities
+from sparsedial.serving.sampling import Sampling
 from sparsedial.shape.ladder import Ladder
 
 MODEL = initialise(Ladder(vocab_size=64, context=24).shape(16, 8), 0).eval()

@@ -11,7 +11,8 @@ from sparsedial.errors import UserError
 from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.serving import speculation
-from sparsedial.serving.generation import Sampling, generate
+from sparsedial.serving.generation import generate
+from sparsedial.serving.sampling import Sampling
 from sparsedial.serving.speculation import Drafts, speculate
 from tests.model.shapes import SPARSE, shaken
 
