@@ -95,20 +95,27 @@ class Scorer:
     @torch.no_grad()
     def losses_on_device(self, windows_WS1: Tensor, last: int) -> tuple[Tensor, Tensor]:
         """The same, for which nothing waits for a GPU."""
-        model, total, each = self._working, torch.zeros((), dtype=torch.float64, device=self.device), []
-        for ids_BS1 in windows_WS1.split(windows_at_once(windows_WS1.shape[1], self.model.embedding_VD.is_cuda)):
+        model, total = self._working, torch.zeros((), dtype=torch.float64, device=self.device)
+        each_WS = torch.empty(len(windows_WS1), last, device=self.device)  # one piece: small ones would split the heap
+        count = windows_at_once(windows_WS1.shape[1], self.model.embedding_VD.is_cuda)
+        for ids_BS1, each_BS in zip(windows_WS1.split(count), each_WS.split(count), strict=True):
             ids_BS1 = ids_BS1.to(self.device)
-            targets_R = ids_BS1[:, -last:].flatten()
+            targets_R, each_R = ids_BS1[:, -last:].flatten(), each_BS.view(-1)
+            done = 0
             for logits_nV, targets_n in logits_in_pieces(model, self._stream(ids_BS1[:, :-1], last), targets_R):
                 shares_nV = logits_nV.log_softmax(1)
                 total += functional.nll_loss(shares_nV, targets_n, reduction="sum")
-                each.append(functional.nll_loss(shares_nV, targets_n, reduction="none"))
-        return total, torch.cat(each).view(-1, last)
+                each_R[done : done + len(targets_n)] = functional.nll_loss(shares_nV, targets_n, reduction="none")
+                done += len(targets_n)
+        return total, each_WS
 
     def _stream(self, ids_BS: Tensor, last: int) -> Tensor:
         """The stream at the last positions of all rows. Shapes: to [B, last, D]"""
         model = self._working
-        return model.stream(ids_BS, model.place(ids_BS), self.routing)[:, -last:]
+        x_BSD = model.stream(ids_BS, model.place(ids_BS), self.routing)[:, -last:]
+        if self.routing.losses:
+            self.routing.losses.clear()  # nobody reads them: that they are asked for counts the loads
+        return x_BSD
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> list[Continuation]:
         """The log-likelihood of each continuation after its context; pairs are (context ids, continuation ids).

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sparsedial.evaluation.loss import evaluate_text
-from sparsedial.evaluation.scorer import Scorer
+from sparsedial.evaluation.loss import counting_scorer, evaluate_text, worst_load
+from sparsedial.evaluation.scorer import Scorer, windows_at_once
 from sparsedial.model.checkpoint import save_checkpoint
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.shape.ladder import Ladder
@@ -41,6 +41,17 @@ def test_bits_per_byte_do_not_depend_on_how_many_bytes_a_token_has(corpus, tmp_p
     assert scored.tokens < scored.bytes
     assert scored.loss == pytest.approx(math.log(300), rel=1e-6)
     assert scored.bits_per_byte == pytest.approx(math.log2(300) * scored.tokens / scored.bytes, rel=1e-6)
+
+
+def test_scoring_keeps_one_tensor_and_no_loss_of_a_router():
+    """Small tensors of each call that stay would split the heap between large ones: it grew by 190 MB (LOG.md)."""
+    model = initialise(Ladder(vocab_size=256, context=32).shape(12, 4), 0)
+    scorer, windows_WS1 = counting_scorer(model), torch.randint(256, (2 * windows_at_once(33) + 1, 33))
+    total, nats_WS = scorer.losses(windows_WS1, 32)
+    assert total == pytest.approx(float(nats_WS.double().sum()))
+    assert nats_WS.untyped_storage().nbytes() == 4 * nats_WS.numel() == 4 * windows_WS1[:, 1:].numel()
+    assert scorer.routing.losses == []
+    assert worst_load(model) is not None, "they were counted all the same"
 
 
 @pytest.mark.parametrize("words", ["a few words", "some more words than fit into one window of 32 tokens, and a rest"])
