@@ -79,7 +79,7 @@ class Engine:
         self._open: dict[int, OpenAnswer] = {}  # by number, from when they are asked until they end
         self._news = threading.Condition()  # guards what follows
         self._asked: list[OpenAnswer] = []
-        self._forgotten: list[int] = []
+        self._leaving: list[int] = []
         self._closing = False
         self._at_work: tuple[Turned, Sequence[Answer]] | None = None  # the lane and answers that are computed
         self._thread = threading.Thread(target=self._run, name="sparsedial-engine", daemon=True)
@@ -121,13 +121,20 @@ class Engine:
             self._news.notify()
         return answer.number
 
+    def finish(self, number: int) -> None:
+        """End an answer as it is: it is told soon that it has stopped. A number that has ended is ignored."""
+        self._leave(number, forgotten=False)
+
     def forget(self, number: int) -> None:
         """Stop an answer whose asker has gone; it is told nothing more, but for what is just being told."""
+        self._leave(number, forgotten=True)
+
+    def _leave(self, number: int, forgotten: bool) -> None:
         with self._news:
             found = self._open.get(number)
             if found is not None:
-                found.forgotten = True
-                self._forgotten.append(number)
+                found.forgotten |= forgotten
+                self._leaving.append(number)
                 self._news.notify()
 
     def load(self) -> Load:
@@ -173,15 +180,15 @@ class Engine:
     def _hear(self) -> bool:
         """Wait until there is something to do; False where that is to close."""
         with self._news:
-            while not (self._asked or self._forgotten or self._closing or self._open):
+            while not (self._open or self._closing):
                 self._news.wait()
             for new in self._asked:
                 self._scheduler.ask(new.answer)
             self._asked = []
-            forgotten, self._forgotten = self._forgotten, []
-        for number in forgotten:
+            leaving, self._leaving = self._leaving, []
+        for number in leaving:
             if number in self._open:
-                self._end(self._open[number], "failed")
+                self._end(self._open[number], "stop")
         return not self._closing
 
     def _turn(self) -> None:

@@ -233,6 +233,25 @@ def test_a_forgotten_answer_is_told_nothing_more_and_its_place_is_free():
         assert (engine.load().busy, engine.load().waiting) == (0, 0)
 
 
+def test_a_finished_answer_stops_where_it_is_and_says_what_it_took():
+    first, second = Heard(), Heard()
+    with engine_of(SPARSE, slots=1) as engine:
+        number = engine.ask(asked([1], 120), first)
+        first.some.wait()
+        waiting = engine.ask(asked([2], 120), second)
+        engine.finish(waiting)
+        engine.finish(number)
+        engine.finish(99)
+        assert second.wait() == []
+        assert 0 < len(first.wait()) < 120
+        assert (first.reason, second.reason) == ("stop", "stop")
+        assert first.spent is not None
+        assert first.spent.joules > 0
+        again = Heard()
+        engine.ask(asked([1], 120), again)
+        assert again.wait() == alone(SPARSE, asked([1], 120), LENGTH)
+
+
 def test_an_engine_that_is_closed_has_ended_all_answers_and_its_thread():
     hearers, threads = [Heard() for _ in range(4)], threading.active_count()
     with engine_of(SPARSE, slots=2) as engine:
