@@ -33,7 +33,7 @@ from sparsedial.records.record import plain
 from sparsedial.shape.counts import active_parameters, cached_values_per_token
 from sparsedial.shape.turned import parse_turned
 from sparsedial.text.tokenizer import load_tokenizer
-from sparsedial.verbs.asked_setting import read_dial
+from sparsedial.serving.settings import read_dial
 
 RECORD = Path(__file__).parent / "records" / "gates.json"
 PROMPT, BATCHES = 64, (1, 8)
