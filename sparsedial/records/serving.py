@@ -1,7 +1,7 @@
 """What the server of a checkpoint reads and answers: OpenAI's JSON, with a dial.
 
-A field of a request that is null counts as not given. What the server does not do is refused by name, unless it is given
-a value that asks for nothing.
+A field of a request that is null counts as not given. What the server does not do is refused by name, unless it is
+given a value that asks for nothing.
 
 Source: OpenAI's API reference, "Chat", "Completions", "Models" and "Errors"; the dial is ours
 """

@@ -1,4 +1,4 @@
-"""Who may ask a server: whoever has its key; without one, on a loopback address, this machine's own programs and pages."""
+"""Who may ask a server: whoever has its key; without one, on a loopback address, what runs on this machine alone."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Door:
         """Raises: Refused for a request that may not come in.
 
         Without a key, a page of another site could ask in its reader's browser: directly, which the origin shows, or
-        under a name of its own that leads here (DNS rebinding), which the host shows. Ports do not matter: a name of this
-        machine may lead through a tunnel.
+        under a name of its own that leads here (DNS rebinding), which the host shows. Ports do not matter: one may lead
+        through a tunnel.
         """
         if self.key is not None:
             if path not in self.open and not self._has_key(headers.get("authorization", "")):

@@ -102,6 +102,7 @@ class Engine:
         self._open: dict[int, _Open] = {}  # by number, from when they are asked; the engine's thread takes them out
         self._news = threading.Condition()  # guards what follows
         self._asked: list[_Open] = []
+        self._finished: list[int] = []
         self._forgotten: list[int] = []
         self._closing = False
         self._at_work: tuple[Turned, Sequence[Answer]] | None = None  # the lane and answers that are computed
@@ -143,6 +144,13 @@ class Engine:
             self._asked.append(new)
             self._news.notify()
         return answer.number
+
+    def finish(self, number: int) -> None:
+        """End an answer as it is: it is told soon that it has stopped."""
+        with self._news:
+            if number in self._open:
+                self._finished.append(number)
+                self._news.notify()
 
     def forget(self, number: int) -> None:
         """Stop an answer whose asker has gone; it is told nothing more, but for what is just being told."""
@@ -196,7 +204,11 @@ class Engine:
             for new in self._asked:
                 self._scheduler.ask(new.answer)
             self._asked = []
+            finished, self._finished = self._finished, []
             forgotten, self._forgotten = self._forgotten, []
+        for number in finished:
+            if number in self._open:
+                self._end(self._open[number], "stop")
         for number in forgotten:
             if number in self._open:
                 self._close_answer(self._open[number])

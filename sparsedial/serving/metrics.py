@@ -5,6 +5,7 @@ from __future__ import annotations
 from sparsedial.serving.asks import Load
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "sparsedial_"
 METRICS = {  # name: its kind, its field of Load, what it counts
     "slots": ("gauge", "slots", "Answers that can be written at once."),
     "slots_busy": ("gauge", "busy", "Answers that are being written."),
@@ -23,6 +24,6 @@ def metrics_text(load: Load) -> str:
     Source: Prometheus, "Exposition formats"
     """
     return "".join(
-        f"# HELP sparsedial_{name} {words}\n# TYPE sparsedial_{name} {kind}\nsparsedial_{name} {getattr(load, field)!r}\n"
+        f"# HELP {PREFIX}{name} {words}\n# TYPE {PREFIX}{name} {kind}\n{PREFIX}{name} {getattr(load, field)!r}\n"
         for name, (kind, field, words) in METRICS.items()
     )

@@ -32,12 +32,12 @@ class ServeSettings:
         None, f"ask requests for this key; better given as {KEY_NAME}, which no list of processes shows", "KEY"
     )
     open: bool = setting(False, "open the page of the server in the browser")
+    dry_run: bool = setting(False, "say what it would hold in memory, and its settings, and stop")
     dtype: str | None = dtype_field()
     at_least: float | None = limit_field("at_least")
     at_most: float | None = limit_field("at_most")
     max_loss_increase: float | None = limit_field("max_loss_increase")
     setting: str | None = dial_field()
-    dry_run: bool = setting(False, "say what it would hold in memory, and its settings, and stop")
 
     def __post_init__(self) -> None:
         require_held(self.dtype)

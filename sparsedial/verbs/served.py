@@ -44,8 +44,8 @@ class Counted:
 def counted(settings: ServeSettings) -> Counted:
     """A checkpoint's dial, and the memory of a server of it.
 
-    Raises: UserError for a damaged checkpoint, a setting that it cannot have, a context beyond the model's, or where the
-        memory of the machine does not suffice.
+    Raises: UserError for a damaged checkpoint, a setting that it cannot have, a context beyond the model's, or where
+        the memory of the machine does not suffice.
     """
     folder = settings.checkpoint
     checkpoint = read_checkpoint(folder)
