@@ -32,8 +32,8 @@ def read_request(body: bytes, cls: type[T]) -> T:
     try:
         return msgspec.convert({name: given[name] for name in cls.__struct_fields__ if name in given}, cls)
     except msgspec.ValidationError as error:
-        param = field_at_fault(str(error)).partition(".*")[0]
-        raise Refused(400, in_words(str(error)), code=BAD_VALUE, param=param or None) from error
+        param = field_at_fault(str(error)) or None
+        raise Refused(400, in_words(str(error)), code=BAD_VALUE, param=param) from error
 
 
 def _given(body: bytes) -> dict[str, Any]:
