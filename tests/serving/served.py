@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,11 +137,9 @@ def events_of(response: httpx.Response) -> list[Any]:
     return [item if item == "[DONE]" else json.loads(item) for item in data]
 
 
-def streamed(
-    engine: Script, path: str = "chat/completions", body: Mapping[str, Any] = ASKED, **asked: Any
-) -> list[Any]:
+def streamed(engine: Script, path: str = "chat/completions", body: Any = None, **asked: Any) -> list[Any]:
     """The events of an answer."""
-    response = post(app_of(engine), path, {**body, **asked, "stream": True})
+    response = post(app_of(engine), path, {**(body or ASKED), **asked, "stream": True})
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/event-stream")
     return events_of(response)

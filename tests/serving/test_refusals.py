@@ -147,7 +147,7 @@ def test_a_dial_becomes_one_setting_with_the_reason(dial, setting, reason):
 def test_what_the_engine_does_not_take_is_about_a_field_of_the_request(field, param):
     answer = post(app_of(Script(refuses=UserError("it cannot", hint="so", field=field))))
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
-    assert answer.json()["error"]["message"] == "it cannot; so"
+    assert answer.json()["error"]["message"].endswith("it cannot; so")
 
 
 def test_a_checkpoint_without_a_template_continues_texts_only():
