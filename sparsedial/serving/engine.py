@@ -24,8 +24,8 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.serving.asks import Ask, Load, Reason, Spent, Told
 from sparsedial.serving.drawing import Draws, draw_each, draws_of
 from sparsedial.serving.lanes import Lane, place_of
-from sparsedial.serving.scheduler import Scheduler
-from sparsedial.serving.slots import Answer
+from sparsedial.serving.scheduler import Piece, Scheduler
+from sparsedial.serving.slots import Answer, Beginning
 from sparsedial.shape.turned import Turned
 
 CLOSED = "the server is closing"
@@ -216,26 +216,36 @@ class Engine:
 
     def _turn(self) -> None:
         """Begin what has a place, read pieces of prompts, and write one token of each answer that can."""
-        self._at_work = None
         for beginning in self._scheduler.begin():
-            open_ = self._open[beginning.answer.number]
-            self._at_work = beginning.answer.lane, [beginning.answer]
-            if open_.begun is None:
-                open_.begun = time.perf_counter()
-                self._total.cached += beginning.shared
-                self._total.read += beginning.answer.unread
-            self._lane(beginning.answer.lane).begin(beginning)
-        for key, pieces in self._scheduler.pieces().items():
-            lane, answers = self._lane(key), [piece.answer for piece in pieces]
-            counts = [piece.count for piece in pieces]
-            logits_BV = self._compute(key, answers, counts, lambda lane=lane, pieces=pieces: lane.read(pieces))
-            whole = [row for row, answer in enumerate(answers) if not answer.unread]
-            if whole:
-                self._write(lane, [answers[row] for row in whole], logits_BV[whole])
-        for key, answers in self._scheduler.writing().items():
-            lane, ones = self._lane(key), [1] * len(answers)
-            logits_BV = self._compute(key, answers, ones, lambda lane=lane, answers=answers: lane.step(answers))
-            self._write(lane, answers, logits_BV)
+            self._begin(beginning)
+        for lane, pieces in self._scheduler.pieces().items():
+            self._read(lane, pieces)
+        for lane, answers in self._scheduler.writing().items():
+            self._step(lane, answers)
+
+    def _begin(self, beginning: Beginning) -> None:
+        answer = beginning.answer
+        open_, self._at_work = self._open[answer.number], (answer.lane, [answer])
+        if open_.begun is None:
+            open_.begun = time.perf_counter()
+            self._total.cached += beginning.shared
+            self._total.read += answer.unread
+        self._lane(answer.lane).begin(beginning)
+        self._at_work = None
+
+    def _read(self, key: Turned, pieces: Sequence[Piece]) -> None:
+        lane, answers = self._lane(key), [piece.answer for piece in pieces]
+        logits_BV = self._compute(key, answers, [piece.count for piece in pieces], lambda: lane.read(pieces))
+        whole = [row for row, answer in enumerate(answers) if not answer.unread]
+        if whole:
+            self._write(lane, [answers[row] for row in whole], logits_BV[whole])
+        self._at_work = None
+
+    def _step(self, key: Turned, answers: Sequence[Answer]) -> None:
+        lane = self._lane(key)
+        logits_BV = self._compute(key, answers, [1] * len(answers), lambda: lane.step(answers))
+        self._write(lane, answers, logits_BV)
+        self._at_work = None
 
     def _lane(self, key: Turned) -> Lane:
         """The lane of a setting; those that the scheduler has given up lose their memory first."""
@@ -319,6 +329,7 @@ class Engine:
             lost, failed = list(self._lanes), [*self._scheduler.running, *self._scheduler.waiting]
         else:
             lost, failed = [self._at_work[0]], self._at_work[1]
+            self._at_work = None
         for answer in failed:
             if answer.number in self._open:  # else it ended before
                 self._end(self._open[answer.number], "failed", _problem(error), keep=False)
