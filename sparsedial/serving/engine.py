@@ -5,7 +5,6 @@ B answers that are computed together, V vocabulary.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import traceback
@@ -188,13 +187,18 @@ class Engine:
     @torch.no_grad()
     def _run(self) -> None:
         """The thread: turn after turn while there are answers."""
-        while self._hear():
-            try:
-                self._turn()
-            except Exception as error:  # of one turn: the other answers go on
-                self._fail(error)
-        for open_ in list(self._open.values()):
-            self._end(open_, "failed", CLOSED)
+        try:
+            while self._hear():
+                try:
+                    self._turn()
+                except Exception as error:  # of one turn: the other answers go on
+                    self._fail(error)
+        finally:
+            with self._news:
+                self._closing = True
+            for open_ in list(self._open.values()):
+                self._tell_end(open_, "failed", CLOSED)
+            self._open.clear()
 
     def _hear(self) -> bool:
         """Wait until there is something to do; False where that is to close."""
@@ -286,6 +290,8 @@ class Engine:
             if isinstance(token, Exception):
                 assert answer.slot is not None
                 lane.wipe(answer.slot)
+                if not isinstance(token, UserError):
+                    traceback.print_exception(token)
                 self._end(open_, "failed", _problem(token), keep=False)
             elif token in self._vocabulary.ends:
                 self._end(open_, "stop")
@@ -311,6 +317,9 @@ class Engine:
     def _end(self, open_: _Open, reason: Reason, problem: str | None = None, keep: bool = True) -> None:
         """Free an answer's slot, and tell that it has ended."""
         self._close_answer(open_, keep)
+        self._tell_end(open_, reason, problem)
+
+    def _tell_end(self, open_: _Open, reason: Reason, problem: str | None) -> None:
         if open_.forgotten:
             return
         try:
@@ -324,7 +333,7 @@ class Engine:
 
     def _fail(self, error: Exception) -> None:
         """Fail the answers that were computed; the others of their lane begin again in a new cache."""
-        traceback.print_exception(error, file=sys.stderr)
+        traceback.print_exception(error)
         if self._at_work is None:
             lost, failed = list(self._lanes), [*self._scheduler.running, *self._scheduler.waiting]
         else:
@@ -341,6 +350,6 @@ class Engine:
 def _problem(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, UserError):
-        return str(error)
+        return error.problem
     first = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sparsedial.errors import UserError
 from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import Transformer
 from sparsedial.serving import engine as engines
@@ -128,3 +129,24 @@ def test_an_error_of_no_call_fails_all_and_the_engine_goes_on(monkeypatch, capsy
         assert second.wait() == alone(SPARSE, asked([1, 2, 3], 9), LENGTH)
     assert (first.reason, first.problem) == ("failed", "ZeroDivisionError: division by zero")
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_whose_thread_breaks_leaves_nobody_waiting(monkeypatch):
+    monkeypatch.setattr(engines.Engine, "_hear", lambda engine: 1 / 0)
+    heard = Heard()
+    with engine_of(SPARSE) as engine:
+        engine._thread.join()
+        with pytest.raises(UserError, match="the server is closing"):
+            engine.ask(asked([1], 3), heard)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_answers_of_an_engine_whose_thread_breaks_fail(monkeypatch):
+    heard = Heard()
+    with engine_of(SPARSE) as engine:
+        engine.ask(asked([1], 120), heard)
+        heard.some.wait()
+        monkeypatch.setattr(engines.Engine, "_hear", lambda engine: 1 / 0)
+        heard.wait()
+    assert (heard.reason, heard.problem) == ("failed", "the server is closing")
