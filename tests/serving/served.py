@@ -25,6 +25,7 @@ from tests.serving.test_budget import DIAL, EVEN
 NAME, ADDRESS = "tiny", "http://127.0.0.1:8000"
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[answer]"
 SPENT = Spent(cached=3, waited=0.25, seconds=1.5, joules=2.0)
+PATIENCE = 5  # seconds, of who waits for an answer
 ASKED = {"messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -107,7 +108,7 @@ def within(app: Any, talk: Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any
 
     async def run() -> Any:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=ADDRESS) as client:
-            return await talk(client)
+            return await asyncio.wait_for(talk(client), timeout=PATIENCE)
 
     return asyncio.run(run())
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serving.served import ADDRESS, ASKED, Script, app_of
+from tests.serving.served import ADDRESS, ASKED, PATIENCE, Script, app_of
 
 HEADERS = [(b"host", b"127.0.0.1:8000")]
 
@@ -46,7 +46,7 @@ async def leaves(app: Any, asked: dict[str, Any], after: int) -> list[Any]:
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
     }
-    await asyncio.wait_for(app(scope, receive, send), timeout=10)
+    await asyncio.wait_for(app(scope, receive, send), timeout=PATIENCE)
     return sent
 
 
