@@ -77,7 +77,8 @@ class Dial:
             return None
         setting = model.removeprefix(f"{self.name}:")
         if setting == model:
-            words = f"no model is named '{model}'; this server has {self.name}, or with a setting {self.name}:k=2"
+            known = f"{self.name}, or with a setting {self.identity(self.default.setting)}"
+            words = f"no model is named '{model}'; this server has {known}"
             raise Refused(404, words, code="model_not_found", param="model")
         return setting
 

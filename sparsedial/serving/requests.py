@@ -68,5 +68,6 @@ def _require_known(name: str, known: Iterable[str], within: str | None = None) -
         return
     words = tuple(known)
     hint = nearest(name, words) or f"known are {', '.join(words)}"
-    param, code = (f"{within}.{name}", f"unknown_{within}_field") if within else (name, "unknown_field")
+    param = f"{within}.{name}" if within else name
+    code = "unknown_dial_field" if within == "dial" else "unknown_field"
     raise Refused(400, f"no field is named '{param}'; {hint}", code=code, param=param)

@@ -90,8 +90,12 @@ class _Open:
 
 
 def _assets() -> Assets:
-    """The page of the server."""
-    return {}
+    """The page of the server; without one, `/` names the endpoints."""
+    try:
+        from sparsedial.showing.chat_page import assets  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError:
+        return {}
+    return assets()
 
 
 def _say_ready(

@@ -17,7 +17,8 @@ FAULTS = (
         file="serving/stopping.py",
         line="return text[: min(ends)[1]]",
         becomes="return text[: ends[0][1]]",
-        tests="tests/serving/test_stopping.py",
+        tests="tests/serving/test_stopping.py::"
+        "test_of_several_strings_in_one_piece_the_one_that_is_complete_first_counts",
     ),
     Fault(
         what="the last chunk of a stream says nothing of what the answer took at its setting",
@@ -50,7 +51,7 @@ FAULTS = (
     Fault(
         what="a name of another site that leads to this machine gets answers",
         file="serving/door.py",
-        line='if self.loopback and urlsplit(f"//{host}").hostname not in OWN_NAMES:',
+        line="if self.loopback and _name(host) not in OWN_NAMES:",
         becomes="if False:",
         tests="tests/serving/test_refusals.py::test_a_name_of_another_site_that_leads_here_gets_no_answer",
     ),

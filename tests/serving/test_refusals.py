@@ -49,7 +49,7 @@ PROMPT = {"prompt": "a"}
         ({"max_completion_tokens": -5}, "max_completion_tokens", "invalid_value", "below 1"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "invalid_value", "up to 4"),
         ({"stop": ""}, "stop", "invalid_value", "empty"),
-        ({"stream_options": {"usage": True}}, "stream_options.usage", "unknown_stream_options_field", "include_usage"),
+        ({"stream_options": {"usage": True}}, "stream_options.usage", "unknown_field", "include_usage"),
         ({"messages": []}, "messages", "invalid_value", "no messages"),
         ({"messages": None}, "messages", "invalid_value", "lacks the field 'messages'"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "invalid_value", "'tool'"),
@@ -186,7 +186,9 @@ def test_what_is_not_there_is_said_in_the_same_form():
     assert get(app_of(Script()), "/v1/completions").status_code == 405
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8000", "localhost.evil.example", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:8000", "localhost.evil.example", "", "[::1", "a@b"]
+)
 def test_a_name_of_another_site_that_leads_here_gets_no_answer(host):
     answer = post(app_of(Script()), host=host)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_host")

@@ -39,3 +39,8 @@ def test_only_what_may_become_a_string_waits() -> None:
     assert stops.push("Us") == ""
     assert stops.push("ual.") == "\n\nUsual."
     assert Stops([]).push("all of it") == "all of it"
+
+
+def test_of_several_strings_in_one_piece_the_one_that_is_complete_first_counts() -> None:
+    assert Stops(["world", "lo"]).push("Hello, world") == "Hel"
+    assert Stops(["lo", "ello"]).push("Hello") == "H", "both end with the same letter"
