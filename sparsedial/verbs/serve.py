@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import closing
+from dataclasses import replace
 from socket import socket
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ class _Open:
         )
         self.service: Service = Service(
             engine=self._engine,
-            dial=found.dial,
+            dial=replace(found.dial, chat=prompts.template is not None),
             tokenizer=tokenizer,
             prompts=prompts,
             length=found.context,
@@ -90,12 +91,8 @@ class _Open:
 
 
 def _assets() -> Assets:
-    """The page of the server; without one, `/` names the endpoints."""
-    try:
-        from sparsedial.showing.chat_page import assets  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError:
-        return {}
-    return assets()
+    """The page of the server."""
+    return {}
 
 
 def _say_ready(

@@ -158,6 +158,7 @@ def test_the_models_are_the_measured_settings():
     assert [model["id"] for model in data] == [f"{NAME}:{name}" for name in ("k=2", "k=1", "k=1,skip=0", "k=2,p=0.5")]
     assert [model["default"] for model in data] == [True, False, False, False]
     assert data[1]["dial"]["top_k_experts"] == 1
+    assert [model["loss"] for model in data] == [2.0] * 4, "as the test's file has it"
     assert data[1]["loss_increase"] == {"mean": 0.010, "low": pytest.approx(0.002), "high": 0.018}
     one = get(app_of(Script()), f"/v1/models/{NAME}:k=1").json()
     assert one == data[1]
