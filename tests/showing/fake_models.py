@@ -23,7 +23,7 @@ def entry(name: str, active: int, added: float | None, **of: Any) -> dict[str, A
     sparsity = {"experts": 0.0, "parameters": 1 - active / TOTAL, "activation_ratio": 1.0}
     interval = None if added is None else {"mean": added, "low": added * 0.6, "high": added * 1.4}
     return {
-        "id": "tiny" if name == "default" else f"tiny:{name}",
+        "id": f"tiny:{name}",
         "object": "model",
         "dial": {"name": name, **WHOLE, **of, "sparsity": sparsity, "active_parameters": active},
         "loss_increase": {"mean": 0.0, "low": None, "high": None} if added == 0 else interval,

@@ -13,7 +13,7 @@ const NEAR = 80; // pixels from the end of the conversation, within which it fol
 const NO_TEMPLATE = /chat.?template/i; // in the code or the message of an error, where a checkpoint cannot chat
 
 let turns = [];
-let model = ""; // the name by which the checkpoint is asked
+let model = ""; // the name by which the checkpoint is asked for
 let plain = false; // whether the checkpoint has no chat template, so that it continues texts
 let writing = null; // aborts the answer that is being written
 let retry = null; // what is done again once the server has its key
@@ -140,11 +140,16 @@ function forget() {
   by("message").focus();
 }
 
+// The model's name without the setting, which an entry's may end with.
+function bare({ id, dial: { name } }) {
+  return id.endsWith(`:${name}`) ? id.slice(0, -name.length - 1) : id;
+}
+
 async function begin() {
   by("trouble").hidden = true;
   try {
     const entries = await models();
-    model = entries[0].id;
+    model = bare(entries[0]);
     by("model").textContent = document.title = model;
     setPlain(entries[0].chat === false);
     showDial(entries, draw);

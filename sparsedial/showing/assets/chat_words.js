@@ -40,8 +40,8 @@ function added(value, entries) {
 
 export function lossWords(entry, entries) {
   const grown = entry.loss_increase;
-  if (entry === entries[0] && !grown?.mean) return "as trained";
   if (!grown) return "not measured";
+  if (grown.mean === 0 && grown.low === null) return "as trained";
   return Math.abs(grown.mean) < SHOWN ? "no loss added" : `${added(grown.mean, entries)} loss`;
 }
 
