@@ -21,10 +21,10 @@ from tests.showing.fake_models import MODELS
     [
         (
             {"refuse": (503, {"message": "the server has no room\nask again later"})},
-            "the server has no room: ask again later.",
+            "The server has no room: ask again later.",
         ),
         ({"refuse": (500, {})}, "The server answered with status 500."),
-        ({"fails": "the model failed"}, "the model failed."),
+        ({"fails": "top_k=0 is below 1"}, "top_k=0 is below 1."),
         ({"breaks": 3}, "The answer broke off: the server ended it early."),
     ],
 )

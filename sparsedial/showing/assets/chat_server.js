@@ -27,8 +27,9 @@ async function reach(path, options = {}) {
   throw new Problem(sentence(said.error?.message ?? `The server answered with status ${reply.status}`), reply.status, said.error?.code);
 }
 
+// A message of the server as one sentence; a field's name at its beginning stays as it is.
 function sentence(text) {
-  const line = text.trim().replace(/\s*\n\s*/g, ": ");
+  const line = text.trim().replace(/\s*\n\s*/g, ": ").replace(/^[a-z]+ /, (word) => word[0].toUpperCase() + word.slice(1));
   return /[.!?]$/.test(line) ? line : `${line}.`;
 }
 
