@@ -30,10 +30,10 @@ from sparsedial.model.turned import at_setting
 from sparsedial.pruning.windows import read_windows
 from sparsedial.records.dial_file import DialFile
 from sparsedial.records.record import plain
+from sparsedial.serving.settings import read_dial
 from sparsedial.shape.counts import active_parameters, cached_values_per_token
 from sparsedial.shape.turned import parse_turned
 from sparsedial.text.tokenizer import load_tokenizer
-from sparsedial.verbs.asked_setting import read_dial
 
 RECORD = Path(__file__).parent / "records" / "gates.json"
 PROMPT, BATCHES = 64, (1, 8)

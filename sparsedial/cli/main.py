@@ -23,6 +23,7 @@ KEPT = {  # of a stopped command's work; of `prune` and `evaluate` the Ctrl-C sa
     "select": AGAIN,
     "generate": "what was written is all there is",
     "dial": "the page is closed",
+    "serve": "the server is closed",
 }
 NO_TEMPORARY = "No usable temporary directory"
 NO_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")  # as PyTorch says it of a CPU

@@ -15,6 +15,7 @@ from sparsedial.cli.plan_table import plan_table
 from sparsedial.cli.prune_table import fixed_table, prune_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
 from sparsedial.cli.select_table import pipeline_table, select_table
+from sparsedial.cli.serve_table import serve_table
 from sparsedial.cli.split_table import joined_table, split_table
 from sparsedial.records.answers import Branch, Counts, Generation, Measured, Served, Trained
 from sparsedial.records.compare import Compared
@@ -27,6 +28,7 @@ from sparsedial.records.plan import Plan
 from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.record import Record
 from sparsedial.records.selection import Selected, SelectionPipeline
+from sparsedial.records.serving import ServeDryRun
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.records.token_selection import ReferenceModelCost, StudyTokens
@@ -278,7 +280,7 @@ def generate_note(answer: Generation) -> str:
 
 
 def served_table(answer: Served) -> str:
-    """Nothing: the page has shown everything."""
+    """Nothing: the page, or the server, has shown everything."""
     return ""
 
 
@@ -312,5 +314,6 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     JoinedExperts: joined_table,
     Generation: generate_table,
     Served: served_table,
+    ServeDryRun: serve_table,
     MeasuredDial: dial_table,
 }

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sparsedial.model.decoder import common
+from sparsedial.model.beginnings import common
 
 SIZES = (256, 512, 1024, 2048, 4096)  # ids of a pack
 

@@ -82,9 +82,19 @@ class Cache:
         """Forget a slot's sequence; another one may begin there."""
         self.filled[slot] = 0
 
-    def copy(self, source: int, target: int) -> None:
-        """Copy the sequence of one slot to another."""
-        filled = self.filled[source]
+    def wipe(self, slot: int) -> None:
+        """Forget a slot's sequence and its values, where they may be no numbers.
+
+        A longer row that is read beside the next one has positions there that the next one does not see: their weight
+        is 0, and 0 times what is no number is none.
+        """
+        for part in self.parts:
+            part[:, slot, :, : self.filled[slot]] = 0
+        self.free(slot)
+
+    def copy(self, source: int, target: int, positions: int | None = None) -> None:
+        """Copy the sequence of one slot to another, or so many of its first positions."""
+        filled = self.filled[source] if positions is None else min(positions, self.filled[source])
         for part in self.parts:
             part[:, target, :, :filled] = part[:, source, :, :filled]
         self.filled[target] = filled

@@ -13,13 +13,14 @@ from sparsedial.kernels import native
 from sparsedial.kernels.transposed import copy_values
 from sparsedial.model.narrow import narrow, stored_in_bfloat16
 from sparsedial.model.pages import put_in_large_pages
-from sparsedial.model.reading import read_checkpoint
+from sparsedial.model.reading import Checkpoint, read_checkpoint
 from sparsedial.model.shards import SHARD_BYTES
 from sparsedial.model.stored import TYPES
 from sparsedial.model.stream import NamedTensor
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.weights import stream_of, views_of
 from sparsedial.model.writing import write_checkpoint
+from sparsedial.records.answers import WeightsDtype
 from sparsedial.records.trained_for import TrainedFor
 from sparsedial.shape.shape import Shape
 from sparsedial.text.tokenizer import Tokenizer
@@ -61,9 +62,20 @@ def load_as_stored(folder: Path, dtype: str | None = None) -> Transformer:
     Raises: UserError as `load`.
     """
     checkpoint = read_checkpoint(folder)
-    if dtype is None:
-        as_stored = native.kind("cpu") == "compiled" and stored_in_bfloat16(checkpoint.tensors)
-        dtype = "bfloat16" if as_stored else "float32"
+    return model_as_stored(checkpoint, dtype or held_dtype(checkpoint))
+
+
+def held_dtype(checkpoint: Checkpoint) -> WeightsDtype:
+    """The type in which the matrices of a checkpoint are held unless another one is asked for."""
+    as_stored = native.kind("cpu") == "compiled" and stored_in_bfloat16(checkpoint.tensors)
+    return "bfloat16" if as_stored else "float32"
+
+
+def model_as_stored(checkpoint: Checkpoint, dtype: str) -> Transformer:
+    """A model that computes in float32 and holds its matrices in this type.
+
+    Raises: UserError for values that are not finite in it.
+    """
     model = empty_model(checkpoint.shape, torch.float32)
     return filled(narrow(model, values=False) if dtype == "bfloat16" else model, checkpoint.tensors)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparsedial.kernels import native
 from sparsedial.kernels.bridge import array
+from sparsedial.model.beginnings import LEAST_SHARED, common
 from sparsedial.model.cache import Cache
 from sparsedial.model.gates import Threshold
 from sparsedial.model.narrow import decodable, is_narrow
@@ -22,7 +23,6 @@ from sparsedial.model.router import check_top_k
 from sparsedial.model.transformer import Block, DenseFeedForward, Routing, SparseFeedForward, Transformer
 
 TOKENS_AT_ONCE = 4096  # read in one call; this limits its memory
-LEAST_SHARED = 32  # ids at the beginning of several rows; fewer are read again
 LEAST_FULL = 0.75  # rows that are read together have at least this share of the longest one's length
 
 
@@ -125,12 +125,6 @@ def _alike_at_first(ids: Sequence[Sequence[int]], top_k_LB: Tensor | None) -> li
         else:
             groups.append(([row], len(ids[row]) - 1))
     return [(rows, shared if len(rows) > 1 else 0) for rows, shared in groups]
-
-
-def common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two rows have in common at their beginning."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 def padded(ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparsedial.errors import UserError
 from sparsedial.model.gates import GATES_HINT, Gates
 from sparsedial.model.transformer import DenseFeedForward, Transformer
-from sparsedial.shape.turned import Turned
+from sparsedial.shape.turned import Turned, visits
 
 HINT = f"{GATES_HINT.format('CHECKPOINT')}, and model.gates.gates_of reads them"
 
@@ -47,10 +47,19 @@ def _share(ours: nn.Module, theirs: nn.Module) -> None:
             mine.threshold, mine.ups = other.threshold, other.ups
 
 
-def _open(turned: Transformer, setting: Turned, kept: Sequence[int], gates: Gates | None) -> None:
-    """Let a share of the neurons of dense layers take part; `kept` has the layers' numbers in the whole model."""
+def require_gates(setting: Turned, gates: Gates | None) -> Gates:
+    """The gates of a model, which a setting with a share of the neurons needs.
+
+    Raises: UserError where there are none.
+    """
     if gates is None:
         raise UserError(f"neurons={setting.neurons:g} needs the gates of the model, which are measured", hint=HINT)
+    return gates
+
+
+def _open(turned: Transformer, setting: Turned, kept: Sequence[int], gates: Gates | None) -> None:
+    """Let a share of the neurons of dense layers take part; `kept` has the layers' numbers in the whole model."""
+    gates = require_gates(setting, gates)
     device = turned.norm_D.device
     for number, block in zip(kept, turned.blocks, strict=True):
         part = block.feed_forward
@@ -75,5 +84,4 @@ def side_by_side(
         raise UserError("sequences that are written together may differ in k, not in p, neurons or skipped layers")
     counts = [tuple(setting.counts(model.shape).values()) for setting in settings]
     most = at_setting(model, replace(first, top_k=tuple(map(max, zip(*counts, strict=True)))), gates)
-    layers = range(most.shape.layers + most.shape.mtp_layers)
-    return most, torch.tensor([[max(1, shape.layer(layer).top_k) for shape in shapes] for layer in layers])
+    return most, torch.tensor([visits(shape) for shape in shapes]).t()

@@ -103,6 +103,6 @@ class Measured(ProfileFile, frozen=True, kw_only=True):
 
 
 class Served(Record, frozen=True, kw_only=True):
-    """The answer of `dial`: the page was served until Ctrl-C."""
+    """The answer of `dial` and `serve`: served until Ctrl-C."""
 
     served: bool = True

@@ -26,6 +26,7 @@ WORDS = {
     "object": "a table of names and values",
     "null": "null",
 }
+NAMED = re.compile(r"Object (missing required|contains unknown) field `(\w+)`")
 OTHER_FILE_HINT = "it is another kind of file, or from another version: make it again"
 
 
@@ -134,7 +135,7 @@ def _parsed(values: Any, cls: type[T], origin: str) -> T | Fault:
     try:
         found = msgspec.convert(values, cls)
     except msgspec.ValidationError as error:
-        return Fault(f"{origin}: {_in_words(str(error))}", hint)
+        return Fault(f"{origin}: {in_words(str(error))}", hint)
     for name in _unknown(values, plain(found)):
         return Fault(f"{origin}: unknown field '{name}'", hint)
     for name in _missing(values, found):
@@ -142,19 +143,25 @@ def _parsed(values: Any, cls: type[T], origin: str) -> T | Fault:
     return found
 
 
-def _in_words(message: str) -> str:
+def in_words(message: str) -> str:
     """msgspec's message in our words, like `law.rmse: expected a number, found text`."""
-    problem, _, path = message.partition(" - at `$")
-    field = re.sub(r"\[\.\.\.\]", ".*", path.rstrip("`")).lstrip(".")
-    named = re.fullmatch(r"Object (missing required|contains unknown) field `(\w+)`", problem)
+    problem, field = message.partition(" - at `$")[0], field_at_fault(message)
+    named = NAMED.fullmatch(problem)
     if named:
-        what = "lacks the field" if named[1].startswith("missing") else "has the unknown field"
-        return f"{what} '{field + '.' if field else ''}{named[2]}'"
+        return f"{'lacks the field' if named[1] == 'missing required' else 'has the unknown field'} '{field}'"
     expected = re.fullmatch(r"Expected `(.+)`, got `(.+)`", problem)
     if expected:
         wanted, given = (" or ".join(WORDS.get(word, word) for word in part.split(" | ")) for part in expected.groups())
         return f"{field}: expected {wanted}, found {given}"
-    return f"{field}: {problem}" if field else problem
+    plainly = re.sub(r"`(\w+)`", lambda match: WORDS.get(match[1], match[0]), problem)
+    return f"{field}: {plainly}" if field else plainly
+
+
+def field_at_fault(message: str) -> str:
+    """The field that a message of msgspec is about, like `law.rmse`; of a list `.*`."""
+    problem, _, path = message.partition(" - at `$")
+    field, named = re.sub(r"\[\.\.\.\]", ".*", path.rstrip("`")).lstrip("."), NAMED.fullmatch(problem)
+    return ".".join(filter(None, [field, named and named[2]]))
 
 
 def _unknown(given: Any, kept: Any, path: str = "") -> Iterator[str]:

@@ -31,6 +31,20 @@ class Spent:
     joules: float  # its share of what the machine used
 
 
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What an engine is doing, and has done since its start."""
+
+    slots: int  # answers at once
+    busy: int
+    waiting: int
+    tokens_read: int  # of prompts that were begun, without those that a slot held
+    tokens_cached: int  # of prompts, that a slot held
+    tokens_written: int  # end tokens are none of them
+    seconds_busy: float  # in which the model computed
+    joules: float  # that the machine used in them
+
+
 class Told(Protocol):
     """Who hears of an answer. The engine calls it in its own thread, so it must return at once."""
 

@@ -160,8 +160,9 @@ def training_flops_per_expert(shape: Shape, layer: Layer) -> int:
     return PASSES * expert_flops(shape, layer)
 
 
-def cached_values_per_token(shape: Shape) -> int:
+def cached_values_per_token(shape: Shape, with_mtp: bool = False) -> int:
     """Numbers that a decoder keeps per token: keys and values, or the latent and its rotary key."""
+    layers = shape.layers + (shape.mtp_layers if with_mtp else 0)
     if shape.latent_attention:
-        return shape.layers * (shape.kv_lora_rank + shape.rope_head_dim)
-    return 2 * shape.layers * shape.kv_heads * shape.head_dim
+        return layers * (shape.kv_lora_rank + shape.rope_head_dim)
+    return 2 * layers * shape.kv_heads * shape.head_dim

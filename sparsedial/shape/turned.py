@@ -142,6 +142,11 @@ def _module(shape: Shape) -> Layer | None:
     return replace(shape.layer(shape.layers), top_k=0) if shape.mtp_layers else None
 
 
+def visits(shape: Shape) -> tuple[int, ...]:
+    """How many experts a token visits in each layer, modules of multi-token prediction included; 1 in a dense one."""
+    return tuple(max(1, shape.layer(layer).top_k) for layer in range(shape.layers + shape.mtp_layers))
+
+
 def parse_turned(text: Any, field: str = "setting") -> Turned:
     """A setting from `k=2`, `k=4/2/2`, `p=0.5`, `neurons=0.5`, `skip=3+7`, several joined by commas, or `default`.
 

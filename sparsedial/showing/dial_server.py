@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from sparsedial.errors import UserError
 from sparsedial.records.record import Record, plain
+from sparsedial.serving.door import SAFE
+from sparsedial.serving.listening import address_of, listen, run
 from sparsedial.showing.dial_words import problem
 from sparsedial.showing.page_files import page_file
 
 HOST = "127.0.0.1"
 MOST_QUERY = 4096  # bytes
 FILES = ("look.css", "dial.css", "dial_form.js", "dial_chart.js", "dial.js")
-SAFE = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 Ask = Callable[[Mapping[str, str]], Record]
 
@@ -104,15 +98,6 @@ def serve(asks: Mapping[str, Ask], port: int, ready: Callable[[str], None]) -> N
 
     Raises: UserError where the port is in use.
     """
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((HOST, port))
-        listening.listen()  # a browser that is opened now waits until the page is served
-    except OSError as error:
-        listening.close()
-        raise UserError(f"{port} is in use", hint="0 picks a free port", field="port") from error
-    port = listening.getsockname()[1]
-    config = uvicorn.Config(make_app(asks, port), log_level="error", access_log=False, timeout_keep_alive=30)
-    ready(f"http://{HOST}:{port}/")
-    uvicorn.Server(config).run(sockets=[listening])
+    listening = listen(HOST, port)
+    ready(f"{address_of(listening)}/")
+    run(make_app(asks, listening.getsockname()[1]), listening)

@@ -125,5 +125,16 @@ VERBS = {
             ),
             streams=True,
         ),
+        Verb(
+            name="serve",
+            settings="ServeSettings",
+            summary="serve a checkpoint by OpenAI's API; each request chooses its setting",
+            examples=(
+                "sparsedial serve runs/model/checkpoint",
+                "sparsedial serve runs/model/checkpoint --open --port 0",
+                "sparsedial serve runs/model/checkpoint --setting k=2 --slots 16 --context 2048",
+                "sparsedial serve runs/model/checkpoint --host 0.0.0.0 --dry-run",
+            ),
+        ),
     )
 }

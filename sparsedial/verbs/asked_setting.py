@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sparsedial.errors import UserError, about
 from sparsedial.machine.hardware import describe
 from sparsedial.model.digests import sha256_of
+from sparsedial.records.answers import WeightsDtype
 from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile
-from sparsedial.records.record import read
 from sparsedial.records.setting import Setting
-from sparsedial.records.trained_for import trained_for
-from sparsedial.serving.budget import choose
-from sparsedial.shape.config import load_config
+from sparsedial.serving.settings import read_dial, resolve, usual_settings
 from sparsedial.shape.shape import Shape
-from sparsedial.shape.turned import ALL, DEFAULT, Turned, distinct, parse_turned, series
+from sparsedial.shape.turned import ALL, Turned, distinct, parse_turned
 from sparsedial.showing.notes import note
 
 PACE = ("at_least", "at_most")  # budgets that depend on the machine
@@ -36,14 +33,7 @@ def asked_setting(folder: Path, shape: Shape, setting: str | None, **budgets: fl
     Raises: UserError for one that the checkpoint cannot have, a budget that no setting keeps, or a `dial.json` that is
     missing or of another checkpoint.
     """
-    for kind, limit in budgets.items():
-        if limit is not None:
-            point, reason = choose(_dial_of(folder, kind in PACE), kind, limit)
-            return parse_turned(point.setting.name), reason
-    with about("setting"):
-        turned = parse_turned(setting or DEFAULT)
-        turned.shape(shape)
-    return turned, DEFAULT if setting is None else "asked"
+    return resolve(shape, setting, budgets, lambda kind: _dial_of(folder, kind in PACE))
 
 
 def _dial_of(folder: Path, pace: bool) -> DialFile:
@@ -53,25 +43,6 @@ def _dial_of(folder: Path, pace: bool) -> DialFile:
     if pace and (dial.machine.processor, dial.machine.cores) != (here.processor, here.cores):
         where = f"{dial.machine.processor}, {dial.machine.cores} cores"
         note(f"note: {folder / DIAL_FILE} was measured on another machine ({where})")
-    return dial
-
-
-def read_dial(folder: Path) -> DialFile:
-    """The measured settings of a checkpoint.
-
-    Raises: UserError where they are missing, damaged, of another checkpoint, or measured with other gates.
-    """
-    from sparsedial.model.digests import digest_of, sha256_of
-
-    file, again = folder / DIAL_FILE, f"`sparsedial dial {shlex.quote(str(folder))} --measure --text TEXT` makes it"
-    if not file.exists():
-        raise UserError(f"{file}: no such file, so the settings of this checkpoint are not measured", hint=again)
-    dial = read(file, DialFile)
-    if dial.checkpoint_digest != digest_of(folder):
-        raise UserError(f"{file} is of another checkpoint, or of this one before it was changed", hint=again)
-    gates = folder / GATES_FILE
-    if dial.gates_sha256 is not None and gates.exists() and dial.gates_sha256 != sha256_of(gates):
-        raise UserError(f"{file} was measured with other gates than those in {gates.name} beside it", hint=again)
     return dial
 
 
@@ -88,10 +59,10 @@ def asked_settings(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Tu
     return usual_settings(folder, shape)
 
 
-def usual_settings(folder: Path, shape: Shape) -> tuple[Turned, ...]:
-    """As many experts as in training, half and so on to one, and those that the checkpoint was trained for."""
-    known = trained_for(load_config(folder))
-    return series(shape, known.top_k_experts if known else ())
+def note_pace(folder: Path, dtype: WeightsDtype, budgets: Mapping[str, float | None]) -> None:
+    """Say where a budget goes by speeds that were measured with weights in another type."""
+    if dtype != DIAL_DTYPE and any(budgets[kind] is not None for kind in PACE):
+        note(f"note: {folder / DIAL_FILE} was measured with weights in {DIAL_DTYPE}, here in {dtype}")
 
 
 def told_by(folder: Path, digest: str, setting: Setting) -> str:

@@ -65,7 +65,7 @@ def _asked_for(word: str) -> tuple[str, dict[str, str] | None, DialFile | None]:
 
 
 def _measured(checkpoint: Path) -> DialFile | None:
-    from sparsedial.verbs.asked_setting import read_dial
+    from sparsedial.serving.settings import read_dial
 
     if not (checkpoint / DIAL_FILE).exists():
         return None

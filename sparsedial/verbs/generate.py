@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from sparsedial.machine.energy import long_period, spent
-from sparsedial.records.answers import DraftCounts, Generation, WeightsDtype
-from sparsedial.records.dial_file import DIAL_FILE
+from sparsedial.records.answers import DraftCounts, Generation
 from sparsedial.records.setting import Setting
 from sparsedial.showing.notes import note
-from sparsedial.verbs.asked_setting import DIAL_DTYPE, PACE, asked_setting
+from sparsedial.verbs.asked_setting import asked_setting, note_pace
 from sparsedial.verbs.generate_settings import GenerateSettings
 from sparsedial.verbs.origin import require_checkpoint
 
@@ -48,7 +47,7 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     whole = load_as_stored(settings.checkpoint, settings.dtype)
     dtype = weights_dtype(whole)
     turned, reason = asked_setting(settings.checkpoint, whole.shape, settings.setting, **settings.budgets)
-    _note_pace(settings, dtype)
+    note_pace(settings.checkpoint, dtype, settings.budgets)
     model = prepare(at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned])))
     tokenizer = load_tokenizer(settings.checkpoint)
     vocabulary = vocabulary_of(settings.checkpoint, tokenizer, model.shape.vocab_size)
@@ -79,12 +78,6 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
         active_parameters=position.active_parameters,
         joules=spent(power, power.joules(seconds)),
     )
-
-
-def _note_pace(settings: GenerateSettings, dtype: WeightsDtype) -> None:
-    """Say where a budget goes by speeds that were measured with weights in another type."""
-    if dtype != DIAL_DTYPE and any(settings.budgets[kind] is not None for kind in PACE):
-        note(f"note: {settings.checkpoint / DIAL_FILE} was measured with weights in {DIAL_DTYPE}, here in {dtype}")
 
 
 def _note_length(tokens: int, context: int) -> None:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from sparsedial.errors import UserError
-from sparsedial.records.answers import WeightsDtype
 from sparsedial.serving.budget import BUDGETS
 from sparsedial.settings import setting
-from sparsedial.shape.turned import setting_text
-from sparsedial.units import parse_growth, parse_joules_per_token, parse_speed
 from sparsedial.verbs.asked_setting import require_one
+from sparsedial.verbs.setting_fields import dial_field, dtype_field, limit_field, require_held
 
 EXAMPLE = "like `sparsedial generate runs/train/checkpoint 'Once upon a time'`"
-HELD = get_args(WeightsDtype)
 MOST_TOKENS = 1_000_000_000
 
 
@@ -34,26 +30,14 @@ class GenerateSettings:
     speculate: bool = setting(
         False, "draft tokens with multi-token prediction: the greedy text (up to rounding) in fewer passes"
     )
-    dtype: str | None = setting(
-        None, "hold the weights in float32, or in bfloat16: half the bytes [as the checkpoint has them]", "D"
-    )
-    at_least: float | None = setting(
-        None, "a speed: take the setting of the lowest loss that keeps it, by dial.json", "40tok/s", parse=parse_speed
-    )
-    at_most: float | None = setting(None, "an energy: the same", "2J/100tok", parse=parse_joules_per_token)
-    max_loss_increase: float | None = setting(
-        None, "an added loss over the default's: take the cheapest setting that keeps it", "1%", parse=parse_growth
-    )
-    setting: str | None = setting(
-        None,
-        "setting of the checkpoint's dial, as k=2, p=0.5, neurons=0.5, skip=3+7 or k=2,skip=3 [as it was trained]",
-        "S",
-        parse=setting_text,
-    )
+    dtype: str | None = dtype_field()
+    at_least: float | None = limit_field("at_least")
+    at_most: float | None = limit_field("at_most")
+    max_loss_increase: float | None = limit_field("max_loss_increase")
+    setting: str | None = dial_field()
 
     def __post_init__(self) -> None:
-        if self.dtype not in (None, *HELD):
-            raise UserError(f"weights are not held in '{self.dtype}'", hint=f"one of {', '.join(HELD)}", field="dtype")
+        require_held(self.dtype)
         if not 1 <= self.tokens <= MOST_TOKENS:
             raise UserError(f"{self.tokens} lies outside 1..{MOST_TOKENS:,}", field="tokens")
         require_one(setting=self.setting, **self.budgets)

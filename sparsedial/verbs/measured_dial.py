@@ -27,12 +27,12 @@ from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile, DialPo
 from sparsedial.records.record import write
 from sparsedial.records.setting import Setting
 from sparsedial.records.trained_for import trained_for
+from sparsedial.serving.settings import usual_settings
 from sparsedial.shape.config import load_config
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import ALL, SHARES, Turned, distinct, parse_turned
 from sparsedial.showing.notes import note
 from sparsedial.store import check_writable, pending
-from sparsedial.verbs.asked_setting import usual_settings
 from sparsedial.verbs.checkpoint_costs import costs_of
 from sparsedial.verbs.dial_settings import DialSettings
 from sparsedial.verbs.dial_texts import Texts, dial_texts

@@ -1,0 +1,44 @@
+"""The next tokens of several answers, each drawn as its own request says. B answers, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparsedial.errors import UserError
+from sparsedial.model.greedy import likeliest
+from sparsedial.serving.generation import draw
+from sparsedial.serving.sampling import Sampling
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """How an answer's tokens are drawn, and its own chance."""
+
+    sampling: Sampling
+    chance: torch.Generator
+
+
+def draws_of(sampling: Sampling) -> Draws:
+    """The draws of a new answer: those of `generate` with the same seed."""
+    return Draws(sampling, torch.Generator().manual_seed(sampling.seed))
+
+
+def draw_each(logits_BV: Tensor, draws: Sequence[Draws]) -> list[int | Exception]:
+    """The next token of every answer, or what forbids to draw it."""
+    if all(one.sampling.temperature == 0 for one in draws):
+        try:
+            return list(likeliest(logits_BV))
+        except UserError:
+            pass  # of one of them: which, the others do not suffer
+    return [_drawn(logits_BV[row : row + 1], one) for row, one in enumerate(draws)]
+
+
+def _drawn(logits_1V: Tensor, draws: Draws) -> int | Exception:
+    try:
+        return draw(logits_1V, draws.sampling, [draws.chance])[0]
+    except Exception as error:  # such as torch.multinomial's of infinite logits
+        return error

@@ -1,0 +1,335 @@
+"""The engine: answers several requests at once with one model, each at its own setting of the dial.
+
+B answers that are computed together, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sparsedial.errors import UserError, about
+from sparsedial.machine.energy import Meter
+from sparsedial.model.decoder import TOKENS_AT_ONCE
+from sparsedial.model.gates import Gates
+from sparsedial.model.greedy import Vocabulary
+from sparsedial.model.transformer import Transformer
+from sparsedial.serving.asks import Ask, Load, Reason, Spent, Told
+from sparsedial.serving.drawing import Draws, draw_each, draws_of
+from sparsedial.serving.lanes import Lane, place_of
+from sparsedial.serving.scheduler import Scheduler
+from sparsedial.serving.slots import Answer
+from sparsedial.shape.turned import Turned
+
+CLOSED = "the server is closing"
+
+
+@dataclass(eq=False, kw_only=True)
+class _Open:
+    """An answer that has not ended: who hears of it, how it is drawn, and what it took so far."""
+
+    answer: Answer
+    told: Told
+    draws: Draws
+    asked: float = field(default_factory=time.perf_counter)
+    begun: float | None = None
+    joules: float = 0.0
+    forgotten: bool = False
+
+    def spent(self) -> Spent:
+        """What it took until now."""
+        now = time.perf_counter()
+        return Spent(
+            cached=self.answer.cached or 0,
+            waited=(self.begun or now) - self.asked,
+            seconds=now - self.asked,
+            joules=self.joules,
+        )
+
+
+@dataclass
+class _Total:
+    """What the engine has done since its start."""
+
+    read: int = 0
+    cached: int = 0
+    written: int = 0
+    seconds: float = 0.0
+    joules: float = 0.0
+
+
+class Engine:
+    """Answers several requests at once with one model, each at its own setting.
+
+    All computing is done in a thread of its own, in turns: answers that wait get a free slot, prompts are read by
+    pieces, and each answer that writes gets its next token. It is the token that it would get alone.
+
+    A prompt takes over what a slot of the same setting holds of it. Where several requests with the same beginning
+    arrive together, the first one reads it and the others wait for that.
+
+    `slots` answers are written at once, each of at most `length` ids with its prompt. `gates` are the model's own, for
+    settings with a share of the neurons. `power` meters each call of the model.
+
+    Raises: UserError where that is more than the model's context, or no slots.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        slots: int,
+        length: int,
+        vocabulary: Vocabulary,
+        power: Meter,
+        gates: Gates | None = None,
+    ) -> None:
+        if slots < 1:
+            raise UserError(f"{slots} answers at once are none", field="slots")
+        if not 2 <= length <= model.shape.context:
+            raise UserError(f"{length} lies outside 2..{model.shape.context}, the model's context", field="length")
+        self._model, self._gates, self._vocabulary, self._power = model, gates, vocabulary, power
+        self._slots, self._length = slots, length
+        self._scheduler, self._lanes = Scheduler(slots, TOKENS_AT_ONCE), dict[Turned, Lane]()
+        self._total = _Total()
+        self._numbers = 0
+        self._open: dict[int, _Open] = {}  # by number, from when they are asked; the engine's thread takes them out
+        self._news = threading.Condition()  # guards what follows
+        self._asked: list[_Open] = []
+        self._finished: list[int] = []
+        self._forgotten: list[int] = []
+        self._closing = False
+        self._at_work: tuple[Turned, Sequence[Answer]] | None = None  # the lane and answers that are computed
+        self._thread = threading.Thread(target=self._run, name="sparsedial-engine", daemon=True)
+        self._thread.start()
+
+    def ask(self, ask: Ask, told: Told) -> int:
+        """Let a prompt be continued; returns the answer's number. It may be told of before that.
+
+        Raises: UserError for an empty prompt, an id outside the vocabulary, a prompt that leaves no room for a token, a
+            setting that the model cannot have, or where the engine is closed.
+        """
+        if not ask.prompt:
+            raise UserError("the prompt has no tokens", hint="give at least one character", field="prompt")
+        if min(ask.prompt) < 0 or max(ask.prompt) >= self._model.shape.vocab_size:
+            raise UserError(f"a token id lies outside 0..{self._model.shape.vocab_size - 1}", field="prompt")
+        if len(ask.prompt) >= self._length:
+            raise UserError(
+                f"the prompt has {len(ask.prompt):,} tokens: with the answer it may have {self._length:,}",
+                field="prompt",
+            )
+        if ask.tokens < 1:
+            raise UserError(f"{ask.tokens} tokens are none", field="tokens")
+        with about("setting"):
+            place = place_of(ask.turned, self._model.shape, self._gates)
+        draws = draws_of(ask.sampling)
+        with self._news:
+            if self._closing:
+                raise UserError(CLOSED)
+            self._numbers += 1
+            answer = Answer(
+                number=self._numbers,
+                ids=list(ask.prompt),
+                most=min(len(ask.prompt) + ask.tokens, self._length),
+                lane=place.lane,
+                visits=place.visits,
+            )
+            self._open[answer.number] = new = _Open(answer=answer, told=told, draws=draws)
+            self._asked.append(new)
+            self._news.notify()
+        return answer.number
+
+    def finish(self, number: int) -> None:
+        """End an answer as it is: it is told soon that it has stopped."""
+        with self._news:
+            if number in self._open:
+                self._finished.append(number)
+                self._news.notify()
+
+    def forget(self, number: int) -> None:
+        """Stop an answer whose asker has gone; it is told nothing more, but for what is just being told."""
+        with self._news:
+            found = self._open.get(number)
+            if found is not None:
+                found.forgotten = True
+                self._forgotten.append(number)
+                self._news.notify()
+
+    def load(self) -> Load:
+        """What it is doing, and has done since its start."""
+        total = self._total
+        with self._news:
+            busy = len(self._scheduler.running)
+            waiting = len(self._asked) + len(self._scheduler.waiting)
+        return Load(
+            slots=self._slots,
+            busy=busy,
+            waiting=waiting,
+            tokens_read=total.read,
+            tokens_cached=total.cached,
+            tokens_written=total.written,
+            seconds_busy=total.seconds,
+            joules=total.joules,
+        )
+
+    def close(self) -> None:
+        """End all answers as failed, and the thread."""
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        self._thread.join()
+
+    @torch.no_grad()
+    def _run(self) -> None:
+        """The thread: turn after turn while there are answers."""
+        while self._hear():
+            try:
+                self._turn()
+            except Exception as error:  # of one turn: the other answers go on
+                self._fail(error)
+        for open_ in list(self._open.values()):
+            self._end(open_, "failed", CLOSED)
+
+    def _hear(self) -> bool:
+        """Wait until there is something to do; False where that is to close."""
+        with self._news:
+            while not (self._asked or self._forgotten or self._closing or self._open):
+                self._news.wait()
+            for new in self._asked:
+                self._scheduler.ask(new.answer)
+            self._asked = []
+            finished, self._finished = self._finished, []
+            forgotten, self._forgotten = self._forgotten, []
+        for number in finished:
+            if number in self._open:
+                self._end(self._open[number], "stop")
+        for number in forgotten:
+            if number in self._open:
+                self._close_answer(self._open[number])
+        return not self._closing
+
+    def _turn(self) -> None:
+        """Begin what has a place, read pieces of prompts, and write one token of each answer that can."""
+        self._at_work = None
+        for beginning in self._scheduler.begin():
+            open_ = self._open[beginning.answer.number]
+            self._at_work = beginning.answer.lane, [beginning.answer]
+            if open_.begun is None:
+                open_.begun = time.perf_counter()
+                self._total.cached += beginning.shared
+                self._total.read += beginning.answer.unread
+            self._lane(beginning.answer.lane).begin(beginning)
+        for key, pieces in self._scheduler.pieces().items():
+            lane, answers = self._lane(key), [piece.answer for piece in pieces]
+            counts = [piece.count for piece in pieces]
+            logits_BV = self._compute(key, answers, counts, lambda lane=lane, pieces=pieces: lane.read(pieces))
+            whole = [row for row, answer in enumerate(answers) if not answer.unread]
+            if whole:
+                self._write(lane, [answers[row] for row in whole], logits_BV[whole])
+        for key, answers in self._scheduler.writing().items():
+            lane, ones = self._lane(key), [1] * len(answers)
+            logits_BV = self._compute(key, answers, ones, lambda lane=lane, answers=answers: lane.step(answers))
+            self._write(lane, answers, logits_BV)
+
+    def _lane(self, key: Turned) -> Lane:
+        """The lane of a setting; those that the scheduler has given up lose their memory first."""
+        if key not in self._lanes:
+            for gone in self._lanes.keys() - self._scheduler.lanes.keys():
+                del self._lanes[gone]
+            self._lanes[key] = Lane(self._model, key, self._gates, self._slots, self._length)
+        return self._lanes[key]
+
+    def _compute(
+        self, key: Turned, answers: Sequence[Answer], counts: Sequence[int], call: Callable[[], Tensor]
+    ) -> Tensor:
+        """Call the model on so many ids of each answer; its joules are shared equally among the ids."""
+        self._at_work = key, answers
+        self._power.begin()
+        began = time.perf_counter()
+        try:
+            logits_BV = call()
+            if logits_BV.is_cuda:
+                torch.cuda.synchronize(logits_BV.device)
+        finally:
+            seconds = time.perf_counter() - began
+            joules = self._power.joules(seconds)
+            self._total.seconds += seconds
+            self._total.joules += joules
+            share = joules / sum(counts)
+            for answer, count in zip(answers, counts, strict=True):
+                self._open[answer.number].joules += share * count
+        for answer, count in zip(answers, counts, strict=True):
+            answer.read += count
+        return logits_BV
+
+    def _write(self, lane: Lane, answers: Sequence[Answer], logits_BV: Tensor) -> None:
+        """Draw the next token of each answer and tell it; some end with it."""
+        opens = [self._open[answer.number] for answer in answers]
+        tokens = draw_each(self._vocabulary.mask(logits_BV), [each.draws for each in opens])
+        for open_, answer, token in zip(opens, answers, tokens, strict=True):
+            if isinstance(token, Exception):
+                assert answer.slot is not None
+                lane.wipe(answer.slot)
+                self._end(open_, "failed", _problem(token), keep=False)
+            elif token in self._vocabulary.ends:
+                self._end(open_, "stop")
+            else:
+                self._tell(open_, token)
+
+    def _tell(self, open_: _Open, token: int) -> None:
+        """Add a token to an answer, which may be its last one."""
+        answer = open_.answer
+        answer.ids.append(token)
+        self._total.written += 1
+        if open_.forgotten:
+            return
+        try:
+            open_.told.token(token)
+        except Exception:  # of who hears of it: this answer is for nobody now
+            traceback.print_exc()
+            self._close_answer(open_)
+            return
+        if len(answer.ids) == answer.most:
+            self._end(open_, "length")
+
+    def _end(self, open_: _Open, reason: Reason, problem: str | None = None, keep: bool = True) -> None:
+        """Free an answer's slot, and tell that it has ended."""
+        self._close_answer(open_, keep)
+        if open_.forgotten:
+            return
+        try:
+            open_.told.ended(reason, open_.spent(), problem)
+        except Exception:
+            traceback.print_exc()
+
+    def _close_answer(self, open_: _Open, keep: bool = True) -> None:
+        self._scheduler.end(open_.answer, keep)
+        del self._open[open_.answer.number]
+
+    def _fail(self, error: Exception) -> None:
+        """Fail the answers that were computed; the others of their lane begin again in a new cache."""
+        traceback.print_exception(error, file=sys.stderr)
+        if self._at_work is None:
+            lost, failed = list(self._lanes), [*self._scheduler.running, *self._scheduler.waiting]
+        else:
+            lost, failed = [self._at_work[0]], self._at_work[1]
+        for answer in failed:
+            if answer.number in self._open:  # else it ended before
+                self._end(self._open[answer.number], "failed", _problem(error), keep=False)
+        for key in lost:
+            self._lanes.pop(key, None)
+            self._scheduler.lose(key)
+
+
+def _problem(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, UserError):
+        return str(error)
+    first = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -1,0 +1,72 @@
+"""From the body of a request to its record: what is not known or not built is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from sparsedial.errors import nearest
+from sparsedial.records.record import field_at_fault, in_words
+from sparsedial.records.serving import IGNORED, NOT_BUILT, DialRequest, StreamOptions, TextRequest
+from sparsedial.serving.refused import BAD_VALUE, Refused
+
+T = TypeVar("T", bound=TextRequest)
+NESTED: Mapping[str, type[DialRequest | StreamOptions]] = {"dial": DialRequest, "stream_options": StreamOptions}
+
+
+def read_request(body: bytes, cls: type[T]) -> T:
+    """A request, from its JSON.
+
+    Raises: Refused for what is not JSON, and for a field that is missing, unknown, not built or of another type.
+    """
+    given = _given(body)
+    for name, value in given.items():
+        if name not in cls.__struct_fields__ and name not in IGNORED:
+            _require_nothing_asked(name, value, cls.__struct_fields__)
+    for name, inner in NESTED.items():
+        if isinstance(given.get(name), Mapping):
+            for key in given[name]:
+                _require_known(key, inner.__struct_fields__, name)
+    try:
+        return msgspec.convert({name: given[name] for name in cls.__struct_fields__ if name in given}, cls)
+    except msgspec.ValidationError as error:
+        param = field_at_fault(str(error)).partition(".*")[0]
+        raise Refused(400, in_words(str(error)), code=BAD_VALUE, param=param or None) from error
+
+
+def _given(body: bytes) -> dict[str, Any]:
+    """The fields of a body that are not null."""
+    try:
+        values = _without_nulls(msgspec.json.decode(body))
+    except (RecursionError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise Refused(400, f"the body of the request is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(values, dict):
+        raise Refused(400, "the body of the request is not a JSON object", code="invalid_json")
+    return cast("dict[str, Any]", values)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _require_nothing_asked(name: str, value: Any, known: Iterable[str]) -> None:
+    """Refuse a field that is not built, unless its value asks for nothing, and one that nobody knows."""
+    if name not in NOT_BUILT:
+        _require_known(name, [*known, *IGNORED, *NOT_BUILT])
+    elif not any(value == nothing and (value is False) == (nothing is False) for nothing in NOT_BUILT[name]):
+        raise Refused(
+            400, f"{name} is not built in this server; leave it out", code="unsupported_parameter", param=name
+        )
+
+
+def _require_known(name: str, known: Iterable[str], within: str | None = None) -> None:
+    if name in known:
+        return
+    words = tuple(known)
+    hint = nearest(name, words) or f"known are {', '.join(words)}"
+    param, code = (f"{within}.{name}", f"unknown_{within}_field") if within else (name, "unknown_field")
+    raise Refused(400, f"no field is named '{param}'; {hint}", code=code, param=param)

@@ -1,0 +1,180 @@
+"""From a request to the answers of a served checkpoint: its prompts as ids, its limits, its setting, its sampling."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sparsedial.errors import UserError, about
+from sparsedial.records.serving import ChatMessage, ChatRequest, CompletionRequest, DialUsage, TextRequest, Usage
+from sparsedial.serving.answers import Answers, Writer
+from sparsedial.serving.asks import Ask
+from sparsedial.serving.dial import Chosen, Dial
+from sparsedial.serving.refused import BAD_VALUE, Refused, refused
+from sparsedial.serving.sampling import Sampling
+from sparsedial.text.decoding import NewText
+from sparsedial.text.prompts import Prompts
+from sparsedial.text.tokenizer import Tokenizer
+
+MOST_CHOICES, MOST_PROMPTS, MOST_ANSWERS = 8, 64, 64  # of a prompt, of a request, of a request in all
+MOST_STOPS = 4
+MOST_WAITING = 256  # answers that wait for a slot; a request that would add to more is refused
+RETRY_SECONDS = 5
+COMPLETION_TOKENS = 16  # unless a request says how many, as OpenAI has it; a chat goes on until it ends
+SEEDS = 2**62
+TOO_LONG = "context_length_exceeded"
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A checkpoint that is served."""
+
+    engine: Writer
+    dial: Dial
+    tokenizer: Tokenizer
+    prompts: Prompts
+    length: int  # tokens of a prompt and its answer together
+    joules_basis: Literal["measured", "estimated"]
+
+    def chat_ids(self, messages: Sequence[ChatMessage]) -> tuple[Ids, ...]:
+        """The prompt of a chat, by the tokenizer's template.
+
+        Raises: Refused where there is no template, or it fails.
+        """
+        if self.prompts.template is None:
+            words = "the tokenizer of this checkpoint has no chat template; /v1/completions continues a text"
+            raise Refused(400, words, code="no_chat_template", param="messages")
+        if not messages:
+            raise Refused(400, "there are no messages", code=BAD_VALUE, param="messages")
+        plainly = [{"role": _role(message), "content": _content(message)} for message in messages]
+        try:
+            return (tuple(self.prompts.encode(self.prompts.render(plainly), whole=True).tolist()),)
+        except UserError as error:
+            raise refused(error, param="messages") from error
+
+    def prompt_ids(self, prompt: str | Sequence[str | int | Ids]) -> tuple[Ids, ...]:
+        """The prompts of a completion: a text, ids, or a list of either.
+
+        Raises: Refused for a list of nothing, or of several kinds.
+        """
+        listed = [prompt] if isinstance(prompt, str) or _all(prompt, int) else prompt
+        if not listed or not (_all(listed, str) or _all(listed, tuple | list)):
+            words = "it is neither a text, nor ids, nor a list of texts or of lists of ids"
+            raise Refused(400, words, code=BAD_VALUE, param="prompt")
+        if len(listed) > MOST_PROMPTS:
+            raise Refused(400, f"{len(listed)} prompts are more than {MOST_PROMPTS}", code=BAD_VALUE, param="prompt")
+        try:
+            texts = [self.prompts.encode(one).tolist() if isinstance(one, str) else one for one in listed]
+        except UserError as error:
+            raise refused(error, param="prompt") from error
+        return tuple(tuple(ids) for ids in texts)
+
+    def begin(self, request: TextRequest, chosen: Chosen, prompts: Sequence[Ids]) -> Answers:
+        """The answers to a request, which are being written from now on.
+
+        Raises: Refused for a value outside its range, a prompt that is too long, or too many answers that wait.
+        """
+        stops = _stops(request.stop)
+        if not 1 <= request.n <= min(MOST_CHOICES, MOST_ANSWERS // len(prompts)):
+            most = min(MOST_CHOICES, MOST_ANSWERS // len(prompts))
+            raise Refused(400, f"n={request.n} lies outside 1..{most}", code=BAD_VALUE, param="n")
+        samplings = _samplings(request, len(prompts) * request.n)
+        rows = [prompt for prompt in prompts for _ in range(request.n)]
+        asks = [
+            Ask(prompt=prompt, tokens=self._tokens(request, prompt), sampling=sampling, turned=chosen.turned)
+            for prompt, sampling in zip(rows, samplings, strict=True)
+        ]
+        if self.engine.load().waiting + len(asks) > MOST_WAITING:
+            words = f"{MOST_WAITING} answers wait already; ask again later"
+            raise Refused(429, words, code="too_many_waiting", retry_seconds=RETRY_SECONDS)
+        try:
+            return Answers(self.engine, asks, [NewText(self.tokenizer, prompt) for prompt in rows], stops)
+        except UserError as error:
+            raise refused(error, param=_param(error, request)) from error
+
+    def usage(self, request: TextRequest, chosen: Chosen, prompts: Sequence[Ids], answers: Answers) -> Usage:
+        """What all answers to a request took. A prompt counts once, whatever `n` is."""
+        spent, read, setting = answers.spent, sum(map(len, prompts)), chosen.setting
+        of_prompts = [spent[at : at + request.n] for at in range(0, len(spent), request.n)]
+        return Usage(
+            prompt_tokens=read,
+            completion_tokens=answers.tokens,
+            total_tokens=read + answers.tokens,
+            dial=DialUsage(
+                setting=setting.name,
+                setting_reason=chosen.reason,
+                top_k_experts=setting.top_k_experts,
+                active_parameters_per_token=setting.active_parameters,
+                seconds=max(one.seconds for one in spent),
+                waited_seconds=max(one.waited for one in spent),
+                joules=sum(one.joules for one in spent),
+                joules_basis=self.joules_basis,
+                cached_prompt_tokens=sum(min(one.cached for one in alike) for alike in of_prompts),
+            ),
+        )
+
+    def _tokens(self, request: TextRequest, prompt: Ids) -> int:
+        """How many tokens an answer has at most.
+
+        Raises: Refused where that is less than one, or a prompt leaves no room for it.
+        """
+        room, asked, param, usual = self.length - len(prompt), request.max_tokens, "max_tokens", COMPLETION_TOKENS
+        if isinstance(request, ChatRequest):
+            usual = room
+            if request.max_completion_tokens is not None:
+                asked, param = request.max_completion_tokens, "max_completion_tokens"
+        if room < 1:
+            words = f"the prompt has {len(prompt):,} tokens; with the answer it may have {self.length:,}"
+            raise Refused(400, words, code=TOO_LONG, param=_prompt_field(request))
+        if asked is not None and asked < 1:
+            raise Refused(400, f"{param}={asked} is below 1", code=BAD_VALUE, param=param)
+        return min(usual if asked is None else asked, room)
+
+
+def _role(message: ChatMessage) -> str:
+    return "system" if message.role == "developer" else message.role
+
+
+def _content(message: ChatMessage) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(part.text for part in message.content)
+
+
+def _all(values: Sequence[object], kind: type | object) -> bool:
+    """Whether a list has something, all of one kind."""
+    return bool(values) and all(isinstance(value, kind) for value in values)  # type: ignore[arg-type]
+
+
+def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
+    strings = (stop,) if isinstance(stop, str) else tuple(stop)
+    if len(strings) > MOST_STOPS or not all(strings):
+        words = f"up to {MOST_STOPS} strings can be given, and none of them is empty"
+        raise Refused(400, words, code=BAD_VALUE, param="stop")
+    return strings
+
+
+def _samplings(request: TextRequest, count: int) -> list[Sampling]:
+    """How each of the answers is drawn: with a seed of its own, counted up from the one that is given."""
+    seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
+    values = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
+    try:
+        for name, value in values.items():  # each by itself, so that an error names it
+            with about(name):
+                Sampling(**{name: value})  # type: ignore[arg-type]
+    except UserError as error:
+        raise refused(error) from error
+    return [Sampling(**values, seed=(seed + number) % SEEDS) for number in range(count)]  # type: ignore[arg-type]
+
+
+def _param(error: UserError, request: TextRequest) -> str | None:
+    """The field of a request that an engine's error is about."""
+    fields = {"prompt": _prompt_field(request), "tokens": "max_tokens", "setting": "dial"}
+    return fields.get(error.field or "", error.field)
+
+
+def _prompt_field(request: TextRequest) -> str:
+    return "prompt" if isinstance(request, CompletionRequest) else "messages"

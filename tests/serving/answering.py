@@ -1,0 +1,91 @@
+"""Engines on small models, askers that keep what they are told, and what each request gets alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from sparsedial.machine.energy import StatedPower
+from sparsedial.model.gates import Gates
+from sparsedial.model.greedy import ALL, Vocabulary
+from sparsedial.model.transformer import Transformer
+from sparsedial.model.turned import at_setting
+from sparsedial.serving.asks import Ask, Reason, Spent
+from sparsedial.serving.engine import Engine
+from sparsedial.serving.generation import generate
+from sparsedial.serving.sampling import Sampling
+from sparsedial.shape.turned import parse_turned
+
+GREEDY = Sampling(temperature=0.0)
+PATIENCE = 60.0  # seconds, before a test says that an answer does not end
+
+
+@dataclass
+class Heard:
+    """What one asker was told."""
+
+    tokens: list[int] = field(default_factory=list)
+    reason: Reason | None = None
+    spent: Spent | None = None
+    problem: str | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+    some: threading.Event = field(default_factory=threading.Event)
+
+    def token(self, token: int) -> None:
+        assert not self.done.is_set(), "nothing is told after the end"
+        self.tokens.append(token)
+        self.some.set()
+
+    def ended(self, reason: Reason, spent: Spent, problem: str | None = None) -> None:
+        assert not self.done.is_set(), "an answer ends once"
+        self.reason, self.spent, self.problem = reason, spent, problem
+        self.done.set()
+
+    def wait(self) -> list[int]:
+        assert self.done.wait(PATIENCE), "the answer has not ended"
+        return self.tokens
+
+
+def asked(prompt: list[int], tokens: int, setting: str = "default", sampling: Sampling = GREEDY) -> Ask:
+    return Ask(prompt=tuple(prompt), tokens=tokens, sampling=sampling, turned=parse_turned(setting))
+
+
+def alone(
+    model: Transformer,
+    ask: Ask,
+    length: int,
+    vocabulary: Vocabulary = ALL,
+    gates: Gates | None = None,
+) -> list[int]:
+    """The ids that a request gets without an engine, as far as its slot reaches."""
+    tokens = min(ask.tokens, length - len(ask.prompt))
+    return list(generate(at_setting(model, ask.turned, gates), ask.prompt, tokens, ask.sampling, vocabulary))
+
+
+@contextmanager
+def engine_of(
+    model: Transformer,
+    slots: int = 4,
+    length: int | None = None,
+    vocabulary: Vocabulary = ALL,
+    power: StatedPower | None = None,
+    gates: Gates | None = None,
+) -> Iterator[Engine]:
+    made = Engine(
+        model,
+        slots=slots,
+        length=length or model.shape.context,
+        vocabulary=vocabulary,
+        power=power or StatedPower(watts=10.0, source="a test"),
+        gates=gates,
+    )
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def seeded(sampling: Sampling, seed: int) -> Sampling:
+    return replace(sampling, seed=seed)
