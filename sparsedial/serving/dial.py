@@ -38,6 +38,7 @@ class Dial:
     default: Chosen  # of requests that say nothing
     measured: DialFile | UserError  # the error says how it is measured
     usual: tuple[Turned, ...]  # that are named where nothing was measured
+    chat: bool | None = None  # whether the checkpoint has a chat template; null: its tokenizer is not loaded yet
 
     def chosen(self, model: str | None, asked: DialRequest | None) -> Chosen:
         """The setting that a request asks for, by the name of its model or its dial.
@@ -123,11 +124,14 @@ class Dial:
         return {model.dial.name: model for model in found}
 
     def _model(self, setting: Setting, point: DialPoint | None = None) -> ServedModel:
+        losses = point.costs.loss.values() if point and point.costs else ()
         return ServedModel(
             id=self.identity(setting),
             created=self.created,
             default=setting.name == self.default.setting.name,
+            chat=self.chat,
             dial=setting,
+            loss=next((scored.loss for scored in losses), None),
             loss_increase=point and point.loss_increase,
             loss_increase_reason=UNMEASURED if point is None else point.loss_increase_reason,
         )

@@ -127,9 +127,8 @@ def test_asking_again_puts_two_answers_beside_each_other_with_their_difference(c
     )
     assert second.locator(".text").inner_text() == SEA
     found = page.locator(".found").inner_text().replace("\N{NO-BREAK SPACE}", " ")
-    assert re.search(
-        r"Beside default, neurons=0.5 wrote [\d.]+ (times as fast|% faster) and used 54 % less energy a token", found
-    )
+    assert re.search(r"^Here neurons=0.5 wrote [\d.]+ (times as fast as|% faster than) default and", found)
+    assert "and used 54 % less energy a token (estimated).\n" in found
     assert "The first 5 words are the same (grey)." in found
     widths = page.locator(".bars .bar > span").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
     assert widths[0] == widths[2] == widths[4] == 100  # active, energy; speed of the second

@@ -1,9 +1,9 @@
 // The conversation: what was asked at which setting, and what the user may do next.
 import { setting, showDial } from "./chat_dial.js";
 import { by, make } from "./chat_dom.js";
-import { receive } from "./chat_answer.js";
+import { begin, receive } from "./chat_answer.js";
 import { Problem, hasKey, keepKey, models, written } from "./chat_server.js";
-import { addAnswer, chosen, drawTexts, drawTurn, dropAnswer, makeTurn, renew } from "./chat_turn.js";
+import { addAnswer, chosen, drawTexts, drawTurn, dropAnswer, makeTurn } from "./chat_turn.js";
 
 const EXAMPLES = {
   chat: ["Why is the sky blue?", "Name three animals that can fly.", "Write two sentences about the sea."],
@@ -52,7 +52,7 @@ function request(turn, at) {
 async function ask(turn, answer = addAnswer(turn, setting())) {
   if (writing) return;
   const mine = writing = new AbortController();
-  renew(answer);
+  begin(answer);
   following(draw, true);
   say(`Writing an answer at ${answer.setting.dial.name}.`);
   try {
@@ -145,7 +145,7 @@ function bare({ id, dial: { name } }) {
   return id.endsWith(`:${name}`) ? id.slice(0, -name.length - 1) : id;
 }
 
-async function begin() {
+async function connect() {
   by("trouble").hidden = true;
   try {
     const entries = await models();
@@ -157,7 +157,7 @@ async function begin() {
     by("message").focus();
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
-    if (problem.status === 401) return askForKey(begin);
+    if (problem.status === 401) return askForKey(connect);
     by("trouble").hidden = false;
     by("trouble-says").textContent = problem.message;
     by("trouble-again").focus();
@@ -180,7 +180,7 @@ by("message").addEventListener("input", fit);
 by("stop").addEventListener("click", () => { writing?.abort(); by("message").focus(); });
 by("new").addEventListener("click", forget);
 by("more").addEventListener("input", summary);
-by("trouble-again").addEventListener("click", begin);
+by("trouble-again").addEventListener("click", connect);
 by("key").addEventListener("submit", (event) => {
   event.preventDefault();
   keepKey(by("key-text").value.trim());
@@ -188,4 +188,4 @@ by("key").addEventListener("submit", (event) => {
   retry();
 });
 summary();
-begin();
+connect();

@@ -3,9 +3,12 @@ import { make } from "./chat_dom.js";
 import { rate } from "./chat_compare.js";
 import { activeParameters, joules, plural, seconds, withUnit } from "./chat_words.js";
 
+const LONG = 1000; // milliseconds before the first token, from which on they are said
+
+const unwritten = () => ({ text: "", state: "writing", reason: null, usage: null, problem: null, asked: performance.now(), first: 0, last: 0 });
+
 // An answer that is about to be written. `given` is the text that it continues, empty in a chat.
 export function makeAnswer(setting, given) {
-  const answer = { setting, text: "", state: "writing", reason: null, usage: null, problem: null, first: 0, last: 0 };
   const parts = {
     head: make("h3", { textContent: setting.dial.name }),
     given: make("span", { className: "same", textContent: given }),
@@ -18,13 +21,11 @@ export function makeAnswer(setting, given) {
   };
   const text = make("p", { className: "text" }, parts.given, parts.same, parts.own);
   const element = make("article", { className: "answer", ariaLabel: `Answer at ${setting.dial.name}` }, parts.head, text, parts.problem, parts.bars, parts.spent, parts.goOn);
-  return Object.assign(answer, { element, parts });
+  return { ...unwritten(), setting, element, parts };
 }
 
-// Makes an answer that failed a new one, in its place.
-export function beginAgain(answer) {
-  Object.assign(answer, { text: "", state: "writing", reason: null, usage: null, problem: null, first: 0, last: 0 });
-}
+// Begins an answer, or one that failed again.
+export const begin = (answer) => Object.assign(answer, unwritten());
 
 // A part of the stream reached the answer.
 export function receive(answer, { text, reason, usage }) {
@@ -58,18 +59,19 @@ export function drawState(answer, again) {
 }
 
 // What it took: the parts that bars show too, beside another answer, are marked.
-function spent({ setting, usage, state, reason, first, last }) {
+function spent({ setting, usage, state, reason, asked, first, last }) {
   const took = usage?.dial, pace = rate({ usage, first, last });
   const energy = took?.joules == null ? "" : joules(took.joules) + (took.joules_basis === "estimated" ? " (estimated)" : "");
   const items = [
     ["barred", setting.dial.name],
     ["barred", activeParameters(took?.active_parameters_per_token ?? setting.dial.active_parameters)],
     ["", usage && `${plural(usage.completion_tokens, "token")} in ${seconds(took.seconds)}`],
+    ["", first - asked > LONG && `began after ${seconds((first - asked) / 1000)}`],
     ["barred", pace && `written at ${withUnit(pace, "tokens/s")}`],
     ["", energy],
     ["", took?.cached_prompt_tokens && `${took.cached_prompt_tokens} of ${plural(usage.prompt_tokens, "prompt token")} not read again`],
     ["", state === "stopped" && "stopped"],
-    ["", reason === "length" && "ended by the most tokens"],
+    ["", reason === "length" && usage && `cut off at ${plural(usage.completion_tokens, "token")}`],
   ];
   return items.filter(([, text]) => text).map(([className, textContent]) => make("li", { className, textContent }));
 }

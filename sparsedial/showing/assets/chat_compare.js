@@ -1,6 +1,6 @@
 // Answers to one message beside each other: where their texts part, and how their speed and energy differ.
 import { make } from "./chat_dom.js";
-import { count, joules, percent, plural, withUnit } from "./chat_words.js";
+import { count, joules, plural, withUnit } from "./chat_words.js";
 
 const FEWEST = 8; // tokens: the speed of a shorter answer says nothing
 const ALIKE = 0.03; // speeds and energies that differ by less are called the same
@@ -25,20 +25,26 @@ export function joulesPerToken({ usage }) {
   return spent === null || !usage.completion_tokens ? null : spent / usage.completion_tokens;
 }
 
-function factor(now, before, more, less, same) {
+// How a rate compares, with the word that leads to the other one: `15 % faster than`, `2.4 times as fast as`.
+function compared(now, before, [more, less, alike]) {
   if (!now || !before) return null;
   const ratio = now / before;
-  if (Math.abs(ratio - 1) < ALIKE) return same;
-  return ratio >= 2 ? `${withUnit(ratio, "times", 2)} ${more[1]}` : `${percent(Math.abs(ratio - 1))} ${ratio > 1 ? more[0] : less}`;
+  if (Math.abs(ratio - 1) < ALIKE) return `${alike} as`;
+  if (ratio >= 2) return `${withUnit(ratio, "times", 2)} ${alike} as`;
+  return `${withUnit(Math.round(100 * Math.abs(ratio - 1)), "%")} ${ratio > 1 ? more : less} than`;
 }
 
 // What an answer at another setting won and lost beside the first one; empty where neither is known.
 export function difference(first, other) {
-  const speed = factor(rate(other), rate(first), ["faster", "as fast"], "slower", "as fast");
-  const energy = factor(joulesPerToken(other), joulesPerToken(first), ["more energy a token", "the energy a token"], "less energy a token", "the same energy a token");
+  const speed = compared(rate(other), rate(first), ["faster", "slower", "as fast"]);
+  const energy = compared(joulesPerToken(other), joulesPerToken(first), ["more energy a token", "less energy a token", "as much energy a token"]);
   const basis = other.usage?.dial?.joules_basis === "estimated" ? " (estimated)" : "";
-  const costs = [speed && `wrote ${speed}`, energy && `used ${energy}${basis}`].filter(Boolean).join(" and ");
-  return costs && `Beside ${first.setting.dial.name}, ${other.setting.dial.name} ${costs}.`;
+  const name = first.setting.dial.name;
+  const costs = [
+    speed && `wrote ${speed} ${name}`,
+    energy && `used ${speed ? energy.replace(/ (than|as)$/, "") : `${energy} ${name}`}${basis}`,
+  ].filter(Boolean).join(" and ");
+  return costs && `Here ${other.setting.dial.name} ${costs}.`;
 }
 
 // How far the texts are the same, and whose prompt was in memory.

@@ -1,5 +1,5 @@
 // One message and the answers to it, beside each other where there are several.
-import { beginAgain, drawState, drawText, makeAnswer } from "./chat_answer.js";
+import { drawState, drawText, makeAnswer } from "./chat_answer.js";
 import { bars, difference, remarks, shared } from "./chat_compare.js";
 import { make } from "./chat_dom.js";
 
@@ -30,8 +30,6 @@ export function dropAnswer(turn, answer) {
   turn.answers.splice(turn.answers.indexOf(answer), 1);
   answer.element.remove();
 }
-
-export const renew = (answer) => beginAgain(answer);
 
 // The answer that a chat goes on from.
 export const chosen = ({ answers, picked }) => picked ?? answers.findLast((answer) => answer.text) ?? null;
