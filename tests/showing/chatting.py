@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 WIDE = {"viewport": {"width": 1280, "height": 860}}
 PHONE = {"viewport": {"width": 360, "height": 740}}
 SKY = "The sky is blue since air scatters short waves more than long ones."
-SEA = "The sky is blue since the sea below it is blue as well."
+SEA = "The sky is blue since a sea lies below it and is blue."
 
 
 def write(page: Page, text: str) -> None:

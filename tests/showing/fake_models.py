@@ -45,6 +45,7 @@ class Fake:
 
     text: dict[str, str] = field(default_factory=dict)  # by setting; words are sent one by one
     pace: dict[str, float] = field(default_factory=dict)  # seconds a word
+    wait: float = 0.0  # seconds before the first
     key: str | None = None
     template: bool = True
     refuse: tuple[int, dict[str, Any]] | None = None  # status and error of the next request
@@ -112,6 +113,7 @@ async def _written(fake: Fake, kind: str, body: dict[str, Any]) -> AsyncIterator
 
     try:
         yield chunk(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+        await asyncio.sleep(fake.wait)
         for number, word in enumerate(words):
             if number == fake.breaks:
                 fake.breaks = None
@@ -131,7 +133,7 @@ async def _written(fake: Fake, kind: str, body: dict[str, Any]) -> AsyncIterator
 
 
 def _usage(fake: Fake, setting: str, tokens: int, pace: float) -> dict[str, Any]:
-    seconds = 0.2 + pace * tokens
+    seconds = 0.2 + fake.wait + pace * tokens
     of = next(one for one in MODELS if one["dial"]["name"] == setting)["dial"]
     dial = {
         "setting": setting,

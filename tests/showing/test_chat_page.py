@@ -45,7 +45,7 @@ def test_the_models_name_is_that_of_its_entries_without_the_setting(chat, fake, 
 
 
 def test_an_answer_streams_and_what_it_took_stands_under_it(chat, fake):
-    fake.pace, fake.cached = {"default": 0.05}, 34
+    fake.pace, fake.wait, fake.cached = {"default": 0.05}, 1.05, 34
     page = chat()
     write(page, "Why?")
     expect(page.locator(".answer .text")).to_contain_text("The sky")
@@ -57,12 +57,13 @@ def test_an_answer_streams_and_what_it_took_stands_under_it(chat, fake):
     for words in (
         "default",
         "135M active parameters",
-        "13 tokens in 850 ms",
-        "3.83 J (estimated)",
+        "13 tokens in 1.9 s",
+        "8.55 J (estimated)",
         "34 of 40 prompt tokens",
     ):
         assert words in spent
-    assert 5 < float(re.search(r"written at ([\d.]+) tokens/s", spent)[1]) < 25
+    assert 10 < float(re.search(r"written at ([\d.]+) tokens/s", spent)[1]) < 25
+    assert "began after 1" in spent
     expect(page.locator("#said")).to_have_text(f"Answer at default: {SKY}")
     (asked,) = fake.asked
     assert asked["messages"] == [{"role": "user", "content": "Why?"}]

@@ -10,7 +10,7 @@ const unwritten = () => ({ text: "", state: "writing", reason: null, usage: null
 // An answer that is about to be written. `given` is the text that it continues, empty in a chat.
 export function makeAnswer(setting, given) {
   const parts = {
-    head: make("h3", { textContent: setting.dial.name }),
+    head: make("h2", { textContent: setting.dial.name }),
     given: make("span", { className: "same", textContent: given }),
     same: make("span", { className: "same" }),
     own: make("span", { className: "own" }),

@@ -45,9 +45,10 @@ export function lossWords(entry, entries) {
   return Math.abs(grown.mean) < SHOWN ? "no loss added" : `${added(grown.mean, entries)} loss`;
 }
 
-// The interval of the added loss, where there is one.
+// The interval of the added loss, where there is one; where it was not measured, what measures it.
 export function lossRange(entry, entries) {
-  const { low = null, high = null } = entry.loss_increase ?? {};
+  if (!entry.loss_increase) return " What that adds to the loss, “sparsedial dial CHECKPOINT --measure” finds out.";
+  const { low, high } = entry.loss_increase;
   return low === null || high === null ? "" : ` 95${NO_BREAK}% interval of the loss: ${added(low, entries)} to ${added(high, entries)}.`;
 }
 
