@@ -1,6 +1,6 @@
 // The conversation: what was asked at which setting, and what the user may do next.
 import { setting, showDial } from "./chat_dial.js";
-import { by, make } from "./chat_dom.js";
+import { by, make, refocus } from "./chat_dom.js";
 import { begin, receive } from "./chat_answer.js";
 import { Problem, hasKey, keepKey, models, written } from "./chat_server.js";
 import { addAnswer, chosen, drawTexts, drawTurn, dropAnswer, makeTurn } from "./chat_turn.js";
@@ -54,6 +54,7 @@ async function ask(turn, answer = addAnswer(turn, setting())) {
   const mine = writing = new AbortController();
   begin(answer);
   following(draw, true);
+  refocus(by("stop"));
   say(`Writing an answer at ${answer.setting.dial.name}.`);
   try {
     for await (const part of written(...request(turn, answer.setting), mine.signal)) following(() => { receive(answer, part); drawTexts(turn); });
@@ -65,6 +66,7 @@ async function ask(turn, answer = addAnswer(turn, setting())) {
   } finally {
     if (writing === mine) writing = null;
     following(draw);
+    refocus(by("message"));
   }
   if (turns.includes(turn)) end(turn, answer);
 }
@@ -137,7 +139,7 @@ function forget() {
   by("turns").replaceChildren();
   draw();
   say(by("new").textContent);
-  by("message").focus();
+  refocus(by("message"));
 }
 
 // The model's name without the setting, which an entry's may end with.
@@ -154,7 +156,7 @@ async function connect() {
     setPlain(entries[0].chat === false);
     showDial(entries, draw);
     by("welcome").hidden = by("compose").hidden = false;
-    by("message").focus();
+    refocus(by("message"));
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
     if (problem.status === 401) return askForKey(connect);
@@ -177,7 +179,7 @@ by("message").addEventListener("keydown", (event) => {
 });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") writing?.abort(); });
 by("message").addEventListener("input", fit);
-by("stop").addEventListener("click", () => { writing?.abort(); by("message").focus(); });
+by("stop").addEventListener("click", () => writing?.abort());
 by("new").addEventListener("click", forget);
 by("more").addEventListener("input", summary);
 by("trouble-again").addEventListener("click", connect);

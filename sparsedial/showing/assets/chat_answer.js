@@ -65,7 +65,7 @@ function spent({ setting, usage, state, reason, asked, first, last }) {
   const items = [
     ["barred", setting.dial.name],
     ["barred", activeParameters(took?.active_parameters_per_token ?? setting.dial.active_parameters)],
-    ["", usage && `${plural(usage.completion_tokens, "token")} in ${seconds(took.seconds)}`],
+    ["", usage && plural(usage.completion_tokens, "token") + (took ? ` in ${seconds(took.seconds)}` : "")],
     ["", first - asked > LONG && `began after ${seconds((first - asked) / 1000)}`],
     ["barred", pace && `written at ${withUnit(pace, "tokens/s")}`],
     ["", energy],

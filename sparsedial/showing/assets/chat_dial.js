@@ -15,8 +15,10 @@ export function showDial(found, turned) {
   entries = found;
   stops = [...found].sort((one, other) => other.dial.active_parameters - one.dial.active_parameters);
   by("stops").replaceChildren(...stops.map(stop));
-  inputs()[stops.indexOf(found[0])].checked = true;
+  const input = inputs()[stops.indexOf(found[0])];
+  input.checked = true;
   by("dial").hidden = false;
+  input.scrollIntoView({ block: "nearest" });
   by("stops").addEventListener("change", () => { tell(); turned(); });
   by("stops").addEventListener("pointermove", drag);
   tell();
