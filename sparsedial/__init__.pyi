@@ -14,6 +14,7 @@ from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
 from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.selection import Selected, SelectionPipeline
+from sparsedial.records.serving import ServeDryRun
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.records.study import StudyAnswer, StudyStatus
 
@@ -562,6 +563,44 @@ def generate(
         seed: seed for sampling
         chat: answer the prompt as the message of a user, by the tokenizer's chat template
         speculate: draft tokens with multi-token prediction: the greedy text (up to rounding) in fewer passes
+        dtype: hold the weights in float32, or in bfloat16: half the bytes [as the checkpoint has them]
+        at_least: a speed: take the setting of the lowest loss that keeps it, by dial.json
+        at_most: an energy: the same
+        max_loss_increase: an added loss over the default's: take the cheapest setting that keeps it
+        setting: setting of the checkpoint's dial, as k=2, p=0.5, neurons=0.5, skip=3+7 or k=2,skip=3 [as it was trained]
+    """
+def serve(
+    checkpoint: str | Path,
+    *,
+    host: str = '127.0.0.1',
+    port: int = 8000,
+    slots: int = 8,
+    context: int | None = None,
+    name: str | None = None,
+    api_key: str | None = None,
+    open: bool = False,
+    dry_run: bool = False,
+    dtype: str | None = None,
+    at_least: str | float | None = None,
+    at_most: str | float | None = None,
+    max_loss_increase: str | float | None = None,
+    setting: str | None = None,
+) -> Served | ServeDryRun:
+    """Serve a checkpoint until Ctrl-C, by OpenAI's API; a request says at which setting it is answered.
+
+    Raises: UserError for a damaged checkpoint, a setting that it cannot have, too little memory, a port in use, or
+        missing libraries.
+
+    Settings:
+        checkpoint: a checkpoint folder
+        host: address to listen on; 0.0.0.0 lets other machines in
+        port: port to listen on; 0 picks a free one
+        slots: answers that are written at once; others wait
+        context: tokens of a prompt and its answer together
+        name: the model's name in requests
+        api_key: ask requests for this key; better given as SPARSEDIAL_API_KEY, which no list of processes shows
+        open: open the page of the server in the browser
+        dry_run: say what it would hold in memory, and its settings, and stop
         dtype: hold the weights in float32, or in bfloat16: half the bytes [as the checkpoint has them]
         at_least: a speed: take the setting of the lowest loss that keeps it, by dial.json
         at_most: an energy: the same

@@ -120,7 +120,7 @@ def test_no_command_needs_a_package_of_another_extra_to_begin():
         for path, text in sources().items()
     }
     floors = {name.split(".")[1] for name in behind(graph, packages)}
-    assert floors == {"evaluation", "showing"}  # the harness, and the dial's server: imported where they are used
+    assert floors == {"evaluation", "serving", "showing"}  # the harness and the servers: imported where they are used
     assert behind({"a": {"b"}, "b": {"rensa.x"}, "c": set()}, {"rensa"}) == {"a", "b"}
 
 

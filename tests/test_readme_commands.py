@@ -40,8 +40,10 @@ SMALL = {  # of a command: settings that it gets besides, or in place of the REA
     "generate": {"--tokens": "4", "--seed": "1"},
     "fit": {"--bootstrap": "5"},
     "dial": {"--port": "0"},
+    "serve": {"--port": "0", "--slots": "2"},
     "prune": {"--calibration-tokens": "2000", "--scored-tokens": "500"},
 }
+SERVERS = ("dial", "serve")
 ASKED = {"--data": str(DATA), "--limit": "20"}  # besides, where items of tasks are asked
 LESS = {"10h": "10m", "reference-loss": "random"}  # in place of a word: a reference model takes half a minute
 TEXT = {"study": ["my_text/"], "train": ["--text", "my_text/"]}  # in place of the built-in one
@@ -129,9 +131,9 @@ def test_every_command_runs_on_what_the_one_before_left(folder, pages, capsys):
     commands = [small(words) for words in map(command, lines()) if words]
     for words in commands:
         status, said = main(words), capsys.readouterr()
-        wanted = INTERRUPTED if words[0] == "dial" else DONE
+        wanted = INTERRUPTED if words[0] in SERVERS else DONE
         assert status == wanted, f"sparsedial {shlex.join(words)}\n{said.err}"
-    assert len(pages) == [words[0] for words in commands].count("dial")
+    assert len(pages) == len([words for words in commands if words[0] in SERVERS])
     trained = [read_json(file)["tokenizer"] for file in folder.glob("runs/*/settings.json")]
     assert trained == ["bpe:300"] * len({words[words.index("--out") + 1] for words in commands if words[0] == "train"})
 
@@ -139,4 +141,4 @@ def test_every_command_runs_on_what_the_one_before_left(folder, pages, capsys):
 def test_the_readme_shows_every_command_at_work():
     """But for `count` and `profile`, which need nothing and leave nothing that others use."""
     shown = {words[0] for words in map(command, lines()) if words}
-    assert shown == {"study", "train", "evaluate", "generate", "plan", "fit", "dial", "prune", "select"}
+    assert shown == {"study", "train", "evaluate", "generate", "plan", "fit", "dial", "serve", "prune", "select"}

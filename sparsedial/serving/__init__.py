@@ -1,1 +1,1 @@
-"""Generation: sampling, speculation with the model's own heads, the engine."""
+"""Generation: sampling, speculation with the model's own heads, the engine, the OpenAI-compatible server."""

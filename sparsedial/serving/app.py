@@ -124,7 +124,7 @@ async def _answered(
 
 async def _whole(answers: Answers, count: int) -> list[tuple[str, FinishReason]]:
     """The text of each answer, and why it ended."""
-    texts, reasons = [""] * count, list[FinishReason]([("length")] * count)
+    texts, reasons = [""] * count, list[FinishReason](["length" for _ in range(count)])
     async for piece in answers.pieces():
         texts[piece.index] += piece.text
         reasons[piece.index] = finished(piece) or "length"

@@ -38,7 +38,7 @@ class Dial:
     default: Chosen  # of requests that say nothing
     measured: DialFile | UserError  # the error says how it is measured
     usual: tuple[Turned, ...]  # that are named where nothing was measured
-    chat: bool | None = None  # whether the checkpoint has a chat template; null: its tokenizer is not loaded yet
+    chat: bool = False  # whether the checkpoint has a chat template, once its tokenizer is loaded
 
     def chosen(self, model: str | None, asked: DialRequest | None) -> Chosen:
         """The setting that a request asks for, by the name of its model or its dial.
@@ -78,7 +78,8 @@ class Dial:
             return None
         setting = model.removeprefix(f"{self.name}:")
         if setting == model:
-            words = f"no model is named '{model}'; this server has {self.name}, or with a setting {self.name}:k=2"
+            known = f"{self.name}, or with a setting {self.identity(self.default.setting)}"
+            words = f"no model is named '{model}'; this server has {known}"
             raise Refused(404, words, code="model_not_found", param="model")
         return setting
 

@@ -39,11 +39,19 @@ class Door:
                 raise Refused(401, words, code="invalid_api_key")
             return
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self.loopback and urlsplit(f"//{host}").hostname not in OWN_NAMES:
+        if self.loopback and _name(host) not in OWN_NAMES:
             raise Refused(403, f"this server answers only requests to {OWN_NAMES[0]}", code="foreign_host")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             raise Refused(403, "this server answers no pages of other sites", code="foreign_origin")
 
     def _has_key(self, given: str) -> bool:
         scheme, _, key = given.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), (self.key or "").encode())
+
+
+def _name(host: str) -> str | None:
+    """The name in a host header, without its port; None where it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # of a bracket that is not closed
+        return None

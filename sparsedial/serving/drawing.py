@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.model.greedy import likeliest
-from sparsedial.serving.generation import draw
+from sparsedial.serving.generation import draw_one
 from sparsedial.serving.sampling import Sampling
 
 
@@ -34,11 +34,13 @@ def draw_each(logits_BV: Tensor, draws: Sequence[Draws]) -> list[int | Exception
             return list(likeliest(logits_BV))
         except UserError:
             pass  # of one of them: which, the others do not suffer
-    return [_drawn(logits_BV[row : row + 1], one) for row, one in enumerate(draws)]
+    return [_drawn(row_V, one) for row_V, one in zip(logits_BV.float().cpu(), draws, strict=True)]
 
 
-def _drawn(logits_1V: Tensor, draws: Draws) -> int | Exception:
+def _drawn(logits_V: Tensor, draws: Draws) -> int | Exception:
     try:
-        return draw(logits_1V, draws.sampling, [draws.chance])[0]
+        if draws.sampling.temperature == 0:
+            return likeliest(logits_V.unsqueeze(0))[0]
+        return draw_one(logits_V, draws.sampling, draws.chance)
     except Exception as error:  # such as torch.multinomial's of infinite logits
         return error

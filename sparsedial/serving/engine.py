@@ -5,7 +5,6 @@ B answers that are computed together, V vocabulary.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import traceback
@@ -24,8 +23,8 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.serving.asks import Ask, Load, Reason, Spent, Told
 from sparsedial.serving.drawing import Draws, draw_each, draws_of
 from sparsedial.serving.lanes import Lane, place_of
-from sparsedial.serving.scheduler import Scheduler
-from sparsedial.serving.slots import Answer
+from sparsedial.serving.scheduler import Piece, Scheduler
+from sparsedial.serving.slots import Answer, Beginning
 from sparsedial.shape.turned import Turned
 
 CLOSED = "the server is closing"
@@ -188,13 +187,18 @@ class Engine:
     @torch.no_grad()
     def _run(self) -> None:
         """The thread: turn after turn while there are answers."""
-        while self._hear():
-            try:
-                self._turn()
-            except Exception as error:  # of one turn: the other answers go on
-                self._fail(error)
-        for open_ in list(self._open.values()):
-            self._end(open_, "failed", CLOSED)
+        try:
+            while self._hear():
+                try:
+                    self._turn()
+                except Exception as error:  # of one turn: the other answers go on
+                    self._fail(error)
+        finally:
+            with self._news:
+                self._closing = True
+            for open_ in list(self._open.values()):
+                self._tell_end(open_, "failed", CLOSED)
+            self._open.clear()
 
     def _hear(self) -> bool:
         """Wait until there is something to do; False where that is to close."""
@@ -216,26 +220,36 @@ class Engine:
 
     def _turn(self) -> None:
         """Begin what has a place, read pieces of prompts, and write one token of each answer that can."""
-        self._at_work = None
         for beginning in self._scheduler.begin():
-            open_ = self._open[beginning.answer.number]
-            self._at_work = beginning.answer.lane, [beginning.answer]
-            if open_.begun is None:
-                open_.begun = time.perf_counter()
-                self._total.cached += beginning.shared
-                self._total.read += beginning.answer.unread
-            self._lane(beginning.answer.lane).begin(beginning)
-        for key, pieces in self._scheduler.pieces().items():
-            lane, answers = self._lane(key), [piece.answer for piece in pieces]
-            counts = [piece.count for piece in pieces]
-            logits_BV = self._compute(key, answers, counts, lambda lane=lane, pieces=pieces: lane.read(pieces))
-            whole = [row for row, answer in enumerate(answers) if not answer.unread]
-            if whole:
-                self._write(lane, [answers[row] for row in whole], logits_BV[whole])
-        for key, answers in self._scheduler.writing().items():
-            lane, ones = self._lane(key), [1] * len(answers)
-            logits_BV = self._compute(key, answers, ones, lambda lane=lane, answers=answers: lane.step(answers))
-            self._write(lane, answers, logits_BV)
+            self._begin(beginning)
+        for lane, pieces in self._scheduler.pieces().items():
+            self._read(lane, pieces)
+        for lane, answers in self._scheduler.writing().items():
+            self._step(lane, answers)
+
+    def _begin(self, beginning: Beginning) -> None:
+        answer = beginning.answer
+        open_, self._at_work = self._open[answer.number], (answer.lane, [answer])
+        if open_.begun is None:
+            open_.begun = time.perf_counter()
+            self._total.cached += beginning.shared
+            self._total.read += answer.unread
+        self._lane(answer.lane).begin(beginning)
+        self._at_work = None
+
+    def _read(self, key: Turned, pieces: Sequence[Piece]) -> None:
+        lane, answers = self._lane(key), [piece.answer for piece in pieces]
+        logits_BV = self._compute(key, answers, [piece.count for piece in pieces], lambda: lane.read(pieces))
+        whole = [row for row, answer in enumerate(answers) if not answer.unread]
+        if whole:
+            self._write(lane, [answers[row] for row in whole], logits_BV[whole])
+        self._at_work = None
+
+    def _step(self, key: Turned, answers: Sequence[Answer]) -> None:
+        lane = self._lane(key)
+        logits_BV = self._compute(key, answers, [1] * len(answers), lambda: lane.step(answers))
+        self._write(lane, answers, logits_BV)
+        self._at_work = None
 
     def _lane(self, key: Turned) -> Lane:
         """The lane of a setting; those that the scheduler has given up lose their memory first."""
@@ -276,6 +290,8 @@ class Engine:
             if isinstance(token, Exception):
                 assert answer.slot is not None
                 lane.wipe(answer.slot)
+                if not isinstance(token, UserError):
+                    traceback.print_exception(token)
                 self._end(open_, "failed", _problem(token), keep=False)
             elif token in self._vocabulary.ends:
                 self._end(open_, "stop")
@@ -301,6 +317,9 @@ class Engine:
     def _end(self, open_: _Open, reason: Reason, problem: str | None = None, keep: bool = True) -> None:
         """Free an answer's slot, and tell that it has ended."""
         self._close_answer(open_, keep)
+        self._tell_end(open_, reason, problem)
+
+    def _tell_end(self, open_: _Open, reason: Reason, problem: str | None) -> None:
         if open_.forgotten:
             return
         try:
@@ -314,11 +333,12 @@ class Engine:
 
     def _fail(self, error: Exception) -> None:
         """Fail the answers that were computed; the others of their lane begin again in a new cache."""
-        traceback.print_exception(error, file=sys.stderr)
+        traceback.print_exception(error)
         if self._at_work is None:
             lost, failed = list(self._lanes), [*self._scheduler.running, *self._scheduler.waiting]
         else:
             lost, failed = [self._at_work[0]], self._at_work[1]
+            self._at_work = None
         for answer in failed:
             if answer.number in self._open:  # else it ended before
                 self._end(self._open[answer.number], "failed", _problem(error), keep=False)
@@ -330,6 +350,6 @@ class Engine:
 def _problem(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, UserError):
-        return str(error)
+        return error.problem
     first = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -44,8 +44,12 @@ def draw(logits_BV: Tensor, sampling: Sampling, draws: Sequence[torch.Generator]
     """The next token of every sequence, each drawn by its own generator."""
     if sampling.temperature == 0:
         return likeliest(logits_BV)
-    shares_BV = [probabilities(logits_V, sampling) for logits_V in logits_BV.float().cpu()]
-    return [int(torch.multinomial(row, 1, generator=own)) for row, own in zip(shares_BV, draws, strict=True)]
+    return [draw_one(row_V, sampling, own) for row_V, own in zip(logits_BV.float().cpu(), draws, strict=True)]
+
+
+def draw_one(logits_V: Tensor, sampling: Sampling, draws: torch.Generator) -> int:
+    """A sequence's next token, from logits on the CPU, at a temperature above 0."""
+    return int(torch.multinomial(probabilities(logits_V, sampling), 1, generator=draws))
 
 
 def generate(

@@ -33,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
 def address_of(listening: socket.socket) -> str:
     """Where browsers and programs of this machine find it."""
     host, port = listening.getsockname()[:2]
-    named = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    named = str({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))
     return f"http://[{named}]:{port}" if ":" in named else f"http://{named}:{port}"
 
 

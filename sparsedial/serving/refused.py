@@ -30,8 +30,9 @@ class Refused(Exception):
 
 def refused(error: UserError, *, code: str = BAD_VALUE, param: str | None = None) -> Refused:
     """A user's error as the answer of a server; its field is the one at fault unless another is named."""
-    words = f"{error.problem}; {error.hint}" if error.hint else error.problem
-    return Refused(400, words, code=code, param=param or error.field)
+    param = param or error.field
+    about, hint = f"{param}: " if param else "", f"; {error.hint}" if error.hint else ""
+    return Refused(400, f"{about}{error.problem}{hint}", code=code, param=param)
 
 
 def _kind(status: int) -> Kind:

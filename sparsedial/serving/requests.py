@@ -32,8 +32,8 @@ def read_request(body: bytes, cls: type[T]) -> T:
     try:
         return msgspec.convert({name: given[name] for name in cls.__struct_fields__ if name in given}, cls)
     except msgspec.ValidationError as error:
-        param = field_at_fault(str(error)).partition(".*")[0]
-        raise Refused(400, in_words(str(error)), code=BAD_VALUE, param=param or None) from error
+        param = field_at_fault(str(error)) or None
+        raise Refused(400, in_words(str(error)), code=BAD_VALUE, param=param) from error
 
 
 def _given(body: bytes) -> dict[str, Any]:
@@ -68,5 +68,6 @@ def _require_known(name: str, known: Iterable[str], within: str | None = None) -
         return
     words = tuple(known)
     hint = nearest(name, words) or f"known are {', '.join(words)}"
-    param, code = (f"{within}.{name}", f"unknown_{within}_field") if within else (name, "unknown_field")
+    param = f"{within}.{name}" if within else name
+    code = "unknown_dial_field" if within == "dial" else "unknown_field"
     raise Refused(400, f"no field is named '{param}'; {hint}", code=code, param=param)

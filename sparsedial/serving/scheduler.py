@@ -13,7 +13,7 @@ from sparsedial.serving.slots import Answer, Beginning, Slots
 from sparsedial.shape.turned import Turned
 
 MOST_LANES = 4  # each has a cache of its own
-PIECE = 256  # ids of prompts that are read in a turn while others write, so that these go on
+PIECE = 128  # ids of prompts that are read in a turn while others write, so that these go on
 
 
 @dataclass(frozen=True)

@@ -60,17 +60,17 @@ class Service:
 
         Raises: Refused for a list of nothing, or of several kinds.
         """
-        listed = [prompt] if isinstance(prompt, str) or _all(prompt, int) else prompt
-        if not listed or not (_all(listed, str) or _all(listed, tuple | list)):
-            words = "it is neither a text, nor ids, nor a list of texts or of lists of ids"
+        if isinstance(prompt, str):
+            return (self._ids(prompt),)
+        numbers = tuple(one for one in prompt if isinstance(one, int))
+        texts = [one for one in prompt if isinstance(one, str)]
+        rows = [one for one in prompt if isinstance(one, tuple)]
+        if sum(map(bool, (numbers, texts, rows))) != 1:
+            words = "the prompt is neither a text, nor ids, nor a list of texts or of lists of ids"
             raise Refused(400, words, code=BAD_VALUE, param="prompt")
-        if len(listed) > MOST_PROMPTS:
-            raise Refused(400, f"{len(listed)} prompts are more than {MOST_PROMPTS}", code=BAD_VALUE, param="prompt")
-        try:
-            texts = [self.prompts.encode(one).tolist() if isinstance(one, str) else one for one in listed]
-        except UserError as error:
-            raise refused(error, param="prompt") from error
-        return tuple(tuple(ids) for ids in texts)
+        if not numbers and len(prompt) > MOST_PROMPTS:
+            raise Refused(400, f"{len(prompt)} prompts are more than {MOST_PROMPTS}", code=BAD_VALUE, param="prompt")
+        return (numbers,) if numbers else tuple(rows or map(self._ids, texts))
 
     def begin(self, request: TextRequest, chosen: Chosen, prompts: Sequence[Ids]) -> Answers:
         """The answers to a request, which are being written from now on.
@@ -116,6 +116,12 @@ class Service:
             ),
         )
 
+    def _ids(self, text: str) -> Ids:
+        try:
+            return tuple(self.prompts.encode(text).tolist())
+        except UserError as error:
+            raise refused(error, param="prompt") from error
+
     def _tokens(self, request: TextRequest, prompt: Ids) -> int:
         """How many tokens an answer has at most.
 
@@ -144,15 +150,10 @@ def _content(message: ChatMessage) -> str:
     return "".join(part.text for part in message.content)
 
 
-def _all(values: Sequence[object], kind: type | object) -> bool:
-    """Whether a list has something, all of one kind."""
-    return bool(values) and all(isinstance(value, kind) for value in values)  # type: ignore[arg-type]
-
-
 def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
     strings = (stop,) if isinstance(stop, str) else tuple(stop)
     if len(strings) > MOST_STOPS or not all(strings):
-        words = f"up to {MOST_STOPS} strings can be given, and none of them is empty"
+        words = f"stop: up to {MOST_STOPS} strings can be given, and none of them is empty"
         raise Refused(400, words, code=BAD_VALUE, param="stop")
     return strings
 

@@ -91,8 +91,8 @@ class Slots:
         return beginning
 
     def _shared(self, slot: Slot, answer: Answer) -> int:
-        """How many of an answer's ids a slot holds, or will."""
-        return common(slot.ids, answer.ids[:-1]) if slot.visits == answer.visits else 0
+        """How many of an answer's ids a slot holds, or will, its last one not counted."""
+        return min(common(slot.ids, answer.ids), len(answer.ids) - 1) if slot.visits == answer.visits else 0
 
     def _hold(self, slot: Slot, answer: Answer, shared: int) -> None:
         slot.ids, slot.visits, slot.answer, slot.used = answer.ids, answer.visits, answer, self._tick()
@@ -104,9 +104,8 @@ class Slots:
         """Free an answer's slot, which keeps what was read or nothing."""
         assert answer.slot is not None
         slot = self._slots[answer.slot]
-        slot.ids, slot.answer, slot.used = answer.ids[: answer.read if keep else 0], None, self._tick()
-        if not keep:
-            slot.used = 0
+        slot.ids, slot.answer = answer.ids[: answer.read if keep else 0], None
+        slot.used = self._tick() if keep else 0
 
     def _tick(self) -> int:
         self._clock += 1

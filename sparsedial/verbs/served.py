@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from sparsedial.errors import UserError
 from sparsedial.machine.hardware import machine_bytes
 from sparsedial.model.checkpoint import held_dtype
 from sparsedial.model.gates import Gates, gates_of
 from sparsedial.model.reading import Checkpoint, read_checkpoint
+from sparsedial.records.answers import WeightsDtype
 from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile
 from sparsedial.records.serving import ServeDryRun
 from sparsedial.serving.dial import Dial, chosen_at
@@ -49,7 +51,8 @@ def counted(settings: ServeSettings) -> Counted:
     """
     folder = settings.checkpoint
     checkpoint = read_checkpoint(folder)
-    shape, dtype = checkpoint.shape, settings.dtype or held_dtype(checkpoint)
+    shape = checkpoint.shape
+    dtype = held_dtype(checkpoint) if settings.dtype is None else cast(WeightsDtype, settings.dtype)
     context = _context(settings, shape)
     dial = _dial(settings, shape)
     note_pace(folder, dtype, settings.budgets)

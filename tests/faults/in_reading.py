@@ -8,8 +8,8 @@ FAULTS = (
     Fault(
         what="new text is decoded without what stands before it",
         file="text/decoding.py",
-        line="text = tokenizer.decode([*said, *held])",
-        becomes="text = before + tokenizer.decode(held)",
+        line="text, before = self._tokenizer.decode([*self._said, *self._held]), self._before",
+        becomes="text, before = self._before + self._tokenizer.decode(self._held), self._before",
         tests="tests/text/test_decoding.py",
     ),
     Fault(

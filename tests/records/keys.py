@@ -266,6 +266,35 @@ TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited dial 
 Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory at_once out
 Served: served
+TextPart: type text
+ChatMessage: role content name annotations tool_calls
+StreamOptions: include_usage include_obfuscation
+DialRequest: setting top_k_experts top_p_experts neurons_share skip_layers at_least_tokens_per_second
+    at_most_joules_per_100_tokens max_loss_increase
+TextRequest: model dial max_tokens temperature top_p top_k seed stop n stream stream_options
+ChatRequest: model dial max_tokens temperature top_p top_k seed stop n stream stream_options messages
+    max_completion_tokens
+CompletionRequest: model dial max_tokens temperature top_p top_k seed stop n stream stream_options prompt
+DialUsage: setting setting_reason top_k_experts active_parameters_per_token seconds waited_seconds joules joules_basis
+    cached_prompt_tokens
+Usage: prompt_tokens completion_tokens total_tokens dial
+AnswerMessage: role content refusal
+ChatChoice: index message logprobs finish_reason
+TextChoice: index text logprobs finish_reason
+FirstDelta: role content
+Delta: content
+ChunkChoice: index delta logprobs finish_reason
+Reply: id object created model system_fingerprint
+ChatReply: id object created model system_fingerprint choices usage
+TextReply: id object created model system_fingerprint choices usage
+ChatChunk: id object created model system_fingerprint choices usage
+ServedModel: id object created owned_by default chat dial loss loss_increase loss_increase_reason
+ServedModels: object data
+ErrorWords: message type param code
+ErrorReply: error
+Health: status model
+ServeDryRun: dry_run name default settings dtype total_parameters weight_bytes slots context_tokens cache_bytes
+    memory_bytes
 Choice: name words
 PageStart: law laws devices study state settings
 PageSettings: heads rows points ticks note

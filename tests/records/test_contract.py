@@ -111,6 +111,16 @@ SearchStep: speed
 SecondDomain: taken
 Generation: drafts
 DialFile: trained_for calibration gates_sha256
+ChatMessage: name annotations tool_calls
+DialRequest: setting top_k_experts top_p_experts neurons_share skip_layers at_least_tokens_per_second
+    at_most_joules_per_100_tokens max_loss_increase
+TextRequest: model dial max_tokens top_k seed stream_options
+ChatRequest: max_completion_tokens
+DialUsage: top_k_experts
+TextReply: usage
+ChatChunk: usage
+ServedModel: loss
+ErrorWords: param
 Branch: trunk validation_loss test_loss
 Trained: checkpoint tokens_asked
 TrainSettingsFile: plan model dial token_selection

@@ -23,6 +23,7 @@ from sparsedial.records.prune import CheckpointCosts, EqualCost, Pruned, Recover
 from sparsedial.records.quantities import Sparsity
 from sparsedial.records.record import Record, plain
 from sparsedial.records.selection import DomainAmounts, Filter, Selected
+from sparsedial.records.serving import ChatReply, DialRequest, ErrorReply, ServedModel, TextRequest
 from sparsedial.records.setting import Setting
 from sparsedial.records.split import SplitExperts
 from sparsedial.records.study import StudyAnswer
@@ -33,7 +34,7 @@ from tests.records.test_contract import hints_of
 from tests.showing.synthetic import bare_record, study_record
 
 # As DESIGN spells them, in "Commands and JSON that other programs rely on" and "Conventions of counting"; and
-# those of `prune` and `select` as CONTRACTS spells them.
+# those of `prune`, `select` and the server as CONTRACTS spells them.
 DESIGN = {
     StudyAnswer: """
 {"cells": {"planned", "finished", "diverged"}, "budgets_flops": […], "sparsities": [experts, …], "text": {"digest",
@@ -116,6 +117,15 @@ DESIGN = {
 {"setting": S, "status": "measured" | "declared", "loss_increase": {"mean", "low", "high"}, "costs": C}""",
     Generation: """
 {"setting": S, "setting_reason", "active_parameters", "joules": {"joules", "low", "high", "basis", "source"}}""",
+    TextRequest: """{"dial", "model"}""",
+    DialRequest: """
+{"setting", "top_k_experts", "top_p_experts", "skip_layers", "at_least_tokens_per_second",
+ "at_most_joules_per_100_tokens", "max_loss_increase"}""",
+    ChatReply: """
+{"usage": {"prompt_tokens", "completion_tokens", "total_tokens", "dial": {"setting", "top_k_experts",
+ "active_parameters_per_token", "seconds", "joules", "joules_basis", "cached_prompt_tokens"}}}""",
+    ServedModel: """{"dial": S, "loss_increase": {"mean", "low", "high"}}""",
+    ErrorReply: """{"error": {"message", "type", "param", "code"}}""",
     Selected: """
 {"manifest": {"path", "digest"}, "text_digest", "read": {"documents", "bytes", "tokens"},
  "kept": {"documents", "bytes", "tokens"}, "domains": {…}, "filters": […], "skipped_lines", "contaminated", "effect",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sparsedial.machine.energy import StatedPower
 from sparsedial.model.gates import Gates
@@ -87,5 +87,27 @@ def engine_of(
         made.close()
 
 
-def seeded(sampling: Sampling, seed: int) -> Sampling:
-    return replace(sampling, seed=seed)
+class _Holding:
+    """An asker that holds the engine while it hears its only token."""
+
+    def __init__(self) -> None:
+        self.holds, self.released = threading.Event(), threading.Event()
+
+    def token(self, token: int) -> None:
+        self.holds.set()
+        assert self.released.wait(PATIENCE)
+
+    def ended(self, reason: Reason, spent: Spent, problem: str | None = None) -> None:
+        pass
+
+
+@contextmanager
+def held(engine: Engine) -> Iterator[None]:
+    """The engine stands still, so that all that is asked within it arrives in one turn."""
+    holding = _Holding()
+    engine.ask(asked([1], 1), holding)
+    assert holding.holds.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        holding.released.set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Page, expect
 
 WIDE = {"viewport": {"width": 1280, "height": 860}}
@@ -16,7 +18,7 @@ def write(page: Page, text: str) -> None:
 
 
 def turn_to(page: Page, name: str) -> None:
-    page.get_by_role("radio", name=f"{name} ").check()
+    page.get_by_role("radio", name=re.compile(f"^{re.escape(name)} ")).check()
 
 
 def ended(page: Page, answers: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -20,20 +21,30 @@ def browser():
         made.close()
 
 
+@contextmanager
+def listening(app):
+    """The address at which a thread of this process serves an application."""
+    uvicorn = pytest.importorskip("uvicorn")
+    port = socket.create_server(("127.0.0.1", 0))
+    running = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [port]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port.getsockname()[1]}/"
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def server():
     """The fake server of the chat page, which a test changes, and its address."""
-    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
     from tests.showing.fake_models import Fake, fake_app
 
-    listening = socket.create_server(("127.0.0.1", 0))
     fake = Fake()
-    running = uvicorn.Server(uvicorn.Config(fake_app(fake), log_level="error", access_log=False))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield fake, f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    running.should_exit = True
-    thread.join()
+    with listening(fake_app(fake)) as address:
+        yield fake, address
 
 
 @pytest.fixture
@@ -56,13 +67,13 @@ def chat(browser, server, fake):
 
     contexts, wrong = [], []
 
-    def opened(**options):
+    def opened(address=server[1], **options):
         contexts.append(browser.new_context(**(options or WIDE)))
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda line: wrong.append(line.text) if "Failed to load resource" not in line.text else None)
-        page.on("request", lambda request: None if request.url.startswith(server[1]) else wrong.append(request.url))
-        page.goto(server[1])
+        page.on("request", lambda request: None if request.url.startswith(address) else wrong.append(request.url))
+        page.goto(address)
         return page
 
     yield opened

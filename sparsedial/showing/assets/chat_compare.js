@@ -3,6 +3,7 @@ import { make } from "./chat_dom.js";
 import { count, joules, plural, withUnit } from "./chat_words.js";
 
 const FEWEST = 8; // tokens: the speed of a shorter answer says nothing
+const SHORTEST = 50; // milliseconds: parts that come closer together were held back on their way
 const ALIKE = 0.03; // speeds and energies that differ by less are called the same
 
 // How many characters all texts begin with, up to the end of a word.
@@ -17,7 +18,7 @@ export function shared(texts) {
 // Tokens a second while it wrote: from its first token to its last, without the reading of the prompt.
 export function rate({ usage, first, last }) {
   const tokens = usage?.completion_tokens ?? 0;
-  return tokens >= FEWEST && last > first ? (tokens - 1) / ((last - first) / 1000) : null;
+  return tokens >= FEWEST && last - first >= SHORTEST ? (tokens - 1) / ((last - first) / 1000) : null;
 }
 
 export function joulesPerToken({ usage }) {

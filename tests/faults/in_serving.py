@@ -1,0 +1,85 @@
+"""Faults of serving several requests at once."""
+
+from __future__ import annotations
+
+from tests.faults.fault import Fault
+
+FAULTS = (
+    Fault(
+        what="a prompt takes over what was read with another number of experts",
+        file="serving/slots.py",
+        line="if slot.visits == answer.visits else 0",
+        becomes="if slot.visits or True else 0",
+        tests="tests/serving/test_engine.py::test_a_continued_text_is_what_it_is_without_a_slot_that_holds_it",
+    ),
+    Fault(
+        what="a freed slot keeps its fill",
+        file="serving/lanes.py",
+        line="cache.shrink(beginning.slot, beginning.shared)",
+        becomes="cache.shrink(beginning.slot, cache.length)",
+        tests="tests/serving/test_engine.py::test_each_request_gets_the_text_that_it_gets_alone",
+    ),
+    Fault(
+        what="the last id of a prompt is taken over too, and gives no token",
+        file="serving/slots.py",
+        line="min(common(slot.ids, answer.ids), len(answer.ids) - 1)",
+        becomes="common(slot.ids, answer.ids)",
+        tests="tests/serving/test_slots.py::test_at_least_the_last_id_is_read",
+    ),
+    Fault(
+        what="the seed of a request depends on how many others there are",
+        file="serving/engine.py",
+        line="draws = draws_of(ask.sampling)",
+        becomes="draws = draws_of(ask.sampling); draws.chance.manual_seed(ask.sampling.seed + len(self._open))",
+        tests="tests/serving/test_engine.py::test_each_request_gets_the_text_that_it_gets_alone",
+    ),
+    Fault(
+        what="joules of a call are counted for each of its answers",
+        file="serving/engine.py",
+        line="share = joules / sum(counts)",
+        becomes="share = joules / max(counts)",
+        tests="tests/serving/test_engine.py::test_joules_of_all_answers_are_those_that_the_meter_counted",
+    ),
+    Fault(
+        what="a prompt's first piece is read in place of each later one",
+        file="serving/lanes.py",
+        line="piece.answer.ids[piece.answer.read :][: piece.count]",
+        becomes="piece.answer.ids[: piece.count]",
+        tests="tests/serving/test_engine.py::test_each_request_gets_the_text_that_it_gets_alone",
+    ),
+    Fault(
+        what="an answer that fails leaves values that are no numbers in its slot",
+        file="serving/engine.py",
+        line="lane.wipe(answer.slot)",
+        becomes="lane.decoder.cache.free(answer.slot)",
+        tests="tests/serving/test_engine_failures.py",
+    ),
+    Fault(
+        what="an error's other answers go on in its cache",
+        file="serving/engine.py",
+        line="self._lanes.pop(key, None)",
+        becomes="self._lanes.get(key, None)",
+        tests="tests/serving/test_engine_failures.py",
+    ),
+    Fault(
+        what="an answer whose lane finds no room waits for ever, while others pass",
+        file="serving/scheduler.py",
+        line="if answer.lane in closing | missing:",
+        becomes="if answer.lane in missing:",
+        tests="tests/serving/test_scheduler.py",
+    ),
+    Fault(
+        what="those that write wait while a long prompt is read",
+        file="serving/scheduler.py",
+        line="left = self._piece if any(answer.writes for answer in self.running) else self._alone",
+        becomes="left = self._alone",
+        tests="tests/serving/test_scheduler.py",
+    ),
+    Fault(
+        what="steps of the engine's thread keep what gradients need",
+        file="serving/engine.py",
+        line="@torch.no_grad()",
+        becomes="",
+        tests="tests/serving/test_engine.py::test_the_engines_thread_computes_as_the_main_one_does",
+    ),
+)
