@@ -259,7 +259,7 @@ class ServedModel(Record, frozen=True, kw_only=True):
     created: int  # seconds since 1970
     owned_by: str = "sparsedial"
     default: bool  # whether requests that say nothing get this setting
-    chat: bool  # whether its tokenizer has a chat template
+    chat: bool | None  # whether its tokenizer has a chat template; null where that is not known yet
     dial: Setting
     loss: float | None  # nats per token of the text that the dial was measured on; null where it was not measured
     loss_increase: Interval | None  # nats per token over the setting that the checkpoint was trained at

@@ -38,7 +38,7 @@ class Dial:
     default: Chosen  # of requests that say nothing
     measured: DialFile | UserError  # the error says how it is measured
     usual: tuple[Turned, ...]  # that are named where nothing was measured
-    chat: bool = False  # whether the checkpoint has a chat template, once its tokenizer is loaded
+    chat: bool | None = None  # whether the checkpoint has a chat template; null: its tokenizer is not loaded yet
 
     def chosen(self, model: str | None, asked: DialRequest | None) -> Chosen:
         """The setting that a request asks for, by the name of its model or its dial.

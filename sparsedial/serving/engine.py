@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,37 +20,15 @@ from sparsedial.model.decoder import TOKENS_AT_ONCE
 from sparsedial.model.gates import Gates
 from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import Transformer
-from sparsedial.serving.asks import Ask, Load, Reason, Spent, Told
-from sparsedial.serving.drawing import Draws, draw_each, draws_of
+from sparsedial.serving.asks import Ask, Load, Reason, Told
+from sparsedial.serving.drawing import draw_each, draws_of
 from sparsedial.serving.lanes import Lane, place_of
+from sparsedial.serving.open_answer import OpenAnswer
 from sparsedial.serving.scheduler import Piece, Scheduler
 from sparsedial.serving.slots import Answer, Beginning
 from sparsedial.shape.turned import Turned
 
 CLOSED = "the server is closing"
-
-
-@dataclass(eq=False, kw_only=True)
-class _Open:
-    """An answer that has not ended: who hears of it, how it is drawn, and what it took so far."""
-
-    answer: Answer
-    told: Told
-    draws: Draws
-    asked: float = field(default_factory=time.perf_counter)
-    begun: float | None = None
-    joules: float = 0.0
-    forgotten: bool = False
-
-    def spent(self) -> Spent:
-        """What it took until now."""
-        now = time.perf_counter()
-        return Spent(
-            cached=self.answer.cached or 0,
-            waited=(self.begun or now) - self.asked,
-            seconds=now - self.asked,
-            joules=self.joules,
-        )
 
 
 @dataclass
@@ -98,11 +76,10 @@ class Engine:
         self._scheduler, self._lanes = Scheduler(slots, TOKENS_AT_ONCE), dict[Turned, Lane]()
         self._total = _Total()
         self._numbers = 0
-        self._open: dict[int, _Open] = {}  # by number, from when they are asked; the engine's thread takes them out
+        self._open: dict[int, OpenAnswer] = {}  # by number, from when they are asked until they end
         self._news = threading.Condition()  # guards what follows
-        self._asked: list[_Open] = []
-        self._finished: list[int] = []
-        self._forgotten: list[int] = []
+        self._asked: list[OpenAnswer] = []
+        self._leaving: list[int] = []
         self._closing = False
         self._at_work: tuple[Turned, Sequence[Answer]] | None = None  # the lane and answers that are computed
         self._thread = threading.Thread(target=self._run, name="sparsedial-engine", daemon=True)
@@ -139,25 +116,25 @@ class Engine:
                 lane=place.lane,
                 visits=place.visits,
             )
-            self._open[answer.number] = new = _Open(answer=answer, told=told, draws=draws)
+            self._open[answer.number] = new = OpenAnswer(answer=answer, told=told, draws=draws)
             self._asked.append(new)
             self._news.notify()
         return answer.number
 
     def finish(self, number: int) -> None:
-        """End an answer as it is: it is told soon that it has stopped."""
-        with self._news:
-            if number in self._open:
-                self._finished.append(number)
-                self._news.notify()
+        """End an answer as it is: it is told soon that it has stopped. A number that has ended is ignored."""
+        self._leave(number, forgotten=False)
 
     def forget(self, number: int) -> None:
         """Stop an answer whose asker has gone; it is told nothing more, but for what is just being told."""
+        self._leave(number, forgotten=True)
+
+    def _leave(self, number: int, forgotten: bool) -> None:
         with self._news:
             found = self._open.get(number)
             if found is not None:
-                found.forgotten = True
-                self._forgotten.append(number)
+                found.forgotten |= forgotten
+                self._leaving.append(number)
                 self._news.notify()
 
     def load(self) -> Load:
@@ -197,25 +174,21 @@ class Engine:
             with self._news:
                 self._closing = True
             for open_ in list(self._open.values()):
-                self._tell_end(open_, "failed", CLOSED)
+                open_.tell_end("failed", CLOSED)
             self._open.clear()
 
     def _hear(self) -> bool:
         """Wait until there is something to do; False where that is to close."""
         with self._news:
-            while not (self._asked or self._forgotten or self._closing or self._open):
+            while not (self._open or self._closing):
                 self._news.wait()
             for new in self._asked:
                 self._scheduler.ask(new.answer)
             self._asked = []
-            finished, self._finished = self._finished, []
-            forgotten, self._forgotten = self._forgotten, []
-        for number in finished:
+            leaving, self._leaving = self._leaving, []
+        for number in leaving:
             if number in self._open:
                 self._end(self._open[number], "stop")
-        for number in forgotten:
-            if number in self._open:
-                self._close_answer(self._open[number])
         return not self._closing
 
     def _turn(self) -> None:
@@ -298,38 +271,20 @@ class Engine:
             else:
                 self._tell(open_, token)
 
-    def _tell(self, open_: _Open, token: int) -> None:
+    def _tell(self, open_: OpenAnswer, token: int) -> None:
         """Add a token to an answer, which may be its last one."""
-        answer = open_.answer
-        answer.ids.append(token)
+        ids = open_.answer.ids
+        ids.append(token)
         self._total.written += 1
-        if open_.forgotten:
-            return
-        try:
-            open_.told.token(token)
-        except Exception:  # of who hears of it: this answer is for nobody now
-            traceback.print_exc()
-            self._close_answer(open_)
-            return
-        if len(answer.ids) == answer.most:
+        open_.tell(token)
+        if len(ids) == open_.answer.most or open_.forgotten:
             self._end(open_, "length")
 
-    def _end(self, open_: _Open, reason: Reason, problem: str | None = None, keep: bool = True) -> None:
+    def _end(self, open_: OpenAnswer, reason: Reason, problem: str | None = None, keep: bool = True) -> None:
         """Free an answer's slot, and tell that it has ended."""
-        self._close_answer(open_, keep)
-        self._tell_end(open_, reason, problem)
-
-    def _tell_end(self, open_: _Open, reason: Reason, problem: str | None) -> None:
-        if open_.forgotten:
-            return
-        try:
-            open_.told.ended(reason, open_.spent(), problem)
-        except Exception:
-            traceback.print_exc()
-
-    def _close_answer(self, open_: _Open, keep: bool = True) -> None:
         self._scheduler.end(open_.answer, keep)
         del self._open[open_.answer.number]
+        open_.tell_end(reason, problem)
 
     def _fail(self, error: Exception) -> None:
         """Fail the answers that were computed; the others of their lane begin again in a new cache."""

@@ -119,7 +119,7 @@ ChatRequest: max_completion_tokens
 DialUsage: top_k_experts
 TextReply: usage
 ChatChunk: usage
-ServedModel: loss
+ServedModel: chat loss
 ErrorWords: param
 Branch: trunk validation_loss test_loss
 Trained: checkpoint tokens_asked

@@ -78,7 +78,7 @@ def test_a_served_checkpoint_answers_as_generate_does_and_ends_its_answers_with_
 
     def talk(client: httpx.Client) -> Any:
         same = {"temperature": 0, "max_tokens": 12}
-        listed = [model["id"] for model in client.get("/v1/models").json()["data"]]
+        listed = [(model["id"], model["chat"]) for model in client.get("/v1/models").json()["data"]]
         text = client.post("/v1/completions", json={"prompt": "the cat", "model": "tiny:k=1", **same}).json()
         asked = {"messages": [{"role": "user", "content": "the cat"}], **same}
         chat = client.post("/v1/chat/completions", json=asked).json()
@@ -103,7 +103,7 @@ def test_a_served_checkpoint_answers_as_generate_does_and_ends_its_answers_with_
 
     LONG = {"prompt": ["a"] * 60, "max_tokens": 60, "stream": True}
     (listed, text, chat, (stop, stopped), _), said = serve(talk)
-    assert listed == ["tiny:k=2", "tiny:k=1"]
+    assert listed == [("tiny:k=2", True), ("tiny:k=1", True)]
     same: dict[str, Any] = {"temperature": 0, "tokens": 12}
     expected = sparsedial.generate(checkpoint, "the cat", setting="k=1", **same)
     assert text["choices"][0]["text"] == expected["text"]

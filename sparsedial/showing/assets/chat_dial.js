@@ -3,7 +3,6 @@ import { by, make } from "./chat_dom.js";
 import { activeWords, lossRange, lossWords, settingWords } from "./chat_words.js";
 
 let stops = []; // entries of the server's models, in the order of the dial
-let entries = []; // in the server's order: the default is first
 
 const inputs = () => [...by("stops").querySelectorAll("input")];
 
@@ -12,7 +11,6 @@ export const setting = () => stops[inputs().findIndex((input) => input.checked)]
 
 // Shows the settings; `turned` is called whenever the dial is turned.
 export function showDial(found, turned) {
-  entries = found;
   stops = [...found].sort((one, other) => other.dial.active_parameters - one.dial.active_parameters);
   by("stops").replaceChildren(...stops.map(stop));
   const input = inputs()[stops.indexOf(found[0])];
@@ -31,7 +29,7 @@ function stop(entry) {
   return make("label", { className: "stop" },
     make("input", { type: "radio", name: "setting" }),
     make("span", { className: "name", textContent: entry.dial.name }), " ",
-    make("span", { className: "loss", textContent: lossWords(entry, entries) }), " ",
+    make("span", { className: "loss", textContent: lossWords(entry) }), " ",
     bar,
     make("span", { className: "active", textContent: activeWords(entry.dial) }));
 }
@@ -41,9 +39,9 @@ function tell() {
   const entry = setting();
   by("standing").replaceChildren(
     make("b", { textContent: entry.dial.name }),
-    make("span", { textContent: lossWords(entry, entries) }),
+    make("span", { textContent: lossWords(entry) }),
     make("span", { textContent: activeWords(entry.dial) }));
-  by("meaning").textContent = settingWords(entry.dial) + lossRange(entry, entries);
+  by("meaning").textContent = settingWords(entry.dial) + lossRange(entry);
 }
 
 // Moving along the stops with a finger or a pressed button turns the dial.

@@ -32,24 +32,23 @@ export const percent = (share, digits = 2) => withUnit(share * 100, "%", digits)
 const sign = (value) => (value < 0 ? MINUS : "+");
 const signed = (value, words) => `${sign(value)}${words(Math.abs(value))}`;
 
-// What a setting adds to the loss: in percent of the default's loss where that is known, else in nats per token.
-function added(value, entries) {
-  const whole = entries[0].loss;
-  return whole ? signed(value / whole, percent) : signed(value, (size) => `${size.toFixed(3)}${NO_BREAK}nats`);
+// What a setting adds to the loss: in percent of the loss as trained where that is known, else in nats per token.
+function added(value, { loss, loss_increase: { mean } }) {
+  return loss ? signed(value / (loss - mean), percent) : signed(value, (size) => `${size.toFixed(3)}${NO_BREAK}nats`);
 }
 
-export function lossWords(entry, entries) {
+export function lossWords(entry) {
   const grown = entry.loss_increase;
   if (!grown) return "not measured";
   if (grown.mean === 0 && grown.low === null) return "as trained";
-  return Math.abs(grown.mean) < SHOWN ? "no loss added" : `${added(grown.mean, entries)} loss`;
+  return Math.abs(grown.mean) < SHOWN ? "no loss added" : `${added(grown.mean, entry)} loss`;
 }
 
 // The interval of the added loss, where there is one; where it was not measured, what measures it.
-export function lossRange(entry, entries) {
+export function lossRange(entry) {
   if (!entry.loss_increase) return " What that adds to the loss, “sparsedial dial CHECKPOINT --measure” finds out.";
   const { low, high } = entry.loss_increase;
-  return low === null || high === null ? "" : ` 95${NO_BREAK}% interval of the loss: ${added(low, entries)} to ${added(high, entries)}.`;
+  return low === null || high === null ? "" : ` 95${NO_BREAK}% interval of the loss: ${added(low, entry)} to ${added(high, entry)}.`;
 }
 
 export const activeParameters = (value) => `${count(value)} active parameters`;
