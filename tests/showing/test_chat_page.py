@@ -118,6 +118,7 @@ def test_asking_again_puts_two_answers_beside_each_other_with_their_difference(c
     expect(again).to_contain_text("Turn the dial")
     page.locator(".stop").nth(2).click()
     expect(again).to_have_text("Ask again at neurons=0.5")
+    fake.cached = 30  # one more figure under the second answer
     again.click()
     ended(page, 2)
     first, second = (page.locator(".answer").nth(index) for index in (0, 1))
@@ -138,6 +139,8 @@ def test_asking_again_puts_two_answers_beside_each_other_with_their_difference(c
     assert widths[5] == pytest.approx(45.8, abs=0.1)
     boxes = [one.bounding_box() for one in (first, second)]
     beside = [boxes[0]["y"] == boxes[1]["y"], boxes[1]["y"] > boxes[0]["y"] + 100]
+    heights = page.locator(".bars").evaluate_all("all => all.map(one => one.getBoundingClientRect().y)")
+    assert (heights[0] == heights[1]) == (options is WIDE), "bars that stand beside each other can be compared"
     assert beside == ([True, False] if options is WIDE else [False, True])
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     one, other = fake.asked

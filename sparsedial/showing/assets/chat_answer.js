@@ -15,7 +15,7 @@ export function makeAnswer(setting, given) {
     same: make("span", { className: "same" }),
     own: make("span", { className: "own" }),
     problem: make("p", { className: "problem", hidden: true }),
-    bars: make("div", { hidden: true }),
+    bars: make("div", { className: "measured", hidden: true }),
     spent: make("ul", { className: "spent" }),
     goOn: make("p", { className: "go-on", hidden: true }),
   };

@@ -46,7 +46,7 @@ export function lossWords(entry) {
 
 // The interval of the added loss, where there is one; where it was not measured, what measures it.
 export function lossRange(entry) {
-  if (!entry.loss_increase) return " What that adds to the loss, “sparsedial dial CHECKPOINT --measure” finds out.";
+  if (!entry.loss_increase) return " The command “sparsedial dial” can measure its loss.";
   const { low, high } = entry.loss_increase;
   return low === null || high === null ? "" : ` 95${NO_BREAK}% interval of the loss: ${added(low, entry)} to ${added(high, entry)}.`;
 }
