@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sparsedial.records.record import Record, plain
+from sparsedial.records.record import Record
 from sparsedial.records.serving import ChatRequest, CompletionRequest, FinishReason, Health, TextRequest
 from sparsedial.serving.answers import Answers
 from sparsedial.serving.dial import Chosen
@@ -216,11 +216,11 @@ class _Guard:
 
 
 def _json(record: Record, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(plain(record)), status, headers, "application/json")
+    return Response(msgspec.json.encode(record), status, headers, "application/json")
 
 
 def _event(record: Record) -> bytes:
-    return b"data: " + msgspec.json.encode(plain(record)) + b"\n\n"
+    return b"data: " + msgspec.json.encode(record) + b"\n\n"
 
 
 def _error(error: Refused) -> Response:

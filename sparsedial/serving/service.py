@@ -77,9 +77,8 @@ class Service:
 
         Raises: Refused for a value outside its range, a prompt that is too long, or too many answers that wait.
         """
-        stops = _stops(request.stop)
-        if not 1 <= request.n <= min(MOST_CHOICES, MOST_ANSWERS // len(prompts)):
-            most = min(MOST_CHOICES, MOST_ANSWERS // len(prompts))
+        stops, most = _stops(request.stop), min(MOST_CHOICES, MOST_ANSWERS // len(prompts))
+        if not 1 <= request.n <= most:
             raise Refused(400, f"n={request.n} lies outside 1..{most}", code=BAD_VALUE, param="n")
         samplings = _samplings(request, len(prompts) * request.n)
         rows = [prompt for prompt in prompts for _ in range(request.n)]

@@ -97,4 +97,33 @@ FAULTS = (
         becomes="self._engine.forget(answer.number)",
         tests="tests/serving/test_app.py::test_a_stop_string_ends_an_answer_before_it_and_nothing_of_it_is_sent",
     ),
+    Fault(
+        what="Ctrl-C waits for open answers and then cuts them off without a word",
+        file="serving/listening.py",
+        line="await asyncio.to_thread(self._ending)",
+        becomes="pass",
+        tests="tests/verbs/test_serve.py::"
+        "test_a_served_checkpoint_answers_as_generate_does_and_ends_its_answers_with_ctrl_c",
+    ),
+    Fault(
+        what="the memory of a server is that of one setting's cache",
+        file="verbs/served.py",
+        line="return MOST_LANES * cached_values_per_token(",
+        becomes="return cached_values_per_token(",
+        tests="tests/verbs/test_serve.py::test_a_dry_run_counts_before_anything_is_loaded",
+    ),
+    Fault(
+        what="the request that is shown lacks the key",
+        file="verbs/serve.py",
+        line='if key else ""',
+        becomes='if not key else ""',
+        tests="tests/verbs/test_serve.py::test_the_request_that_is_shown_works_when_it_is_copied",
+    ),
+    Fault(
+        what="a setting in the name of the model is ignored",
+        file="serving/dial.py",
+        line="        return setting\n",
+        becomes="        return None\n",
+        tests="tests/serving/test_app.py::test_the_engine_is_asked_for_what_the_request_says",
+    ),
 )
