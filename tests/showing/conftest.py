@@ -26,7 +26,7 @@ def listening(app):
     """The address at which a thread of this process serves an application."""
     uvicorn = pytest.importorskip("uvicorn")
     port = socket.create_server(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+    running = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [port]})
     thread.start()
     try:
