@@ -112,9 +112,7 @@ class Dial:
             return self._at(asked.turned, "asked")
 
     def _measured(self, kind: str) -> DialFile:
-        if isinstance(self.measured, UserError):
-            raise UserError(*self.measured.marked)
-        return self.measured
+        return require_measured(self.measured)
 
     def _known(self) -> dict[str, ServedModel]:
         """The settings that are named, by name."""
@@ -136,6 +134,16 @@ class Dial:
             loss_increase=point and point.loss_increase,
             loss_increase_reason=UNMEASURED if point is None else point.loss_increase_reason,
         )
+
+
+def require_measured(measured: DialFile | UserError) -> DialFile:
+    """The measured settings of a checkpoint.
+
+    Raises: UserError where there are none.
+    """
+    if isinstance(measured, UserError):
+        raise UserError(*measured.marked)
+    return measured
 
 
 @functools.lru_cache(maxsize=256)

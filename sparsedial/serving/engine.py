@@ -46,7 +46,8 @@ class Engine:
     """Answers several requests at once with one model, each at its own setting.
 
     All computing is done in a thread of its own, in turns: answers that wait get a free slot, prompts are read by
-    pieces, and each answer that writes gets its next token. It is the token that it would get alone.
+    pieces, and each answer that writes gets its next token. It is the token that it would get alone. Answers whose
+    settings differ in k alone are steps of one model; for others it is called once each (`lanes`).
 
     A prompt takes over what a slot of the same setting holds of it. Where several requests with the same beginning
     arrive together, the first one reads it and the others wait for that.

@@ -27,7 +27,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(f"{port} is in use", hint="0 picks a free port", field="port") from error
-        raise UserError(f"cannot listen on '{host}', port {port}: {error.strerror}", field="host") from error
+        why = str(error.strerror).partition(" (")[0]  # behind it stands the address again
+        raise UserError(f"cannot listen on '{host}', port {port}: {why}", field="host") from error
 
 
 def address_of(listening: socket.socket) -> str:

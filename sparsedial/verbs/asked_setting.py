@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sparsedial.errors import UserError, about
@@ -39,11 +39,17 @@ def asked_setting(folder: Path, shape: Shape, setting: str | None, **budgets: fl
 def _dial_of(folder: Path, pace: bool) -> DialFile:
     """A checkpoint's `dial.json`; `pace`: whether what it says of the machine matters."""
     dial = read_dial(folder)
+    if pace:
+        note_machine(folder, dial)
+    return dial
+
+
+def note_machine(folder: Path, dial: DialFile) -> None:
+    """Say where the speeds of a dial were measured on another machine."""
     here = describe()
-    if pace and (dial.machine.processor, dial.machine.cores) != (here.processor, here.cores):
+    if (dial.machine.processor, dial.machine.cores) != (here.processor, here.cores):
         where = f"{dial.machine.processor}, {dial.machine.cores} cores"
         note(f"note: {folder / DIAL_FILE} was measured on another machine ({where})")
-    return dial
 
 
 def asked_settings(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, ...]:
@@ -59,9 +65,9 @@ def asked_settings(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Tu
     return usual_settings(folder, shape)
 
 
-def note_pace(folder: Path, dtype: WeightsDtype, budgets: Mapping[str, float | None]) -> None:
-    """Say where a budget goes by speeds that were measured with weights in another type."""
-    if dtype != DIAL_DTYPE and any(budgets[kind] is not None for kind in PACE):
+def note_dtype(folder: Path, dtype: WeightsDtype) -> None:
+    """Say where the speeds of a dial were measured with weights in another type."""
+    if dtype != DIAL_DTYPE:
         note(f"note: {folder / DIAL_FILE} was measured with weights in {DIAL_DTYPE}, here in {dtype}")
 
 

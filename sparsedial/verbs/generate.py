@@ -10,7 +10,7 @@ from sparsedial.machine.energy import long_period, spent
 from sparsedial.records.answers import DraftCounts, Generation
 from sparsedial.records.setting import Setting
 from sparsedial.showing.notes import note
-from sparsedial.verbs.asked_setting import asked_setting, note_pace
+from sparsedial.verbs.asked_setting import PACE, asked_setting, note_dtype
 from sparsedial.verbs.generate_settings import GenerateSettings
 from sparsedial.verbs.origin import require_checkpoint
 
@@ -47,7 +47,8 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     whole = load_as_stored(settings.checkpoint, settings.dtype)
     dtype = weights_dtype(whole)
     turned, reason = asked_setting(settings.checkpoint, whole.shape, settings.setting, **settings.budgets)
-    note_pace(settings.checkpoint, dtype, settings.budgets)
+    if any(settings.budgets[kind] is not None for kind in PACE):
+        note_dtype(settings.checkpoint, dtype)
     model = prepare(at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned])))
     tokenizer = load_tokenizer(settings.checkpoint)
     vocabulary = vocabulary_of(settings.checkpoint, tokenizer, model.shape.vocab_size)

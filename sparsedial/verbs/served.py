@@ -14,15 +14,15 @@ from sparsedial.model.reading import Checkpoint, read_checkpoint
 from sparsedial.records.answers import WeightsDtype
 from sparsedial.records.dial_file import DIAL_FILE, GATES_FILE, DialFile
 from sparsedial.records.serving import ServeDryRun
-from sparsedial.serving.dial import Dial, chosen_at
+from sparsedial.serving.dial import Dial, chosen_at, require_measured
 from sparsedial.serving.scheduler import MOST_LANES
-from sparsedial.serving.settings import read_dial, usual_settings
+from sparsedial.serving.settings import read_dial, resolve, usual_settings
 from sparsedial.shape.counts import cached_values_per_token, total_parameters
 from sparsedial.shape.shape import Shape
 from sparsedial.shape.turned import Turned
 from sparsedial.showing.notes import note
 from sparsedial.units import human_bytes
-from sparsedial.verbs.asked_setting import asked_setting, note_pace
+from sparsedial.verbs.asked_setting import note_dtype, note_machine
 from sparsedial.verbs.serve_settings import ServeSettings
 
 USUAL_CONTEXT = 4096
@@ -55,7 +55,9 @@ def counted(settings: ServeSettings) -> Counted:
     dtype = held_dtype(checkpoint) if settings.dtype is None else cast(WeightsDtype, settings.dtype)
     context = _context(settings, shape)
     dial = _dial(settings, shape)
-    note_pace(folder, dtype, settings.budgets)
+    if isinstance(dial.measured, DialFile):
+        note_machine(folder, dial.measured)
+        note_dtype(folder, dtype)
     record = ServeDryRun(
         name=dial.name,
         default=dial.default.setting.name,
@@ -96,13 +98,14 @@ def _context(settings: ServeSettings, shape: Shape) -> int:
 
 def _dial(settings: ServeSettings, shape: Shape) -> Dial:
     folder = settings.checkpoint
-    turned, reason = asked_setting(folder, shape, settings.setting, **settings.budgets)
+    measured = _measured(folder)
+    turned, reason = resolve(shape, settings.setting, settings.budgets, lambda _: require_measured(measured))
     return Dial(
         name=settings.name or _name(folder),
         created=int((folder / "config.json").stat().st_mtime),
         shape=shape,
         default=chosen_at(turned, shape, reason),
-        measured=_measured(folder),
+        measured=measured,
         usual=usual_settings(folder, shape),
     )
 

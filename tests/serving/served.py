@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,11 @@ TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[ans
 SPENT = Spent(cached=3, waited=0.25, seconds=1.5, joules=2.0)
 PATIENCE = 5  # seconds, of who waits for an answer
 ASKED = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+def spent(number: int) -> Spent:
+    """What an answer took; every second one has a token more of its prompt from a slot."""
+    return replace(SPENT, cached=SPENT.cached + (number + 1) % 2)
 
 
 @dataclass
@@ -52,15 +57,15 @@ class Script:
         for byte in self.text[: ask.tokens]:
             told.token(byte)
         if self.problem is not None:
-            self.open.pop(number).ended("failed", SPENT, self.problem)
+            self.open.pop(number).ended("failed", spent(number), self.problem)
         elif self.ends:
-            self.open.pop(number).ended("length" if ask.tokens <= len(self.text) else "stop", SPENT)
+            self.open.pop(number).ended("length" if ask.tokens <= len(self.text) else "stop", spent(number))
         return number
 
     def finish(self, number: int) -> None:
         if number in self.open:
             self.finished.append(number)
-            self.open.pop(number).ended("stop", SPENT)
+            self.open.pop(number).ended("stop", spent(number))
 
     def forget(self, number: int) -> None:
         if self.open.pop(number, None) is not None:

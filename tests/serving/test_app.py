@@ -165,6 +165,8 @@ def test_the_models_are_the_measured_settings():
     assert get(app_of(Script()), f"/v1/models/{NAME}").json()["dial"] == data[0]["dial"]
     other = get(app_of(Script()), f"/v1/models/{NAME}:skip=1").json()
     assert (other["loss_increase"], other["dial"]["skip_layers"]) == (None, [1])
+    by_layer = get(app_of(Script()), f"/v1/models/{NAME}:k=2/1").json()
+    assert by_layer["dial"]["top_k_experts"] == [2, 1]
     assert get(app_of(Script()), "/v1/models/huge").status_code == 404
 
 

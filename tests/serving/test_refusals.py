@@ -73,6 +73,7 @@ PROMPT = {"prompt": "a"}
         ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter", "not built"),
         ({"presence_penalty": 0.5}, "presence_penalty", "unsupported_parameter", "not built"),
         ({"frequency_penalty": -1}, "frequency_penalty", "unsupported_parameter", "not built"),
+        ({"reasoning_effort": "low"}, "reasoning_effort", "unsupported_parameter", "not built"),
     ],
     ids=json.dumps,
 )
@@ -107,6 +108,7 @@ def test_a_bad_field_of_a_completion_is_named(change, param):
 
 def test_values_that_ask_for_nothing_are_no_fault():
     nothing = {"suffix": "", "echo": False, "best_of": 1, "logprobs": None, "frequency_penalty": 0.0, "logit_bias": {}}
+    nothing |= {"tool_choice": "auto", "tools": [], "response_format": {"type": "text"}}
     assert post(app_of(Script()), "completions", {**PROMPT, **nothing, "user": "me"}).status_code == 200
 
 

@@ -17,16 +17,25 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 
 import sparsedial
 from sparsedial.cli.exits import INTERRUPTED
 from sparsedial.cli.main import main
 from sparsedial.model.checkpoint import save_checkpoint
+from sparsedial.model.digests import digest_of
+from sparsedial.model.reading import read_checkpoint
 from sparsedial.model.transformer import initialise
+from sparsedial.records.record import write
+from sparsedial.records.serving import ServeDryRun
+from sparsedial.records.setting import Setting
 from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.turned import parse_turned
 from sparsedial.text.tokenizer import byte_tokenizer
-from sparsedial.verbs import served
+from sparsedial.verbs import asked_setting, served
+from tests.records.held import of_values
 from tests.serving.served import TEMPLATE
+from tests.serving.test_budget import dial_of, point
 
 Talk = Callable[[httpx.Client], Any]
 Serve = Callable[..., tuple[Any, str]]
@@ -153,6 +162,42 @@ def test_a_dry_run_counts_before_anything_is_loaded(checkpoint: Path, capsys):
     assert "settings  k=2, k=1; k=2 unless a request says another" in capsys.readouterr().out
 
 
+@pytest.fixture
+def measured(checkpoint: Path, tmp_path: Path) -> Path:
+    """The same with a dial that was measured: k=1 is faster, and adds 1 % of loss at most."""
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "measured"))
+    shape = read_checkpoint(folder).shape
+    settings = [Setting.of(parse_turned(name), shape) for name in ("k=2", "k=1", "k=1,skip=0")]
+    points = [point("k=2", 20.0, 0.05, 0.0), point("k=1", 40.0, 0.03, 0.01), point("k=2,p=0.5", 80.0, 0.02, 0.3)]
+    points = [structs.replace(one, setting=setting) for one, setting in zip(points, settings, strict=True)]
+    write(folder / "dial.json", structs.replace(dial_of(*points), checkpoint_digest=digest_of(folder)))
+    return folder
+
+
+def test_a_measured_dial_gives_the_settings_and_the_budget_of_the_default(measured: Path, capsys):
+    assert main(["serve", str(measured), "--max-loss-increase", "1%", "--dry-run", "--json"]) == 0
+    told = capsys.readouterr()
+    counted = of_values(json.loads(told.out), ServeDryRun)
+    assert (counted.settings, counted.default) == (("k=1", "k=2", "k=1,skip=0"), "k=1")
+    assert told.err == ""
+    assert main(["serve", str(measured), "--at-least", "90tok/s", "--dry-run"]) == 2
+    assert "no setting keeps 90 tokens/s: the nearest is k=1,skip=0" in capsys.readouterr().err
+
+
+def test_a_dial_of_another_machine_or_type_or_checkpoint_is_said_to_be_one(measured: Path, monkeypatch, capsys):
+    assert main(["serve", str(measured), "--dtype", "bfloat16", "--dry-run"]) == 0
+    assert "was measured with weights in float32, here in bfloat16" in capsys.readouterr().err
+    there = structs.replace(asked_setting.describe(), cores=999)
+    monkeypatch.setattr(asked_setting, "describe", lambda: there)
+    assert main(["serve", str(measured), "--dry-run"]) == 0
+    assert "was measured on another machine" in capsys.readouterr().err
+    (measured / "generation_config.json").write_text('{"eos_token_id": 998}')
+    assert main(["serve", str(measured), "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert "note: requests cannot ask for a speed, an energy or a loss: " in told.err
+    assert "settings  k=2, k=1; k=2 unless" in told.out
+
+
 @pytest.mark.parametrize(
     ("words", "says", "hint"),
     [
@@ -169,7 +214,7 @@ def test_a_dry_run_counts_before_anything_is_loaded(checkpoint: Path, capsys):
     ],
 )
 def test_bad_input_is_one_line(checkpoint: Path, capsys, words, says, hint):
-    assert main(["serve", str(checkpoint), *words]) == 2
+    assert main(["serve", str(checkpoint), *words, *([] if "--host" in words else ["--dry-run"])]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert (hint or "") in error
@@ -190,11 +235,11 @@ def test_more_than_the_memory_is_refused_with_the_slots_that_fit(checkpoint: Pat
     counted = json.loads(capsys.readouterr().out)
     enough = counted["weight_bytes"] + counted["cache_bytes"] * 5 // 8
     monkeypatch.setattr(served, "machine_bytes", lambda: enough)
-    assert main(["serve", str(checkpoint)]) == 2
+    assert main(["serve", str(checkpoint), "--dry-run"]) == 2
     assert "hint: --slots 5 fits\n" in capsys.readouterr().err
     assert main(["serve", str(checkpoint), "--slots", "5", "--dry-run"]) == 0
     monkeypatch.setattr(served, "machine_bytes", lambda: counted["weight_bytes"])
-    assert main(["serve", str(checkpoint)]) == 2
+    assert main(["serve", str(checkpoint), "--dry-run"]) == 2
     assert "hint: a smaller --context needs less\n" in capsys.readouterr().err
 
 
