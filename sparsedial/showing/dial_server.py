@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,21 +14,13 @@ from sparsedial.records.record import Record, plain
 from sparsedial.serving.door import SAFE
 from sparsedial.serving.listening import address_of, listen, run
 from sparsedial.showing.dial_words import problem
+from sparsedial.showing.page_files import page_file
 
 HOST = "127.0.0.1"
 MOST_QUERY = 4096  # bytes
-ASSETS = {
-    "dial.html": "text/html; charset=utf-8",
-    "dial.css": "text/css; charset=utf-8",
-    **{f"dial{part}.js": "text/javascript; charset=utf-8" for part in ("_form", "_chart", "")},
-}
+FILES = ("look.css", "dial.css", "dial_form.js", "dial_chart.js", "dial.js")
 
 Ask = Callable[[Mapping[str, str]], Record]
-
-
-def asset(name: str) -> bytes:
-    """A file of the page."""
-    return (resources.files("sparsedial.showing") / "assets" / name).read_bytes()
 
 
 def make_app(asks: Mapping[str, Ask], port: int) -> Any:
@@ -52,13 +43,11 @@ def make_app(asks: Mapping[str, Ask], port: int) -> Any:
 
     @app.get("/")
     def page() -> Response:
-        return Response(asset("dial.html"), media_type=ASSETS["dial.html"])
+        return _sent("dial.html")
 
     @app.get("/{name}")
     def file(name: str) -> Response:
-        if name not in ASSETS:
-            return Response("no such file", status_code=404)
-        return Response(asset(name), media_type=ASSETS[name])
+        return _sent(name) if name in FILES else Response("no such file", status_code=404)
 
     @app.get("/api/{name}")
     def answer(name: str, request: Request) -> Response:
@@ -71,6 +60,11 @@ def make_app(asks: Mapping[str, Ask], port: int) -> Any:
         return Response(json.dumps(_finite(plain(result))), status_code=status, media_type="application/json")
 
     return app
+
+
+def _sent(name: str) -> Response:
+    content, media_type = page_file(name)
+    return Response(content, media_type=media_type)
 
 
 def _refused(request: Any, hosts: set[str]) -> tuple[int, str] | None:

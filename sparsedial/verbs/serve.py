@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from sparsedial.errors import UserError
 from sparsedial.records.answers import Served
 from sparsedial.records.serving import ChatMessage, ChatRequest, CompletionRequest, DialRequest, ServeDryRun
+from sparsedial.showing.chat_page import assets
 from sparsedial.showing.notes import note
 from sparsedial.units import count_words, human_bytes
 from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.serve_settings import KEY_NAME, ServeSettings
 
 if TYPE_CHECKING:
-    from sparsedial.serving.app import Assets
     from sparsedial.serving.service import Service
     from sparsedial.verbs.served import Counted
 
@@ -46,7 +46,7 @@ def serve(settings: ServeSettings) -> Served | ServeDryRun:
     with listen(settings.host, settings.port) as listening:
         note(f"loading {settings.checkpoint}")
         with closing(_Open(settings, found)) as opened:
-            app = make_app(opened.service, _assets(), key=key, loopback=is_loopback(listening))
+            app = make_app(opened.service, assets(), key=key, loopback=is_loopback(listening))
             _say_ready(settings, found.record, opened.service, listening, key)
             run(app, listening, ending=opened.close)
     return Served()
@@ -88,11 +88,6 @@ class _Open:
     def close(self) -> None:
         """End all answers."""
         self._engine.close()
-
-
-def _assets() -> Assets:
-    """The page of the server."""
-    return {}
 
 
 def _say_ready(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.faults import (
+    in_chat_page,
     in_dialling,
     in_energy,
     in_gpu_kernels,
@@ -32,4 +33,5 @@ FAULTS = (
     *in_token_selection.FAULTS,
     *in_training.FAULTS,
     *in_gpu_kernels.FAULTS,
+    *in_chat_page.FAULTS,
 )

@@ -95,6 +95,7 @@ def service_of(engine: Script, measured: DialFile | UserError = DIAL, template: 
             default=chosen_at(Turned(), EVEN, "default"),
             measured=measured,
             usual=(Turned(), Turned(top_k=(1,))),
+            chat=template is not None,
         ),
         tokenizer=byte_tokenizer(),
         prompts=Prompts(folder=Path("tiny"), special={}, template=template, backend=None),
