@@ -239,7 +239,7 @@ EqualCost: active_parameters pruned lower_k lower_k_reason lower_k_setting train
 Recovery: tokens kind flops seconds joules learning_rate repeats loss_after_cut won_back
 ComparedPoint: part method budget sequential pattern target draws kept unscored_experts after loss_increase warnings
 MeasuredPoint: point shape
-MethodOrder: part strength order gaps resolved
+MethodOrder: part strength order gaps resolved unresolved_reason
 Compared: checkpoint calibration second_domain second_domain_reason before points axis pareto orders picture out
     wall_seconds peak_process_bytes
 SplitOrigin: original config neurons weights_digest
@@ -252,9 +252,9 @@ JoinedExperts: checkpoint out original same_weights weight_bytes wall_seconds
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds dtype drafts setting setting_reason active_parameters joules
 DialPoint: setting status loss_increase loss_increase_reason costs costs_reason
-DialFile: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 machine versions
-MeasuredDial: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 machine versions out
-    wall_seconds
+DialFile: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 warnings machine versions
+MeasuredDial: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 warnings machine
+    versions out wall_seconds
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
 Trained: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
     total_parameters active_parameters sparsity dial start token_selection status reason steps_done train_loss
