@@ -69,7 +69,7 @@ Minimum: flops size tokens runs
 Parabolas: size_exponent tokens_exponent minima budgets_left_out size_exponent_on_law bias
 Allocation: held size flops_factor flops_factors budgets_flops size_exponent tokens_exponent at at_reason parabolas
     parabolas_reason
-Predicted: table out rows rows_beyond form source intervals_reason median_relative_error max_relative_error
+Predicted: table out rows rows_beyond form source intervals_reason median_relative_error max_relative_error notes
 PlanBudget: currency value target_loss
 PredictedLoss: mean low high interval_basis interval_reason
 MemoryParts: weights_bytes moments_bytes casts_bytes gradients_bytes activations_bytes
