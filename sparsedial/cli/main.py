@@ -67,11 +67,12 @@ def _answered(words: list[str]) -> int:
             raise
         problem = f"cannot write a temporary file: {error.strerror}"
         return _failed(UserError(problem, hint="free some space, or name another folder in TMPDIR"), BAD_INPUT)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         missing = NO_MEMORY.search(str(error))
-        if missing is None:
+        if missing is None and not isinstance(error, MemoryError):
             raise
-        problem = f"memory ran out: {human_bytes(int(missing[1]))} more could not be had"
+        more = f"{human_bytes(int(missing[1]))} more" if missing else "what the next step takes"
+        problem = f"memory ran out: {more} could not be had"
         hint = LESS_MEMORY.get(words[0], "close other programs, or choose a smaller model, batch or context")
         return _failed(UserError(problem, hint=hint), BAD_INPUT)
     try:

@@ -305,6 +305,15 @@ def test_memory_that_runs_out_is_one_line_and_another_error_is_ours(verb, hint, 
     assert said.startswith("error: memory ran out: ")
     assert hint in said
 
+    def have_no_scratch(words):
+        raise MemoryError("a compiled kernel could not have its scratch")
+
+    monkeypatch.setattr("sparsedial.cli.main._run", have_no_scratch)
+    assert main([verb]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: memory ran out: what the next step takes could not be had\n")
+    assert hint in said
+
     def fail(words):
         raise RuntimeError("shapes cannot be multiplied")
 
