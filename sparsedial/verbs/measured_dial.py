@@ -53,7 +53,7 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
     _require_no_part(out, folder)
     check_writable(out)
     checkpoint = read_checkpoint(folder)
-    turned = _turned(folder, checkpoint.shape, settings.settings)
+    turned = asked_turned(folder, checkpoint.shape, settings.settings)
     texts = dial_texts(folder, checkpoint.shape, settings, gated=any(setting.neurons != 1 for setting in turned))
     with pending(out.parent / GATES_FILE) as partial:  # until all is measured, both files stay as they were
         found = _measured(checkpoint, folder, turned, texts, partial)
@@ -98,7 +98,7 @@ def _measured(
     )
 
 
-def _turned(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, ...]:
+def asked_turned(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, ...]:
     """The settings to measure, the default first: the others are compared with it."""
     with about("settings"):
         if tuple(texts) != ALL:

@@ -197,6 +197,11 @@ StudyDryRun: dry_run cells largest_total_parameters budgets_flops flops seconds 
     dollars_reason
 EffectDryRun: dry_run parts seeds runs budgets_flops total_parameters tokens flops seconds not_counted joules
     joules_source memory_bytes dollars dollars_reason
+PruneDryRun: dry_run total_parameters active_parameters keep left_total_parameters left_active_parameters left_reason
+    choices search_steps calibration_tokens scored_tokens seconds not_counted memory_bytes memory_bytes_reason
+    disk_bytes
+DialDryRun: dry_run total_parameters active_parameters settings calibration_tokens scored_tokens seconds not_counted
+    memory_bytes
 TrainDryRun: dry_run total_parameters active_parameters tokens flops memory_parts memory_bytes guard_copy_bytes
     memory_source seconds seconds_reason joules joules_source joules_reason dollars dollars_reason tokens_asked
     reference_cost
