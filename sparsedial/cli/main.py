@@ -25,7 +25,8 @@ KEPT = {  # of a stopped command's work; of `prune` and `evaluate` the Ctrl-C sa
     "dial": "the page is closed",
 }
 NO_TEMPORARY = "No usable temporary directory"
-NO_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")  # as PyTorch says it of a CPU
+# As PyTorch says it of a CPU, and as a worker's traceback says it of a compiled kernel.
+NO_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes|^MemoryError\b", re.MULTILINE)
 LESS_MEMORY = {"prune": "add <layer_by_layer>, which holds one layer at a time"}
 
 
@@ -71,7 +72,7 @@ def _answered(words: list[str]) -> int:
         missing = NO_MEMORY.search(str(error))
         if missing is None and not isinstance(error, MemoryError):
             raise
-        more = f"{human_bytes(int(missing[1]))} more" if missing else "what the next step takes"
+        more = f"{human_bytes(int(missing[1]))} more" if missing and missing[1] else "what the next step takes"
         problem = f"memory ran out: {more} could not be had"
         hint = LESS_MEMORY.get(words[0], "close other programs, or choose a smaller model, batch or context")
         return _failed(UserError(problem, hint=hint), BAD_INPUT)

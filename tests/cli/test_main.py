@@ -305,14 +305,16 @@ def test_memory_that_runs_out_is_one_line_and_another_error_is_ours(verb, hint, 
     assert said.startswith("error: memory ran out: ")
     assert hint in said
 
-    def have_no_scratch(words):
-        raise MemoryError("a compiled kernel could not have its scratch")
+    for error in (MemoryError("no scratch"), RuntimeError("a worker failed:\nTraceback\nMemoryError: no scratch")):
 
-    monkeypatch.setattr("sparsedial.cli.main._run", have_no_scratch)
-    assert main([verb]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: memory ran out: what the next step takes could not be had\n")
-    assert hint in said
+        def have_no_scratch(words, error=error):
+            raise error
+
+        monkeypatch.setattr("sparsedial.cli.main._run", have_no_scratch)
+        assert main([verb]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: memory ran out: what the next step takes could not be had\n")
+        assert hint in said
 
     def fail(words):
         raise RuntimeError("shapes cannot be multiplied")
