@@ -495,7 +495,7 @@ def prune(
     are measured; `recover` then trains it at `top_k` of them. `join_experts` gives the dense one back. With
     `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
 
-    With `dry_run` the answer says what a choice or a comparison would cost, and nothing is written.
+    With `dry_run` the answer says what a choice, a comparison or a division would cost, and nothing is written.
 
     Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a target
     that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not
@@ -533,7 +533,7 @@ def prune(
         split_experts: instead: divide the neurons of a dense checkpoint into N experts
         always: with it: width of the part that all tokens visit, in experts
         top_k: with it: experts that a token visits unless told otherwise
-        dry_run: show what a choice or a comparison would cost, and exit
+        dry_run: show what a choice, a comparison or a division would cost, and exit
         join_experts: instead: give back the dense checkpoint that was divided so
     """
 def generate(

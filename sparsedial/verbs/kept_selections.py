@@ -76,6 +76,8 @@ def whole_selection(question: Question, selections: Sequence[KeptSelection]) -> 
     settings, folder = _selection_settings(question, first.asked), question.out.resolve() / FOLDER / FULL
     if not copies_of_held_out(read_manifest(settings.out / MANIFEST).collect()):
         return None
+    if (folder / SELECT_FILE).exists():  # of an earlier start: the text is not read once more
+        return KeptSelection(asked=1.0, folder=folder, record=read(folder / SELECT_FILE, Selected))
     record = full_selection(settings, first.record, read_corpus(open_corpus(question.sources)), folder, FULL_OF_STUDY)
     return None if record is None else KeptSelection(asked=1.0, folder=folder, record=record)
 

@@ -32,7 +32,7 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
     are measured; `recover` then trains it at `top_k` of them. `join_experts` gives the dense one back. With
     `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
 
-    With `dry_run` the answer says what a choice or a comparison would cost, and nothing is written.
+    With `dry_run` the answer says what a choice, a comparison or a division would cost, and nothing is written.
 
     Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a target
     that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not
@@ -53,13 +53,14 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
         from sparsedial.verbs.join_experts import join_experts
 
         return join_experts(settings.checkpoint, settings.out)
-    if settings.split is not None:
-        from sparsedial.verbs.split_experts import split_experts
-
-        return split_experts(settings, settings.split)
     began = time.perf_counter()
     require_checkpoint(settings.checkpoint)
     require_free(settings.out, settings.checkpoint)
+    if settings.split is not None:
+        from sparsedial.verbs.split_cost import split_dry_run
+        from sparsedial.verbs.split_experts import split_experts
+
+        return (split_dry_run if settings.dry_run else split_experts)(settings, settings.split)
     if settings.dry_run:
         from sparsedial.verbs.prune_cost import dry_run
 

@@ -72,7 +72,7 @@ def _cost(work: Work, settings: PruneSettings, asks: Sequence[Ask]) -> PruneDryR
         calibration_tokens=work.calibrating.tokens,
         scored_tokens=scored,
         seconds=_calibrating(work, asks, per_token) + read * per_token + _timing(work, asks, steps),
-        not_counted=_not_counted(settings),
+        not_counted=not_counted(settings),
         memory_bytes=None if work.far else memory_for(work.shape, asks, work.target),
         memory_bytes_reason=FAR if work.far else None,
         disk_bytes=None if kept is None else _disk(work, kept),
@@ -128,7 +128,8 @@ def _timing(work: Work, asks: Sequence[Ask], steps: int) -> float:
     return calls * ROUNDS * ROUND_SECONDS
 
 
-def _not_counted(settings: PruneSettings) -> tuple[str, ...]:
+def not_counted(settings: PruneSettings) -> tuple[str, ...]:
+    """What takes time beside what is counted."""
     more = {
         "a recovery (`train --dry-run`)": settings.recover is not None,
         "tasks (`evaluate --tasks --dry-run`)": bool(settings.tasks),

@@ -84,7 +84,7 @@ class PruneSettings(PruneTargets):
         None, "with it: width of the part that all tokens visit, in experts", "N", shown="a third of the experts"
     )
     top_k: int | None = setting(None, "with it: experts that a token visits unless told otherwise", "N", shown="all")
-    dry_run: bool = setting(False, "show what a choice or a comparison would cost, and exit")
+    dry_run: bool = setting(False, "show what a choice, a comparison or a division would cost, and exit")
     join_experts: bool = setting(False, "instead: give back the dense checkpoint that was divided so")
 
     @property

@@ -15,7 +15,6 @@ OTHERS: Mapping[str, object] = {  # settings of other jobs, with their defaults
     "budget": "uniform",
     "pattern": None,
     "sequential": False,
-    "dry_run": False,
     "layer_by_layer": False,
     **dict.fromkeys(("total_parameters", "active_parameters", "memory", "speed", "max_loss_increase")),
     **dict.fromkeys(("against", "data", "limit")),

@@ -39,7 +39,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["count", "qwen3-8b", "--dtype", "int8"], "no dtype named 'int8'", "float32"),
         (["count", "qwen3-8b", "--dtype", "int8"], "no dtype named 'int8'", "bfloat16"),
         (["count", "qwen3-8b", "--contxt", "5"], "no setting named 'contxt'", "--context"),
-        (["prune", "/nowhere", "--dry-run"], "no setting named 'dry-run'", "`sparsedial prune --help` lists them"),
+        (["prune", "/nowhere", "--batch", "2"], "no setting named 'batch'", "`sparsedial prune --help` lists them"),
         (["count", "qwen3-8b", "--context", "many"], "not a number", None),
         (["count", "qwen3-8b", "two"], "one argument too many", None),
         (["count", "qwen3-8b", "--context"], "needs a value", None),

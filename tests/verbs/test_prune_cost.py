@@ -13,7 +13,7 @@ from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.records.dry_run import DialDryRun, PruneDryRun
 from tests.cli.wide import too_wide
-from tests.pruning.planted import saved, with_dead_experts
+from tests.pruning.planted import saved, with_clusters, with_dead_experts
 from tests.records.held import of_values
 from tests.verbs.test_prune import prune
 
@@ -71,10 +71,23 @@ def test_a_layer_at_a_time_takes_little_memory(checkpoint, text):
     assert "one layer" in cost.memory_bytes_reason
 
 
+def test_a_division_leaves_all_and_adds_routers(text, tmp_path):
+    dense = saved(with_clusters()[0], tmp_path / "dense")
+    asked = {"split_experts": 8, "always": 1, "calibrate": text, "out": tmp_path / "split"}
+    cost = sparsedial.prune(dense, dry_run=True, **asked)
+    assert not (tmp_path / "split").exists()
+    answer = sparsedial.prune(dense, **asked)
+    assert cost.left_total_parameters == answer.after.total_parameters
+    assert cost.left_active_parameters == answer.after.active_parameters
+    assert cost.disk_bytes == answer.after.weight_bytes
+    assert cost.choices == len(answer.dial) + 2, "a random division and a removal are scored too"
+    assert cost.calibration_tokens == answer.calibration.tokens
+
+
 def test_it_is_refused_where_it_is_not_known(checkpoint, text, tmp_path):
-    for other in ({"split_experts": 4}, {"join_experts": True, "calibrate": ()}):
+    for other in ({"join_experts": True}, {"fix_setting": "k=1"}):
         with pytest.raises(UserError, match="goes without"):
-            prune(checkpoint, text, **{"keep": None, **other}, dry_run=True)
+            prune(checkpoint, text, **{"keep": None, "calibrate": (), **other}, dry_run=True)
     (checkpoint.parent / "smaller").mkdir()
     (checkpoint.parent / "smaller" / "mine").touch()
     with pytest.raises(UserError):
