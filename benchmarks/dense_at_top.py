@@ -21,11 +21,11 @@ from benchmarks.replay import RECORD as STUDY
 from benchmarks.trials import Trials
 from sparsedial.law.choose import STUDY_PRIORS, select
 from sparsedial.law.fit import fit
+from sparsedial.records.grid import round_rate
 from sparsedial.records.law import Prior
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.study import Study, read_finished
 from sparsedial.sweep.layout import Layout
-from sparsedial.sweep.rates import learning_rate, round_rate
 
 RECORD = Path(__file__).parent / "records" / "dense_at_top.json"
 SEED = 32001
@@ -38,7 +38,7 @@ def recipe_of(study: Study, width: int, factor: float) -> Recipe:
     layout = Layout.of(study.frozen.layout)
     shape = layout.ladder.shape(width, 0)
     steps = layout.steps_for(shape, study.budgets_flops[-1])
-    rate = learning_rate(study.learning_rates.model, shape, steps * layout.tokens_per_step)
+    rate = study.learning_rates.model.at(shape, steps * layout.tokens_per_step)
     recipe = Recipe(learning_rate=rate, steps=steps, batch=layout.batch, context=layout.ladder.context, seed=SEED)
     return recipe if factor == 1 else replace(recipe, learning_rate=round_rate(rate * factor))
 

@@ -7,7 +7,7 @@ from typing import Any
 from sparsedial.records.answers import Counts, Generation, Measured, Served, Trained
 from sparsedial.records.compare import Compared
 from sparsedial.records.dial_file import MeasuredDial
-from sparsedial.records.dry_run import EffectDryRun, StudyDryRun, TrainDryRun
+from sparsedial.records.dry_run import DialDryRun, EffectDryRun, PruneDryRun, StudyDryRun, TrainDryRun
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
@@ -270,9 +270,11 @@ def dial(
     calibrate: str | Sequence[str] = ...,
     context: int | None = None,
     scored_tokens: int = 16384,
+    dry_run: bool = False,
     out: str | Path | None = None,
-) -> Served | MeasuredDial:
-    """Serve the dial page until Ctrl-C; or measure each setting of a checkpoint and write dial.json.
+) -> Served | MeasuredDial | DialDryRun:
+    """Serve the dial page until Ctrl-C; or measure each setting of a checkpoint and write dial.json, or say what that
+    would cost.
 
     Raises: UserError for an unknown law, a port in use, or missing libraries; and for a damaged checkpoint, a setting
     that it cannot have, or a text that is too short or does not fit it.
@@ -287,6 +289,7 @@ def dial(
         calibrate: with --measure: text that gates are measured on, for a share of the neurons
         context: with --measure: tokens per window of text
         scored_tokens: with --measure: tokens that the loss is measured on, at most
+        dry_run: with --measure: show what it would cost, and exit
         out: with --measure: the file to write
     """
 def select(
@@ -474,8 +477,9 @@ def prune(
     split_experts: int | None = None,
     always: int | None = None,
     top_k: int | None = None,
+    dry_run: bool = False,
     join_experts: bool = False,
-) -> Pruned | FixedSetting | Compared | SplitExperts | JoinedExperts:
+) -> Pruned | FixedSetting | Compared | SplitExperts | JoinedExperts | PruneDryRun:
     """Write a checkpoint without the experts, layers, neurons or weights that matter least, and measure it beside it.
 
     The method says what goes, and the text what of it matters. How much goes is a share, or as little as keeps a size
@@ -491,6 +495,8 @@ def prune(
     `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and some numbers of them
     are measured; `recover` then trains it at `top_k` of them. `join_experts` gives the dense one back. With
     `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
+
+    With `dry_run` the answer says what a choice, a comparison or a division would cost, and nothing is written.
 
     Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a target
     that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not
@@ -528,6 +534,7 @@ def prune(
         split_experts: instead: divide the neurons of a dense checkpoint into N experts
         always: with it: width of the part that all tokens visit, in experts
         top_k: with it: experts that a token visits unless told otherwise
+        dry_run: show what a choice, a comparison or a division would cost, and exit
         join_experts: instead: give back the dense checkpoint that was divided so
     """
 def generate(

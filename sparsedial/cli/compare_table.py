@@ -73,5 +73,4 @@ def _order(one: MethodOrder) -> str:
     """`reap, frequency, random: each is surely better than the next`."""
     if len(one.order) < 2:
         return ", ".join(one.order)
-    sure = "each is surely better than the next" if one.resolved else "neighbours do not all differ by more than chance"
-    return f"{', '.join(one.order)}: {sure}"
+    return f"{', '.join(one.order)}: {one.unresolved_reason or 'each is surely better than the next'}"

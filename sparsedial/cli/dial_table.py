@@ -18,6 +18,7 @@ def dial_table(dial: MeasuredDial) -> str:
             *rows,
             *([("energy", energy)] if energy else []),
             *([("trained for", f"k = {ks}, by {trained.by}")] if trained else []),
+            *(("warning", words) for words in dial.warnings),
             ("written", dial.out),
         ]
     )

@@ -173,4 +173,4 @@ def _predicted_rows(predicted: Predicted) -> Rows:
         rows.append(("", f"their losses are missed by {errors}"))
     if predicted.intervals_reason:
         rows.append(("no intervals", predicted.intervals_reason))
-    return [*rows, ("written", predicted.out)]
+    return [*rows, *(("note", words) for words in predicted.notes), ("written", predicted.out)]

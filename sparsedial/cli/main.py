@@ -26,7 +26,8 @@ KEPT = {  # of a stopped command's work; of `prune` and `evaluate` the Ctrl-C sa
     "serve": "the server is closed",
 }
 NO_TEMPORARY = "No usable temporary directory"
-NO_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")  # as PyTorch says it of a CPU
+# As PyTorch says it of a CPU, and as a worker's traceback says it of a compiled kernel.
+NO_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes|^MemoryError\b", re.MULTILINE)
 LESS_MEMORY = {"prune": "add <layer_by_layer>, which holds one layer at a time"}
 
 
@@ -68,11 +69,12 @@ def _answered(words: list[str]) -> int:
             raise
         problem = f"cannot write a temporary file: {error.strerror}"
         return _failed(UserError(problem, hint="free some space, or name another folder in TMPDIR"), BAD_INPUT)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         missing = NO_MEMORY.search(str(error))
-        if missing is None:
+        if missing is None and not isinstance(error, MemoryError):
             raise
-        problem = f"memory ran out: {human_bytes(int(missing[1]))} more could not be had"
+        more = f"{human_bytes(int(missing[1]))} more" if missing and missing[1] else "what the next step takes"
+        problem = f"memory ran out: {more} could not be had"
         hint = LESS_MEMORY.get(words[0], "close other programs, or choose a smaller model, batch or context")
         return _failed(UserError(problem, hint=hint), BAD_INPUT)
     try:

@@ -12,6 +12,7 @@ from sparsedial.cli.effect_table import effect_dry_table
 from sparsedial.cli.evaluate_table import evaluate_dry_table, evaluate_table, evaluations_table
 from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
+from sparsedial.cli.prune_cost_table import dial_dry_table, prune_dry_table
 from sparsedial.cli.prune_table import fixed_table, prune_table
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
 from sparsedial.cli.select_table import pipeline_table, select_table
@@ -20,7 +21,7 @@ from sparsedial.cli.split_table import joined_table, split_table
 from sparsedial.records.answers import Branch, Counts, Generation, Measured, Served, Trained
 from sparsedial.records.compare import Compared
 from sparsedial.records.dial_file import MeasuredDial
-from sparsedial.records.dry_run import EffectDryRun, StudyDryRun, TrainDryRun
+from sparsedial.records.dry_run import DialDryRun, EffectDryRun, PruneDryRun, StudyDryRun, TrainDryRun
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
@@ -308,6 +309,8 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     SelectionPipeline: pipeline_table,
     EffectDryRun: effect_dry_table,
     Pruned: prune_table,
+    PruneDryRun: prune_dry_table,
+    DialDryRun: dial_dry_table,
     FixedSetting: fixed_table,
     Compared: compare_table,
     SplitExperts: split_table,

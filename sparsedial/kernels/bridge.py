@@ -25,6 +25,7 @@ SCALARS: dict[str, Any] = {
     "double": ctypes.c_double,
 }
 COMMENT = re.compile(r"/\*.*?\*/", re.S)
+NO_MEMORY = -2  # as common.h has it
 STRUCT = re.compile(r"^struct (\w+) \{([^}]*)\};", re.M)
 FUNCTION = re.compile(r"^(\w+) (\w+)\(([^)]*)\);", re.M)
 
@@ -85,7 +86,7 @@ def bind(library: Any, header: Header) -> SimpleNamespace:
         function = getattr(library, name)
         function.restype = SCALARS[declared.result]
         function.argtypes = [_ctype(argument, structs) for argument in declared.arguments]
-        setattr(bound, name, _by_keyword(name, declared.arguments, function))
+        setattr(bound, name, _by_keyword(name, declared.arguments, function, declared.result))
     return bound
 
 
@@ -95,16 +96,26 @@ def _ctype(declared: Declared, structs: dict[str, Any]) -> Any:
     return SCALARS[declared.type]
 
 
-def _by_keyword(name: str, arguments: Sequence[Declared], target: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of these keywords that calls `target` with their values in order.
+def _by_keyword(
+    name: str, arguments: Sequence[Declared], target: Callable[..., Any], result: str = ""
+) -> Callable[..., Any]:
+    """A function of these keywords that calls `target` with their values in order; one that gives an int is checked.
 
     Made from text, as `dataclasses` makes `__init__`: such a call takes no longer than one by position.
     """
     keywords = ", ".join(["*", *(argument.name for argument in arguments)]) if arguments else ""
     values = ", ".join(map(_value, arguments))
-    made: dict[str, Any] = {"_target": target, "_addresses": addresses}
-    exec(f"def {name}({keywords}):\n    return _target({values})", made)
+    made: dict[str, Any] = {"_target": target, "_addresses": addresses, "_checked": _checked}
+    call = f"_target({values})"
+    body = f"return {call}" if result != "int" else f"status = {call}\n    return _checked(status) if status else 0"
+    exec(f"def {name}({keywords}):\n    {body}", made)
     return made[name]
+
+
+def _checked(status: int) -> int:
+    if status == NO_MEMORY:
+        raise MemoryError("a compiled kernel could not have its scratch")
+    return status
 
 
 def _value(argument: Declared) -> str:

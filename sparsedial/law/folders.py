@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparsedial.errors import UserError
+from sparsedial.law.grid_runs import grid_runs, study_beside
 from sparsedial.records.record import read
 from sparsedial.records.run import Run
 from sparsedial.records.study import read_finished
 
 RUN_FILES = ("runs/*/run.json", "*/run.json")  # in the folder of `train`, or in that of its runs
 RUN_FIELDS = ("hash", "trunk", "tokens", "flops", "total_parameters", "active_parameters", "seconds")
+UNFINISHED = "the same `study` command continues a study"
 CELL_FIELDS = ("loss", "total_parameters", "active_parameters", "tokens", "sparsity", "d_model", "seconds")
 Row = dict[str, float | str | None]
 
@@ -32,12 +34,18 @@ def study_rows(path: Path) -> Sequence[Row]:
 def run_rows(folder: Path) -> Sequence[Row]:
     """The finished runs of a folder; their loss is that on the validation split, as in a study.
 
+    Of a study's runs only those of its grid.
+
     Raises: UserError where there are none, for a damaged or foreign record, or runs on several texts.
     """
-    files = sorted(file for pattern in RUN_FILES for file in folder.glob(pattern))
+    files = _files(folder)
     if not files:
         raise UserError(f"{folder}: holds no study and no runs", hint="`study` and `train` write such folders")
-    runs = [run for run in (read(file, Run) for file in files) if run.finished]
+    runs, study = [run for run in (read(file, Run) for file in files) if run.finished], study_beside(folder)
+    if study is not None:
+        runs = grid_runs(study, runs).cells
+        if not runs:
+            raise UserError(f"{folder}: none of its runs is a finished cell of the study's grid", hint=UNFINISHED)
     texts = {run.text_digest for run in runs}
     if len(texts) > 1:
         raise UserError(
@@ -53,6 +61,16 @@ def run_rows(folder: Path) -> Sequence[Row]:
         }
         for run in runs
     ]
+
+
+def left_out_note(folder: Path) -> str | None:
+    """A word on runs of a study that `run_rows` leaves out, by what they were for."""
+    study = study_beside(folder)
+    return None if study is None else grid_runs(study, [read(file, Run) for file in _files(folder)]).note
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for pattern in RUN_FILES for file in folder.glob(pattern))
 
 
 def _experts(sparsity: float) -> float:

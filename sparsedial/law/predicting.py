@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, with_flags
 from sparsedial.law.beyond import times_beyond
-from sparsedial.law.choose import relative_errors, select
+from sparsedial.law.choose import relative_errors
 from sparsedial.law.entries import as_numbers
-from sparsedial.law.expressions import value
+from sparsedial.law.expressions import quoted, value
 from sparsedial.law.fit import Rows
 from sparsedial.law.law import Law
-from sparsedial.law.reading import Columns, read_columns
+from sparsedial.law.loss_units import low_loss_note, require_nats
+from sparsedial.law.reading import Columns, is_ours, read_columns
+from sparsedial.law.sanity import require_possible
 from sparsedial.law.table import ROW, Table, open_table
+from sparsedial.law.units import require_units
 from sparsedial.records.optimum import Predicted
 from sparsedial.store import check_writable, write_atomically
 
@@ -54,7 +58,8 @@ def predict(law: Law, table: Path, out: Path, columns: Mapping[str, str], where:
     `times_beyond` says how far the row lies outside the range of the law's runs: 1 inside. A row that `where` leaves
     out, or that lacks a variable, has none of these.
 
-    Raises: UserError for an unreadable table, one without a variable of the law, or one that was predicted before.
+    Raises: UserError for an unreadable table, one without a variable of the law, one in other units than the law's, or
+    one that was predicted before.
     """
     given = {name: theirs for name, theirs in columns.items() if name in (*law.as_form.variables, "flops")}
     found = open_table(table, given, where, needed=law.as_form.variables)
@@ -63,12 +68,14 @@ def predict(law: Law, table: Path, out: Path, columns: Mapping[str, str], where:
             raise UserError(
                 f"{table}: {law.form} predicts by a column '{name}'", hint=f"<columns> {name}=NAME", field="predict"
             )
+    measured = _with_losses(found, columns.get("loss"))
+    notes = _checked(found, law.as_form.variables, measured)
     whole, added = read_columns(table), _predictions(law, found.rows)
     for name in added:
         if name in whole:
             raise UserError(f"{table}: it has a column '{name}' already", hint="rename or drop it", field="predict")
     _write(out, whole, found.rows[ROW].astype(int) - 1, added)
-    errors = _errors(law, found, columns.get("loss", "loss"))
+    errors = np.empty(0) if measured is None else relative_errors(law, measured.rows)
     return Predicted(
         table=str(table),
         out=str(out),
@@ -79,6 +86,7 @@ def predict(law: Law, table: Path, out: Path, columns: Mapping[str, str], where:
         intervals_reason=None if len(law.samples) > 1 else NO_INTERVALS,
         median_relative_error=float(np.median(errors)) if len(errors) else None,
         max_relative_error=float(errors.max()) if len(errors) else None,
+        notes=notes,
     )
 
 
@@ -91,12 +99,31 @@ def _predictions(law: Law, rows: Rows) -> Columns:
     return {**added, "times_beyond": np.max([np.ones(len(added["predicted_loss"])), *factors], axis=0)}
 
 
-def _errors(law: Law, found: Table, loss: str) -> np.ndarray:
-    """Relative errors at the rows that have a loss; none where the table has no such column."""
+def _with_losses(found: Table, given: str | None) -> Table | None:
+    """The rows that have a loss; None where the table has no such column, or no loss in it."""
+    loss = given or "loss"
     if loss not in found.words and not set(re.findall(r"[A-Za-z_]\w*", loss)) & set(found.words):
-        return np.empty(0)
+        return None
+    named = {} if given is None else {"loss": quoted(given) if given in found.words else given}
     measured = as_numbers(np.asarray(value(loss, found.words)))
-    return relative_errors(law, select({**found.rows, "loss": measured}, measured > 0))  # NaN is not
+    table = replace(found, rows={**found.rows, "loss": measured}, columns={**found.columns, **named})
+    picked = measured > 0  # NaN is not
+    return replace(table, given={**found.given, **named}).keep(picked) if picked.any() else None
+
+
+def _checked(found: Table, variables: Sequence[str], measured: Table | None) -> tuple[str, ...]:
+    """What a reader must know of a table's losses, once its units are those of the law: checked as for a fit.
+
+    Raises: UserError for values that no run can have, or in other units.
+    """
+    require_possible(found, variables)
+    if is_ours(found.path):
+        return ()
+    if measured is not None:
+        require_nats(measured)
+    require_units(found)
+    note = None if measured is None else low_loss_note(measured)
+    return () if note is None else (with_flags(note),)
 
 
 def _write(out: Path, whole: Columns, places: np.ndarray, added: Columns) -> None:

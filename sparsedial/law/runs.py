@@ -13,12 +13,14 @@ from sparsedial.errors import UserError
 from sparsedial.law.cells import best_of, cells, sweep_note, texts_note
 from sparsedial.law.curves import curve_note, curves, unclear_note
 from sparsedial.law.expressions import quoted
+from sparsedial.law.folders import left_out_note
 from sparsedial.law.forms import FORMS
 from sparsedial.law.loss_units import low_loss_note, require_nats
 from sparsedial.law.reading import is_ours
 from sparsedial.law.sanity import require_losses, require_possible
 from sparsedial.law.table import GROUP, ROW, WEIGHT, Table, open_table
 from sparsedial.law.units import require_units
+from sparsedial.records.study import STUDY_FILE
 
 DENSE = "chinchilla"
 # Names that tables give to what laws speak of, in the spelling of `_plain`; for hints alone.
@@ -77,7 +79,7 @@ def read_runs(reading: Reading, forms: Sequence[str]) -> Runs:
         require_nats(table)
         require_units(table)
     require_losses(table)
-    notes = [None if ours else low_loss_note(table), texts_note(table)]
+    notes = [None if ours else low_loss_note(table), texts_note(table), _left_out(reading.path)]
     if reading.best_of:
         table = best_of(table, [name.strip() for name in reading.best_of])
     else:
@@ -88,6 +90,11 @@ def read_runs(reading: Reading, forms: Sequence[str]) -> Runs:
             table = replace(table, rows={**table.rows, GROUP: found[1].astype(float)})
         notes.append(unclear_note(table) if found is None else curve_note(table, *found))
     return Runs(table=table, cells=int(cells(table).max()) + 1, notes=tuple(note for note in notes if note))
+
+
+def _left_out(path: Path) -> str | None:
+    """A word on what a folder of runs holds beside a study's grid; a study's own folder gives its cells."""
+    return left_out_note(path) if path.is_dir() and not (path / STUDY_FILE).exists() else None
 
 
 def _opened(reading: Reading, variables: Sequence[str]) -> Table:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from sparsedial.pruning.methods import PartName
-from sparsedial.pruning.quality import Nats
+from sparsedial.pruning.quality import Nats, too_few
 from sparsedial.records.compare import Axis, MethodOrder
+from sparsedial.records.evaluation import LEAST_UNITS
 from sparsedial.records.quantities import Interval
+
+BY_CHANCE = "neighbours do not all differ by more than chance"
 
 
 def axis_of(parts: set[PartName]) -> Axis:
@@ -35,15 +38,17 @@ def order_of(part: PartName, strength: float, losses: Mapping[str, Nats]) -> Met
     order = sorted(losses, key=lambda name: float(losses[name].nats_W.sum()))
     gaps = [losses[worse].above(losses[better]) for better, worse in pairwise(order)]
     windows = len(losses[order[0]].nats_W)
+    resolved = all(surely_above(gap, windows) for gap in gaps)
     return MethodOrder(
         part=part,
         strength=strength,
         order=tuple(order),
         gaps=tuple(gaps),
-        resolved=all(surely_above(gap, windows) for gap in gaps),
+        resolved=resolved,
+        unresolved_reason=None if resolved else too_few(windows) or BY_CHANCE,
     )
 
 
 def surely_above(gap: Interval, windows: int) -> bool:
-    """Whether a difference over so many windows is above 0; without ends it is the same in all of them."""
-    return gap.low > 0 if gap.low is not None else windows > 1 and gap.mean > 0
+    """Whether a difference over so many windows is above 0: never over too few. Without ends it is the same in all."""
+    return windows >= LEAST_UNITS and (gap.mean if gap.low is None else gap.low) > 0

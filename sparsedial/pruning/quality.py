@@ -16,9 +16,10 @@ from sparsedial.model.router import Routing
 from sparsedial.model.transformer import Transformer
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.domains import DomainLoss
+from sparsedial.records.evaluation import LEAST_UNITS
 from sparsedial.records.quantities import Interval
 from sparsedial.shape.shape import Shape
-from sparsedial.units import signed
+from sparsedial.units import count_words, signed
 
 # Of a uniform guess's loss, from which on little of a text is foretold. A model of 10 M parameters that was trained on
 # prose and code has 0.49 on prose and 0.71 to 0.82 on noise (benchmarks/records/foreign_text.json).
@@ -72,12 +73,23 @@ def _nats(scorer: Scorer, windows: Windows) -> np.ndarray:
     return -np.array([found.log_likelihood for found in scorer.log_likelihoods([(row[:1], row[1:]) for row in rows])])
 
 
+def too_few(windows: int) -> str | None:
+    """What to say of differences over so many windows, where chance cannot be told from them."""
+    if windows >= LEAST_UNITS:
+        return None
+    verb = "is" if windows == 1 else "are"
+    return (
+        f"{count_words(windows, 'window')} {verb} too few to tell a difference of losses from chance: it takes"
+        f" {LEAST_UNITS}, so score more tokens, or windows of a smaller context"
+    )
+
+
 def parted(increases: Mapping[str, Interval], windows: Mapping[str, int]) -> str | None:
     """What to say where two texts' losses grew by amounts whose intervals do not meet.
 
-    An increase over several windows that has no interval is the same in all of them.
+    An increase over several windows that has no interval is the same in all of them; too few windows say nothing.
     """
-    known = [(name, grown, *_ends(grown)) for name, grown in increases.items() if windows[name] > 1]
+    known = [(name, grown, *_ends(grown)) for name, grown in increases.items() if windows[name] >= LEAST_UNITS]
     for name, grown, low, _ in known:
         for other, less, _, high in known:
             if low > high:

@@ -52,6 +52,7 @@ class MethodOrder(Record, frozen=True, kw_only=True):
     order: tuple[str, ...]
     gaps: tuple[Interval, ...]  # of each but the first above the one before it: nats per token, window by window
     resolved: bool  # whether every gap is surely above 0
+    unresolved_reason: str | None
 
 
 class Compared(Record, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ class DialPoint(Record, frozen=True, kw_only=True):
 class DialFile(Record, frozen=True, kw_only=True):
     """`dial.json`."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("calibration", "gates_sha256")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("calibration", "gates_sha256", "warnings")
 
     checkpoint_digest: str
     default: str  # the name of the setting that the checkpoint was trained at
@@ -37,6 +37,7 @@ class DialFile(Record, frozen=True, kw_only=True):
     text_digest: str
     calibration: CalibrationText | None = None  # of the gates; null where no setting takes a share of the neurons
     gates_sha256: str | None = None  # of the file of gates that was measured with; null as `calibration`
+    warnings: tuple[str, ...] = ()
     machine: Machine
     versions: dict[str, str]
 

@@ -71,3 +71,38 @@ class EffectDryRun(Record, frozen=True, kw_only=True):
     memory_bytes: float
     dollars: float | None
     dollars_reason: str | None
+
+
+class PruneDryRun(Record, frozen=True, kw_only=True):
+    """What turning parts of a checkpoint off would cost, or comparing several choices."""
+
+    dry_run: bool = True
+    total_parameters: int  # of the checkpoint
+    active_parameters: int
+    keep: float | None  # the share that stays; null as the next two
+    left_total_parameters: int | None
+    left_active_parameters: int | None
+    left_reason: str | None  # why they are not known yet
+    choices: int  # that are scored beside the original, random ones among them
+    search_steps: int  # shares that are tried; 0 where the share is known
+    calibration_tokens: int
+    scored_tokens: int  # of all texts, by the original and by each choice
+    seconds: float
+    not_counted: tuple[str, ...]
+    memory_bytes: int | None  # of the weights that are held at once
+    memory_bytes_reason: str | None
+    disk_bytes: int | None  # of the weights that are written; null as `keep`
+
+
+class DialDryRun(Record, frozen=True, kw_only=True):
+    """What measuring the settings of a checkpoint would cost."""
+
+    dry_run: bool = True
+    total_parameters: int
+    active_parameters: int  # at the default
+    settings: tuple[str, ...]
+    calibration_tokens: int  # that gates are measured on; 0 where no setting needs them
+    scored_tokens: int  # at each setting
+    seconds: float
+    not_counted: tuple[str, ...]
+    memory_bytes: int  # of the weights

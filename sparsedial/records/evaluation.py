@@ -84,6 +84,11 @@ class Evaluation(Record, frozen=True, kw_only=True):
     wall_seconds: float
 
 
+SURE = 0.05  # a difference that chance alone makes less often is called one
+# Windows, documents or items below which none is: the signs of five are all alike by chance more often than that.
+LEAST_UNITS = 6
+
+
 class PairedDifference(Record, frozen=True, kw_only=True):
     """A difference of means over the same items, second minus first, with its 95 % interval and two-sided p-value."""
 

@@ -9,7 +9,9 @@ from sparsedial.records.law import Comparison
 from sparsedial.records.quantities import Family, Load
 from sparsedial.records.record import Record
 from sparsedial.records.run import Run
+from sparsedial.shape.counts import active_parameters
 from sparsedial.shape.ladder import Ladder
+from sparsedial.shape.shape import Shape
 
 
 class Cell(Record, frozen=True, kw_only=True):
@@ -72,6 +74,28 @@ class RateModel(Record, frozen=True, kw_only=True):
     rate: float  # at the reference point
     reference: dict[str, float]
     exponents: dict[str, float]
+
+    def at(self, shape: Shape, tokens: int) -> float:
+        """The learning rate of a cell."""
+        log_rate = math.log(self.rate) + sum(
+            self.exponents[name] * (math.log(value) - math.log(self.reference[name]))
+            for name, value in rate_variables(shape, tokens).items()
+        )
+        return round_rate(math.exp(log_rate))
+
+
+def rate_variables(shape: Shape, tokens: int) -> dict[str, float]:
+    """The variables that the model of the best learning rate uses."""
+    return {
+        "active_parameters": float(active_parameters(shape)),
+        "experts_per_choice": shape.experts_per_choice,
+        "tokens": float(tokens),
+    }
+
+
+def round_rate(rate: float) -> float:
+    """A rate with three significant digits, so that it is written alike in every file."""
+    return float(f"{rate:.3g}")
 
 
 class LearningRates(Record, frozen=True, kw_only=True):

@@ -72,3 +72,4 @@ class Predicted(Record, frozen=True, kw_only=True):
     intervals_reason: str | None  # why the predictions have none
     median_relative_error: float | None  # null where the table has no losses
     max_relative_error: float | None
+    notes: tuple[str, ...]  # what a reader must know of the table

@@ -20,6 +20,8 @@ from sparsedial.records.verdict import Verdicts
 from sparsedial.store import read_json
 
 STUDY_FILE = "study.json"
+REPEAT_SEED = 1001  # added to the study's seed for repeated runs of a cell; the verdict adds 1, 2, …
+SELECTION_SEED = 2000  # added, with 1, 2, …, for the runs that choose which model of a family a verdict gets
 
 
 class Inputs(Record, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from html import escape as escaped
 from sparsedial.units import unbroken
 
 HYPHENED = re.compile(r"(\S*-\S*)")  # words that a browser would break, after `--` for one
+EIGHT_OF_MANY = re.compile(r"[0-9a-f]{8}(?=[0-9a-f]{8})")
 LONGEST_WHOLE = 30  # characters of a word that fits on a phone
 _CSS = """
 *{box-sizing:border-box}
@@ -22,14 +23,19 @@ li{margin:.3rem 0}
 .kicker{color:var(--muted);margin:0 0 .5rem}
 .quiet,figcaption{color:var(--muted);font-size:.9rem}
 figure{margin:1.8rem 0;break-inside:avoid}
-.wide{overflow-x:auto}
+.wide{overflow-x:auto;background:
+linear-gradient(to right,var(--paper) 1rem,transparent) local,
+linear-gradient(to left,var(--paper) 1rem,transparent) local,
+linear-gradient(to right,var(--rule),transparent) scroll,linear-gradient(to left,var(--rule),transparent) scroll;
+background-position:left,right,left,right;background-size:2.5rem 100%,2.5rem 100%,1rem 100%,1rem 100%;
+background-repeat:no-repeat}
 figure svg{display:block;width:100%;min-width:40rem;height:auto}
 table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums;margin:.8rem 0}
 th,td{padding:.3rem .8rem .3rem 0;text-align:right;vertical-align:top;white-space:nowrap}
 tr{border-bottom:1px solid var(--rule)}
 th{color:var(--muted);font-weight:500}
 th:first-child,td:first-child,.words td,.words th{text-align:left}
-.words td+td{white-space:normal;overflow-wrap:anywhere}
+.words td+td{white-space:normal;overflow-wrap:break-word}
 p{overflow-wrap:anywhere}
 pre{background:var(--rule);padding:.8rem 1rem;border-radius:.4rem;font-size:.9rem;white-space:pre-wrap;
 overflow-wrap:anywhere}
@@ -50,7 +56,7 @@ figure svg{min-width:0}
 main{padding:0;max-width:none}
 body{font-size:11pt}
 figure svg{min-width:0}
-.wide{overflow:visible}
+.wide{overflow:visible;background:none}
 details::details-content{content-visibility:visible;height:auto}
 }
 """
@@ -111,8 +117,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
 
 
 def _cell(text: str) -> str:
-    """A cell's text; a path may be broken behind its slashes."""
-    return escape(text) if " " in text else escape(text).replace("/", "/<wbr>")
+    """A cell's text; a path may be broken behind its slashes, and a digest or a run's name in it every eight digits."""
+    return escape(text) if " " in text else EIGHT_OF_MANY.sub("\\g<0><wbr>", escape(text).replace("/", "/<wbr>"))
 
 
 def folded(summary: str, content: str) -> str:

@@ -43,8 +43,8 @@ def _what_was_done(found: StudySelection) -> str:
         f"The best sparse and the best dense model were trained on shares of the training text, chosen by"
         f" {found.method}, with {found.seeds} seeds each. Held-out text is the same for all shares, and so are the"
         " training FLOPs of a budget. Runs are compared seed by seed. Of the largest budget the models are those of the"
-        " verdict; of the smaller one those that the law or the grid names. Every loss is of test text. Copies of"
-        " held-out text are in the full text alone: where there are many, its loss is flattered. Nothing follows for"
+        " verdict; of the smaller one those that the law or the grid names. Every loss is of test text, and no"
+        " share has the copies of held-out text that the selection found, the full text neither. Nothing follows for"
         " other budgets: a selection that helps small ones can hurt large ones (arXiv 2605.19407)."
     )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sparsedial.records.evaluation import Evaluation, Evaluations, Paired, TaskScore
+from sparsedial.records.evaluation import SURE, Evaluation, Evaluations, Paired, TaskScore
 from sparsedial.records.quantities import Interval
 from sparsedial.showing.numbers import NONE
 from sparsedial.showing.settings_scores import blocks, names
 from sparsedial.units import count_words, human_percent, signed
 
-SURE = 0.05  # a difference that chance alone makes less often is called one
 AS_SHARE = ("acc", "acc_norm", "exact_match", "f1", "em")  # metrics that are shares of items
 
 

@@ -71,5 +71,6 @@ def page_settings(dial: DialFile) -> PageSettings:
         points=tuple(sorted(points, key=lambda point: point.active_parameters)),
         ticks=tuple(Tick(value=value, text=human_count(value)) for value in sorted({*TICKS, *close})),
         note=f"Measured on {', '.join(texts)}, with {dial.machine.processor}. The law's line is about its own text."
-        + (f" Energy of a written token: {energy}." if energy else ""),
+        + (f" Energy of a written token: {energy}." if energy else "")
+        + "".join(f" Note: {words}." for words in dial.warnings),
     )

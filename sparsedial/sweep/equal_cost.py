@@ -18,7 +18,6 @@ from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import CellResult, Cells
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import LEAST_STEPS, Layout
-from sparsedial.sweep.rates import learning_rate
 from sparsedial.sweep.rivals import (
     Nominees,
     Rival,
@@ -64,7 +63,7 @@ def seconds_per_step(lab: Lab, rates: RateModel, shapes: Sequence[Shape], steps:
     for shape in dict.fromkeys(shapes):
         step = lab.profile.step_seconds(shape, batch, lab.context).value
         count = max(TRIAL_STEPS, min(math.ceil(TRIAL_SECONDS / step), int(TRIAL_SHARE * steps)))
-        rate = learning_rate(rates, shape, count * batch * lab.context)
+        rate = rates.at(shape, count * batch * lab.context)
         label = f"timing {family_name(shape.experts)}, width {shape.d_model}"
         tasks.append(Task(job=lab.job(shape, count, batch, rate, lab.seed), label=label, splits=(), alone=True))
     runs = lab.run_in_turn(tuple(tasks))

@@ -34,7 +34,6 @@ from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.laws import StudyLaw
 from sparsedial.sweep.layout import cell_seconds
 from sparsedial.sweep.probed import probed
-from sparsedial.sweep.rates import learning_rate
 from sparsedial.sweep.rivals import candidates, ranked
 from sparsedial.sweep.tables import cells_table, law_curves, verdict_rows
 from sparsedial.units import family_name
@@ -73,7 +72,7 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
     answers = ranked(lab, law, shapes, "flops", budget)
     best = _measured_best(findings, answers) or answers[0]
     steps = best.tokens // layout.tokens_per_step
-    rate = learning_rate(findings.rates.model, best.shape, best.tokens)
+    rate = findings.rates.model.at(best.shape, best.tokens)
     plan = plan_of(
         law,
         law.form,

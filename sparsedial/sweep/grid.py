@@ -13,7 +13,6 @@ from sparsedial.sweep.budgets import grid_cost
 from sparsedial.sweep.cells import CellResult, Cells, line_losses, merged
 from sparsedial.sweep.lab import Lab, run_label
 from sparsedial.sweep.layout import cell_seconds, next_cell
-from sparsedial.sweep.rates import learning_rate
 
 
 def train_grid(
@@ -63,7 +62,7 @@ def cell_tasks(lab: Lab, rates: RateModel, cell: Cell) -> list[Task]:
     """A task for each seed of a cell."""
     layout = lab.layout
     shape, repeats = layout.shape(cell), layout.repeats(cell.budget_flops)
-    rate = learning_rate(rates, shape, layout.tokens(cell))
+    rate = rates.at(shape, layout.tokens(cell))
     label = run_label(cell.d_model, cell.experts, f"{cell.budget_flops:.2g} FLOPs")
     return [
         Task(

@@ -12,6 +12,7 @@ from msgspec.structs import replace as with_fields
 from sparsedial.machine.profile import Profile
 from sparsedial.records.recipe import Dtype, Recipe
 from sparsedial.records.run import Metric, Run
+from sparsedial.records.study import REPEAT_SEED
 from sparsedial.records.text import TextSummary
 from sparsedial.records.token_selection import StudyTokens
 from sparsedial.runs.clock import Clock
@@ -26,8 +27,6 @@ from sparsedial.sweep.layout import Layout, forward_seconds
 from sparsedial.units import family_name, human_count
 
 TEST_TOKENS = 1 << 20  # of the test split, evenly spread, that score a verdict run; all of it where it is smaller
-REPEAT_SEED = 1001  # added to the study's seed for repeated runs of a cell; the verdict adds 1, 2, …
-SELECTION_SEED = 2000  # added, with 1, 2, …, for the runs that choose which model of a family a verdict gets
 
 
 class Archive(Shelf, Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sparsedial.law.bracket import open_side
-from sparsedial.records.grid import RateModel, Scan
+from sparsedial.records.grid import RateModel, Scan, round_rate
 from sparsedial.shape.counts import active_parameters
 from sparsedial.shape.shape import Shape
 
@@ -32,11 +32,6 @@ def start_rates(shape: Shape) -> list[float]:
     """The first rates of a scan, a factor of two apart."""
     centre = FIRST_RATE * (active_parameters(shape) / FIRST_SIZE) ** FIRST_EXPONENT
     return [round_rate(centre * SPACING**offset) for offset in (-1, 0, 1)]
-
-
-def round_rate(rate: float) -> float:
-    """A rate with three significant digits, so that it is written alike in every file."""
-    return float(f"{rate:.3g}")
 
 
 def next_rate(points: Mapping[float, float | None]) -> float | None:
@@ -86,24 +81,6 @@ def _optimum(points: Mapping[float, float | None]) -> float | None:
     curvature = (right - left) / (x2 - x0)
     bottom = (x0 + x1) / 2 - left / (2 * curvature) if curvature > 0 else x1
     return math.exp(min(max(bottom, x0), x2))
-
-
-def learning_rate(model: RateModel, shape: Shape, tokens: int) -> float:
-    """The learning rate of a cell."""
-    log_rate = math.log(model.rate) + sum(
-        model.exponents[name] * (math.log(value) - math.log(model.reference[name]))
-        for name, value in variables(shape, tokens).items()
-    )
-    return round_rate(math.exp(log_rate))
-
-
-def variables(shape: Shape, tokens: int) -> dict[str, float]:
-    """The variables that the model of the best learning rate uses."""
-    return {
-        "active_parameters": float(active_parameters(shape)),
-        "experts_per_choice": shape.experts_per_choice,
-        "tokens": float(tokens),
-    }
 
 
 def fit_rates(scans: Sequence[Scan]) -> RateModel:

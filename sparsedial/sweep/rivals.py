@@ -12,13 +12,13 @@ from sparsedial.planning.answer import Answer
 from sparsedial.planning.ranking import rank
 from sparsedial.records.grid import RateModel
 from sparsedial.records.quantities import Family, family_of
+from sparsedial.records.study import SELECTION_SEED
 from sparsedial.runs.executor import Task
 from sparsedial.shape.ladder import RUNGS
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import Cells, line_losses
-from sparsedial.sweep.lab import SELECTION_SEED, TEST_TOKENS, Lab, run_label, token_words
+from sparsedial.sweep.lab import TEST_TOKENS, Lab, run_label, token_words
 from sparsedial.sweep.layout import LEAST_STEPS, Layout
-from sparsedial.sweep.rates import learning_rate
 from sparsedial.units import family_name
 
 
@@ -152,7 +152,7 @@ def open_sides(cells: Cells, rivals: Rivals, budget: float) -> list[str]:
 def selection_task(lab: Lab, rates: RateModel, rival: Rival, seed: int) -> Task:
     """One run of a nominee with a seed that neither the grid nor a verdict uses, scored on validation text."""
     tokens = rival.tokens(lab.context)
-    rate = learning_rate(rates, rival.shape, tokens)
+    rate = rates.at(rival.shape, tokens)
     label = run_label(rival.shape.d_model, rival.shape.experts, token_words(tokens), f", selection, seed {seed}")
     job = lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + SELECTION_SEED + seed)
     return Task(job=job, label=label, evaluation_tokens=lab.evaluation_tokens)
@@ -161,7 +161,7 @@ def selection_task(lab: Lab, rates: RateModel, rival: Rival, seed: int) -> Task:
 def verdict_task(lab: Lab, rates: RateModel, rival: Rival, seed: int, alone: bool, again: bool = False) -> Task:
     """One run of a rival with a seed that the grid did not use, scored on test text."""
     tokens = rival.tokens(lab.context)
-    rate = learning_rate(rates, rival.shape, tokens)
+    rate = rates.at(rival.shape, tokens)
     what = f", seed {seed}" + (", timed" if alone else "") + (" again" if again else "")
     return Task(
         job=lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + seed),

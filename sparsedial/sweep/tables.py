@@ -18,7 +18,6 @@ from sparsedial.sweep.judge import Judged
 from sparsedial.sweep.lab import Archive
 from sparsedial.sweep.laws import predicted_cell
 from sparsedial.sweep.layout import Layout
-from sparsedial.sweep.rates import learning_rate
 from sparsedial.sweep.verdict import Pair
 
 CURVE_POINTS = 120
@@ -34,7 +33,7 @@ def _cell_row(layout: Layout, cell: Cell, result: CellResult, rates: RateModel, 
     run = result.run
     held_out = cell.budget_flops == layout.budgets[-1]
     predicted = predicted_cell(layout, below, cell) if held_out and below is not None else None
-    optimum = learning_rate(rates, run.shape, run.tokens)
+    optimum = rates.at(run.shape, run.tokens)
     return CellRow(
         **RunRow.of(run, result.loss, result.bits_per_byte),
         budget_flops=cell.budget_flops,

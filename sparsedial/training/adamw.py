@@ -5,8 +5,10 @@ Source: Loshchilov and Hutter 2017 (arXiv 1711.05101)
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +33,26 @@ def moments_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str,
     return state
 
 
+@dataclass(frozen=True)
+class Together:
+    """Which parameters of a group have had equally many steps: they stay together, so they are sorted once."""
+
+    counts: list[Tensor]  # of steps, by which the parameters are known again
+    places: list[list[int]]  # one list, unless a parameter had its first gradient later
+
+    @staticmethod
+    def sorted(counts: list[Tensor]) -> Together:
+        """The parameters with these counts, sorted."""
+        by_step = defaultdict[float, list[int]](list)
+        for place, steps in enumerate(torch.stack(counts).tolist()):
+            by_step[steps].append(place)
+        return Together(counts, list(by_step.values()))
+
+    def of(self, counts: list[Tensor]) -> bool:
+        """Whether these are its parameters; after a resume they have other counts."""
+        return len(counts) == len(self.counts) and all(map(operator.is_, counts, self.counts))
+
+
 class CompiledAdamW(torch.optim.Optimizer):
     """AdamW in one call for all tensors of a group; equals `torch.optim.AdamW`.
 
@@ -44,24 +66,26 @@ class CompiledAdamW(torch.optim.Optimizer):
         constants = {"beta1": recipe.beta1, "beta2": recipe.beta2, "eps": recipe.epsilon}
         super().__init__(groups, {"lr": recipe.learning_rate, **constants})
         self.found_inf, self.grad_scale = None, None
+        self._together: dict[int, Together] = {}  # by group
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of every parameter that has a gradient."""
         if self.found_inf is not None and self.found_inf:
             return
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
             held = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not held:
                 continue
             states = [moments_of(self, parameter) for parameter in held]
             counts = [state["step"] for state in states]
             torch._foreach_add_(counts, 1)  # pyright: ignore[reportPrivateImportUsage]
-            by_step = defaultdict[float, list[tuple[Tensor, dict[str, Tensor]]]](list)
-            for parameter, state, steps in zip(held, states, torch.stack(counts).tolist(), strict=True):
-                by_step[steps].append((parameter, state))
-            for steps, pairs in by_step.items():  # one, unless a parameter had its first gradient later
-                self._move(group, pairs, steps)
+            known = self._together.get(number)
+            if known is None or not known.of(counts):
+                known = self._together[number] = Together.sorted(counts)
+            for places in known.places:
+                pairs = [(held[place], states[place]) for place in places]
+                self._move(group, pairs, float(counts[places[0]]))
 
     def _move(self, group: dict[str, Any], pairs: Sequence[tuple[Tensor, dict[str, Tensor]]], steps: float) -> None:
         """One step of parameters of a group that have had equally many."""

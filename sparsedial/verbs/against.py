@@ -11,7 +11,7 @@ from sparsedial.law.law import Law, read_law
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
 from sparsedial.pruning.equal_active import lower_k, sparser, winner_of
-from sparsedial.pruning.quality import nats_of
+from sparsedial.pruning.quality import nats_of, too_few
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.law import LAW_FILE
 from sparsedial.records.prune import EqualCost, Way
@@ -110,7 +110,7 @@ def equal_cost(against: Against, work: Work, model: Transformer) -> EqualCost:
         trained_sparser=trained,
         trained_shape=best,
         tokens=against.tokens,
-        winner=winner_of(losses),
+        winner="undecided" if too_few(len(against.windows.ids_WS1)) else winner_of(losses),
         basis=_basis(against, best, turned and turned.shape),
     )
 
@@ -124,6 +124,7 @@ def _basis(against: Against, best: Shape, turned: Shape | None) -> str:
     measured = f"measured on {human_count(against.windows.tokens)} validation tokens of the study"
     if against.left_out:
         measured += f", without {count_words(against.left_out, 'window')} that the calibration text holds too"
+    few = too_few(len(against.windows.ids_WS1))
     lower = "" if turned is None else f", the lower k with {human_count(active_parameters(turned))} active parameters"
     model = f"{best.experts} experts at width {best.d_model}, {human_count(active_parameters(best))} active parameters"
     variables = {**against.law.count(best), "tokens": against.tokens}
@@ -133,5 +134,5 @@ def _basis(against: Against, best: Shape, turned: Shape | None) -> str:
     )
     return (
         f"pruned{lower}: {measured}; trained: one run of {model} on {human_count(against.tokens)} tokens by the"
-        f" study's law{far}"
+        f" study's law{far}{f'; {few}' if few else ''}"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from sparsedial.errors import UserError
 from sparsedial.records.answers import Served
 from sparsedial.records.dial_file import DIAL_FILE, DialFile, MeasuredDial
+from sparsedial.records.dry_run import DialDryRun
 from sparsedial.records.law import LAW_FILE
 from sparsedial.showing.notes import note
 from sparsedial.verbs.dial_settings import DialSettings
@@ -18,16 +19,18 @@ from sparsedial.verbs.questions import questions
 from sparsedial.verbs.space import DEFAULT_LAW
 
 
-def dial(settings: DialSettings) -> Served | MeasuredDial:
-    """Serve the dial page until Ctrl-C; or measure each setting of a checkpoint and write dial.json.
+def dial(settings: DialSettings) -> Served | MeasuredDial | DialDryRun:
+    """Serve the dial page until Ctrl-C; or measure each setting of a checkpoint and write dial.json, or say what that
+    would cost.
 
     Raises: UserError for an unknown law, a port in use, or missing libraries; and for a damaged checkpoint, a setting
     that it cannot have, or a text that is too short or does not fit it.
     """
     if settings.measure:
+        from sparsedial.verbs.dial_cost import dry_run
         from sparsedial.verbs.measured_dial import measured_dial
 
-        return measured_dial(settings)
+        return dry_run(settings) if settings.dry_run else measured_dial(settings)
     try:
         from sparsedial.showing.dial_server import serve
     except ModuleNotFoundError as error:

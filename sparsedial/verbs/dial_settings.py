@@ -11,7 +11,7 @@ from sparsedial.shape.turned import ALL, setting_texts
 from sparsedial.verbs.space import DEFAULT_LAW
 
 OF_PAGE = ("port", "open")
-OF_MEASURING = ("text", "settings", "calibrate", "context", "scored_tokens", "out")
+OF_MEASURING = ("text", "settings", "calibrate", "context", "scored_tokens", "dry_run", "out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class DialSettings:
         None, "with --measure: tokens per window of text", "N", shown="the model's own, at most 2,048"
     )
     scored_tokens: int = setting(16_384, "with --measure: tokens that the loss is measured on, at most", "N")
+    dry_run: bool = setting(False, "with --measure: show what it would cost, and exit")
     out: Path | None = setting(None, "with --measure: the file to write", "FILE", shown="dial.json in the checkpoint")
 
     def __post_init__(self) -> None:

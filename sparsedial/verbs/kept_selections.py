@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,14 @@ from msgspec.structs import replace
 
 from sparsedial.records.record import read, write
 from sparsedial.records.selection import SELECT_FILE, Selected, SelectedManifest
+from sparsedial.selection.control import copies_of_held_out
 from sparsedial.selection.narrowing import narrowed
 from sparsedial.store import whole_folder
 from sparsedial.sweep.question import Question
+from sparsedial.text.corpus import open_corpus
 from sparsedial.text.manifest import MANIFEST, read_manifest, write_manifest
+from sparsedial.text.reading import read_corpus
+from sparsedial.verbs.random_selection import full_selection
 from sparsedial.verbs.select import select
 from sparsedial.verbs.select_method import METHODS, asked_shares
 from sparsedial.verbs.select_settings import SelectSettings
@@ -21,7 +26,9 @@ from sparsedial.verbs.selected_amounts import amount_of, domains_amounts
 from sparsedial.verbs.selected_before import selected_before
 
 FOLDER = "shares"
+FULL = "full"
 PART_OF_STUDY = "it is a share of a study's text"
+FULL_OF_STUDY = "it is the full text of a study"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,25 @@ def kept_selections(question: Question) -> list[KeptSelection]:
         KeptSelection(asked=settings.keep, folder=settings.out, record=record)
         for settings, record in zip((first, *others), records, strict=True)
     ]
+
+
+def whole_selection(question: Question, selections: Sequence[KeptSelection]) -> KeptSelection | None:
+    """The study's own text without the copies of held-out text that its shares lack; None where it has no such copies.
+
+    All that the study trains is scored on held-out text, so no part of it may have learned that text.
+
+    Raises: UserError as `read_corpus`, and where it cannot be written.
+    """
+    if not selections:
+        return None
+    first = selections[0]
+    settings, folder = _selection_settings(question, first.asked), question.out.resolve() / FOLDER / FULL
+    if not copies_of_held_out(read_manifest(settings.out / MANIFEST).collect()):
+        return None
+    if (folder / SELECT_FILE).exists():  # of an earlier start: the text is not read once more
+        return KeptSelection(asked=1.0, folder=folder, record=read(folder / SELECT_FILE, Selected))
+    record = full_selection(settings, first.record, read_corpus(open_corpus(question.sources)), folder, FULL_OF_STUDY)
+    return None if record is None else KeptSelection(asked=1.0, folder=folder, record=record)
 
 
 def _selection_settings(question: Question, asked: float | None) -> SelectSettings:

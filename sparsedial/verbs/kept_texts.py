@@ -17,8 +17,22 @@ from sparsedial.verbs.select_method import METHODS, asked_shares
 from sparsedial.verbs.select_speed import select_seconds
 
 
-def crossed(question: Question, full: Text, selections: Sequence[KeptSelection]) -> Crossing | None:
+def full_text(question: Question, whole: KeptSelection | None) -> Text:
+    """The text that the whole study trains on; `whole` is the selection that it is, where copies were left out of it.
+
+    Raises: UserError as `prepare`.
+    """
+    sources = question.sources if whole is None else (str(whole.folder),)
+    folder, tokenizer = question.out / "text", question.inputs.tokenizer
+    return prepare(sources, tokenizer=tokenizer, folder=folder, probes=question.probes)
+
+
+def crossed(
+    question: Question, full: Text, selections: Sequence[KeptSelection], whole: KeptSelection | None
+) -> Crossing | None:
     """What a study trains on shares of its text; None without a method. A dry run, which selects nothing, has no texts.
+
+    `whole` is the selection that the full text is, where copies of held-out text were left out of it.
 
     Raises: UserError where nothing was left out, or a share is too small to train on.
     """
@@ -32,12 +46,14 @@ def crossed(question: Question, full: Text, selections: Sequence[KeptSelection])
         seeds=question.crossed_seeds,
         scored_tokens=sum(min(TEST_TOKENS, held) for held in (full.validation_tokens, full.test_tokens)),
         selection_flops=reference.flops if reference else 0.0,
-        texts=_texts(question, full, selections) if selections else (),
+        texts=_texts(question, full, selections, whole) if selections else (),
         select_seconds=0.0 if selections else select_seconds(METHODS[method], full, question),
     )
 
 
-def _texts(question: Question, full: Text, selections: Sequence[KeptSelection]) -> tuple[KeptText, ...]:
+def _texts(
+    question: Question, full: Text, selections: Sequence[KeptSelection], whole: KeptSelection | None
+) -> tuple[KeptText, ...]:
     """The full text and its shares, prepared with its tokenizer, so that their held-out tokens are the same ones.
 
     Raises: UserError where nothing was left out, or a share is too small to train on.
@@ -47,10 +63,14 @@ def _texts(question: Question, full: Text, selections: Sequence[KeptSelection]) 
     def kept(share: KeptShare, text: Text) -> KeptText:
         return KeptText(share=share, open=lambda workers: executor_for(question.inputs.device, text, store, workers))
 
-    whole = KeptShare(
-        kept=1.0, train_tokens=full.train_tokens, text_digest=full.digest, manifest_digest=None, folder=None
+    all_of_it = KeptShare(
+        kept=1.0,
+        train_tokens=full.train_tokens,
+        text_digest=full.digest,
+        manifest_digest=whole and whole.record.manifest.digest,
+        folder=whole and str(whole.folder),
     )
-    found = [kept(whole, full)]
+    found = [kept(all_of_it, full)]
     for one in selections:
         text = prepare(
             (str(one.folder),),

@@ -19,7 +19,7 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
 from sparsedial.pruning.gates import measured_gates
 from sparsedial.pruning.layers import KeptLayers
-from sparsedial.pruning.quality import Nats, nats_of
+from sparsedial.pruning.quality import Nats, nats_of, too_few
 from sparsedial.pruning.sizing import file_bytes
 from sparsedial.pruning.speed import Place, Speed, speeds_of, timed_ids
 from sparsedial.pruning.windows import Windows
@@ -53,7 +53,7 @@ def measured_dial(settings: DialSettings) -> MeasuredDial:
     _require_no_part(out, folder)
     check_writable(out)
     checkpoint = read_checkpoint(folder)
-    turned = _turned(folder, checkpoint.shape, settings.settings)
+    turned = asked_turned(folder, checkpoint.shape, settings.settings)
     texts = dial_texts(folder, checkpoint.shape, settings, gated=any(setting.neurons != 1 for setting in turned))
     with pending(out.parent / GATES_FILE) as partial:  # until all is measured, both files stay as they were
         found = _measured(checkpoint, folder, turned, texts, partial)
@@ -79,6 +79,7 @@ def _measured(
     gates = _gates(whole, texts.calibrating, gates_file, digest)
     models = {setting: at_setting(whole, setting, gates) for setting in turned}
     losses = {setting: _nats(model, texts.scored, setting.name(whole.shape)) for setting, model in models.items()}
+    few = too_few(len(texts.scored.ids_WS1))
     note("measuring speed and memory of all settings in turns")
     speeds = speeds_of(models, lambda setting: Place(folder, setting, gates_file), timed_ids(texts.scored))
     return DialFile(
@@ -91,12 +92,13 @@ def _measured(
         text_digest=texts.scored.digest,
         calibration=texts.calibrating and calibration_of(texts.calibrating),
         gates_sha256=None if gates is None else sha256_of(gates_file),
+        warnings=() if few is None else (few,),
         machine=describe(),
         versions=versions(),
     )
 
 
-def _turned(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, ...]:
+def asked_turned(folder: Path, shape: Shape, texts: Sequence[str]) -> tuple[Turned, ...]:
     """The settings to measure, the default first: the others are compared with it."""
     with about("settings"):
         if tuple(texts) != ALL:

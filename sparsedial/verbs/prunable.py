@@ -26,12 +26,9 @@ def require_memory(shape: Shape, asks: Sequence[Ask], target: Target) -> None:
     That is one model; of several asks all that are smaller, since these are timed in turns. What a target leaves is not
     known yet where it is not a share.
     """
-    cut = [(ask, _cut(shape, ask)) for ask in asks] if target.kind == "keep" else []
-    sizes = {one: total_parameters(one, with_mtp=True) for _, one in cut if one is not None}
-    timed = {one for ask, one in cut if one is not None and PARTS[ask.how.part].shrinks}
-    beside = max([*sizes.values(), sum(sizes[one] for one in timed)])
-    needed, has = VALUE_BYTES * (total_parameters(shape, with_mtp=True) + beside), machine_bytes()
+    needed, has = memory_for(shape, asks, target), machine_bytes()
     if needed > has:
+        beside = needed > memory_for(shape, (), target)
         takes = "the model and what is cut from it take" if beside else "the model takes"
         raise UserError(
             f"{takes} {human_bytes(needed)} of memory, and this machine has {human_bytes(has)}",
@@ -40,6 +37,15 @@ def require_memory(shape: Shape, asks: Sequence[Ask], target: Target) -> None:
             else "<layer_by_layer> holds one layer at a time",
             field="checkpoint",
         )
+
+
+def memory_for(shape: Shape, asks: Sequence[Ask], target: Target) -> int:
+    """Bytes of the weights that are held at once, as `require_memory` counts them."""
+    cut = [(ask, _cut(shape, ask)) for ask in asks] if target.kind == "keep" else []
+    sizes = {one: total_parameters(one, with_mtp=True) for _, one in cut if one is not None}
+    timed = {one for ask, one in cut if one is not None and PARTS[ask.how.part].shrinks}
+    beside = max([0, *sizes.values(), sum(sizes[one] for one in timed)])
+    return VALUE_BYTES * (total_parameters(shape, with_mtp=True) + beside)
 
 
 def _cut(shape: Shape, ask: Ask) -> Shape | None:

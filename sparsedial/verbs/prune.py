@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from sparsedial.records.compare import Compared
+from sparsedial.records.dry_run import PruneDryRun
 from sparsedial.records.prune import FixedSetting, Pruned
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.showing.notes import note
@@ -14,7 +15,7 @@ from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.prune_settings import PruneSettings
 
 
-def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitExperts | JoinedExperts:
+def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitExperts | JoinedExperts | PruneDryRun:
     """Write a checkpoint without the experts, layers, neurons or weights that matter least, and measure it beside it.
 
     The method says what goes, and the text what of it matters. How much goes is a share, or as little as keeps a size
@@ -30,6 +31,8 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
     `split_experts` a dense checkpoint gets experts, of which all together are the dense one, and some numbers of them
     are measured; `recover` then trains it at `top_k` of them. `join_experts` gives the dense one back. With
     `fix_setting` it is the checkpoint at a setting of its dial that is written, and nothing is measured.
+
+    With `dry_run` the answer says what a choice, a comparison or a division would cost, and nothing is written.
 
     Raises: UserError for a damaged checkpoint, one that has no such part, a share that it does not allow, a target
     that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not
@@ -50,13 +53,18 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
         from sparsedial.verbs.join_experts import join_experts
 
         return join_experts(settings.checkpoint, settings.out)
-    if settings.split is not None:
-        from sparsedial.verbs.split_experts import split_experts
-
-        return split_experts(settings, settings.split)
     began = time.perf_counter()
     require_checkpoint(settings.checkpoint)
     require_free(settings.out, settings.checkpoint)
+    if settings.split is not None:
+        from sparsedial.verbs.split_cost import split_dry_run
+        from sparsedial.verbs.split_experts import split_experts
+
+        return (split_dry_run if settings.dry_run else split_experts)(settings, settings.split)
+    if settings.dry_run:
+        from sparsedial.verbs.prune_cost import dry_run
+
+        return dry_run(settings)
     if settings.compare:
         from sparsedial.verbs.compared import compared
 

@@ -84,6 +84,7 @@ class PruneSettings(PruneTargets):
         None, "with it: width of the part that all tokens visit, in experts", "N", shown="a third of the experts"
     )
     top_k: int | None = setting(None, "with it: experts that a token visits unless told otherwise", "N", shown="all")
+    dry_run: bool = setting(False, "show what a choice, a comparison or a division would cost, and exit")
     join_experts: bool = setting(False, "instead: give back the dense checkpoint that was divided so")
 
     @property
@@ -143,8 +144,6 @@ class PruneSettings(PruneTargets):
         self.asking()
 
     def _check_amounts(self) -> None:
-        for name in ("calibration_tokens", "scored_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{getattr(self, name)} is below 1", field=name)
-        if self.seed < 0:
-            raise UserError(f"{self.seed} is below 0", field="seed")
+        for name, least in (("calibration_tokens", 1), ("scored_tokens", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"{getattr(self, name)} is below {least}", field=name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.pruning.kept import Choice
-from sparsedial.pruning.quality import foreign, no_better, parted
+from sparsedial.pruning.quality import foreign, no_better, parted, too_few
 from sparsedial.pruning.recovery import Recovered
 from sparsedial.pruning.sizing import file_bytes, weight_bytes
 from sparsedial.pruning.windows import Windows
@@ -107,10 +107,12 @@ def _warnings_of(
     over = costs.over_control
     windows = {name: len(text.ids_WS1) for name, text in work.scored.items()}
     name = work.calibrating.source
+    few = too_few(windows[name])
     found = (
         foreign(name, costs.before.loss[name].loss, work.shape),
         parted(costs.increases, windows),
-        None if over is None else no_better(name, over, part),
+        None if work.again else few,
+        None if over is None or few else no_better(name, over, part),
     )
     yield from (words for words in found if words)
     if not work.far and None in (costs.before.peak_memory_bytes, costs.after.peak_memory_bytes):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sparsedial.pruning.target import Target, percent
+from sparsedial.records.evaluation import LEAST_UNITS
 from sparsedial.records.prune import PruneTarget, TargetKind
+from sparsedial.units import count_words
 from sparsedial.verbs.pruned import Work
 from sparsedial.verbs.pruned_costs import Measured
 
@@ -47,8 +49,8 @@ def _how_sure(work: Work, target: Target, reached: float, costs: Measured) -> It
     """What to say of a growth of the loss that is measured on few windows."""
     text = work.calibrating.source
     high, windows = costs.increases[text].high, len(work.scored[text].ids_WS1)
-    if windows == 1:
-        yield "the loss was measured on one window, so how sure its growth is cannot be said"
+    if windows < LEAST_UNITS:
+        yield f"the loss was measured on {count_words(windows, 'window')}, so how sure its growth is cannot be said"
     elif high is not None and high > target.asked * costs.before.loss[text].loss:
         share = percent(high / costs.before.loss[text].loss)
         yield (

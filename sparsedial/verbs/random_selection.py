@@ -55,8 +55,12 @@ def random_selection(
     return _written(replace(record, filters=(*record.filters, left_out)), frame, folder)
 
 
-def full_selection(settings: SelectSettings, answer: Selected, reading: Reading, folder: Path) -> Selected | None:
+def full_selection(
+    settings: SelectSettings, answer: Selected, reading: Reading, folder: Path, what: str = IS_FULL
+) -> Selected | None:
     """The whole text without copies of held-out text as a selection in `folder`; None where it has no such copies.
+
+    `what` says what it is for.
 
     Raises: UserError where it cannot be written.
     """
@@ -65,12 +69,12 @@ def full_selection(settings: SelectSettings, answer: Selected, reading: Reading,
     chosen = read_manifest(settings.out / MANIFEST).collect()
     if not copies_of_held_out(chosen):
         return None
-    record = replace(_without_choices(answer, IS_FULL), keep=None, score=None)
+    record = replace(_without_choices(answer, what), keep=None, score=None)
     return _written(record, control_manifest(chosen, reading), folder)
 
 
 def _without_choices(answer: Selected, what: str) -> Selected:
-    """The record of a selection without all that it chose; `what` says which part of its effect that is."""
+    """The record of a selection without all that it chose; `what` says what it is for."""
     return replace(
         answer,
         near=None,

@@ -10,7 +10,7 @@ import msgspec
 
 from sparsedial.machine.hardware import describe, peak_process_bytes
 from sparsedial.pruning.kept import every_layer
-from sparsedial.pruning.quality import foreign, parted
+from sparsedial.pruning.quality import foreign, parted, too_few
 from sparsedial.pruning.recovery import Recovered
 from sparsedial.records.dial_file import DialFile, DialPoint
 from sparsedial.records.evaluation import CheckpointName
@@ -76,6 +76,8 @@ def _warnings(shape: Shape, read: PruneTexts, costs: SplitCosts, trained: Recove
     words = foreign(name, costs.before.loss[name].loss, shape)
     yield from [words] if words else []
     windows = {name: len(text.ids_WS1) for name, text in read.scored.items()}
+    few = None if read.again else too_few(windows[name])
+    yield from [few] if few else []
     found = [(point.setting.name, parted(point.loss_increase, windows)) for point in costs.points]
     yield from [f"{name}: {words}" for name, words in found if words][:1]
     if trained is not None:
@@ -88,9 +90,11 @@ def dial_of(answer: SplitExperts, costs: SplitCosts) -> DialFile:
     Its losses are above the default's, as those of every dial, and not above the dense checkpoint's.
     """
     source = answer.calibration.source
+    windows = len(costs.nats[source].nats_W)
     points = [
         _point(point, source, grown[source]) for point, grown in zip(costs.points, costs.over_default, strict=True)
     ]
+    few = too_few(windows)
     default = next(point for point in points if point.setting.top_k_experts == answer.top_k)
     return DialFile(
         checkpoint_digest=answer.out.digest,
@@ -98,6 +102,7 @@ def dial_of(answer: SplitExperts, costs: SplitCosts) -> DialFile:
         trained_for=None,
         settings=(default, *(point for point in points if point is not default)),
         text_digest=answer.calibration.digest,
+        warnings=() if few is None else (few,),
         machine=describe(),
         versions=versions(),
     )

@@ -11,7 +11,6 @@ from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.reading import Checkpoint, read_checkpoint
 from sparsedial.model.twin import QUANTISED, write_like
-from sparsedial.pruning.folder import require_free
 from sparsedial.pruning.joining import weights_digest
 from sparsedial.pruning.recovery import Recovered, Recovering
 from sparsedial.pruning.split_sizes import SplitSizes, not_to_split
@@ -26,7 +25,6 @@ from sparsedial.showing.notes import note
 from sparsedial.store import whole_folder
 from sparsedial.units import human_count
 from sparsedial.verbs.checkpoint_names import name_of
-from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.prunable import require_memory_to_split
 from sparsedial.verbs.prune_settings import PruneSettings
 from sparsedial.verbs.pruned_texts import PruneTexts, texts
@@ -42,14 +40,11 @@ def split_experts(settings: PruneSettings, sizes: SplitSizes) -> SplitExperts:
     With `recover` it is trained at `top_k` experts before it is measured.
 
     Raises: UserError for a damaged checkpoint, one that has experts or is too large for the memory, numbers that do not
-    divide its layers, a text that is too short, foreign or does not fit the model, a recovery that diverges, or a
-    folder that is not free.
+    divide its layers, a text that is too short, foreign or does not fit the model, or a recovery that diverges.
     """
     began = time.perf_counter()
-    require_checkpoint(settings.checkpoint)
-    require_free(settings.out, settings.checkpoint)
     with home_of(settings) as home:
-        dense = _dense(settings.checkpoint, sizes)
+        dense = dense_of(settings.checkpoint, sizes)
         read = texts(settings, dense.shape, home)
         recovery = home and recovering(settings, read.text, home, zeros_stay=False)
         name, model = name_of(settings.checkpoint), model_of(dense.shape, dense.tensors)
@@ -91,8 +86,11 @@ def _write(folder: Path, original: CheckpointName, dense: Checkpoint, split: Spl
     write_like(folder, Path(original.path), split.shape(dense.shape), split.stream(dense.tensors))
 
 
-def _dense(folder: Path, sizes: SplitSizes) -> Checkpoint:
-    """The checkpoint, once it is known that its layers can be divided and joined again, and that memory suffices."""
+def dense_of(folder: Path, sizes: SplitSizes) -> Checkpoint:
+    """The checkpoint, once it is known that its layers can be divided and joined again, and that memory suffices.
+
+    Raises: UserError where that is not so.
+    """
     found = read_checkpoint(folder, torch.bfloat16)
     lacking = not_to_split(found.shape)
     if lacking is None and load_config(folder).get(QUANTISED) is not None:

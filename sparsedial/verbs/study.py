@@ -24,7 +24,7 @@ from sparsedial.sweep.findings import Findings, best_of_study, finished_study, p
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.notebook import Notebook, open_notebook, status
 from sparsedial.sweep.question import Question, require_same
-from sparsedial.text.prepare import Text, prepare
+from sparsedial.text.prepare import Text
 from sparsedial.verbs.following import following, versions
 from sparsedial.verbs.listening import StudyListener, listening
 from sparsedial.verbs.started import FoundStart
@@ -47,8 +47,8 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
     if settings.status:
         return status(settings.out)
     from sparsedial.sweep.local_lab import local_lab
-    from sparsedial.verbs.kept_selections import kept_selections
-    from sparsedial.verbs.kept_texts import crossed
+    from sparsedial.verbs.kept_selections import kept_selections, whole_selection
+    from sparsedial.verbs.kept_texts import crossed, full_text
 
     given = found_reference(settings.reference, settings.out)
     question = settings.question(given and given.name.digest)
@@ -63,15 +63,14 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         selections = [] if settings.dry_run else kept_selections(question)
         listener = opened.enter_context(listening(settings.log, settings.out))
         listener.note("reading the text")
-        text = prepare(
-            question.sources, tokenizer=settings.tokenizer, folder=settings.out / "text", probes=question.probes
-        )
+        whole = whole_selection(question, selections)
+        text = full_text(question, whole)
         for line in text_notes(text):
             listener.note(line)
         tokens, cost = _tokens(question, given, text, listener, settings.dry_run)
         if settings.dry_run and cost is not None and notebook.frozen is None:
             clock.spend(cost.seconds)
-        shares = crossed(question, text, selections)
+        shares = crossed(question, text, selections, whole)
         lab = local_lab(
             question, text, notebook, clock, listener, binds=not settings.dry_run, tokens=tokens, shares=shares
         )

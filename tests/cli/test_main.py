@@ -39,7 +39,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["count", "qwen3-8b", "--dtype", "int8"], "no dtype named 'int8'", "float32"),
         (["count", "qwen3-8b", "--dtype", "int8"], "no dtype named 'int8'", "bfloat16"),
         (["count", "qwen3-8b", "--contxt", "5"], "no setting named 'contxt'", "--context"),
-        (["prune", "/nowhere", "--dry-run"], "no setting named 'dry-run'", "`sparsedial prune --help` lists them"),
+        (["prune", "/nowhere", "--batch", "2"], "no setting named 'batch'", "`sparsedial prune --help` lists them"),
         (["count", "qwen3-8b", "--context", "many"], "not a number", None),
         (["count", "qwen3-8b", "two"], "one argument too many", None),
         (["count", "qwen3-8b", "--context"], "needs a value", None),
@@ -304,6 +304,17 @@ def test_memory_that_runs_out_is_one_line_and_another_error_is_ours(verb, hint, 
     said = capsys.readouterr().err
     assert said.startswith("error: memory ran out: ")
     assert hint in said
+
+    for error in (MemoryError("no scratch"), RuntimeError("a worker failed:\nTraceback\nMemoryError: no scratch")):
+
+        def have_no_scratch(words, error=error):
+            raise error
+
+        monkeypatch.setattr("sparsedial.cli.main._run", have_no_scratch)
+        assert main([verb]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: memory ran out: what the next step takes could not be had\n")
+        assert hint in said
 
     def fail(words):
         raise RuntimeError("shapes cannot be multiplied")

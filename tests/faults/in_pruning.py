@@ -155,8 +155,15 @@ FAULTS = (
     Fault(
         what="an order that chance may have made is called resolved",
         file="pruning/comparing.py",
-        line="resolved=all(surely_above(gap, windows) for gap in gaps)",
-        becomes="resolved=all(gap.mean > 0 for gap in gaps)",
+        line="resolved = all(surely_above(gap, windows) for gap in gaps)",
+        becomes="resolved = all(gap.mean > 0 for gap in gaps)",
+        tests="tests/pruning/test_comparing.py",
+    ),
+    Fault(
+        what="an interval over a few windows makes an order sure",
+        file="pruning/comparing.py",
+        line="return windows >= LEAST_UNITS and",
+        becomes="return windows >= 2 and",
         tests="tests/pruning/test_comparing.py",
     ),
     Fault(

@@ -131,4 +131,11 @@ FAULTS = (
         becomes="some = at_most(BLOCK, rows - i), from = i * columns;",
         tests="tests/kernels/test_transposed.py",
     ),
+    Fault(
+        what="a compiled kernel without scratch goes on as if it were done",
+        file="kernels/bridge.py",
+        line="if status == NO_MEMORY:",
+        becomes="if status == 1:",
+        tests="tests/kernels/test_memory.py",
+    ),
 )

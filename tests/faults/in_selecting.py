@@ -236,4 +236,11 @@ FAULTS = (
         becomes='reason if split != "train" else None',
         tests="tests/selection/test_control.py::test_no_part_holds_copies_of_held_out_text",
     ),
+    Fault(
+        what="a study trains on copies of held-out text that its shares lack",
+        file="verbs/kept_texts.py",
+        line="sources = question.sources if whole is None else (str(whole.folder),)",
+        becomes="sources = question.sources",
+        tests="tests/verbs/test_study_shares.py::test_no_share_and_not_the_full_text_holds_copies_of_held_out_text",
+    ),
 )

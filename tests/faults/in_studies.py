@@ -330,4 +330,18 @@ FAULTS = (
         tests="tests/planning/test_ranking.py::"
         "test_the_interval_of_a_crossover_is_open_where_samples_cross_beyond_the_budgets",
     ),
+    Fault(
+        what="a study's learning-rate runs are cells to a fit of its runs",
+        file="law/grid_runs.py",
+        line="if on_budget and rate == rates.model.at(run.shape, run.tokens):",
+        becomes="if on_budget:",
+        tests="tests/law/test_grid_runs.py",
+    ),
+    Fault(
+        what="a law predicts a table in other units than its own",
+        file="law/predicting.py",
+        line="    require_units(found)",
+        becomes="    pass",
+        tests="tests/law/test_predicting.py",
+    ),
 )

@@ -124,4 +124,11 @@ FAULTS = (
         becomes="min(draft.batch, PROFILE_BATCH)",
         tests="tests/machine/test_card.py",
     ),
+    Fault(
+        what="after a resume parameters are sorted by the steps that they had before it",
+        file="training/adamw.py",
+        line="if known is None or not known.of(counts):",
+        becomes="if known is None or len(known.counts) != len(counts):",
+        tests="tests/training/test_optimizer.py",
+    ),
 )

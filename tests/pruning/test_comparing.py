@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sparsedial.evaluation.compare import loss_difference
+from sparsedial.evaluation.domains import Units
 from sparsedial.pruning.comparing import axis_of, front, order_of, surely_above
 from sparsedial.pruning.quality import Nats
+from sparsedial.records.evaluation import SURE
 from sparsedial.records.quantities import Interval
 from tests.pruning.test_windows import windows
 
@@ -54,4 +57,18 @@ def test_equal_losses_and_a_single_window_resolve_nothing():
     assert not order_of("layers", 0.5, {"one": nats(2), "other": nats(3)}).resolved
     alone = order_of("layers", 0.5, {"one": nats(2)})
     assert (alone.order, alone.gaps, alone.resolved) == (("one",), (), True)
-    assert surely_above(Interval(mean=0.5, low=None, high=None), windows=3), "the same in all of them"
+    assert surely_above(Interval(mean=0.5, low=None, high=None), windows=6), "the same in all of them"
+
+
+def test_what_a_paired_test_of_so_few_windows_cannot_tell_from_chance_resolves_nothing():
+    """`evaluate` calls no difference of five documents sure, though all are alike in sign, and one of six."""
+    spread = np.linspace(0, 0.1, 6)
+    for count, sure in ((5, False), (6, True)):
+        low, high = nats(*(2 + spread[:count])), nats(*(3 + 2 * spread[:count]))
+        paired = loss_difference(*(Units(one.nats_W, np.full(count, 8), None) for one in (low, high)))
+        assert paired is not None
+        assert (paired.p_value < SURE) == sure
+        found = order_of("experts", 0.5, {"low": low, "high": high})
+        assert (found.gaps[0].low > 0, found.resolved) == (True, sure)
+        reason = found.unresolved_reason
+        assert reason is None if sure else "5 windows are too few" in str(reason)

@@ -69,7 +69,7 @@ Minimum: flops size tokens runs
 Parabolas: size_exponent tokens_exponent minima budgets_left_out size_exponent_on_law bias
 Allocation: held size flops_factor flops_factors budgets_flops size_exponent tokens_exponent at at_reason parabolas
     parabolas_reason
-Predicted: table out rows rows_beyond form source intervals_reason median_relative_error max_relative_error
+Predicted: table out rows rows_beyond form source intervals_reason median_relative_error max_relative_error notes
 PlanBudget: currency value target_loss
 PredictedLoss: mean low high interval_basis interval_reason
 MemoryParts: weights_bytes moments_bytes casts_bytes gradients_bytes activations_bytes
@@ -197,6 +197,11 @@ StudyDryRun: dry_run cells largest_total_parameters budgets_flops flops seconds 
     dollars_reason
 EffectDryRun: dry_run parts seeds runs budgets_flops total_parameters tokens flops seconds not_counted joules
     joules_source memory_bytes dollars dollars_reason
+PruneDryRun: dry_run total_parameters active_parameters keep left_total_parameters left_active_parameters left_reason
+    choices search_steps calibration_tokens scored_tokens seconds not_counted memory_bytes memory_bytes_reason
+    disk_bytes
+DialDryRun: dry_run total_parameters active_parameters settings calibration_tokens scored_tokens seconds not_counted
+    memory_bytes
 TrainDryRun: dry_run total_parameters active_parameters tokens flops memory_parts memory_bytes guard_copy_bytes
     memory_source seconds seconds_reason joules joules_source joules_reason dollars dollars_reason tokens_asked
     reference_cost
@@ -239,7 +244,7 @@ EqualCost: active_parameters pruned lower_k lower_k_reason lower_k_setting train
 Recovery: tokens kind flops seconds joules learning_rate repeats loss_after_cut won_back
 ComparedPoint: part method budget sequential pattern target draws kept unscored_experts after loss_increase warnings
 MeasuredPoint: point shape
-MethodOrder: part strength order gaps resolved
+MethodOrder: part strength order gaps resolved unresolved_reason
 Compared: checkpoint calibration second_domain second_domain_reason before points axis pareto orders picture out
     wall_seconds peak_process_bytes
 SplitOrigin: original config neurons weights_digest
@@ -252,9 +257,9 @@ JoinedExperts: checkpoint out original same_weights weight_bytes wall_seconds
 DraftCounts: made accepted
 Generation: prompt text prompt_tokens tokens seconds dtype drafts setting setting_reason active_parameters joules
 DialPoint: setting status loss_increase loss_increase_reason costs costs_reason
-DialFile: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 machine versions
-MeasuredDial: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 machine versions out
-    wall_seconds
+DialFile: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 warnings machine versions
+MeasuredDial: checkpoint_digest default trained_for settings text_digest calibration gates_sha256 warnings machine
+    versions out wall_seconds
 Branch: hash trunk tokens status validation_loss test_loss trunk_steps_shared
 Trained: hash trunk shape recipe recipe_version text_digest tokenizer device threads kernels tokens flops
     total_parameters active_parameters sparsity dial start token_selection status reason steps_done train_loss

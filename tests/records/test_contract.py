@@ -94,6 +94,7 @@ StudyStatus: phase report
 SplitExperts: recovery
 Setting: top_k_experts top_p_experts neurons_share
 TrainDryRun: joules_source tokens_asked reference_cost
+PruneDryRun: keep left_total_parameters left_active_parameters disk_bytes
 Joules: low high
 TaskScore: licence source data_digest chance at_chance p_value answer_bits_per_byte gold_rank margin_nats
     items_per_second joules_per_item contaminated_items metrics_without_contaminated

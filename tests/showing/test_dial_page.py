@@ -304,6 +304,9 @@ def test_the_settings_of_a_checkpoint_have_a_table_and_points_beside_the_law(bro
         assert page.locator("#by-setting polyline").count() == 1
         expect(page.locator("#settings-note")).to_contain_text("over ten times as large or as small, and not drawn")
         assert page.locator("body").evaluate("body => body.scrollWidth <= innerWidth")
+        table = page.locator(".wide:has(#settings-table)")
+        shadows = table.evaluate("box => getComputedStyle(box).backgroundAttachment")
+        assert shadows == "local, local, scroll, scroll", "it shows where more of a wide table is"
         assert errors == []
 
 

@@ -19,7 +19,6 @@ from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.grid import train_grid
 from sparsedial.sweep.judge import Contest, Judged, Named, contest, judge, name_rivals
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.rates import learning_rate
 from sparsedial.sweep.rivals import Rivals, candidates
 from sparsedial.sweep.scan import scan_rates
 from tests.sweep.simulation import LAW, WORLD, asked, bench, layout_of, true_law, world_of
@@ -97,7 +96,7 @@ def outcome(at: Ready, law: Law, selection: int, seeds: int = 3) -> Outcome:
     layout, top = lab.layout, lab.layout.budgets[-1]
 
     def expected(shape: Shape, steps: int) -> float:
-        rate = learning_rate(rates, shape, steps * layout.tokens_per_step)
+        rate = rates.at(shape, steps * layout.tokens_per_step)
         return world.expected_loss(shape, lab.job(shape, steps, layout.batch, rate, 0).recipe)
 
     def regret(sent: Rivals, options: Mapping[Family, Mapping[Shape, int]]) -> dict[Family, float]:

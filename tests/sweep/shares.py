@@ -12,7 +12,6 @@ from sparsedial.shape.shape import Shape
 from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.kept import AtBudget, cross, crossed_models
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.rates import learning_rate
 from tests.sweep.simulation import TEXT, steady
 
 SHARES = (1.0, 0.5, 0.25)
@@ -46,7 +45,7 @@ def level_world(worth: Worth, kept: float, **changes: float) -> World:
         return 2.0 + worth.get((kept, family_of(shape.experts)), 0.0)
 
     def best_rate(shape: Shape, tokens: int) -> float:
-        return learning_rate(at.rates, shape, tokens)
+        return at.rates.at(shape, tokens)
 
     return replace(at.bench.executor.world, loss=loss, best_rate=best_rate, **changes)  # type: ignore[arg-type]
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from sparsedial.records.grid import Scan
+from sparsedial.records.grid import Scan, rate_variables
 from sparsedial.shape.ladder import Ladder
-from sparsedial.sweep.rates import MOST_POINTS, fit_rates, learning_rate, next_rate, start_rates, variables
+from sparsedial.sweep.rates import MOST_POINTS, fit_rates, next_rate, start_rates
 from sparsedial.sweep.rates import scan_of as scan
 
 LADDER = Ladder(vocab_size=256, context=64)
@@ -51,14 +51,14 @@ def test_a_scan_that_never_closes_ends_after_some_points():
 
 def test_the_model_gives_back_the_rule_that_made_the_scans():
     def rule(d_model, experts, tokens):
-        values = variables(LADDER.shape(d_model, experts), tokens)
+        values = rate_variables(LADDER.shape(d_model, experts), tokens)
         return 0.01 * (values["active_parameters"] / 2e4) ** -0.4 * (tokens / 1e5) ** -0.1
 
     corners = [(16, 0, 200_000), (64, 0, 60_000), (16, 32, 200_000), (64, 32, 60_000), (16, 0, 60_000)]
     model = fit_rates([scan_of(rule(*corner), *corner) for corner in corners])
     for corner in [*corners, (32, 8, 100_000)]:
         shape = LADDER.shape(corner[0], corner[1])
-        assert learning_rate(model, shape, corner[2]) == pytest.approx(rule(*corner), rel=0.15)
+        assert model.at(shape, corner[2]) == pytest.approx(rule(*corner), rel=0.15)
 
 
 def test_larger_models_start_at_smaller_rates():

@@ -12,6 +12,7 @@ from sparsedial.model.transformer import initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training import muon, muon_together
+from sparsedial.training.adamw import Together
 from sparsedial.training.muon import Muon, orthogonal
 from sparsedial.training.optimizer import (
     CompiledAdamW,
@@ -21,6 +22,7 @@ from sparsedial.training.optimizer import (
     make_optimizers,
     set_rate,
 )
+from sparsedial.training.resume import restore_state, training_state
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
 
@@ -48,6 +50,45 @@ def test_compiled_adamw_equals_pytorchs(monkeypatch, threads, late):
             optimizer.step()
     torch.set_num_threads(before)
     for (name, mine), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+def test_parameters_are_sorted_by_their_steps_once_and_again_after_a_resume(monkeypatch):
+    """After a resume from before a parameter's first gradient its steps are fewer than the others' again."""
+    calls, sorting = [], Together.sorted
+    monkeypatch.setattr(Together, "sorted", lambda counts: calls.append(len(counts)) or sorting(counts))
+    shape = Ladder(vocab_size=64, context=16).shape(16, 8)
+    model, twin = (initialise(shape, 0) for _ in range(2))
+    ours = make_optimizers(model, RECIPE)
+    with monkeypatch.context() as without:
+        without.setattr(native, "module", None)
+        theirs = make_optimizers(twin, RECIPE)
+    make = torch.Generator().manual_seed(1)
+
+    def steps(number: int, late: bool) -> None:
+        for _ in range(number):
+            for (name, mine), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+                gradient = torch.randn(mine.shape, generator=make)
+                for parameter in (mine, other):
+                    parameter.grad = None if late and name.startswith("blocks.0.") else gradient.clone()
+            for optimizer in (*ours, *theirs):
+                optimizer.step()
+
+    def state() -> list[dict[str, torch.Tensor]]:
+        return [{name: value.clone() for name, value in training_state(*one).items()} for one in both]
+
+    both, groups = ((model, ours), (twin, theirs)), sum(len(optimizer.param_groups) for optimizer in ours)
+    begun = state()
+    steps(3, late=True)
+    assert len(calls) == groups, "once for each group"
+    stopped = state()
+    for resumed in (begun, stopped):
+        for (one, optimizers), held in zip(both, resumed, strict=True):
+            restore_state(one, optimizers, held)
+        steps(2, late=False)
+    assert len(calls) == 3 * groups
+    for (name, mine), other in zip(model.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 

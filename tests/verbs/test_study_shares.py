@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import polars
 import pytest
 
 import sparsedial
@@ -15,9 +17,10 @@ from sparsedial.records.selection import Selected
 from sparsedial.records.study import Study
 from sparsedial.selection import reference
 from sparsedial.sweep import local_lab
+from sparsedial.text.manifest import read_manifest
 from sparsedial.text.prepare import open_text, prepare
-from sparsedial.verbs.kept_selections import kept_selections
-from sparsedial.verbs.kept_texts import crossed
+from sparsedial.verbs.kept_selections import kept_selections, whole_selection
+from sparsedial.verbs.kept_texts import crossed, full_text
 from sparsedial.verbs.select_method import METHODS, asked_shares, parse_shares
 from sparsedial.verbs.select_speed import select_seconds
 from sparsedial.verbs.study_settings import StudySettings
@@ -33,8 +36,10 @@ def question(corpus: Path, out: Path, **asked):
 def shares(corpus: Path, out: Path, tokenizer: str = "bytes", **asked):
     """The full text and what is trained on shares of it."""
     one = question(corpus, out, tokenizer=tokenizer, **asked)
-    full = prepare(one.sources, tokenizer=tokenizer, folder=out / "text", probes=one.probes)
-    return full, crossed(one, full, kept_selections(one))
+    selections = kept_selections(one)
+    whole = whole_selection(one, selections)
+    full = full_text(one, whole)
+    return full, crossed(one, full, selections, whole)
 
 
 def test_shares_differ_in_train_text_alone(corpus, tmp_path):
@@ -85,6 +90,27 @@ def test_a_filter_decides_its_own_share(corpus, tmp_path):
     assert made.texts[1].share.kept < 0.75
     with pytest.raises(UserError, match="nothing was left out"):
         shares(corpus, tmp_path / "clean", select="duplicates", keep=())
+
+
+def test_no_share_and_not_the_full_text_holds_copies_of_held_out_text(corpus, tmp_path):
+    """The study trains on `shares/full`, which keeps all else, and scores on the same held-out text."""
+    text = tmp_path / "text"
+    shutil.copytree(corpus, text)
+    splits = read_manifest(
+        kept_selections(question(corpus, tmp_path / "first"))[0].folder / "documents.parquet"
+    ).collect()
+    held_out = splits.filter(polars.col("split") == "test")["source"][0]
+    (text / "zz.txt").write_text((text / Path(held_out).name).read_text() + " and a few words more")
+    full, made = shares(text, tmp_path / "study", keep=(1.0, 0.5))
+    all_of_it = made.texts[0].share
+    assert all_of_it.folder == str((tmp_path / "study").resolve() / "shares" / "full")
+    assert (all_of_it.text_digest, all_of_it.train_tokens) == (full.digest, full.train_tokens)
+    manifest = read_manifest(Path(all_of_it.folder) / "documents.parquet").collect()
+    assert manifest.filter(~polars.col("kept") & (polars.col("split") == "train"))["source"].to_list() == ["zz.txt"]
+    plain = prepare((str(text),), folder=tmp_path / "plain")
+    assert full.train_tokens < plain.train_tokens
+    for split in ("validation", "test"):
+        assert full.facts.splits.of(split).sha256 == plain.facts.splits.of(split).sha256
 
 
 def test_a_share_too_small_to_train_on_is_refused(corpus, tmp_path):

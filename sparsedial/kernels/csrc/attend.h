@@ -19,21 +19,26 @@ typedef struct {
     float *keys, *keys_across, *values, *scores, *dscores, *panels;
 } attend_scratch_t;
 
-static inline attend_scratch_t attend_scratch(long s, long c, long v) {
-    long deep = whole(s, TILE_N), wide = whole(c > v ? c : v, TILE_N);
-    return (attend_scratch_t){
-        .keys = floats(deep * whole(c, TILE_N)),
-        .keys_across = floats(deep * whole(c, TILE_N)),
-        .values = floats(deep * whole(v, TILE_N)),
-        .scores = floats(BLOCK * whole(s, LANES)),
-        .dscores = floats(BLOCK * whole(s, LANES)),
-        .panels = floats(wide * BLOCK),
-    };
+static inline long lay_attend(attend_scratch_t *use, float *base, long s, long c, long v) {
+    long deep = whole(s, TILE_N), wide = whole(c > v ? c : v, TILE_N), used = 0;
+    use->keys = take(&base, &used, deep * whole(c, TILE_N) + LANES);
+    use->keys_across = take(&base, &used, deep * whole(c, TILE_N) + LANES);
+    use->values = take(&base, &used, deep * whole(v, TILE_N) + LANES);
+    use->scores = take(&base, &used, BLOCK * whole(s, LANES) + LANES);
+    use->dscores = take(&base, &used, BLOCK * whole(s, LANES) + LANES);
+    use->panels = take(&base, &used, wide * BLOCK + LANES);
+    return used;
 }
 
-static inline void attend_free(attend_scratch_t *use) {
-    free(use->keys); free(use->keys_across); free(use->values); free(use->scores); free(use->dscores);
-    free(use->panels);
+static inline float *attend_for_each_thread(int threads, long s, long c, long v) {
+    attend_scratch_t use;
+    return for_each_thread(threads, lay_attend(&use, NULL, s, c, v));
+}
+
+static inline attend_scratch_t own_attend(float *of_all, long s, long c, long v) {
+    attend_scratch_t use;
+    lay_attend(&use, own_part(of_all, lay_attend(&use, NULL, s, c, v)), s, c, v);
+    return use;
 }
 
 /* Scores of a block of queries are whole rows over the keys before the block's end, so the softmax is the plain one. */

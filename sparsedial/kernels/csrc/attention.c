@@ -48,7 +48,7 @@ static heads_t heads_of(const saved_t *saved, long bg, long heads, long kv_heads
     };
 }
 
-void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
+int attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
                        const float *cosine, const float *sine, const float *w_out, float *y, float *saved,
                        long sequences, long s, long d, long heads, long kv_heads, long c, float eps, int threads) {
     long tokens = sequences * s, rotated = heads + kv_heads, q = (rotated + kv_heads) * c;
@@ -56,6 +56,9 @@ void attention_forward(const float *x, const float *norm, const float *w_qkv, co
     lay(&at, saved, tokens, d, heads, kv_heads, c);
     long piece = piece_rows(tokens, threads);
     float *in_panels = panels_for(d, q), *out_panels = panels_for(heads * c, d);
+    float *each_use = attend_for_each_thread(threads, s, c, c);
+    int there = ALL_THERE(in_panels, out_panels, each_use);
+    if (there)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         shared_pack(w_qkv, q, 1, d, q, in_panels);
@@ -77,13 +80,12 @@ void attention_forward(const float *x, const float *norm, const float *w_qkv, co
                     memcpy(at.v + ((b * kv_heads + g) * s + position) * c, in + (rotated + g) * c, sizeof(float) * c);
             }
         }
-        attend_scratch_t use = attend_scratch(s, c, c);
+        attend_scratch_t use = own_attend(each_use, s, c, c);
 #pragma omp for schedule(static)
         for (long bg = 0; bg < sequences * kv_heads; bg++) {
             heads_t head = heads_of(&at, bg, heads, kv_heads, s, c);
             attend(&head, &use);
         }
-        attend_free(&use);
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
@@ -92,21 +94,25 @@ void attention_forward(const float *x, const float *norm, const float *w_qkv, co
                       heads * c, 1);
         }
     }
-    free(in_panels); free(out_panels);
+    free(in_panels); free(out_panels); free(each_use);
+    return DONE_IF(there);
 }
 
-void attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
+int attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
                         const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
                         float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
                         long sequences, long s, long d, long heads, long kv_heads, long c, int threads) {
     long tokens = sequences * s, rotated = heads + kv_heads, q = (rotated + kv_heads) * c, wide = heads * c;
-    long own = d + 2 * c; /* gradients of norms that each thread gathers */
+    long wide_part = d + 2 * c; /* gradients of norms that each thread gathers */
     saved_t at;
     lay(&at, saved, tokens, d, heads, kv_heads, c);
     float *dmixed = floats(tokens * wide), *dqk = floats(tokens * rotated * c), *dv = floats(tokens * kv_heads * c);
-    float *dqkv = floats(tokens * q), *parts = calloc((size_t)threads * own, sizeof(float));
+    float *dqkv = floats(tokens * q), *parts = calloc((size_t)threads * wide_part, sizeof(float));
     float *in_across = panels_for(q, d), *out_across = panels_for(d, wide);
     long piece = piece_rows(tokens, threads);
+    float *each_use = attend_for_each_thread(threads, s, c, c), *each_dnormed = for_each_thread(threads, piece * d);
+    int there = ALL_THERE(dmixed, dqk, dv, dqkv, parts, in_across, out_across, each_use, each_dnormed);
+    if (there)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         shared_pack(w_qkv, 1, q, q, d, in_across);
@@ -115,15 +121,14 @@ void attention_backward(const float *dy, const float *x, const float *norm, cons
         for (long from = 0; from < tokens; from += piece)
             by_panels(dy + from * d, d, 1, out_across, d, dmixed + from * wide, wide, at_most(piece, tokens - from),
                       wide, d, 0);
-        attend_scratch_t use = attend_scratch(s, c, c);
+        attend_scratch_t use = own_attend(each_use, s, c, c);
 #pragma omp for schedule(static)
         for (long bg = 0; bg < sequences * kv_heads; bg++) {
             heads_t head = heads_of(&at, bg, heads, kv_heads, s, c);
             attend_backward(&head, dmixed + (head.mixed - at.mixed), dqk + (head.q - at.qk), dqk + (head.keys - at.qk),
                             dv + (head.values - at.v), &use);
         }
-        attend_free(&use);
-        float *dnormed = floats(piece * d), *own_parts = parts + (long)thread() * own;
+        float *dnormed = own_part(each_dnormed, piece * d), *own_parts = parts + (long)thread() * wide_part;
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
@@ -144,14 +149,15 @@ void attention_backward(const float *dy, const float *x, const float *norm, cons
                 norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, own_parts, d);
             }
         }
-        free(dnormed);
         shared_product(at.normed, 1, d, dqkv, q, 1, dw_qkv, d, q, tokens, threads);
         shared_product(at.mixed, 1, wide, dy, d, 1, dw_out, wide, d, tokens, threads);
     }
-    gather_columns(dnorm, parts, threads, own, d);
-    if (q_norm) {
-        gather_columns(dq_norm, parts + d, threads, own, c);
-        gather_columns(dk_norm, parts + d + c, threads, own, c);
+    if (there) gather_columns(dnorm, parts, threads, wide_part, d);
+    if (there && q_norm) {
+        gather_columns(dq_norm, parts + d, threads, wide_part, c);
+        gather_columns(dk_norm, parts + d + c, threads, wide_part, c);
     }
     free(dmixed); free(dqk); free(dv); free(dqkv); free(parts); free(in_across); free(out_across);
+    free(each_use); free(each_dnormed);
+    return DONE_IF(there);
 }

@@ -18,31 +18,37 @@ static heads_t heads_of(const float *q, const float *k, const float *v, float *y
 }
 
 /* q [B, H, S, C], k [B, G, S, C], v [B, G, S, V] to y [B, S, H, V]; the backward pass needs `normaliser` [B, H, S]. */
-void causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long sequences, long s,
+int causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long sequences, long s,
                     long heads, long kv_heads, long c, long width, float scale, int threads) {
+    float *each_use = attend_for_each_thread(threads, s, c, width);
+    if (each_use)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        attend_scratch_t use = attend_scratch(s, c, width);
+        attend_scratch_t use = own_attend(each_use, s, c, width);
 #pragma omp for schedule(static)
         for (long bg = 0; bg < sequences * kv_heads; bg++) {
             heads_t at = heads_of(q, k, v, y, normaliser, bg, s, heads, kv_heads, c, width, scale);
             attend(&at, &use);
         }
-        attend_free(&use);
     }
+    free(each_use);
+    return DONE_IF(each_use);
 }
 
-void causal_backward(const float *dy, const float *q, const float *k, const float *v, float *y, float *normaliser,
+int causal_backward(const float *dy, const float *q, const float *k, const float *v, float *y, float *normaliser,
                      float *dq, float *dk, float *dv, long sequences, long s, long heads, long kv_heads, long c,
                      long width, float scale, int threads) {
+    float *each_use = attend_for_each_thread(threads, s, c, width);
+    if (each_use)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        attend_scratch_t use = attend_scratch(s, c, width);
+        attend_scratch_t use = own_attend(each_use, s, c, width);
 #pragma omp for schedule(static)
         for (long bg = 0; bg < sequences * kv_heads; bg++) {
             heads_t at = heads_of(q, k, v, y, normaliser, bg, s, heads, kv_heads, c, width, scale);
             attend_backward(&at, dy + (at.mixed - y), dq + (at.q - q), dk + (at.keys - k), dv + (at.values - v), &use);
         }
-        attend_free(&use);
     }
+    free(each_use);
+    return DONE_IF(each_use);
 }

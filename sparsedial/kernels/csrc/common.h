@@ -189,6 +189,26 @@ static inline int thread(void) {
 #endif
 }
 
+/* Scratch of every thread in one piece, which is had before the threads begin: whether there is memory is one answer for
+ * all of them. `own_part` is a thread's part of it. */
+static inline long part_of_each(long count) { return whole(count + LANES, 16) + GAP; }
+static inline float *for_each_thread(int threads, long count) { return floats(threads * part_of_each(count)); }
+static inline float *own_part(float *of_all, long count) {
+    float *here = of_all + thread() * part_of_each(count);
+    FORBID(here + part_of_each(count) - GAP, GAP);
+    return here;
+}
+
+/* Whether all of this memory could be had. */
+#define ALL_THERE(...) all_there((float *const[]){__VA_ARGS__}, sizeof((float *const[]){__VA_ARGS__}) / sizeof(float *))
+static inline int all_there(float *const *memory, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (!memory[i]) return 0;
+    return 1;
+}
+#define NO_MEMORY (-2) /* as bridge.py has it */
+#define DONE_IF(there) ((there) ? 0 : NO_MEMORY)
+
 /* Adds up the `n` values that each thread summed; a thread's values begin at its number times `stride`. */
 static inline void gather_columns(float *restrict out, const float *restrict parts, int threads, long stride, long n) {
     memset(out, 0, sizeof(float) * n);

@@ -25,19 +25,21 @@ long dense_saved(long tokens, long d, long f) {
     return lay_dense(&s, NULL, tokens, d, f);
 }
 
-void dense_forward(const float *x, const float *norm, const void *w_in, const void *w_out, const float *gate_weights,
+int dense_forward(const float *x, const float *norm, const void *w_in, const void *w_out, const float *gate_weights,
                    const float *down_norms, float *y, float *saved, long tokens, long d, long f, float least_gate,
                    float least_written, float eps, int half, int threads) {
     threshold_t threshold = {gate_weights, down_norms, least_gate, least_written};
     dense_t at;
     lay_dense(&at, saved, tokens, d, f);
     long piece = piece_rows(tokens, threads);
-    float *in_panels = panels_for(d, 2 * f), *out_panels = panels_for(f, d);
+    float *in_panels = panels_for(d, 2 * f), *out_panels = panels_for(f, d), *each_a = for_each_thread(threads, piece * f);
+    int there = ALL_THERE(in_panels, out_panels, each_a);
+    if (there)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         shared_weights(w_in, half, d, 2 * f, in_panels);
         shared_weights(w_out, half, f, d, out_panels);
-        float *a = floats(piece * f);
+        float *a = own_part(each_a, piece * f);
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
@@ -47,12 +49,12 @@ void dense_forward(const float *x, const float *norm, const void *w_in, const vo
             swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h + from * 2 * f, a, y + from * d, rows, d, f,
                         gate_weights ? &threshold : NULL);
         }
-        free(a);
     }
-    free(in_panels); free(out_panels);
+    free(in_panels); free(out_panels); free(each_a);
+    return DONE_IF(there);
 }
 
-void dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
+int dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
                     float *saved, float *dx, float *dnorm, float *dw_in, float *dw_out, long tokens, long d, long f,
                     int threads) {
     dense_t at;
@@ -60,11 +62,15 @@ void dense_backward(const float *dy, const float *x, const float *norm, const fl
     float *a = floats(tokens * f), *parts = calloc((size_t)threads * d, sizeof(float));
     float *in_across = panels_for(2 * f, d), *out_across = panels_for(d, f);
     long piece = piece_rows(tokens, threads);
+    float *each_da = for_each_thread(threads, piece * f), *each_dnormed = for_each_thread(threads, piece * d);
+    int there = ALL_THERE(a, parts, in_across, out_across, each_da, each_dnormed);
+    if (there)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         shared_pack(w_in, 1, 2 * f, 2 * f, d, in_across);
         shared_pack(w_out, 1, d, d, f, out_across);
-        float *da = floats(piece * f), *dnormed = floats(piece * d), *own_parts = parts + (long)thread() * d;
+        float *da = own_part(each_da, piece * f), *dnormed = own_part(each_dnormed, piece * d);
+        float *own_parts = parts + (long)thread() * d;
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
@@ -75,10 +81,10 @@ void dense_backward(const float *dy, const float *x, const float *norm, const fl
                 norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, own_parts, d);
             }
         }
-        free(da); free(dnormed);
         shared_product(at.normed, 1, d, at.h, 2 * f, 1, dw_in, d, 2 * f, tokens, threads);
         shared_product(a, 1, f, dy, d, 1, dw_out, f, d, tokens, threads);
     }
-    gather_columns(dnorm, parts, threads, d, d);
-    free(a); free(parts); free(in_across); free(out_across);
+    if (there) gather_columns(dnorm, parts, threads, d, d);
+    free(a); free(parts); free(in_across); free(out_across); free(each_da); free(each_dnormed);
+    return DONE_IF(there);
 }

@@ -40,11 +40,36 @@ static inline void sort_rows(const experts_t *s, long rows, long e) {
 
 static inline long first_place(const experts_t *s, long expert) { return expert ? s->ends[expert - 1] : 0; }
 
+/* Scratch of a thread: rows of one expert and, for gradients, theirs; its packed matrices. */
+typedef struct { float *x, *dy, *a, *da, *in, *out; } expert_scratch_t;
+
+static inline long lay_expert(expert_scratch_t *s, float *base, long d, long f, int back) {
+    long used = 0;
+    s->x = take(&base, &used, ROWS * d + LANES);
+    s->a = take(&base, &used, ROWS * f + LANES);
+    s->dy = take(&base, &used, back ? ROWS * d + LANES : 0);
+    s->da = take(&base, &used, back ? ROWS * f + LANES : 0);
+    s->in = take(&base, &used, (back ? 2 * f * whole(d, TILE_N) : d * whole(2 * f, TILE_N)) + LANES);
+    s->out = take(&base, &used, (back ? d * whole(f, TILE_N) : f * whole(d, TILE_N)) + LANES);
+    return used;
+}
+
+static inline float *experts_for_each_thread(int threads, long d, long f, int back) {
+    expert_scratch_t of_one;
+    return for_each_thread(threads, lay_expert(&of_one, NULL, d, f, back));
+}
+
+static inline expert_scratch_t own_expert(float *of_all, long d, long f, int back) {
+    expert_scratch_t of_one;
+    lay_expert(&of_one, own_part(of_all, lay_expert(&of_one, NULL, d, f, back)), d, f, back);
+    return of_one;
+}
+
 /* y_rows [R, D]: each row's expert's output, by place. */
 static inline void through_experts(const experts_t *s, const float *x, const void *w_in, const void *w_out, int half,
-                                   float *y_rows, long d, long f, long e, long k) {
-    float *xe = floats(ROWS * d), *a = floats(ROWS * f);
-    float *in_panels = panels_for(d, 2 * f), *out_panels = panels_for(f, d);
+                                   float *y_rows, float *each_expert, long d, long f, long e, long k) {
+    expert_scratch_t use = own_expert(each_expert, d, f, 0);
+    float *xe = use.x, *a = use.a, *in_panels = use.in, *out_panels = use.out;
 #pragma omp for schedule(dynamic)
     for (long i = 0; i < e; i++) {
         if (s->ends[i] == first_place(s, i)) continue;
@@ -60,7 +85,6 @@ static inline void through_experts(const experts_t *s, const float *x, const voi
             by_panels(a, f, 1, out_panels, f, y_rows + from * d, d, rows, d, f, 0);
         }
     }
-    free(xe); free(a); free(in_panels); free(out_panels);
 }
 
 /* y += the sum of one token's experts' outputs, each times its gate where there are gates. */
@@ -74,9 +98,10 @@ static inline void combine(const experts_t *s, const float *y_rows, const float 
 /* Gradients of the weights and the gates, and of each row's x by place. */
 static inline void back_through_experts(const experts_t *s, const float *dy, const float *x, const float *w_in,
                                         const float *w_out, const float *gates, float *dx_rows, float *dw_in,
-                                        float *dw_out, float *dgates, long d, long f, long e, long k) {
-    float *xe = floats(ROWS * d), *dye = floats(ROWS * d), *a = floats(ROWS * f), *da = floats(ROWS * f);
-    float *in_across = panels_for(2 * f, d), *out_across = panels_for(d, f);
+                                        float *dw_out, float *dgates, float *each_expert, long d, long f, long e,
+                                        long k) {
+    expert_scratch_t use = own_expert(each_expert, d, f, 1);
+    float *xe = use.x, *dye = use.dy, *a = use.a, *da = use.da, *in_across = use.in, *out_across = use.out;
 #pragma omp for schedule(dynamic)
     for (long i = 0; i < e; i++) {
         float *dwi = dw_in + i * d * 2 * f, *dwo = dw_out + i * f * d;
@@ -106,5 +131,4 @@ static inline void back_through_experts(const experts_t *s, const float *dy, con
             by_panels(h, 2 * f, 1, in_across, 2 * f, dx_rows + from * d, d, rows, d, 2 * f, 0);
         }
     }
-    free(xe); free(dye); free(a); free(da); free(in_across); free(out_across);
 }

@@ -4,9 +4,10 @@
 #include "unembed.h"
 
 /* y [T, N] = x [T, K] W [K, N] */
-void half_product(const float *x, const void *w, float *y, long tokens, long k, long n, int threads) {
+int half_product(const float *x, const void *w, float *y, long tokens, long k, long n, int threads) {
     long piece = piece_rows(tokens, threads);
     float *panels = panels_for(k, n);
+    if (panels)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         shared_weights(w, 1, k, n, panels);
@@ -15,6 +16,7 @@ void half_product(const float *x, const void *w, float *y, long tokens, long k, 
             by_panels(x + from * k, k, 1, panels, k, y + from * n, n, at_most(piece, tokens - from), n, k, 0);
     }
     free(panels);
+    return DONE_IF(panels);
 }
 
 /* Logits [T, V] of normed rows. */

@@ -44,9 +44,14 @@ int head_forward(const float *x, const float *norm, const float *table, const in
     double all = 0, counted = weight ? summed(weight, tokens) : (double)tokens;
     float *parts = calloc((size_t)threads * d, sizeof(float)), scale = counted ? 1.0f / (float)counted : 0.0f;
     float *tables = threads > 1 && dx ? floats((threads - 1) * v * d) : NULL;
+    float *each_normed = for_each_thread(threads, piece * d), *each_dnormed = for_each_thread(threads, piece * d);
+    float *each_logits = for_each_thread(threads, piece * v);
+    int there = ALL_THERE(parts, each_normed, each_dnormed, each_logits) && (tables || threads == 1 || !dx);
+    if (there)
 #pragma omp parallel num_threads(threads) if (threads > 1) reduction(+ : all)
     {
-        float *normed = floats(piece * d), *logits = floats(piece * v), *dnormed = floats(piece * d);
+        float *normed = own_part(each_normed, piece * d), *logits = own_part(each_logits, piece * v);
+        float *dnormed = own_part(each_dnormed, piece * d);
         float *own_norm = parts + (long)thread() * d;
         float *own_table = thread() ? tables + (thread() - 1) * v * d : dtable;
         int begun = 0;
@@ -71,13 +76,12 @@ int head_forward(const float *x, const float *norm, const float *table, const in
                                   own_norm, d);
         }
         if (dx && !begun) memset(own_table, 0, sizeof(float) * v * d);
-        free(normed); free(logits); free(dnormed);
     }
-    if (dx) {
+    if (there && dx) {
         gather_columns(dnorm, parts, threads, d, d);
         for (int t = 1; t < threads; t++) axpy(dtable, tables + (t - 1) * v * d, 1.0f, v * d);
     }
-    *loss = counted ? (float)(all / counted) : 0.0f;
-    free(parts); free(tables);
-    return 0;
+    if (there) *loss = counted ? (float)(all / counted) : 0.0f;
+    free(parts); free(tables); free(each_normed); free(each_dnormed); free(each_logits);
+    return DONE_IF(there);
 }

@@ -6,51 +6,52 @@
  * Tensors come as addresses of contiguous float32 (or int64) data. Weights that are `void` are in bfloat16 where `half`
  * is 1; products are summed in float32 all the same. Sizes are not checked here: a model's come from its
  * Shape, and `sparse_feed_forward` checks its arguments. What a backward pass needs lies in one piece of memory,
- * `saved`; the kernel's ..._saved returns its size in floats. */
+ * `saved`; the kernel's ..._saved returns its size in floats. A kernel that gives an int gives 0 where it is done, and
+ * NO_MEMORY where its own scratch could not be had: bridge.py raises MemoryError then. */
 #pragma once
 #include "common.h"
 
 #pragma GCC visibility push(default)
 
 long attention_saved(long tokens, long d, long heads, long kv_heads, long c);
-void attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
+int attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
                        const float *cosine, const float *sine, const float *w_out, float *y, float *saved,
                        long sequences, long s, long d, long heads, long kv_heads, long c, float eps, int threads);
-void attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
+int attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
                         const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
                         float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
                         long sequences, long s, long d, long heads, long kv_heads, long c, int threads);
 
-void causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long sequences, long s,
+int causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long sequences, long s,
                     long heads, long kv_heads, long c, long width, float scale, int threads);
-void causal_backward(const float *dy, const float *q, const float *k, const float *v, float *y, float *normaliser,
+int causal_backward(const float *dy, const float *q, const float *k, const float *v, float *y, float *normaliser,
                      float *dq, float *dk, float *dv, long sequences, long s, long heads, long kv_heads, long c,
                      long width, float scale, int threads);
 
 long dense_saved(long tokens, long d, long f);
-void dense_forward(const float *x, const float *norm, const void *w_in, const void *w_out, const float *gate_weights,
+int dense_forward(const float *x, const float *norm, const void *w_in, const void *w_out, const float *gate_weights,
                    const float *down_norms, float *y, float *saved, long tokens, long d, long f, float least_gate,
                    float least_written, float eps, int half, int threads);
-void dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
+int dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
                     float *saved, float *dx, float *dnorm, float *dw_in, float *dw_out, long tokens, long d, long f,
                     int threads);
 
 long experts_saved(long tokens, long f, long e, long k);
-void experts_forward(const float *x, const float *w_in, const float *w_out, const int64_t *chosen, const float *gates,
+int experts_forward(const float *x, const float *w_in, const float *w_out, const int64_t *chosen, const float *gates,
                      const int64_t *top_k, float *y, float *saved, long tokens, long d, long f, long e, long k,
                      int threads);
-void experts_backward(const float *dy, const float *x, const float *w_in, const float *w_out, const float *gates,
+int experts_backward(const float *dy, const float *x, const float *w_in, const float *w_out, const float *gates,
                       float *saved, float *dx, float *dw_in, float *dw_out, float *dgates, long tokens, long d, long f,
                       long e, long k, int threads);
 
 long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, long k);
-void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const void *w_in,
+int sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const void *w_in,
                     const void *w_out, const void *shared_in, const void *shared_out, const int64_t *top_k,
                     float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
                     long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
                     float scaling, float balance, float z, float top_p, float eps, int learning, int half,
                     int threads);
-void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
+int sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
                      const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
                      float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
                      float *dshared_in, float *dshared_out, long sequences, long s, long d, long f, long m, long e,
@@ -61,7 +62,7 @@ int head_forward(const float *x, const float *norm, const float *table, const in
                  float *loss, float *each, float *dx, float *dnorm, float *dtable, long tokens, long d, long v,
                  float eps, int threads);
 
-void half_product(const float *x, const void *w, float *y, long tokens, long k, long n, int threads);
+int half_product(const float *x, const void *w, float *y, long tokens, long k, long n, int threads);
 void half_logits(const float *normed, const void *table, float *logits, long tokens, long d, long words, int threads);
 
 /* The sizes of a model (those of its layers are in decode_layer) and of its cache. */
@@ -106,7 +107,7 @@ struct muon_place {
     int64_t parameter, first, height, width, length;
 };
 
-void muon(float *const *parameters, const float *const *gradients, float *const *momenta,
+int muon(float *const *parameters, const float *const *gradients, float *const *momenta,
           const struct muon_place *places, long count, float rate, float decay, float momentum, float scale,
           float first, float third, float fifth, int iterations, int threads);
 

@@ -53,7 +53,7 @@ static void orthogonalise(tall_t *t, float first, float third, float fifth, int 
 
 /* One step of `count` matrices, which `places` finds in the parameters; an update's root mean square is about
  * rate * scale. */
-void muon(float *const *parameters, const float *const *gradients, float *const *momenta,
+int muon(float *const *parameters, const float *const *gradients, float *const *momenta,
           const struct muon_place *places, long count, float rate, float decay, float momentum, float scale,
           float first, float third, float fifth, int iterations, int threads) {
     tall_t t;
@@ -62,9 +62,11 @@ void muon(float *const *parameters, const float *const *gradients, float *const 
         long used = lay_tall(&t, NULL, places + i);
         most = used > most ? used : most;
     }
+    float *each_scratch = for_each_thread(threads, most);
+    if (each_scratch)
 #pragma omp parallel num_threads(threads) if (threads > 1) private(t)
     {
-        float *scratch = floats(most);
+        float *scratch = own_part(each_scratch, most);
 #pragma omp for schedule(dynamic)
         for (long i = 0; i < count; i++) {
             const struct muon_place *place = places + i;
@@ -86,6 +88,7 @@ void muon(float *const *parameters, const float *const *gradients, float *const 
                 for (long j = 0; j < width; j++)
                     p[row * length + j] = p[row * length + j] * keep - step * t.x[row * down + j * across];
         }
-        free(scratch);
     }
+    free(each_scratch);
+    return DONE_IF(each_scratch);
 }

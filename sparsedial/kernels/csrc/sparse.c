@@ -39,11 +39,11 @@ long sparse_saved(long sequences, long tokens, long d, long f, long m, long e, l
     return lay_sparse(&s, NULL, sequences, tokens, d, f, m, e, k);
 }
 
-/* Each token's choices and gates. */
+/* Each token's choices and gates; `each_values` is scratch of [E] for each thread. */
 static void choose_experts(const sparse_t *at, const float *bias, const int64_t *top_k, long tokens,
-                           const routing_t *r) {
+                           float *each_values, const routing_t *r) {
     long e = r->experts, k = r->top_k;
-    float *values = floats(whole(e, LANES));
+    float *values = own_part(each_values, whole(e, LANES));
 #pragma omp for schedule(static)
     for (long t = 0; t < tokens; t++) {
         float *scores = at->scores + t * e;
@@ -51,13 +51,13 @@ static void choose_experts(const sparse_t *at, const float *bias, const int64_t 
         choose_row(scores, bias, at->routed.chosen + t * k, at->gates + t * k, at->picked + t, values,
                    top_k ? at_most(k, top_k[t]) : k, r);
     }
-    free(values);
 }
 
 /* What the losses of each sequence are made of goes to `shares` [B, 2], and to `kept`. */
-static void weigh_choices(const sparse_t *at, float *shares, long sequences, long s, const routing_t *r) {
+static void weigh_choices(const sparse_t *at, float *shares, long sequences, long s, float *each_values,
+                          const routing_t *r) {
     long e = r->experts, k = r->top_k;
-    float *mean = floats(e);
+    float *mean = own_part(each_values, whole(e, LANES));
 #pragma omp for schedule(static)
     for (long b = 0; b < sequences; b++) {
         float *kept = at->kept + b * e, squares = 0;
@@ -77,7 +77,6 @@ static void weigh_choices(const sparse_t *at, float *shares, long sequences, lon
         shares[2 * b] = dot(kept, mean, e);
         shares[2 * b + 1] = squares;
     }
-    free(mean);
 }
 
 static long visits_in_all(const experts_t *s, long tokens, long k) {
@@ -93,10 +92,32 @@ static float loss_of(const float *shares, long sequences, long tokens, const rou
     return (float)(r->balance * products / (double)sequences + r->z * squares / (double)tokens);
 }
 
+/* Memory that a way takes: all experts' weights packed, or each visit's output, and scratch of each thread. */
+typedef struct { float *in, *out, *y_rows, *each, *each_a; long each_floats, a_floats; } way_memory_t;
+
+/* Whether all of it could be had. */
+static int memory_for(way_memory_t *has, way_t way, int threads, long piece, long tokens, long d, long f, long m, long e,
+                      long k) {
+    long w = e * f;
+    piece_scratch_t sizes;
+    has->a_floats = piece * (way == TOGETHER && w > m ? w : m);
+    has->each_a = for_each_thread(threads, has->a_floats);
+    if (way == BY_EXPERTS) {
+        has->y_rows = floats(tokens * k * d);
+        has->each = experts_for_each_thread(threads, d, f, 0);
+        return ALL_THERE(has->each_a, has->y_rows, has->each);
+    }
+    has->each_floats = way == TOGETHER ? piece * 2 * w : lay_piece(&sizes, NULL, piece, d, f, e, k);
+    has->each = for_each_thread(threads, has->each_floats);
+    has->in = way == TOGETHER ? panels_for(d, 2 * w) : panels_for(e * d, 2 * f);
+    has->out = panels_for(w, d);
+    return ALL_THERE(has->each_a, has->each, has->in, has->out);
+}
+
 /* `top_k` [T]: how many experts a token visits; NULL: all K. `loss`: the routing's balance loss and z-loss together;
  * `load` [E] counts each expert's tokens. A backward pass may follow with `learning` alone: without it all experts are
  * computed together where that is cheaper. */
-void sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const void *w_in,
+int sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const void *w_in,
                     const void *w_out, const void *shared_in, const void *shared_out, const int64_t *top_k,
                     float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
                     long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
@@ -109,9 +130,12 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
     int every = !losing && !load && visits_every(&routing, top_k) && way == TOGETHER;
     sparse_t at;
     lay_sparse(&at, saved, sequences, tokens, d, f, m, e, k);
-    float *y_rows = NULL, *all_in = NULL, *all_out = NULL, *shares = floats(sequences * 2);
+    float *shares = floats(sequences * 2), *each_values = for_each_thread(threads, whole(e, LANES));
     float *router_panels = panels_for(d, e), *in_panels = panels_for(d, 2 * m), *out_panels = panels_for(m, d);
     long piece = piece_rows(tokens, threads);
+    way_memory_t has = {0};
+    int there = ALL_THERE(shares, each_values, router_panels, in_panels, out_panels);
+    if (there)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         shared_pack(w_router, e, 1, d, every ? 0 : e, router_panels);
@@ -124,55 +148,54 @@ void sparse_forward(const float *x, const float *norm, const float *w_router, co
                 at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
             if (!every) by_panels(at.normed + from * d, d, 1, router_panels, d, at.logits + from * e, e, rows, e, d, 0);
         }
-        if (!every) choose_experts(&at, bias, top_k, tokens, &routing);
-        if (losing) weigh_choices(&at, shares, sequences, s, &routing);
+        if (!every) choose_experts(&at, bias, top_k, tokens, each_values, &routing);
+        if (losing) weigh_choices(&at, shares, sequences, s, each_values, &routing);
 #pragma omp single
         {
             if (!every) way = learning ? BY_EXPERTS : cheapest_way(visits_in_all(&at.routed, tokens, k), tokens, f, e);
             if (way == BY_EXPERTS || load) sort_rows(&at.routed, tokens * k, e);
-            if (way == TOGETHER) { all_in = panels_for(d, 2 * w); all_out = panels_for(w, d); }
-            if (way == BY_PIECES) { all_in = panels_for(e * d, 2 * f); all_out = panels_for(w, d); }
-            if (way == BY_EXPERTS) y_rows = floats(tokens * k * d);
+            there = memory_for(&has, way, threads, piece, tokens, d, f, m, e, k);
         }
-        piece_scratch_t moved = {0};
-        float *h = NULL, *a = floats(piece * (way == TOGETHER && w > m ? w : m)), *near = NULL;
-        if (way == TOGETHER) {
-            pack_together(w_in, half, d, f, e, all_in);
-            shared_weights(w_out, half, w, d, all_out);
-            h = floats(piece * 2 * w);
-        } else if (way == BY_PIECES) {
-            pack_experts(w_in, w_out, half, d, f, e, all_in, all_out);
-            near = floats(lay_piece(&moved, NULL, piece, d, f, e, k));
-            lay_piece(&moved, near, piece, d, f, e, k);
-        } else {
-            through_experts(&at.routed, at.normed, w_in, w_out, half, y_rows, d, f, e, k);
-        }
+        if (there) {
+            piece_scratch_t moved = {0};
+            float *a = own_part(has.each_a, has.a_floats), *h = NULL;
+            if (way == TOGETHER) {
+                h = own_part(has.each, has.each_floats);
+                pack_together(w_in, half, d, f, e, has.in);
+                shared_weights(w_out, half, w, d, has.out);
+            } else if (way == BY_PIECES) {
+                lay_piece(&moved, own_part(has.each, has.each_floats), piece, d, f, e, k);
+                pack_experts(w_in, w_out, half, d, f, e, has.in, has.out);
+            } else {
+                through_experts(&at.routed, at.normed, w_in, w_out, half, has.y_rows, has.each, d, f, e, k);
+            }
 #pragma omp for schedule(static)
-        for (long from = 0; from < tokens; from += piece) {
-            long rows = at_most(piece, tokens - from);
-            memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
-            if (way == TOGETHER)
-                through_all(&at.routed, at.normed, all_in, all_out, every ? NULL : at.gates, h, a, y, from, rows, d, f,
-                            e, k);
-            if (way == BY_PIECES)
-                through_piece(&at.routed, &moved, at.normed, all_in, all_out, at.gates, y, from, rows, d, f, e, k);
-            for (long t = from; t < from + rows && way == BY_EXPERTS; t++)
-                combine(&at.routed, y_rows, at.gates, y + t * d, t, d, k);
-            if (m)
-                swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h_shared + from * 2 * m, a, y + from * d,
-                            rows, d, m, NULL);
+            for (long from = 0; from < tokens; from += piece) {
+                long rows = at_most(piece, tokens - from);
+                memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
+                if (way == TOGETHER)
+                    through_all(&at.routed, at.normed, has.in, has.out, every ? NULL : at.gates, h, a, y, from, rows, d,
+                                f, e, k);
+                if (way == BY_PIECES)
+                    through_piece(&at.routed, &moved, at.normed, has.in, has.out, at.gates, y, from, rows, d, f, e, k);
+                for (long t = from; t < from + rows && way == BY_EXPERTS; t++)
+                    combine(&at.routed, has.y_rows, at.gates, y + t * d, t, d, k);
+                if (m)
+                    swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h_shared + from * 2 * m, a,
+                                y + from * d, rows, d, m, NULL);
+            }
         }
-        free(h); free(a); free(near);
     }
-    *loss = !losing ? 0.0f : loss_of(shares, sequences, tokens, &routing);
-    if (load)
+    if (there) *loss = !losing ? 0.0f : loss_of(shares, sequences, tokens, &routing);
+    if (there && load)
         for (long i = 0; i < e; i++) load[i] += at.routed.ends[i] - first_place(&at.routed, i);
-    free(y_rows); free(all_in); free(all_out); free(shares);
+    free(has.y_rows); free(has.in); free(has.out); free(has.each); free(has.each_a); free(shares); free(each_values);
     free(router_panels); free(in_panels); free(out_panels);
+    return DONE_IF(there);
 }
 
 /* `dloss` is the gradient of the routing's losses. */
-void sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
+int sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
                      const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
                      float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
                      float *dshared_in, float *dshared_out, long sequences, long s, long d, long f, long m, long e,
@@ -186,14 +209,20 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
     float *a_shared = floats(tokens * m), *parts = calloc((size_t)threads * d, sizeof(float));
     float *router_across = panels_for(e, d), *in_across = panels_for(2 * m, d), *out_across = panels_for(d, m);
     long piece = piece_rows(tokens, threads);
+    float *each_expert = experts_for_each_thread(threads, d, f, 1), *each_da = for_each_thread(threads, piece * m);
+    float *each_dnormed = for_each_thread(threads, piece * d);
+    int there = ALL_THERE(dx_rows, dgates, dlogits, a_shared, parts, router_across, in_across, out_across, each_expert,
+                          each_da, each_dnormed);
+    if (there)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         shared_pack(w_router, 1, e, e, d, router_across);
         shared_pack(shared_in, 1, 2 * m, 2 * m, m ? d : 0, in_across);
         shared_pack(shared_out, 1, d, d, m, out_across);
-        back_through_experts(&at.routed, dy, at.normed, w_in, w_out, at.gates, dx_rows, dw_in, dw_out, dgates, d, f, e,
-                             k);
-        float *dnormed = floats(piece * d), *da = floats(piece * m), *own_parts = parts + (long)thread() * d;
+        back_through_experts(&at.routed, dy, at.normed, w_in, w_out, at.gates, dx_rows, dw_in, dw_out, dgates, each_expert,
+                             d, f, e, k);
+        float *dnormed = own_part(each_dnormed, piece * d), *da = own_part(each_da, piece * m);
+        float *own_parts = parts + (long)thread() * d;
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece) {
             long rows = at_most(piece, tokens - from);
@@ -214,14 +243,14 @@ void sparse_backward(const float *dy, const float *dloss, const float *x, const 
                 norm_row_backward(dnormed + i * d, x + t * d, norm, at.rms[t], dy + t * d, dx + t * d, own_parts, d);
             }
         }
-        free(dnormed); free(da);
         shared_product(at.normed, 1, d, dlogits, e, 1, dw_router, d, e, tokens, threads);
         if (m) {
             shared_product(at.normed, 1, d, at.h_shared, 2 * m, 1, dshared_in, d, 2 * m, tokens, threads);
             shared_product(a_shared, 1, m, dy, d, 1, dshared_out, m, d, tokens, threads);
         }
     }
-    gather_columns(dnorm, parts, threads, d, d);
+    if (there) gather_columns(dnorm, parts, threads, d, d);
     free(dx_rows); free(dgates); free(dlogits); free(a_shared); free(parts);
-    free(router_across); free(in_across); free(out_across);
+    free(router_across); free(in_across); free(out_across); free(each_expert); free(each_da); free(each_dnormed);
+    return DONE_IF(there);
 }
