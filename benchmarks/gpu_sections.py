@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_waits import waits_are_errors
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.model.transformer import Transformer
@@ -159,17 +161,13 @@ def waits(place: Place) -> Figures:
         training, rates = TrainingStep(model, make_optimizers(model, recipe), recipe), Rates(HARMLESS_RATE, 1e-2, 0.3)
         ids_BS1 = torch.zeros(8, 129, dtype=torch.long, device=place.device)
         training.take(ids_BS1, rates, with_balance=True)  # compiles kernels, chooses tiles
-        if place.device == "cuda":
-            torch.cuda.set_sync_debug_mode("error")
         try:
-            taken = training.take(ids_BS1, rates, with_balance=True)
-            yield f"{name}_waits", 0
+            with waits_are_errors() if place.device == "cuda" else nullcontext():
+                taken = training.take(ids_BS1, rates, with_balance=True)
         except RuntimeError as error:
             yield f"{name}_waits", str(error)[:200]
             continue
-        finally:
-            if place.device == "cuda":
-                torch.cuda.set_sync_debug_mode("default")
+        yield f"{name}_waits", 0
         yield f"{name}_is_finite", read([taken])[0].finite
         rows = _profiled(place, partial(training.take, ids_BS1, rates))
         yield f"{name}_launches", sum(count for _, _, count in rows)

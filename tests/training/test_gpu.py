@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 
@@ -13,6 +15,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 pytest.importorskip("triton", reason="installed without Triton")
 
 from benchmarks.gpu_counts import DTYPES, FAMILIES, SHAPES, as_on_a_gpu, counts_of
+from benchmarks.gpu_waits import waits_are_errors
 from sparsedial.kernels import native
 from sparsedial.model import head
 from sparsedial.model.transformer import initialise
@@ -167,9 +170,24 @@ def test_pytorch_finds_no_wait_in_a_step_on_a_gpu(name, optimizer):
     step, rates = TrainingStep(model, make_optimizers(model, recipe), recipe), Rates(1e-3, 1e-2, 0.3)
     ids_BS1 = torch.zeros(8, 33, dtype=torch.long, device="cuda")
     step.take(ids_BS1, rates, with_balance=True)  # compiles kernels, chooses tiles
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waits_are_errors():
         taken = step.take(ids_BS1, rates, with_balance=True)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert read([taken])[0].finite
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_mode_in_which_waits_are_errors_ends_whatever_comes_of_it(monkeypatch, waits):
+    """PyTorch sets the mode and then warns; here warnings are errors."""
+    modes = []
+
+    def set_mode(mode):
+        modes.append(mode)
+        if len(modes) == 1:
+            warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=2)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with pytest.raises(RuntimeError, match="called a synchronizing") if waits else nullcontext(), waits_are_errors():
+        assert modes == ["error"]
+        if waits:
+            raise RuntimeError("called a synchronizing CUDA operation")
+    assert modes == ["error", "default"]
