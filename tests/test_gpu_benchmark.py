@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 
 pytest.importorskip("triton", reason="installed without Triton")
 
-from benchmarks import gpu, gpu_sections
+from benchmarks import gpu, gpu_sections, gpu_ways, side_by_side
 from benchmarks.gpu import SECTIONS, append, chosen, lines, run
 from benchmarks.gpu_sections import Place
 
@@ -22,12 +23,47 @@ SPARE = {"small", "at_once", "compiled", "profile", "liger", "long_study"}
 WITH_PROCESSES = ("tests", "study", "long_study")  # of their own, which take seconds to begin
 
 
+class Together:
+    """Stands for a process; it begins when the other has begun."""
+
+    barrier = threading.Barrier(2)
+
+    def __init__(self, make, threads: int) -> None:
+        self.barrier.wait(timeout=5)
+        self.finish = make()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *reason) -> None:
+        """Nothing to end."""
+
+    def begin(self) -> None:
+        """The step is taken when it is waited for."""
+
+
+def test_a_process_of_a_machine_without_transformers_takes_its_steps(monkeypatch):
+    """As one with a card that has no more than a checkout needs."""
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    done: list[int] = []
+    asked = [EOFError(), True]
+
+    def recv():
+        if isinstance(asked[-1], Exception):
+            raise asked[-1]
+        return asked.pop()
+
+    side_by_side._serve(lambda: lambda: done.append(1), 1, SimpleNamespace(send=lambda _: None, recv=recv))
+    assert done == [1]
+
+
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name not in WITH_PROCESSES])
-def test_a_section_finds_figures(name):
+def test_a_section_finds_figures(monkeypatch, name):
+    monkeypatch.setattr(gpu_ways, "Apart", Together)
     figures = dict(SECTIONS[name].measure(HERE))
     assert len(figures) >= 1
     json.dumps(figures)
-    named = {word for word in SECTIONS[name].predicted if name != "layer" and not word.startswith("processes")}
+    named = {word for word in SECTIONS[name].predicted if name != "layer"}
     if name in ("small", "replay"):
         sizes = {word.replace("32", "16") for word in named if word.startswith("sparse")}
         named = {*sizes, "streams_2_times_one"} if name == "replay" else sizes
