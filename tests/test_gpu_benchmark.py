@@ -100,7 +100,7 @@ def test_a_study_that_ends_gives_its_cells_budgets_phases_and_seeds(monkeypatch)
 
     def ends(command, **_):
         folder = Path(command[command.index("--out") + 1])
-        (folder / "profile.json").write_text('{"at_once": []}')
+        (folder / "profile.json").write_text('{"at_once": [], "rows": []}')
         (folder / "study.json").write_text(stored)
         return SimpleNamespace(
             returncode=0, stdout=stored, stderr="4 runs at once\nUserWarning: steps are not replayed\n"
@@ -114,6 +114,53 @@ def test_a_study_that_ends_gives_its_cells_budgets_phases_and_seeds(monkeypatch)
     assert figures["warnings"] == ["UserWarning: steps are not replayed"]
     assert {phase["name"] for phase in figures["phases"]} >= {"verdict"}
     assert figures["verdict_seeds"]["flops"] >= 3
+
+
+def test_a_study_that_is_late_gives_what_it_measured_and_said(monkeypatch):
+    """The section's own end would leave nothing of it."""
+
+    def goes_on(command, *, timeout, **_):
+        assert timeout < SECTIONS["study"].seconds
+        folder = Path(command[command.index("--out") + 1])
+        (folder / "runs" / "one").mkdir(parents=True)
+        (folder / "runs" / "one" / "run.json").touch()
+        (folder / "profile.json").write_text(profile)
+        raise subprocess.TimeoutExpired(command, timeout, None, b"8 runs at once\nthe machine is 9 times slower")
+
+    profile = (gpu.RECORDS / "reference_study" / "profile.json").read_text()
+    monkeypatch.setattr(gpu_sections.subprocess, "run", goes_on)
+    figures = dict(SECTIONS["study"].measure(HERE))
+    json.dumps(figures)
+    assert (figures["accepted"], figures["runs_ended"]) == (0, 1)
+    assert figures["late"].endswith("the machine is 9 times slower")
+    assert figures["steps"][0]["median_seconds"] > 0
+    assert figures["said_at_once"] == ["8 runs at once"]
+
+
+@pytest.mark.parametrize("name", ["replay", "at_once"])
+def test_what_a_section_times_at_full_size_leaves_room_within_its_limit(monkeypatch, name):
+    """For imports, compilers, captures and the steps that are not timed."""
+    timed = []
+
+    def seconds(self, calls, full_seconds=1.0):
+        timed.append(gpu_sections.ROUNDS * full_seconds * len(calls))
+        return dict.fromkeys(calls, 1.0)
+
+    monkeypatch.setattr(Place, "seconds", seconds)
+    monkeypatch.setattr(Place, "ready", lambda *_: 0.0)
+    made, steps = SimpleNamespace(captured=1), [SimpleNamespace(loss=1.0)] * 2
+    for owner, what, gives in (
+        (gpu_sections, "replayed_by", made),
+        (gpu_sections, "step_by", made),
+        (gpu_sections, "_steps_of", steps),
+        (gpu_sections, "_host_seconds", 1.0),
+        (gpu_ways, "_small", made),
+        (gpu_ways, "take_all", None),
+        (gpu_ways, "_processes", ()),
+    ):
+        monkeypatch.setattr(owner, what, lambda *_, gives=gives: gives)
+    assert dict(SECTIONS[name].measure(Place("cpu", quick=False)))
+    assert sum(timed) < SECTIONS[name].seconds / 2
 
 
 def test_what_a_section_that_ends_well_has_warned_of_is_kept_and_said():
