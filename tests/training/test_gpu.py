@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 pytest.importorskip("triton", reason="installed without Triton")
 
+from benchmarks import gpu_counts
 from benchmarks.gpu_counts import DTYPES, FAMILIES, SHAPES, as_on_a_gpu, counts_of
 from benchmarks.gpu_waits import waits_are_errors
 from sparsedial.kernels import native
@@ -30,6 +31,7 @@ from tests.runs.tiny import LADDER, RECIPE
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
 MOST_OF_MUON = {"dense": 241, "sparse": 332}  # launches, in bfloat16
 MOST_OF_FAMILIES = {"as OLMoE": 142, "as DeepSeek-V3's router": 176, "as top-p": 176}
+MOST_OF_BALANCE = 23  # launches
 MOST = {  # launches and casts of a step of two layers; lower them when they fall
     ("dense", "float32"): (92, 1),
     ("dense", "bfloat16"): (92, 1),
@@ -78,6 +80,14 @@ def test_a_step_launches_and_casts_no_more_than_before(name, dtype):
     counts = counted(name, dtype)
     launches, casts = MOST[name, dtype]
     assert (counts.launches <= launches, counts.casts <= casts) == (True, True), counts
+
+
+@pytest.mark.parametrize("width", [32, 128])
+def test_measuring_the_balance_launches_as_few_whatever_the_number_of_layers(width):
+    """Every step of a short run does, and dense ones have nothing to measure."""
+    shape = gpu_counts.LADDER.shape(width, 32)
+    measured = counts_of(shape, "bfloat16", with_balance=True).launches
+    assert measured - counts_of(shape, "bfloat16").launches <= MOST_OF_BALANCE
 
 
 @pytest.mark.parametrize("name", FAMILIES)
