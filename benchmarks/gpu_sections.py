@@ -150,8 +150,8 @@ def tests(place: Place) -> Figures:
 
 
 def files_with_gpu_tests() -> list[str]:
-    """The test files with a test that is marked `gpu`."""
-    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    """The test files with a test that is marked `gpu`; the kernels', whose compilers take most of the time, last."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"), key=lambda file: ("kernels" in file.parts, file))
     return [str(file.relative_to(ROOT)) for file in files if "pytest.mark.gpu" in file.read_text()]
 
 

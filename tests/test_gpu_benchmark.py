@@ -163,6 +163,13 @@ def test_what_a_section_times_at_full_size_leaves_room_within_its_limit(monkeypa
     assert sum(timed) < SECTIONS[name].seconds / 2
 
 
+def test_steps_on_a_card_are_tested_before_kernels():
+    """The time may end among these."""
+    folders = [Path(file).parts[1] for file in gpu_sections.files_with_gpu_tests()]
+    assert {*folders} >= {"runs", "training", "kernels"}
+    assert folders == sorted(folders, key="kernels".__eq__)
+
+
 def test_what_a_section_that_ends_well_has_warned_of_is_kept_and_said():
     row = run(
         "card", 60, HERE, python("import sys; print('{\"a\": 1}'); print('not captured: why\\n', file=sys.stderr)")
