@@ -38,7 +38,7 @@ class GpuRow:
 
 def _study(figures: Mapping[str, Any]) -> str:
     if not figures["accepted"]:
-        return "refused"
+        return "late" if "late" in figures else "refused"
     budgets = figures["budgets_flops"]
     return f"{figures['cells']['finished']} cells, {len(budgets)} budgets up to {human_cost('flops', budgets[-1])}"
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_waits import waits_are_errors
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.machine.timing import measure_in_turn
 from sparsedial.model.transformer import Transformer
@@ -38,12 +40,16 @@ from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.replayed import Replayed
 from sparsedial.training.step import Figures as TakenFigures
 from sparsedial.training.step import Rates, TrainingStep, read
+from sparsedial.units import parse_seconds
 
 ROOT = Path(__file__).parents[1]
 STEP_LAYERS, STEP_CONTEXT = 3, 2048
 BATCHES = {"8k": 4, "32k": 16}  # sequences, by the tokens of an optimizer step
 LADDER = Ladder(vocab_size=256, context=128)
 WIDTHS, TOGETHER = (32, 128, 256), (2, 4, 8, 16)
+ROUNDS = 5  # of what is timed in turn
+LATEST, LATE = 1.1, -9  # a study may take so many times its limit; the status of one that was ended then
+OF_STEPS = ("d_model", "experts", "median_seconds")  # of the profile's rows
 CHUNK = 40  # replayed steps between two readings; none of them measures the balance
 Figures = Iterator[tuple[str, Any]]
 
@@ -67,7 +73,7 @@ class Place:
             call()
             self.wait()
 
-        rounds, each = (1, 0.01) if self.quick else (5, full_seconds)
+        rounds, each = (1, 0.01) if self.quick else (ROUNDS, full_seconds)
         timings = measure_in_turn(
             {name: partial(waiting, call) for name, call in calls.items()}, rounds=rounds, round_seconds=each
         )
@@ -144,8 +150,8 @@ def tests(place: Place) -> Figures:
 
 
 def files_with_gpu_tests() -> list[str]:
-    """The test files with a test that is marked `gpu`."""
-    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    """The test files with a test that is marked `gpu`; the kernels', whose compilers take most of the time, last."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"), key=lambda file: ("kernels" in file.parts, file))
     return [str(file.relative_to(ROOT)) for file in files if "pytest.mark.gpu" in file.read_text()]
 
 
@@ -159,17 +165,13 @@ def waits(place: Place) -> Figures:
         training, rates = TrainingStep(model, make_optimizers(model, recipe), recipe), Rates(HARMLESS_RATE, 1e-2, 0.3)
         ids_BS1 = torch.zeros(8, 129, dtype=torch.long, device=place.device)
         training.take(ids_BS1, rates, with_balance=True)  # compiles kernels, chooses tiles
-        if place.device == "cuda":
-            torch.cuda.set_sync_debug_mode("error")
         try:
-            taken = training.take(ids_BS1, rates, with_balance=True)
-            yield f"{name}_waits", 0
+            with waits_are_errors() if place.device == "cuda" else nullcontext():
+                taken = training.take(ids_BS1, rates, with_balance=True)
         except RuntimeError as error:
             yield f"{name}_waits", str(error)[:200]
             continue
-        finally:
-            if place.device == "cuda":
-                torch.cuda.set_sync_debug_mode("default")
+        yield f"{name}_waits", 0
         yield f"{name}_is_finite", read([taken])[0].finite
         rows = _profiled(place, partial(training.take, ids_BS1, rates))
         yield f"{name}_launches", sum(count for _, _, count in rows)
@@ -249,7 +251,7 @@ def replay(place: Place) -> Figures:
                 "replayed": partial(_steps_of, replayed),
                 "one_by_one": step_by(shape, recipe, place.device, 1),
             }
-            seconds = place.seconds(calls, 0.5)
+            seconds = place.seconds(calls, 0.2)
             yield f"{name}_{width}_replayed_ms", 1e3 * seconds["replayed"] / CHUNK
             yield f"{name}_{width}_host_ms", 1e3 * _host_seconds(replayed) / CHUNK
             yield f"{name}_{width}_one_by_one_ms", 1e3 * seconds["one_by_one"]
@@ -260,7 +262,7 @@ def replay(place: Place) -> Figures:
     runs = [run for run in made if run is not None]
     alone = 0.0
     for count in (1, 2) if place.quick else (1, *TOGETHER):
-        seconds = place.seconds({"all": partial(take_all, runs[:count])}, 1.0)["all"]
+        seconds = place.seconds({"all": partial(take_all, runs[:count])}, 0.4)["all"]
         alone = alone or seconds
         yield f"streams_{count}_times_one", count * alone / seconds
 
@@ -304,28 +306,41 @@ def small(place: Place) -> Figures:
 
 
 def study(place: Place, time_limit: str = "150s") -> Figures:
-    """A whole study by time, or why it was refused."""
+    """A whole study by time, or why it was refused; of one that is late, what it had measured and said by then."""
     seconds = "1s" if place.quick else time_limit  # one second is refused
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--time", seconds, "--device", place.device, "--out", folder, "--json"]
         command = [sys.executable, "-m", "sparsedial", "study", *flags]
         began = time.perf_counter()
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = _within(LATEST * parse_seconds(time_limit), command)
         files = {name: Path(folder) / f"{name}.json" for name in ("profile", "study")}
         kept = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+        ended = len(list(Path(folder).glob("runs/*/run.json")))
     yield "wall_seconds", time.perf_counter() - began
     yield "accepted", int(done.returncode == 0)
+    if "profile" in kept:
+        yield "at_once", kept["profile"]["at_once"]
+        yield "steps", [{name: row[name] for name in OF_STEPS} for row in kept["profile"]["rows"]]
+    yield "said_at_once", [line for line in done.stderr.splitlines() if "at once" in line]
+    yield "warnings", [line[:300] for line in done.stderr.splitlines() if "Warning" in line][:10]
     if done.returncode:
-        yield "refusal", done.stderr[-500:]
+        yield "runs_ended", ended
+        yield "late" if done.returncode == LATE else "refusal", done.stderr[-500:]
         return
     found = json.loads(done.stdout)
     yield "cells", found["cells"]
-    yield "at_once", kept["profile"]["at_once"]
-    yield "said_at_once", [line for line in done.stderr.splitlines() if "at once" in line]
-    yield "warnings", [line[:300] for line in done.stderr.splitlines() if "Warning" in line][:10]
     yield "phases", kept["study"]["phases"]
     yield "verdict_seeds", kept["study"]["verdict_seeds"]
     yield "budgets_flops", found["budgets_flops"]
+
+
+def _within(seconds: float, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """A command that ended, or was ended after so many seconds."""
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired as late:  # what it had written by then is bytes
+        said = late.stderr.decode(errors="replace") if isinstance(late.stderr, bytes) else late.stderr or ""
+        return subprocess.CompletedProcess(command, LATE, "", said)
 
 
 def profile(place: Place) -> Figures:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 
@@ -57,8 +58,7 @@ def at_once(place: Place) -> Figures:
     for name, found in seconds.items():
         yield f"{name}_times_one", int(name.split("_")[1]) * alone / found
     del runs, stacked, calls
-    if not place.quick:
-        yield from _processes(place, [number for number in numbers if number <= PROCESSES])
+    yield from _processes(place, [number for number in numbers if number <= PROCESSES])
 
 
 def _small(device: str, quick: bool, number: int = 1) -> Replayed | None:
@@ -70,11 +70,11 @@ def _small(device: str, quick: bool, number: int = 1) -> Replayed | None:
 
 
 def _processes(place: Place, numbers: Sequence[int]) -> Figures:
-    with ExitStack() as stack:
-        make = partial(_chunk, place.device, place.quick)
-        apart = [stack.enter_context(Apart(make, 1)) for _ in range(max(numbers))]
-        for one in apart:
-            one()  # warms up
+    make = partial(_chunk, place.device, place.quick)
+    with ExitStack() as stack, ThreadPoolExecutor(max(numbers)) as pool:
+        begun = pool.map(lambda _: Apart(make, 1), range(max(numbers)))  # together, since each takes seconds
+        apart = [stack.enter_context(one) for one in begun]
+        _together(apart)  # warms up
         calls = {number: partial(_together, apart[:number]) for number in (1, *numbers)}
         rounds, each = (1, 0.01) if place.quick else (5, 0.3)
         timings = measure_in_turn(calls, rounds=rounds, round_seconds=each)

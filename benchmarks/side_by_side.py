@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import multiprocessing
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -54,8 +56,8 @@ class Apart:
 
 def _serve(make: Callable[[], Step], threads: int, pipe: Connection) -> None:
     torch.set_num_threads(threads)
-    import transformers  # noqa: F401  (so that all candidates have the same imports)
-
+    if importlib.util.find_spec("transformers") is not None:  # so that all candidates have the same imports
+        importlib.import_module("transformers")
     pipe.send(process_bytes())
     step = make()
     try:

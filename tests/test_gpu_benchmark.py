@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 
 pytest.importorskip("triton", reason="installed without Triton")
 
-from benchmarks import gpu, gpu_sections
+from benchmarks import gpu, gpu_sections, gpu_ways, side_by_side
 from benchmarks.gpu import SECTIONS, append, chosen, lines, run
 from benchmarks.gpu_sections import Place
 
@@ -22,12 +23,47 @@ SPARE = {"small", "at_once", "compiled", "profile", "liger", "long_study"}
 WITH_PROCESSES = ("tests", "study", "long_study")  # of their own, which take seconds to begin
 
 
+class Together:
+    """Stands for a process; it begins when the other has begun."""
+
+    barrier = threading.Barrier(2)
+
+    def __init__(self, make, threads: int) -> None:
+        self.barrier.wait(timeout=5)
+        self.finish = make()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *reason) -> None:
+        """Nothing to end."""
+
+    def begin(self) -> None:
+        """The step is taken when it is waited for."""
+
+
+def test_a_process_of_a_machine_without_transformers_takes_its_steps(monkeypatch):
+    """As one with a card that has no more than a checkout needs."""
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    done: list[int] = []
+    asked = [EOFError(), True]
+
+    def recv():
+        if isinstance(asked[-1], Exception):
+            raise asked[-1]
+        return asked.pop()
+
+    side_by_side._serve(lambda: lambda: done.append(1), 1, SimpleNamespace(send=lambda _: None, recv=recv))
+    assert done == [1]
+
+
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name not in WITH_PROCESSES])
-def test_a_section_finds_figures(name):
+def test_a_section_finds_figures(monkeypatch, name):
+    monkeypatch.setattr(gpu_ways, "Apart", Together)
     figures = dict(SECTIONS[name].measure(HERE))
     assert len(figures) >= 1
     json.dumps(figures)
-    named = {word for word in SECTIONS[name].predicted if name != "layer" and not word.startswith("processes")}
+    named = {word for word in SECTIONS[name].predicted if name != "layer"}
     if name in ("small", "replay"):
         sizes = {word.replace("32", "16") for word in named if word.startswith("sparse")}
         named = {*sizes, "streams_2_times_one"} if name == "replay" else sizes
@@ -64,7 +100,7 @@ def test_a_study_that_ends_gives_its_cells_budgets_phases_and_seeds(monkeypatch)
 
     def ends(command, **_):
         folder = Path(command[command.index("--out") + 1])
-        (folder / "profile.json").write_text('{"at_once": []}')
+        (folder / "profile.json").write_text('{"at_once": [], "rows": []}')
         (folder / "study.json").write_text(stored)
         return SimpleNamespace(
             returncode=0, stdout=stored, stderr="4 runs at once\nUserWarning: steps are not replayed\n"
@@ -78,6 +114,60 @@ def test_a_study_that_ends_gives_its_cells_budgets_phases_and_seeds(monkeypatch)
     assert figures["warnings"] == ["UserWarning: steps are not replayed"]
     assert {phase["name"] for phase in figures["phases"]} >= {"verdict"}
     assert figures["verdict_seeds"]["flops"] >= 3
+
+
+def test_a_study_that_is_late_gives_what_it_measured_and_said(monkeypatch):
+    """The section's own end would leave nothing of it."""
+
+    def goes_on(command, *, timeout, **_):
+        assert timeout < SECTIONS["study"].seconds
+        folder = Path(command[command.index("--out") + 1])
+        (folder / "runs" / "one").mkdir(parents=True)
+        (folder / "runs" / "one" / "run.json").touch()
+        (folder / "profile.json").write_text(profile)
+        raise subprocess.TimeoutExpired(command, timeout, None, b"8 runs at once\nthe machine is 9 times slower")
+
+    profile = (gpu.RECORDS / "reference_study" / "profile.json").read_text()
+    monkeypatch.setattr(gpu_sections.subprocess, "run", goes_on)
+    figures = dict(SECTIONS["study"].measure(HERE))
+    json.dumps(figures)
+    assert (figures["accepted"], figures["runs_ended"]) == (0, 1)
+    assert figures["late"].endswith("the machine is 9 times slower")
+    assert figures["steps"][0]["median_seconds"] > 0
+    assert figures["said_at_once"] == ["8 runs at once"]
+
+
+@pytest.mark.parametrize("name", ["replay", "at_once"])
+def test_what_a_section_times_at_full_size_leaves_room_within_its_limit(monkeypatch, name):
+    """For imports, compilers, captures and the steps that are not timed."""
+    timed = []
+
+    def seconds(self, calls, full_seconds=1.0):
+        timed.append(gpu_sections.ROUNDS * full_seconds * len(calls))
+        return dict.fromkeys(calls, 1.0)
+
+    monkeypatch.setattr(Place, "seconds", seconds)
+    monkeypatch.setattr(Place, "ready", lambda *_: 0.0)
+    made, steps = SimpleNamespace(captured=1), [SimpleNamespace(loss=1.0)] * 2
+    for owner, what, gives in (
+        (gpu_sections, "replayed_by", made),
+        (gpu_sections, "step_by", made),
+        (gpu_sections, "_steps_of", steps),
+        (gpu_sections, "_host_seconds", 1.0),
+        (gpu_ways, "_small", made),
+        (gpu_ways, "take_all", None),
+        (gpu_ways, "_processes", ()),
+    ):
+        monkeypatch.setattr(owner, what, lambda *_, gives=gives: gives)
+    assert dict(SECTIONS[name].measure(Place("cpu", quick=False)))
+    assert sum(timed) < SECTIONS[name].seconds / 2
+
+
+def test_steps_on_a_card_are_tested_before_kernels():
+    """The time may end among these."""
+    folders = [Path(file).parts[1] for file in gpu_sections.files_with_gpu_tests()]
+    assert {*folders} >= {"runs", "training", "kernels"}
+    assert folders == sorted(folders, key="kernels".__eq__)
 
 
 def test_what_a_section_that_ends_well_has_warned_of_is_kept_and_said():

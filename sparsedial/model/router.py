@@ -1,10 +1,11 @@
 """The router: which experts a token visits, with what weight, and the small losses that keep it healthy.
 
-B sequences, S positions, T tokens (B*S), E experts, K chosen.
+B sequences, S positions, T tokens (B*S), E experts, K chosen, L layers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -157,11 +158,17 @@ def loads(chosen_TK: Tensor, kept_TK: Tensor, experts: int, sequences: int) -> T
     return load_BE.scatter_add_(1, chosen_TK.reshape(sequences, -1), kept_TK.reshape(sequences, -1))
 
 
-def balance_figures(load_E: Tensor) -> Tensor:
-    """How even a load is: its largest over its mean, the experts without one, its entropy. Shapes: to [3], float64"""
-    share_E = load_E.double() / load_E.sum().clamp(min=1)
-    entropy = -(share_E * share_E.clamp(min=1e-30).log()).sum() / torch.log(torch.tensor(float(max(2, len(load_E)))))
-    return torch.stack([share_E.max() * len(load_E), (load_E == 0).sum().double(), entropy])
+def balance_figures(load_LE: Tensor) -> Tensor:
+    """How even loads are: the largest over the mean, the experts without one, the entropy.
+
+    Those of several layers are found together: one by one they are twenty launches each on a GPU.
+
+    Shapes: [..., E] to [..., 3], float64
+    """
+    experts = load_LE.shape[-1]
+    share_LE = load_LE.double() / load_LE.sum(-1, keepdim=True).clamp(min=1)
+    entropy_L = -(share_LE * share_LE.clamp(min=1e-30).log()).sum(-1) / math.log(max(2, experts))
+    return torch.stack([share_LE.amax(-1) * experts, (load_LE == 0).sum(-1).double(), entropy_L], -1)
 
 
 def load_of(max_over_mean: float, dead_experts: float, entropy: float) -> Load:

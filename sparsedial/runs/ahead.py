@@ -8,6 +8,7 @@ W windows, S positions.
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -59,6 +60,7 @@ def compile_ahead(
         raise
     except Exception as error:  # of Triton, its compilers or the driver, which share no class
         warnings.warn(f"kernels were not compiled ahead: {type(error).__name__}: {error}", stacklevel=2)
+    gc.collect()  # PyTorch imports its compiler with the first optimizer, and frames of that import hold its model
     torch.cuda.empty_cache()
 
 

@@ -104,7 +104,8 @@ def _orthogonal_together(parts: Sequence[Tensor], orthogonal: Callable[[Tensor],
 def _move(stack: list[Lying], updates: Sequence[Tensor], constants: Constants, finite: Tensor) -> None:
     """Weight decay, and the updates of the matrices that lie side by side."""
     parameters = [parameter for parameter, _ in stack]
-    kept = torch.where(finite, 1 - constants.rate * constants.decay, 1.0)
+    # in the parameters' type: with a number of another one CUDA multiplies them one by one, not in one launch
+    kept = torch.where(finite, 1 - constants.rate * constants.decay, 1.0).to(parameters[0].dtype)
     steps = [
         update * torch.where(finite, constants.rate * (constants.scale * math.sqrt(max(update.shape[-2:]))), 0.0)
         for update in updates

@@ -166,7 +166,7 @@ class Replayed:
 
     def _captured(self, kind: Kind) -> Any:
         """The step as a graph; None, with a warning, where the device does not capture it."""
-        pool = next(iter(self._graphs.values())).pool() if self._graphs else None
+        pool = next(iter(self._graphs.values())).pool() if self._graphs else torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool, self._stream, capture_error_mode="thread_local"):
@@ -175,6 +175,7 @@ class Replayed:
             self._warm[kind] = -(2**62)
             for optimizer in self._one_pass:
                 optimizer.forget_tables()
+            _end_of_capture(self._tokens.device, pool)
             reason = str(error).splitlines()[0]
             warnings.warn(f"steps are not replayed, since this one was not captured: {reason}", stacklevel=2)
             return None
@@ -193,6 +194,17 @@ class Replayed:
             return contextlib.nullcontext()
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         return torch.cuda.stream(self._stream)
+
+
+def _end_of_capture(device: torch.device, pool: Any) -> None:
+    """Tell PyTorch's allocator that a capture which failed is over.
+
+    It learns that from a capture that ends well. Until then it gives no cached memory back to the GPU, so that the runs
+    after this one would find less and less, each on its stream.
+    """
+    with contextlib.suppress(RuntimeError):  # it ended well after all
+        torch._C._cuda_endAllocateToPool(device.index or 0, pool)
+        torch._C._cuda_releasePool(device.index or 0, pool)
 
 
 @functools.lru_cache(maxsize=2)

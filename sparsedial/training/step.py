@@ -1,11 +1,12 @@
 """One whole training step: from ids to the loss, its gradient, clipping, the optimizers and the routing balance.
 
-B sequences, S positions, E experts.
+B sequences, S positions, E experts, L layers.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparsedial.model.router import balance_figures, load_of
-from sparsedial.model.transformer import Transformer
+from sparsedial.model.transformer import SparseFeedForward, Transformer
 from sparsedial.model.working import Working
 from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Recipe
@@ -157,15 +158,21 @@ class TrainingStep:
 
 
 def balance_of_routers(model: Transformer) -> Tensor | None:
-    """The balance of every router, and its largest routing bias; None for dense. Shapes: to [L, 4], float64"""
-    layers = model.sparse_feed_forwards
-    if not layers:
-        return None
-    drifts = [
-        torch.zeros_like(layer.load_E[0]) if layer.bias_E is None else layer.bias_E.abs().max() for layer in layers
-    ]
-    rows = zip(layers, drifts, strict=True)
-    return torch.stack([torch.cat([balance_figures(layer.load_E), drift.double()[None]]) for layer, drift in rows])
+    """The balance of every router, and its largest routing bias; None for dense. Routers of one size stand together.
+
+    Shapes: to [L, 4], float64
+    """
+    alike = defaultdict[int, list[SparseFeedForward]](list)
+    for layer in model.sparse_feed_forwards:
+        alike[len(layer.load_E)].append(layer)
+    return torch.cat([_balances(layers) for layers in alike.values()]) if alike else None
+
+
+def _balances(layers: Sequence[SparseFeedForward]) -> Tensor:
+    """The same of routers of one size: a few launches for all of them."""
+    biases = [torch.zeros_like(layer.load_E) if layer.bias_E is None else layer.bias_E for layer in layers]
+    drift_L1 = torch.stack(biases).abs().amax(1, keepdim=True)
+    return torch.cat([balance_figures(torch.stack([layer.load_E for layer in layers])), drift_L1.double()], 1)
 
 
 def read(taken: Sequence[Taken]) -> list[Figures]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from dataclasses import replace
 
@@ -157,6 +159,27 @@ def test_where_compiling_ahead_fails_a_warning_says_so_and_short_memory_is_an_er
         compile_ahead([LADDER.shape(32, 0)], RECIPE, "cuda")
     with pytest.raises(torch.OutOfMemoryError):
         compile_ahead([LADDER.shape(16, 0)], RECIPE, "cuda")
+
+
+def test_models_whose_kernels_were_compiled_are_gone_before_memory_is_given_back(monkeypatch):
+    """Whatever holds them in a circle: a run's own model comes next, and may need all of the card."""
+    held: list[weakref.ref[Kernel]] = []
+    given_back = []
+
+    def launch(*_):
+        kernel = Kernel()
+        kernel.itself = kernel  # type: ignore[attr-defined]
+        held.append(weakref.ref(kernel))
+
+    monkeypatch.setattr(ahead, "_compiled", set())
+    monkeypatch.setattr(ahead, "launch_all", launch)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(held[0]()))
+    gc.disable()
+    try:
+        compile_ahead([LADDER.shape(32, 0)], RECIPE, "cuda")
+    finally:
+        gc.enable()
+    assert given_back == [None]
 
 
 def test_a_run_compiles_its_kernels_before_it_begins(small_text, tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 
@@ -12,7 +14,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 pytest.importorskip("triton", reason="installed without Triton")
 
+from benchmarks import gpu_counts
 from benchmarks.gpu_counts import DTYPES, FAMILIES, SHAPES, as_on_a_gpu, counts_of
+from benchmarks.gpu_waits import waits_are_errors
 from sparsedial.kernels import native
 from sparsedial.model import head
 from sparsedial.model.transformer import initialise
@@ -27,6 +31,7 @@ from tests.runs.tiny import LADDER, RECIPE
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
 MOST_OF_MUON = {"dense": 241, "sparse": 332}  # launches, in bfloat16
 MOST_OF_FAMILIES = {"as OLMoE": 142, "as DeepSeek-V3's router": 176, "as top-p": 176}
+MOST_OF_BALANCE = 23  # launches
 MOST = {  # launches and casts of a step of two layers; lower them when they fall
     ("dense", "float32"): (92, 1),
     ("dense", "bfloat16"): (92, 1),
@@ -75,6 +80,14 @@ def test_a_step_launches_and_casts_no_more_than_before(name, dtype):
     counts = counted(name, dtype)
     launches, casts = MOST[name, dtype]
     assert (counts.launches <= launches, counts.casts <= casts) == (True, True), counts
+
+
+@pytest.mark.parametrize("width", [32, 128])
+def test_measuring_the_balance_launches_as_few_whatever_the_number_of_layers(width):
+    """Every step of a short run does, and dense ones have nothing to measure."""
+    shape = gpu_counts.LADDER.shape(width, 32)
+    measured = counts_of(shape, "bfloat16", with_balance=True).launches
+    assert measured - counts_of(shape, "bfloat16").launches <= MOST_OF_BALANCE
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -167,9 +180,24 @@ def test_pytorch_finds_no_wait_in_a_step_on_a_gpu(name, optimizer):
     step, rates = TrainingStep(model, make_optimizers(model, recipe), recipe), Rates(1e-3, 1e-2, 0.3)
     ids_BS1 = torch.zeros(8, 33, dtype=torch.long, device="cuda")
     step.take(ids_BS1, rates, with_balance=True)  # compiles kernels, chooses tiles
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waits_are_errors():
         taken = step.take(ids_BS1, rates, with_balance=True)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert read([taken])[0].finite
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_mode_in_which_waits_are_errors_ends_whatever_comes_of_it(monkeypatch, waits):
+    """PyTorch sets the mode and then warns; here warnings are errors."""
+    modes = []
+
+    def set_mode(mode):
+        modes.append(mode)
+        if len(modes) == 1:
+            warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=2)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with pytest.raises(RuntimeError, match="called a synchronizing") if waits else nullcontext(), waits_are_errors():
+        assert modes == ["error"]
+        if waits:
+            raise RuntimeError("called a synchronizing CUDA operation")
+    assert modes == ["error", "default"]

@@ -85,3 +85,14 @@ def test_the_balance_read_is_that_of_the_worst_router_and_the_farthest_bias(wors
     assert 0 < balance.load.entropy < 1
     assert balance.bias_drift == pytest.approx(0.7)
     assert balance_of_routers(initialise(LADDER.shape(12, 0), 0)) is None
+
+
+def test_routers_of_several_sizes_each_have_their_balance():
+    model = initialise(replace(LADDER.shape(12, 8), layers=3), 0)
+    layers = model.sparse_feed_forwards
+    layers[1].load_E, layers[1].bias_E = torch.tensor([6, 1, 1]), torch.tensor([0.0, -0.5, 0.2])
+    layers[0].load_E[:], layers[2].load_E[0] = 2, 8
+    even, all_in_one, skewed = balance_of_routers(model).tolist()
+    assert (even[0], all_in_one[0], skewed[0]) == (1.0, 8.0, 2.25)
+    assert (even[1], all_in_one[1], skewed[1]) == (0.0, 7.0, 0.0)
+    assert (even[2], all_in_one[2], skewed[3]) == pytest.approx((1.0, 0.0, 0.5))

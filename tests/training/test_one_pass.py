@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,7 +14,7 @@ import torch
 
 pytest.importorskip("triton", reason="installed without Triton")
 
-from sparsedial.kernels import triton_adamw, triton_launch
+from sparsedial.kernels import sparse, triton_adamw, triton_launch, triton_sparse, triton_tiles
 from sparsedial.model.transformer import initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.shape.ladder import Ladder
@@ -107,6 +109,28 @@ def test_a_training_step_reads_the_copies_that_the_pass_wrote():
         model.norm_D.mul_(2)
     step.take(ids_BS1, Rates(0.0, 0.0, 0.0))
     assert_copied(working.norm_D, model.norm_D)
+
+
+@pytest.mark.gpu
+def test_a_step_leaves_nothing_of_its_graph_behind(monkeypatch):
+    """Not even for Python's collector: what gathers a weight's gradient would belong to the stream of that step, and
+    one of the default stream breaks the capture of a later one.
+    """
+    if not GPU:
+        monkeypatch.setattr(triton_sparse, "_tiles", lambda *_: triton_tiles.alike(triton_tiles.Tiles(16, 16, 16)))
+        monkeypatch.setitem(sparse.KERNELS, "auto", sparse.fastest)
+    model = initialise(replace(Ladder(vocab_size=16, context=8).shape(12, 3), layers=1), 0).to(DEVICE)
+    step = TrainingStep(model, make_optimizers(model, RECIPE), RECIPE)
+    ids_BS1 = torch.zeros(1, 5, dtype=torch.long, device=DEVICE)
+    gc.collect()
+    gc.disable()
+    try:
+        taken = step.take(ids_BS1, Rates(0.01, 0.0, 0.0), with_balance=True)
+        kinds = Counter(type(one).__mro__ for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert read([taken])[0].finite
+    assert not [kind for kind in kinds if torch.autograd.function.BackwardCFunction in kind]
 
 
 def test_a_thread_reads_several_values_where_addresses_and_sizes_allow_it():

@@ -180,6 +180,21 @@ def test_muons_matrices_of_one_size_go_together_and_each_moves_as_alone(monkeypa
             torch.testing.assert_close(ours.state[one][name], value, atol=1e-6, rtol=1e-5)
 
 
+def test_muons_parameters_are_multiplied_by_a_number_of_their_type(monkeypatch):
+    """A replayed step's rate is of float64, and with that CUDA takes them one by one."""
+    types: list[torch.dtype] = []
+    multiply = torch._foreach_mul_
+    monkeypatch.setattr(torch, "_foreach_mul_", lambda held, by: types.append(by.dtype) or multiply(held, by))
+    parameters = {torch.nn.Parameter(torch.ones(4, 8)): (8,) for _ in range(2)}
+    optimizer = Muon([{"params": list(parameters), "weight_decay": 0.1}], parameters, RECIPE)
+    optimizer.found_inf, optimizer.grad_scale = torch.tensor(0.0), torch.tensor(1.0)
+    optimizer.param_groups[0]["lr"] = torch.tensor(0.1, dtype=torch.float64)
+    for parameter in parameters:
+        parameter.grad = torch.ones(4, 8)
+    optimizer.step()
+    assert types == [torch.float32]
+
+
 def test_fewer_products_give_the_same_orthogonal_matrices(monkeypatch):
     x = torch.randn(3, 8, 20, generator=torch.Generator().manual_seed(0))
     plain = orthogonal(x)

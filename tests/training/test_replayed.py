@@ -271,6 +271,7 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
     made: list[Any] = []
     pools: list[Any] = []
     forgotten: list[Any] = []
+    ended: list[Any] = []
 
     @contextlib.contextmanager
     def capture(graph, pool, stream, **options):
@@ -302,8 +303,11 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
         (torch.cuda, "stream", lambda stream: contextlib.nullcontext()),
         (torch.Tensor, "pin_memory", lambda tensor: tensor),
         (OnePassAdamW, "forget_tables", lambda optimizer: forgotten.append(optimizer)),
+        (torch.cuda, "graph_pool_handle", lambda: "own pool"),
+        (torch._C, "_cuda_endAllocateToPool", lambda *given: ended.append(given)),
+        (torch._C, "_cuda_releasePool", lambda *given: ended.append(given)),
     ):
-        monkeypatch.setattr(owner, name, value)
+        monkeypatch.setattr(owner, name, value, raising=False)
     recipe = replace(RECIPE, steps=620)  # the balance is measured in every second step
     expected, state = trained(small_text, 8, recipe, replay=False)
     with pytest.warns(UserWarning, match="not captured: operation not permitted") if refused else nullcontext():
@@ -312,7 +316,8 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
     assert all(torch.equal(other[name], tensor) for name, tensor in state.items())
     assert made[0].captured == (0 if refused else 2)
     assert calls.count("taken") == (len(steps) if refused else 4)
-    assert pools == ([] if refused else [None, "pool"])
+    assert pools == ([] if refused else ["own pool", "pool"])
+    assert ended == (4 * [(0, "own pool")] if refused else [])  # of each kind: no more is given to it, and it is free
     assert len(forgotten) == (2 if refused else 0)  # of each kind: what was captured is not filled
 
 
