@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -111,7 +112,7 @@ def _dial(settings: ServeSettings, shape: Shape) -> Dial:
 
 
 def _name(folder: Path) -> str:
-    whole = folder.resolve()
+    whole = Path(os.path.abspath(folder))  # links are not followed: that of a run leads to a folder named by its hash
     return whole.parent.name if whole.name == CHECKPOINT and whole.parent.name else whole.name
 
 

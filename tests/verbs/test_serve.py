@@ -244,7 +244,11 @@ def test_more_than_the_memory_is_refused_with_the_slots_that_fit(checkpoint: Pat
 
 
 def test_a_folder_called_checkpoint_has_the_name_of_the_one_around_it(tmp_path: Path):
+    (tmp_path / "d3adbeef" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "my model").mkdir()
+    (tmp_path / "my model" / "checkpoint").symlink_to(tmp_path / "d3adbeef" / "checkpoint")
     assert served._name(tmp_path / "my model" / "checkpoint") == "my model"
+    assert served._name(tmp_path / "d3adbeef" / ".." / "my model" / "checkpoint") == "my model"
     assert served._name(tmp_path / "smollm2") == "smollm2"
 
 
