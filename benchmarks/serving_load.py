@@ -42,7 +42,7 @@ class Server:
                 [*words], cwd=ROOT, env=environment, stdout=file, stderr=file, process_group=0
             )
         self.address, self._log = f"http://127.0.0.1:{port}/v1", log
-        self.model: str = self._started()["data"][0]["id"]
+        self.model = str(self._started()["data"][0]["id"]).partition(":")[0]  # ours without its setting
         os.killpg(self._process.pid, signal.SIGSTOP)
 
     def _started(self) -> dict[str, Any]:
