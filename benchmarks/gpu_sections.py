@@ -113,6 +113,7 @@ def card(place: Place) -> Figures:
     if place.device == "cuda":
         yield "name", torch.cuda.get_device_name()
         yield "capability", ".".join(map(str, torch.cuda.get_device_capability()))
+        yield "cudnn", torch.backends.cudnn.version()  # from 9.15.1 on PyTorch takes its attention on Hopper
     side, words, values = (128, 256, 1 << 16) if place.quick else (8192, 50304, 1 << 31)
     source = torch.empty(values, dtype=torch.bfloat16, device=place.device)
     seconds = place.seconds({"copy": source.clone}, 0.3)["copy"]

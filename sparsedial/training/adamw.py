@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from sparsedial.kernels import native, triton_launch
 from sparsedial.records.recipe import Recipe
@@ -139,6 +140,7 @@ class OnePassAdamW(torch.optim.AdamW):
         else:
             self._take_over()
             super().step()
+            increment_version(self.parameters)  # which PyTorch's own pass leaves as it is: the copies are older now
 
     def fill_tables(self) -> list[Tensor]:
         """Fill the tables of a step that was captured as a graph; it reads them as long as it is replayed."""

@@ -202,7 +202,8 @@ def _end_of_capture(device: torch.device, pool: Any) -> None:
     It learns that from a capture that ends well. Until then it gives no cached memory back to the GPU, so that the runs
     after this one would find less and less, each on its stream.
     """
-    with contextlib.suppress(RuntimeError):  # it ended well after all
+    # RuntimeError: the capture ended well after all; AttributeError: a version of PyTorch has other names for these
+    with contextlib.suppress(RuntimeError, AttributeError):
         torch._C._cuda_endAllocateToPool(device.index or 0, pool)
         torch._C._cuda_releasePool(device.index or 0, pool)
 

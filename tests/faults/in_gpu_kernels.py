@@ -180,4 +180,11 @@ FAULTS = (
         becomes="        ctx.eps, ctx.itself = eps, ctx\n",
         tests="tests/training/test_one_pass.py::test_a_step_leaves_nothing_of_its_graph_behind",
     ),
+    Fault(
+        what="without Triton a GPU's products read the first weights for ever",
+        file="training/adamw.py",
+        line="            increment_version(self.parameters)  #",
+        becomes="            #",
+        tests="tests/training/test_optimizer.py",
+    ),
 )

@@ -23,6 +23,7 @@ from sparsedial.training.optimizer import (
     set_rate,
 )
 from sparsedial.training.resume import restore_state, training_state
+from sparsedial.training.step import Rates, TrainingStep, read
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
 
@@ -178,6 +179,22 @@ def test_muons_matrices_of_one_size_go_together_and_each_moves_as_alone(monkeypa
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
         for name, value in theirs.state[other].items():
             torch.testing.assert_close(ours.state[one][name], value, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.usefixtures("on_a_gpu")
+def test_on_a_gpu_without_triton_products_read_the_weights_that_the_step_before_made(optimizer):
+    """PyTorch's AdamW changes weights without saying so."""
+    recipe = replace(RECIPE, dtype="bfloat16", optimizer=optimizer)
+    model = initialise(Ladder(vocab_size=64, context=16).shape(16, 8), 0)
+    step = TrainingStep(model, make_optimizers(model, recipe), recipe)
+    ids_BS1 = torch.randint(64, (4, 17), generator=torch.Generator().manual_seed(0))
+    losses = [read([step.take(ids_BS1, Rates(0.01, 0.0, 0.0))])[0].loss for _ in range(20)]
+    assert losses[-1] < losses[0] - 1
+    step._working.renew()
+    for name, weight in model.named_parameters():
+        copied = step._working.model.get_parameter(name)
+        assert torch.equal(copied, weight.to(copied.dtype)), name
 
 
 def test_muons_parameters_are_multiplied_by_a_number_of_their_type(monkeypatch):
