@@ -36,6 +36,7 @@ from sparsedial.machine.timing import Timing, summarise
 from sparsedial.model.digests import digest_of
 from sparsedial.pruning.windows import read_windows
 from sparsedial.text.tokenizer import load_tokenizer
+from sparsedial.units import count_words
 
 RECORD = Path(__file__).parent / "records" / "serving.json"
 SLOTS, MOST_LENGTH, THREADS = 8, 1024, 2
@@ -46,8 +47,8 @@ CLIENTS = (1, 4, 8)
 class Load:
     """How much is asked."""
 
-    rounds: int = 5
-    requests: int = 3  # of each client
+    rounds: int = 4
+    requests: int = 2  # of each client
     prompt: int = 128
     tokens: int = 64
     first_turn: int = 512  # half of the length, where that is less
@@ -170,17 +171,16 @@ def mixed(windows: Windows, load: Load, setting: str | None) -> Round:
     return lambda server: asked(server, asks)
 
 
-def group_of(what: str, clients: int, seen: Mapping[str, Sequence[Seen]]) -> dict[str, Any]:
+def group_of(load: str, seen: Mapping[str, Sequence[Seen]]) -> dict[str, Any]:
     """The figures of one load, printed."""
     paces = {name: summarise([one.seconds_a_token for one in each]) for name, each in seen.items()}
     waits = {name: summarise([one.first_seconds for one in each]) for name, each in seen.items()}
-    print(what)
+    print(load)
     for name, pace in paces.items():
         rate, wait = 1 / pace.median_seconds, waits[name].median_seconds
         print(f"  {name:<22} {rate:7.1f} tokens/s  first text after {wait * 1e3:7.1f} ms", flush=True)
     return {
-        "what": what,
-        "clients": clients,
+        "load": load,
         "rows": [
             {
                 "name": name,
@@ -211,31 +211,37 @@ def measured(name: str, folder: Path, given: argparse.Namespace, load: Load, wor
     """One checkpoint under all loads."""
     load = replace(load, first_turn=min(load.first_turn, length_of(folder) // 2))
     windows, tokenizer = Windows(folder, given.text, load), load_tokenizer(folder)
-    shape = f"{load.prompt} tokens read and {load.tokens} made by each"
+    of_each = f"{load.prompt} tokens read, {load.tokens} made"
+    print(name)
     with ExitStack() as stack:
         mine = {f"sparsedial, {dtype}": stack.enter_context(ours(folder, dtype, work)) for dtype in DTYPES}
         theirs = {f"vLLM, {dtype}": stack.enter_context(vllm(folder, dtype, work, given)) for dtype in DTYPES}
-        servers = {**mine, **theirs}
+        servers, version = {**mine, **theirs}, next(iter(theirs.values())).version()
         groups = [
             group_of(
-                f"{name}, {clients} at once, {load.requests} requests each, {shape}",
-                clients,
+                f"{count_words(clients, 'client')}, {load.requests} requests each, {of_each}",
                 in_turns(servers, load.rounds, lambda clients=clients: at_once(windows, load, clients)),
             )
             for clients in CLIENTS
         ]
         again = in_turns(servers, load.rounds, lambda: second_turn(windows, load, tokenizer))
-        before = f"{load.first_turn} tokens and an answer before"
-        groups.append(group_of(f"{name}, a second turn, {before}, {load.second_turn} new ones", 1, again))
+        words = f"{load.first_turn} tokens and an answer before, {load.second_turn} new ones"
+        groups.append(group_of(f"a second turn, {words}", again))
         settings = {
-            setting or "all at the default": in_turns(mine, load.rounds, lambda s=setting: mixed(windows, load, s))
+            setting: in_turns(mine, load.rounds, lambda s=setting: mixed(windows, load, s))
             for setting in (None, *given.lower.get(name, ()))
         }
-    kept = {
-        setting: group_of(f"{name}, 8 at once, one request each, every other at {setting}", 8, seen)
+    mixed_settings = [
+        group_of(f"{count_words(max(CLIENTS), 'client')}, every other at {setting or 'the default too'}", seen)
         for setting, seen in settings.items()
+    ]
+    return {
+        "name": name,
+        "checkpoint": digest_of(folder),
+        "vllm": version,
+        "groups": groups,
+        "mixed_settings": mixed_settings,
     }
-    return {"name": name, "checkpoint": digest_of(folder), "groups": groups, "mixed_settings": kept}
 
 
 def main() -> None:

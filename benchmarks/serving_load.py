@@ -75,6 +75,11 @@ class Server:
         finally:
             os.killpg(self._process.pid, signal.SIGSTOP)
 
+    def version(self) -> str:
+        """That of vLLM, which says it."""
+        with self.going():
+            return httpx.get(f"{self.address.removesuffix('/v1')}/version").raise_for_status().json()["version"]
+
     def ask(self, clients: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[float, list[list[Answer]]]:
         """Let every client send its requests one after another, all clients at once; seconds of all and the answers."""
         with self.going():

@@ -59,6 +59,7 @@ def _measured() -> list[Row]:
         *_layers(read_json(RECORDS / "sparse_layer.json")),
         *_decoding(read_json(RECORDS / "decoding.json")),
         *_decoding_vllm(RECORDS / "decoding_vllm.json"),
+        *_serving(RECORDS / "serving.json"),
         *_planning(),
     ]
 
@@ -160,6 +161,21 @@ def _decoding_vllm(file: Path) -> list[Row]:
                 way = group["ways_of_vllm"].get(peer)
                 beside = f"{peer}, {way} ({group['vllm']}, built for CPUs)" if way else "ours in float32"
                 rows.append((f"{what}, ours in bfloat16", beside, _faster(value), "–"))
+    return rows
+
+
+def _serving(file: Path) -> list[Row]:
+    """Our server beside vLLM's; none where it was not measured."""
+    rows = []
+    for model in read_json(file)["models"] if file.exists() else []:
+        for group in model["groups"]:
+            for dtype, value in group["speed_against"].items():
+                first = group["first_text_against"][dtype]["value"]
+                measured = (
+                    f"{range_words(value)} times as many tokens a second; first text after {1 / first:.2f} of its time"
+                )
+                what = f"serving: {model['name']}, {group['load']}, weights in {dtype}, 2 threads"
+                rows.append((what, f"vLLM's server ({model['vllm']}, built for CPUs)", measured, "–"))
     return rows
 
 
