@@ -9,7 +9,6 @@ import pytest
 
 from sparsedial.showing.page import page, table
 from sparsedial.showing.palette import PAGE_COLOURS
-from tests.showing.test_dial_page import browser as browser
 
 sync_api = pytest.importorskip("playwright.sync_api")
 PATH = "runs/my_study/runs/8a945dab076e9b44/checkpoint"

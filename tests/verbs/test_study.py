@@ -97,7 +97,7 @@ def test_the_report_stands_alone_and_names_what_it_found(finished):
     page = (out / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<script src" not in page
-    assert result["text"]["digest"][:12] in page
+    assert result["text"]["digest"][:12] in page.replace("<wbr>", "")
 
 
 def test_its_table_can_be_fitted_again(finished, capsys):
