@@ -14,7 +14,6 @@ from sparsedial.serving.asks import Ask
 from sparsedial.serving.dial import Chosen, Dial
 from sparsedial.serving.refused import BAD_VALUE, Refused, refused
 from sparsedial.serving.sampling import Sampling
-from sparsedial.text.decoding import NewText
 from sparsedial.text.prompts import Prompts
 from sparsedial.text.tokenizer import Tokenizer
 
@@ -90,7 +89,7 @@ class Service:
             words = f"{MOST_WAITING} answers wait already; ask again later"
             raise Refused(429, words, code="too_many_waiting", retry_seconds=RETRY_SECONDS)
         try:
-            return Answers(self.engine, asks, [NewText(self.tokenizer, prompt) for prompt in rows], stops)
+            return Answers(self.engine, asks, self.tokenizer, stops)
         except UserError as error:
             raise refused(error, param=_param(error, request)) from error
 

@@ -106,6 +106,13 @@ def test_a_bad_field_of_a_completion_is_named(change, param):
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
+@pytest.mark.parametrize("prompt", [[-1], [2**70], [[65], [-1]]], ids=json.dumps)
+def test_ids_that_no_tokenizer_reads_are_refused_by_the_engine(prompt):
+    outside = UserError("a token id lies outside 0..255", field="prompt")
+    answer = post(app_of(Script(refuses=outside)), "completions", {"prompt": prompt})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
+
+
 def test_values_that_ask_for_nothing_are_no_fault():
     nothing = {"suffix": "", "echo": False, "best_of": 1, "logprobs": None, "frequency_penalty": 0.0, "logit_bias": {}}
     nothing |= {"tool_choice": "auto", "tools": [], "response_format": {"type": "text"}}
