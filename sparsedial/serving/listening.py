@@ -24,6 +24,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
+    except UnicodeError as error:
+        raise UserError(f"cannot listen on '{host}', port {port}: that is no name of a host", field="host") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(f"{port} is in use", hint="0 picks a free port", field="port") from error

@@ -204,7 +204,7 @@ def test_a_name_of_another_site_that_leads_here_gets_no_answer(host):
 
 
 def test_names_of_this_machine_are_let_in_and_any_name_where_others_may_come():
-    for host in ("localhost:9000", "127.0.0.1", "[::1]:8000", "LOCALHOST"):
+    for host in ("localhost:9000", "127.0.0.1", "[::1]:8000", "LOCALHOST", "127.0.1.1:8000"):
         assert post(app_of(Script()), host=host).status_code == 200
     assert post(app_of(Script(), loopback=False), host="box.lan:8000").status_code == 200
 

@@ -210,6 +210,7 @@ def test_a_dial_of_another_machine_or_type_or_checkpoint_is_said_to_be_one(measu
         (["--api-key", " "], "--api-key: an empty key", "leave it out"),
         (["--name", ""], "--name: a model without a name", None),
         (["--host", "256.1.1.1"], "--host: cannot listen on '256.1.1.1'", None),
+        (["--host", "a..b"], "--host: cannot listen on 'a..b'", None),
         (["--dtype", "int8"], "--dtype: weights are not held in 'int8'", "float32"),
     ],
 )
