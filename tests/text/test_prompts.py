@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,5 +146,5 @@ def test_other_threads_go_on_while_a_long_prompt_is_read(tmp_path: Path) -> None
     while reading.is_alive():
         time.sleep(0.001)
         ticks.append(time.perf_counter())
-    longest = max(after - before for before, after in zip(ticks, ticks[1:], strict=False))
+    longest = max(after - before for before, after in pairwise(ticks))
     assert longest < (time.perf_counter() - began) / 2
