@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sparsedial.serving.asks import Ask, Load, Reason, Spent, Told
-from sparsedial.serving.refused import Refused
+from sparsedial.serving.refused import FAILED, Refused
 from sparsedial.serving.stopping import Stops
 from sparsedial.text.decoding import NewText
 from sparsedial.text.tokenizer import Tokenizer
@@ -126,7 +126,7 @@ class Answers:
             if answer.stops.found and not found and answer.ended is None:
                 self._engine.finish(answer.number)
             if answer.ended and answer.ended.reason == "failed":
-                raise Refused(500, answer.ended.problem or "the engine failed", code="engine_failed")
+                raise Refused(500, answer.ended.problem or "the engine failed", code=FAILED)
             if text or answer.ended:
                 yield Piece(index=index, text=text, reason=answer.reason)
 

@@ -20,15 +20,13 @@ from sparsedial.model.decoder import TOKENS_AT_ONCE
 from sparsedial.model.gates import Gates
 from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import Transformer
-from sparsedial.serving.asks import Ask, Load, Reason, Told
+from sparsedial.serving.asks import Ask, Closed, Load, Reason, Told
 from sparsedial.serving.drawing import draw_each, draws_of
 from sparsedial.serving.lanes import Lane, place_of
 from sparsedial.serving.open_answer import OpenAnswer
 from sparsedial.serving.scheduler import Piece, Scheduler
 from sparsedial.serving.slots import Answer, Beginning
 from sparsedial.shape.turned import Turned
-
-CLOSED = "the server is closing"
 
 
 @dataclass
@@ -108,7 +106,7 @@ class Engine:
         draws = draws_of(ask.sampling)
         with self._news:
             if self._closing:
-                raise UserError(CLOSED)
+                raise Closed
             self._numbers += 1
             answer = Answer(
                 number=self._numbers,
@@ -175,7 +173,7 @@ class Engine:
             with self._news:
                 self._closing = True
             for open_ in list(self._open.values()):
-                open_.tell_end("failed", CLOSED)
+                open_.tell_end("failed", Closed().problem)
             self._open.clear()
 
     def _hear(self) -> bool:

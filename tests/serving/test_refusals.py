@@ -8,6 +8,7 @@ import pytest
 
 from sparsedial.errors import UserError
 from sparsedial.serving import app as server
+from sparsedial.serving.asks import Closed
 from sparsedial.serving.service import MOST_WAITING
 from tests.serving.served import ASKED, NAME, Script, app_of, get, post, streamed
 
@@ -111,6 +112,11 @@ def test_ids_that_no_tokenizer_reads_are_refused_by_the_engine(prompt):
     outside = UserError("a token id lies outside 0..255", field="prompt")
     answer = post(app_of(Script(refuses=outside)), "completions", {"prompt": prompt})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
+
+
+def test_a_server_that_is_closing_does_not_blame_the_request():
+    answer = post(app_of(Script(refuses=Closed())))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_failed")
 
 
 def test_values_that_ask_for_nothing_are_no_fault():
