@@ -64,6 +64,7 @@ def run(app: Any, listening: socket.socket, ending: Callable[[], object] | None 
         app,
         log_level="error",
         access_log=False,
+        lifespan="off",  # there is nothing to begin and end; a second Ctrl-C would break it off with a traceback
         timeout_keep_alive=KEPT_SECONDS,
         timeout_graceful_shutdown=STOPPED_SECONDS,
     )
