@@ -198,7 +198,8 @@ def test_what_is_not_there_is_said_in_the_same_form():
     for path in ("/v1/embeddings", "/nowhere"):
         answer = get(app_of(Script()), path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_endpoint")
-    assert get(app_of(Script()), "/v1/completions").status_code == 405
+    wrong = get(app_of(Script()), "/v1/completions")
+    assert (wrong.status_code, wrong.headers.get("allow")) == (405, "POST")
 
 
 @pytest.mark.parametrize(
