@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sparsedial.errors import UserError, about
 from sparsedial.machine.energy import Meter
-from sparsedial.model.decoder import TOKENS_AT_ONCE
 from sparsedial.model.gates import Gates
 from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import Transformer
@@ -24,7 +23,7 @@ from sparsedial.serving.asks import Ask, Closed, Load, Reason, Told
 from sparsedial.serving.drawing import draw_each, draws_of
 from sparsedial.serving.lanes import Lane, place_of
 from sparsedial.serving.open_answer import OpenAnswer
-from sparsedial.serving.scheduler import Piece, Scheduler
+from sparsedial.serving.scheduler import ALONE, Piece, Scheduler
 from sparsedial.serving.slots import Answer, Beginning
 from sparsedial.shape.turned import Turned
 
@@ -72,7 +71,7 @@ class Engine:
             raise UserError(f"{length} lies outside 2..{model.shape.context}, the model's context", field="length")
         self._model, self._gates, self._vocabulary, self._power = model, gates, vocabulary, power
         self._slots, self._length = slots, length
-        self._scheduler, self._lanes = Scheduler(slots, TOKENS_AT_ONCE), dict[Turned, Lane]()
+        self._scheduler, self._lanes = Scheduler(slots, ALONE), dict[Turned, Lane]()
         self._total = _Total()
         self._numbers = 0
         self._open: dict[int, OpenAnswer] = {}  # by number, from when they are asked until they end
