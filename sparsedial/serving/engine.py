@@ -186,7 +186,9 @@ class Engine:
             leaving, self._leaving = self._leaving, []
         for number in leaving:
             if number in self._open:
-                self._end(self._open[number], "stop")
+                answer = self._open[number].answer
+                keep = answer.slot is None or self._lane(answer.lane).keeps(answer.slot)
+                self._end(self._open[number], "stop", keep=keep)
         return not self._closing
 
     def _turn(self) -> None:
