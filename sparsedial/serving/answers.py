@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sparsedial.serving.asks import Ask, Load, Reason, Spent, Told
-from sparsedial.serving.refused import Refused
+from sparsedial.serving.refused import FAILED, Refused
 from sparsedial.serving.stopping import Stops
 from sparsedial.text.decoding import NewText
+from sparsedial.text.tokenizer import Tokenizer
 
 
 class Writer(Protocol):
@@ -75,9 +76,9 @@ class _Hearing:
 class _Answer:
     """One of the answers: its text up to a stop string, and how it ended."""
 
-    def __init__(self, text: NewText, stops: Sequence[str]) -> None:
-        self._text, self.stops = text, Stops(stops)
-        self.number, self.tokens = -1, 0
+    def __init__(self, number: int, text: NewText, stops: Sequence[str]) -> None:
+        self.number, self._text, self.stops = number, text, Stops(stops)
+        self.tokens = 0
         self.ended: Ended | None = None
 
     def hear(self, event: int | Ended) -> str:
@@ -102,12 +103,13 @@ class Answers:
     Raises: UserError where the engine does not take one of them; none is written then.
     """
 
-    def __init__(self, engine: Writer, asks: Sequence[Ask], texts: Sequence[NewText], stops: Sequence[str]) -> None:
+    def __init__(self, engine: Writer, asks: Sequence[Ask], tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         self._engine, self._queue = engine, asyncio.Queue[tuple[int, int | Ended]]()
-        self._answers = [_Answer(text, stops) for text in texts]
+        self._answers = list[_Answer]()
         try:
             for index, ask in enumerate(asks):
-                self._answers[index].number = engine.ask(ask, _Hearing(self._queue, index))
+                number = engine.ask(ask, _Hearing(self._queue, index))  # first: a tokenizer reads no ids but its own
+                self._answers.append(_Answer(number, NewText(tokenizer, ask.prompt), stops))
         except Exception:
             self.forget()
             raise
@@ -124,7 +126,7 @@ class Answers:
             if answer.stops.found and not found and answer.ended is None:
                 self._engine.finish(answer.number)
             if answer.ended and answer.ended.reason == "failed":
-                raise Refused(500, answer.ended.problem or "the engine failed", code="engine_failed")
+                raise Refused(500, answer.ended.problem or "the engine failed", code=FAILED)
             if text or answer.ended:
                 yield Piece(index=index, text=text, reason=answer.reason)
 

@@ -233,7 +233,8 @@ async def _refused(request: Request, error: Any) -> Response:
 
 async def _no_endpoint(request: Request, error: Any) -> Response:
     words = f"{request.method} {request.url.path}: no such endpoint"
-    return _error(Refused(error.status_code, words, code="no_such_endpoint"))
+    reply = Refused(error.status_code, words, code="no_such_endpoint").reply
+    return _json(reply, error.status_code, error.headers)  # such as the methods that it has
 
 
 async def _gone(request: Request, error: Exception) -> Response:

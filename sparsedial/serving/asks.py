@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from sparsedial.errors import UserError
 from sparsedial.serving.sampling import Sampling
 from sparsedial.shape.turned import Turned
 
 Reason: TypeAlias = Literal["stop", "length", "failed"]  # why a text ended: an end token, its most tokens, an error
+
+
+class Closed(UserError):
+    """The engine writes nothing any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is closing")
 
 
 @dataclass(frozen=True, kw_only=True)

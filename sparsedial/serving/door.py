@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ SAFE = {  # how browsers are to treat what a server sends
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-OWN_NAMES = ("localhost", "127.0.0.1", "::1")
+OWN_NAME = "localhost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,8 @@ class Door:
                 raise Refused(401, words, code="invalid_api_key")
             return
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self.loopback and _name(host) not in OWN_NAMES:
-            raise Refused(403, f"this server answers only requests to {OWN_NAMES[0]}", code="foreign_host")
+        if self.loopback and not _is_own(host):
+            raise Refused(403, f"this server answers only requests to {OWN_NAME}", code="foreign_host")
         if origin is not None and origin.partition("://")[2] != host:
             raise Refused(403, "this server answers no pages of other sites", code="foreign_origin")
 
@@ -49,9 +50,10 @@ class Door:
         return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), (self.key or "").encode())
 
 
-def _name(host: str) -> str | None:
-    """The name in a host header, without its port; None where it is none."""
+def _is_own(host: str) -> bool:
+    """Whether a host header leads to this machine whoever resolves it: by its own name, or by a loopback address."""
     try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:  # of a bracket that is not closed
-        return None
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == OWN_NAME or ipaddress.ip_address(name).is_loopback
+    except ValueError:  # another name, or a bracket that is not closed
+        return False

@@ -16,19 +16,16 @@ from torch import Tensor
 
 from sparsedial.errors import UserError, about
 from sparsedial.machine.energy import Meter
-from sparsedial.model.decoder import TOKENS_AT_ONCE
 from sparsedial.model.gates import Gates
 from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import Transformer
-from sparsedial.serving.asks import Ask, Load, Reason, Told
+from sparsedial.serving.asks import Ask, Closed, Load, Reason, Told
 from sparsedial.serving.drawing import draw_each, draws_of
 from sparsedial.serving.lanes import Lane, place_of
 from sparsedial.serving.open_answer import OpenAnswer
-from sparsedial.serving.scheduler import Piece, Scheduler
+from sparsedial.serving.scheduler import ALONE, Piece, Scheduler
 from sparsedial.serving.slots import Answer, Beginning
 from sparsedial.shape.turned import Turned
-
-CLOSED = "the server is closing"
 
 
 @dataclass
@@ -74,7 +71,7 @@ class Engine:
             raise UserError(f"{length} lies outside 2..{model.shape.context}, the model's context", field="length")
         self._model, self._gates, self._vocabulary, self._power = model, gates, vocabulary, power
         self._slots, self._length = slots, length
-        self._scheduler, self._lanes = Scheduler(slots, TOKENS_AT_ONCE), dict[Turned, Lane]()
+        self._scheduler, self._lanes = Scheduler(slots, ALONE), dict[Turned, Lane]()
         self._total = _Total()
         self._numbers = 0
         self._open: dict[int, OpenAnswer] = {}  # by number, from when they are asked until they end
@@ -108,7 +105,7 @@ class Engine:
         draws = draws_of(ask.sampling)
         with self._news:
             if self._closing:
-                raise UserError(CLOSED)
+                raise Closed
             self._numbers += 1
             answer = Answer(
                 number=self._numbers,
@@ -175,7 +172,7 @@ class Engine:
             with self._news:
                 self._closing = True
             for open_ in list(self._open.values()):
-                open_.tell_end("failed", CLOSED)
+                open_.tell_end("failed", Closed().problem)
             self._open.clear()
 
     def _hear(self) -> bool:
@@ -189,7 +186,9 @@ class Engine:
             leaving, self._leaving = self._leaving, []
         for number in leaving:
             if number in self._open:
-                self._end(self._open[number], "stop")
+                answer = self._open[number].answer
+                keep = answer.slot is None or self._lane(answer.lane).keeps(answer.slot)
+                self._end(self._open[number], "stop", keep=keep)
         return not self._closing
 
     def _turn(self) -> None:

@@ -79,6 +79,17 @@ class Lane:
         """Forget what a slot holds, which may be no numbers."""
         self.decoder.cache.wipe(slot)
 
+    def keeps(self, slot: int) -> bool:
+        """Whether a slot keeps what it holds; it is wiped where its last position, which sees the others, is no number.
+
+        For an answer that is not stopped its logits show that.
+        """
+        last = self.decoder.cache.filled[slot] - 1
+        sound = last < 0 or all(bool(part[:, slot, :, last].isfinite().all()) for part in self.decoder.cache.parts)
+        if not sound:
+            self.wipe(slot)
+        return sound
+
     def _visited(self, answers: Sequence[Answer]) -> Tensor | None:
         """How many experts each answer visits, [L, B]; None where all visit those of the model."""
         rows = [answer.visits for answer in answers]

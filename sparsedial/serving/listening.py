@@ -24,6 +24,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
+    except UnicodeError as error:
+        raise UserError(f"cannot listen on '{host}', port {port}: that is no name of a host", field="host") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(f"{port} is in use", hint="0 picks a free port", field="port") from error
@@ -62,6 +64,7 @@ def run(app: Any, listening: socket.socket, ending: Callable[[], object] | None 
         app,
         log_level="error",
         access_log=False,
+        lifespan="off",  # there is nothing to begin and end; a second Ctrl-C would break it off with a traceback
         timeout_keep_alive=KEPT_SECONDS,
         timeout_graceful_shutdown=STOPPED_SECONDS,
     )

@@ -9,7 +9,7 @@ from sparsedial.errors import UserError
 from sparsedial.records.serving import ErrorReply, ErrorWords
 
 Kind = Literal["invalid_request_error", "rate_limit_error", "server_error"]
-BAD_VALUE = "invalid_value"
+BAD_VALUE, FAILED = "invalid_value", "engine_failed"
 
 
 class Refused(Exception):

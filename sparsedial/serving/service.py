@@ -10,11 +10,10 @@ from typing import Literal
 from sparsedial.errors import UserError, about
 from sparsedial.records.serving import ChatMessage, ChatRequest, CompletionRequest, DialUsage, TextRequest, Usage
 from sparsedial.serving.answers import Answers, Writer
-from sparsedial.serving.asks import Ask
+from sparsedial.serving.asks import Ask, Closed
 from sparsedial.serving.dial import Chosen, Dial
-from sparsedial.serving.refused import BAD_VALUE, Refused, refused
+from sparsedial.serving.refused import BAD_VALUE, FAILED, Refused, refused
 from sparsedial.serving.sampling import Sampling
-from sparsedial.text.decoding import NewText
 from sparsedial.text.prompts import Prompts
 from sparsedial.text.tokenizer import Tokenizer
 
@@ -90,7 +89,9 @@ class Service:
             words = f"{MOST_WAITING} answers wait already; ask again later"
             raise Refused(429, words, code="too_many_waiting", retry_seconds=RETRY_SECONDS)
         try:
-            return Answers(self.engine, asks, [NewText(self.tokenizer, prompt) for prompt in rows], stops)
+            return Answers(self.engine, asks, self.tokenizer, stops)
+        except Closed as error:
+            raise Refused(500, error.problem, code=FAILED) from error
         except UserError as error:
             raise refused(error, param=_param(error, request)) from error
 

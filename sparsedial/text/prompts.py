@@ -43,7 +43,9 @@ class Prompts:
             raise UserError(f"the prompt is not valid UTF-8 from character {error.start + 1} on") from error
         if self.backend is None:
             return np.frombuffer(data.replace(END.encode(), b"\0"), np.uint8)  # byte 0 is that token
-        return np.array(self.backend.encode(prompt, add_special_tokens=not whole).ids, np.int64)
+        # of several texts, since that lets other threads go on meanwhile
+        (encoding,) = self.backend.encode_batch_fast([prompt], add_special_tokens=not whole)
+        return np.array(encoding.ids, np.int64)
 
     def chat(self, message: str) -> str:
         """A user's message as the tokenizer's chat template writes it, up to where the answer begins.

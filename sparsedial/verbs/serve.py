@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from contextlib import closing
 from dataclasses import replace
@@ -42,12 +41,11 @@ def serve(settings: ServeSettings) -> Served | ServeDryRun:
         from sparsedial.serving.listening import is_loopback, listen, run
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed", hint="pip install 'sparsedial[serve]'") from error
-    key = settings.api_key or os.environ.get(KEY_NAME) or None
     with listen(settings.host, settings.port) as listening:
         note(f"loading {settings.checkpoint}")
         with closing(_Open(settings, found)) as opened:
-            app = make_app(opened.service, assets(), key=key, loopback=is_loopback(listening))
-            _say_ready(settings, found.record, opened.service, listening, key)
+            app = make_app(opened.service, assets(), key=settings.key, loopback=is_loopback(listening))
+            _say_ready(settings, found.record, opened.service, listening)
             run(app, listening, ending=opened.close)
     return Served()
 
@@ -90,13 +88,11 @@ class _Open:
         self._engine.close()
 
 
-def _say_ready(
-    settings: ServeSettings, counted: ServeDryRun, service: Service, listening: socket, key: str | None
-) -> None:
+def _say_ready(settings: ServeSettings, counted: ServeDryRun, service: Service, listening: socket) -> None:
     """Say where it is, what it has, and a request that works."""
     from sparsedial.serving.listening import address_of, is_loopback
 
-    address = address_of(listening)
+    address, key = address_of(listening), settings.key
     if not is_loopback(listening):
         who = "nothing is encrypted, its key neither" if key else "anybody who reaches it can use it"
         note(f"warning: the port {listening.getsockname()[1]} of {settings.host} is open to other machines: {who}")

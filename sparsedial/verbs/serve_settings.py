@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,13 @@ class ServeSettings:
             raise UserError("a model without a name cannot be asked for", field="name")
         if self.api_key is not None and not self.api_key.strip():
             raise UserError("an empty key would let everybody in", hint="leave it out, or give one", field="api_key")
+        if self.key is not None and not (self.key.isascii() and self.key == self.key.strip()):
+            raise UserError("no header carries this key as it is", hint="ASCII without spaces", field="api_key")
+
+    @property
+    def key(self) -> str | None:
+        """What requests must show, by the setting or else by the environment."""
+        return self.api_key or os.environ.get(KEY_NAME) or None
 
     @property
     def budgets(self) -> dict[str, float | None]:

@@ -6,6 +6,28 @@ from tests.faults.fault import Fault
 
 FAULTS = (
     Fault(
+        what="a prompt that was stopped while it was read leaves values that are no numbers",
+        file="serving/lanes.py",
+        line="sound = last < 0 or all(",
+        becomes="sound = True or all(",
+        tests="tests/serving/test_engine_failures.py::"
+        "test_a_prompt_that_is_forgotten_before_its_end_leaves_nothing_that_is_no_number",
+    ),
+    Fault(
+        what="a short request waits for all of a long prompt that came before it",
+        file="serving/engine.py",
+        line="Scheduler(slots, ALONE)",
+        becomes="Scheduler(slots, 8 * ALONE)",
+        tests="tests/serving/test_engine.py::test_who_comes_while_a_long_prompt_is_read_does_not_wait_for_all_of_it",
+    ),
+    Fault(
+        what="a prompt that is being tokenized stops every other thread",
+        file="text/prompts.py",
+        line="(encoding,) = self.backend.encode_batch_fast([prompt], add_special_tokens=not whole)",
+        becomes="encoding = self.backend.encode(prompt, add_special_tokens=not whole)",
+        tests="tests/text/test_prompts.py::test_other_threads_go_on_while_a_long_prompt_is_read",
+    ),
+    Fault(
         what="a prompt takes over what was read with another number of experts",
         file="serving/slots.py",
         line="if slot.visits == answer.visits else 0",

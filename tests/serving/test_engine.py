@@ -252,6 +252,29 @@ def test_a_finished_answer_stops_where_it_is_and_says_what_it_took():
         assert again.wait() == alone(SPARSE, asked([1], 120), LENGTH)
 
 
+def test_who_comes_while_a_long_prompt_is_read_does_not_wait_for_all_of_it(monkeypatch):
+    """Nor does the end of the server, which waits for one call of the model."""
+    model, long, short = shaken(replace(FAMILIES["qwen3_moe"], context=2048)), Heard(), Heard()
+    real, written = Lane.read, list[list[int]]()
+
+    def reading(lane, pieces):
+        if len(pieces) == 1 and pieces[0].answer.read == 0 and len(pieces[0].answer.ids) == 1500:
+            engine.ask(asked([1, 2, 3], 1), short)
+        return real(lane, pieces)
+
+    def ended(*what):
+        written.append(list(long.tokens))
+        Heard.ended(short, *what)
+
+    monkeypatch.setattr(Lane, "read", reading)
+    monkeypatch.setattr(short, "ended", ended)
+    with engine_of(model) as engine:
+        engine.ask(asked([7] * 1500, 1), long)
+        short.wait()
+        assert len(long.wait()) == 1
+    assert written == [[]]
+
+
 def test_an_engine_that_is_closed_has_ended_all_answers_and_its_thread():
     hearers, threads = [Heard() for _ in range(4)], threading.active_count()
     with engine_of(SPARSE, slots=2) as engine:

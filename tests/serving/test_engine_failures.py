@@ -49,6 +49,31 @@ def test_logits_that_are_no_numbers_fail_that_answer_alone_and_leave_nothing(sam
         assert [heard.spent and heard.spent.cached for heard in after] == [99, 0]
 
 
+def test_a_prompt_that_is_forgotten_before_its_end_leaves_nothing_that_is_no_number(monkeypatch):
+    model, never, real = model_whose_id_is_no_number(63), Vocabulary(absent=(63,)), Lane.read
+    beside, after = Heard(), [Heard(), Heard()]
+
+    def leaving(lane, pieces):
+        for piece in pieces:
+            if 63 in piece.answer.ids:
+                engine.forget(piece.answer.number)
+        return real(lane, pieces)
+
+    monkeypatch.setattr(engines, "Scheduler", lambda places, alone: Scheduler(places, 64, 64))
+    monkeypatch.setattr(Lane, "read", leaving)
+    with engine_of(model, slots=2, vocabulary=never) as engine:
+        ask = asked(list(range(40)), 60)
+        engine.ask(ask, beside)
+        beside.some.wait()
+        engine.ask(asked([*range(20, 60), 63, *range(59)], 9), Heard())
+        beside.wait()
+        later = [asked([*ask.prompt, *beside.tokens[:-1], 4, 5, 6], 9), asked([7, 8, 9], 9)]
+        with held(engine):
+            for each, heard in zip(later, after, strict=True):
+                engine.ask(each, heard)
+        assert [heard.wait() for heard in after] == [alone(model, each, LENGTH, never) for each in later]
+
+
 @pytest.mark.parametrize("part", ["read", "step"])
 def test_an_error_fails_those_that_took_part_and_the_others_go_on(part, monkeypatch, capsys):
     """Those of its own lane in a new cache."""

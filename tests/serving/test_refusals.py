@@ -8,6 +8,7 @@ import pytest
 
 from sparsedial.errors import UserError
 from sparsedial.serving import app as server
+from sparsedial.serving.asks import Closed
 from sparsedial.serving.service import MOST_WAITING
 from tests.serving.served import ASKED, NAME, Script, app_of, get, post, streamed
 
@@ -106,6 +107,18 @@ def test_a_bad_field_of_a_completion_is_named(change, param):
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
+@pytest.mark.parametrize("prompt", [[-1], [2**70], [[65], [-1]]], ids=json.dumps)
+def test_ids_that_no_tokenizer_reads_are_refused_by_the_engine(prompt):
+    outside = UserError("a token id lies outside 0..255", field="prompt")
+    answer = post(app_of(Script(refuses=outside)), "completions", {"prompt": prompt})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
+
+
+def test_a_server_that_is_closing_does_not_blame_the_request():
+    answer = post(app_of(Script(refuses=Closed())))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_failed")
+
+
 def test_values_that_ask_for_nothing_are_no_fault():
     nothing = {"suffix": "", "echo": False, "best_of": 1, "logprobs": None, "frequency_penalty": 0.0, "logit_bias": {}}
     nothing |= {"tool_choice": "auto", "tools": [], "response_format": {"type": "text"}}
@@ -185,7 +198,8 @@ def test_what_is_not_there_is_said_in_the_same_form():
     for path in ("/v1/embeddings", "/nowhere"):
         answer = get(app_of(Script()), path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_endpoint")
-    assert get(app_of(Script()), "/v1/completions").status_code == 405
+    wrong = get(app_of(Script()), "/v1/completions")
+    assert (wrong.status_code, wrong.headers.get("allow")) == (405, "POST")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +211,7 @@ def test_a_name_of_another_site_that_leads_here_gets_no_answer(host):
 
 
 def test_names_of_this_machine_are_let_in_and_any_name_where_others_may_come():
-    for host in ("localhost:9000", "127.0.0.1", "[::1]:8000", "LOCALHOST"):
+    for host in ("localhost:9000", "127.0.0.1", "[::1]:8000", "LOCALHOST", "127.0.1.1:8000"):
         assert post(app_of(Script()), host=host).status_code == 200
     assert post(app_of(Script(), loopback=False), host="box.lan:8000").status_code == 200
 

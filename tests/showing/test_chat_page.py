@@ -233,3 +233,16 @@ def test_every_control_has_a_name_and_the_texts_are_no_live_region(chat):
         assert label, control.evaluate("e => e.outerHTML")
     assert page.locator("#talk [aria-live], #turns [role=status], #turns [role=log]").count() == 0
     assert page.get_by_role("group", name="Dial").count() == 1
+
+
+def test_of_an_answer_that_was_stopped_the_page_does_not_say_what_it_had_to_read(chat, fake):
+    fake.pace, fake.cached = {"default": 0.2}, 34
+    page = chat()
+    write(page, "Why?")
+    expect(page.locator(".answer .text")).to_contain_text("The sky")
+    page.locator("#stop").click()
+    turn_to(page, "neurons=0.5")
+    page.locator(".ask-again").click()
+    ended(page, 2)
+    expect(page.locator(".found")).to_contain_text("are the same (grey)")
+    expect(page.locator(".found")).not_to_contain_text("had to read")

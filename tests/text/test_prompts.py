@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +135,16 @@ def test_a_prompt_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(write_tokenizer(tmp_path))
     with pytest.raises(UserError, match="not valid UTF-8 from character 3 on"):
         prompts_of(tmp_path, tokenizer).encode("ab\ud800")
+
+
+def test_other_threads_go_on_while_a_long_prompt_is_read(tmp_path: Path) -> None:
+    """A server reads prompts beside the thread that writes answers."""
+    ours = prompts_of(tmp_path, load_tokenizer(write_tokenizer(tmp_path, "sequence", {})))
+    began, ticks = time.perf_counter(), [time.perf_counter()]
+    reading = threading.Thread(target=ours.encode, args=("the cat sat " * 50_000,))
+    reading.start()
+    while reading.is_alive():
+        time.sleep(0.001)
+        ticks.append(time.perf_counter())
+    longest = max(after - before for before, after in pairwise(ticks))
+    assert longest < (time.perf_counter() - began) / 2

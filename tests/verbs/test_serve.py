@@ -208,8 +208,11 @@ def test_a_dial_of_another_machine_or_type_or_checkpoint_is_said_to_be_one(measu
         (["--setting", "k=1", "--at-least", "5tok/s"], "--at-least: goes without --setting", None),
         (["--max-loss-increase", "1%"], "the settings of this checkpoint are not measured", "--measure --text TEXT"),
         (["--api-key", " "], "--api-key: an empty key", "leave it out"),
+        (["--api-key", "key "], "--api-key: no header carries", "ASCII without spaces"),
+        (["--api-key", "Schl\u00fcssel"], "--api-key: no header carries", "without spaces"),
         (["--name", ""], "--name: a model without a name", None),
         (["--host", "256.1.1.1"], "--host: cannot listen on '256.1.1.1'", None),
+        (["--host", "a..b"], "--host: cannot listen on 'a..b'", None),
         (["--dtype", "int8"], "--dtype: weights are not held in 'int8'", "float32"),
     ],
 )

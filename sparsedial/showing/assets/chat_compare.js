@@ -60,10 +60,10 @@ function alike(texts) {
   return words ? `The first ${words === 1 ? "word is" : `${words} words are`} the same (grey).` : "The texts differ from the first word on.";
 }
 
-// An answer whose prompt is in memory already needs less time and energy.
+// An answer whose prompt is in memory already needs less time and energy; of one that was stopped that is not known.
 function cached(first, other) {
-  const [before, now] = [first, other].map((answer) => answer.usage?.dial?.cached_prompt_tokens ?? 0);
-  if (before === now) return "";
+  const [before, now] = [first, other].map((answer) => answer.usage?.dial?.cached_prompt_tokens);
+  if (before === now || before === undefined || now === undefined) return "";
   const reader = before > now ? other : first;
   return `${reader.setting.dial.name} had to read ${plural(Math.abs(before - now), "token")} of the prompt more.`;
 }
