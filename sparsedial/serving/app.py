@@ -232,7 +232,9 @@ async def _refused(request: Request, error: Any) -> Response:
 
 
 async def _no_endpoint(request: Request, error: Any) -> Response:
-    words = f"{request.method} {request.url.path}: no such endpoint"
+    allowed = (error.headers or {}).get("Allow")
+    other = f"; this address takes {allowed}" if allowed else ""
+    words = f"{request.method} {request.url.path}: no such endpoint{other}"
     return _error(Refused(error.status_code, words, code="no_such_endpoint"))
 
 
