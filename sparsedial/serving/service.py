@@ -116,7 +116,7 @@ class Service:
         )
 
     def _known(self, ids: Ids) -> Ids:
-        """Ids of a request, none of them outside the vocabulary: a tokenizer decodes them before the engine sees them."""
+        """Ids of a request, all in the vocabulary: the tokenizer decodes them before the engine looks."""
         words = self.dial.shape.vocab_size
         outside = next((one for one in ids if not 0 <= one < words), None)
         if outside is not None:
