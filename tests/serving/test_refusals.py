@@ -20,6 +20,8 @@ PROMPT = {"prompt": "a"}
         ({"dial": {"top_k_expert": 2}}, "dial.top_k_expert", "unknown_dial_field", "did you mean 'top_k_experts'?"),
         ({"dial": {"setting": "k=9"}}, "dial.setting", "invalid_dial", "k=9 lies outside 1.."),
         ({"dial": {"setting": "kk"}}, "dial.setting", "invalid_dial", "cannot read 'kk'"),
+        ({"dial": {"setting": ""}}, "dial.setting", "invalid_dial", "cannot read ''"),
+        ({"model": f"{NAME}:"}, "model", "invalid_dial", "cannot read ''"),
         ({"dial": {"top_k_experts": 0}}, "dial.top_k_experts", "invalid_dial", "k=0 lies outside 1.."),
         ({"dial": {"top_k_experts": []}}, "dial.top_k_experts", "invalid_value", "length >= 1"),
         ({"dial": {"top_k_experts": "two"}}, "dial.top_k_experts", "invalid_value", "found text"),

@@ -146,6 +146,11 @@ def test_the_request_that_is_shown_works_when_it_is_copied(serve: Serve, monkeyp
     assert "8 answers of 60 tokens at once" in shown
 
 
+def test_a_folder_of_other_files_is_no_checkpoint(tmp_path: Path, capsys):
+    assert main(["serve", str(tmp_path)]) == 2
+    assert f"{tmp_path} is not a checkpoint: it has no config.json\nhint: a checkpoint is" in capsys.readouterr().err
+
+
 def test_other_machines_are_let_in_only_with_a_word_of_warning(serve: Serve):
     _, said = serve(lambda client: client.get("/health").raise_for_status(), "--host", "0.0.0.0")
     assert "is open to other machines: anybody who reaches it can use it" in said
