@@ -53,7 +53,7 @@ def read_arguments(verb: Verb, words: list[str]) -> Request:
         elif word.startswith("--"):
             name, equals, attached = word[2:].partition("=")
             if name == "config":
-                file = _value(word, attached if equals else None, queue)
+                file = _value(word, attached if equals else None, queue, verb.name)
                 continue
             key = name.replace("-", "_")
             head = key.partition(".")[0]
@@ -63,7 +63,7 @@ def read_arguments(verb: Verb, words: list[str]) -> Request:
             if not equals and is_switch(cls, fields[head]):
                 _put(values, key, True, verb.name)
             else:
-                _put(values, key, _value(word, attached if equals else None, queue), verb.name)
+                _put(values, key, _value(word, attached if equals else None, queue, verb.name), verb.name)
         elif word.startswith("-") and word != "-" and not _is_number(word):
             raise UserError(
                 f"{verb.name}: no setting named '{word}'", hint=f"`sparsedial {verb.name} --help` lists them"
@@ -97,11 +97,11 @@ def _suggest(name: str, flags: list[str], verb_name: str) -> str:
     return close.replace("'", "'--", 1) if close else f"`sparsedial {verb_name} --help` lists them"
 
 
-def _value(word: str, attached: str | None, queue: list[str]) -> str:
+def _value(word: str, attached: str | None, queue: list[str], verb_name: str) -> str:
     if attached is not None:
         return attached
     if not queue or (queue[0].startswith("--") and len(queue[0]) > 2):
-        raise UserError(f"{word} needs a value")
+        raise UserError(f"{word} needs a value", hint=f"`sparsedial {verb_name} --help` says which")
     return queue.pop(0)
 
 

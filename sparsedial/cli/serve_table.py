@@ -13,7 +13,7 @@ def serve_table(cost: ServeDryRun) -> str:
     return lines(
         [
             ("name", cost.name),
-            ("settings", f"{', '.join(cost.settings)}; {cost.default} unless a request says another"),
+            ("settings", f"{', '.join(cost.settings)}; {cost.default} unless a request asks for another"),
             ("weights", f"{human_bytes(cost.weight_bytes)}, {human_count(cost.total_parameters)} in {cost.dtype}"),
             ("cache", f"up to {human_bytes(cost.cache_bytes)}: {places}"),
             ("memory", f"{human_bytes(cost.memory_bytes)} in this machine"),

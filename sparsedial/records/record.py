@@ -154,6 +154,7 @@ def in_words(message: str) -> str:
         wanted, given = (" or ".join(WORDS.get(word, word) for word in part.split(" | ")) for part in expected.groups())
         return f"{field}: expected {wanted}, found {given}"
     plainly = re.sub(r"`(\w+)`", lambda match: WORDS.get(match[1], match[0]), problem)
+    plainly = re.sub(r"^Invalid enum value ('.*')$", r"\1 is not known", re.sub("^Expected", "expected", plainly))
     return f"{field}: {plainly}" if field else plainly
 
 

@@ -232,9 +232,11 @@ async def _refused(request: Request, error: Any) -> Response:
 
 
 async def _no_endpoint(request: Request, error: Any) -> Response:
-    words = f"{request.method} {request.url.path}: no such endpoint"
+    headers = error.headers or {}  # such as the methods that it has
+    other = f"; this address takes {headers['Allow']}" if "Allow" in headers else ""
+    words = f"{request.method} {request.url.path}: no such endpoint{other}"
     reply = Refused(error.status_code, words, code="no_such_endpoint").reply
-    return _json(reply, error.status_code, error.headers)  # such as the methods that it has
+    return _json(reply, error.status_code, headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -31,7 +31,8 @@ class Refused(Exception):
 def refused(error: UserError, *, code: str = BAD_VALUE, param: str | None = None) -> Refused:
     """A user's error as the answer of a server; its field is the one at fault unless another is named."""
     param = param or error.field
-    about, hint = f"{param}: " if param else "", f"; {error.hint}" if error.hint else ""
+    named = not param or error.problem.startswith(f"{param}=")  # as `top_p=2 …`
+    about, hint = "" if named else f"{param}: ", f"; {error.hint}" if error.hint else ""
     return Refused(400, f"{about}{error.problem}{hint}", code=code, param=param)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import msgspec
 
 from sparsedial.errors import nearest
 from sparsedial.records.record import field_at_fault, in_words
-from sparsedial.records.serving import IGNORED, NOT_BUILT, DialRequest, StreamOptions, TextRequest
+from sparsedial.records.serving import IGNORED, NOT_BUILT, DialRequest, Role, StreamOptions, TextRequest
 from sparsedial.serving.refused import BAD_VALUE, Refused
 
 T = TypeVar("T", bound=TextRequest)
 NESTED: Mapping[str, type[DialRequest | StreamOptions]] = {"dial": DialRequest, "stream_options": StreamOptions}
+WORDS_OF = {"role": get_args(Role), "type": ("text",)}  # the values of a field that has only some
+ELSEWHERE = {"messages": "/v1/chat/completions", "prompt": "/v1/completions"}
 
 
 def read_request(body: bytes, cls: type[T]) -> T:
@@ -33,11 +35,20 @@ def read_request(body: bytes, cls: type[T]) -> T:
         return msgspec.convert({name: given[name] for name in cls.__struct_fields__ if name in given}, cls)
     except msgspec.ValidationError as error:
         param = field_at_fault(str(error)) or None
-        raise Refused(400, in_words(str(error)), code=BAD_VALUE, param=param) from error
+        raise Refused(400, _in_words(str(error), param), code=BAD_VALUE, param=param) from error
+
+
+def _in_words(message: str, param: str | None) -> str:
+    """What is wrong with a value, and what it may be where that is one of a few words."""
+    words, known = in_words(message), WORDS_OF.get((param or "").rpartition(".")[2])
+    hint = f"; known are {', '.join(known)}" if known and words.endswith("is not known") else ""
+    return f"{words}{hint}" if param and words.startswith(f"{param}:") else f"the request {words}"
 
 
 def _given(body: bytes) -> dict[str, Any]:
     """The fields of a body that are not null."""
+    if not body:
+        raise Refused(400, "the request has no body; it must be a JSON object", code="invalid_json")
     try:
         values = _without_nulls(msgspec.json.decode(body))
     except (RecursionError, UnicodeDecodeError, msgspec.DecodeError) as error:
@@ -56,7 +67,7 @@ def _without_nulls(value: Any) -> Any:
 def _require_nothing_asked(name: str, value: Any, known: Iterable[str]) -> None:
     """Refuse a field that is not built, unless its value asks for nothing, and one that nobody knows."""
     if name not in NOT_BUILT:
-        _require_known(name, [*known, *IGNORED, *NOT_BUILT])
+        _require_known(name, known)
     elif not any(value == nothing and (value is False) == (nothing is False) for nothing in NOT_BUILT[name]):
         raise Refused(
             400, f"{name} is not built in this server; leave it out", code="unsupported_parameter", param=name
@@ -68,6 +79,8 @@ def _require_known(name: str, known: Iterable[str], within: str | None = None) -
         return
     words = tuple(known)
     hint = nearest(name, words) or f"known are {', '.join(words)}"
+    if within is None and name in ELSEWHERE:
+        hint = f"{ELSEWHERE[name]} has it"
     param = f"{within}.{name}" if within else name
     code = "unknown_dial_field" if within == "dial" else "unknown_field"
     raise Refused(400, f"no field is named '{param}'; {hint}", code=code, param=param)

@@ -22,10 +22,10 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
-            raise UserError(f"temperature={self.temperature} is below 0, or not finite")
+            raise UserError(f"temperature={self.temperature:g} is below 0, or not finite")
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"top_k={self.top_k} is below 1")
         if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p={self.top_p} lies outside 0..1")
+            raise UserError(f"top_p={self.top_p:g} is not above 0 and at most 1")
         if not 0 <= self.seed < 2**62:
             raise UserError(f"seed={self.seed} lies outside 0..{2**62 - 1}")

@@ -57,7 +57,7 @@ class Service:
     def prompt_ids(self, prompt: str | Sequence[str | int | Ids]) -> tuple[Ids, ...]:
         """The prompts of a completion: a text, ids, or a list of either.
 
-        Raises: Refused for a list of nothing, or of several kinds.
+        Raises: Refused for a list of nothing or of several kinds, and for an id outside the vocabulary.
         """
         if isinstance(prompt, str):
             return (self._ids(prompt),)
@@ -69,7 +69,7 @@ class Service:
             raise Refused(400, words, code=BAD_VALUE, param="prompt")
         if not numbers and len(prompt) > MOST_PROMPTS:
             raise Refused(400, f"{len(prompt)} prompts are more than {MOST_PROMPTS}", code=BAD_VALUE, param="prompt")
-        return (numbers,) if numbers else tuple(rows or map(self._ids, texts))
+        return tuple(map(self._known, [numbers] if numbers else rows)) or tuple(map(self._ids, texts))
 
     def begin(self, request: TextRequest, chosen: Chosen, prompts: Sequence[Ids]) -> Answers:
         """The answers to a request, which are being written from now on.
@@ -115,6 +115,14 @@ class Service:
                 cached_prompt_tokens=sum(min(one.cached for one in alike) for alike in of_prompts),
             ),
         )
+
+    def _known(self, ids: Ids) -> Ids:
+        """Ids of a request, all in the vocabulary."""
+        words = self.dial.shape.vocab_size
+        outside = next((one for one in ids if not 0 <= one < words), None)
+        if outside is not None:
+            raise Refused(400, f"prompt: id {outside} lies outside 0..{words - 1}", code=BAD_VALUE, param="prompt")
+        return ids
 
     def _ids(self, text: str) -> Ids:
         try:

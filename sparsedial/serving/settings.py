@@ -29,7 +29,7 @@ def resolve(
             point, reason = choose(dial_of(kind), kind, limit)
             return parse_turned(point.setting.name), reason
     with about("setting"):
-        turned = parse_turned(setting or DEFAULT)
+        turned = parse_turned(DEFAULT if setting is None else setting)
         turned.shape(shape)
     return turned, DEFAULT if setting is None else "asked"
 

@@ -213,7 +213,7 @@ class Shape:
                 f" to {self.layers - 1}"
             )
         if not 0 < self.top_p <= 1:
-            raise UserError(f"shape: top_p={self.top_p:g} lies outside 0..1")
+            raise UserError(f"shape: top_p={self.top_p:g} is not above 0 and at most 1")
         if not self.own_layers:
             self._check_groups(self._sparse_layer)
 

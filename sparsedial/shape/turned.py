@@ -98,7 +98,7 @@ class Turned:
         if not shape.experts:
             raise UserError(f"p={self.top_p:g}, but the checkpoint is dense: it has no experts to choose from")
         if not 0 < (self.top_p or 0) <= 1:
-            raise UserError(f"p={self.top_p:g} lies outside 0..1", hint="p=1 keeps all that a token chooses")
+            raise UserError(f"p={self.top_p:g} is not above 0 and at most 1", hint="p=1 keeps all that a token chooses")
 
     def _require_neurons(self, turned: Shape) -> None:
         """Check the share of neurons, for a Shape that is turned otherwise."""

@@ -40,9 +40,9 @@ def dial(settings: DialSettings) -> Served | MeasuredDial | DialDryRun:
     def ready(address: str) -> None:
         note(f"the dial is at {address} until Ctrl-C")
         if settings.open:
-            import webbrowser
+            from sparsedial.verbs.browser import open_page
 
-            webbrowser.open(address)
+            open_page(address)
 
     serve(asks, settings.port, ready)
     return Served()

@@ -8,6 +8,7 @@ from sparsedial.errors import UserError
 from sparsedial.law.law import Law
 from sparsedial.law.literature import PUBLISHED
 from sparsedial.machine.profile import Profile
+from sparsedial.model.digests import SUMMARY
 from sparsedial.planning.costs import Costs
 from sparsedial.records.answers import TrainSettingsFile
 from sparsedial.records.law import LAW_FILE
@@ -23,12 +24,17 @@ NAME_A_LAW = "name a law, a law.json or a study's folder instead"
 
 
 def require_checkpoint(folder: Path) -> None:
-    """Raises: UserError where there is no such folder, or it contains a checkpoint but is not one itself."""
+    """Raises: UserError where there is no such folder, or it is not a checkpoint; one within it is named."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     inner = folder / "checkpoint"
     if not (folder / "config.json").exists() and (inner / "config.json").exists():
         raise UserError(f"{folder} is the folder of a run, not a checkpoint", hint=f"its checkpoint is {inner}")
+    if not any((folder / name).exists() for name in ("config.json", SUMMARY)):
+        raise UserError(
+            f"{folder} is not a checkpoint: it has no config.json",
+            hint="a checkpoint is a folder that `train` or `transformers` wrote, like runs/model/checkpoint",
+        )
 
 
 def require_study_has(file: Path) -> None:

@@ -94,18 +94,18 @@ def _say_ready(settings: ServeSettings, counted: ServeDryRun, service: Service, 
 
     address, key = address_of(listening), settings.key
     if not is_loopback(listening):
-        who = "nothing is encrypted, its key neither" if key else "anybody who reaches it can use it"
+        who = "nothing is encrypted, not even the key" if key else "anybody who reaches it can use it"
         note(f"warning: the port {listening.getsockname()[1]} of {settings.host} is open to other machines: {who}")
     places = f"{count_words(counted.slots, 'answer')} of {counted.context_tokens:,} tokens at once"
-    named = f"{', '.join(counted.settings)}; {counted.default} unless a request says another"
+    named = f"{', '.join(counted.settings)}; {counted.default} unless a request asks for another"
     note(f"{counted.name} is served at {address} until Ctrl-C")
     note(f"settings: {named}")
     note(f"{places}, whose cache takes up to {human_bytes(counted.cache_bytes)}; weights in {counted.dtype}")
     note(f"try it: {curl(address, counted.name, counted.default, chat=service.prompts.template is not None, key=key)}")
     if settings.open:
-        import webbrowser
+        from sparsedial.verbs.browser import open_page
 
-        webbrowser.open(f"{address}/")
+        open_page(f"{address}/")
 
 
 def curl(address: str, name: str, setting: str, *, chat: bool, key: str | None) -> str:

@@ -60,6 +60,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
             cost = asked and asked.expected(text)
             if cost is not None and isinstance(found, FoundPlan):
                 progress.note(beyond_plan(found, cost))
+            progress.note("trying a few steps of this model")  # of a large one they take a minute
             return dry_run(jobs[-1], settings.tokens, settings.token_share, cost)
         from sparsedial.kernels.metering import meter
         from sparsedial.runs.branches import train_branches

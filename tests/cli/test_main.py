@@ -42,7 +42,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
         (["prune", "/nowhere", "--batch", "2"], "no setting named 'batch'", "`sparsedial prune --help` lists them"),
         (["count", "qwen3-8b", "--context", "many"], "not a number", None),
         (["count", "qwen3-8b", "two"], "one argument too many", None),
-        (["count", "qwen3-8b", "--context"], "needs a value", None),
+        (["count", "qwen3-8b", "--context"], "needs a value", "`sparsedial count --help` says which"),
         (["study", "--time", "0"], "not a positive number", "like"),
         (["study", "--time", "10 parsecs"], "cannot read", "like"),
         (["study", "--time", "5s"], "--time: 5 s is too short", "about 3m"),

@@ -23,6 +23,7 @@ from sparsedial.text.tokenizer import byte_tokenizer
 from tests.serving.test_budget import DIAL, EVEN
 
 NAME, ADDRESS = "tiny", "http://127.0.0.1:8000"
+SHAPE = replace(EVEN, vocab_size=256)  # of bytes
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[answer]"
 SPENT = Spent(cached=3, waited=0.25, seconds=1.5, joules=2.0)
 PATIENCE = 5  # seconds, of who waits for an answer
@@ -91,8 +92,8 @@ def service_of(engine: Script, measured: DialFile | UserError = DIAL, template: 
         dial=Dial(
             name=NAME,
             created=1,
-            shape=EVEN,
-            default=chosen_at(Turned(), EVEN, "default"),
+            shape=SHAPE,
+            default=chosen_at(Turned(), SHAPE, "default"),
             measured=measured,
             usual=(Turned(), Turned(top_k=(1,))),
             chat=template is not None,

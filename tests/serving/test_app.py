@@ -9,8 +9,7 @@ from sparsedial.records.setting import Setting
 from sparsedial.serving.asks import Ask
 from sparsedial.serving.sampling import Sampling
 from sparsedial.shape.turned import parse_turned
-from tests.serving.served import NAME, Script, app_of, chat, get, post, streamed, text_of
-from tests.serving.test_budget import EVEN
+from tests.serving.served import NAME, SHAPE, Script, app_of, chat, get, post, streamed, text_of
 
 USAGE = {
     "prompt_tokens": len("[user]hi[answer]"),
@@ -38,7 +37,7 @@ def test_a_chat_is_answered_with_what_it_took_at_its_setting():
     assert choice["finish_reason"] == "stop"
     active = answer["usage"]["dial"].pop("active_parameters_per_token")
     assert answer["usage"] == USAGE
-    assert active == Setting.of(parse_turned("k=1"), EVEN).active_parameters
+    assert active == Setting.of(parse_turned("k=1"), SHAPE).active_parameters
 
 
 def test_a_stream_adds_up_to_the_whole_and_ends_with_its_usage():

@@ -21,16 +21,18 @@ PROMPT = {"prompt": "a"}
         ({"dial": {"top_k_expert": 2}}, "dial.top_k_expert", "unknown_dial_field", "did you mean 'top_k_experts'?"),
         ({"dial": {"setting": "k=9"}}, "dial.setting", "invalid_dial", "k=9 lies outside 1.."),
         ({"dial": {"setting": "kk"}}, "dial.setting", "invalid_dial", "cannot read 'kk'"),
+        ({"dial": {"setting": ""}}, "dial.setting", "invalid_dial", "cannot read ''"),
+        ({"model": f"{NAME}:"}, "model", "invalid_dial", "cannot read ''"),
         ({"dial": {"top_k_experts": 0}}, "dial.top_k_experts", "invalid_dial", "k=0 lies outside 1.."),
         ({"dial": {"top_k_experts": []}}, "dial.top_k_experts", "invalid_value", "length >= 1"),
         ({"dial": {"top_k_experts": "two"}}, "dial.top_k_experts", "invalid_value", "found text"),
-        ({"dial": {"top_p_experts": 1.5}}, "dial.top_p_experts", "invalid_dial", "p=1.5 lies outside 0..1"),
+        ({"dial": {"top_p_experts": 1.5}}, "dial.top_p_experts", "invalid_dial", "p=1.5 is not above 0 and at most 1"),
         ({"dial": {"neurons_share": 0.5}}, "dial.neurons_share", "invalid_dial", "every layer has experts"),
         ({"dial": {"skip_layers": [99]}}, "dial.skip_layers", "invalid_dial", "there is no layer 99"),
         ({"dial": {"skip_layers": [-1]}}, "dial.skip_layers[0]", "invalid_value", ">= 0"),
         ({"dial": {"top_k_experts": 1, "max_loss_increase": 0.1}}, "dial.top_k_experts", "invalid_dial", "both choose"),
         ({"dial": {"setting": "k=1", "skip_layers": [0]}}, "dial.skip_layers", "invalid_dial", "both choose"),
-        ({"dial": {"max_loss_increase": -1}}, "dial.max_loss_increase", "invalid_value", "> 0"),
+        ({"dial": {"max_loss_increase": -1}}, "dial.max_loss_increase", "invalid_value", "expected a number > 0"),
         (
             {"dial": {"at_least_tokens_per_second": 900}},
             "dial.at_least_tokens_per_second",
@@ -41,9 +43,11 @@ PROMPT = {"prompt": "a"}
         ({"model": "gpt"}, "model", "model_not_found", f"this server has {NAME}"),
         ({"model": f"{NAME}:k=9"}, "model", "invalid_dial", "k=9 lies outside 1.."),
         ({"model": f"{NAME}:k=1", "dial": {"setting": "k=1"}}, "dial", "invalid_dial", "both choose"),
+        ({"prompt": "a"}, "prompt", "unknown_field", "no field is named 'prompt'; /v1/completions has it"),
+        ({"banana": 1}, "banana", "unknown_field", "stream_options, messages, max_completion_tokens"),
         ({"temprature": 1}, "temprature", "unknown_field", "did you mean 'temperature'?"),
-        ({"temperature": -1}, "temperature", "invalid_value", "below 0"),
-        ({"top_p": 0}, "top_p", "invalid_value", "lies outside 0..1"),
+        ({"temperature": -1}, "temperature", "invalid_value", "temperature=-1 is below 0"),
+        ({"top_p": 0}, "top_p", "invalid_value", "top_p=0 is not above 0 and at most 1"),
         ({"top_k": 0}, "top_k", "invalid_value", "below 1"),
         ({"n": 9}, "n", "invalid_value", "n=9 lies outside 1..8"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value", "below 1"),
@@ -52,14 +56,19 @@ PROMPT = {"prompt": "a"}
         ({"stop": ""}, "stop", "invalid_value", "empty"),
         ({"stream_options": {"usage": True}}, "stream_options.usage", "unknown_field", "include_usage"),
         ({"messages": []}, "messages", "invalid_value", "no messages"),
-        ({"messages": None}, "messages", "invalid_value", "lacks the field 'messages'"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "invalid_value", "'tool'"),
+        ({"messages": None}, "messages", "invalid_value", "the request lacks the field 'messages'"),
+        (
+            {"messages": [{"role": "tool", "content": "x"}]},
+            "messages[0].role",
+            "invalid_value",
+            "'tool' is not known; known are system, developer, user, assistant",
+        ),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_value", "lacks the field"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "messages[0].content[0].type",
             "invalid_value",
-            "image_url",
+            "'image_url' is not known; known are text",
         ),
         (
             {"messages": [{"role": "user", "content": "a" * 60}]},
@@ -95,6 +104,8 @@ def test_a_bad_field_is_named_and_nothing_is_written(change, param, code, says):
         ({"prompt": ["a", 1]}, "prompt"),
         ({"prompt": [[1], "a"]}, "prompt"),
         ({"prompt": ["a"] * 65}, "prompt"),
+        ({"prompt": [-1]}, "prompt"),
+        ({"prompt": [[1], [2**40]]}, "prompt"),
         ({"suffix": "b"}, "suffix"),
         ({"echo": True}, "echo"),
         ({"best_of": 3}, "best_of"),
@@ -129,6 +140,18 @@ def test_values_that_ask_for_nothing_are_no_fault():
 def test_a_body_that_is_no_json_object_is_refused(body):
     answer = post(app_of(Script()), body=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+
+
+def test_a_request_without_a_body_or_by_another_method_is_told_what_is_taken():
+    assert "has no body" in post(app_of(Script()), body=b"").json()["error"]["message"]
+    answer = get(app_of(Script()), "/v1/completions")
+    assert answer.status_code == 405
+    assert answer.json()["error"]["message"].endswith("no such endpoint; this address takes POST")
+
+
+def test_an_id_beyond_the_vocabulary_is_named():
+    error = post(app_of(Script()), "completions", {"prompt": [3, 256]}).json()["error"]
+    assert error["message"] == "prompt: id 256 lies outside 0..255"
 
 
 def test_a_budget_needs_measurements_and_the_error_says_how_they_are_made():

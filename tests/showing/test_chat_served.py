@@ -36,6 +36,18 @@ def test_a_chat_is_asked_and_asked_again_at_another_setting(chat):
     assert (one.sampling.temperature, one.tokens) == (0.8, min(256, 64 - len(one.prompt)))
 
 
+def test_the_energy_of_an_answer_of_a_few_words_is_not_compared(chat):
+    with listening(app_of(Script(text=b"Blue."), assets=assets())) as address:
+        page = chat(address)
+        write(page, "Why?")
+        ended(page, 1)
+        turn_to(page, "k=1")
+        page.locator(".ask-again").click()
+        ended(page, 2)
+        expect(page.locator(".found")).to_contain_text("The texts are the same.")
+        expect(page.locator(".found")).not_to_contain_text("energy")
+
+
 def test_its_key_its_errors_and_its_silence_on_chats_reach_the_page(chat):
     engine = Script(problem="the model gives no numbers")
     with listening(app_of(engine, assets=assets(), key="secret", template=None)) as address:

@@ -69,9 +69,10 @@ def serve(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Iterator
 
         thread: list[threading.Thread] = []
 
-        def opened(address: str) -> None:
+        def opened(address: str) -> bool:
             thread.append(threading.Thread(target=converse, args=(address,)))
             thread[0].start()
+            return True
 
         monkeypatch.setattr(webbrowser, "open", opened)
         assert main(["serve", str(checkpoint), "--port", "0", "--open", *words]) == INTERRUPTED
@@ -141,8 +142,13 @@ def test_the_request_that_is_shown_works_when_it_is_copied(serve: Serve, monkeyp
     (shown, answer, status), _ = serve(talk, "--name", "it's tiny", "--setting", "k=1", "--context", "60")
     assert (answer["model"], answer["usage"]["dial"]["setting_reason"]) == ("it's tiny:k=1", "asked")
     assert status == (401 if key else 200)
-    assert "settings: k=1, k=2; k=1 unless a request says another\n" in shown
+    assert "settings: k=1, k=2; k=1 unless a request asks for another\n" in shown
     assert "8 answers of 60 tokens at once" in shown
+
+
+def test_a_folder_of_other_files_is_no_checkpoint(tmp_path: Path, capsys):
+    assert main(["serve", str(tmp_path)]) == 2
+    assert f"{tmp_path} is not a checkpoint: it has no config.json\nhint: a checkpoint is" in capsys.readouterr().err
 
 
 def test_other_machines_are_let_in_only_with_a_word_of_warning(serve: Serve):
@@ -159,7 +165,7 @@ def test_a_dry_run_counts_before_anything_is_loaded(checkpoint: Path, capsys):
     assert counted["weight_bytes"] == sum(weight.numel() * 4 for weight in sparsedial.load(checkpoint).parameters())
     assert (counted["settings"], counted["default"]) == (["k=2", "k=1"], "k=2")
     assert main(["serve", str(checkpoint), "--dry-run"]) == 0
-    assert "settings  k=2, k=1; k=2 unless a request says another" in capsys.readouterr().out
+    assert "settings  k=2, k=1; k=2 unless a request asks for another" in capsys.readouterr().out
 
 
 @pytest.fixture

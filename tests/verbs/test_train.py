@@ -117,7 +117,9 @@ def test_a_dry_run_meters_the_steps_that_it_times(corpus, tmp_path, capsys, meas
     monkeypatch.setattr(costs, "measure_in_turn", timed)
     monkeypatch.setattr(costs, "meter", lambda *_: CountingMeter("a counter", lambda: [watts * clock[0]], [1e9]))
     assert main(words(corpus, tmp_path, "--tokens", "6400", "--dry-run")) == 0  # 100 steps of 0.1 s
-    assert says in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert says in shown.out
+    assert "trying a few steps of this model\n" in shown.err
 
 
 def test_what_no_machine_holds_is_counted_with_the_guards_copy_and_multi_token_prediction(

@@ -35,10 +35,15 @@ function compared(now, before, [more, less, alike]) {
   return `${withUnit(Math.round(100 * Math.abs(ratio - 1)), "%")} ${ratio > 1 ? more : less} than`;
 }
 
+// Whether an answer is long enough for its energy to say something: of a short one most is the reading of its prompt.
+function telling({ usage }) {
+  return (usage?.completion_tokens ?? 0) >= FEWEST && (usage.dial?.seconds ?? 0) * 1000 >= SHORTEST;
+}
+
 // What an answer at another setting won and lost beside the first one; empty where neither is known.
 export function difference(first, other) {
   const speed = compared(rate(other), rate(first), ["faster", "slower", "as fast"]);
-  const energy = compared(joulesPerToken(other), joulesPerToken(first), ["more energy a token", "less energy a token", "as much energy a token"]);
+  const energy = telling(first) && telling(other) && compared(joulesPerToken(other), joulesPerToken(first), ["more energy a token", "less energy a token", "as much energy a token"]);
   const basis = other.usage?.dial?.joules_basis === "estimated" ? " (estimated)" : "";
   const name = first.setting.dial.name;
   const costs = [
