@@ -263,13 +263,12 @@ def main() -> None:
     busy, load, models = BusyWatch(), QUICK if given.quick else Load(), {}
     if given.out.exists():
         models = {model["name"]: model for model in json.loads(given.out.read_text())["models"]}
+    flags = "--vllm PYTHON --allocator FILE --text TEXT --lower NAME=SETTING NAME=CHECKPOINT …"
     with tempfile.TemporaryDirectory() as work:
         for name, _, folder in (each.partition("=") for each in given.checkpoints):
             models[name] = measured(name, Path(folder), given, load, Path(work))
-    words = (
-        "python -m benchmarks.serving --vllm PYTHON --allocator FILE --text TEXT --lower NAME=SETTING NAME=CHECKPOINT …"
-    )
-    keep(given.out, words, {"models": list(models.values()), "machine_busy": busy.share()})
+            found = {"models": list(models.values()), "machine_busy": busy.share()}
+            keep(given.out, f"python -m benchmarks.serving {flags}", found)
 
 
 if __name__ == "__main__":
