@@ -91,6 +91,7 @@ def test_runs_at_once_end_as_each_alone(small_text, tmp_path: Path, monkeypatch,
 
 def test_a_timed_group_is_alone_among_runs_at_once(small_text, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(in_process, "TURN_SECONDS", 0.0)  # a step each: else a run could end in its first turn
     tasks = [
         Task(job=job_of(small_text, 0, seed=seed, steps=12), label=f"{seed}", alone=seed == 1) for seed in range(3)
     ]
