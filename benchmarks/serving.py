@@ -47,8 +47,8 @@ CLIENTS = (1, 4, 8)
 class Load:
     """How much is asked."""
 
-    rounds: int = 4
-    requests: int = 2  # of each client
+    rounds: int = 3
+    requests: int = 1  # of each client
     prompt: int = 128
     tokens: int = 64
     first_turn: int = 512  # half of the length, where that is less
