@@ -219,7 +219,7 @@ def measured(name: str, folder: Path, given: argparse.Namespace, load: Load, wor
         servers, version = {**mine, **theirs}, next(iter(theirs.values())).version()
         groups = [
             group_of(
-                f"{count_words(clients, 'client')}, {load.requests} requests each, {of_each}",
+                f"{count_words(clients, 'client')}, {count_words(load.requests, 'request')} each, {of_each}",
                 in_turns(servers, load.rounds, lambda clients=clients: at_once(windows, load, clients)),
             )
             for clients in CLIENTS
