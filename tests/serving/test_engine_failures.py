@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -51,12 +52,23 @@ def test_logits_that_are_no_numbers_fail_that_answer_alone_and_leave_nothing(sam
 
 def test_a_prompt_that_is_forgotten_before_its_end_leaves_nothing_that_is_no_number(monkeypatch):
     model, never, real = model_whose_id_is_no_number(63), Vocabulary(absent=(63,)), Lane.read
-    beside, after = Heard(), [Heard(), Heard()]
+    after, left = [Heard(), Heard()], threading.Event()
+
+    class Beside(Heard):
+        """The other prompt is asked while this is being written, however slow the machine is."""
+
+        def token(self, token):
+            super().token(token)
+            if len(self.tokens) == 1:
+                engine.ask(asked([*range(20, 60), 63, *range(59)], 9), Heard())
+
+    beside = Beside()
 
     def leaving(lane, pieces):
         for piece in pieces:
             if 63 in piece.answer.ids:
                 engine.forget(piece.answer.number)
+                left.set()
         return real(lane, pieces)
 
     monkeypatch.setattr(engines, "Scheduler", lambda places, alone: Scheduler(places, 64, 64))
@@ -64,9 +76,8 @@ def test_a_prompt_that_is_forgotten_before_its_end_leaves_nothing_that_is_no_num
     with engine_of(model, slots=2, vocabulary=never) as engine:
         ask = asked(list(range(40)), 60)
         engine.ask(ask, beside)
-        beside.some.wait()
-        engine.ask(asked([*range(20, 60), 63, *range(59)], 9), Heard())
         beside.wait()
+        assert left.wait(30)
         later = [asked([*ask.prompt, *beside.tokens[:-1], 4, 5, 6], 9), asked([7, 8, 9], 9)]
         with held(engine):
             for each, heard in zip(later, after, strict=True):
