@@ -49,8 +49,8 @@ static heads_t heads_of(const saved_t *saved, long bg, long heads, long kv_heads
 }
 
 int attention_forward(const float *x, const float *norm, const float *w_qkv, const float *q_norm, const float *k_norm,
-                       const float *cosine, const float *sine, const float *w_out, float *y, float *saved,
-                       long sequences, long s, long d, long heads, long kv_heads, long c, float eps, int threads) {
+                      const float *cosine, const float *sine, const float *w_out, float *y, float *saved,
+                      long sequences, long s, long d, long heads, long kv_heads, long c, float eps, int threads) {
     long tokens = sequences * s, rotated = heads + kv_heads, q = (rotated + kv_heads) * c;
     saved_t at;
     lay(&at, saved, tokens, d, heads, kv_heads, c);
@@ -99,9 +99,9 @@ int attention_forward(const float *x, const float *norm, const float *w_qkv, con
 }
 
 int attention_backward(const float *dy, const float *x, const float *norm, const float *w_qkv, const float *q_norm,
-                        const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
-                        float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
-                        long sequences, long s, long d, long heads, long kv_heads, long c, int threads) {
+                       const float *k_norm, const float *cosine, const float *sine, const float *w_out, float *saved,
+                       float *dx, float *dnorm, float *dw_qkv, float *dq_norm, float *dk_norm, float *dw_out,
+                       long sequences, long s, long d, long heads, long kv_heads, long c, int threads) {
     long tokens = sequences * s, rotated = heads + kv_heads, q = (rotated + kv_heads) * c, wide = heads * c;
     long wide_part = d + 2 * c; /* gradients of norms that each thread gathers */
     saved_t at;

@@ -19,7 +19,7 @@ static heads_t heads_of(const float *q, const float *k, const float *v, float *y
 
 /* q [B, H, S, C], k [B, G, S, C], v [B, G, S, V] to y [B, S, H, V]; the backward pass needs `normaliser` [B, H, S]. */
 int causal_forward(const float *q, const float *k, const float *v, float *y, float *normaliser, long sequences, long s,
-                    long heads, long kv_heads, long c, long width, float scale, int threads) {
+                   long heads, long kv_heads, long c, long width, float scale, int threads) {
     float *each_use = attend_for_each_thread(threads, s, c, width);
     if (each_use)
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -36,8 +36,8 @@ int causal_forward(const float *q, const float *k, const float *v, float *y, flo
 }
 
 int causal_backward(const float *dy, const float *q, const float *k, const float *v, float *y, float *normaliser,
-                     float *dq, float *dk, float *dv, long sequences, long s, long heads, long kv_heads, long c,
-                     long width, float scale, int threads) {
+                    float *dq, float *dk, float *dv, long sequences, long s, long heads, long kv_heads, long c,
+                    long width, float scale, int threads) {
     float *each_use = attend_for_each_thread(threads, s, c, width);
     if (each_use)
 #pragma omp parallel num_threads(threads) if (threads > 1)

@@ -26,8 +26,8 @@ long dense_saved(long tokens, long d, long f) {
 }
 
 int dense_forward(const float *x, const float *norm, const void *w_in, const void *w_out, const float *gate_weights,
-                   const float *down_norms, float *y, float *saved, long tokens, long d, long f, float least_gate,
-                   float least_written, float eps, int half, int threads) {
+                  const float *down_norms, float *y, float *saved, long tokens, long d, long f, float least_gate,
+                  float least_written, float eps, int half, int threads) {
     threshold_t threshold = {gate_weights, down_norms, least_gate, least_written};
     dense_t at;
     lay_dense(&at, saved, tokens, d, f);
@@ -55,8 +55,8 @@ int dense_forward(const float *x, const float *norm, const void *w_in, const voi
 }
 
 int dense_backward(const float *dy, const float *x, const float *norm, const float *w_in, const float *w_out,
-                    float *saved, float *dx, float *dnorm, float *dw_in, float *dw_out, long tokens, long d, long f,
-                    int threads) {
+                   float *saved, float *dx, float *dnorm, float *dw_in, float *dw_out, long tokens, long d, long f,
+                   int threads) {
     dense_t at;
     lay_dense(&at, saved, tokens, d, f);
     float *a = floats(tokens * f), *parts = calloc((size_t)threads * d, sizeof(float));

@@ -9,8 +9,8 @@ long experts_saved(long tokens, long f, long e, long k) {
 
 /* `top_k` [T]: a token visits its first `top_k` choices; NULL: all of them. */
 int experts_forward(const float *x, const float *w_in, const float *w_out, const int64_t *chosen, const float *gates,
-                     const int64_t *top_k, float *y, float *saved, long tokens, long d, long f, long e, long k,
-                     int threads) {
+                    const int64_t *top_k, float *y, float *saved, long tokens, long d, long f, long e, long k,
+                    int threads) {
     experts_t at;
     lay_experts(&at, saved, tokens, f, e, k);
     for (long row = 0; row < tokens * k; row++)
@@ -33,8 +33,8 @@ int experts_forward(const float *x, const float *w_in, const float *w_out, const
 }
 
 int experts_backward(const float *dy, const float *x, const float *w_in, const float *w_out, const float *gates,
-                      float *saved, float *dx, float *dw_in, float *dw_out, float *dgates, long tokens, long d, long f,
-                      long e, long k, int threads) {
+                     float *saved, float *dx, float *dw_in, float *dw_out, float *dgates, long tokens, long d, long f,
+                     long e, long k, int threads) {
     experts_t at;
     lay_experts(&at, saved, tokens, f, e, k);
     float *dx_rows = floats(tokens * k * d), *each_expert = experts_for_each_thread(threads, d, f, 1);

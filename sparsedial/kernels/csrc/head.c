@@ -35,8 +35,8 @@ static double summed(const float *weight, long tokens) {
 /* `loss`: the mean over tokens, nats, each counted `weight` times unless that is NULL; its gradients too if dx is not
  * NULL. `each`: the loss of every token, unless NULL. Returns -1 for a target outside 0..V-1. */
 int head_forward(const float *x, const float *norm, const float *table, const int64_t *target, const float *weight,
-                 float *loss, float *each, float *dx, float *dnorm, float *dtable, long tokens, long d, long v,
-                 float eps, int threads) {
+                float *loss, float *each, float *dx, float *dnorm, float *dtable, long tokens, long d, long v,
+                float eps, int threads) {
     for (long t = 0; t < tokens; t++)
         if (target[t] < 0 || target[t] >= v) return -1;
     long piece = MOST_LOGITS / v;

@@ -54,8 +54,8 @@ static void orthogonalise(tall_t *t, float first, float third, float fifth, int 
 /* One step of `count` matrices, which `places` finds in the parameters; an update's root mean square is about
  * rate * scale. */
 int muon(float *const *parameters, const float *const *gradients, float *const *momenta,
-          const struct muon_place *places, long count, float rate, float decay, float momentum, float scale,
-          float first, float third, float fifth, int iterations, int threads) {
+         const struct muon_place *places, long count, float rate, float decay, float momentum, float scale,
+         float first, float third, float fifth, int iterations, int threads) {
     tall_t t;
     long most = 0;
     for (long i = 0; i < count; i++) {

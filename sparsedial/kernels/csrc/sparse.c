@@ -118,11 +118,11 @@ static int memory_for(way_memory_t *has, way_t way, int threads, long piece, lon
  * `load` [E] counts each expert's tokens. A backward pass may follow with `learning` alone: without it all experts are
  * computed together where that is cheaper. */
 int sparse_forward(const float *x, const float *norm, const float *w_router, const float *bias, const void *w_in,
-                    const void *w_out, const void *shared_in, const void *shared_out, const int64_t *top_k,
-                    float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
-                    long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
-                    float scaling, float balance, float z, float top_p, float eps, int learning, int half,
-                    int threads) {
+                   const void *w_out, const void *shared_in, const void *shared_out, const int64_t *top_k,
+                   float *y, float *saved, float *loss, int64_t *load, long sequences, long s, long d, long f,
+                   long m, long e, long k, long groups, long kept_groups, int sigmoid, int normalize, int ones,
+                   float scaling, float balance, float z, float top_p, float eps, int learning, int half,
+                   int threads) {
     long tokens = sequences * s, w = e * f;
     routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, ones, scaling, balance, z, top_p};
     int losing = learning || balance != 0.0f || z != 0.0f;
@@ -196,11 +196,11 @@ int sparse_forward(const float *x, const float *norm, const float *w_router, con
 
 /* `dloss` is the gradient of the routing's losses. */
 int sparse_backward(const float *dy, const float *dloss, const float *x, const float *norm, const float *w_router,
-                     const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
-                     float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
-                     float *dshared_in, float *dshared_out, long sequences, long s, long d, long f, long m, long e,
-                     long k, long groups, long kept_groups, int sigmoid, int normalize, int ones, float scaling,
-                     float balance, float z, float top_p, int threads) {
+                    const float *w_in, const float *w_out, const float *shared_in, const float *shared_out,
+                    float *saved, float *dx, float *dnorm, float *dw_router, float *dw_in, float *dw_out,
+                    float *dshared_in, float *dshared_out, long sequences, long s, long d, long f, long m, long e,
+                    long k, long groups, long kept_groups, int sigmoid, int normalize, int ones, float scaling,
+                    float balance, float z, float top_p, int threads) {
     long tokens = sequences * s;
     routing_t routing = {e, k, groups, kept_groups, sigmoid, normalize, ones, scaling, balance, z, top_p};
     sparse_t at;
