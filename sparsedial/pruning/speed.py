@@ -28,6 +28,7 @@ from sparsedial.runs.alone import alone
 from sparsedial.shape.turned import Turned
 
 ROUNDS, ROUND_SECONDS = 5, 0.3
+CALLS = 2  # that are timed of a model: one reads, one writes
 ENERGY_SECONDS = 1.0  # of decoding
 READ, WRITTEN = 512, 32  # tokens of a call, where the context allows it
 Name = TypeVar("Name", bound=Hashable)
@@ -51,6 +52,11 @@ class Speed:
     joules_per_token: Joules  # decoded
     peak_memory_bytes: int | None  # None where it was not measured
     why_no_peak: str | None = None  # where that was tried
+
+
+def least_seconds(calls: int) -> float:
+    """The least seconds in which so many calls are timed in turns."""
+    return calls * ROUNDS * ROUND_SECONDS
 
 
 def speeds_of(

@@ -8,7 +8,7 @@ from sparsedial.evaluation.pace import seconds_per_token
 from sparsedial.evaluation.scorer import Scorer
 from sparsedial.model.checkpoint import model_of
 from sparsedial.model.reading import read_checkpoint
-from sparsedial.pruning.speed import ROUND_SECONDS, ROUNDS
+from sparsedial.pruning.speed import CALLS, least_seconds
 from sparsedial.records.dry_run import DialDryRun
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.showing.notes import note
@@ -18,7 +18,6 @@ from sparsedial.verbs.measured_dial import asked_turned
 from sparsedial.verbs.origin import require_checkpoint
 from sparsedial.verbs.prunable import VALUE_BYTES
 
-CALLS = 2  # that are timed at each setting: one reads, one writes
 NOT_COUNTED = ("the processes that measure memory",)
 
 
@@ -41,8 +40,7 @@ def dry_run(settings: DialSettings) -> DialDryRun:
         settings=tuple(setting.name(shape) for setting in turned),
         calibration_tokens=calibrating,
         scored_tokens=texts.scored.tokens,
-        seconds=per_token * (calibrating + len(turned) * texts.scored.tokens)
-        + len(turned) * CALLS * ROUNDS * ROUND_SECONDS,
+        seconds=per_token * (calibrating + len(turned) * texts.scored.tokens) + least_seconds(len(turned) * CALLS),
         not_counted=NOT_COUNTED,
         memory_bytes=VALUE_BYTES * total_parameters(shape, with_mtp=True),
     )

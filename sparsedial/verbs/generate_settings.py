@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsedial.errors import UserError
-from sparsedial.serving.budget import BUDGETS
 from sparsedial.settings import setting
-from sparsedial.verbs.asked_setting import require_one
-from sparsedial.verbs.setting_fields import dial_field, dtype_field, limit_field, require_held
+from sparsedial.verbs.setting_fields import AtSetting, dial_field, dtype_field, limit_field
 
 EXAMPLE = "like `sparsedial generate runs/train/checkpoint 'Once upon a time'`"
 MOST_TOKENS = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateSettings:
+class GenerateSettings(AtSetting):
     """The checkpoint, the prompt, and how tokens are sampled."""
 
     checkpoint: Path = setting(help="a checkpoint folder", positional=True, example=EXAMPLE)
@@ -37,18 +35,12 @@ class GenerateSettings:
     setting: str | None = dial_field()
 
     def __post_init__(self) -> None:
-        require_held(self.dtype)
+        self.require_fit()
         if not 1 <= self.tokens <= MOST_TOKENS:
             raise UserError(f"{self.tokens} lies outside 1..{MOST_TOKENS:,}", field="tokens")
-        require_one(setting=self.setting, **self.budgets)
         if self.speculate and self.temperature:
             raise UserError(
                 f"gives the greedy text, so it does not go with temperature {self.temperature:g}",
                 hint="add <temperature> 0",
                 field="speculate",
             )
-
-    @property
-    def budgets(self) -> dict[str, float | None]:
-        """The limits that choose a setting."""
-        return {name: getattr(self, name) for name in BUDGETS}

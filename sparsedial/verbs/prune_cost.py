@@ -14,11 +14,10 @@ import torch
 
 from sparsedial.evaluation.pace import seconds_per_token
 from sparsedial.evaluation.scorer import Scorer
-from sparsedial.pruning.kept import Kept
 from sparsedial.pruning.methods import DRAWS, Ask, PartName
 from sparsedial.pruning.parts import PARTS
 from sparsedial.pruning.sizing import require_size, shares_of, weight_bytes
-from sparsedial.pruning.speed import ROUND_SECONDS, ROUNDS
+from sparsedial.pruning.speed import CALLS, least_seconds
 from sparsedial.records.dry_run import PruneDryRun
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.showing.notes import note
@@ -75,7 +74,7 @@ def _cost(work: Work, settings: PruneSettings, asks: Sequence[Ask]) -> PruneDryR
         not_counted=not_counted(settings),
         memory_bytes=None if work.far else memory_for(work.shape, asks, work.target),
         memory_bytes_reason=FAR if work.far else None,
-        disk_bytes=None if kept is None else _disk(work, kept),
+        disk_bytes=None if kept is None else weight_bytes(work.tensors, kept),
     )
 
 
@@ -89,11 +88,6 @@ def _share(work: Work) -> tuple[float | None, str | None]:
         return None, BY_SEARCH
     keep = require_size(work.target, work.shape, work.tensors, work.ask)
     return keep, BY_CHOICE if keep is None else None
-
-
-def _disk(work: Work, kept: Kept) -> int:
-    """Bytes of the weights that are written."""
-    return weight_bytes(work.tensors, kept)
 
 
 def _steps(work: Work) -> int:
@@ -124,8 +118,8 @@ def _timing(work: Work, asks: Sequence[Ask], steps: int) -> float:
     if work.far:
         return 0.0
     searched = steps if work.target.kind == "speed" else 0
-    calls = 2 * 2 + 2 * searched if len(asks) == 1 else 1 + len(asks)
-    return calls * ROUNDS * ROUND_SECONDS
+    calls = CALLS * (2 + searched) if len(asks) == 1 else 1 + len(asks)
+    return least_seconds(calls)
 
 
 def not_counted(settings: PruneSettings) -> tuple[str, ...]:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsedial.errors import UserError
-from sparsedial.serving.budget import BUDGETS
 from sparsedial.settings import setting
-from sparsedial.verbs.asked_setting import require_one
-from sparsedial.verbs.setting_fields import dial_field, dtype_field, limit_field, require_held
+from sparsedial.verbs.setting_fields import AtSetting, dial_field, dtype_field, limit_field
 
 EXAMPLE = "like `sparsedial serve runs/model/checkpoint`"
 KEY_NAME = "SPARSEDIAL_API_KEY"  # of the environment
@@ -18,7 +16,7 @@ MOST_SLOTS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings:
+class ServeSettings(AtSetting):
     """The checkpoint, where it is served, and what requests get that ask for no setting."""
 
     checkpoint: Path = setting(help="a checkpoint folder", positional=True, example=EXAMPLE)
@@ -41,8 +39,7 @@ class ServeSettings:
     setting: str | None = dial_field()
 
     def __post_init__(self) -> None:
-        require_held(self.dtype)
-        require_one(setting=self.setting, **self.budgets)
+        self.require_fit()
         if not 0 <= self.port <= 65535:
             raise UserError(f"{self.port} lies outside 0..65535", hint="0 picks a free port", field="port")
         if not 1 <= self.slots <= MOST_SLOTS:
@@ -58,8 +55,3 @@ class ServeSettings:
     def key(self) -> str | None:
         """What requests must show, by the setting or else by the environment."""
         return self.api_key or os.environ.get(KEY_NAME) or None
-
-    @property
-    def budgets(self) -> dict[str, float | None]:
-        """The limits that choose the default setting."""
-        return {name: getattr(self, name) for name in BUDGETS}

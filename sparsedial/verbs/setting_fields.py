@@ -6,9 +6,11 @@ from typing import Any, get_args
 
 from sparsedial.errors import UserError
 from sparsedial.records.answers import WeightsDtype
+from sparsedial.serving.budget import BUDGETS
 from sparsedial.settings import setting
 from sparsedial.shape.turned import setting_text
 from sparsedial.units import parse_growth, parse_joules_per_token, parse_speed
+from sparsedial.verbs.asked_setting import require_one
 
 HELD = get_args(WeightsDtype)
 LIMITS = {  # of each budget: its help, how a value of it is written, and what reads that
@@ -40,7 +42,19 @@ def dial_field() -> Any:
     return setting(None, words, "S", parse=setting_text)
 
 
-def require_held(dtype: str | None) -> None:
-    """Raises: UserError for a type in which weights are not held."""
-    if dtype not in (None, *HELD):
-        raise UserError(f"weights are not held in '{dtype}'", hint=f"one of {', '.join(HELD)}", field="dtype")
+class AtSetting:
+    """What settings with all of these fields share."""
+
+    dtype: str | None
+    setting: str | None
+
+    def require_fit(self) -> None:
+        """Raises: UserError for a type in which weights are not held, or where two of the fields choose the setting."""
+        if self.dtype not in (None, *HELD):
+            raise UserError(f"weights are not held in '{self.dtype}'", hint=f"one of {', '.join(HELD)}", field="dtype")
+        require_one(setting=self.setting, **self.budgets)
+
+    @property
+    def budgets(self) -> dict[str, float | None]:
+        """The limits that choose the setting."""
+        return {name: getattr(self, name) for name in BUDGETS}

@@ -9,7 +9,7 @@ from pathlib import Path
 from sparsedial.evaluation.pace import seconds_per_token
 from sparsedial.evaluation.scorer import Scorer
 from sparsedial.model.checkpoint import model_of
-from sparsedial.pruning.speed import ROUND_SECONDS, ROUNDS
+from sparsedial.pruning.speed import CALLS, least_seconds
 from sparsedial.pruning.split_sizes import SplitSizes
 from sparsedial.records.dry_run import PruneDryRun
 from sparsedial.shape.counts import active_parameters, total_parameters
@@ -21,7 +21,6 @@ from sparsedial.verbs.pruned_texts import texts
 from sparsedial.verbs.split_experts import dense_of
 
 RIVALS = 2  # that are scored too: a random division, and as many neurons removed
-CALLS = 2  # that are timed of each model: one reads, one writes
 
 
 def split_dry_run(settings: PruneSettings, sizes: SplitSizes) -> PruneDryRun:
@@ -49,7 +48,7 @@ def split_dry_run(settings: PruneSettings, sizes: SplitSizes) -> PruneDryRun:
         calibration_tokens=read.calibrating.tokens,
         scored_tokens=scored,
         seconds=per_token * (read.calibrating.tokens + scored * (1 + choices))
-        + (1 + len(sizes.settings)) * CALLS * ROUNDS * ROUND_SECONDS,
+        + least_seconds((1 + len(sizes.settings)) * CALLS),
         not_counted=not_counted(settings),
         memory_bytes=SPLIT_MODELS * VALUE_BYTES * total_parameters(shape),
         memory_bytes_reason=None,
