@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 
 from sparsedial.serving.scheduler import Scheduler
@@ -14,8 +15,8 @@ Value = tuple[int, tuple[int, ...] | None]  # what is kept of an id depends on t
 
 
 def next_token(values: list[Value], lane: object) -> int:
-    """Some token that depends on all that the answer has read."""
-    return hash((tuple(values), lane)) % WORDS
+    """Some token that depends on all that the answer has read; the same in each process, as `hash` is not."""
+    return zlib.crc32(repr((values, lane)).encode()) % WORDS
 
 
 def alone(prompt: list[int], tokens: int, lane: object = DEFAULT, visits: tuple[int, ...] | None = None) -> list[int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Iterable
 
 from sparsedial.serving.scheduler import Scheduler
+from sparsedial.shape.turned import DEFAULT
 from tests.serving.pretended import Pretended, alone
 
 
@@ -18,9 +20,10 @@ def prompt(length: int, seed: int = 0) -> list[int]:
     return random.Random(seed).choices(range(1, 50), k=length)
 
 
-def writes_long(length: int = 2, tokens: int = 40) -> list[int]:
-    """A prompt after which no end comes for long."""
-    return next(found for seed in range(1000) if len(alone(found := prompt(length, seed), tokens)) == tokens)
+def writes_long(length: int = 2, tokens: int = 40, lanes: Iterable[object] = (DEFAULT,)) -> list[int]:
+    """A prompt after which no end comes for long, whichever of the lanes it is in."""
+    prompts = (prompt(length, seed) for seed in range(1000))
+    return next(each for each in prompts if all(len(alone(each, tokens, lane)) == tokens for lane in lanes))
 
 
 def test_the_scheduler_needs_no_pytorch():
@@ -92,7 +95,7 @@ def test_the_lane_that_was_idle_for_longest_makes_room():
 def test_an_answer_whose_lane_finds_no_room_lets_others_pass_but_not_for_ever():
     """Two lanes are kept busy: the one that is idle first takes no more, until the third has its answer."""
     played, begun = pretended(places=3), []
-    long = writes_long()
+    long = writes_long(lanes="abc")
     played.ask(long, 30, "a")
     played.ask(long, 12, "b")
     played.turn()
@@ -114,7 +117,7 @@ def test_an_answer_whose_lane_finds_no_room_lets_others_pass_but_not_for_ever():
 
 
 def test_a_lane_closes_for_each_missing_one_not_for_each_answer_that_waits():
-    played, long = pretended(places=4), writes_long()
+    played, long = pretended(places=4), writes_long(lanes="abcd")
     for lane, tokens in (("a", 10), ("b", 20)):
         played.ask(long, tokens, lane)
     played.turn()
