@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as where a script began these tests with `&`
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the commands that tests start would not hear it either
 
 SYLLABLES = ("lo", "ss", "ex", "pert", "to", "ken", "ga", "te", "ra", "mo", "del", "da", "ta")
 
