@@ -63,8 +63,10 @@ class _Open:
         from sparsedial.serving.service import Service
         from sparsedial.text.prompts import prompts_of
         from sparsedial.text.tokenizer import load_tokenizer
+        from sparsedial.training.memory import settle_memory
         from sparsedial.verbs.served import gates_beside
 
+        settle_memory()
         folder, shape = settings.checkpoint, found.dial.shape
         tokenizer = load_tokenizer(folder)
         vocabulary = vocabulary_of(folder, tokenizer, shape.vocab_size)

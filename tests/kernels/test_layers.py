@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sparsedial.kernels import layers, native
+from sparsedial.kernels import layers, narrow, native
 from sparsedial.model.attention import rms_norm
 from sparsedial.model.cache import Place
 from sparsedial.model.decoder import compiles
@@ -123,6 +123,29 @@ def test_a_dense_layer_equals_its_module(d_model, d_ff, lengths, threads):
         return (block.feed_forward(x, block.feed_forward_norm_D, 1e-6, Routing()),)
 
     run_block(shape, lengths, threads, run)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("gated", [False, True])
+def test_few_rows_are_the_rows_of_many_bit_for_bit(gated, dtype, threads):
+    """Panels that are packed in turn are summed as those that are packed before; neither size is whole tiles."""
+    torch.set_num_threads(threads)
+    make = torch.Generator().manual_seed(0)
+    w_in_DH, w_out_FD = (torch.randn(size, generator=make).to(dtype) / 16 for size in ((300, 2 * 523), (523, 300)))
+    norm_D, x_BSD = torch.rand(300, generator=make) + 0.5, torch.randn(1, 512, 300, generator=make)
+    scores = torch.rand(523, generator=make), torch.rand(523, generator=make), 0.1, 0.05
+
+    def made(x_BSD: torch.Tensor) -> list[torch.Tensor]:
+        if gated:
+            return [layers.gated_layer(x_BSD, norm_D, w_in_DH, w_out_FD, *scores, 1e-5)]
+        return [layers.dense_layer(x_BSD, norm_D, w_in_DH, w_out_FD, 1e-5), narrow.product(x_BSD, w_in_DH.bfloat16())]
+
+    many = made(x_BSD)
+    for count in (1, 7, 252):
+        for few, rows in zip(made(x_BSD[:, :count].contiguous()), many, strict=True):
+            assert torch.equal(few, rows[:, :count])
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -18,14 +18,14 @@ SIZES: dict[str, dict[str, int | None]] = {
     "attention_backward": {"d": HUGE, "heads": 1, "kv_heads": 1, "c": 8},
     "causal_forward": {"s": HUGE, "heads": 1, "kv_heads": 1, "c": 8, "width": 8, "sequences": 0, "k": None, "v": None},
     "causal_backward": {"s": HUGE, "heads": 1, "kv_heads": 1, "c": 8, "width": 8, "sequences": 0, "k": None, "v": None},
-    "dense_forward": {"d": 8, "f": HUGE},
+    "dense_forward": {"d": 8, "f": HUGE, "tokens": 512},
     "dense_backward": {"d": 8, "f": HUGE},
     "experts_forward": {"d": HUGE, "f": 8, "e": 1, "k": 1, "tokens": 0},
     "experts_backward": {"d": HUGE, "f": 8, "e": 1, "k": 1, "tokens": 0},
     "sparse_forward": {"d": 8, "f": 8, "m": HUGE, "e": 2, "k": 1},
     "sparse_backward": {"d": 8, "f": HUGE, "m": 0, "e": 2, "k": 1},
     "head_forward": {"d": HUGE, "v": 8},
-    "half_product": {"k": HUGE, "n": 16},
+    "half_product": {"tokens": 512, "k": HUGE, "n": 16},  # few need no scratch
 }
 FIELDS = {"tokens": 16, "sequences": 1, "s": 16, "groups": 1, "kept_groups": 1, "learning": 1, "threads": 1}
 
@@ -49,6 +49,11 @@ def test_scratch_that_cannot_be_had_is_an_error(name, threads):
     given = {"saved": torch.empty(1 << 16), "target": torch.zeros(16, dtype=torch.int64), "threads": threads}
     with pytest.raises(MemoryError, match="scratch"):
         called(getattr(native.module, name), **given, **SIZES[name])
+
+
+def test_few_rows_of_a_dense_layer_say_so_too():
+    with pytest.raises(MemoryError):
+        called(native.module.dense_forward, saved=torch.empty(1 << 16), d=8, f=HUGE)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -25,12 +25,35 @@ long dense_saved(long tokens, long d, long f) {
     return lay_dense(&s, NULL, tokens, d, f);
 }
 
+/* All rows at once, by threads that divide the columns. `a` is scratch of [T, F]. */
+static void few_rows(const dense_t *at, const float *x, const float *norm, const void *w_in, const void *w_out,
+                     const threshold_t *threshold, float *a, float *y, long tokens, long d, long f, float eps, int half) {
+#pragma omp for schedule(static)
+    for (long t = 0; t < tokens; t++) {
+        at->rms[t] = norm_row(x + t * d, norm, at->normed + t * d, d, eps);
+        memcpy(y + t * d, x + t * d, sizeof(float) * d);
+    }
+    product_by_turns(at->normed, w_in, half, at->h, tokens, 2 * f, d, 0);
+#pragma omp for schedule(static)
+    for (long t = 0; t < tokens; t++) swiglu_row(at->h + t * 2 * f, a + t * f, f, threshold);
+    product_by_turns(a, w_out, half, y, tokens, d, f, 1);
+}
+
 int dense_forward(const float *x, const float *norm, const void *w_in, const void *w_out, const float *gate_weights,
                   const float *down_norms, float *y, float *saved, long tokens, long d, long f, float least_gate,
                   float least_written, float eps, int half, int threads) {
-    threshold_t threshold = {gate_weights, down_norms, least_gate, least_written};
+    threshold_t scores = {gate_weights, down_norms, least_gate, least_written};
+    const threshold_t *threshold = gate_weights ? &scores : NULL;
     dense_t at;
     lay_dense(&at, saved, tokens, d, f);
+    if (tokens <= TURNS_ROWS) {
+        float *a = floats(tokens * f);
+        if (a)
+#pragma omp parallel num_threads(threads) if (threads > 1)
+            few_rows(&at, x, norm, w_in, w_out, threshold, a, y, tokens, d, f, eps, half);
+        free(a);
+        return DONE_IF(a);
+    }
     long piece = piece_rows(tokens, threads);
     float *in_panels = panels_for(d, 2 * f), *out_panels = panels_for(f, d), *each_a = for_each_thread(threads, piece * f);
     int there = ALL_THERE(in_panels, out_panels, each_a);
@@ -47,7 +70,7 @@ int dense_forward(const float *x, const float *norm, const void *w_in, const voi
                 at.rms[t] = norm_row(x + t * d, norm, at.normed + t * d, d, eps);
             memcpy(y + from * d, x + from * d, sizeof(float) * rows * d);
             swiglu_rows(at.normed + from * d, in_panels, out_panels, at.h + from * 2 * f, a, y + from * d, rows, d, f,
-                        gate_weights ? &threshold : NULL);
+                        threshold);
         }
     }
     free(in_panels); free(out_panels); free(each_a);

@@ -5,6 +5,11 @@
 
 /* y [T, N] = x [T, K] W [K, N] */
 int half_product(const float *x, const void *w, float *y, long tokens, long k, long n, int threads) {
+    if (tokens <= TURNS_ROWS) {
+#pragma omp parallel num_threads(threads) if (threads > 1)
+        product_by_turns(x, w, 1, y, tokens, n, k, 0);
+        return DONE_IF(1);
+    }
     long piece = piece_rows(tokens, threads);
     float *panels = panels_for(k, n);
     if (panels)

@@ -61,14 +61,18 @@ static inline void activate_some(const float *restrict h, float *restrict a, lon
     if (i < f) activate_part(h, a, f, t, i, f - i);
 }
 
+/* A row's activations, with a threshold of the neurons that take part. */
+static inline void swiglu_row(const float *h, float *a, long f, const threshold_t *threshold) {
+    if (threshold) activate_some(h, a, f, threshold);
+    else activate_row(h, a, f);
+}
+
 /* y += swiglu(x) of some rows with packed weights; h is kept for the backward pass, `a` is scratch of rows * F. With a
  * threshold, by the neurons that take part. */
 static inline void swiglu_rows(const float *x, const float *in_panels, const float *out_panels, float *h, float *a,
                                float *y, long rows, long d, long f, const threshold_t *threshold) {
     by_panels(x, d, 1, in_panels, d, h, 2 * f, rows, 2 * f, d, 0);
-    for (long i = 0; i < rows; i++)
-        if (threshold) activate_some(h + i * 2 * f, a + i * f, f, threshold);
-        else activate_row(h + i * 2 * f, a + i * f, f);
+    for (long i = 0; i < rows; i++) swiglu_row(h + i * 2 * f, a + i * f, f, threshold);
     by_panels(a, f, 1, out_panels, f, y, d, rows, d, f, 1);
 }
 
