@@ -55,7 +55,7 @@ def make_app(service: Service, assets: Assets, *, key: str | None, loopback: boo
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _broken)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])  # monitors ask with either
     async def health() -> Response:
         return _json(Health(model=service.dial.name))
 

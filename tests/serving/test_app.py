@@ -9,7 +9,7 @@ from sparsedial.records.setting import Setting
 from sparsedial.serving.asks import Ask
 from sparsedial.serving.sampling import Sampling
 from sparsedial.shape.turned import parse_turned
-from tests.serving.served import NAME, SHAPE, Script, app_of, chat, get, post, streamed, text_of
+from tests.serving.served import NAME, SHAPE, Script, app_of, chat, get, post, streamed, text_of, within
 
 USAGE = {
     "prompt_tokens": len("[user]hi[answer]"),
@@ -179,6 +179,7 @@ def test_without_measurements_the_models_are_the_usual_settings():
 
 def test_health_and_metrics_say_what_the_engine_does():
     assert get(app_of(Script()), "/health").json() == {"status": "ok", "model": NAME}
+    assert within(app_of(Script()), lambda client: client.head("/health")).status_code == 200
     answer = get(app_of(Script(waiting=5)), "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "\nsparsedial_answers_waiting 5\n" in answer.text

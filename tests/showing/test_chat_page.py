@@ -95,7 +95,7 @@ def test_stopping_keeps_what_was_written_and_ends_the_request(chat, fake):
     text = page.locator(".answer .text").inner_text()
     assert SKY.startswith(text)
     assert text != SKY
-    for _ in range(20):
+    for _ in range(400):
         if fake.left:
             break
         time.sleep(0.05)
@@ -246,3 +246,14 @@ def test_of_an_answer_that_was_stopped_the_page_does_not_say_what_it_had_to_read
     ended(page, 2)
     expect(page.locator(".found")).to_contain_text("are the same (grey)")
     expect(page.locator(".found")).not_to_contain_text("had to read")
+
+
+def test_an_answer_that_was_stopped_before_its_first_word_can_be_asked_for_again(chat, fake):
+    fake.wait = 3.0
+    page = chat()
+    write(page, "Why?")
+    page.locator("#stop").click()
+    ended(page, 1)
+    fake.wait = 0.0
+    page.get_by_role("button", name="Ask again at default").click()
+    expect(page.locator(".answer .text").nth(1)).to_have_text(SKY)

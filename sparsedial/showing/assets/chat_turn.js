@@ -75,8 +75,9 @@ function drawGoOn(turn, answer, offered) {
 
 // The offer to ask again, at the setting that the dial shows now.
 function drawAsk({ answers, parts }, { last, at, busy }) {
-  parts.ask.hidden = !last || busy || !answers.some((answer) => answer.text);
-  const asked = answers.some((answer) => answer.setting === at && answer.state !== "failed");
+  const there = answers.filter(({ text, state }) => text || state === "done");
+  parts.ask.hidden = !last || busy || !(there.length || answers.some(({ state }) => state === "stopped"));
+  const asked = there.some(({ setting, state }) => setting === at && state !== "failed");
   parts.ask.disabled = asked;
   parts.ask.textContent = asked ? "Turn the dial to ask this again at another setting" : `Ask again at ${at.dial.name}`;
 }
