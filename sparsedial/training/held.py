@@ -1,0 +1,35 @@
+"""Which weights optimizers hold: whole ones, or the rows of one that a rank owns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sparsedial.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Held:
+    """A weight, or rows of one, in an optimizer."""
+
+    optimizer: Optimizer
+    weight: int  # its number among the model's parameters
+    name: str
+    first: int  # of its rows
+    tensor: Tensor  # the weight itself, or a view of it
+
+
+def held_by(model: Transformer, optimizers: Sequence[Optimizer]) -> Iterator[Held]:
+    """All that optimizers hold of a model. Rows of a weight are known by their address, which lies within it."""
+    named = list(model.named_parameters())
+    starts = [(parameter.data_ptr(), number) for number, (_, parameter) in enumerate(named)]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for tensor in group["params"]:
+                address = tensor.data_ptr()
+                start, number = max(begin for begin in starts if begin[0] <= address)
+                name, whole = named[number]
+                yield Held(optimizer, number, name, (address - start) // whole[0].nbytes, tensor)
