@@ -40,6 +40,10 @@ class Alone:
         """The number as it is."""
         return value
 
+    def any(self, flag: bool) -> bool:
+        """The flag as it is."""
+        return flag
+
     def at_first(self, act: Callable[[], None]) -> None:
         """Act."""
         act()
@@ -106,6 +110,12 @@ class Ranks:
         number = torch.tensor(value, dtype=torch.float64, device=self.device)
         distributed.broadcast(number, group=self.group, group_src=0)
         return number.item()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on some rank."""
+        flags = torch.tensor(flag, dtype=torch.int32, device=self.device)
+        distributed.all_reduce(flags, group=self.group)
+        return bool(flags)
 
     def at_first(self, act: Callable[[], None]) -> None:
         """Let rank 0 act while the others wait.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors import safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sparsedial.errors import UserError
+from sparsedial.model.digests import sha256_of
+from sparsedial.model.shards import write_file
 from sparsedial.model.transformer import Transformer
 from sparsedial.records.record import try_read, write
 from sparsedial.records.state import Progress, StateFile
-from sparsedial.store import Fault, write_atomically
+from sparsedial.store import Fault, replacing
 from sparsedial.training.held import Held, held_by
 from sparsedial.training.ranks import ALONE, Alone, Ranks
 
@@ -105,10 +108,10 @@ def save_state(
 
 
 def _write(home: Path, key: str, tensors: Mapping[str, Tensor], progress: Progress) -> None:
-    data = save_tensors(dict(tensors))
     name = f"step-{progress.next_step}.safetensors"
-    write_atomically(home / name, data)
-    sha256 = hashlib.sha256(data).hexdigest()
+    with replacing(home / name) as partial:
+        write_file(partial, tensors)
+        sha256 = sha256_of(partial)
     state = StateFile(key=key, tensors=name, sha256=sha256, next_step=progress.next_step, progress=progress)
     write(home / STATE, state)
     for old in home.glob("step-*.safetensors"):
@@ -117,28 +120,60 @@ def _write(home: Path, key: str, tensors: Mapping[str, Tensor], progress: Progre
 
 
 def load_state(
-    home: Path, key: str, model: Transformer, optimizers: Sequence[Optimizer], most_steps: float = float("inf")
+    home: Path,
+    key: str,
+    model: Transformer,
+    optimizers: Sequence[Optimizer],
+    most_steps: float = float("inf"),
+    ranks: Alone | Ranks = ALONE,
 ) -> Progress | None:
     """Bring model and optimizers back to where `save_state` left them; gives the run's own numbers.
 
     None where there is no such state, one beyond `most_steps`, or one that was cut short, edited or written by
-    another version: the run then starts anew.
+    another version: the run then starts anew. Ranks call this together; each reads the file, and takes of moments what
+    it owns.
+
+    Raises: UserError, on all ranks, where they do not find the same state.
     """
-    state = try_read(home / STATE, StateFile)
-    if isinstance(state, Fault) or state.key != key or state.next_step > most_steps:
+    state = _found(home, key, most_steps)
+    step = -1 if state is None else state.next_step
+    if ranks.any(ranks.first(step) != step):
+        raise UserError(
+            f"the ranks do not all find the same saved state in {home}",
+            hint="give all machines one shared folder (<out>), or remove the state to start anew",
+        )
+    if state is None:
         return None
-    data = _content(home / state.tensors)
-    if data is None or hashlib.sha256(data).hexdigest() != state.sha256:
-        return None
-    restore_state(model, optimizers, load_tensors(data))
+    with safe_open(home / state.tensors, framework="pt") as file:
+        restore_state(model, optimizers, _Stored(file))
     return state.progress
 
 
-def _content(path: Path) -> bytes | None:
+def _found(home: Path, key: str, most_steps: float) -> StateFile | None:
+    """The state that can be continued."""
+    state = try_read(home / STATE, StateFile)
+    if isinstance(state, Fault) or state.key != key or state.next_step > most_steps:
+        return None
     try:
-        return path.read_bytes()
+        return state if sha256_of(home / state.tensors) == state.sha256 else None
     except OSError:
         return None
+
+
+@dataclass(frozen=True)
+class _Stored(Mapping[str, Tensor]):
+    """The tensors of a file, each read when it is asked for."""
+
+    file: Any
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.file.keys())
+
+    def __len__(self) -> int:
+        return len(self.file.keys())
 
 
 def forget_state(home: Path) -> None:
