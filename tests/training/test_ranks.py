@@ -4,195 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from sparsedial.errors import UserError
 from sparsedial.model.transformer import initialise
-from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import plain
-from sparsedial.records.state import Progress
-from sparsedial.shape.ladder import Ladder
-from sparsedial.text.prepare import open_text
+from sparsedial.runs.job import Job
+from sparsedial.runs.rank_costs import rank_costs
 from sparsedial.training import exchange
-from sparsedial.training.optimizer import hold_zeros, make_optimizers
 from sparsedial.training.owners import owners
-from sparsedial.training.ranks import ALONE, Alone, Ranks
-from sparsedial.training.resume import load_state, restore_state, save_state, training_state
-from sparsedial.training.step import TrainingStep
+from sparsedial.training.ranks import ALONE
 from tests.training.on_ranks import on_ranks
-from tests.training.steps import state_on_device, train_steps
-
-RECIPE = Recipe(learning_rate=0.01, steps=12, batch=6, context=32, clip=0.7, warmup_share=0.5)
-MUON = replace(RECIPE, optimizer="muon")
-SPARSE = Ladder(vocab_size=256, context=32).shape(12, 8)
-DENSE = Ladder(vocab_size=256, context=32).shape(12, 0)
-BROKEN_STEP = 4
-SAVED = 6  # steps before the state is saved
-CASES = {
-    "sparse": (SPARSE, RECIPE),
-    "multi-token prediction": (replace(SPARSE, mtp_layers=1), replace(RECIPE, mtp_weight=0.0, mtp_late_weight=0.3)),
-    "muon": (SPARSE, MUON),
-    "dense": (replace(DENSE, tied_embeddings=not DENSE.tied_embeddings), RECIPE),
-    "bfloat16": (SPARSE, replace(RECIPE, dtype="bfloat16")),
-    "zeros": (SPARSE, RECIPE),
-    "broken": (SPARSE, RECIPE),
-}
-ON_DEVICE = (  # optimizer, type, and whether AdamW writes the working copies itself
-    ("adamw", "float32", False),
-    ("adamw", "bfloat16", True),
-    ("muon", "bfloat16", True),
+from tests.training.ranked import (
+    BROKEN_STEP,
+    CASES,
+    COSTS,
+    MUON,
+    OF_THREE,
+    ON_DEVICE,
+    RECIPE,
+    SAVED,
+    SPARSE,
+    saved_again,
+    three,
+    trained,
+    two,
 )
-OF_THREE = ("sparse", "muon")
-KEY = "the run"
-
-
-def progress(steps: int) -> Progress:
-    return Progress(
-        next_step=steps,
-        seconds=1.0,
-        joules=0.0,
-        step_seconds=(),
-        losses=(),
-        metrics=(),
-        skipped=(),
-        events=(),
-        shared=0,
-    )
-
-
-def begun(case: str, ranks: Alone | Ranks) -> tuple[Any, Any, Recipe]:
-    shape, recipe = CASES[case]
-    model = initialise(shape, 0)
-    optimizers = make_optimizers(model, recipe, ranks)
-    if case == "zeros":
-        with torch.no_grad():
-            for parameter in model.blocks.parameters():
-                parameter.mul_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1)) > 0.5)
-        hold_zeros(model, optimizers)
-    return model, optimizers, recipe
-
-
-def trained(case: str, text_folder: Path, ranks: Alone | Ranks, start: Path | None = None) -> dict[str, Any]:
-    """What a case's steps say and what they leave, from a saved state on; in the broken one the last rank's gradient
-    is once no number.
-    """
-    model, optimizers, recipe = begun(case, ranks)
-    if case == "broken" and ranks.index == ranks.count - 1:
-        calls: list[int] = []
-
-        def spoil(gradient: torch.Tensor) -> torch.Tensor:
-            calls.append(1)
-            return gradient * float("nan") if len(calls) > BROKEN_STEP else gradient
-
-        model.norm_D.register_hook(spoil)
-    steps, sums, rows, learn = [], [], set(), model.loss
-
-    def noted(ids_BS1: torch.Tensor, *weights: float) -> tuple[torch.Tensor, torch.Tensor]:
-        rows.add(len(ids_BS1))
-        return learn(ids_BS1, *weights)
-
-    model.loss = noted
-    if start is not None:
-        assert load_state(start, KEY, model, optimizers) == progress(SAVED)
-    loaded = {name: tensor.clone() for name, tensor in training_state(model, optimizers).items()}
-    first = 0 if start is None else SAVED
-    for step in train_steps(model, optimizers, open_text(text_folder), recipe, first, ranks=ranks):
-        steps.append(step)
-        sums.append(float(sum(tensor.double().sum() for tensor in model.state_dict().values())))
-    return {
-        "loss": [step.loss for step in steps],
-        "norm": [step.gradient_norm for step in steps],
-        "balance": [plain(step.balance) for step in steps],
-        "tokens": steps[0].tokens,
-        "rows": rows,
-        "sums": sums,  # of all weights and biases after each step
-        "weights": model.state_dict(),
-        "state": training_state(model, optimizers),
-        "loaded": loaded,
-    }
-
-
-def saved(case: str, text_folder: Path, home: Path, ranks: Alone | Ranks) -> dict[str, torch.Tensor]:
-    """Train and save; returns this rank's state."""
-    model, optimizers, recipe = begun(case, ranks)
-    steps = train_steps(model, optimizers, open_text(text_folder), recipe, ranks=ranks)
-    for _ in range(SAVED):
-        next(steps)
-    save_state(home, KEY, model, optimizers, progress(SAVED), ranks)
-    return training_state(model, optimizers)
-
-
-def saved_again(case: str, start: Path, home: Path, ranks: Alone | Ranks) -> None:
-    """Load a state and save it."""
-    model, optimizers, _ = begun(case, ranks)
-    load_state(start, KEY, model, optimizers)
-    save_state(home, KEY, model, optimizers, progress(SAVED), ranks)
-
-
-def gone_back(text_folder: Path, ranks: Alone | Ranks) -> bool:
-    """Whether each rank's own state brings it back: the steps after it are the same again."""
-    model, optimizers, recipe = begun("muon", ranks)
-
-    def go(start: int, last: int) -> list[float]:
-        steps = train_steps(model, optimizers, open_text(text_folder), recipe, start, ranks=ranks)
-        return [next(steps).gradient_norm for _ in range(start, last)]
-
-    go(0, 3)
-    state = {name: tensor.clone() for name, tensor in training_state(model, optimizers).items()}
-    once = go(3, 6)
-    restore_state(model, optimizers, state)
-    return go(3, 6) == once
-
-
-def refused(folder: Path, ranks: Alone | Ranks) -> str:
-    """What a rank says of a folder that cannot be made."""
-    model, optimizers, _ = begun("dense", ranks)
-    with pytest.raises(UserError) as caught:
-        save_state(folder / "a file" / "home", KEY, model, optimizers, progress(SAVED), ranks)
-    return f"{caught.value} {caught.value.hint}"
-
-
-def others_weights(ranks: Ranks) -> str:
-    """What a step says of optimizers that hold all weights."""
-    model, optimizers, recipe = begun("dense", ALONE)
-    with pytest.raises(ValueError, match="do not hold what rank") as caught:
-        TrainingStep(model, optimizers, recipe, ranks)
-    return str(caught.value)
-
-
-def two(ranks: Ranks, folder: Path, text_folder: Path) -> dict[str, Any]:
-    """What each of two ranks finds."""
-    index = ranks.index
-    found: dict[str, Any] = {case: trained(case, text_folder, ranks) for case in CASES}
-    exchange.MESSAGE_BYTES = 2**12
-    found["small messages"] = trained("sparse", text_folder, ranks)
-    found["saved"] = {case: saved(case, text_folder, folder / case, ranks) for case in OF_THREE}
-    return found | {
-        "on device": {case: state_on_device(*case[:2], ranks, case[2]) for case in ON_DEVICE},
-        "broken on device": {case: state_on_device(*case[:2], ranks, case[2], broken=True) for case in ON_DEVICE},
-        "others' weights": others_weights(ranks),
-        "gone back": gone_back(text_folder, ranks),
-        "refused": refused(folder, ranks),
-        "agreed": [
-            ranks.agree(1.0 + index, 4.0 - index),
-            ranks.agree(2.0, math.inf if index else 1.0),
-        ],
-        "first": ranks.first(5.0 + index),
-    }
-
-
-def three(ranks: Ranks, folder: Path, text_folder: Path) -> dict[str, Any]:
-    """What each of three ranks finds: of the cases, and of the state that two saved."""
-    for case in OF_THREE:
-        saved_again(case, folder / case, folder / f"{case} again", ranks)
-    return {case: trained(case, text_folder, ranks) for case in OF_THREE} | {
-        f"resumed {case}": trained(case, text_folder, ranks, folder / case) for case in OF_THREE
-    }
+from tests.training.steps import state_on_device
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +141,16 @@ def test_every_row_has_one_owner_and_no_rank_has_two_parts_of_a_weight(count, re
         assert all(part.first == 0 for part in parts if part.weight in whole)
 
 
+def test_the_rest_of_divided_weights_goes_round():
+    """So that no rank has more of all of them: 8 experts over 3 ranks are 3, 3 and 2 in each layer."""
+    model = initialise(SPARSE, 0)
+    names = [name for name, _ in model.named_parameters()]
+    parts = [part for part in owners(model, MUON, 3) if names[part.weight].endswith("w_in_EDH")]
+    fewest = {part.owner for part in parts if part.last - part.first == 2}
+    assert len(parts) == 3 * SPARSE.layers
+    assert len(fewest) > 1
+
+
 def test_small_messages_carry_the_same_as_one(halves):
     for half in halves:
         assert half["small messages"]["norm"] == pytest.approx(half["sparse"]["norm"], rel=1e-12)
@@ -335,6 +186,29 @@ def test_a_step_on_devices_that_is_no_number_on_one_of_them_changes_nothing_on_a
         before, after = half["on device"][case], half["broken on device"][case]
         assert before.keys() == after.keys()
         assert [name for name, tensor in before.items() if not torch.equal(tensor, after[name])] == []
+
+
+@pytest.mark.parametrize("case", COSTS)
+def test_a_dry_run_counts_what_each_rank_really_holds_and_sends(halves, case, monkeypatch):
+    monkeypatch.setattr(exchange, "MESSAGE_BYTES", case[1])
+    shape, recipe = CASES[case[0]]
+    job = Job(shape=shape, recipe=recipe, text_digest="", tokenizer="", device="cpu", threads=1, kernels="compiled")
+    counted = [plain(costs) for costs in rank_costs(job, 2)]
+    for index, half in enumerate(halves):
+        told = counted[index]
+        memory, sent = told["memory_bytes"], told["bytes_per_step"]
+        assert sent.pop("all_to_all") == 0
+        assert memory.pop("activations") > 0
+        assert {"parameters": told["parameters"], **memory, **sent} == half["costs"][case]
+        assert told["rank"] == index
+
+
+def test_ranks_read_their_steps_together_by_the_firsts_clock(halves):
+    assert [half["readings"] for half in halves] == [[1, 2, 4, 5]] * 2
+
+
+def test_a_state_that_not_all_ranks_find_is_refused_by_all(halves):
+    assert [half["another state"].startswith("give all machines one shared folder") for half in halves] == [True, True]
 
 
 def test_optimizers_of_one_device_are_refused_on_ranks(halves):
