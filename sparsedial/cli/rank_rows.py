@@ -30,5 +30,6 @@ def _cells(one: RankCosts) -> tuple[str, ...]:
 
 def _messages(one: RankCosts) -> str:
     sent = one.bytes_per_step
-    kinds = {"reduce-scattered": sent.reduce_scatter, "gathered": sent.all_gather, "all-reduced": sent.all_reduce}
+    gradients = sent.reduce_scatter + sent.all_to_all
+    kinds = {"of gradients": gradients, "of new weights": sent.all_gather, "of loads and figures": sent.all_reduce}
     return ", ".join(f"{human_bytes(size)} {kind}" for kind, size in kinds.items())

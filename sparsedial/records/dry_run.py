@@ -38,20 +38,20 @@ class RankMemory(Record, frozen=True, kw_only=True):
     gradients: int  # of all weights: a rank has them after its backward pass, before they go to their owners
     optimizer: int  # moments of what this rank owns
     activations: float  # at the peak of a step with its share of the batch, counted part by part
-    buffers: int  # the model's tables and routing biases, and the largest message with what is made of it
+    buffers: int  # the model's tables and routing biases, and the largest message as it is sent and received
 
 
 class RankBytes(Record, frozen=True, kw_only=True):
     """Bytes of the messages of a step, by the collective that carries them, whole as every rank has them in its memory.
 
-    Over a ring of N ranks each sends (N - 1) / N of the bytes of an all-gather or a reduce-scatter, and twice that of
-    an all-reduce's.
+    Of N ranks each sends (N - 1) / N of an all-to-all, and over a ring as much of an all-gather or a reduce-scatter and
+    twice as much of an all-reduce.
     """
 
-    all_gather: int
-    reduce_scatter: int
-    all_reduce: int
-    all_to_all: int
+    all_gather: int  # new weights from their owners
+    reduce_scatter: int  # gradients to their owners, on GPUs
+    all_reduce: int  # loads of the experts, loss and norm
+    all_to_all: int  # gradients to their owners, on CPUs
 
 
 class RankCosts(Record, frozen=True, kw_only=True):

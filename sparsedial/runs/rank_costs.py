@@ -32,12 +32,13 @@ def rank_costs(job: Job, count: int) -> tuple[RankCosts, ...]:
     working = Working(model, job.recipe.dtype)
     parts = owners(model, job.recipe, count)
     rows = {number: parameter[0].numel() for number, parameter in enumerate(model.parameters())}
-    carried = messages(parts, rows, count)
+    carried = messages(parts, rows, count, job.device)
     sent = [count * message.slot * VALUE_BYTES for message in carried]
     reduced = sum(layer.load_E.nbytes for layer in model.sparse_feed_forwards) + FIGURES_BYTES
     buffers = _bytes({id(buffer): buffer for buffer in chain(model.buffers(), working.model.buffers())})
     weights = _bytes({id(one): one for one in chain(model.parameters(), working.model.parameters())})
     largest = max(sent)
+    on_cpu = job.device == "cpu"  # there each rank sends its gradients to their owners, which add them up
     return tuple(
         RankCosts(
             rank=rank,
@@ -47,9 +48,14 @@ def rank_costs(job: Job, count: int) -> tuple[RankCosts, ...]:
                 gradients=_gradient_bytes(job, model, working),
                 optimizer=_moment_bytes(job, model, owned_by(rank, parts), rows),
                 activations=float(counted_bytes(job, count).activations),
-                buffers=buffers + largest + largest // count,
+                buffers=buffers + largest + (largest if on_cpu else largest // count),
             ),
-            bytes_per_step=RankBytes(all_gather=sum(sent), reduce_scatter=sum(sent), all_reduce=reduced, all_to_all=0),
+            bytes_per_step=RankBytes(
+                all_gather=sum(sent),
+                reduce_scatter=0 if on_cpu else sum(sent),
+                all_reduce=reduced,
+                all_to_all=sum(sent) if on_cpu else 0,
+            ),
             step_seconds=None,
             step_seconds_reason=NOT_TIMED,
         )

@@ -22,7 +22,7 @@ from sparsedial.training.muon_matrices import by_muon
 from sparsedial.training.owners import Part, owners
 from sparsedial.training.ranks import Ranks
 
-MESSAGE_BYTES = 2**25  # at most: no rank holds a second copy of all gradients
+MESSAGE_BYTES = {"cpu": 2**22, "cuda": 2**25}  # at most: no rank holds a second copy of all gradients
 VALUE_BYTES = 4  # messages are in float32
 
 
@@ -45,13 +45,13 @@ class Message:
     pieces: Sequence[Piece]
 
 
-def messages(parts: Sequence[Part], row_values: Mapping[int, int], count: int) -> list[Message]:
-    """The messages that carry these parts of weights, whose rows have so many values."""
+def messages(parts: Sequence[Part], row_values: Mapping[int, int], count: int, device: str) -> list[Message]:
+    """The messages that carry these parts of weights, whose rows have so many values, between devices of a kind."""
     held = [sum((p.last - p.first) * row_values[p.weight] for p in parts if p.owner == rank) for rank in range(count)]
     longest = max(held, default=0)
     if not longest:
         return []
-    number = math.ceil(longest * count * VALUE_BYTES / MESSAGE_BYTES)
+    number = math.ceil(longest * count * VALUE_BYTES / MESSAGE_BYTES[device])
     slot = math.ceil(longest / number)
     pieces = defaultdict[int, list[Piece]](list)
     filled = [0] * count
@@ -136,7 +136,7 @@ class Exchange:
         if learning not in self._known:
             rows = {number: self._weights[number][0].numel() for number in learning}
             parts = [part for part in self._parts if part.weight in learning]
-            self._known[learning] = messages(parts, rows, self._ranks.count)
+            self._known[learning] = messages(parts, rows, self._ranks.count, self._ranks.device)
         return self._known[learning]
 
     def _mine(self, message: Message) -> Iterator[Piece]:

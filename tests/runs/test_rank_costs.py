@@ -31,7 +31,7 @@ def test_a_dry_run_of_ranks_counts_one_of_them_and_times_none(job):
     assert all(one.step_seconds_reason == cost.seconds_reason for one in cost.ranks)
     shown = train_dry_table(cost)
     assert f"{human_bytes(cost.ranks[3].memory_bytes.optimizer)}" in shown
-    assert f"{human_bytes(cost.ranks[0].bytes_per_step.reduce_scatter)} reduce-scattered" in shown
+    assert f"{human_bytes(cost.ranks[0].bytes_per_step.all_to_all)} of gradients" in shown
 
 
 def test_of_many_ranks_the_table_shows_two(job):
@@ -49,6 +49,12 @@ def test_gradients_on_a_gpu_are_in_the_type_of_the_copies_that_adamw_writes(job)
     cpu, gpu, muon = gradients("cpu", "adamw"), gradients("cuda", "adamw"), gradients("cuda", "muon")
     assert cpu / 2 <= gpu < 0.6 * cpu
     assert gpu < muon < cpu
+
+
+def test_gradients_are_sent_by_the_collective_of_the_device(job):
+    cpu, gpu = (rank_costs(replace(job, device=device), 2)[0].bytes_per_step for device in ("cpu", "cuda"))
+    assert (cpu.all_to_all, cpu.reduce_scatter) == (gpu.reduce_scatter, gpu.all_to_all)
+    assert gpu.all_to_all == 0 < gpu.reduce_scatter == gpu.all_gather == cpu.all_gather
 
 
 def test_ranks_that_do_not_divide_the_batch_are_refused(job):

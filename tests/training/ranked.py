@@ -203,9 +203,10 @@ def others_weights(ranks: Ranks) -> str:
 def two(ranks: Ranks, folder: Path, text_folder: Path) -> dict[str, Any]:
     """What each of two ranks finds."""
     index = ranks.index
+    numbers = torch.arange(12.0) ** (1 + index)
     costs = {case: held_and_sent(*case, ranks) for case in COSTS}
     found: dict[str, Any] = {case: trained(case, text_folder, ranks) for case in CASES}
-    exchange.MESSAGE_BYTES = 2**12
+    exchange.MESSAGE_BYTES["cpu"] = 2**12
     found["small messages"] = trained("sparse", text_folder, ranks)
     found["saved"] = {case: saved(case, text_folder, folder / case, ranks) for case in OF_THREE}
     return found | {
@@ -221,6 +222,7 @@ def two(ranks: Ranks, folder: Path, text_folder: Path) -> dict[str, Any]:
             ranks.agree(1.0 + index, 4.0 - index),
             ranks.agree(2.0, math.inf if index else 1.0),
         ],
+        "both ways": [kind.reduce_scatter(numbers) for kind in (ranks, Ranks(ranks.group, "cuda"))],
         "first": ranks.first(5.0 + index),
     }
 
@@ -239,7 +241,7 @@ def held_and_sent(case: str, message_bytes: int, ranks: Ranks) -> dict[str, Any]
     model, optimizers, recipe = begun(case, ranks)
     sent, largest, gradients = Counter[str](), [0], [0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exchange, "MESSAGE_BYTES", message_bytes)
+        patch.setitem(exchange.MESSAGE_BYTES, "cpu", message_bytes)
 
         def counting(module: Any, name: str, collective: str) -> None:
             act = getattr(module, name)
@@ -251,7 +253,7 @@ def held_and_sent(case: str, message_bytes: int, ranks: Ranks) -> dict[str, Any]
 
             patch.setattr(module, name, counted)
 
-        counting(module, "_reduce_scatter", "reduce_scatter")
+        counting(torch.distributed, "all_to_all_single", "all_to_all")
         counting(module, "_all_gather", "all_gather")
         counting(torch.distributed, "all_reduce", "all_reduce")
         reduce = exchange.Exchange.gradients

@@ -190,14 +190,14 @@ def test_a_step_on_devices_that_is_no_number_on_one_of_them_changes_nothing_on_a
 
 @pytest.mark.parametrize("case", COSTS)
 def test_a_dry_run_counts_what_each_rank_really_holds_and_sends(halves, case, monkeypatch):
-    monkeypatch.setattr(exchange, "MESSAGE_BYTES", case[1])
+    monkeypatch.setitem(exchange.MESSAGE_BYTES, "cpu", case[1])
     shape, recipe = CASES[case[0]]
     job = Job(shape=shape, recipe=recipe, text_digest="", tokenizer="", device="cpu", threads=1, kernels="compiled")
     counted = [plain(costs) for costs in rank_costs(job, 2)]
     for index, half in enumerate(halves):
         told = counted[index]
         memory, sent = told["memory_bytes"], told["bytes_per_step"]
-        assert sent.pop("all_to_all") == 0
+        assert sent.pop("reduce_scatter") == 0
         assert memory.pop("activations") > 0
         assert {"parameters": told["parameters"], **memory, **sent} == half["costs"][case]
         assert told["rank"] == index
@@ -260,6 +260,13 @@ def test_the_file_is_the_same_whoever_writes_it(folder, thirds, case, tmp_path):
 def test_a_full_disk_of_the_first_is_the_same_error_on_all_ranks(halves):
     assert halves[0]["refused"] == halves[1]["refused"]
     assert "cannot write" in halves[0]["refused"]
+
+
+def test_a_gpu_and_a_cpu_reduce_and_scatter_alike(halves):
+    """By the collective of each, on tensors of a CPU."""
+    whole = (torch.arange(12.0) + torch.arange(12.0) ** 2).split(6)
+    for half, expected in zip(halves, whole, strict=True):
+        assert [torch.equal(found, expected) for found in half["both ways"]] == [True, True]
 
 
 def test_ranks_agree_on_loss_and_norm_however_their_own_differ(halves):
