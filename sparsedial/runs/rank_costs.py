@@ -13,7 +13,7 @@ from sparsedial.model.working import Working
 from sparsedial.records.dry_run import RankBytes, RankCosts, RankMemory
 from sparsedial.runs.card_memory import counted_bytes
 from sparsedial.runs.job import Job
-from sparsedial.training.exchange import VALUE_BYTES, messages
+from sparsedial.training.exchange import VALUE_BYTES, slots
 from sparsedial.training.muon_matrices import by_muon
 from sparsedial.training.owners import ADAMW_BYTES, MUON_BYTES, Part, owned_by, owners
 
@@ -31,30 +31,30 @@ def rank_costs(job: Job, count: int) -> tuple[RankCosts, ...]:
         model = Transformer(job.shape)
     working = Working(model, job.recipe.dtype)
     parts = owners(model, job.recipe, count)
-    rows = {number: parameter[0].numel() for number, parameter in enumerate(model.parameters())}
-    carried = messages(parts, rows, count, job.device)
-    sent = [count * message.slot * VALUE_BYTES for message in carried]
+    number, slot = slots(parts, count, job.device)
+    message = count * slot * VALUE_BYTES
+    sent = number * message
     reduced = sum(layer.load_E.nbytes for layer in model.sparse_feed_forwards) + FIGURES_BYTES
     buffers = _bytes({id(buffer): buffer for buffer in chain(model.buffers(), working.model.buffers())})
     weights = _bytes({id(one): one for one in chain(model.parameters(), working.model.parameters())})
-    largest = max(sent)
+    gradients = _gradient_bytes(job, model, working)
     on_cpu = job.device == "cpu"  # there each rank sends its gradients to their owners, which add them up
     return tuple(
         RankCosts(
             rank=rank,
-            parameters=sum(_values(part, rows) for part in owned_by(rank, parts).values()),
+            parameters=sum(part.values for part in owned_by(rank, parts).values()),
             memory_bytes=RankMemory(
                 weights=weights,
-                gradients=_gradient_bytes(job, model, working),
-                optimizer=_moment_bytes(job, model, owned_by(rank, parts), rows),
+                gradients=gradients,
+                optimizer=_moment_bytes(job, model, owned_by(rank, parts)),
                 activations=float(counted_bytes(job, count).activations),
-                buffers=buffers + largest + (largest if on_cpu else largest // count),
+                buffers=buffers + message + (message if on_cpu else slot * VALUE_BYTES),
             ),
             bytes_per_step=RankBytes(
-                all_gather=sum(sent),
-                reduce_scatter=0 if on_cpu else sum(sent),
+                all_gather=sent,
+                reduce_scatter=0 if on_cpu else sent,
                 all_reduce=reduced,
-                all_to_all=sum(sent) if on_cpu else 0,
+                all_to_all=sent if on_cpu else 0,
             ),
             step_seconds=None,
             step_seconds_reason=NOT_TIMED,
@@ -67,10 +67,6 @@ def _bytes(tensors: Mapping[int, Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
-def _values(part: Part, rows: Mapping[int, int]) -> int:
-    return (part.last - part.first) * rows[part.weight]
-
-
 def _gradient_bytes(job: Job, model: Transformer, working: Working) -> int:
     """Of all weights after a backward pass: in the weights' type, or in that of copies that AdamW writes on a GPU."""
     pairs = zip(model.named_parameters(), working.model.parameters(), strict=True)
@@ -80,10 +76,10 @@ def _gradient_bytes(job: Job, model: Transformer, working: Working) -> int:
     )
 
 
-def _moment_bytes(job: Job, model: Transformer, own: Mapping[int, Part], rows: Mapping[int, int]) -> int:
+def _moment_bytes(job: Job, model: Transformer, own: Mapping[int, Part]) -> int:
     """Of all moments that a rank holds."""
     muon = [by_muon(name, weight, job.recipe) for name, weight in model.named_parameters()]
     return sum(
-        _values(part, rows) * (MUON_BYTES if muon[weight] else ADAMW_BYTES) + (0 if muon[weight] else STEP_BYTES)
+        part.values * MUON_BYTES if muon[weight] else part.values * ADAMW_BYTES + STEP_BYTES
         for weight, part in own.items()
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,25 +45,31 @@ class Message:
     pieces: Sequence[Piece]
 
 
-def messages(parts: Sequence[Part], row_values: Mapping[int, int], count: int, device: str) -> list[Message]:
-    """The messages that carry these parts of weights, whose rows have so many values, between devices of a kind."""
-    held = [sum((p.last - p.first) * row_values[p.weight] for p in parts if p.owner == rank) for rank in range(count)]
-    longest = max(held, default=0)
-    if not longest:
-        return []
+def slots(parts: Sequence[Part], count: int, device: str) -> tuple[int, int]:
+    """How many messages carry these parts of weights between devices of a kind, and the values of a slot."""
+    held = [0] * count
+    for part in parts:
+        held[part.owner] += part.values
+    longest = max(held)
     number = math.ceil(longest * count * VALUE_BYTES / MESSAGE_BYTES[device])
-    slot = math.ceil(longest / number)
+    slot = math.ceil(longest / max(1, number))
+    return math.ceil(longest / max(1, slot)), slot
+
+
+def messages(parts: Sequence[Part], count: int, device: str) -> list[Message]:
+    """The messages that carry these parts of weights between devices of a kind."""
+    number, slot = slots(parts, count, device)
     pieces = defaultdict[int, list[Piece]](list)
     filled = [0] * count
     for part in parts:
-        first, last = (row * row_values[part.weight] for row in (part.first, part.last))
-        while first < last:
+        first = part.first
+        while first < part.last:
             message, place = divmod(filled[part.owner], slot)
-            size = min(last - first, slot - place)
+            size = min(part.last - first, slot - place)
             pieces[message].append(Piece(part.weight, first, size, part.owner, place))
             filled[part.owner] += size
             first += size
-    return [Message(slot, pieces[message]) for message in range(math.ceil(longest / slot))]
+    return [Message(slot, pieces[message]) for message in range(number)]
 
 
 class Exchange:
@@ -134,9 +140,8 @@ class Exchange:
     def _messages(self, learning: frozenset[int]) -> list[Message]:
         """Those of a step in which these weights learn: multi-token prediction's do not in all."""
         if learning not in self._known:
-            rows = {number: self._weights[number][0].numel() for number in learning}
             parts = [part for part in self._parts if part.weight in learning]
-            self._known[learning] = messages(parts, rows, self._ranks.count, self._ranks.device)
+            self._known[learning] = messages(parts, self._ranks.count, self._ranks.device)
         return self._known[learning]
 
     def _mine(self, message: Message) -> Iterator[Piece]:

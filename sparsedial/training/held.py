@@ -1,4 +1,4 @@
-"""Which weights optimizers hold: whole ones, or the rows of one that a rank owns."""
+"""Which weights optimizers hold: whole ones, or the part of one that a rank owns."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sparsedial.model.transformer import Transformer
 
 @dataclass(frozen=True)
 class Held:
-    """A weight, or rows of one, in an optimizer."""
+    """A weight, or a part of one, in an optimizer."""
 
     optimizer: Optimizer
     weight: int  # its number among the model's parameters
     name: str
-    first: int  # of its rows
+    first: int  # of its values
     tensor: Tensor  # the weight itself, or a view of it
 
 
 def held_by(model: Transformer, optimizers: Sequence[Optimizer]) -> Iterator[Held]:
-    """All that optimizers hold of a model. Rows of a weight are known by their address, which lies within it."""
+    """All that optimizers hold of a model. A part of a weight is known by its address, which lies within the weight."""
     named = list(model.named_parameters())
     starts = [(parameter.data_ptr(), number) for number, (_, parameter) in enumerate(named)]
     for optimizer in optimizers:
@@ -32,4 +32,4 @@ def held_by(model: Transformer, optimizers: Sequence[Optimizer]) -> Iterator[Hel
                 address = tensor.data_ptr()
                 start, number = max(begin for begin in starts if begin[0] <= address)
                 name, whole = named[number]
-                yield Held(optimizer, number, name, (address - start) // whole[0].nbytes, tensor)
+                yield Held(optimizer, number, name, (address - start) // whole.element_size(), tensor)

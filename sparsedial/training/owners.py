@@ -6,8 +6,9 @@ Source: stage 2 of Rajbhandari et al. 2020 (arXiv 1910.02054); Muon's matrices s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 from torch import Tensor
@@ -23,34 +24,61 @@ ADAMW_BYTES, MUON_BYTES = 8, 4  # of moments for each value of a weight
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a weight, along its first axis, that one rank owns; all of them where the weight is not divided."""
+    """Values of a weight, one after the other, that one rank owns; all of them where the weight is not divided."""
 
     weight: int  # its number among the model's parameters
     first: int
-    last: int  # the row after its last
+    last: int  # the value after its last
     owner: int
 
+    @property
+    def values(self) -> int:
+        """How many they are."""
+        return self.last - self.first
+
     def of(self, weight: Tensor) -> Tensor:
-        """The part as a tensor: the weight itself, or a view of it."""
-        return weight if (self.first, self.last) == (0, len(weight)) else weight.detach()[self.first : self.last]
+        """The part as a tensor: the weight itself, or a view of it, in its shape where it is whole rows."""
+        if self.values == weight.numel():
+            return weight
+        view, row = weight.detach().view(-1)[self.first : self.last], weight[0].numel()
+        return view if self.first % row or self.last % row else view.view(-1, *weight.shape[1:])
 
 
 @dataclass(frozen=True)
 class _Cost:
-    """What one weight's step takes."""
+    """What the step of one weight takes, or of a piece of it."""
 
     weight: int
-    rows: int
-    divisible: bool
-    products: int  # Muon's multiplications; 0 under AdamW, whose work goes with its bytes
-    moment_bytes: int
+    first: int  # of its values
+    values: int
+    unit: int  # values that stay together: a row under AdamW, an expert under Muon
+    products: float  # Muon's multiplications; 0 under AdamW, whose work goes with its bytes
+
+    @property
+    def moment_bytes(self) -> int:
+        """Those that it needs."""
+        return (MUON_BYTES if self.products else ADAMW_BYTES) * self.values
+
+    def pieces(self, count: int) -> Iterator[_Cost]:
+        """So many pieces of as many units each, or one more; where there are fewer units, a piece each."""
+        units = self.values // self.unit
+        lengths = [units // count + (place < units % count) for place in range(min(count, units))]
+        for first, last in pairwise(accumulate(lengths, initial=0)):
+            share = (last - first) / units
+            yield replace(
+                self,
+                first=first * self.unit,
+                values=(last - first) * self.unit,
+                products=share * self.products,
+            )
 
 
 def owners(model: Transformer, recipe: Recipe, count: int) -> list[Part]:
     """The parts of all weights in the model's order, with their owners among `count` ranks; on each the same.
 
-    A large weight is divided evenly among all ranks: by rows under AdamW, by experts under Muon. The others go one by
-    one, the costliest first, to the rank that has least: of Muon's products, then of bytes of moments.
+    A large weight is divided evenly among all ranks: by rows under AdamW, by experts under Muon, one each where these
+    are fewer than ranks. Then weights go one by one, the costliest first, to the rank that has least: of Muon's
+    products, then of bytes of moments.
     """
     costs = [
         _cost(number, name, parameter, model, recipe)
@@ -59,17 +87,18 @@ def owners(model: Transformer, recipe: Recipe, count: int) -> list[Part]:
     products = sum(cost.products for cost in costs) / (FINE * count)
     moment_bytes = sum(cost.moment_bytes for cost in costs) / (FINE * count)
     loads = [_Load(rank) for rank in range(count)]
-    whole = list[_Cost]()
+    singly = list[_Cost]()
     for cost in costs:
         large = cost.products > products if cost.products else cost.moment_bytes > moment_bytes
-        if large and cost.divisible and cost.rows >= count:
-            for owner, first, last in _divided(cost, count):
-                loads[owner].add(cost, first, last)
+        pieces = list(cost.pieces(count)) if large else [cost]
+        if len(pieces) == count:
+            for place, piece in enumerate(pieces):  # those with one unit more go to other ranks with each weight
+                loads[(place + cost.weight) % count].add(piece)
         else:
-            whole.append(cost)
-    for cost in sorted(whole, key=lambda cost: (cost.products, cost.moment_bytes), reverse=True):
-        min(loads, key=lambda load: load.before(cost)).add(cost, 0, cost.rows)
-    parts = (part for load in loads for part in load.parts)
+            singly += pieces
+    for cost in sorted(singly, key=lambda cost: (cost.products, cost.moment_bytes), reverse=True):
+        min(loads, key=lambda load: load.before(cost)).add(cost)
+    parts = (part for load in loads for part in load.parts.values())
     return sorted(parts, key=lambda part: (part.weight, part.first))
 
 
@@ -80,36 +109,25 @@ class _Load:
     rank: int
     products: float = 0.0
     moment_bytes: float = 0.0
-    parts: list[Part] = field(default_factory=list[Part])
+    parts: dict[int, Part] = field(default_factory=dict[int, Part])  # by their weight: at most one of each
 
-    def add(self, cost: _Cost, first: int, last: int) -> None:
-        share = (last - first) / cost.rows
-        self.products += share * cost.products
-        self.moment_bytes += share * cost.moment_bytes
-        self.parts.append(Part(cost.weight, first, last, self.rank))
+    def add(self, cost: _Cost) -> None:
+        self.products += cost.products
+        self.moment_bytes += cost.moment_bytes
+        self.parts[cost.weight] = Part(cost.weight, cost.first, cost.first + cost.values, self.rank)
 
-    def before(self, cost: _Cost) -> tuple[float, float]:
+    def before(self, cost: _Cost) -> tuple[bool, float, float]:
         """By what the rank for a weight is chosen, the least first."""
-        products, moment_bytes = self.products, self.moment_bytes
-        return (products, moment_bytes) if cost.products else (moment_bytes, products)
+        loads = (self.products, self.moment_bytes) if cost.products else (self.moment_bytes, self.products)
+        return cost.weight in self.parts, *loads
 
 
 def _cost(number: int, name: str, parameter: Tensor, model: Transformer, recipe: Recipe) -> _Cost:
-    rows, values = len(parameter), parameter.numel()
+    values = parameter.numel()
     if by_muon(name, parameter, recipe):
         products = multiplications(parameter.shape, widths_of(name, parameter, model.shape))
-        return _Cost(number, rows, parameter.dim() > 2, products, MUON_BYTES * values)
-    return _Cost(number, rows, parameter.dim() >= 2, 0, ADAMW_BYTES * values)
-
-
-def _divided(cost: _Cost, count: int) -> Iterator[tuple[int, int, int]]:
-    """Each rank with its first row and the one after its last: as many as the others', or one more.
-
-    Those with one more are others for the next weight.
-    """
-    lengths = [cost.rows // count + (place < cost.rows % count) for place in range(count)]
-    for place, (first, last) in enumerate(pairwise(accumulate(lengths, initial=0))):
-        yield (place + cost.weight) % count, first, last
+        return _Cost(number, 0, values, math.prod(parameter.shape[-2:]), products)
+    return _Cost(number, 0, values, parameter.shape[-1], 0)
 
 
 def owned_by(index: int, parts: Sequence[Part]) -> dict[int, Part]:

@@ -29,7 +29,7 @@ STATE = "state.json"
 def training_state(model: Transformer, optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
     """Weights, buffers and optimizer moments by name, as safetensors keeps them.
 
-    Of several ranks, with the moments of what this one owns: rows of a moment where it owns rows of a weight.
+    Of several ranks, with the moments of what this one owns: a part of a moment where it owns a part of a weight.
     """
     return _weights(model) | {_stored(*label[:2]): value for label, value in _moments(model, optimizers)}
 
@@ -45,8 +45,8 @@ def whole_state(model: Transformer, optimizers: Sequence[Optimizer], ranks: Alon
         if value.dim() == 0 or value.shape == size:
             state[stored] = value
         else:
-            rows = state.setdefault(stored, torch.empty(size, dtype=value.dtype))
-            rows[first : first + len(value)] = value
+            values = state.setdefault(stored, torch.empty(size, dtype=value.dtype)).view(-1)
+            values[first : first + value.numel()] = value.view(-1)
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
@@ -67,8 +67,9 @@ def restore_state(model: Transformer, optimizers: Sequence[Optimizer], state: Ma
 
 def _owned(moment: Tensor, held: Held) -> Tensor:
     """A copy of what belongs to a parameter, of its own moment or of the whole weight's."""
-    if moment.dim() and moment.shape != held.tensor.shape:
-        moment = moment[held.first : held.first + len(held.tensor)]
+    size = held.tensor.shape
+    if moment.dim() and moment.shape != size:
+        moment = moment.view(-1)[held.first : held.first + size.numel()].view(size)
     return moment.to(held.tensor.device, copy=True)
 
 
@@ -77,7 +78,7 @@ def _weights(model: Transformer) -> dict[str, Tensor]:
 
 
 def _moments(model: Transformer, optimizers: Sequence[Optimizer]) -> Iterator[tuple[tuple[str, str, int], Tensor]]:
-    """All moments of this rank, each with its weight's name, its own, and the first row."""
+    """All moments of this rank, each with its weight's name, its own, and the first value."""
     for held in held_by(model, optimizers):
         for key, value in held.optimizer.state.get(held.tensor, {}).items():
             yield (held.name, key, held.first), value

@@ -36,10 +36,17 @@ FAULTS = (
         tests=f"{RANKS}::test_small_messages_carry_the_same_as_one",
     ),
     Fault(
+        what="a rank has two parts of a weight, of which one replaces the other",
+        file="training/owners.py",
+        line="return cost.weight in self.parts, *loads",
+        becomes="return False, *loads",
+        tests=f"{RANKS}::test_every_value_has_one_owner_and_no_rank_has_two_parts_of_a_weight",
+    ),
+    Fault(
         what="all divided weights leave their longer parts to the first ranks",
         file="training/owners.py",
-        line="yield (place + cost.weight) % count, first, last",
-        becomes="yield place, first, last",
+        line="loads[(place + cost.weight) % count].add(piece)",
+        becomes="loads[place].add(piece)",
         tests=f"{RANKS}::test_the_rest_of_divided_weights_goes_round",
     ),
     Fault(
@@ -50,10 +57,10 @@ FAULTS = (
         tests=RANKS,
     ),
     Fault(
-        what="a rank takes the first rows of a moment, whichever it owns",
+        what="a rank takes the first values of a moment, whichever it owns",
         file="training/resume.py",
-        line="moment = moment[held.first : held.first + len(held.tensor)]",
-        becomes="moment = moment[: len(held.tensor)]",
+        line="moment = moment.view(-1)[held.first : held.first + size.numel()].view(size)",
+        becomes="moment = moment.view(-1)[: size.numel()].view(size)",
         tests=RANKS,
     ),
     Fault(

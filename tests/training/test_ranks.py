@@ -14,7 +14,9 @@ from sparsedial.model.transformer import initialise
 from sparsedial.records.record import plain
 from sparsedial.runs.job import Job
 from sparsedial.runs.rank_costs import rank_costs
+from sparsedial.shape.ladder import Ladder
 from sparsedial.training import exchange
+from sparsedial.training.muon_matrices import by_muon
 from sparsedial.training.owners import owners
 from sparsedial.training.ranks import ALONE
 from tests.training.on_ranks import on_ranks
@@ -126,27 +128,37 @@ def test_moments_are_held_once_over_all_ranks_and_evenly(small_text, halves, thi
             assert max(sums) < 1.05 * sum(sums) / len(ranks)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 16])
 @pytest.mark.parametrize("recipe", [RECIPE, MUON], ids=["adamw", "muon"])
-def test_every_row_has_one_owner_and_no_rank_has_two_parts_of_a_weight(count, recipe):
+def test_every_value_has_one_owner_and_no_rank_has_two_parts_of_a_weight(count, recipe):
+    """Muon's matrices have one owner each."""
     model = initialise(SPARSE, 0)
-    parts = owners(model, recipe, count)
-    rows = [(part.weight, row) for part in parts for row in range(part.first, part.last)]
-    sizes = [len(parameter) for parameter in model.parameters()]
-    assert rows == [(weight, row) for weight, size in enumerate(sizes) for row in range(size)]
-    assert len({(part.weight, part.owner) for part in parts}) == len(parts)
-    if recipe is MUON:
-        whole = {number for number, (name, _) in enumerate(model.named_parameters()) if name.endswith("w_qkv_DQ")}
-        assert whole
-        assert all(part.first == 0 for part in parts if part.weight in whole)
+    named, parts = list(model.named_parameters()), owners(model, recipe, count)
+    for number, (name, weight) in enumerate(named):
+        own = [part for part in parts if part.weight == number]
+        assert [part.first for part in own] == [0, *(part.last for part in own[:-1])]
+        assert own[-1].last == weight.numel()
+        assert len({part.owner for part in own}) == len(own)
+        if by_muon(name, weight, recipe):
+            matrix = weight.shape[-2:].numel()
+            assert all(part.first % matrix == 0 == part.last % matrix for part in own)
+
+
+@pytest.mark.parametrize(("recipe", "most"), [(RECIPE, 1.08), (MUON, 1.35)], ids=["adamw", "muon"])
+def test_more_ranks_than_experts_have_even_shares_all_the_same(recipe, most):
+    """Of Muon as even as whole matrices can be: 16 ranks have 4 layers of 8 experts."""
+    model = initialise(Ladder(vocab_size=2048, context=128).shape(128, 8), 0)
+    parts = owners(model, recipe, 16)
+    held = [sum(part.values for part in parts if part.owner == rank) for rank in range(16)]
+    assert max(held) < most * sum(held) / 16
 
 
 def test_the_rest_of_divided_weights_goes_round():
     """So that no rank has more of all of them: 8 experts over 3 ranks are 3, 3 and 2 in each layer."""
     model = initialise(SPARSE, 0)
-    names = [name for name, _ in model.named_parameters()]
-    parts = [part for part in owners(model, MUON, 3) if names[part.weight].endswith("w_in_EDH")]
-    fewest = {part.owner for part in parts if part.last - part.first == 2}
+    named = list(model.named_parameters())
+    parts = [part for part in owners(model, MUON, 3) if named[part.weight][0].endswith("w_in_EDH")]
+    fewest = {part.owner for part in parts if 4 * part.values == named[part.weight][1].numel()}
     assert len(parts) == 3 * SPARSE.layers
     assert len(fewest) > 1
 
@@ -243,8 +255,8 @@ def test_a_state_that_two_ranks_saved_is_resumed_by_one_and_by_three(small_text,
 
 
 def _within(part: torch.Tensor, whole: torch.Tensor) -> bool:
-    """Whether the rows of `part` are some of `whole`, in place."""
-    return any(torch.equal(part, whole[first : first + len(part)]) for first in range(len(whole) - len(part) + 1))
+    """Whether the values of `part` are some of `whole`, in their order."""
+    return any(torch.equal(part.view(-1), found) for found in whole.view(-1).unfold(0, part.numel(), 1))
 
 
 @pytest.mark.parametrize("case", OF_THREE)
