@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,11 +26,11 @@ class Held:
 def held_by(model: Transformer, optimizers: Sequence[Optimizer]) -> Iterator[Held]:
     """All that optimizers hold of a model. A part of a weight is known by its address, which lies within the weight."""
     named = list(model.named_parameters())
-    starts = [(parameter.data_ptr(), number) for number, (_, parameter) in enumerate(named)]
+    starts = sorted((parameter.data_ptr(), number) for number, (_, parameter) in enumerate(named))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for tensor in group["params"]:
                 address = tensor.data_ptr()
-                start, number = max(begin for begin in starts if begin[0] <= address)
+                start, number = starts[bisect_right(starts, (address, len(named))) - 1]
                 name, whole = named[number]
                 yield Held(optimizer, number, name, (address - start) // whole.element_size(), tensor)
