@@ -15,7 +15,7 @@ import torch
 from sparsedial.machine.hardware import peak_process_bytes, process_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn, summarise
 
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 class Apart:

@@ -34,12 +34,21 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises: UserError where the folder is read-only or the disk is full; the old file stays.
     """
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The name of a file to be written, which takes the place of `path` in one step at the end.
+
+    Raises: UserError as `write_atomically`.
+    """
     partial = _partial(path)
     with _reported(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield partial
+        with open(partial, "rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
 

@@ -14,6 +14,7 @@ from sparsedial.cli.fit_table import fit_table, predicted_table
 from sparsedial.cli.plan_table import plan_table
 from sparsedial.cli.prune_cost_table import dial_dry_table, prune_dry_table
 from sparsedial.cli.prune_table import fixed_table, prune_table
+from sparsedial.cli.rank_rows import rank_rows
 from sparsedial.cli.rows import Rows, errors_words, lines, span_words, under
 from sparsedial.cli.select_table import pipeline_table, select_table
 from sparsedial.cli.serve_table import serve_table
@@ -198,6 +199,7 @@ def train_dry_table(cost: TrainDryRun) -> str:
         ("tokens", _asked_words(cost.tokens, cost.tokens_asked)),
         ("FLOPs", _flops_words(cost.flops, cost.reference_cost)),
         ("memory", f"{human_bytes(cost.memory_bytes)}  ({cost.memory_source})"),
+        *rank_rows(cost.ranks or ()),
     ]
     if cost.seconds is None:
         rows.append(("time, energy", cost.seconds_reason or "unknown"))

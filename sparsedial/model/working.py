@@ -77,8 +77,12 @@ class Working:
 
         Those of lent copies are in the copies' type, the others in the weights'.
         """
-        holders = (self._lent.get(weight, weight) for weight in self._learning)
-        return [holder.grad for holder in holders if holder.grad is not None]
+        return [holder.grad for holder in self.holders if holder.grad is not None]
+
+    @property
+    def holders(self) -> list[Tensor]:
+        """What has the gradient of each weight that learns: the weight, or its lent copy."""
+        return [self._lent.get(weight, weight) for weight in self._learning]
 
 
 def _hand_over(weight: Tensor, copied: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparsedial.records.plan import MemoryParts
+from sparsedial.records.quantities import Interval
 from sparsedial.records.record import Record
 from sparsedial.records.token_selection import ReferenceModelCost
 
@@ -30,6 +31,40 @@ class StudyDryRun(Record, frozen=True, kw_only=True):
     dollars_reason: str | None
 
 
+class RankMemory(Record, frozen=True, kw_only=True):
+    """Bytes that one rank holds; the most of each part, of which not all are held at once."""
+
+    weights: int  # all of the model's, and the copies that products read
+    gradients: int  # of all weights: a rank has them after its backward pass, before they go to their owners
+    optimizer: int  # moments of what this rank owns
+    activations: float  # at the peak of a step with its share of the batch, counted part by part
+    buffers: int  # the model's tables and routing biases, and the largest message as it is sent and received
+
+
+class RankBytes(Record, frozen=True, kw_only=True):
+    """Bytes of the messages of a step, by the collective that carries them, whole as every rank has them in its memory.
+
+    Of N ranks each sends (N - 1) / N of an all-to-all, and over a ring as much of an all-gather or a reduce-scatter and
+    twice as much of an all-reduce.
+    """
+
+    all_gather: int  # new weights from their owners
+    reduce_scatter: int  # gradients to their owners, on GPUs
+    all_reduce: int  # loads of the experts, loss and norm
+    all_to_all: int  # gradients to their owners, on CPUs
+
+
+class RankCosts(Record, frozen=True, kw_only=True):
+    """What one of the processes that train a model holds, and takes part in sending."""
+
+    rank: int
+    parameters: int  # that it owns: it alone holds their moments and moves them; the weights it holds all
+    memory_bytes: RankMemory
+    bytes_per_step: RankBytes  # of a step in which all weights learn
+    step_seconds: Interval | None
+    step_seconds_reason: str | None
+
+
 class TrainDryRun(Record, frozen=True, kw_only=True):
     """What a training run would cost; null, with a reason, where it was not measured."""
 
@@ -51,6 +86,7 @@ class TrainDryRun(Record, frozen=True, kw_only=True):
     dollars_reason: str | None
     tokens_asked: float | None  # null where steps were given
     reference_cost: ReferenceModelCost | None  # of FLOPs and seconds; null where no tokens are selected
+    ranks: tuple[RankCosts, ...] | None  # null where one process trains alone
 
 
 class EffectDryRun(Record, frozen=True, kw_only=True):

@@ -16,12 +16,19 @@ from sparsedial.machine.profile import VALUE_BYTES
 from sparsedial.records.recipe import Recipe
 from sparsedial.runs.job import Job
 from sparsedial.shape.shape import Shape
+from sparsedial.text.sampler import share_of
 from sparsedial.units import human_bytes
 
 
-def counted_bytes(job: Job) -> StepBytes:
-    """The memory of a job's step, part by part."""
-    return step_memory(job.shape, job.recipe)
+def counted_bytes(job: Job, ranks: int = 1) -> StepBytes:
+    """The memory of a job's step, part by part; of several ranks on one of them.
+
+    It learns from its share of the batch, and holds its share of the moments and all else.
+
+    Raises: UserError where the ranks cannot divide the batch evenly.
+    """
+    parts = step_memory(job.shape, replace(job.recipe, batch=share_of(job.recipe.batch, ranks)))
+    return replace(parts, moments=parts.moments / ranks)
 
 
 def step_memory(shape: Shape, recipe: Recipe) -> StepBytes:
@@ -47,61 +54,68 @@ def runs_that_fit(shape: Shape, recipe: Recipe) -> int:
     return int(card_memory().free // float(step_memory(shape, recipe).total))
 
 
-def require_fits(job: Job) -> None:
+def require_fits(job: Job, ranks: int = 1) -> None:
     """Refuse a run whose counted step needs more of its GPU than is free; on a CPU nothing is checked.
+
+    Of several ranks this one's step is counted.
 
     Raises: UserError with the bytes needed, those free, and the largest batch that fits.
     """
     if job.device == "cpu":
         return
-    card, needed = card_memory(), _needed(job)
+    card, needed = card_memory(), _needed(job, ranks)
     if needed > card.free:
         raise UserError(
-            f"a step of this run needs {human_bytes(needed)}, and {card.words}", hint=_advice(job, card.free)
+            f"a step of this run needs {human_bytes(needed)}, and {card.words}", hint=_advice(job, card.free, ranks)
         )
 
 
 @contextlib.contextmanager
-def explained(job: Job | None = None) -> Generator[None]:
+def explained(job: Job | None = None, ranks: int = 1) -> Generator[None]:
     """Raises: UserError where a GPU's memory runs out within: for a run with what it was counted to need."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         if job is not None:
-            raise out_of_memory(job) from error
+            raise out_of_memory(job, ranks) from error
         raise UserError(
             f"the GPU's memory ran out: {card_memory().words}",
             hint="give a smaller <batch>, or wait for the card",
         ) from error
 
 
-def out_of_memory(job: Job) -> UserError:
+def out_of_memory(job: Job, ranks: int = 1) -> UserError:
     """What to say of a run that its GPU had no memory for after all."""
     card = card_memory()
-    half = replace(job, recipe=replace(job.recipe, batch=max(1, job.recipe.batch // 2)))  # the whole did not fit
-    counted = f"a step of this run was counted to need {human_bytes(_needed(job))}"
+    less = ranks * max(1, job.recipe.batch // (2 * ranks))  # the whole did not fit
+    half = replace(job, recipe=replace(job.recipe, batch=less))
+    counted = f"a step of this run was counted to need {human_bytes(_needed(job, ranks))}"
     return UserError(
         f"the GPU's memory ran out: {counted}, and this process could have {human_bytes(card.held - card.others)}",
-        hint=_advice(half, card.held - card.others),
+        hint=_advice(half, card.held - card.others, ranks),
     )
 
 
-def largest_batch(job: Job, most_bytes: float) -> int:
-    """The most sequences, up to the job's own, whose counted step fits into so many bytes; 0 where not one does."""
-    low, high = 0, job.recipe.batch
+def largest_batch(job: Job, most_bytes: float, ranks: int = 1) -> int:
+    """The most sequences, up to the job's own, whose counted step fits into so many bytes; 0 where not one does.
+
+    Of several ranks each needs so many bytes, and the sequences are theirs together: a multiple of their number.
+    """
+    low, high = 0, job.recipe.batch // ranks
     while low < high:
         middle = (low + high + 1) // 2
-        fits = _needed(replace(job, recipe=replace(job.recipe, batch=middle))) <= most_bytes
+        fits = _needed(replace(job, recipe=replace(job.recipe, batch=ranks * middle)), ranks) <= most_bytes
         low, high = (middle, high) if fits else (low, middle - 1)
-    return low
+    return ranks * low
 
 
-def _needed(job: Job) -> float:
-    return float(counted_bytes(job).total)
+def _needed(job: Job, ranks: int) -> float:
+    return float(counted_bytes(job, ranks).total)
 
 
-def _advice(job: Job, free: float) -> str:
-    batch = largest_batch(job, free)
+def _advice(job: Job, free: float, ranks: int) -> str:
+    batch = largest_batch(job, free, ranks)
     if not batch:
-        return "not even one sequence fits: give a smaller shape or a shorter <context>, or wait for the card"
+        one = "one sequence" if ranks == 1 else "one sequence a rank"
+        return f"not even {one} fits: give a smaller shape or a shorter <context>, or wait for the card"
     return f"the largest batch that fits is {batch} (<recipe.batch>, or a study's <batch>)"

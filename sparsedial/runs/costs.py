@@ -11,6 +11,7 @@ from sparsedial.records.dry_run import TrainDryRun
 from sparsedial.records.token_selection import ReferenceModelCost
 from sparsedial.runs.card_memory import counted_bytes, device_bytes
 from sparsedial.runs.job import Job
+from sparsedial.runs.rank_costs import NOT_TIMED, rank_costs
 from sparsedial.runs.timed import peak_by, step_by
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.units import human_bytes
@@ -24,16 +25,22 @@ def dry_run(
     tokens_asked: float | None,
     token_share: float | None = None,
     reference: ReferenceModelCost | None = None,
+    ranks: int = 1,
 ) -> TrainDryRun:
     """Parameters, FLOPs, memory, time and energy of a run. Time and energy are null where the model does not fit.
 
-    Where a reference model selects the run's tokens its cost is counted too.
+    Where a reference model selects the run's tokens its cost is counted too. Of several ranks the memory is that of
+    one; time and energy are null, since no step of them is taken here.
+
+    Raises: UserError where the ranks cannot divide the batch evenly.
     """
-    parts, held = counted_bytes(job), device_bytes(job.device)
+    parts, held = counted_bytes(job, ranks), device_bytes(job.device)
     seconds = joules = joules_source = reason = still = None
-    if parts.total > held:
-        reason = f"not measured: a step needs more memory than the {human_bytes(held)} of this machine"
-        step, state, source = float(parts.total), float(parts.weights + parts.moments), COUNTED
+    if ranks > 1 or parts.total > held:
+        too_large = f"not measured: a step needs more memory than the {human_bytes(held)} of this machine"
+        reason = too_large if ranks == 1 else NOT_TIMED
+        source = COUNTED if ranks == 1 else f"{COUNTED}, of each of {ranks} ranks"
+        step, state = float(parts.total), float(parts.weights + parts.moments)
     else:
         power = meter(job.device, job.threads)
         seconds = _run_seconds(job, token_share, power) + (reference.seconds if reference else 0.0)
@@ -58,6 +65,7 @@ def dry_run(
         dollars_reason="no price was given",
         tokens_asked=tokens_asked,
         reference_cost=reference,
+        ranks=None if ranks == 1 else rank_costs(job, ranks),
     )
 
 

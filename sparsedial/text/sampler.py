@@ -15,6 +15,19 @@ from sparsedial.text.prepare import Text
 BLOCK_WINDOWS = 4096  # windows whose first tokens are computed at once and kept: a step then costs a gather
 
 
+def share_of(sequences: int, ranks: int) -> int:
+    """The sequences of a batch that each rank learns from.
+
+    Raises: UserError where the ranks cannot divide the batch evenly.
+    """
+    if ranks < 1 or sequences % ranks:
+        raise UserError(
+            f"sampler: a batch of {sequences} sequences cannot be divided evenly among {ranks} ranks",
+            hint="make recipe.batch a multiple of the number of ranks",
+        )
+    return sequences // ranks
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
     """The batches of a run: a function of these values, the step and the rank, so that resuming is exact.
@@ -38,11 +51,7 @@ class Sampler:
                 f" {self.context} tokens",
                 hint="give more text, or a smaller recipe.context",
             )
-        if self.ranks < 1 or self.sequences % self.ranks:
-            raise UserError(
-                f"sampler: a batch of {self.sequences} sequences cannot be divided evenly among {self.ranks} ranks",
-                hint="make recipe.batch a multiple of the number of ranks",
-            )
+        share_of(self.sequences, self.ranks)
 
     @property
     def windows_per_epoch(self) -> int:

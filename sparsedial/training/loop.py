@@ -93,7 +93,8 @@ def train_readings(
         yield _steps(figures, index, seconds / len(figures), recipe)
         if not all(found.finite for found in figures):
             return
-        if not at_once:
+        if not at_once:  # by the first rank's clock, since all ranks read, save and stop at the same steps
+            seconds = ranks.first(seconds)
             most = min(2 * most, MOST_UNREAD) if seconds < READING_SECONDS else max(1, most // 2)
         index = end
 

@@ -126,6 +126,11 @@ def _places(parameters: Sizes) -> list[Place]:
     return sorted(places, key=lambda place: place.cost, reverse=True)
 
 
+def multiplications(shape: torch.Size, widths: tuple[int, ...]) -> int:
+    """Those of one parameter's iteration, up to a constant factor."""
+    return sum(place.cost for place in _places(((shape, widths),)))
+
+
 @cache
 def _parallel(parameters: Sizes) -> float:
     """How many threads can work while one takes the costliest matrix."""

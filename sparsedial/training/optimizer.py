@@ -13,44 +13,36 @@ from sparsedial.model.transformer import Transformer
 from sparsedial.records.recipe import Recipe
 from sparsedial.training.adamw import CompiledAdamW, OnePassAdamW
 from sparsedial.training.muon import Muon
+from sparsedial.training.muon_matrices import EMBEDDINGS, by_muon, widths_of
+from sparsedial.training.owners import owned_by, owners
+from sparsedial.training.ranks import ALONE, Alone, Ranks
 
-EMBEDDINGS = ("embedding_VD", "unembedding_VD")
-NOT_FOR_MUON = (*EMBEDDINGS, "w_router_DE", "w_shared_gate_D1")
 
-
-def make_optimizers(model: Transformer, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon for the matrices and AdamW for the rest.
+def make_optimizers(model: Transformer, recipe: Recipe, ranks: Alone | Ranks = ALONE) -> list[torch.optim.Optimizer]:
+    """AdamW, or Muon for the matrices and AdamW for the rest; of several ranks each moves what it owns alone.
 
     Each group's `scale` multiplies the recipe's rate. Besides its parameters a group holds only what PyTorch's
     distributed checkpoint can store.
     """
-    muon = recipe.optimizer == "muon"
+    own = owned_by(ranks.index, owners(model, recipe, ranks.count))
     groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
     widths: dict[Tensor, tuple[int, ...]] = {}
-    for name, parameter in model.named_parameters():
+    for number, (name, parameter) in enumerate(model.named_parameters()):
         leaf = name.rpartition(".")[2]
         matrix = parameter.dim() >= 2
         hidden = matrix and leaf not in EMBEDDINGS
         scale = recipe.width_base / model.shape.d_model if recipe.width_base and hidden else 1.0
-        by_muon = muon and matrix and leaf not in NOT_FOR_MUON
-        key = (by_muon, matrix, scale**0.5 if by_muon else scale)  # MUON_SCALE already falls with the root of the width
+        muon = by_muon(name, parameter, recipe)
+        key = (muon, matrix, scale**0.5 if muon else scale)  # MUON_SCALE already falls with the root of the width
         settings = {"params": [], "weight_decay": recipe.weight_decay if matrix else 0.0, "scale": key[2]}
-        groups.setdefault(key, settings)["params"].append(parameter)
-        if by_muon:
-            widths[parameter] = _widths(leaf, parameter, model)
+        params = groups.setdefault(key, settings)["params"]  # all ranks have all groups, some without parameters
+        if number in own:
+            params.append(own[number].of(parameter))
+            if muon:
+                widths[params[-1]] = widths_of(name, parameter, model.shape)
     matrices = [group for key, group in groups.items() if key[0]]
     adamw = _adamw([group for key, group in groups.items() if not key[0]], model, recipe)
     return [Muon(matrices, widths, recipe), adamw] if matrices else [adamw]
-
-
-def _widths(leaf: str, parameter: Tensor, model: Transformer) -> tuple[int, ...]:
-    """Columns of the matrices that lie side by side in a parameter."""
-    shape, columns = model.shape, parameter.shape[-1]
-    if leaf == "w_qkv_DQ":
-        return tuple(count * shape.head_dim for count in (shape.heads, shape.kv_heads, shape.kv_heads))
-    if leaf in ("w_in_DH", "w_in_EDH"):
-        return columns // 2, columns // 2
-    return (columns,)
 
 
 def _adamw(groups: list[dict[str, Any]], model: Transformer, recipe: Recipe) -> torch.optim.Optimizer:

@@ -1,14 +1,21 @@
-"""What the devices that train one model exchange in a step; nothing else in a step communicates."""
+"""What the devices that train one model send to each other; nothing else communicates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
+from sparsedial.errors import UserError
+
 Figure = TypeVar("Figure", float, Tensor)  # a number, or one that is on its device
+Labelled = tuple[Any, Tensor]  # a tensor, and what its rank says of it
+# PyTorch 2.13 gave these two their names; the older ones still work there, with a warning
+_reduce_scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
+_all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 
 
 @dataclass(frozen=True)
@@ -18,15 +25,28 @@ class Alone:
     count = 1
     index = 0
 
-    def average(self, gradients: list[Tensor]) -> None:
-        """Leave the gradients as they are."""
-
     def add_up(self, tensors: list[Tensor]) -> None:
         """Leave the tensors as they are."""
 
     def agree(self, loss: Figure, gradient_norm: Figure) -> tuple[Figure, Figure]:
         """Both as they are."""
         return loss, gradient_norm
+
+    def first(self, value: float) -> float:
+        """The number as it is."""
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """The flag as it is."""
+        return flag
+
+    def at_first(self, act: Callable[[], None]) -> None:
+        """Act."""
+        act()
+
+    def collect(self, held: Sequence[Labelled]) -> Iterator[Labelled]:
+        """The tensors as they are."""
+        yield from held
 
 
 @dataclass(frozen=True)
@@ -46,11 +66,6 @@ class Ranks:
         """Which of them this process is."""
         return self.group.rank()
 
-    def average(self, gradients: list[Tensor]) -> None:
-        """Make each gradient the whole batch's, which is the mean over ranks since their shares are equal."""
-        self.add_up(gradients)
-        torch._foreach_div_(gradients, self.count)  # pyright: ignore[reportPrivateImportUsage]
-
     def add_up(self, tensors: list[Tensor]) -> None:
         """Make each tensor its sum over the ranks; all are copied into one message, of float32 if they are floats."""
         if not tensors:
@@ -61,18 +76,84 @@ class Ranks:
         for tensor, part in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def agree(self, loss: Figure, gradient_norm: Figure) -> tuple[Figure, Figure]:
-        """The whole batch's loss and gradient norm, the same numbers on every rank.
+    def reduce_scatter(self, message: Tensor) -> Tensor:
+        """This rank's part of the message's sum over the ranks; there are as many parts as ranks.
 
-        The gradient is already averaged, so its norm differs between ranks only by rounding. They must agree all the
-        same: all clip alike, and all or none take the step. Otherwise their weights would drift apart. Tensors stay on
-        their device, and nothing waits for them.
+        On a CPU each rank sends every other its part, and each adds up what it received: gloo's own reduce-scatter
+        all-reduces a copy of the message, which sends twice as much. nccl's does neither.
+        """
+        if self.device == "cpu":
+            received = torch.empty_like(message)
+            distributed.all_to_all_single(received, message, group=self.group)
+            return received.view(self.count, -1).sum(0)
+        own = message.new_empty(message.numel() // self.count)
+        _reduce_scatter(own, message, group=self.group)
+        return own
+
+    def all_gather(self, own: Tensor) -> Tensor:
+        """The parts of all ranks, one after the other."""
+        message = own.new_empty(own.numel() * self.count)
+        _all_gather(message, own, group=self.group)
+        return message
+
+    def agree(self, loss: Figure, gradient_norm: Figure) -> tuple[Figure, Figure]:
+        """The whole batch's loss, which is the mean, and the norm of the whole gradient; on every rank the same.
+
+        Each rank gives the norm of the gradients that it owns. All clip by one norm, and all or none take the step.
+        Tensors stay on their device, and nothing waits for them.
         """
         given = (torch.as_tensor(figure, dtype=torch.float64, device=self.device) for figure in (loss, gradient_norm))
-        figures = torch.stack(list(given))
+        mean, own = given
+        figures = torch.stack([mean / self.count, own * own])
         distributed.all_reduce(figures, group=self.group)
-        figures = figures / self.count
-        return figures.unbind() if isinstance(loss, Tensor) else tuple(figures.tolist())  # pyright: ignore[reportReturnType]
+        whole = torch.stack([figures[0], figures[1].sqrt()])
+        return whole.unbind() if isinstance(loss, Tensor) else tuple(whole.tolist())  # pyright: ignore[reportReturnType]
+
+    def first(self, value: float) -> float:
+        """Rank 0's number, on all ranks."""
+        number = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.broadcast(number, group=self.group, group_src=0)
+        return number.item()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on some rank."""
+        flags = torch.tensor(flag, dtype=torch.int32, device=self.device)
+        distributed.all_reduce(flags, group=self.group)
+        return bool(flags)
+
+    def at_first(self, act: Callable[[], None]) -> None:
+        """Let rank 0 act while the others wait.
+
+        Raises: UserError, on all ranks, as rank 0 raised it.
+        """
+        said: list[UserError | None] = [None]
+        if self.index == 0:
+            try:
+                act()
+            except UserError as error:
+                said = [error]
+        distributed.broadcast_object_list(said, group=self.group, group_src=0)
+        if said[0] is not None:
+            raise said[0]
+
+    def collect(self, held: Sequence[Labelled]) -> Iterator[Labelled]:
+        """At rank 0 the tensors that the ranks hold, one after the other: first its own, then each other's.
+
+        At the others nothing. All have to exhaust it. A tensor has arrived when it is yielded, and none before.
+        """
+        said = [(label, tensor.shape, tensor.dtype) for label, tensor in held]
+        everyone: list[Any] = [None] * self.count
+        distributed.gather_object(said, everyone if self.index == 0 else None, group=self.group, group_dst=0)
+        if self.index:
+            for _, tensor in held:
+                distributed.send(tensor.contiguous().to(self.device), group=self.group, group_dst=0)
+            return
+        yield from held
+        for rank, theirs in enumerate(everyone[1:], start=1):
+            for label, shape, dtype in theirs:
+                tensor = torch.empty(shape, dtype=dtype, device=self.device)
+                distributed.recv(tensor, group=self.group, group_src=rank)
+                yield label, tensor
 
 
 ALONE = Alone()

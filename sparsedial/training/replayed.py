@@ -68,12 +68,12 @@ class Replayed:
         self._tokens = _on_device(inputs.sampler.text, device)
         self._offsets_S1 = torch.arange(recipe.context + 1, device=device)
         self._place = torch.zeros(1, dtype=torch.long, device=device)  # of the step among those between two readings
-        self._first_NB = torch.zeros(most, recipe.batch, dtype=torch.long, device=device)
+        self._first_NB = torch.zeros(most, len(inputs.first_tokens(0)), dtype=torch.long, device=device)
         self._rates_N3 = torch.zeros(most, 3, dtype=torch.float64, device=device)
         layers = len(inputs.top_k(0) or ())
         self._top_k_NL1 = torch.zeros(most, layers, 1, dtype=torch.long, device=device) if layers else None
         self._reference_NBS = (
-            torch.zeros(most, recipe.batch, recipe.context, device=device) if inputs.selecting else None
+            torch.zeros(*self._first_NB.shape, recipe.context, device=device) if inputs.selecting else None
         )
         self._figures_N2 = torch.zeros(most, 2, dtype=torch.float64, device=device)  # loss and gradient norm
         routers = len(step.model.sparse_feed_forwards)

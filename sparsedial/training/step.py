@@ -21,6 +21,7 @@ from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Recipe
 from sparsedial.training.adamw import OnePassAdamW
 from sparsedial.training.distillation import towards
+from sparsedial.training.exchange import Exchange
 from sparsedial.training.optimizer import (
     clip_gradient,
     gradient_norm,
@@ -94,9 +95,13 @@ class TrainingStep:
         self.model, self.optimizers, self.recipe, self.ranks = model, optimizers, recipe, ranks
         self._teacher, self._token_share = teacher, token_share
         self._working = Working(model, recipe.dtype)
+        self._exchange = None
+        if isinstance(ranks, Ranks):
+            self._exchange = Exchange(model, optimizers, self._working, recipe, ranks)
+        self._holding = self._exchange or self._working
         for optimizer in optimizers:
             if isinstance(optimizer, OnePassAdamW) and model.embedding_VD.is_cuda:
-                optimizer.copies = self._working.lend(optimizer.parameters)
+                optimizer.copies = self._holding.lend(optimizer.parameters)
         self._routed = model.sparse_feed_forwards
         table_VD, self._finite = model.embedding_VD, None
         if on_device or table_VD.is_cuda:
@@ -112,11 +117,12 @@ class TrainingStep:
 
         Shapes: ids [B, S+1], reference [B, S], B this rank's share
         """
-        entropy, gradients = self._gradients(ids_BS1, rates, reference_BS)
-        self.ranks.average(gradients)
+        entropy, gradients = self._learn(ids_BS1, rates, reference_BS)
         set_rate(self.optimizers, rates.learning_rate)
         update = self._update if self._finite is None else self._update_on_device
         loss, norm, finite = update(entropy, gradients)
+        if self._exchange is not None and finite is not False:
+            self._exchange.gather()
         self.ranks.add_up([layer.load_E for layer in self._routed])
         balance_L4 = balance_of_routers(self.model) if with_balance else None
         bias_rate = rates.bias_rate * finite  # a rejected step moves no bias and counts no load
@@ -143,9 +149,12 @@ class TrainingStep:
         step_where_finite(self.optimizers, self._finite, scale)
         return loss, norm, self._finite
 
-    def _gradients(self, ids_BS1: Tensor, rates: Rates, reference_BS: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """The cross-entropy of the next token, and the gradients of the loss that is trained on."""
-        self._working.forget_gradients()  # now, so that they and the next activations are not held together
+    def _learn(self, ids_BS1: Tensor, rates: Rates, reference_BS: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """The cross-entropy of the next token, and the gradients of the loss that is trained on.
+
+        Of several ranks, the gradients of what this one owns, over the whole batch.
+        """
+        self._holding.forget_gradients()  # now, so that they and the next activations are not held together
         self._working.renew()
         recipe, model = self.recipe, self._working.model
         main = None if self._teacher is None else towards(self._teacher, model, ids_BS1)
@@ -154,7 +163,7 @@ class TrainingStep:
             ids_BS1, recipe.balance_weight, recipe.z_loss_weight, rates.prediction_weight, rates.top_k_LB, main, weigh
         )
         total.backward()
-        return entropy, self._working.gradients()
+        return entropy, self._holding.gradients()
 
 
 def balance_of_routers(model: Transformer) -> Tensor | None:

@@ -204,7 +204,10 @@ DialDryRun: dry_run total_parameters active_parameters settings calibration_toke
     memory_bytes
 TrainDryRun: dry_run total_parameters active_parameters tokens flops memory_parts memory_bytes guard_copy_bytes
     memory_source seconds seconds_reason joules joules_source joules_reason dollars dollars_reason tokens_asked
-    reference_cost
+    reference_cost ranks
+RankCosts: rank parameters memory_bytes bytes_per_step step_seconds step_seconds_reason
+RankMemory: weights gradients optimizer activations buffers
+RankBytes: all_gather reduce_scatter all_reduce all_to_all
 Counts: name total_parameters active_parameters active_parameters_one_embedding active_parameters_no_embedding
     sparsity forward_flops_per_token training_flops_per_token context_tokens dtype weight_bytes
     kv_cache_bytes_per_token

@@ -93,7 +93,7 @@ StudyDryRun: reference_cost
 StudyStatus: phase report
 SplitExperts: recovery
 Setting: top_k_experts top_p_experts neurons_share
-TrainDryRun: joules_source tokens_asked reference_cost
+TrainDryRun: joules_source tokens_asked reference_cost ranks
 PruneDryRun: keep left_total_parameters left_active_parameters disk_bytes
 Joules: low high
 TaskScore: licence source data_digest chance at_chance p_value answer_bits_per_byte gold_rank margin_nats

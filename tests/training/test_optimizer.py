@@ -95,6 +95,7 @@ def test_parameters_are_sorted_by_their_steps_once_and_again_after_a_resume(monk
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_weights_of_layers_that_are_zero_stay_zero_and_the_others_learn(optimizer):
+    torch.manual_seed(0)  # a weight whose update is below its rounding would seem not to learn
     model = initialise(Ladder(vocab_size=64, context=16).shape(16, 8), 0)
     names = {name for name, weight in model.blocks.named_parameters() if weight.dim() >= 2}
     with torch.no_grad():
