@@ -24,10 +24,11 @@ def dry_run(
     tokens_asked: float | None,
     token_share: float | None = None,
     reference: ReferenceModelCost | None = None,
+    ranks: int = 1,
 ) -> TrainDryRun:
     """Parameters, FLOPs, memory, time and energy of a run. Time and energy are null where the model does not fit.
 
-    Where a reference model selects the run's tokens its cost is counted too.
+    Where a reference model selects the run's tokens its cost is counted too. Of several ranks the memory is one's.
     """
     parts, held = counted_bytes(job), device_bytes(job.device)
     seconds = joules = joules_source = reason = still = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -93,6 +93,19 @@ class Job:
     def trunk_steps(self) -> int:
         """Steps that it shares with runs which differ only in length; those that end the dial are its own."""
         return self.recipe.trunk_steps if self.draws is None else min(self.recipe.trunk_steps, self.draws.drawn_steps)
+
+    def share(self, ranks: int) -> Job:
+        """What one of so many ranks has in its memory: all weights, and its share of the batch.
+
+        Raises: UserError where the ranks cannot divide a batch evenly.
+        """
+        batch = self.recipe.batch
+        if batch % ranks:
+            raise UserError(
+                f"a batch of {batch} sequences cannot be divided evenly among {ranks} ranks",
+                hint="make <recipe.batch> a multiple of the number of ranks",
+            )
+        return replace(self, recipe=replace(self.recipe, batch=batch // ranks))
 
     @property
     def flops(self) -> int:

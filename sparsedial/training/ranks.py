@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,6 +28,14 @@ class Alone:
     def agree(self, loss: Figure, gradient_norm: Figure) -> tuple[Figure, Figure]:
         """Both as they are."""
         return loss, gradient_norm
+
+    def sums(self, figures: Sequence[float]) -> list[float]:
+        """The figures as they are."""
+        return list(figures)
+
+    def first(self, figure: float) -> float:
+        """The figure as it is."""
+        return figure
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,18 @@ class Ranks:
         distributed.all_reduce(figures, group=self.group)
         figures = figures / self.count
         return figures.unbind() if isinstance(loss, Tensor) else tuple(figures.tolist())  # pyright: ignore[reportReturnType]
+
+    def sums(self, figures: Sequence[float]) -> list[float]:
+        """The sum of each figure over the ranks, the same numbers on every rank; this waits for all of them."""
+        message = torch.tensor(list(figures), dtype=torch.float64, device=self.device)
+        distributed.all_reduce(message, group=self.group)
+        return message.tolist()
+
+    def first(self, figure: float) -> float:
+        """The first rank's figure, on every rank."""
+        message = torch.tensor(figure, dtype=torch.float64, device=self.device)
+        distributed.broadcast(message, group_src=0, group=self.group)
+        return message.item()
 
 
 ALONE = Alone()
