@@ -11,7 +11,7 @@ from sparsedial.records.run import Event, Metric, Resume
 class Progress(Record, frozen=True, kw_only=True):
     """A run's own numbers up to its next step, beside what its tensors say."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("states", "states_seconds", "state_bytes", "resumes", "stopped")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("states", "states_seconds", "resumes", "stopped")
 
     next_step: int
     seconds: float  # in training steps
@@ -24,7 +24,6 @@ class Progress(Record, frozen=True, kw_only=True):
     shared: int  # steps of another run's trunk
     states: int = 0  # that were saved, this one included
     states_seconds: float = 0.0  # in which training waited for them, this one not included
-    state_bytes: int | None = None  # of the one before
     resumes: tuple[Resume, ...] = ()
     stopped: bool = False  # whether the run was stopped with this state
 

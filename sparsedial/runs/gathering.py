@@ -220,7 +220,7 @@ def _signals(joined: Joined) -> Generator[None]:
 
     heard = [
         number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
-    ]  # others the caller holds back
+    ]  # the caller may hold one back
     before = [signal.signal(number, note) for number in heard]
     try:
         yield

@@ -44,7 +44,6 @@ class Tally:
     shared: int = 0  # steps taken from another run's trunk
     states: int = 0  # saved ones
     states_seconds: float = 0.0
-    state_bytes: int | None = None  # of the newest
     resumes: list[Resume] = field(default_factory=list[Resume])
     stopped: bool = False  # whether the state is saved because the run is being stopped
 
@@ -80,7 +79,6 @@ class LiveRun:
         tally.states += 1
         if self.joined.speaks:
             save_state(home, key, self.model, self.optimizers, tally.record())
-            tally.state_bytes = sum(file.stat().st_size for file in home.iterdir())
         tally.states_seconds += time.perf_counter() - began
 
     def keep(self) -> None:
@@ -123,14 +121,14 @@ class LiveRun:
         self.tally = copy.deepcopy(kept)  # a run that is stopped now remembers both
 
 
-def saved_states(tally: Tally) -> SavedStates:
-    """What `run.json` says of the states that a run saved."""
+def saved_states(tally: Tally, home: Path) -> SavedStates:
+    """What `run.json` says of the states that a run saved; the newest is still in its folder."""
     return SavedStates(
         kept=tally.states,
         seconds=tally.states_seconds,
         overlap_cost=None,
         overlap_cost_reason="no step was taken while a state was written",
-        bytes=tally.state_bytes,
+        bytes=sum(file.stat().st_size for file in home.iterdir()) if home.exists() else None,
     )
 
 

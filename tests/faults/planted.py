@@ -9,6 +9,7 @@ from tests.faults import (
     in_gpu_kernels,
     in_prune_command,
     in_pruning,
+    in_ranks,
     in_reading,
     in_scoring,
     in_selecting,
@@ -32,6 +33,7 @@ FAULTS = (
     *in_serving_http.FAULTS,
     *in_token_selection.FAULTS,
     *in_training.FAULTS,
+    *in_ranks.FAULTS,
     *in_gpu_kernels.FAULTS,
     *in_chat_page.FAULTS,
 )

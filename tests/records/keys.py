@@ -154,7 +154,7 @@ Pairing: best undecided gap next_best
 EqualTotalPairs: selection_flops points sparse_minus_dense pairing sentence
 StudySelection: method manifest_digest shares selection_flops seeds confidence budgets_flops points sparse_minus_dense
     best undecided gap next_best sentence repeats_sentence equal_total equal_total_reason
-Progress: next_step seconds joules step_seconds losses metrics skipped events shared states states_seconds state_bytes
+Progress: next_step seconds joules step_seconds losses metrics skipped events shared states states_seconds
     resumes stopped
 StateFile: key tensors sha256 next_step progress
 TextSummary: digest train_tokens validation_tokens test_tokens bytes documents tokenizer sources source_digest
