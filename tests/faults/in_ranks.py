@@ -20,7 +20,7 @@ FAULTS = (
         file="evaluation/loss.py",
         line="ranks.add_up([layer.load_E for layer in model.sparse_feed_forwards])",
         becomes="pass",
-        tests=f"{COMMAND}::test_two_ranks_train_one_run_and_rank_0_alone_speaks",
+        tests="tests/evaluation/test_loss.py::test_ranks_share_the_windows_and_what_they_add_up_is_the_whole",
     ),
     Fault(
         what="a rank that is asked to stop leaves by itself",

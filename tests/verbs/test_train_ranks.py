@@ -175,6 +175,20 @@ def test_an_error_of_one_rank_is_said_once_with_its_rank(corpus, tmp_path, capfd
     assert errors == [f"error: {where} holds another text than on rank 0's machine"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--ranks", "2", "--token-share", "60%"], "--token-share: each of 2 ranks would choose among its own tokens"),
+        (["--ranks", "0"], "--ranks: 0 lies outside 1..256"),
+        (["--ranks", "3", "--dry-run"], "a batch of 4 sequences cannot be divided evenly among 3 ranks"),
+    ],
+)
+def test_what_ranks_cannot_train_is_refused_before_any_is_started(corpus, tmp_path, capsys, monkeypatch, flags, says):
+    monkeypatch.setattr(gathering, "_started", None)
+    assert main(asked(corpus, tmp_path / "out", *flags)) == 2
+    assert says in capsys.readouterr().err
+
+
 def environment(rank: int, port: int) -> dict[str, str]:
     """As torchrun sets it, where rank 0 has the store."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -191,6 +205,8 @@ def test_settings_that_only_one_rank_cannot_read_end_both_and_rank_0_says_so(cor
     try:
         for name, value in environment(0, port).items():
             monkeypatch.setenv(name, value)
+        assert main([*given, "--ranks", "3"]) == 2
+        assert "--ranks: 3 contradicts the 2 processes" in capfd.readouterr().err
         monkeypatch.setattr(gathering, "_numbers", iter([0]))
         assert main(given) == 2
         assert other.wait(60) == 2
