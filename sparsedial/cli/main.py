@@ -28,6 +28,7 @@ KEPT = {  # of a stopped command's work; of `prune` and `evaluate` the Ctrl-C sa
 NO_TEMPORARY = "No usable temporary directory"
 # As PyTorch says it of a CPU, and as a worker's traceback says it of a compiled kernel.
 NO_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes|^MemoryError\b", re.MULTILINE)
+ONE_RANK = re.compile(r"rank \d+ on \S+(?= failed)")  # at the beginning of another rank's trace
 LESS_MEMORY = {"prune": "add <layer_by_layer>, which holds one layer at a time"}
 
 
@@ -76,7 +77,8 @@ def _answered(words: list[str]) -> int:
         if missing is None and not isinstance(error, MemoryError):
             raise
         more = f"{human_bytes(int(missing[1]))} more" if missing and missing[1] else "what the next step takes"
-        problem = f"memory ran out: {more} could not be had"
+        where = ONE_RANK.match(str(error))
+        problem = f"{f'{where[0]}: ' if where else ''}memory ran out: {more} could not be had"
         hint = LESS_MEMORY.get(words[0], "close other programs, or choose a smaller model, batch or context")
         return _failed(UserError(problem, hint=hint), BAD_INPUT)
     try:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
@@ -78,7 +79,7 @@ def refuse(place: Place, error: UserError) -> None:
 def _gathered(board: Board, device: str, work: Callable[[Joined], T], processes: Sequence[BaseProcess]) -> T:
     """Join, work, and leave."""
     joined = Joined()
-    with _told(board, joined), _signals(joined):
+    with _signals(joined), _told(board, joined):
         member = _member(board.place, device)
         members = board.gather(member, processes)
         _require_alike(members)
@@ -91,6 +92,7 @@ def _gathered(board: Board, device: str, work: Callable[[Joined], T], processes:
                 return follow(joined)
             answer = work(joined)
             board.post(Finished(answer=answer))
+            watch.leave()  # ranks may go from here on
             return answer
 
 
@@ -167,6 +169,7 @@ def _told(board: Board, joined: Joined) -> Generator[None]:
     try:
         yield
     except BaseException as error:
+        joined.leaving = True
         cause = _cause(board, joined, error)
         if cause is not None:
             raise cause.exception() from error
@@ -215,7 +218,7 @@ def _signals(joined: Joined) -> Generator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         joined.stopping = True
-        if not joined.in_steps and joined.speaks:
+        if joined.speaks and not joined.in_steps and not joined.leaving:
             raise KeyboardInterrupt
 
     heard = [
@@ -243,13 +246,15 @@ def _started(place: Place, device: str) -> Generator[list[BaseProcess]]:
     try:
         for rank in range(1, place.count):
             mine = replace(place, rank=rank, local_rank=rank)
-            processes.append(context.Process(target=_silent_rank, args=(mine, device), daemon=True))
+            process = context.Process(target=_silent_rank, args=(mine, device), daemon=True)
             with held_back(signal.SIGINT), without_script():
-                processes[-1].start()
+                process.start()
+            processes.append(process)
         yield processes
     finally:
+        end = time.monotonic() + GRACE_SECONDS
         for process in processes:
-            process.join(GRACE_SECONDS if process.pid else 0)
+            process.join(max(0.0, end - time.monotonic()))
             process.kill()
             process.join()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ class Joined:
     ranks: Alone | Ranks = ALONE
     connection: Connection | None = None
     stopping: bool = False  # a signal has asked for it
-    in_steps: bool = field(default=False)  # where all ranks must do the same, so that none leaves by itself
+    in_steps: bool = False  # where all ranks must do the same, so that none leaves by itself
+    leaving: bool = False  # where it says why; torchrun ends all ranks where one has failed
 
     @property
     def speaks(self) -> bool:
