@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit statuses
 AGAIN = "run the same command again to continue"
 MARKED = re.compile(r"<([a-z][a-z_.]*)>")
 

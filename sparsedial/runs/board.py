@@ -157,12 +157,11 @@ class Board:
         """Whether a rank has asked for it."""
         return self._watched.check([STOP])
 
-    def leave(self) -> None:
-        """Say that this rank needs the store no more."""
-        self._orders.add(LEFT, 1)
-
-    def wait_for_leaving(self, seconds: float) -> None:
-        """Keep the store until the other ranks that are there have left it, but not longer than this."""
+    def leave(self, seconds: float) -> None:
+        """Leave the store; as rank 0, which may have it, not before the others that are there, or so many seconds."""
+        if self.place.rank:
+            self._orders.add(LEFT, 1)
+            return
         end, ended = time.monotonic() + seconds, self.ended()
         others = self.place.count - (2 if ended is not None and ended.kind == "lost" else 1)
         while self._orders.add(LEFT, 0) < others and time.monotonic() < end:

@@ -73,7 +73,7 @@ def refuse(place: Place, error: UserError) -> None:
     with contextlib.suppress(UserError, RuntimeError):
         board = Board(place, 0, seconds=REFUSE_SECONDS)
         board.end(_ended(place, error))
-        board.leave()
+        board.leave(GRACE_SECONDS)
 
 
 def _gathered(board: Board, device: str, work: Callable[[Joined], T], processes: Sequence[BaseProcess]) -> T:
@@ -180,11 +180,8 @@ def _told(board: Board, joined: Joined) -> Generator[None]:
     finally:
         if joined.connection is not None:
             joined.connection.watch.leave()
-        if board.place.rank:
-            with contextlib.suppress(RuntimeError):  # rank 0 has gone, and its store with it
-                board.leave()
-        else:
-            board.wait_for_leaving(GRACE_SECONDS)
+        with contextlib.suppress(RuntimeError):  # the store has gone, with rank 0 or with what started the ranks
+            board.leave(GRACE_SECONDS)
 
 
 def _cause(board: Board, joined: Joined, error: BaseException) -> Ended | None:

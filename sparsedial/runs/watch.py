@@ -1,4 +1,4 @@
-"""A thread in every rank: says that the rank is alive, and finds out when another is not, or has ended the work.
+"""Threads in every rank: they say that it is alive, and find out when another is not, or has ended the work.
 
 A message between ranks waits for all of them. If one has gone, the others may wait in code that nothing interrupts, so
 this thread ends the process where its main thread does not come back.
@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 
-from sparsedial.errors import UserError
+from sparsedial.errors import BAD_INPUT, FAILED, INTERRUPTED, UserError
 from sparsedial.runs.board import Board, Ended, Member, gone
 
 BEAT_SECONDS = 0.5
 LOST_SECONDS = 60.0  # without a sign of life, after which a rank is given up
 SUSPECT_SECONDS = 5.0  # the same where a message has failed
 GRACE_SECONDS = 10.0  # for the main thread to leave by itself
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit statuses
 
 
 class Watch(threading.Thread):
@@ -38,18 +37,26 @@ class Watch(threading.Thread):
         self._others = list(range(1, len(members))) if board.place.rank == 0 else [0]
         self._beats = [b""] * len(self._others)
         self._moved = [time.monotonic()] * len(self._others)
-        self._suspecting, self._left = False, threading.Event()
+        self._suspecting, self._left, self._looked = False, threading.Event(), time.monotonic()
         self.ended: Ended | None = None
 
     def run(self) -> None:
-        """Watch until this rank leaves."""
+        """Watch until this rank leaves. A look may wait without end for a machine that is lost, so it has a thread."""
+        threading.Thread(target=self._keep_looking, name="look at ranks", daemon=True).start()
         while self.ended is None and not self._left.wait(BEAT_SECONDS):
-            try:
-                self._look()
-            except RuntimeError:  # the store's: it went with rank 0, or with its starter
-                self.ended = gone(self._members[0], "has gone, or what started it")
+            if time.monotonic() - self._looked > LOST_SECONDS:
+                self.ended = gone(self._members[0], f"has not answered for {LOST_SECONDS:g} s")
         if not self._left.wait(GRACE_SECONDS) and self.ended is not None:
             self._give_up(self.ended)
+
+    def _keep_looking(self) -> None:
+        while self.ended is None and not self._left.is_set():
+            try:
+                self._look()
+            except RuntimeError:  # the store's: it went with rank 0, or with what started the ranks
+                self.ended = gone(self._members[0], "has gone, or what started the ranks")
+            self._looked = time.monotonic()
+            self._left.wait(BEAT_SECONDS)
 
     def leave(self) -> None:
         """This rank leaves by itself."""

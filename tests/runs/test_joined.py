@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,3 +176,22 @@ def test_a_process_that_rank_0_has_started_is_missed_at_once(monkeypatch):
     ]
     found = looked(Beating(0), monkeypatch, 1, processes)
     assert str(found and found.exception()) == "rank 2 on a was killed by signal 9"
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(monkeypatch):
+    """As of a machine that is lost without a word: the look that asks it never returns."""
+    held, given_up = threading.Event(), list[Ended]()
+    board: Any = Beating(2)
+    monkeypatch.setattr(board, "beats", lambda ranks: held.wait() and [])
+    monkeypatch.setattr(watch, "LOST_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(Watch, "_give_up", lambda self, ended: given_up.append(ended))
+    watching = Watch(board, FOUR)
+    watching.start()
+    try:
+        watching.join(60)
+        assert [(one.rank, one.kind) for one in given_up] == [(0, "lost")]
+    finally:
+        watching.leave()
+        held.set()
