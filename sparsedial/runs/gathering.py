@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import itertools
 import multiprocessing
@@ -106,7 +107,10 @@ def _member(place: Place, device: str) -> Member:
         count = torch.cuda.device_count()
         number = 0 if count == 1 else place.local_rank  # Slurm may show each task its own GPU alone
         if number >= count:
-            raise UserError(f"there are {count} GPUs here, and this is number {number} of the ranks", field="device")
+            raise UserError(
+                f"there are {count} GPUs here, and this is rank {number} of the machine, counted from 0",
+                hint="start as many ranks on a machine as it has GPUs",
+            )
         torch.cuda.set_device(number)
         gpu = str(getattr(cast(Any, torch.cuda).get_device_properties(number), "uuid", number))
     return Member(
@@ -140,7 +144,14 @@ def _backend(member: Member) -> str:
 
 @contextlib.contextmanager
 def _group(board: Board, connection: Connection) -> Generator[Ranks]:
-    """The group that carries messages of a step."""
+    """The group that carries messages of a step.
+
+    Raises: UserError in a script that has made one of its own.
+    """
+    if distributed.is_initialized():
+        raise UserError(
+            "this process belongs to a process group already", hint="train before torch.distributed.init_process_group"
+        )
     distributed.init_process_group(
         connection.backend,
         store=board.for_group,
@@ -218,9 +229,7 @@ def _signals(joined: Joined) -> Generator[None]:
         if joined.speaks and not joined.in_steps and not joined.leaving:
             raise KeyboardInterrupt
 
-    heard = [
-        number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN
-    ]  # the caller may hold one back
+    heard = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]  # as the caller may want it
     before = [signal.signal(number, note) for number in heard]
     try:
         yield
@@ -232,7 +241,7 @@ def _signals(joined: Joined) -> Generator[None]:
 def _ask(joined: Joined) -> None:
     """Another rank was asked to stop while this one, rank 0, works alone."""
     if not joined.stopping:
-        signal.raise_signal(signal.SIGINT)
+        _thread.interrupt_main(signal.SIGTERM)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,13 @@ FAULTS = (
         tests=f"{COMMAND}::test_a_run_goes_on_with_another_number_of_ranks",
     ),
     Fault(
+        what="a rank that waits for rank 0 is not stopped",
+        file="runs/watch.py",
+        line="if board.place.rank == 0 and board.asked_to_stop():",
+        becomes="if False:",
+        tests=f"{COMMAND}::test_a_rank_that_waits_for_rank_0s_text_may_be_asked_to_stop",
+    ),
+    Fault(
         what="each rank saves by its own clock",
         file="runs/joined.py",
         line="due and self.speaks",

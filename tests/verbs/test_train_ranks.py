@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,19 @@ def test_an_error_of_one_rank_is_said_once_with_its_rank(corpus, tmp_path, capfd
     where = f"rank 1 on {socket.gethostname()}: {tmp_path / 'out' / 'text'}"
     errors = [line for line in said.err.splitlines() if line.startswith("error:")]
     assert errors == [f"error: {where} holds another text than on rank 0's machine"]
+
+
+def test_a_rank_that_waits_for_rank_0s_text_may_be_asked_to_stop(corpus, tmp_path, capfd, monkeypatch):
+    def reading(*given, **more):
+        to_the_other_rank(signal.SIGTERM)
+        for _ in range(600):
+            time.sleep(0.1)
+        pytest.fail("nobody stopped this")
+
+    monkeypatch.setattr("sparsedial.text.prepare.prepare", reading)
+    assert main(asked(corpus, tmp_path / "out", "--ranks", "2")) == 130
+    said = capfd.readouterr()
+    assert (said.out, said.err.splitlines()[-1]) == ("", "stopped; run the same command again to continue")
 
 
 @pytest.mark.parametrize(
