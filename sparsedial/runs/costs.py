@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from sparsedial.kernels.metering import meter
@@ -29,20 +28,21 @@ def dry_run(
 ) -> TrainDryRun:
     """Parameters, FLOPs, memory, time and energy of a run. Time and energy are null where the model does not fit.
 
-    Where a reference model selects the run's tokens its cost is counted too. Memory and time of several ranks are those
-    of one, with its share of the batch and of the threads, and without the messages between them.
+    Where a reference model selects the run's tokens its cost is counted too.
+
+    Raises: UserError where the ranks cannot divide the batch evenly.
     """
-    one = replace(job.share(ranks), threads=max(1, job.threads // ranks))
-    parts, held = counted_bytes(one), device_bytes(job.device)
+    job.share(ranks)
+    parts, held = counted_bytes(job), device_bytes(job.device)
     seconds = joules = joules_source = reason = still = None
     if parts.total > held:
         reason = f"not measured: a step needs more memory than the {human_bytes(held)} of this machine"
         step, state, source = float(parts.total), float(parts.weights + parts.moments), COUNTED
     else:
         power = meter(job.device, job.threads)
-        seconds = _run_seconds(one, token_share, power) + (reference.seconds if reference else 0.0)
+        seconds = _run_seconds(job, token_share, power) + (reference.seconds if reference else 0.0)
         joules, joules_source, still = _joules(seconds, power)
-        (step, state), source = peak_by(one.shape, one.recipe, one.device, one.threads), MEASURED
+        (step, state), source = peak_by(job.shape, job.recipe, job.device, job.threads), MEASURED
     memory, copy, words = with_guard_copy(job, step, state, source)
     return TrainDryRun(
         total_parameters=total_parameters(job.shape),

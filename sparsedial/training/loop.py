@@ -94,7 +94,6 @@ def train_readings(
         if not all(found.finite for found in figures):
             return
         if not at_once:
-            seconds = ranks.first(seconds)  # so that all read after the same step
             most = min(2 * most, MOST_UNREAD) if seconds < READING_SECONDS else max(1, most // 2)
         index = end
 

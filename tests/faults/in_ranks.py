@@ -44,14 +44,6 @@ FAULTS = (
         tests=f"{JOINED}::test_rank_0s_clock_says_when_a_state_is_due_and_any_rank_may_ask_to_stop",
     ),
     Fault(
-        what="each rank of a GPU reads its figures by its own clock",
-        file="training/loop.py",
-        line="seconds = ranks.first(seconds)",
-        becomes="pass",
-        tests="tests/training/test_ranks.py::"
-        "test_all_ranks_read_figures_after_the_same_step_whatever_their_own_clocks_say",
-    ),
-    Fault(
         what="a rank that was killed is not missed",
         file="runs/watch.py",
         line="if process.exitcode is not None:",

@@ -18,7 +18,6 @@ from sparsedial.records.recipe import Recipe
 from sparsedial.records.record import plain
 from sparsedial.shape.ladder import Ladder
 from sparsedial.text.prepare import open_text
-from sparsedial.training.loop import train_readings
 from sparsedial.training.optimizer import make_optimizers
 from sparsedial.training.ranks import ALONE, Alone, Ranks
 from tests.training.steps import train_steps
@@ -140,26 +139,3 @@ def test_no_rank_takes_a_step_whose_gradient_is_no_number_on_one_of_them(halves)
 def test_ranks_agree_on_loss_and_norm_however_their_own_differ(halves):
     assert halves[0]["agreed"] == halves[1]["agreed"] == [(1.5, 3.0), (2.0, math.inf)]
     assert ALONE.agree(1.0, 4.0) == (1.0, 4.0)
-
-
-class Told(Alone):
-    """A rank that hears from rank 0 how long its steps took."""
-
-    def __init__(self, seconds: float) -> None:
-        object.__setattr__(self, "seconds", seconds)
-
-    def first(self, figure: float) -> float:
-        return self.seconds
-
-
-def test_all_ranks_read_figures_after_the_same_step_whatever_their_own_clocks_say(small_text):
-    """As on a GPU, where rank 0's clock alone decides how many steps lie between two readings."""
-
-    def readings(seconds: float) -> list[int]:
-        model, recipe = initialise(SPARSE, 0), replace(RECIPE, spike_sigmas=0.0)
-        optimizers, text = make_optimizers(model, recipe), open_text(small_text.folder)
-        ranks = Told(seconds)
-        return [len(steps) for steps in train_readings(model, optimizers, text, recipe, ranks=ranks, replay=True)]
-
-    assert readings(0.0) == [1, 2, 4, 5]
-    assert readings(math.inf) == [1] * RECIPE.steps

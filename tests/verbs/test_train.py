@@ -95,19 +95,6 @@ def test_a_dry_run_counts_the_spike_guards_copy_and_times_the_recipe_of_the_run(
     assert {(recipe.dtype, recipe.batch, recipe.steps) for recipe in measured} == {("bfloat16", 4, 100)}
 
 
-def test_a_dry_run_of_ranks_is_about_one_rank_and_its_share_of_the_batch(corpus, tmp_path, capsys, measured):
-    given = words(corpus, tmp_path, "--tokens", "6400", "--dry-run", "--json")
-    results = []
-    for ranks in ("1", "2"):
-        assert main([*given, "--ranks", ranks]) == 0
-        results.append(json.loads(capsys.readouterr().out))
-    assert [recipe.batch for recipe in measured] == [4, 2]
-    one, two = (result["memory_parts"] for result in results)
-    assert two["activations_bytes"] == one["activations_bytes"] / 2
-    assert two["weights_bytes"] == one["weights_bytes"]
-    assert results[0]["flops"] == results[1]["flops"]
-
-
 def test_a_dry_run_counts_the_rare_slow_steps_beside_other_work(corpus, tmp_path, capsys, measured, monkeypatch):
     """One step in ten waits for the other core: the median does not see it, and the run pays for it."""
     steps = [0.01] * 9 + [0.91]
