@@ -371,6 +371,7 @@ def train(
     tokenizer: str | None = None,
     device: str = 'auto',
     threads: int | None = None,
+    ranks: int | None = None,
     out: str | Path = 'runs/train',
     log: str | Sequence[str] = ...,
     force: bool = False,
@@ -382,9 +383,10 @@ def train(
     With a dial the number of experts that tokens visit changes from step to step, and the end states the loss at each.
     With branches, shorter runs come first, and each run continues the one before. Their records share a trunk.
     With a token share the loss counts those tokens of each step that a reference model predicts better.
+    Processes that torchrun or Slurm started train it together, and so do as many as `ranks` asks for.
 
     Raises: UserError for settings that make no model or run, or contradict a checkpoint; a text that is too small, a
-        folder in use or not writable.
+        folder in use or not writable; RankLost where one of several processes has gone.
 
     Settings:
         model: a plan or its folder, a checkpoint to go on from, a config.json, a shape.json or a published name
@@ -400,7 +402,8 @@ def train(
         reference: the checkpoint that tokens are selected by [a small model, trained on a sample of the text]
         tokenizer: how text becomes tokens [the plan's or the checkpoint's own, else bytes]
         device: device to train on
-        threads: CPU threads [one per core]
+        threads: CPU threads, of all ranks on a machine together [one per core]
+        ranks: processes on this machine that train the model together, each with a share of every batch; torchrun and srun start them on several [1]
         out: the run's folder; the same command continues a stopped run
         log: also write the training curves for other programs: csv, tensorboard, wandb [metrics.jsonl of each run alone]
         force: write to --out although it holds other files; none of them is overwritten

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130  # exit statuses
 AGAIN = "run the same command again to continue"
 MARKED = re.compile(r"<([a-z][a-z_.]*)>")
 
@@ -25,7 +26,7 @@ class UserError(Exception):
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str | None, str | None]]:
         """As it crosses to another process: whole, with its marks."""
-        return UserError, (self._problem, self._hint, self.field)
+        return type(self), (self._problem, self._hint, self.field)
 
     @property
     def problem(self) -> str:
@@ -46,6 +47,10 @@ class UserError(Exception):
         """Problem and hint, their fields spelled as flags."""
         problem = f"<{self.field}>: {self._problem}" if self.field else self._problem
         return with_flags(problem), None if self._hint is None else with_flags(self._hint)
+
+
+class RankLost(UserError):
+    """A process or a machine that trained with this one has gone: the input was not bad, so the exit status is 1."""
 
 
 def with_flags(text: str) -> str:

@@ -1,3 +1,6 @@
 """The exit statuses of the command line."""
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+from sparsedial.errors import BAD_INPUT as BAD_INPUT
+from sparsedial.errors import DONE as DONE
+from sparsedial.errors import FAILED as FAILED
+from sparsedial.errors import INTERRUPTED as INTERRUPTED

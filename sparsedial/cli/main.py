@@ -10,10 +10,10 @@ from typing import Any
 from sparsedial import __version__
 from sparsedial.cli.arguments import Request, read_arguments
 from sparsedial.cli.exits import BAD_INPUT, DONE, FAILED, INTERRUPTED
+from sparsedial.cli.followed import followed, place_of, status_of
 from sparsedial.cli.streams import drop_output, print_answer, print_note, print_part, settle_streams
-from sparsedial.errors import AGAIN, UserError, nearest
+from sparsedial.errors import AGAIN, RankLost, UserError, nearest
 from sparsedial.records.record import Record, plain
-from sparsedial.records.run import Run
 from sparsedial.units import human_bytes
 from sparsedial.verbs import VERBS
 
@@ -28,6 +28,7 @@ KEPT = {  # of a stopped command's work; of `prune` and `evaluate` the Ctrl-C sa
 NO_TEMPORARY = "No usable temporary directory"
 # As PyTorch says it of a CPU, and as a worker's traceback says it of a compiled kernel.
 NO_MEMORY = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes|^MemoryError\b", re.MULTILINE)
+ONE_RANK = re.compile(r"rank \d+ on \S+(?= failed)")  # at the beginning of another rank's trace
 LESS_MEMORY = {"prune": "add <layer_by_layer>, which holds one layer at a time"}
 
 
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     settle_streams()
+    if (place := place_of(words)) is not None:
+        return followed(words, place, lambda error: _failed(error, BAD_INPUT))
     try:
         return _answered(words)
     except KeyboardInterrupt as stop:
@@ -63,7 +66,7 @@ def _answered(words: list[str]) -> int:
     try:
         text, status, note = _run(words)
     except UserError as error:
-        return _failed(error, BAD_INPUT)
+        return _failed(error, FAILED if isinstance(error, RankLost) else BAD_INPUT)
     except FileNotFoundError as error:  # of `tempfile`, which some packages ask for when they are imported
         if NO_TEMPORARY not in str(error):
             raise
@@ -74,7 +77,8 @@ def _answered(words: list[str]) -> int:
         if missing is None and not isinstance(error, MemoryError):
             raise
         more = f"{human_bytes(int(missing[1]))} more" if missing and missing[1] else "what the next step takes"
-        problem = f"memory ran out: {more} could not be had"
+        where = ONE_RANK.match(str(error))
+        problem = f"{f'{where[0]}: ' if where else ''}memory ran out: {more} could not be had"
         hint = LESS_MEMORY.get(words[0], "close other programs, or choose a smaller model, batch or context")
         return _failed(UserError(problem, hint=hint), BAD_INPUT)
     try:
@@ -106,8 +110,7 @@ def _run(words: list[str]) -> tuple[str, int, list[str]]:
     if request.help is not None:
         return request.help, DONE, []
     result = verb.function(request.settings, *([print_part] if verb.streams and not request.json else []))
-    status = FAILED if isinstance(result, Run) and not result.finished else DONE
-    return _text(request, result), status, _note(request, result) if verb.streams else []
+    return _text(request, result), status_of(result), _note(request, result) if verb.streams else []
 
 
 def _text(request: Request, result: Record) -> str:

@@ -17,6 +17,7 @@ from sparsedial.records.quantities import Load
 from sparsedial.records.recipe import Dtype
 from sparsedial.text.prepare import Text
 from sparsedial.text.windows import Windows, evaluation_windows, whole_windows, window_bytes
+from sparsedial.training.ranks import ALONE, Alone, Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +48,18 @@ def evaluate_text(
     max_tokens: int | None = None,
     dtype: Dtype = "float32",
     top_k: int | None = None,
+    ranks: Alone | Ranks = ALONE,
 ) -> TextLoss:
     """Score whole windows of the context, each token once; with `max_tokens`, evenly spread ones.
 
-    With `top_k` tokens visit at most that many experts.
+    With `top_k` tokens visit at most that many experts. Of several ranks each scores a share of the windows.
 
     Raises: UserError where the split is shorter than a window.
     """
     windows_WS1 = evaluation_windows(text, split, context, max_tokens)
-    total = counting_scorer(model, dtype, top_k).loss(torch.from_numpy(windows_WS1))
+    own = counting_scorer(model, dtype, top_k).loss(torch.from_numpy(windows_WS1[ranks.index :: ranks.count]))
+    (total,) = ranks.sums([own])
+    ranks.add_up([layer.load_E for layer in model.sparse_feed_forwards])
     return _text_loss(model, total, windows_WS1[:, 1:].size, window_bytes(text, split, context, max_tokens))
 
 

@@ -27,6 +27,48 @@ class Event(Record, frozen=True, kw_only=True):
     back_to_step: int
 
 
+class Mesh(Record, frozen=True, kw_only=True):
+    """How the ranks of a run are arranged; the product is their number."""
+
+    data: int  # that read other windows of each batch
+    shard: int  # that share one copy of the weights
+    expert: int  # that share the experts
+
+
+class RankHost(Record, frozen=True, kw_only=True):
+    """A machine of a run."""
+
+    name: str
+    ranks: int  # that ran there
+
+
+class RunRanks(Record, frozen=True, kw_only=True):
+    """The processes that trained a run together, as they were at its end."""
+
+    count: int
+    mesh: Mesh
+    backend: str  # that carried their messages
+    hosts: tuple[RankHost, ...]
+
+
+class SavedStates(Record, frozen=True, kw_only=True):
+    """The states to resume from that a run has saved."""
+
+    kept: int  # how many, over all its starts
+    seconds: float  # in which training waited for them
+    overlap_cost: float | None  # of steps beside a saving, over steps alone
+    overlap_cost_reason: str | None
+    bytes: int | None  # of the newest; null where none was saved
+
+
+class Resume(Record, frozen=True, kw_only=True):
+    """A start of a run that went on from a saved state."""
+
+    step: int  # the first that was taken
+    ranks: int  # that went on
+    reason: Literal["stopped", "lost"]  # what ended the start before: it was stopped, or it left without a word
+
+
 class RunInputs(Record, frozen=True, kw_only=True):
     """The inputs of a run, and what follows from them before the first step."""
 
@@ -60,6 +102,9 @@ class Run(RunInputs, frozen=True, kw_only=True):
         "dial_losses",
         "token_selection",
         "reference_cost",
+        "ranks",
+        "checkpoints",
+        "resumes",
     )
 
     status: Literal["finished", "diverged"]
@@ -87,6 +132,9 @@ class Run(RunInputs, frozen=True, kw_only=True):
         None  # at each number of the dial; null without one, or where it diverged
     )
     reference_cost: ReferenceModelCost | None = None  # beside `flops` and `seconds`; null where no tokens are selected
+    ranks: RunRanks | None = None  # null where one process trained it
+    checkpoints: SavedStates | None = None  # null in files of an earlier version, as the next
+    resumes: tuple[Resume, ...] | None = None
 
     @property
     def finished(self) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from sparsedial.records.record import Record
-from sparsedial.records.run import Event, Metric
+from sparsedial.records.run import Event, Metric, Resume
 
 
 class Progress(Record, frozen=True, kw_only=True):
     """A run's own numbers up to its next step, beside what its tensors say."""
+
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("states", "states_seconds", "resumes", "stopped")
 
     next_step: int
     seconds: float  # in training steps
@@ -18,6 +22,10 @@ class Progress(Record, frozen=True, kw_only=True):
     skipped: tuple[int, ...]  # batches
     events: tuple[Event, ...]
     shared: int  # steps of another run's trunk
+    states: int = 0  # that were saved, this one included
+    states_seconds: float = 0.0  # in which training waited for them, this one not included
+    resumes: tuple[Resume, ...] = ()
+    stopped: bool = False  # whether the run was stopped with this state
 
 
 class StateFile(Record, frozen=True, kw_only=True):

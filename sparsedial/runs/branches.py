@@ -10,6 +10,7 @@ from sparsedial.records.run import Run
 from sparsedial.runs.executor import Task
 from sparsedial.runs.in_process import InProcess
 from sparsedial.runs.job import Job
+from sparsedial.runs.joined import Joined
 from sparsedial.runs.linking import linked
 from sparsedial.runs.policy import Listener, carry_out
 from sparsedial.runs.run_store import RunStore
@@ -19,14 +20,18 @@ from sparsedial.units import human_count
 
 
 def train_branches(
-    jobs: Sequence[Job], text: Text, out: Path, listener: Listener, tokens_asked: float | None
+    jobs: Sequence[Job],
+    text: Text,
+    out: Path,
+    listener: Listener,
+    tokens_asked: float | None,
+    joined: Joined | None = None,
 ) -> Trained:
     """Train every run that is not done yet, shortest first. Returns the longest, with the others as its branches."""
     store = RunStore(out / "runs")
     tasks = [_task(job, several=len(jobs) > 1) for job in jobs]
-    found = carry_out(
-        [(task,) for task in tasks], executor=InProcess(text=text, store=store), shelf=store, listener=listener
-    )
+    executor = InProcess(text=text, store=store, joined=joined)
+    found = carry_out([(task,) for task in tasks], executor=executor, shelf=store, listener=listener)
     forget_state(store.trunk(jobs[0].trunk))
     *others, longest = (found[job.hash] for job in jobs)
     return Trained(

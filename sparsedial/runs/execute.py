@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,12 +27,13 @@ from sparsedial.runs.ahead import compile_ahead
 from sparsedial.runs.card_memory import explained, out_of_memory, require_fits
 from sparsedial.runs.executor import LOST_SHARE, Split
 from sparsedial.runs.job import Job
+from sparsedial.runs.joined import Joined, Stopped
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.scored import Scores, dial_losses, to_score
-from sparsedial.runs.state import LiveRun, Tally, begin, metric_of
+from sparsedial.runs.state import LiveRun, Tally, begin, metric_of, saved_states
 from sparsedial.text.prepare import Text
 from sparsedial.text.reference_losses import open_losses
-from sparsedial.text.sampler import repeats
+from sparsedial.text.sampler import repeats, share_of
 from sparsedial.text.windows import require_windows
 from sparsedial.training.dial import comparable
 from sparsedial.training.loop import Step, train_readings
@@ -58,8 +60,11 @@ def execute(
     keep_trunk: bool = False,
     save_seconds: float = SAVE_SECONDS,
     pauses: bool = False,
+    joined: Joined | None = None,
 ) -> Generator[Step | None, None, Run]:
     """Yield a run's steps and return the Run, which is written to the store at the end.
+
+    As one of several ranks: all execute the same job, each with its share of the batches, and the first one writes.
 
     A saved state of the same job is resumed: on a CPU the result equals an uninterrupted run's bit for bit. The state
     is saved from time to time, when the generator is closed, and on Ctrl-C. A trunk that a shorter run saved
@@ -68,15 +73,18 @@ def execute(
     Raises: UserError where the text is too small for a batch, the losses that select its tokens are not there, or the
         folder cannot be written; or a GPU has too little memory.
     """
-    recipe = job.recipe
+    recipe, joined = job.recipe, joined or Joined()
     require_windows(text, batch=recipe.batch, context=recipe.context)
     selecting = _selecting(job, text)
-    require_fits(job)
+    count = joined.ranks.count
+    share = replace(recipe, batch=share_of(recipe.batch, count))
+    require_fits(job, count)
     settle_memory()
-    with explained(job):
-        compile_ahead([job.shape], recipe, job.device, selecting and selecting.share, job.dial)
-        live = begin(job, store)
+    with explained(job, count):
+        compile_ahead([job.shape], share, job.device, selecting and selecting.share, job.dial)
+        live = begin(job, store, joined)
     energy, busy = meter(job.device, job.threads), BusyWatch()
+    metered = not joined.ranks.sums([not energy.metered])[0]
     scores: Scores = {}
     try:
         reason = yield from _train(live, text, selecting, energy, keep_trunk, save_seconds, pauses)
@@ -90,20 +98,28 @@ def execute(
                 max_tokens=evaluation_tokens,
                 dtype=recipe.dtype,
                 top_k=top_k,
+                ranks=joined.ranks,
             )
+            joined.agree_to_stop()
             yield Step(recipe.steps - 1, scores[split, top_k].loss, 0.0, 0.0, 0.0, 0)
         answers = _probe_scores(live, text) if probes and reason is None else None
     except torch.OutOfMemoryError as error:  # of a GPU
-        raise out_of_memory(job) from error
+        raise out_of_memory(job, count) from error
     except (
         KeyboardInterrupt,
         GeneratorExit,
     ) as stop:  # a generator is closed after a whole step
-        live.leave(between_steps=isinstance(stop, GeneratorExit))
+        if joined.ranks.count == 1 or isinstance(stop, Stopped):  # a rank by itself saves nothing
+            live.leave(between_steps=isinstance(stop, GeneratorExit | Stopped))
         raise
     evaluation_seconds = time.perf_counter() - began
-    run = _record(live, text, selecting, reason, scores, answers, energy, alone, evaluation_seconds, busy.share())
-    _keep(run, live, text, keep_checkpoint and reason is None)
+    source = joined.metered_words(energy.source) if metered and alone else f"not metered: {energy.source}"
+    joules = live.tally.joules if metered and alone else None
+    run = _record(
+        live, text, selecting, reason, scores, answers, joules, source, alone, evaluation_seconds, busy.share()
+    )
+    if joined.speaks:
+        _keep(run, live, text, keep_checkpoint and reason is None)
     return run
 
 
@@ -126,7 +142,7 @@ def _train(
     pauses: bool,
 ) -> Generator[Step | None, None, str | None]:
     """Run all steps. Returns the reason where the run diverged."""
-    job, recipe, saved = live.job, live.job.recipe, time.monotonic()
+    job, recipe, joined, saved = live.job, live.job.recipe, live.joined, time.monotonic()
     guarded = recipe.spike_sigmas > 0
     if guarded:
         live.keep()
@@ -141,6 +157,7 @@ def _train(
             recipe,
             tally.next_step,
             tuple(tally.skipped),
+            joined.ranks,
             stop=trunk,
             dial=job.dial,
             teacher=live.teacher,
@@ -159,7 +176,8 @@ def _train(
             if guarded and _undone(live, steps[-1]):
                 again = True
                 break
-            reason = _noted(live, steps, energy)
+            joules, due, stop = joined.agreed(_joules(steps, energy), time.monotonic() - saved > save_seconds)
+            reason = _noted(live, steps, joules)
             if reason is not None:
                 return reason
             yield from steps  # the tally already counts them all, as the weights do
@@ -169,7 +187,9 @@ def _train(
             if guarded and restorable:
                 live.keep()
             _keep_trunk(live, trunk)
-            if restorable and time.monotonic() - saved > save_seconds and next_step < recipe.steps:
+            if stop:
+                raise Stopped
+            if restorable and due and next_step < recipe.steps:
                 live.save(live.store.unfinished(job.hash), job.hash)
                 saved = time.monotonic()
     return None
@@ -182,7 +202,8 @@ def _settle(live: LiveRun, readings: Iterator[list[Step]], energy: Meter) -> Non
     """
     given: list[Step] = next(readings, list[Step]())
     finite = itertools.takewhile(lambda step: math.isfinite(step.loss) and math.isfinite(step.gradient_norm), given)
-    _noted(live, list(finite), energy)
+    steps = list(finite)
+    _noted(live, steps, _joules(steps, energy))
 
 
 def _keep_trunk(live: LiveRun, trunk: int) -> None:
@@ -204,12 +225,14 @@ def _undone(live: LiveRun, step: Step) -> bool:
     return True
 
 
-def _noted(live: LiveRun, steps: Sequence[Step], energy: Meter) -> str | None:
-    """Count steps as done, up to one with which the run diverged; returns the reason where one did.
+def _joules(steps: Sequence[Step], energy: Meter) -> float:
+    """What steps took; the meter is read once for all of them, since a reading can take longer than a GPU's step."""
+    return energy.joules(sum(step.seconds for step in steps))
 
-    The meter is read once for all of them: a reading can take longer than a step of a GPU.
-    """
-    live.tally.joules += energy.joules(sum(step.seconds for step in steps))
+
+def _noted(live: LiveRun, steps: Sequence[Step], joules: float) -> str | None:
+    """Count steps as done, up to one with which the run diverged; returns the reason where one did."""
+    live.tally.joules += joules
     for step in steps:
         _note(live.tally, step, live.job)
         reason = _diverged(step, live.job)
@@ -255,7 +278,8 @@ def _record(
     reason: str | None,
     scores: Scores,
     probes: ProbeScores | None,
-    energy: Meter,
+    joules: float | None,
+    joules_source: str,
     alone: bool,
     evaluation_seconds: float,
     busy: float | None,
@@ -264,7 +288,6 @@ def _record(
     recipe, tally = live.job.recipe, live.tally
     last = tally.losses[-max(1, recipe.steps // 20) :]
     validation, test = scores.get(("validation", None)), scores.get(("test", None))
-    metered = energy.metered and alone
     return Run(
         **live.job.inputs(),
         status="finished" if reason is None else "diverged",
@@ -278,8 +301,8 @@ def _record(
         seconds=tally.seconds,
         median_step_seconds=statistics.median(tally.step_seconds),
         evaluation_seconds=evaluation_seconds,
-        joules=tally.joules if metered else None,
-        joules_source=energy.source if metered else f"not metered: {energy.source}",
+        joules=joules,
+        joules_source=joules_source,
         peak_memory_bytes=peak_process_bytes(),
         expert_load=validation and validation.expert_load,
         repeats=repeats(text, recipe.tokens),
@@ -290,6 +313,9 @@ def _record(
         probes=probes,
         dial_losses=dial_losses(live.job, scores),
         reference_cost=selecting and selecting.losses.facts.cost,
+        ranks=live.joined.record(),
+        checkpoints=saved_states(tally, live.store.unfinished(live.job.hash)),
+        resumes=tuple(tally.resumes),
     )
 
 

@@ -13,6 +13,7 @@ import torch
 
 from sparsedial.runs.card_memory import card_memory, counted_bytes
 from sparsedial.runs.executor import Ended, Event, Group, Moved
+from sparsedial.runs.joined import Joined
 from sparsedial.runs.queued import Queued
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.turns import Turns, opened
@@ -25,12 +26,12 @@ TURN_SECONDS = 0.05  # of one of several groups, where no GPU ends it earlier
 class InProcess(Queued):
     """Executes up to `most` groups at once in this process, timed ones alone, on a GPU as many as its memory holds.
 
-    It trains while its events are waited for, and only then.
+    It trains while its events are waited for, and only then. As rank 0 it tells the other ranks to do the same.
     """
 
-    def __init__(self, *, text: Text, store: RunStore, most: int = 1) -> None:
+    def __init__(self, *, text: Text, store: RunStore, most: int = 1, joined: Joined | None = None) -> None:
         super().__init__()
-        self._text, self._store, self._most = text, store, most
+        self._text, self._store, self._most, self._joined = text, store, most, joined or Joined()
         self._open: list[_Open] = []
         self._free = 0.0  # bytes of a GPU, before the first of the open groups began
 
@@ -51,7 +52,7 @@ class InProcess(Queued):
         Raises: UserError where a run cannot be done.
         """
         while self._queue and len(self._open) < self._most and self._may_open(self._queue[0]):
-            self._open.append(_Open(self._queue.popleft(), self._text, self._store, self._most > 1))
+            self._open.append(_Open(self._queue.popleft(), self._text, self._store, self._most > 1, self._joined))
         until, moved = time.monotonic() + WAIT_SECONDS, dict[_Open, Moved]()
         while self._open:
             for one in list(self._open):
@@ -88,12 +89,15 @@ def _bytes(group: Group) -> float:
 class _Open:
     """A group that is being trained; with `several` a turn ends where a GPU has been given work, unless it is timed."""
 
-    def __init__(self, group: Group, text: Text, store: RunStore, several: bool) -> None:
-        torch.set_num_threads(group[0].job.threads)
+    def __init__(self, group: Group, text: Text, store: RunStore, several: bool, joined: Joined) -> None:
+        torch.set_num_threads(joined.threads_of(group[0].job.threads))
         self.group, self._store = group, store
         self._stack = contextlib.ExitStack()
         self.timed = _timed(group)
-        self._turns: Turns = self._stack.enter_context(opened(group, text, store, several and not self.timed))
+        self._stack.enter_context(joined.together())
+        turns = opened(group, text, store, several and not self.timed, joined)
+        self._turns: Turns = self._stack.enter_context(turns)
+        joined.tell(group, text, store)
 
     def turn(self, until: float) -> Moved | Ended | None:
         """Train until this time, or until a GPU has been given work; what came of it, None where no step did."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load
 from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.record import plain
-from sparsedial.records.run import Event, Metric
+from sparsedial.records.run import Event, Metric, Resume, SavedStates
 from sparsedial.records.state import Progress
 from sparsedial.runs.job import Job
+from sparsedial.runs.joined import Joined
 from sparsedial.runs.run_store import RunStore
 from sparsedial.training.inputs import batch_number
 from sparsedial.training.loop import Step
 from sparsedial.training.optimizer import hold_zeros, make_optimizers
+from sparsedial.training.ranks import Alone, Ranks
 from sparsedial.training.resume import load_state, restore_state, save_state, training_state
 
 
@@ -39,6 +42,10 @@ class Tally:
     skipped: list[int] = field(default_factory=list[int])  # numbers of skipped batches
     events: list[Event] = field(default_factory=list[Event])
     shared: int = 0  # steps taken from another run's trunk
+    states: int = 0  # saved ones
+    states_seconds: float = 0.0
+    resumes: list[Resume] = field(default_factory=list[Resume])
+    stopped: bool = False  # whether the state is saved because the run is being stopped
 
     @classmethod
     def of(cls, progress: Progress) -> Tally:
@@ -61,10 +68,17 @@ class LiveRun:
     tally: Tally
     teacher: Transformer | None = None
     kept: tuple[dict[str, Tensor], Tally] | None = None  # the state to return to after a spike
+    joined: Joined = field(default_factory=Joined)
 
     def save(self, home: Path, key: str) -> None:
-        """Save everything that the next step depends on."""
-        save_state(home, key, self.model, self.optimizers, self.tally.record())
+        """Save everything that the next step depends on; all ranks call it after the same step, the first one writes.
+
+        Raises: UserError where it cannot be written; the state before stays.
+        """
+        began, tally = time.perf_counter(), self.tally
+        tally.states += 1
+        save_state(home, key, self.model, self.optimizers, tally.record(), self.joined.ranks)
+        tally.states_seconds += time.perf_counter() - began
 
     def keep(self) -> None:
         """Copy the state to the host's memory, to go back to it; the copy replaces the one before."""
@@ -85,6 +99,7 @@ class LiveRun:
             return
         if self.tally.next_step:
             # A full disk must not hide the Ctrl-C that is being raised; the earlier saved state is still there.
+            self.tally.stopped = True
             with contextlib.suppress(UserError):
                 self.save(self.store.unfinished(self.job.hash), self.job.hash)
 
@@ -105,25 +120,46 @@ class LiveRun:
         self.tally = copy.deepcopy(kept)  # a run that is stopped now remembers both
 
 
-def begin(job: Job, store: RunStore) -> LiveRun:
-    """A new run, a resumed run, or a run that continues the trunk of a shorter one.
+def saved_states(tally: Tally, home: Path) -> SavedStates:
+    """What `run.json` says of the states that a run saved; the newest is still in its folder."""
+    return SavedStates(
+        kept=tally.states,
+        seconds=tally.states_seconds,
+        overlap_cost=None,
+        overlap_cost_reason="no step was taken while a state was written",
+        bytes=sum(file.stat().st_size for file in home.iterdir()) if home.exists() else None,
+    )
 
-    Raises: UserError where the checkpoint that it starts with, or its teacher, is not readable any more.
+
+def begin(job: Job, store: RunStore, joined: Joined) -> LiveRun:
+    """A new run, a resumed run, or a run that continues the trunk of a shorter one; on all ranks from the same step.
+
+    Raises: UserError where the checkpoint that it starts with, or its teacher, is not readable any more, or the
+        ranks do not see the same saved state.
     """
     device = torch.device(job.device)
     model = _first(job).to(device)
     teacher = None if job.teacher is None else load(Path(job.teacher.path)).to(device)
-    optimizers = make_optimizers(model, job.recipe)
+    ranks = joined.ranks
+    optimizers = make_optimizers(model, job.recipe, ranks)
     if job.zeros_stay:
         hold_zeros(model, optimizers)
-    progress = load_state(store.unfinished(job.hash), job.hash, model, optimizers)
+    progress = load_state(store.unfinished(job.hash), job.hash, model, optimizers, ranks=ranks)
     if progress is not None:
-        tally = Tally.of(progress)
+        tally = _resumed(Tally.of(progress), ranks)
     elif job.trunk_steps:
-        tally = _from_trunk(load_state(store.trunk(job.trunk), job.trunk, model, optimizers, job.trunk_steps))
+        tally = _from_trunk(load_state(store.trunk(job.trunk), job.trunk, model, optimizers, job.trunk_steps, ranks))
     else:
         tally = Tally()
-    return LiveRun(job=job, store=store, model=model, optimizers=optimizers, tally=tally, teacher=teacher)
+    return LiveRun(
+        job=job, store=store, model=model, optimizers=optimizers, tally=tally, teacher=teacher, joined=joined
+    )
+
+
+def _resumed(tally: Tally, ranks: Alone | Ranks) -> Tally:
+    """The numbers of a run that goes on, with this start among its resumes."""
+    resume = Resume(step=tally.next_step, ranks=ranks.count, reason="stopped" if tally.stopped else "lost")
+    return replace(tally, resumes=[*tally.resumes, resume], stopped=False)
 
 
 def _first(job: Job) -> Transformer:

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from sparsedial.records.run import Run
 from sparsedial.runs.execute import execute
 from sparsedial.runs.executor import Group
+from sparsedial.runs.joined import Joined
 from sparsedial.runs.run_store import RunStore
 from sparsedial.text.prepare import Text
 from sparsedial.training.loop import Step
@@ -22,7 +23,9 @@ END = object()
 
 
 @contextlib.contextmanager
-def opened(group: Group, text: Text, store: RunStore, pauses: bool = False) -> Generator[Turns]:
+def opened(
+    group: Group, text: Text, store: RunStore, pauses: bool = False, joined: Joined | None = None
+) -> Generator[Turns]:
     """The steps of a group's tasks in turns. A run that has not ended when the block is left saves its state.
 
     With `pauses` a turn also ends, without a step, where a GPU has been given work.
@@ -40,6 +43,7 @@ def opened(group: Group, text: Text, store: RunStore, pauses: bool = False) -> G
             keep_checkpoint=task.keep_checkpoint,
             keep_trunk=task.keep_trunk,
             pauses=pauses,
+            joined=joined,
         )
         for task in group
     ]

@@ -22,8 +22,8 @@ def share_of(sequences: int, ranks: int) -> int:
     """
     if ranks < 1 or sequences % ranks:
         raise UserError(
-            f"sampler: a batch of {sequences} sequences cannot be divided evenly among {ranks} ranks",
-            hint="make recipe.batch a multiple of the number of ranks",
+            f"a batch of {sequences} sequences cannot be divided evenly among {ranks} ranks",
+            hint="make <recipe.batch> a multiple of the number of ranks",
         )
     return sequences // ranks
 

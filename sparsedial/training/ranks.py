@@ -36,9 +36,9 @@ class Alone:
         """The number as it is."""
         return value
 
-    def any(self, flag: bool) -> bool:
-        """The flag as it is."""
-        return flag
+    def sums(self, figures: Sequence[float]) -> list[float]:
+        """The figures as they are."""
+        return list(figures)
 
     def at_first(self, act: Callable[[], None]) -> None:
         """Act."""
@@ -115,11 +115,11 @@ class Ranks:
         distributed.broadcast(number, group=self.group, group_src=0)
         return number.item()
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on some rank."""
-        flags = torch.tensor(flag, dtype=torch.int32, device=self.device)
-        distributed.all_reduce(flags, group=self.group)
-        return bool(flags)
+    def sums(self, figures: Sequence[float]) -> list[float]:
+        """The sum of each figure over the ranks, the same numbers on every rank; this waits for all of them."""
+        message = torch.tensor(list(figures), dtype=torch.float64, device=self.device)
+        distributed.all_reduce(message, group=self.group)
+        return message.tolist()
 
     def at_first(self, act: Callable[[], None]) -> None:
         """Let rank 0 act while the others wait.

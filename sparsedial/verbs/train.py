@@ -18,10 +18,12 @@ from sparsedial.verbs.origin import SETTINGS
 from sparsedial.verbs.planned import Found, FoundPlan, beyond_plan, find_plan, remarks
 from sparsedial.verbs.started import FoundStart, find_start
 from sparsedial.verbs.token_settings import asked_tokens
+from sparsedial.verbs.train_ranks import on_all_ranks
 from sparsedial.verbs.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from sparsedial.runs.job import Job
+    from sparsedial.runs.joined import Joined
 
 WRITTEN = (SETTINGS, "runs", "text", "checkpoint", "reference")
 
@@ -33,16 +35,25 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
     With a dial the number of experts that tokens visit changes from step to step, and the end states the loss at each.
     With branches, shorter runs come first, and each run continues the one before. Their records share a trunk.
     With a token share the loss counts those tokens of each step that a reference model predicts better.
+    Processes that torchrun or Slurm started train it together, and so do as many as `ranks` asks for.
 
     Raises: UserError for settings that make no model or run, or contradict a checkpoint; a text that is too small, a
-        folder in use or not writable.
+        folder in use or not writable; RankLost where one of several processes has gone.
     """
+    return on_all_ranks(settings, lambda joined: _trained(settings, joined))
+
+
+def _trained(settings: TrainSettings, joined: Joined | None) -> Trained | TrainDryRun:
+    """The whole command, in one process or as rank 0 of several."""
     from sparsedial.runs.linking import left_by, require_link
     from sparsedial.showing.progress import Progress
     from sparsedial.text.prepare import prepare
+    from sparsedial.text.sampler import share_of
 
     found = _found(settings)
     shape_values, drafts = _drafts(settings, found)
+    count = joined.ranks.count if joined else settings.ranks or 1
+    share_of(drafts[-1].recipe.batch, count)
     asked = asked_tokens(settings.token_share, settings.reference, settings.out, drafts[-1])
     tokenizer = settings.tokenizer or "bytes" if isinstance(found, str | None) else found.tokenizer(settings.tokenizer)
     require_ours(settings.out, WRITTEN, settings.force)
@@ -61,7 +72,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
             if cost is not None and isinstance(found, FoundPlan):
                 progress.note(beyond_plan(found, cost))
             progress.note("trying a few steps of this model")  # of a large one they take a minute
-            return dry_run(jobs[-1], settings.tokens, settings.token_share, cost)
+            return dry_run(jobs[-1], settings.tokens, settings.token_share, cost, count)
         from sparsedial.kernels.metering import meter
         from sparsedial.runs.branches import train_branches
         from sparsedial.verbs.listening import RunListener, logging
@@ -74,7 +85,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
                 if isinstance(found, FoundPlan):
                     progress.note(beyond_plan(found, made.reference.cost))
             _keep_settings(settings, found, text.tokenizer.name, jobs)
-            trained = train_branches(jobs, text, settings.out, listener, settings.tokens)
+            trained = train_branches(jobs, text, settings.out, listener, settings.tokens, joined)
             if left := left_by(before, settings.out):
                 progress.note(left)
             return trained

@@ -16,6 +16,8 @@ from sparsedial.verbs import log_setting
 from sparsedial.verbs.described import RUN_DEFAULTS, table_of
 from sparsedial.verbs.token_settings import REFERENCE_HELP, SHARE_HELP, check_token_settings
 
+MOST_RANKS = 256  # on one machine
+
 
 def _shape_parts(value: Any, field: str) -> dict[str, Any]:
     """Check names and types now; missing values and values that do not fit together are found later."""
@@ -66,7 +68,13 @@ class TrainSettings:
         None, "how text becomes tokens [the plan's or the checkpoint's own, else bytes]", "bytes|bpe:N|FILE"
     )
     device: str = setting("auto", "device to train on", "cpu|cuda")
-    threads: int | None = setting(None, "CPU threads [one per core]", "N")
+    threads: int | None = setting(None, "CPU threads, of all ranks on a machine together [one per core]", "N")
+    ranks: int | None = setting(
+        None,
+        "processes on this machine that train the model together, each with a share of every batch; torchrun and srun"
+        " start them on several [1]",
+        "N",
+    )
     out: Path = setting(Path("runs/train"), "the run's folder; the same command continues a stopped run", "DIR")
     log: tuple[str, ...] = setting((), log_setting.HELP, "csv,…", parse=log_setting.log_names)
     force: bool = setting(False, "write to --out although it holds other files; none of them is overwritten")
@@ -78,6 +86,8 @@ class TrainSettings:
         for field, unset in (("dial_by", "step"), ("dial_end", "highest")):
             if getattr(self, field) != unset and not self.dial:
                 raise UserError("without a dial nothing is drawn", hint="give <dial> 2,4,8", field=field)
+        if self.ranks is not None and not 1 <= self.ranks <= MOST_RANKS:
+            raise UserError(f"{self.ranks} lies outside 1..{MOST_RANKS}", field="ranks")
         check_token_settings(self.token_share, self.reference)
         if len(set(self.dial)) < len(self.dial):
             raise UserError(f"{','.join(map(str, self.dial))} has a number twice", field="dial")

@@ -316,6 +316,14 @@ def test_memory_that_runs_out_is_one_line_and_another_error_is_ours(verb, hint, 
         assert said.startswith("error: memory ran out: what the next step takes could not be had\n")
         assert hint in said
 
+    def one_rank_has_none(words):
+        said = "can't allocate memory: you tried to allocate 9 bytes"  # as PyTorch says it
+        raise RuntimeError(f"rank 1 on gpu02 failed:\nTraceback\nRuntimeError: {said}")
+
+    monkeypatch.setattr("sparsedial.cli.main._run", one_rank_has_none)
+    assert main([verb]) == 2
+    assert capsys.readouterr().err.startswith("error: rank 1 on gpu02: memory ran out: 9 B more could not be had\n")
+
     def fail(words):
         raise RuntimeError("shapes cannot be multiplied")
 

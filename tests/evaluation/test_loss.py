@@ -35,6 +35,41 @@ def test_a_uniform_model_over_256_bytes_has_8_bits_per_byte(small_text):
     assert scored.bits_per_byte == pytest.approx(8.0, rel=1e-6)
 
 
+class Adding:
+    """One of two ranks: what it would add up with the other, one after the other in this process."""
+
+    count = 2
+
+    def __init__(self, index: int, losses: list[float], loads: list[torch.Tensor]) -> None:
+        self.index, self.losses, self.loads = index, losses, loads
+
+    def sums(self, figures: list[float]) -> list[float]:
+        self.losses += figures
+        return [math.fsum(self.losses)]
+
+    def add_up(self, tensors: list[torch.Tensor]) -> None:
+        self.loads += [torch.stack(tensors)]
+        for tensor, total in zip(tensors, sum(self.loads), strict=True):
+            tensor.copy_(total)
+
+
+def test_ranks_share_the_windows_and_what_they_add_up_is_the_whole(small_text):
+    model = initialise(Ladder(vocab_size=256, context=32).shape(12, 4), 0)
+    whole = evaluate_text(model, small_text, "validation", context=32, max_tokens=32 * 7)
+    losses, loads = list[float](), list[torch.Tensor]()
+    both = [
+        evaluate_text(
+            model, small_text, "validation", context=32, max_tokens=32 * 7, ranks=Adding(index, losses, loads)
+        )
+        for index in range(2)
+    ]
+    assert [int(load.sum()) for load in loads] == [4 * 32 * 2 * 2, 3 * 32 * 2 * 2]  # of 2 layers and top_k 2
+    assert both[0].expert_load != whole.expert_load
+    assert both[1].expert_load == whole.expert_load
+    assert both[1].loss == pytest.approx(whole.loss, rel=1e-6)
+    assert (both[0].tokens, both[1].bytes) == (whole.tokens, whole.bytes)
+
+
 def test_bits_per_byte_do_not_depend_on_how_many_bytes_a_token_has(corpus, tmp_path):
     text = prepare([str(corpus)], tokenizer="bpe:300", folder=tmp_path)
     scored = evaluate_text(uniform(300), text, "validation", context=32)

@@ -73,7 +73,7 @@ FAULTS = (
     Fault(
         what="a rank starts anew where the others resume",
         file="training/resume.py",
-        line="if ranks.any(ranks.first(step) != step):",
+        line="if ranks.sums([ranks.first(step) != step])[0]:",
         becomes="if ranks.any(False):",
         tests=RANKS,
     ),

@@ -38,7 +38,12 @@ Run: hash trunk shape recipe recipe_version text_digest tokenizer device threads
     validation_loss validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds
     evaluation_seconds joules joules_source peak_memory_bytes expert_load repeats alone machine_busy
     trunk_steps_shared events probes
-    dial_losses reference_cost
+    dial_losses reference_cost ranks checkpoints resumes
+Mesh: data shard expert
+RankHost: name ranks
+RunRanks: count mesh backend hosts
+SavedStates: kept seconds overlap_cost overlap_cost_reason bytes
+Resume: step ranks reason
 Metric: index loss gradient_norm learning_rate seconds tokens max_over_mean dead_experts entropy bias_drift
 StepTiming: shape d_model experts features median_seconds low_seconds high_seconds count
 StepMemory: shape batch context state_bytes activation_bytes peak_bytes
@@ -149,7 +154,8 @@ Pairing: best undecided gap next_best
 EqualTotalPairs: selection_flops points sparse_minus_dense pairing sentence
 StudySelection: method manifest_digest shares selection_flops seeds confidence budgets_flops points sparse_minus_dense
     best undecided gap next_best sentence repeats_sentence equal_total equal_total_reason
-Progress: next_step seconds joules step_seconds losses metrics skipped events shared
+Progress: next_step seconds joules step_seconds losses metrics skipped events shared states states_seconds
+    resumes stopped
 StateFile: key tensors sha256 next_step progress
 TextSummary: digest train_tokens validation_tokens test_tokens bytes documents tokenizer sources source_digest
     python_version files_left_out split_by documents_cut duplicates_removed duplicates_in_train overlap
@@ -269,7 +275,8 @@ Trained: hash trunk shape recipe recipe_version text_digest tokenizer device thr
     validation_loss validation_bits_per_byte test_loss test_bits_per_byte seconds median_step_seconds
     evaluation_seconds joules joules_source peak_memory_bytes expert_load repeats alone machine_busy
     trunk_steps_shared events probes
-    dial_losses reference_cost checkpoint branches tokens_asked
+    dial_losses reference_cost ranks
+    checkpoints resumes checkpoint branches tokens_asked
 TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited dial token_selection
 Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory at_once out

@@ -28,7 +28,8 @@ Event: loss
 RunInputs: trunk dial start token_selection
 ReferenceLossesFile: run
 Run: train_loss validation_loss validation_bits_per_byte test_loss test_bits_per_byte expert_load machine_busy probes
-    dial_losses reference_cost
+    dial_losses reference_cost ranks checkpoints resumes
+SavedStates: bytes
 DialLoss: validation_loss validation_bits_per_byte test_loss test_bits_per_byte
 Metric: loss gradient_norm max_over_mean dead_experts entropy bias_drift
 ProfileFile: memory
