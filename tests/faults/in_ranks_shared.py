@@ -74,7 +74,7 @@ FAULTS = (
         what="a rank starts anew where the others resume",
         file="training/resume.py",
         line="if ranks.sums([ranks.first(step) != step])[0]:",
-        becomes="if ranks.any(False):",
+        becomes="if ranks.sums([False])[0]:",
         tests=RANKS,
     ),
     Fault(
