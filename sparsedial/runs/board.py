@@ -6,6 +6,7 @@ Who is there, who is still alive, what to do next, and why it ended. Nothing her
 from __future__ import annotations
 
 import pickle
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +71,9 @@ class Board:
     Raises: NotJoined where the other ranks are not reached.
     """
 
-    def __init__(self, place: Place, number: int, seconds: float = JOIN_SECONDS) -> None:
+    def __init__(
+        self, place: Place, number: int, seconds: float = JOIN_SECONDS, listening: socket.socket | None = None
+    ) -> None:
         self.place = place
         try:
             self.store = _torch.TCPStore(
@@ -79,6 +82,7 @@ class Board:
                 is_master=place.rank == 0 and not place.served,
                 timeout=timedelta(seconds=seconds),
                 wait_for_workers=False,
+                master_listen_fd=None if listening is None else listening.detach(),
             )
         except RuntimeError as error:
             raise _unreached(place, error) from error

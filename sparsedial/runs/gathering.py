@@ -59,9 +59,10 @@ def on_new_ranks(count: int, device: str, work: Callable[[Joined], T]) -> T:
     PyTorch's launcher would end all of them as soon as one has failed, before rank 0 could say why; it also prints
     tables of its own, and turns every exit status into 1.
     """
-    place = Place(rank=0, count=count, local_rank=0, address=HERE, port=0)
-    board = Board(place, 0)
-    others = replace(place, port=board.store.port, served=True)
+    listening = socket.create_server((HERE, 0))  # where no other machine reaches it
+    place = Place(rank=0, count=count, local_rank=0, address=HERE, port=listening.getsockname()[1])
+    board = Board(place, 0, listening=listening)
+    others = replace(place, served=True)
     with _started(others, device) as processes:
         return _gathered(board, device, work, processes)
 
