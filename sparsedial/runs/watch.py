@@ -18,7 +18,7 @@ from sparsedial.runs.board import Board, Ended, Member, gone
 BEAT_SECONDS = 0.5
 LOST_SECONDS = 60.0  # without a sign of life, after which a rank is given up
 SUSPECT_SECONDS = 5.0  # the same where a message has failed
-GRACE_SECONDS = 10.0  # for the main thread to leave by itself
+GRACE_SECONDS = 20.0  # for the main thread to leave by itself
 
 
 class Watch(threading.Thread):

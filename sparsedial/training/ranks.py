@@ -32,13 +32,13 @@ class Alone:
         """Both as they are."""
         return loss, gradient_norm
 
-    def first(self, value: float) -> float:
-        """The number as it is."""
-        return value
-
     def sums(self, figures: Sequence[float]) -> list[float]:
         """The figures as they are."""
         return list(figures)
+
+    def first(self, figure: float) -> float:
+        """The figure as it is."""
+        return figure
 
     def at_first(self, act: Callable[[], None]) -> None:
         """Act."""
@@ -109,17 +109,17 @@ class Ranks:
         whole = torch.stack([figures[0], figures[1].sqrt()])
         return whole.unbind() if isinstance(loss, Tensor) else tuple(whole.tolist())  # pyright: ignore[reportReturnType]
 
-    def first(self, value: float) -> float:
-        """Rank 0's number, on all ranks."""
-        number = torch.tensor(value, dtype=torch.float64, device=self.device)
-        distributed.broadcast(number, group=self.group, group_src=0)
-        return number.item()
-
     def sums(self, figures: Sequence[float]) -> list[float]:
         """The sum of each figure over the ranks, the same numbers on every rank; this waits for all of them."""
         message = torch.tensor(list(figures), dtype=torch.float64, device=self.device)
         distributed.all_reduce(message, group=self.group)
         return message.tolist()
+
+    def first(self, figure: float) -> float:
+        """The first rank's figure, on every rank."""
+        message = torch.tensor(figure, dtype=torch.float64, device=self.device)
+        distributed.broadcast(message, group_src=0, group=self.group)
+        return message.item()
 
     def at_first(self, act: Callable[[], None]) -> None:
         """Let rank 0 act while the others wait.

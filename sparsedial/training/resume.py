@@ -138,7 +138,7 @@ def load_state(
     """
     state = _found(home, key, most_steps)
     step = -1 if state is None else state.next_step
-    if ranks.sums([ranks.first(step) != step])[0]:
+    if any(ranks.sums([ranks.first(step) != step])):
         raise UserError(
             f"the ranks do not all find the same saved state in {home}",
             hint="give all machines one shared folder (<out>), or remove the state to start anew",

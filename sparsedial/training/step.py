@@ -98,7 +98,7 @@ class TrainingStep:
         self._exchange = None
         if isinstance(ranks, Ranks):
             self._exchange = Exchange(model, optimizers, self._working, recipe, ranks)
-        self._holding = self._exchange or self._working
+        self._holding = self._exchange or self._working  # knows where the gradients and the copies are
         for optimizer in optimizers:
             if isinstance(optimizer, OnePassAdamW) and model.embedding_VD.is_cuda:
                 optimizer.copies = self._holding.lend(optimizer.parameters)
@@ -121,7 +121,7 @@ class TrainingStep:
         set_rate(self.optimizers, rates.learning_rate)
         update = self._update if self._finite is None else self._update_on_device
         loss, norm, finite = update(entropy, gradients)
-        if self._exchange is not None and finite is not False:
+        if self._exchange is not None and finite is not False:  # a tensor is not read: weights that stayed are sent too
             self._exchange.gather()
         self.ranks.add_up([layer.load_E for layer in self._routed])
         balance_L4 = balance_of_routers(self.model) if with_balance else None

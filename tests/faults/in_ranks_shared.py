@@ -73,8 +73,8 @@ FAULTS = (
     Fault(
         what="a rank starts anew where the others resume",
         file="training/resume.py",
-        line="if ranks.sums([ranks.first(step) != step])[0]:",
-        becomes="if ranks.sums([False])[0]:",
+        line="if any(ranks.sums([ranks.first(step) != step])):",
+        becomes="if any(ranks.sums([0.0])):",
         tests=RANKS,
     ),
     Fault(

@@ -20,7 +20,7 @@ import torch
 
 from sparsedial.cli.main import main
 from sparsedial.model.checkpoint import load
-from sparsedial.runs import gathering, in_process
+from sparsedial.runs import gathering, in_process, watch
 from sparsedial.runs.board import Board
 from sparsedial.runs.execute import execute
 from sparsedial.runs.joined import Order
@@ -67,6 +67,12 @@ def whole(corpus, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "out"
     assert main(asked(corpus, out)) == 0
     return out
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch) -> None:
+    """This process is rank 0, which may be slow beside other tests: it must not be ended for that."""
+    monkeypatch.setattr(watch, "GRACE_SECONDS", 600.0)
 
 
 @pytest.fixture
