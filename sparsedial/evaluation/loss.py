@@ -57,7 +57,8 @@ def evaluate_text(
     Raises: UserError where the split is shorter than a window.
     """
     windows_WS1 = evaluation_windows(text, split, context, max_tokens)
-    own = counting_scorer(model, dtype, top_k).loss(torch.from_numpy(windows_WS1[ranks.index :: ranks.count]))
+    scorer, own_WS1 = counting_scorer(model, dtype, top_k), windows_WS1[ranks.index :: ranks.count]
+    own = scorer.loss(torch.from_numpy(own_WS1)) if len(own_WS1) else 0.0  # there may be fewer windows than ranks
     (total,) = ranks.sums([own])
     ranks.add_up([layer.load_E for layer in model.sparse_feed_forwards])
     return _text_loss(model, total, windows_WS1[:, 1:].size, window_bytes(text, split, context, max_tokens))

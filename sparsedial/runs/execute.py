@@ -314,7 +314,7 @@ def _record(
         dial_losses=dial_losses(live.job, scores),
         reference_cost=selecting and selecting.losses.facts.cost,
         ranks=live.joined.record(),
-        checkpoints=saved_states(tally, live.store.unfinished(live.job.hash)),
+        checkpoints=saved_states(live),
         resumes=tuple(tally.resumes),
     )
 

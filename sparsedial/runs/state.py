@@ -120,14 +120,18 @@ class LiveRun:
         self.tally = copy.deepcopy(kept)  # a run that is stopped now remembers both
 
 
-def saved_states(tally: Tally, home: Path) -> SavedStates:
-    """What `run.json` says of the states that a run saved; the newest is still in its folder."""
+def saved_states(live: LiveRun) -> SavedStates:
+    """What `run.json` says of the states that a run saved; the newest is still in its folder.
+
+    Only the rank that writes looks at them there: it may have removed them before another one looks.
+    """
+    tally, home = live.tally, live.store.unfinished(live.job.hash)
     return SavedStates(
         kept=tally.states,
         seconds=tally.states_seconds,
         overlap_cost=None,
         overlap_cost_reason="no step was taken while a state was written",
-        bytes=sum(file.stat().st_size for file in home.iterdir()) if home.exists() else None,
+        bytes=sum(file.stat().st_size for file in home.iterdir()) if live.joined.speaks and home.exists() else None,
     )
 
 

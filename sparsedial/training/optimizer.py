@@ -83,6 +83,8 @@ def gradient_norm(gradients: list[Tensor]) -> float:
 
 def norm_on_device(gradients: list[Tensor]) -> Tensor:
     """The same as a tensor of the gradients' device, for which nothing waits."""
+    if not gradients:  # of a rank that owns nothing
+        return torch.zeros(())
     norms: list[Tensor] = []
     for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         alike = [gradient for gradient in gradients if gradient.dtype == dtype]
@@ -92,7 +94,7 @@ def norm_on_device(gradients: list[Tensor]) -> Tensor:
 
 def clip_gradient(gradients: list[Tensor], norm: float, largest: float) -> None:
     """Scale the whole gradient, whose norm is `norm`, down to one of at most `largest`."""
-    if norm > largest:
+    if norm > largest and gradients:
         torch._foreach_mul_(gradients, largest / norm)  # pyright: ignore[reportPrivateImportUsage]
 
 

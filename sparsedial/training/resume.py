@@ -43,7 +43,7 @@ def whole_state(model: Transformer, optimizers: Sequence[Optimizer], ranks: Alon
     for (name, key, first), value in ranks.collect(list(_moments(model, optimizers))):
         stored, size = _stored(name, key), weights[name].shape
         if value.dim() == 0 or value.shape == size:
-            state[stored] = value
+            state[stored] = value.cpu()  # now, so that a GPU does not hold all ranks' moments
         else:
             values = state.setdefault(stored, torch.empty(size, dtype=value.dtype)).view(-1)
             values[first : first + value.numel()] = value.view(-1)

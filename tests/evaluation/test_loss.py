@@ -70,6 +70,18 @@ def test_ranks_share_the_windows_and_what_they_add_up_is_the_whole(small_text):
     assert (both[0].tokens, both[1].bytes) == (whole.tokens, whole.bytes)
 
 
+def test_a_rank_without_a_window_of_its_own_adds_nothing(small_text):
+    model = initialise(Ladder(vocab_size=256, context=32).shape(12, 4), 0)
+    whole = evaluate_text(model, small_text, "validation", context=32, max_tokens=32)
+    losses, loads = list[float](), list[torch.Tensor]()
+    for index in range(2):
+        scored = evaluate_text(
+            model, small_text, "validation", context=32, max_tokens=32, ranks=Adding(index, losses, loads)
+        )
+    assert losses[1] == 0.0
+    assert (scored.loss, scored.expert_load) == (whole.loss, whole.expert_load)
+
+
 def test_bits_per_byte_do_not_depend_on_how_many_bytes_a_token_has(corpus, tmp_path):
     text = prepare([str(corpus)], tokenizer="bpe:300", folder=tmp_path)
     scored = evaluate_text(uniform(300), text, "validation", context=32)

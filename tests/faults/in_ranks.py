@@ -92,4 +92,18 @@ FAULTS = (
         becomes='if "SLURM_NTASKS" in environment else None',
         tests="tests/runs/test_place.py",
     ),
+    Fault(
+        what="a rank looks at saved states that the first one may be removing",
+        file="runs/state.py",
+        line="if live.joined.speaks and home.exists()",
+        becomes="if home.exists()",
+        tests=f"{JOINED}::test_only_the_rank_that_writes_looks_at_saved_states",
+    ),
+    Fault(
+        what="a rank without held-out windows of its own ends the run",
+        file="evaluation/loss.py",
+        line="if len(own_WS1) else 0.0",
+        becomes="",
+        tests="tests/evaluation/test_loss.py::test_a_rank_without_a_window_of_its_own_adds_nothing",
+    ),
 )

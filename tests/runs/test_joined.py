@@ -15,6 +15,8 @@ from sparsedial.runs import follow, watch
 from sparsedial.runs.board import Ended, Member, gone
 from sparsedial.runs.gathering import _require_alike
 from sparsedial.runs.joined import Connection, Joined, Order
+from sparsedial.runs.run_store import RunStore
+from sparsedial.runs.state import Tally, saved_states
 from sparsedial.runs.watch import Watch
 
 FIRST = Member(rank=0, host="a", device="cpu", cores=(0, 1, 2, 3), gpu=None, versions="1")
@@ -66,6 +68,17 @@ def test_the_record_names_hosts_with_their_ranks():
     assert [(host.name, host.ranks) for host in record.hosts] == [("a", 3), ("b", 1)]
     assert (record.count, record.mesh.data, record.backend) == (4, 4, "gloo")
     assert Joined().record() is None
+
+
+def test_only_the_rank_that_writes_looks_at_saved_states(tmp_path):
+    """It removes them at the end, maybe while another rank makes its record."""
+    store = RunStore(tmp_path)
+    store.unfinished("run").mkdir(parents=True)
+    (store.unfinished("run") / "state.json").write_text("four")
+    live: Any = SimpleNamespace(tally=Tally(), store=store, job=SimpleNamespace(hash="run"))
+    for rank, size in enumerate((4, None)):
+        live.joined = joined(rank)
+        assert saved_states(live).bytes == size
 
 
 def test_a_rank_that_does_not_see_the_text_says_so(tmp_path, monkeypatch):

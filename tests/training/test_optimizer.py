@@ -20,12 +20,18 @@ from sparsedial.training.optimizer import (
     gradient_norm,
     hold_zeros,
     make_optimizers,
+    norm_on_device,
     set_rate,
 )
 from sparsedial.training.resume import restore_state, training_state
 from sparsedial.training.step import Rates, TrainingStep, read
 
 RECIPE = Recipe(learning_rate=0.01, steps=40, batch=4, context=16)
+
+
+def test_a_rank_that_owns_nothing_has_a_gradient_of_norm_zero():
+    assert (gradient_norm([]), float(norm_on_device([]))) == (0.0, 0.0)
+    clip_gradient([], 3.0, 1.0)  # by the others' norm
 
 
 @pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
