@@ -22,6 +22,7 @@ from sparsedial.runs.place import Place
 JOIN_SECONDS = 300.0  # for all ranks to come: the slowest imports everything from a network's disk
 POLL_SECONDS = 0.1
 _torch: Any = distributed  # its types lack most of what its stores do
+_stores: dict[Place, Any] = {}  # of this process: a script may train several models, and a port is listened at once
 ENDED, HELLO, BEAT, ORDER, STOP, LEFT = "ended", "hello", "beat", "order", "stop", "left"
 
 
@@ -75,17 +76,9 @@ class Board:
         self, place: Place, number: int, seconds: float = JOIN_SECONDS, listening: socket.socket | None = None
     ) -> None:
         self.place = place
-        try:
-            self.store = _torch.TCPStore(
-                place.address,
-                place.port,
-                is_master=place.rank == 0 and not place.served,
-                timeout=timedelta(seconds=seconds),
-                wait_for_workers=False,
-                master_listen_fd=None if listening is None else listening.detach(),
-            )
-        except RuntimeError as error:
-            raise _unreached(place, error) from error
+        self.store = _stores.get(place) or _met(place, seconds, listening)
+        if listening is None:
+            _stores[place] = self.store
         prefix = f"sparsedial/{place.attempt}/{number}"
         self._orders = _torch.PrefixStore(prefix, self.store)
         self._watched = _torch.PrefixStore(prefix, self.store.clone())
@@ -170,6 +163,20 @@ class Board:
         others = self.place.count - (2 if ended is not None and ended.kind == "lost" else 1)
         while self._orders.add(LEFT, 0) < others and time.monotonic() < end:
             time.sleep(POLL_SECONDS / 5)
+
+
+def _met(place: Place, seconds: float, listening: socket.socket | None) -> Any:
+    try:
+        return _torch.TCPStore(
+            place.address,
+            place.port,
+            is_master=place.rank == 0 and not place.served,
+            timeout=timedelta(seconds=seconds),
+            wait_for_workers=False,
+            master_listen_fd=None if listening is None else listening.detach(),
+        )
+    except RuntimeError as error:
+        raise _unreached(place, error) from error
 
 
 def _unreached(place: Place, error: RuntimeError) -> NotJoined:

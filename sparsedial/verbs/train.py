@@ -71,7 +71,8 @@ def _trained(settings: TrainSettings, joined: Joined | None) -> Trained | TrainD
             cost = asked and asked.expected(text)
             if cost is not None and isinstance(found, FoundPlan):
                 progress.note(beyond_plan(found, cost))
-            progress.note("trying a few steps of this model")  # of a large one they take a minute
+            if count == 1:
+                progress.note("trying a few steps of this model")  # of a large one they take a minute
             return dry_run(jobs[-1], settings.tokens, settings.token_share, cost, count)
         from sparsedial.kernels.metering import meter
         from sparsedial.runs.branches import train_branches

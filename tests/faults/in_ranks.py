@@ -106,4 +106,11 @@ FAULTS = (
         becomes="",
         tests="tests/evaluation/test_loss.py::test_a_rank_without_a_window_of_its_own_adds_nothing",
     ),
+    Fault(
+        what="a second training of one script listens at a port that it listens at already",
+        file="runs/board.py",
+        line="_stores.get(place) or _met(",
+        becomes="_met(",
+        tests=f"{JOINED}::test_a_script_that_trains_twice_meets_twice_at_one_port",
+    ),
 )

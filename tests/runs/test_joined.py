@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,9 +13,10 @@ import pytest
 
 from sparsedial.errors import RankLost, UserError
 from sparsedial.runs import follow, watch
-from sparsedial.runs.board import Ended, Member, gone
+from sparsedial.runs.board import Board, Ended, Member, gone
 from sparsedial.runs.gathering import _require_alike
 from sparsedial.runs.joined import Connection, Joined, Order
+from sparsedial.runs.place import Place
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.state import Tally, saved_states
 from sparsedial.runs.watch import Watch
@@ -121,6 +123,16 @@ def test_what_ended_a_rank_is_raised_by_the_others_with_its_place():
     lost = gone(FOUR[3], "has gone").exception()
     assert (type(lost), str(lost)) == (RankLost, "rank 3 on b has gone")
     assert "rank 1 on b failed:\nTrace" in str(Ended(rank=1, host="b", kind="failed", trace="Trace").exception())
+
+
+def test_a_script_that_trains_twice_meets_twice_at_one_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = Place(rank=0, count=2, local_rank=0, address="127.0.0.1", port=free.getsockname()[1])
+    first, second = Board(place, 0), Board(place, 1)
+    first.end(Ended(rank=0, host="a", kind="stopped"))
+    assert first.ended() is not None
+    assert second.ended() is None
 
 
 class Beating:
