@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 
-from sparsedial.errors import BAD_INPUT, FAILED, INTERRUPTED, UserError
+from sparsedial.errors import AGAIN, BAD_INPUT, FAILED, INTERRUPTED, UserError
 from sparsedial.runs.board import Board, Ended, Member, gone
 
 BEAT_SECONDS = 0.5
@@ -97,10 +97,16 @@ class Watch(threading.Thread):
     def _give_up(self, ended: Ended) -> None:
         """End this process, whose main thread waits for a rank that does not come; rank 0 says why."""
         if self._board.place.rank == 0:
-            error = ended.exception()
-            problem, hint = error.on_command_line() if isinstance(error, UserError) else (str(error), None)
-            lines = [f"error: {problem}", *([f"hint: {hint}"] if hint else [])]
-            os.write(2, ("\n".join(lines) + "\n").encode())
+            os.write(2, ("\n".join(_lines(ended)) + "\n").encode())
         for process in self._processes:
             process.kill()
         os._exit({"refused": BAD_INPUT, "stopped": INTERRUPTED}.get(ended.kind, FAILED))
+
+
+def _lines(ended: Ended) -> list[str]:
+    """What rank 0 says of it."""
+    if ended.kind == "stopped":
+        return [f"stopped; {AGAIN}"]
+    error = ended.exception()
+    problem, hint = error.on_command_line() if isinstance(error, UserError) else (str(error), None)
+    return [f"error: {problem}", *([f"hint: {hint}"] if hint else [])]

@@ -195,6 +195,23 @@ def test_a_process_that_rank_0_has_started_is_missed_at_once(monkeypatch):
     assert str(found and found.exception()) == "rank 2 on a was killed by signal 9"
 
 
+@pytest.mark.parametrize(
+    ("kind", "error", "says", "status"),
+    [
+        ("stopped", None, ["stopped; run the same command again to continue"], 130),
+        ("refused", UserError("is bad", hint="give <out>"), ["error: rank 2 on b: is bad", "hint: give --out"], 2),
+        ("failed", None, ["error: rank 2 on b failed:", "a trace"], 1),
+    ],
+)
+def test_rank_0_says_in_words_why_it_gives_up(monkeypatch, capfd, kind, error, says, status):
+    left = list[int]()
+    monkeypatch.setattr(watch.os, "_exit", left.append)
+    board: Any = Beating(0)
+    Watch(board, FOUR)._give_up(Ended(rank=2, host="b", kind=kind, error=error, trace="a trace"))
+    assert capfd.readouterr().err.splitlines() == says
+    assert left == [status]
+
+
 def test_a_store_that_does_not_answer_is_not_waited_for(monkeypatch):
     """As of a machine that is lost without a word: the look that asks it never returns."""
     held, given_up = threading.Event(), list[Ended]()

@@ -13,7 +13,7 @@ from torch import distributed
 
 from sparsedial.training.ranks import Ranks
 
-PATIENCE = 120  # seconds, for a group on a busy machine
+PATIENCE = 600  # seconds, for a group on a busy machine
 
 
 def on_ranks(count: int, folder: Path, work: Callable[..., Any], *given: Any) -> list[Any]:

@@ -246,7 +246,7 @@ def test_torchrun_trains_the_same_run(corpus, whole, tmp_path):
         [*command, "-m", "sparsedial", *asked(corpus, tmp_path / "out", "--json")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
