@@ -71,7 +71,7 @@ def _late_words(lab: Lab, pace: Pace, budgets: Iterable[float]) -> str | None:
         return None
     grid = sum(
         lab.layout.repeats(cell.budget_flops)
-        * grid_cost(lab.layout, lab.profile, cell, lab.probe_tokens).shared(lab.profile, lab.workers)
+        * grid_cost(lab.layout, lab.profile, cell, lab.probe_tokens).shared(lab.profile, lab.at_once)
         for cell in lab.layout.cells
         if cell.budget_flops in set(budgets)
     )
