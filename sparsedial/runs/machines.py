@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -13,8 +14,10 @@ from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.site import Site
 from sparsedial.runs.spread import Spread
 from sparsedial.text.prepare import Text
+from sparsedial.units import count_words, human_seconds
 
 NAME_DIGITS = 16  # of a run's hash, as its folder is named
+WAIT_SECONDS = 300.0  # for workers that are expected
 
 
 @dataclass
@@ -24,6 +27,7 @@ class Machines:
     here: str
     so_far: LaunchSoFar
     site: Site | None = None
+    expected: int = 0  # workers of other machines that are waited for before the grid is laid
 
     def executor(self, device: str, text: Text, store: RunStore, workers: int) -> Executor:
         """What trains runs on a text; `workers` are this machine's."""
@@ -34,6 +38,15 @@ class Machines:
     def elsewhere(self) -> int:
         """The number of workers of other machines that are here now."""
         return 0 if self.site is None else self.site.present()
+
+    def wait_for_expected(self, say: Callable[[str], None]) -> None:
+        """Wait for the workers that will join, but not for ever: those that are late take part, and are not planned."""
+        if self.site is None or self.elsewhere() >= self.expected:
+            return
+        say(f"waiting for {count_words(self.expected, 'worker')} of other machines")
+        here = self.site.wait_for(self.expected, WAIT_SECONDS)
+        if here < self.expected:
+            say(f"{here} of {count_words(self.expected, 'worker')} came within {human_seconds(WAIT_SECONDS)}")
 
     def note(self, event: Event) -> None:
         """Count what ended, and what was lost."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
+import socket
 from collections.abc import Iterable
 
 from sparsedial.machine.energy import processor_name
@@ -12,6 +14,11 @@ from sparsedial.records.recipe import RECIPE_VERSION
 from sparsedial.version import __version__
 
 DECISIVE = ("torch", "numpy")  # with another version a run may begin with other weights, or round elsewhere
+
+
+def host_name() -> str:
+    """The name of this machine: of a node as Slurm calls it, else its host name."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def setup_here() -> Setup:

@@ -77,10 +77,19 @@ class Site:
             self.doorbell.recv_bytes()
             arrived = self._arrived.get()
             if isinstance(arrived, Joined):
+                if arrived.host not in {worker.host for worker in self.joined}:
+                    self._note(f"{arrived.host} has joined")
                 arrived.heard = time.monotonic()
                 self.joined.append(arrived)
             else:
                 self._note(arrived)
+
+    def wait_for(self, count: int, seconds: float) -> int:
+        """Wait until so many workers are here, or so many seconds are over; gives the number that are."""
+        end = time.monotonic() + seconds
+        while self.present() < count and (left := end - time.monotonic()) > 0:
+            self.doorbell.poll(left)
+        return len(self.joined)
 
     def present(self) -> int:
         """The number of workers that have joined and are still there."""
@@ -128,18 +137,18 @@ class Site:
                 refused = OTHER_VERSION if hello is None else refusal(self._setup, hello.setup)
                 connection.send_bytes(packed(Admission(refused=refused)))
         except AuthenticationError:
-            return self._tell("somebody with another key was not let in", connection)
+            return self.tell("somebody with another key was not let in", connection)
         except STRANGE:
             return connection.close()
         if hello is None or refused is not None:
             name = "somebody" if hello is None else f"a worker of {hello.host}"
-            return self._tell(f"{name} was not let in: {refused}", connection)
+            return self.tell(f"{name} was not let in: {refused}", connection)
         differs = warning(self._setup, hello.setup)
         if differs is not None:
-            self._tell(f"losses of {hello.host} may differ by rounding: {differs}")
+            self.tell(f"losses of {hello.host} may differ by rounding: {differs}")
         return self._arrive(Joined(connection=connection, host=hello.host, process=hello.process))
 
-    def _tell(self, words: str, connection: Connection | None = None) -> None:
+    def tell(self, words: str, connection: Connection | None = None) -> None:
         """Say something once, and hang up."""
         if connection is not None:
             connection.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +47,9 @@ def join(settings: JoinSettings) -> JoinAnswer:
         reached, or lets these workers not in.
     """
     from sparsedial.runs.crew import send_workers
+    from sparsedial.runs.setup import host_name
 
-    began, host = time.monotonic(), settings.name or socket.gethostname()
+    began, host = time.monotonic(), settings.name or host_name()
     workers = settings.workers or usable_cores()
     runs = send_workers(settings.study, host, workers, note)
     return JoinAnswer(

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from sparsedial.errors import UserError
 from sparsedial.records.dry_run import StudyDryRun
+from sparsedial.records.launch import JOIN_FILE
 from sparsedial.records.law import LAW_FILE
 from sparsedial.records.plan import PLAN_FILE
 from sparsedial.records.profile import PROFILE_FILE
@@ -31,6 +32,7 @@ from sparsedial.verbs.token_settings import found_reference
 
 WRITTEN = (
     STUDY_FILE, LAW_FILE, PLAN_FILE, PROFILE_FILE, "report.html", "figures", "runs", "text", "reference", "shares",
+    JOIN_FILE, "workers.log",
 )  # fmt: skip
 
 
@@ -66,6 +68,8 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         text = full_text(question, whole)
         for line in text_notes(text):
             listener.note(line)
+        if notebook.frozen is None:
+            machines.wait_for_expected(listener.note)
         tokens, cost = study_tokens(question, given, text, listener, settings.dry_run, machines.elsewhere())
         if settings.dry_run and cost is not None and notebook.frozen is None:
             clock.spend(cost.seconds)

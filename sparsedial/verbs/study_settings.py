@@ -18,7 +18,7 @@ from sparsedial.verbs.select_method import METHODS, parse_shares, require_method
 from sparsedial.verbs.token_settings import REFERENCE_HELP, SHARE_HELP, check_token_settings
 
 BATCH = 16  # sequences of a step on a CPU
-KINDS: dict[str, LaunchKind] = {"local": "local", "join": "join"}
+KINDS: dict[str, LaunchKind] = {"local": "local", "join": "join", "slurm": "slurm"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,14 @@ class StudySettings:
     )
     on: str = setting(
         "local",
-        "join: also train on machines where `sparsedial join` is typed",
-        "local|join",
+        "also train on other machines: join lets in those where `sparsedial join` is typed, slurm starts workers on all"
+        " nodes of its allocation",
+        "local|join|slurm",
+    )
+    wait_for: int | None = setting(
+        None,
+        "workers of other machines to wait for, 5 minutes at most, before the grid is planned [none; with slurm all]",
+        "N",
     )
     device: str = setting("auto", "device to train on", "cpu|cuda")
     out: Path = setting(Path("runs/study"), "the study's folder; the same command continues a stopped study", "DIR")
@@ -94,6 +100,8 @@ class StudySettings:
             raise UserError("contradicts budgets", hint="give only one of them", field="time")
         if self.on not in KINDS:
             raise UserError(f"'{self.on}' is not known", hint=nearest(self.on, KINDS) or ", ".join(KINDS), field="on")
+        if self.wait_for is not None and (self.wait_for < 0 or self.on == "local"):
+            raise UserError(f"nobody joins: {self.wait_for} is for <on> join", field="wait_for")
         check_token_settings(self.token_share, self.reference)
         require_method(self.select, self.keep)
         if self.select is not None and self.token_share is not None:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError
 from sparsedial.records.launch import JOIN_FILE, Hello, LaunchSoFar
 from sparsedial.runs import site as site_module
-from sparsedial.runs.executor import Task
+from sparsedial.runs.executor import Lost, Task
 from sparsedial.runs.in_process import InProcess
 from sparsedial.runs.joining import dial, find_meeting, serve
 from sparsedial.runs.machines import Machines
@@ -29,6 +29,8 @@ from sparsedial.runs.policy import carry_out
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.setup import setup_here
 from sparsedial.runs.site import Site
+from sparsedial.runs.spread import Spread
+from sparsedial.runs.worker import Alive
 from tests.runs.test_local import Notes, tasks_of
 
 PATIENCE = 120.0  # seconds, for a machine that is busy with other things
@@ -140,6 +142,24 @@ def test_a_group_that_another_machine_gives_back_is_trained_on_this_one(house: H
     assert house.site.joined == []
 
 
+def test_the_group_of_a_worker_that_is_gone_is_lost_and_no_other_machine_gets_it_again(house: House, small_text):
+    group = tuple(tasks_of(small_text, [1]))
+    held = dial(find_meeting(house.folder), hello_of("b"))
+    house.wait_for("b")
+    with Spread(text_folder=small_text.folder, runs_folder=house.store.folder, workers=0, site=house.site) as executor:
+        executor.submit(group)
+        assert executor.wait() == []
+        assert held.recv().group == group
+        held.close()
+        assert [event for _ in range(3) for event in executor.wait()] == [Lost(group=group, host="b")]
+        other = dial(find_meeting(house.folder), hello_of("c"))
+        house.wait_for("c")
+        executor.submit(group, first=True)
+        executor.submit(tuple(tasks_of(small_text, [2])))
+        executor.wait()
+        assert other.recv().group[0].label == "seed 2"
+
+
 def process_of(folder: Path, name: str) -> subprocess.Popen[str]:
     """`sparsedial join` with one worker, in a process of its own."""
     command = [sys.executable, "-m", "sparsedial.cli.main", "join", str(folder), "--workers", "1", "--name", name]
@@ -178,7 +198,7 @@ def test_a_worker_that_is_killed_in_a_run_gives_it_back(house: House, small_text
     assert losses(found) == on_one(tasks, small_text, tmp_path / "one")
     assert (house.machines.so_far.attempts, house.machines.so_far.attempts_superseded) == (3, 1)
     assert house.trained("a") == 2
-    assert house.said == ["a worker of b is gone"]
+    assert house.said == ["b has joined", "a worker of b is gone"]
 
 
 def test_a_machine_that_says_nothing_any_more_gives_its_run_back(house: House, small_text, monkeypatch):
@@ -189,7 +209,20 @@ def test_a_machine_that_says_nothing_any_more_gives_its_run_back(house: House, s
     found = house.carry([(task,) for task in tasks_of(small_text, [1, 2], steps=12)], workers=1)
     assert held.recv().group[0].label == "seed 2"
     assert len(found) == house.trained("a") == 2
-    assert house.said == ["a worker of b is silent"]
+    assert house.said == ["b has joined", "a worker of b is silent"]
+
+
+def test_workers_that_say_nothing_for_too_long_are_silent(house: House, monkeypatch):
+    """Not those whose words nobody has read yet: the study was busy with something else."""
+    held = [dial(find_meeting(house.folder), hello_of(host)) for host in ("b", "c")]
+    house.wait_for("b")
+    house.wait_for("c")
+    house.site.joined.sort(key=lambda worker: worker.host)
+    assert house.site.silent() == []
+    held[0].send(Alive())
+    assert house.site.joined[0].connection.poll(PATIENCE)
+    monkeypatch.setattr(site_module, "SILENT_SECONDS", 0.0)
+    assert [worker.host for worker in house.site.silent()] == ["c"]
 
 
 def test_timed_runs_and_what_is_beside_them_stay_on_this_machine(house: House, small_text):
@@ -212,11 +245,12 @@ def test_who_does_not_know_the_key_is_not_let_in(house: House):
         dial(replace(meeting, key="0" * 64), hello_of("b"))
     stranger = socket.create_connection(("127.0.0.1", meeting.port))
     stranger.sendall(b"GET / HTTP/1.1\r\\n\\r\\n")
-    silent = socket.create_connection(("127.0.0.1", meeting.port))
+    silent = [socket.create_connection(("127.0.0.1", meeting.port)) for _ in range(2)]
     house.join("c")  # whoever says nothing keeps nobody waiting
     assert [worker.host for worker in house.site.joined] == ["c"]
     stranger.close()
-    silent.close()
+    for one in silent:
+        one.close()
 
 
 @pytest.mark.parametrize(
