@@ -98,8 +98,8 @@ def study(
         select: also train the best sparse and the best dense model on less text, chosen by duplicates, random, reference-loss, reference-loss:low, reference-loss:middle, reference-loss:high, gopher, c4, fineweb [none]
         keep: shares of the text for --select [1,.5,.25; of a filter all that it leaves]
         workers: runs at once, each a process of one thread [one per core, the maximum]; on a GPU all are in one process [as many as its profile finds fastest]
-        on: also train on other machines: join lets in those where `sparsedial join` is typed, slurm starts workers on all nodes of its allocation
-        wait_for: workers of other machines to wait for, 5 minutes at most, before the grid is planned [none; with slurm all]
+        on: also train on other machines: join lets in those where `sparsedial join` is typed, slurm and ray start workers on all nodes of an allocation or a cluster
+        wait_for: workers of other machines to wait for before the grid is planned, 5 minutes at most [with slurm and ray all]
         device: device to train on
         out: the study's folder; the same command continues a stopped study
         log: also write the training curves for other programs: csv, tensorboard, wandb [metrics.jsonl of each run alone]

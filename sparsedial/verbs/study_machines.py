@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sparsedial.records.launch import LaunchKind, LaunchSoFar
 from sparsedial.runs.launched import Launched
 from sparsedial.runs.machines import Machines
+from sparsedial.runs.ray_cluster import on_ray
 from sparsedial.runs.setup import host_name, setup_here
 from sparsedial.runs.slurm import on_slurm
 from sparsedial.sweep.notebook import Notebook
@@ -55,4 +56,5 @@ def _by_hand(folder: Path, workers: int | None, say: Callable[[str], None]) -> L
 LAUNCHERS: Mapping[LaunchKind, Callable[[Path, int | None, Callable[[str], None]], Launched]] = {
     "join": _by_hand,
     "slurm": on_slurm,
+    "ray": on_ray,
 }

@@ -18,7 +18,7 @@ from sparsedial.verbs.select_method import METHODS, parse_shares, require_method
 from sparsedial.verbs.token_settings import REFERENCE_HELP, SHARE_HELP, check_token_settings
 
 BATCH = 16  # sequences of a step on a CPU
-KINDS: dict[str, LaunchKind] = {"local": "local", "join": "join", "slurm": "slurm"}
+KINDS: dict[str, LaunchKind] = {"local": "local", "join": "join", "slurm": "slurm", "ray": "ray"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +79,13 @@ class StudySettings:
     )
     on: str = setting(
         "local",
-        "also train on other machines: join lets in those where `sparsedial join` is typed, slurm starts workers on all"
-        " nodes of its allocation",
-        "local|join|slurm",
+        "also train on other machines: join lets in those where `sparsedial join` is typed, slurm and ray start"
+        " workers on all nodes of an allocation or a cluster",
+        "local|join|slurm|ray",
     )
     wait_for: int | None = setting(
         None,
-        "workers of other machines to wait for, 5 minutes at most, before the grid is planned [none; with slurm all]",
+        "workers of other machines to wait for before the grid is planned, 5 minutes at most [with slurm and ray all]",
         "N",
     )
     device: str = setting("auto", "device to train on", "cpu|cuda")

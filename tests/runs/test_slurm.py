@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from sparsedial.errors import UserError
+from sparsedial.runs.setup import setup_here
+from sparsedial.runs.site import Site
 from sparsedial.runs.slurm import LOG, allocation, command, on_slurm
 
+PATIENCE = 120.0  # seconds, for a machine that is busy with other things
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "4", "SLURM_JOB_CPUS_PER_NODE": "16(x3),8", "SLURMD_NODENAME": "n1"}
 
 
@@ -60,6 +63,29 @@ def test_an_srun_that_fails_is_said_and_ends_nothing(path, tmp_path: Path, monke
     assert asked.startswith("asked --nodes=3 ")
     assert asked.endswith(f"join {tmp_path} --workers 2\n")
     assert said[0] == "srun starts 2 workers on each of 3 more nodes of job 7"
+
+
+SRUN = """
+import os, subprocess, sys
+count = int(next(word for word in sys.argv if word.startswith("--ntasks=")).partition("=")[2])
+words = sys.argv[sys.argv.index(sys.executable):]
+nodes = [subprocess.Popen(words, env=os.environ | {"SLURMD_NODENAME": f"n{2 + one}"}) for one in range(count)]
+sys.exit(max(node.wait() for node in nodes))
+"""
+
+
+def test_the_nodes_join_and_end_with_the_study(path, tmp_path: Path, monkeypatch):
+    """`srun` starts the processes here, with the names of other nodes."""
+    (tmp_path / "bin" / "srun").write_text(f"#!{sys.executable}{SRUN}")
+    for name, value in (JOB | {"PATH": path, "SLURM_JOB_NUM_NODES": "3"}).items():
+        monkeypatch.setenv(name, value)
+    with Site(tmp_path, setup_here(), print) as site:
+        launched = on_slurm(tmp_path, 1, print)
+        assert launched.expected == 2
+        assert site.wait_for(2, PATIENCE) == 2
+        assert {worker.host for worker in site.joined} == {"n2", "n3"}
+    launched.end()
+    assert (tmp_path / LOG).read_text().count("trained  0 runs by 1 worker") == 2
 
 
 def test_one_node_is_enough(path, tmp_path: Path, monkeypatch):

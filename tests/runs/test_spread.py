@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_task
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from msgspec.structs import replace
 
 from sparsedial.errors import UserError
 from sparsedial.records.launch import JOIN_FILE, Hello, LaunchSoFar
+from sparsedial.runs import channel
 from sparsedial.runs import site as site_module
-from sparsedial.runs.executor import Lost, Task
+from sparsedial.runs.executor import Lost
 from sparsedial.runs.in_process import InProcess
 from sparsedial.runs.joining import dial, find_meeting, serve
 from sparsedial.runs.machines import Machines
@@ -225,27 +227,31 @@ def test_workers_that_say_nothing_for_too_long_are_silent(house: House, monkeypa
     assert [worker.host for worker in house.site.silent()] == ["c"]
 
 
-def test_timed_runs_and_what_is_beside_them_stay_on_this_machine(house: House, small_text):
-    house.join("b")
-    timed = tuple(Task(job=job, label=label, alone=True) for job, label in jobs_of(small_text))
+def test_timed_runs_stay_on_this_machine(house: House, small_text):
+    """However many idle workers others have; where this machine has none they wait."""
+    timed = tuple(replace_task(task, alone=True) for task in tasks_of(small_text, range(2), steps=12))
+    held = dial(find_meeting(house.folder), hello_of("b"))
+    house.wait_for("b")
+    with Spread(text_folder=small_text.folder, runs_folder=house.store.folder, workers=0, site=house.site) as executor:
+        executor.submit(timed)
+        executor.submit(tuple(tasks_of(small_text, [2])))
+        executor.wait()
+        assert held.recv().group[0].label == "seed 2"
+    house.join("c")
     found = house.carry([timed], workers=1)
     assert all(run.alone for run in found.values())
     assert house.trained("a") == 2
-    assert len(house.site.joined) == 1
 
 
-def jobs_of(text):
-    return [(task.job, task.label) for task in tasks_of(text, range(2), steps=12)]
-
-
-def test_who_does_not_know_the_key_is_not_let_in(house: House):
+def test_who_does_not_know_the_key_is_not_let_in(house: House, monkeypatch):
+    monkeypatch.setattr(channel, "GREET_SECONDS", 5.0)
     meeting = find_meeting(house.folder)
     assert stat.S_IMODE((house.folder / JOIN_FILE).stat().st_mode) == 0o600
     with pytest.raises(UserError, match="does not let this worker in: it has another key"):
         dial(replace(meeting, key="0" * 64), hello_of("b"))
     stranger = socket.create_connection(("127.0.0.1", meeting.port))
     stranger.sendall(b"GET / HTTP/1.1\r\\n\\r\\n")
-    silent = [socket.create_connection(("127.0.0.1", meeting.port)) for _ in range(2)]
+    silent = [socket.create_connection(("127.0.0.1", meeting.port)) for _ in range(6)]
     house.join("c")  # whoever says nothing keeps nobody waiting
     assert [worker.host for worker in house.site.joined] == ["c"]
     stranger.close()

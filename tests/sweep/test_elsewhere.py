@@ -33,7 +33,7 @@ def test_a_grid_is_planned_with_the_workers_that_have_joined():
 
 
 def test_workers_that_stay_keep_the_time():
-    made, said = studied(4, 4)
+    made, said = studied(8, 8)
     assert said == []
     assert made.executor.seconds + REPORT_SECONDS < (1 + OVERRUN_SHARE) * LIMIT
     assert made.notebook.study.verdict_seeds.flops >= LEAST_SEEDS
