@@ -30,6 +30,7 @@ class Setup(Record, frozen=True, kw_only=True):
     versions: dict[str, str]  # of packages
     recipe_version: int
     kernels: str
+    build: str  # digest of the compiled kernels; empty without
     instructions: str  # sets of the processor that PyTorch uses
     processor: str
     python: str

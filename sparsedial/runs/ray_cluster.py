@@ -44,7 +44,7 @@ def on_ray(folder: Path, workers: int | None, say: Callable[[str], None]) -> Lau
         (node["NodeID"], node["NodeManagerHostname"])
         for node in ray.nodes()
         if node["Alive"] and node["NodeID"] != here
-        for _ in range(min(int(node["Resources"].get("CPU", 0)), workers or os.cpu_count() or 1))
+        for _ in range(int(node["Resources"].get("CPU", 0)))[:workers]
     ]
     say(f"Ray starts {count_words(len(places), 'worker')} on its other nodes")
     tasks = [_started(ray, node, path, name) for node, name in places]
@@ -91,4 +91,4 @@ def _watch(ray: Any, tasks: list[Any], say: Callable[[str], None]) -> None:
             try:
                 ray.get(task)
             except ray.exceptions.RayError as error:
-                say(f"a worker of Ray's has ended: {str(error).strip().splitlines()[-1]}")
+                say(f"a worker of Ray's has ended: {str(error).strip().splitlines()[-1].partition('. ')[0]}")

@@ -145,7 +145,9 @@ class Site:
             return self.tell(f"{name} was not let in: {refused}", connection)
         differs = warning(self._setup, hello.setup)
         if differs is not None:
-            self.tell(f"losses of {hello.host} may differ by rounding: {differs}")
+            self.tell(
+                f"losses of {hello.host} are rounded otherwise, which can move them as another seed does: {differs}"
+            )
         return self._arrive(Joined(connection=connection, host=hello.host, process=hello.process))
 
     def tell(self, words: str, connection: Connection | None = None) -> None:

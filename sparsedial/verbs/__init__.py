@@ -26,7 +26,7 @@ VERBS = {
             summary="train runs of a study that runs on another machine",
             examples=(
                 "sparsedial join /shared/runs/mine",
-                "sparsedial join /shared/runs/mine --workers 4 --name node7",
+                "sparsedial join /shared/runs/mine --workers 1 --name node7",
             ),
         ),
         Verb(

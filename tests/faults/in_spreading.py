@@ -89,6 +89,20 @@ FAULTS = (
         file="sweep/lab.py",
         line="return self.workers + self.elsewhere()",
         becomes="return self.workers",
-        tests="tests/sweep/test_elsewhere.py::test_workers_that_stay_keep_the_time",
+        tests="tests/sweep/test_elsewhere.py::test_what_a_run_adds_to_the_time_is_shared_by_all_workers_that_are_there",
+    ),
+    Fault(
+        what="what other machines trained is written down as this one's",
+        file="runs/machines.py",
+        line="name = event.host or self.here",
+        becomes="name = self.here",
+        tests=SPREAD + "test_the_losses_of_several_machines_are_those_of_one",
+    ),
+    Fault(
+        what="a run that is none of the grid's counts as a cell",
+        file="sweep/launched.py",
+        line="cells=sum(not cell.isdisjoint(host.runs) for cell in names),",
+        becomes="cells=len(host.runs),",
+        tests="tests/sweep/test_launched.py",
     ),
 )

@@ -192,7 +192,7 @@ StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seco
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
     elapsed_seconds report
 Meeting: host addresses port key
-Setup: versions recipe_version kernels instructions processor python
+Setup: versions recipe_version kernels build instructions processor python
 Hello: host process setup
 Admission: refused
 HostRuns: name runs

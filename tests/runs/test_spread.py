@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from sparsedial.errors import UserError
 from sparsedial.records.launch import JOIN_FILE, Hello, LaunchSoFar
+from sparsedial.records.record import write
 from sparsedial.runs import channel
 from sparsedial.runs import site as site_module
 from sparsedial.runs.executor import Lost
@@ -203,6 +204,20 @@ def test_a_worker_that_is_killed_in_a_run_gives_it_back(house: House, small_text
     assert house.said == ["b has joined", "a worker of b is gone"]
 
 
+def test_ctrl_c_takes_the_workers_of_a_machine_back(house: House, small_text):
+    process = process_of(house.folder, "b")
+    try:
+        house.wait_for("b")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.endswith("stopped; the study goes on without these workers\n")
+    assert house.site.present() == 0
+    assert house.said == ["b has joined", "a worker of b has left"]
+
+
 def test_a_machine_that_says_nothing_any_more_gives_its_run_back(house: House, small_text, monkeypatch):
     """One that loses its power, or its network, closes nothing."""
     monkeypatch.setattr(site_module, "SILENT_SECONDS", 0.1)
@@ -281,7 +296,17 @@ def test_a_worker_with_another_processor_is_let_in_and_said_to_round_otherwise(h
     hello = hello_of("b")
     dial(find_meeting(house.folder), replace(hello, setup=replace(hello.setup, instructions="NEON")))
     house.wait_for("b")
-    assert [line for line in house.said if "may differ by rounding: instructions NEON instead of" in line]
+    assert [line for line in house.said if "rounded otherwise" in line and "instructions NEON instead of" in line]
+
+
+def test_a_refusal_is_one_line_of_the_command(house: House):
+    meeting = find_meeting(house.folder)
+    write(house.folder / JOIN_FILE, replace(meeting, key="0" * 64))
+    process = process_of(house.folder, "b")
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert len(errors.splitlines()) == 2
+    assert "does not let this worker in: it has another key" in errors
 
 
 def test_where_no_study_lets_workers_in_that_is_one_line(house: House, tmp_path: Path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from sparsedial.sweep.budgets import REPORT_SECONDS
 from sparsedial.sweep.design import design
 from sparsedial.sweep.driver import conduct
@@ -30,6 +32,12 @@ def studied(planned: int, here: int):
 def test_a_grid_is_planned_with_the_workers_that_have_joined():
     assert laid(0) == layout_of(asked(time=LIMIT))
     assert laid(4).budgets[-1] > 1.5 * laid(0).budgets[-1]
+
+
+def test_what_a_run_adds_to_the_time_is_shared_by_all_workers_that_are_there():
+    lab = bench().lab
+    cost = lab.run_cost(0.1, 100, 1000)
+    assert replace(lab, elsewhere=lambda: 4).shared_seconds(cost) == pytest.approx(lab.shared_seconds(cost) / 3)
 
 
 def test_workers_that_stay_keep_the_time():
