@@ -9,6 +9,7 @@ from sparsedial.records.compare import Compared
 from sparsedial.records.dial_file import MeasuredDial
 from sparsedial.records.dry_run import DialDryRun, EffectDryRun, PruneDryRun, StudyDryRun, TrainDryRun
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
+from sparsedial.records.launch import JoinAnswer
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
@@ -59,6 +60,8 @@ def study(
     select: str | None = None,
     keep: str | Sequence[float] = ...,
     workers: int | None = None,
+    on: str = 'local',
+    wait_for: int | None = None,
     device: str = 'auto',
     out: str | Path = 'runs/study',
     log: str | Sequence[str] = ...,
@@ -95,12 +98,33 @@ def study(
         select: also train the best sparse and the best dense model on less text, chosen by duplicates, random, reference-loss, reference-loss:low, reference-loss:middle, reference-loss:high, gopher, c4, fineweb [none]
         keep: shares of the text for --select [1,.5,.25; of a filter all that it leaves]
         workers: runs at once, each a process of one thread [one per core, the maximum]; on a GPU all are in one process [as many as its profile finds fastest]
+        on: also train on other machines: join lets in those where `sparsedial join` is typed, slurm and ray start workers on all nodes of an allocation or a cluster
+        wait_for: workers of other machines to wait for before the grid is planned, 5 minutes at most [with slurm and ray all]
         device: device to train on
         out: the study's folder; the same command continues a stopped study
         log: also write the training curves for other programs: csv, tensorboard, wandb [metrics.jsonl of each run alone]
         force: write to --out although it holds other files; none of them is overwritten
         status: show the progress of the study in --out and exit
         dry_run: show what the study would cost and exit
+    """
+def join(
+    study: str | Path,
+    *,
+    workers: int | None = None,
+    name: str | None = None,
+) -> JoinAnswer:
+    """Train runs of a running study on this machine, until the study ends or Ctrl-C.
+
+    The study's folder must be seen from both machines, and both need the same versions. What is not finished when this
+    machine leaves is trained by another one.
+
+    Raises: UserError where the folder is not here, no study is running in it that lets others in, or it cannot be
+        reached, or lets these workers not in.
+
+    Settings:
+        study: the folder of a study that was started with --on, by a path on this machine
+        workers: runs at once, each a process of one thread
+        name: this machine's name in the study's record
     """
 def count(
     shape: str,

@@ -29,13 +29,17 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, private: bool = False) -> None:
     """Replace `path` in one step: a reader sees the old file or the new one, never a part of one.
+
+    Nobody but its owner may read a `private` one.
 
     Raises: UserError where the folder is read-only or the disk is full; the old file stays.
     """
     with replacing(path) as partial:
-        partial.write_bytes(data)
+        mode = 0o600 if private else 0o666
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
 
 
 @contextlib.contextmanager
@@ -47,6 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     with _reported(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
         yield partial
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
@@ -101,8 +106,8 @@ def check_writable(path: Path) -> None:
         partial.unlink()
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record with its schema version and its own digest, atomically.
+def write_json(path: Path, record: Mapping[str, Any], *, private: bool = False) -> None:
+    """Write a record with its schema version and its own digest, atomically; `private` as `write_atomically`.
 
     Raises: ValueError for NaN or infinity, which our files never hold; UserError as `write_atomically`, or where a file
     of that name is not one of ours.
@@ -110,7 +115,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     _require_ours(path)
     body = {"schema_version": SCHEMA_VERSION, **{key: value for key, value in record.items() if key != DIGEST_KEY}}
     body[DIGEST_KEY] = digest(body)
-    write_atomically(path, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(path, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode(), private=private)
 
 
 def _require_ours(path: Path) -> None:

@@ -21,6 +21,7 @@ KEPT = {  # of a stopped command's work; of `prune` and `evaluate` the Ctrl-C sa
     "study": AGAIN,
     "train": AGAIN,
     "select": AGAIN,
+    "join": "the study goes on without these workers",
     "generate": "what was written is all there is",
     "dial": "the page is closed",
     "serve": "the server is closed",

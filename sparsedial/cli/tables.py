@@ -24,6 +24,7 @@ from sparsedial.records.compare import Compared
 from sparsedial.records.dial_file import MeasuredDial
 from sparsedial.records.dry_run import DialDryRun, EffectDryRun, PruneDryRun, StudyDryRun, TrainDryRun
 from sparsedial.records.evaluation import EvaluateDryRun, Evaluation, Evaluations
+from sparsedial.records.launch import JoinAnswer, Launch
 from sparsedial.records.law import Fit, Forms
 from sparsedial.records.optimum import Predicted
 from sparsedial.records.plan import Plan
@@ -36,11 +37,24 @@ from sparsedial.records.study import StudyAnswer, StudyStatus
 from sparsedial.records.token_selection import ReferenceModelCost, StudyTokens
 from sparsedial.records.trained_for import DialLoss
 from sparsedial.showing.best_words import best_headline, best_sentences, lead_sentences, next_sentence
+from sparsedial.showing.machines_words import machines_sentence
 from sparsedial.showing.report_kept import kept_sentences
 from sparsedial.showing.report_probes import equal_loss_sentences
 from sparsedial.units import count_words, human_bytes, human_count, human_joules, human_percent, human_seconds
 
 NOTABLE = 0.02  # of the requested tokens: a larger difference is shown
+
+
+def join_table(joined: JoinAnswer) -> str:
+    """What the workers of a machine did for a study."""
+    return lines(
+        [
+            ("study", joined.study),
+            ("trained", f"{count_words(joined.runs, 'run')} by {count_words(joined.workers, 'worker')}"),
+            ("named", joined.host),
+            ("time", human_seconds(joined.seconds)),
+        ]
+    )
 
 
 def count_table(counts: Counts) -> str:
@@ -107,6 +121,7 @@ def study_table(study: StudyAnswer) -> str:
             *(_share_rows(study.token_selection) if study.token_selection else []),
             *(under("less text", kept_sentences(study.selection)) if study.selection else []),
             *_law_rows(study),
+            *_machine_rows(study.launch),
             ("report", study.report),
         ]
     )
@@ -134,6 +149,13 @@ def _law_rows(study: StudyAnswer) -> Rows:
         *([("near-optimal", near)] if near else []),
         *(("limited by", bound) for bound in study.binding_constraints),
     ]
+
+
+def _machine_rows(launch: Launch | None) -> Rows:
+    """The machines, where there were several."""
+    if launch is None or len(launch.hosts) < 2:
+        return []
+    return [("machines", machines_sentence(launch))]
 
 
 def study_status_table(study: StudyStatus) -> str:
@@ -296,6 +318,7 @@ TABLES: Mapping[type[Record], Callable[[Any], str]] = {
     StudyAnswer: study_table,
     StudyDryRun: study_dry_table,
     StudyStatus: study_status_table,
+    JoinAnswer: join_table,
     Counts: count_table,
     Fit: fit_table,
     Forms: forms_table,

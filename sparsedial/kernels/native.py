@@ -22,6 +22,13 @@ HERE = Path(__file__).parent
 HEADER = HERE / "csrc" / "kernels.h"
 
 
+def library_file() -> Path | None:
+    """The file of the library that SPARSEDIAL_NATIVE names, or else of the installed one; None where there is none."""
+    named = os.environ.get("SPARSEDIAL_NATIVE")
+    built = [HERE / f"_native{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    return Path(named) if named else next((path for path in built if path.exists()), None)
+
+
 def _load() -> Any:
     """The kernels of the library that SPARSEDIAL_NATIVE names, or else of the installed one; None where there is none.
 
@@ -29,9 +36,7 @@ def _load() -> Any:
 
     Raises: UserError for a library that was built from another header, or a named one that cannot be loaded.
     """
-    named = os.environ.get("SPARSEDIAL_NATIVE")
-    built = [HERE / f"_native{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
-    found = named or next((path for path in built if path.exists()), None)
+    named, found = os.environ.get("SPARSEDIAL_NATIVE"), library_file()
     if found is None:
         return None
     try:

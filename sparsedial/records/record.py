@@ -71,12 +71,12 @@ def _fields(value: Any) -> Any:
     return value
 
 
-def write(path: Path, record: Record) -> None:
-    """Write a record atomically, with its schema version and its digest.
+def write(path: Path, record: Record, *, private: bool = False) -> None:
+    """Write a record atomically, with its schema version and its digest; a `private` one for its owner alone.
 
     Raises: UserError where the file cannot be written.
     """
-    write_json(path, plain(record))
+    write_json(path, plain(record), private=private)
 
 
 def read(path: Path, cls: type[T]) -> T:

@@ -9,6 +9,7 @@ from sparsedial.errors import UserError
 from sparsedial.records.best import BestModel
 from sparsedial.records.grid import CellRow, LawCurve, LayoutFile, LearningRates, Prediction, VerdictRow
 from sparsedial.records.kept import KeptRuns, StudySelection
+from sparsedial.records.launch import Launch, LaunchSoFar
 from sparsedial.records.law import Comparison, HeldOut
 from sparsedial.records.plan import Crossover, NearOptimal
 from sparsedial.records.probes import StudyProbes
@@ -95,7 +96,7 @@ class TimedSteps(Record, frozen=True, kw_only=True):
 class RunningStudy(Record, frozen=True, kw_only=True):
     """A running study: each part is null until it is known."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "timed_steps", "kept_runs")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "timed_steps", "kept_runs", "launch")
 
     status: Literal["running"] = "running"
     frozen: Frozen
@@ -109,6 +110,7 @@ class RunningStudy(Record, frozen=True, kw_only=True):
     verdict_seeds: VerdictSeeds | None = None
     timed_steps: TimedSteps | None = None
     kept_runs: KeptRuns | None = None  # null before they are known, and without a selection
+    launch: LaunchSoFar | None = None  # null in files of earlier versions
 
 
 class LawSummary(Record, frozen=True, kw_only=True):
@@ -146,6 +148,7 @@ class Study(Record, frozen=True, kw_only=True):
         "probes",
         "token_selection",
         "selection",
+        "launch",
     )
 
     status: Literal["done"] = "done"
@@ -179,6 +182,7 @@ class Study(Record, frozen=True, kw_only=True):
     probes: StudyProbes | None = None  # null where none were asked for
     token_selection: StudyTokens | None = None  # of all runs; null where their loss counted all positions
     selection: StudySelection | None = None  # null where no method was named
+    launch: Launch | None = None  # null in files of earlier versions
     versions: dict[str, str]
     next: str  # the command of the same study with a larger budget
     wall_seconds: float
@@ -193,7 +197,7 @@ class Study(Record, frozen=True, kw_only=True):
 class StudyAnswer(Record, frozen=True, kw_only=True):
     """The answer of `study`: parts of the study, in an order of its own."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best", "probes", "token_selection", "selection")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("best", "probes", "token_selection", "selection", "launch")
 
     best: BestModel | None = None  # as in the study
     cells: CellCounts
@@ -212,6 +216,7 @@ class StudyAnswer(Record, frozen=True, kw_only=True):
     probes: StudyProbes | None = None  # as in the study
     token_selection: StudyTokens | None = None  # as in the study
     selection: StudySelection | None = None  # as in the study
+    launch: Launch | None = None  # as in the study
     next: str
     report: str
 

@@ -51,6 +51,7 @@ class Ended:
 
     group: Group
     runs: tuple[Run, ...]
+    host: str | None = None  # of the worker, where it is not this machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class Lost:
     """A group's worker died; the saved states of its runs are still there."""
 
     group: Group
+    host: str | None = None  # of the worker, where it is not this machine
 
 
 Event = Moved | Ended | Lost

@@ -7,17 +7,17 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from sparsedial.runs.executor import Ended, Event, Group, Lost, Moved
+from sparsedial.runs.executor import Event, Group, Lost
 from sparsedial.runs.queued import Queued
 from sparsedial.runs.spawned import without_script
-from sparsedial.runs.worker import Broken, Message, Progressed, Refused, work
+from sparsedial.runs.worker import Message, Progressed, event_of, work
 
 LEAVE_SECONDS = 5.0  # for a stopped worker to end its step and save its run's state
 WAIT_SECONDS = 1.0
@@ -60,9 +60,16 @@ class Local(Queued):
         Raises: UserError where a run cannot be done.
         """
         self._hand_out()
-        busy = {worker.pipe: worker for worker in self._workers if worker.group}
-        ready = [busy[pipe] for pipe in wait(list(busy), timeout=WAIT_SECONDS) if isinstance(pipe, Connection)]
-        return [self._received(worker) for worker in ready]
+        return self._own_events(wait(self._pipes(), timeout=WAIT_SECONDS))
+
+    def _pipes(self) -> list[Connection]:
+        """Those of workers that have something to do."""
+        return [worker.pipe for worker in self._workers if worker.group]
+
+    def _own_events(self, ready: Iterable[object]) -> list[Event]:
+        """The events of the own workers whose pipes are ready."""
+        named = {worker.pipe: worker for worker in self._workers}
+        return [self._received(named[pipe]) for pipe in ready if isinstance(pipe, Connection) and pipe in named]
 
     def _hand_out(self) -> None:
         """Start missing workers, and give waiting groups to idle ones."""
@@ -86,19 +93,9 @@ class Local(Queued):
         except (EOFError, ConnectionResetError):
             return self._removed(worker)
         group = worker.group
-        if isinstance(message, Progressed):
-            return Moved(
-                task=group[message.number],
-                step=message.step,
-                loss=message.loss,
-                steps_per_second=message.steps_per_second,
-            )
-        worker.group = ()
-        if isinstance(message, Refused):
-            raise message.error
-        if isinstance(message, Broken):
-            raise RuntimeError(f"a worker failed:\n{message.trace}")
-        return Ended(group=group, runs=message.runs)
+        if not isinstance(message, Progressed):
+            worker.group = ()
+        return event_of(message, group, None)
 
     def _removed(self, worker: _Worker) -> Lost:
         worker.process.join(1)

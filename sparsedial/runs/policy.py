@@ -137,10 +137,12 @@ class _Orders:
     def lost(self, event: Lost) -> Group:
         """The group whose worker died, to be submitted again.
 
-        Raises: UserError where this happened too often.
+        On another machine a worker may be gone for any reason, which says nothing about the run.
+
+        Raises: UserError where this happened too often on this machine.
         """
         task = event.group[0]
-        self.tries[task.job.hash] += 1
+        self.tries[task.job.hash] += event.host is None
         if self.tries[task.job.hash] >= MOST_TRIES:
             raise UserError(
                 f"run {task.job.hash[:16]} ({task.label}) killed its worker {MOST_TRIES} times",

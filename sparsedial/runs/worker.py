@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sparsedial.errors import UserError
 from sparsedial.records.run import Run
-from sparsedial.runs.executor import Group
+from sparsedial.runs.executor import Ended, Group, Moved
 from sparsedial.runs.run_store import RunStore
 
 if TYPE_CHECKING:
@@ -53,42 +54,89 @@ class Broken:
     trace: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Alive:
+    """A worker of another machine is still there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a worker of another machine is given: a group, and its text, as a path from the study's folder."""
+
+    text: str
+    group: Group
+
+
 Message = Progressed | Done | Refused | Broken
+
+
+def event_of(message: Message, group: Group, host: str | None) -> Moved | Ended:
+    """What a worker's message about its group is to those who wait for events.
+
+    Raises: UserError where a run cannot be done; RuntimeError for a bug of ours.
+    """
+    if isinstance(message, Progressed):
+        return Moved(
+            task=group[message.number],
+            step=message.step,
+            loss=message.loss,
+            steps_per_second=message.steps_per_second,
+        )
+    if isinstance(message, Refused):
+        raise message.error
+    if isinstance(message, Broken):
+        raise RuntimeError(f"a worker failed:\n{message.trace}")
+    return Ended(group=group, runs=message.runs, host=host)
 
 
 def work(pipe: Connection, text_folder: Path, runs_folder: Path, parent: int) -> None:
     """Serve groups from a pipe until it closes."""
-    import torch
-
     from sparsedial.text.prepare import open_text
 
-    def train(group: Group, text: Text, store: RunStore) -> Message:
-        torch.set_num_threads(group[0].job.threads)
-        try:
-            return Done(runs=_train(group, text, store, pipe, parent))
-        except UserError as error:
-            return Refused(error=error)
-        except ConnectionError:  # the parent is gone
-            raise
-        except Exception:  # the parent raises it again
-            return Broken(trace=traceback.format_exc())
+    def tell(moved: Progressed) -> None:
+        if os.getppid() != parent:
+            raise BrokenPipeError
+        pipe.send(moved)
 
-    torch.set_num_interop_threads(1)
+    settle_threads()
     text, store = open_text(text_folder), RunStore(runs_folder)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            pipe.send(train(pipe.recv(), text, store))
+            pipe.send(answer(pipe.recv(), lambda: text, store, tell))
 
 
-def _train(group: Group, text: Text, store: RunStore, pipe: Connection, parent: int) -> tuple[Run, ...]:
+def settle_threads() -> None:
+    """Once in a process of workers, before its first run."""
+    import torch
+
+    torch.set_num_interop_threads(1)
+
+
+def answer(group: Group, text: Callable[[], Text], store: RunStore, tell: Callable[[Progressed], None]) -> Message:
+    """Train a group, and say how it ended; `tell` is called with its progress.
+
+    Raises: ConnectionError as `tell` does, where nobody wants the runs any more; their states are saved.
+    """
+    import torch
+
+    torch.set_num_threads(group[0].job.threads)
+    try:
+        return Done(runs=_train(group, text(), store, tell))
+    except UserError as error:
+        return Refused(error=error)
+    except ConnectionError:  # the parent is gone
+        raise
+    except Exception:  # the parent raises it again
+        return Broken(trace=traceback.format_exc())
+
+
+def _train(group: Group, text: Text, store: RunStore, tell: Callable[[Progressed], None]) -> tuple[Run, ...]:
     from sparsedial.runs.turns import opened
 
     last_sent = time.monotonic()
     with opened(group, text, store) as turns:
         for number, step, rate in turns:
             if step is not None and time.monotonic() - last_sent >= PROGRESS_SECONDS:
-                if os.getppid() != parent:
-                    raise BrokenPipeError
-                pipe.send(Progressed(number=number, step=step.index, loss=step.loss, steps_per_second=rate))
+                tell(Progressed(number=number, step=step.index, loss=step.loss, steps_per_second=rate))
                 last_sent = time.monotonic()
     return tuple(store.read(task.job.hash) for task in group)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from sparsedial.records.grid import CellRow
+from sparsedial.records.launch import Launch
 from sparsedial.records.quantities import Interval, Machine
 from sparsedial.records.study import Study
+from sparsedial.showing.machines_words import machines_sentence
 from sparsedial.showing.numbers import NONE, count_words, loss_number, with_interval
 from sparsedial.showing.page import folded, heading, paragraph, table
 from sparsedial.showing.rows import best_cell, budgets
@@ -32,8 +34,22 @@ def text_and_machine(study: Study) -> str:
                 [*_machine_rows(study.machine), ["digest of the text", study.text.digest]],
                 "words",
             ),
+            _machines(study.launch),
             folded("Versions", table(["", "version"], versions, "words")),
             folded("Where the time went", table(["phase", "time"], phases)) if phases else "",
+        ]
+    )
+
+
+def _machines(launch: Launch | None) -> str:
+    """Which machine trained how much, where there were several."""
+    if launch is None or len(launch.hosts) < 2:
+        return ""
+    rows = [[host.name, str(host.cells), str(host.runs), "yes" if host.profile_digest else ""] for host in launch.hosts]
+    return "\n".join(
+        [
+            table(["machine", "cells", "runs", "measured and timed"], rows),
+            paragraph(f"All its machines: {machines_sentence(launch)}. Seconds are compared on one of them alone."),
         ]
     )
 

@@ -15,6 +15,7 @@ from sparsedial.shape.shape import Shape
 from sparsedial.sweep.at_once import AtOnce, Room
 from sparsedial.sweep.budgets import PROCESS_BYTES, REPORT_SECONDS, batches, fastest, fit_to_time, smallest
 from sparsedial.sweep.crossing import Crossing
+from sparsedial.sweep.lab import nobody
 from sparsedial.sweep.layout import START_RUNGS, Layout, lay, too_small
 from sparsedial.sweep.question import LEAST_SECONDS, Question
 from sparsedial.units import human_bytes, human_count, human_seconds, spelled_at_least
@@ -38,27 +39,28 @@ def design(
     crossing: Crossing | None = None,
     room: Room | None = None,
     prepare: Callable[[Layout], None] | None = None,
+    elsewhere: Callable[[], int] = nobody,
 ) -> tuple[Layout, Profile]:
     """Refuse impossible questions, measure the machine, and lay the grid that the time or the budgets allow.
 
     `crossing` says what is trained on shares of the text after the verdict; its time is kept for it. Models that a
     GPU's `room` does not hold are left out. `prepare` is what a grid needs before its first run: it is done, and its
-    time counted.
+    time counted. `elsewhere` gives the workers of other machines: those are planned with that have come by then.
 
     Raises: UserError with the minimum where no grid fits.
     """
     draft = _draft(question, vocab_size)
     if room is not None:
         draft = _held_by(room, draft)
-    _refuse_early(question, draft)
+    _refuse_early(question, draft, elsewhere())
     batch, context = draft.batch if question.on_gpu else min(draft.batch, PROFILE_BATCH), draft.ladder.context
     shapes = profile_shapes(question, draft)
     if room is not None:
         shapes = room.together(shapes, batch, context)
     profile = measure(shapes, batch, context, profile_seconds(question))
-    at_once = AtOnce(numbers=question.at_once, room=room)
 
     def lay_now() -> Layout:
+        at_once = AtOnce(numbers=[number + elsewhere() for number in question.at_once], room=room)
         return _laid(question, draft, profile, at_once, elapsed_seconds(), crossing)
 
     return lay_now() if prepare is None else _prepared(lay_now, prepare), profile
@@ -79,9 +81,9 @@ def _prepared(lay_now: Callable[[], Layout], prepare: Callable[[Layout], None]) 
         layout = again
 
 
-def require_possible(question: Question, vocab_size: int) -> None:
+def require_possible(question: Question, vocab_size: int, elsewhere: int = 0) -> None:
     """Raises: UserError for a question that no machine can answer, so that nothing is spent on it."""
-    _refuse_early(question, _draft(question, vocab_size))
+    _refuse_early(question, _draft(question, vocab_size), elsewhere)
 
 
 def _draft(question: Question, vocab_size: int) -> Layout:
@@ -202,7 +204,7 @@ def evaluation_tokens(layout: Layout) -> int:
     return int(min(max(EVALUATION_LEAST, least // 4), EVALUATION_MOST))
 
 
-def _refuse_early(question: Question, draft: Layout) -> None:
+def _refuse_early(question: Question, draft: Layout, elsewhere: int) -> None:
     """Refuse what no machine allows, before measuring this one.
 
     Raises: UserError for a time, a bound on parameters or a memory that is too small, or a context too long.
@@ -217,9 +219,9 @@ def _refuse_early(question: Question, draft: Layout) -> None:
         _lay_budgets(draft)
         return
     least = smallest(_drafts(question, draft))
-    flops = least.flops + 3 * least.seeds * least.budgets[-1]
-    if question.inputs.device == "cpu" and flops > FASTEST_FLOPS_PER_SECOND * question.processes * limit:
-        usual = spelled_at_least(flops / (PROFILE_FLOPS_PER_SECOND * question.processes))
+    flops, workers = least.flops + 3 * least.seeds * least.budgets[-1], question.processes + elsewhere
+    if question.inputs.device == "cpu" and flops > FASTEST_FLOPS_PER_SECOND * workers * limit:
+        usual = spelled_at_least(flops / (PROFILE_FLOPS_PER_SECOND * workers))
         raise UserError(
             f"{human_seconds(limit)} is too short for {flops:.1e} FLOPs, the smallest grid with these settings",
             hint=f"at a core's usual speed it takes about {usual}; a shorter <context> or fewer seeds need less",

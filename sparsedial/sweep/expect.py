@@ -82,7 +82,7 @@ def whole_seconds(lab: Lab, limit_seconds: float, most_seeds: int, set_up_second
         expected_seconds(
             lab.layout,
             lab.profile,
-            lab.workers,
+            lab.at_once,
             seeds,
             evaluation_tokens=lab.evaluation_tokens,
             verdict_tokens=lab.verdict_tokens,

@@ -31,6 +31,7 @@ from sparsedial.sweep.best import best_model
 from sparsedial.sweep.cells import Cells, counted
 from sparsedial.sweep.judge import Judged
 from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.launched import launched
 from sparsedial.sweep.laws import StudyLaw
 from sparsedial.sweep.layout import cell_seconds
 from sparsedial.sweep.probed import probed
@@ -224,6 +225,7 @@ def finished_study(
         probes=probed(findings.cells, running.frozen.inputs),
         token_selection=lab.tokens,
         selection=findings.kept,
+        launch=launched(lab, findings.rates.model, findings.cells, running),
         versions=versions,
         next=next_command,
         wall_seconds=lab.clock.elapsed,

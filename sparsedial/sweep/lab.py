@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,11 @@ from sparsedial.units import family_name, human_count
 TEST_TOKENS = 1 << 20  # of the test split, evenly spread, that score a verdict run; all of it where it is smaller
 
 
+def nobody() -> int:
+    """The workers of other machines where none join."""
+    return 0
+
+
 class Archive(Shelf, Protocol):
     """Finds runs that ended, with their metrics and checkpoints."""
 
@@ -52,7 +57,7 @@ class Lab:
     executor: Executor
     listener: Listener
     clock: Clock
-    workers: int
+    workers: int  # of this machine
     threads: int  # per run
     kernels: str
     device: str
@@ -62,6 +67,12 @@ class Lab:
     probe_tokens: int = 0  # of all that each run of the grid is asked; 0 without probes
     tokens: StudyTokens | None = None  # by which runs select their tokens; None: their loss counts all
     crossing: Crossing | None = None  # of the best models with shares of the text; None without a selection
+    elsewhere: Callable[[], int] = nobody  # the number of workers of other machines that are there now
+
+    @property
+    def at_once(self) -> int:
+        """Runs at once, with those on the other machines that are there now."""
+        return self.workers + self.elsewhere()
 
     @property
     def context(self) -> int:
@@ -92,7 +103,7 @@ class Lab:
 
     def shared_seconds(self, cost: RunCost) -> float:
         """What a run adds to the time of many on the study's workers."""
-        return cost.shared(self.profile, self.workers)
+        return cost.shared(self.profile, self.at_once)
 
     def on(self, kept: KeptText) -> Lab:
         """The same lab for a share of the text."""

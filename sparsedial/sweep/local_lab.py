@@ -17,6 +17,7 @@ from sparsedial.runs.ahead import compile_ahead
 from sparsedial.runs.card_memory import card_memory, explained
 from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.clock import Clock
+from sparsedial.runs.machines import Machines
 from sparsedial.runs.measuring import measure_on, training_dtype
 from sparsedial.runs.policy import Listener
 from sparsedial.runs.run_store import RunStore
@@ -26,7 +27,7 @@ from sparsedial.sweep.at_once import AtOnce, Room
 from sparsedial.sweep.budgets import fastest
 from sparsedial.sweep.crossing import Crossing
 from sparsedial.sweep.design import design, evaluation_tokens, left_out
-from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.lab import Lab, nobody
 from sparsedial.sweep.layout import Layout, nearby_shapes
 from sparsedial.sweep.notebook import Notebook
 from sparsedial.sweep.question import Question, require_same
@@ -58,10 +59,12 @@ def local_lab(
     binds: bool,
     tokens: StudyTokens | None = None,
     shares: Crossing | None = None,
+    machines: Machines | None = None,
 ) -> Lab:
     """Measure this machine and lay the grid, or take both from an earlier start.
 
-    Runs select their tokens by `tokens`; `shares` says what is trained on shares of the text. `binds` writes profile
+    Runs select their tokens by `tokens`; `shares` says what is trained on shares of the text; `machines` train the
+    runs, this one alone where there are none. `binds` writes profile
     and layout to the study's folder, which then belongs to this study. A dry run does not bind the folder.
 
     Raises: UserError where no grid fits the question, or the folder is bound to another study.
@@ -85,6 +88,7 @@ def local_lab(
             shares,
             room,
             partial(_compile, inputs) if question.on_gpu else None,
+            machines.elsewhere if machines else nobody,
         )
         frozen = Frozen(
             inputs=inputs,
@@ -107,7 +111,11 @@ def local_lab(
     if room is not None:
         _say_what_fits(question, layout, workers, room, witness.note)
     lab = _with_workers(question, workers, text, frozen, layout, profile, clock, witness)
-    return replace(lab, tokens=tokens, crossing=shares)
+    lab = replace(lab, tokens=tokens, crossing=shares)
+    if machines is None:
+        return lab
+    executor = machines.executor(device, text, RunStore(question.out / "runs"), workers)
+    return replace(lab, executor=executor, elsewhere=machines.elsewhere)
 
 
 def _compile(inputs: Inputs, layout: Layout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError
 from sparsedial.records.grid import LearningRates, Prediction
 from sparsedial.records.kept import KeptRuns
+from sparsedial.records.launch import LaunchSoFar
 from sparsedial.records.record import try_read, write
 from sparsedial.records.run import Run
 from sparsedial.records.study import (
@@ -47,6 +49,7 @@ class Notebook:
         self._phase, self._runs = "set-up", 0
         self.spent_seconds = study.elapsed_seconds if study else 0.0  # over all starts, at the last count
         self.clock: Clock | None = None  # set by `start`
+        self.launch: Callable[[], LaunchSoFar | None] = lambda: study and study.launch  # who trained what, by now
 
     def start(self, limit_seconds: float) -> Clock:
         """Begin to count time, on top of the time that earlier starts spent."""
@@ -128,7 +131,7 @@ class Notebook:
         self._phases[self._phase] = Phase(name=self._phase, seconds=seconds, runs=self._runs)
         self.spent_seconds = now
         phases = tuple(self._phases.values())
-        self.study = replace(self.study, elapsed_seconds=now, phase=self._phase, phases=phases)
+        self.study = replace(self.study, elapsed_seconds=now, phase=self._phase, phases=phases, launch=self.launch())
         return self.study
 
     def _laid(self) -> RunningStudy:

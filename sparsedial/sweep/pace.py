@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from sparsedial.machine.profile import Profile
+from sparsedial.records.grid import PhaseSeconds
 from sparsedial.records.run import Run
 from sparsedial.runs.executor import Moved, Task
-from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, grid_cost
+from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, grid_cost, predict_phases
 from sparsedial.sweep.expect import OVERRUN_SHARE
 from sparsedial.sweep.lab import Lab, Listener
-from sparsedial.units import human_seconds
+from sparsedial.units import count_words, human_seconds
 
 SLOW = 1.1  # a machine slower by less than this is as it was measured
 
@@ -64,27 +65,35 @@ class Pace:
 def _late_words(lab: Lab, pace: Pace, budgets: Iterable[float]) -> str | None:
     """What a slower machine means for the time limit, where cells of these budgets are still to train; None where none.
 
-    The seeds of a verdict are fitted to the remaining time; the cells of the grid are not.
+    The same of fewer workers than the grid was planned with. The seeds of a verdict are fitted to the remaining time;
+    the cells of the grid are not.
     """
     planned, slowdown, limit = lab.layout.predicted_seconds, pace.slowdown, lab.clock.limit_seconds
-    if planned is None or slowdown < SLOW:
+    why = None if planned is None else _what_is_slower(lab, slowdown, planned)
+    if planned is None or why is None:
         return None
     grid = sum(
         lab.layout.repeats(cell.budget_flops)
-        * grid_cost(lab.layout, lab.profile, cell, lab.probe_tokens).shared(lab.profile, lab.workers)
+        * grid_cost(lab.layout, lab.profile, cell, lab.probe_tokens).shared(lab.profile, lab.at_once)
         for cell in lab.layout.cells
         if cell.budget_flops in set(budgets)
     )
     ends = lab.clock.elapsed + slowdown * grid + REPORT_SECONDS
-    slower = f"the machine is {slowdown:.2g} times slower than when it was measured"
     if ends > limit:  # what is not counted here, as timing trials, is up to the tenth by which a study may overrun
         return (
-            f"{slower}: the limit of {human_seconds(limit)} will probably not hold, since the grid alone takes until"
+            f"{why}: the limit of {human_seconds(limit)} will probably not hold, since the grid alone takes until"
             f" about {human_seconds(ends)}"
         )
     if ends + slowdown * (planned.verdict + planned.kept_shares) > (1 + OVERRUN_SHARE) * limit:
         shares = ", and shares of the text are left out first" if planned.kept_shares else ""
-        return (
-            f"{slower}: to keep the limit of {human_seconds(limit)}, a verdict gets fewer seeds or is left out{shares}"
-        )
+        return f"{why}: to keep the limit of {human_seconds(limit)}, a verdict gets fewer seeds or is left out{shares}"
     return None
+
+
+def _what_is_slower(lab: Lab, slowdown: float, planned: PhaseSeconds) -> str | None:
+    """The machine, or the workers together, against what the grid was planned with; None where neither is."""
+    if slowdown >= SLOW:
+        return f"the machine is {slowdown:.2g} times slower than when it was measured"
+    now = predict_phases(lab.layout, lab.profile, lab.at_once, lab.probe_tokens)
+    fewer = now.grid >= SLOW * planned.grid
+    return f"{count_words(lab.at_once, 'worker')} are fewer than the grid was planned with" if fewer else None

@@ -16,7 +16,17 @@ VERBS = {
                 "sparsedial study my_text/ --time 1h30m --tokenizer bpe:4096 --dry-run",
                 "sparsedial study my_text/ --time 1h --probes 8% --out runs/probed",
                 "sparsedial study my_text/ --time 1h --select reference-loss --keep 1,.5,.25 --out runs/both",
+                "sparsedial study my_text/ --time 2h --on join --out runs/mine",
                 "sparsedial study --status --out runs/mine",
+            ),
+        ),
+        Verb(
+            name="join",
+            settings="JoinSettings",
+            summary="train runs of a study that runs on another machine",
+            examples=(
+                "sparsedial join /shared/runs/mine",
+                "sparsedial join /shared/runs/mine --workers 1 --name node7",
             ),
         ),
         Verb(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sparsedial.errors import UserError
 from sparsedial.records.kept import KeptShare
-from sparsedial.runs.choosing import executor_for
+from sparsedial.runs.machines import Machines
 from sparsedial.runs.run_store import RunStore
 from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.lab import TEST_TOKENS
@@ -28,11 +28,16 @@ def full_text(question: Question, whole: KeptSelection | None) -> Text:
 
 
 def crossed(
-    question: Question, full: Text, selections: Sequence[KeptSelection], whole: KeptSelection | None
+    question: Question,
+    full: Text,
+    selections: Sequence[KeptSelection],
+    whole: KeptSelection | None,
+    machines: Machines,
 ) -> Crossing | None:
     """What a study trains on shares of its text; None without a method. A dry run, which selects nothing, has no texts.
 
-    `whole` is the selection that the full text is, where copies of held-out text were left out of it.
+    `whole` is the selection that the full text is, where copies of held-out text were left out of it. `machines` train
+    the runs.
 
     Raises: UserError where nothing was left out, or a share is too small to train on.
     """
@@ -46,13 +51,17 @@ def crossed(
         seeds=question.crossed_seeds,
         scored_tokens=sum(min(TEST_TOKENS, held) for held in (full.validation_tokens, full.test_tokens)),
         selection_flops=reference.flops if reference else 0.0,
-        texts=_texts(question, full, selections, whole) if selections else (),
+        texts=_texts(question, full, selections, whole, machines) if selections else (),
         select_seconds=0.0 if selections else select_seconds(METHODS[method], full, question),
     )
 
 
 def _texts(
-    question: Question, full: Text, selections: Sequence[KeptSelection], whole: KeptSelection | None
+    question: Question,
+    full: Text,
+    selections: Sequence[KeptSelection],
+    whole: KeptSelection | None,
+    machines: Machines,
 ) -> tuple[KeptText, ...]:
     """The full text and its shares, prepared with its tokenizer, so that their held-out tokens are the same ones.
 
@@ -61,7 +70,8 @@ def _texts(
     store = RunStore(question.out / "runs")
 
     def kept(share: KeptShare, text: Text) -> KeptText:
-        return KeptText(share=share, open=lambda workers: executor_for(question.inputs.device, text, store, workers))
+        device = question.inputs.device
+        return KeptText(share=share, open=lambda workers: machines.executor(device, text, store, workers))
 
     all_of_it = KeptShare(
         kept=1.0,

@@ -8,31 +8,31 @@ from msgspec.structs import replace
 
 from sparsedial.errors import UserError
 from sparsedial.records.dry_run import StudyDryRun
+from sparsedial.records.launch import JOIN_FILE
 from sparsedial.records.law import LAW_FILE
 from sparsedial.records.plan import PLAN_FILE
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import write
 from sparsedial.records.study import STUDY_FILE, Study, StudyAnswer, StudyStatus
-from sparsedial.records.token_selection import ReferenceModelCost, StudyTokens
 from sparsedial.showing.notes import text_notes
 from sparsedial.store import lock, require_ours
 from sparsedial.sweep.afford import MOST_SEEDS
-from sparsedial.sweep.design import require_possible
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import dry_run, whole_seconds
 from sparsedial.sweep.findings import Findings, best_of_study, finished_study, plan_at_top
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.notebook import Notebook, open_notebook, status
 from sparsedial.sweep.question import Question, require_same
-from sparsedial.text.prepare import Text
 from sparsedial.verbs.following import following, versions
-from sparsedial.verbs.listening import StudyListener, listening
-from sparsedial.verbs.started import FoundStart
+from sparsedial.verbs.listening import listening
+from sparsedial.verbs.study_machines import machines_of
 from sparsedial.verbs.study_settings import StudySettings
+from sparsedial.verbs.study_tokens import study_tokens
 from sparsedial.verbs.token_settings import found_reference
 
 WRITTEN = (
     STUDY_FILE, LAW_FILE, PLAN_FILE, PROFILE_FILE, "report.html", "figures", "runs", "text", "reference", "shares",
+    JOIN_FILE, "workers.log",
 )  # fmt: skip
 
 
@@ -62,17 +62,28 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
         clock = notebook.start(question.limit_seconds)
         selections = [] if settings.dry_run else kept_selections(question)
         listener = opened.enter_context(listening(settings.log, settings.out))
+        machines = opened.enter_context(machines_of(settings, notebook, listener.note))
         listener.note("reading the text")
         whole = whole_selection(question, selections)
         text = full_text(question, whole)
         for line in text_notes(text):
             listener.note(line)
-        tokens, cost = _tokens(question, given, text, listener, settings.dry_run)
+        if notebook.frozen is None:
+            machines.wait_for_expected(listener.note)
+        tokens, cost = study_tokens(question, given, text, listener, settings.dry_run, machines.elsewhere())
         if settings.dry_run and cost is not None and notebook.frozen is None:
             clock.spend(cost.seconds)
-        shares = crossed(question, text, selections, whole)
+        shares = crossed(question, text, selections, whole, machines)
         lab = local_lab(
-            question, text, notebook, clock, listener, binds=not settings.dry_run, tokens=tokens, shares=shares
+            question,
+            text,
+            notebook,
+            clock,
+            listener,
+            binds=not settings.dry_run,
+            tokens=tokens,
+            shares=shares,
+            machines=machines,
         )
         low, high = whole_seconds(lab, question.limit_seconds, _most_seeds(question, lab), notebook.set_up_seconds)
         if settings.dry_run:
@@ -84,33 +95,6 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
             with contextlib.suppress(UserError):
                 notebook.write()
         return _finish(settings, lab, notebook, findings).answer
-
-
-def _tokens(
-    question: Question, given: FoundStart | None, text: Text, listener: StudyListener, dry_run: bool
-) -> tuple[StudyTokens | None, ReferenceModelCost | None]:
-    """The token selection of all runs, and what its reference model costs; a dry run has only the second.
-
-    Raises: UserError where the reference model does not fit the text, or no study the question.
-    """
-    share, inputs = question.inputs.token_share, question.inputs
-    if share is None:
-        return None, None
-    require_possible(question, text.tokenizer.vocab_size)
-    from sparsedial.verbs.token_reference import AskedTokens
-
-    asked = AskedTokens(
-        share=share,
-        given=given,
-        context=question.context,
-        device=inputs.device,
-        threads=question.processes,
-        seed=inputs.seed,
-    )
-    if dry_run:
-        return None, asked.expected(text)
-    made = asked.made(text, question.out, listener, listener.note)
-    return made, made.reference.cost
 
 
 def _most_seeds(question: Question, lab: Lab) -> int:

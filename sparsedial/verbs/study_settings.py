@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, nearest
 from sparsedial.machine.card import batch_for
 from sparsedial.machine.hardware import usable_cores
+from sparsedial.records.launch import LaunchKind
 from sparsedial.records.study import Inputs
 from sparsedial.settings import file_names, setting
 from sparsedial.sweep.question import Question
@@ -17,6 +18,7 @@ from sparsedial.verbs.select_method import METHODS, parse_shares, require_method
 from sparsedial.verbs.token_settings import REFERENCE_HELP, SHARE_HELP, check_token_settings
 
 BATCH = 16  # sequences of a step on a CPU
+KINDS: dict[str, LaunchKind] = {"local": "local", "join": "join", "slurm": "slurm", "ray": "ray"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,17 @@ class StudySettings:
         " [as many as its profile finds fastest]",
         "N",
     )
+    on: str = setting(
+        "local",
+        "also train on other machines: join lets in those where `sparsedial join` is typed, slurm and ray start"
+        " workers on all nodes of an allocation or a cluster",
+        "local|join|slurm|ray",
+    )
+    wait_for: int | None = setting(
+        None,
+        "workers of other machines to wait for before the grid is planned, 5 minutes at most [with slurm and ray all]",
+        "N",
+    )
     device: str = setting("auto", "device to train on", "cpu|cuda")
     out: Path = setting(Path("runs/study"), "the study's folder; the same command continues a stopped study", "DIR")
     log: tuple[str, ...] = setting((), log_setting.HELP, "csv,…", parse=log_setting.log_names)
@@ -85,10 +98,19 @@ class StudySettings:
     def __post_init__(self) -> None:
         if self.budgets and self.time:
             raise UserError("contradicts budgets", hint="give only one of them", field="time")
+        if self.on not in KINDS:
+            raise UserError(f"'{self.on}' is not known", hint=nearest(self.on, KINDS) or ", ".join(KINDS), field="on")
+        if self.wait_for is not None and (self.wait_for < 0 or self.on == "local"):
+            raise UserError(f"nobody joins: {self.wait_for} is for <on> join", field="wait_for")
         check_token_settings(self.token_share, self.reference)
         require_method(self.select, self.keep)
         if self.select is not None and self.token_share is not None:
             raise UserError("contradicts <select>", hint="give only one of them", field="token_share")
+
+    @property
+    def kind(self) -> LaunchKind:
+        """Where it trains."""
+        return KINDS[self.on]
 
     def question(self, reference: str | None = None) -> Question:
         """The settings, with defaults filled in and checked; `reference` is the digest of the model that is named.
@@ -98,6 +120,8 @@ class StudySettings:
         from sparsedial.runs.devices import card_of, pick_device
 
         device = pick_device(self.device)
+        if device != "cpu" and self.on != "local":
+            raise UserError("contradicts a GPU: other machines train on their CPUs", hint="<device> cpu", field="on")
         card = card_of(device)
         context = self.context if self.context is not None or card is None else card.context
         filling = BATCH if card is None or context is None else batch_for(card, context)

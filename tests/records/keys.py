@@ -185,18 +185,27 @@ CellCounts: planned finished diverged
 VerdictSeeds: flops seconds
 TimedSteps: dense sparse
 RunningStudy: status frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds
-    verdict_seeds timed_steps kept_runs
+    verdict_seeds timed_steps kept_runs launch
 LawSummary: form coefficients intervals confidence undetermined rmse_log_loss held_out held_out_reason refused
     comparison
 ProfileSummary: median_relative_error max_relative_error watts watts_source metered
 Study: status best frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
     timed_steps budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover
     crossover_reason cells_table verdict_runs law_curves profile seed_noise seed_noise_reason probes token_selection
-    selection versions next wall_seconds report
+    selection launch versions next wall_seconds report
 StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
-    binding_constraints crossover crossover_reason probes token_selection selection next report
+    binding_constraints crossover crossover_reason probes token_selection selection launch next report
 StudyStatus: out status written_seconds_ago phase phases cells_planned cells_finished cells_diverged runs_finished
     elapsed_seconds report
+Meeting: host addresses port key
+Setup: versions recipe_version kernels build instructions processor python
+Hello: host process setup
+Admission: refused
+HostRuns: name runs
+LaunchSoFar: kind first hosts attempts attempts_superseded
+LaunchHost: name profile_digest profile_digest_reason cells runs
+Launch: kind hosts attempts attempts_superseded
+JoinAnswer: study host workers runs seconds
 Setting: name top_k_experts top_p_experts neurons_share skip_layers sparsity active_parameters
 StudyDryRun: dry_run cells largest_total_parameters budgets_flops flops seconds seconds_low seconds_high
     probe_seconds reference_cost kept_runs kept_seconds select_seconds joules joules_source memory_bytes dollars

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.slow
 
 KEYS = {
     "best", "cells", "budgets_flops", "sparsities", "text", "machine", "versions", "wall_seconds", "law", "verdict",
-    "near_optimal", "binding_constraints", "crossover", "crossover_reason", "probes", "selection", "token_selection",
-    "next", "report",
+    "near_optimal", "binding_constraints", "crossover", "crossover_reason", "probes", "selection", "launch",
+    "token_selection", "next", "report",
 }  # fmt: skip
 
 

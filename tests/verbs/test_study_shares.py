@@ -11,10 +11,12 @@ import pytest
 import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
+from sparsedial.records.launch import LaunchSoFar
 from sparsedial.records.record import read
 from sparsedial.records.run import Run
 from sparsedial.records.selection import Selected
 from sparsedial.records.study import Study
+from sparsedial.runs.machines import Machines
 from sparsedial.selection import reference
 from sparsedial.sweep import local_lab
 from sparsedial.text.manifest import read_manifest
@@ -39,7 +41,8 @@ def shares(corpus: Path, out: Path, tokenizer: str = "bytes", **asked):
     selections = kept_selections(one)
     whole = whole_selection(one, selections)
     full = full_text(one, whole)
-    return full, crossed(one, full, selections, whole)
+    machines = Machines("here", LaunchSoFar(kind="local", first=None))
+    return full, crossed(one, full, selections, whole, machines)
 
 
 def test_shares_differ_in_train_text_alone(corpus, tmp_path):
