@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
+import threading
 from collections.abc import Generator
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 
 BEAT_SECONDS = 5.0  # between two signs of life of a worker
 SILENT_SECONDS = 60.0  # without one, after which a worker counts as dead; and without an answer of the other machine
-GREET_SECONDS = 30.0  # for one part of a greeting
+GREET_SECONDS = 30.0  # for a greeting
 
 GONE = (EOFError, OSError)  # what is raised where the other side is gone
 STRANGE = (*GONE, AssertionError)  # and where it is none of ours: `multiprocessing` asserts what it reads
@@ -34,26 +34,30 @@ def connection_of(found: socket.socket) -> Connection:
 
 @contextlib.contextmanager
 def greeting(connection: Connection) -> Generator[None]:
-    """Within it a read fails where nothing comes for a while: a stranger may say nothing at all."""
-    _read_within(connection, GREET_SECONDS)
-    yield
-    _read_within(connection, 0)
-
-
-def _read_within(connection: Connection, seconds: float) -> None:
-    """Let reads fail after some seconds; 0 is never."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as same:
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(seconds), 0))
+    """After a while within it the connection ends: a stranger may say nothing at all, or one letter now and then."""
+    late = threading.Timer(GREET_SECONDS, hang_up, [connection])
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 def know_each_other(connection: Connection, key: str, *, first: bool) -> None:
-    """Show each other that both know the key, without saying it; `first` is whether this side asks first.
+    """Show each other that both know the key, without saying it; `first` is whether this side, the study's, asks first.
+
+    Each side proves it otherwise: else a stranger at the study's port would let one worker answer for another.
 
     Raises: AuthenticationError where the other side does not; one of STRANGE where it is none of ours.
     """
-    asking = [deliver_challenge, answer_challenge]
-    for ask in asking if first else reversed(asking):
-        ask(connection, key.encode())
+    of_worker, of_study = f"worker {key}".encode(), f"study {key}".encode()
+    if first:
+        deliver_challenge(connection, of_worker)
+        answer_challenge(connection, of_study)
+    else:
+        answer_challenge(connection, of_worker)
+        deliver_challenge(connection, of_study)
 
 
 def hang_up(connection: Connection) -> None:

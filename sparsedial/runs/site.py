@@ -22,6 +22,8 @@ from sparsedial.runs.setup import refusal, warning
 
 OTHER_VERSION = "it is of another version"
 MOST_BYTES = 1 << 16  # of a greeting
+MOST_GREETED = 64  # at the same time: each is a thread and an open file of the study's
+DOOR_SECONDS = 0.1  # after somebody could not be let through the door
 ELSEWHERE = "192.0.2.1", 9  # an address that nobody has, for documentation (RFC 5737)
 
 
@@ -50,6 +52,7 @@ class Site:
         self._key = secrets.token_hex(32)
         self._lock, self._open = threading.Lock(), False
         self._said = frozenset[str]()
+        self._places = threading.Semaphore(MOST_GREETED)
 
     def __enter__(self) -> Site:
         self._open = True
@@ -94,9 +97,8 @@ class Site:
     def present(self) -> int:
         """The number of workers that have joined and are still there."""
         self.admit()
-        for worker in self.joined:
-            if not worker.group:
-                self._drain(worker)
+        for worker in [worker for worker in self.joined if not worker.group]:
+            self._drain(worker)
         return len(self.joined)
 
     def _drain(self, worker: Joined) -> None:
@@ -125,8 +127,20 @@ class Site:
         """In a thread: greet everybody who comes, each in a thread of its own, since one may say nothing."""
         with self._door, self._closing:
             while self._closing not in wait([self._door, self._closing]):
-                found, _ = self._door.accept()
-                threading.Thread(target=self._greet, args=(found,), daemon=True).start()
+                self._places.acquire()
+                try:
+                    found, _ = self._door.accept()
+                except OSError:  # who came is gone again, or this process has too many files open
+                    self._places.release()
+                    time.sleep(DOOR_SECONDS)
+                    continue
+                threading.Thread(target=self._greet_in_place, args=(found,), daemon=True).start()
+
+    def _greet_in_place(self, found: socket.socket) -> None:
+        try:
+            self._greet(found)
+        finally:
+            self._places.release()
 
     def _greet(self, found: socket.socket) -> None:
         connection = connection_of(found)

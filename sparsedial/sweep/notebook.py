@@ -70,7 +70,7 @@ class Notebook:
 
     def freeze(self, frozen: Frozen) -> None:
         """Fix the inputs and the layout; from now on the folder belongs to this study."""
-        self.study = RunningStudy(frozen=frozen)
+        self.study = RunningStudy(frozen=frozen, launch=self.launch())
         self._save(self.study)
 
     def keep(

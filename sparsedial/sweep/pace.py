@@ -96,4 +96,4 @@ def _what_is_slower(lab: Lab, slowdown: float, planned: PhaseSeconds) -> str | N
         return f"the machine is {slowdown:.2g} times slower than when it was measured"
     now = predict_phases(lab.layout, lab.profile, lab.at_once, lab.probe_tokens)
     fewer = now.grid >= SLOW * planned.grid
-    return f"{count_words(lab.at_once, 'worker')} are fewer than the grid was planned with" if fewer else None
+    return f"the grid was planned with more than {count_words(lab.at_once, 'worker')}" if fewer else None

@@ -100,8 +100,10 @@ class StudySettings:
             raise UserError("contradicts budgets", hint="give only one of them", field="time")
         if self.on not in KINDS:
             raise UserError(f"'{self.on}' is not known", hint=nearest(self.on, KINDS) or ", ".join(KINDS), field="on")
-        if self.wait_for is not None and (self.wait_for < 0 or self.on == "local"):
-            raise UserError(f"nobody joins: {self.wait_for} is for <on> join", field="wait_for")
+        if self.wait_for is not None and self.on == "local":
+            raise UserError("nobody joins this study", hint="add <on> join", field="wait_for")
+        if self.wait_for is not None and self.wait_for < 0:
+            raise UserError(f"{self.wait_for} is negative", hint="0 waits for nobody", field="wait_for")
         check_token_settings(self.token_share, self.reference)
         require_method(self.select, self.keep)
         if self.select is not None and self.token_share is not None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_task
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
@@ -218,6 +219,16 @@ def test_ctrl_c_takes_the_workers_of_a_machine_back(house: House, small_text):
     assert house.said == ["b has joined", "a worker of b has left"]
 
 
+def test_workers_that_leave_together_are_all_gone(house: House):
+    """The number of those that are there is what a grid is planned with."""
+    held = [dial(find_meeting(house.folder), hello_of(host)) for host in "bcd"]
+    for host in "bcd":
+        house.wait_for(host)
+    for connection in held:
+        connection.close()
+    assert house.site.present() == 0
+
+
 def test_a_machine_that_says_nothing_any_more_gives_its_run_back(house: House, small_text, monkeypatch):
     """One that loses its power, or its network, closes nothing."""
     monkeypatch.setattr(site_module, "SILENT_SECONDS", 0.1)
@@ -272,6 +283,67 @@ def test_who_does_not_know_the_key_is_not_let_in(house: House, monkeypatch):
     stranger.close()
     for one in silent:
         one.close()
+
+
+def test_strangers_that_fill_the_door_are_hung_up_after_a_while(house: House, monkeypatch):
+    """Also one that says a letter now and then; the next worker then comes in."""
+    monkeypatch.setattr(channel, "GREET_SECONDS", 1.0)
+    meeting = find_meeting(house.folder)
+    strangers = [socket.create_connection(("127.0.0.1", meeting.port)) for _ in range(site_module.MOST_GREETED + 1)]
+    for stranger in strangers:
+        stranger.settimeout(PATIENCE)
+        assert stranger.recv(1) == b"\0"  # the study's challenge begins with its length
+        stranger.sendall(b"\0")
+    for stranger in strangers:
+        with contextlib.suppress(ConnectionError):
+            while stranger.recv(1024):
+                pass
+        stranger.close()
+    monkeypatch.setattr(channel, "GREET_SECONDS", PATIENCE)
+    house.join("c")
+    assert [worker.host for worker in house.site.joined] == ["c"]
+
+
+def test_one_who_is_gone_before_the_door_opens_closes_it_to_nobody(house: House, monkeypatch):
+    accept, failed = socket.socket.accept, []
+
+    def failing(door: socket.socket):
+        if not failed:
+            failed.append(door)
+            raise ConnectionAbortedError
+        return accept(door)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    house.join("c")
+    assert len(failed) == 1
+
+
+def test_a_stranger_cannot_let_one_worker_answer_for_another():
+    """It may have got the port of a study that was killed, and does not know the key."""
+    believed: list[str] = []
+
+    def work(connection: Connection, name: str) -> None:
+        with contextlib.suppress(*channel.STRANGE, AuthenticationError):
+            channel.know_each_other(connection, "key", first=False)
+            believed.append(name)
+        connection.close()
+
+    with contextlib.ExitStack() as opened:
+        (first, its), (second, other) = Pipe(), Pipe()
+        ends = [(its, "first"), (other, "second")]
+        threads = [threading.Thread(target=work, args=end) for end in ends]
+        for thread in threads:
+            thread.start()
+            opened.callback(thread.join, PATIENCE)
+        first.send_bytes(b"#CHALLENGE#" + bytes(20))
+        first.recv_bytes()
+        first.send_bytes(b"#WELCOME#")
+        second.send_bytes(first.recv_bytes())  # what the first worker asks is asked of the second
+        first.send_bytes(second.recv_bytes())
+        second.close()
+        first.recv_bytes()
+        first.close()
+    assert believed == []
 
 
 @pytest.mark.parametrize(

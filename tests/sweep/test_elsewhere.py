@@ -50,8 +50,8 @@ def test_workers_that_stay_keep_the_time():
 def test_fewer_workers_than_a_grid_was_planned_with_are_said_before_it_and_the_verdict_pays():
     made, said = studied(8, 0)
     assert said == [
-        "2 workers are fewer than the grid was planned with: to keep the limit of 10 min 00 s, a verdict gets fewer"
-        " seeds or is left out"
+        "the grid was planned with more than 2 workers: to keep the limit of 10 min 00 s, a verdict gets fewer seeds or"
+        " is left out"
     ]
     assert made.executor.seconds + REPORT_SECONDS < (1 + OVERRUN_SHARE) * LIMIT
     assert made.notebook.study.verdict_seeds.seconds < studied(8, 8)[0].notebook.study.verdict_seeds.seconds

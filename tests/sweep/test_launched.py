@@ -12,6 +12,7 @@ from sparsedial.records.study import Study
 from sparsedial.showing.report_tables import text_and_machine
 from sparsedial.sweep.grid import cell_tasks
 from sparsedial.sweep.launched import launched
+from sparsedial.sweep.notebook import Notebook
 from tests.showing.synthetic import finished, study_record
 
 SCAN = "f" * 16  # a run that is none of the grid's
@@ -55,3 +56,12 @@ def test_several_machines_are_named_in_table_and_report_and_one_is_not(spread, t
     alone = replace(study, launch=of(replace(so_far, hosts=so_far.hosts[:1])))
     assert "machines" not in table_of(alone.answer)
     assert text_and_machine(alone) == text_and_machine(study_record())
+
+
+def test_who_began_a_study_is_written_down_when_it_is_laid():
+    """One that is killed before its first run is not taken for an earlier version's."""
+    notebook = Notebook(None)
+    notebook.launch = lambda: LaunchSoFar(kind="local", first="a")
+    notebook.freeze(finished()[2].frozen)
+    assert notebook.study is not None
+    assert notebook.study.launch == LaunchSoFar(kind="local", first="a")
