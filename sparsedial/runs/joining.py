@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from sparsedial.errors import UserError
 from sparsedial.records.launch import JOIN_FILE, Admission, Hello, Meeting, packed, unpacked
-from sparsedial.records.record import read
+from sparsedial.records.record import read, try_read
+from sparsedial.records.study import STUDY_FILE, Study
 from sparsedial.runs.channel import (
     BEAT_SECONDS,
     GONE,
@@ -26,6 +27,7 @@ from sparsedial.runs.channel import (
 )
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.worker import Alive, Order, answer
+from sparsedial.store import Fault
 
 if TYPE_CHECKING:
     from sparsedial.text.prepare import Text
@@ -43,9 +45,11 @@ def find_meeting(folder: Path) -> Meeting:
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder on this machine ({socket.gethostname()})",
-            hint="a study's folder must lie on a file system that all its machines see, by this path",
+            hint="start the study first; this machine must see the file system on which its folder lies",
         )
     file = folder / JOIN_FILE
+    if not file.exists() and not isinstance(try_read(folder / STUDY_FILE, Study), Fault):
+        raise UserError(f"{folder}: its study has ended", hint="nothing is left to train; report.html there says more")
     if not file.exists():
         raise UserError(
             f"{folder}: no study is running there that lets workers in",

@@ -29,7 +29,7 @@ def on_ray(folder: Path, workers: int | None, say: Callable[[str], None]) -> Lau
 
     Raises: UserError where Ray is not installed, or there is no cluster.
     """
-    ray = _ray()
+    ray = require_ray()
     address = os.environ.get("RAY_ADDRESS", "auto")
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -57,8 +57,8 @@ def on_ray(folder: Path, workers: int | None, say: Callable[[str], None]) -> Lau
     return Launched(expected=len(tasks), end=end)
 
 
-def _ray() -> Any:
-    """Raises: UserError where Ray is not installed."""
+def require_ray() -> Any:
+    """The package. Raises: UserError where Ray is not installed."""
     try:
         return importlib.import_module("ray")
     except ModuleNotFoundError as error:

@@ -25,7 +25,7 @@ from sparsedial.sweep.notebook import Notebook, open_notebook, status
 from sparsedial.sweep.question import Question, require_same
 from sparsedial.verbs.following import following, versions
 from sparsedial.verbs.listening import listening
-from sparsedial.verbs.study_machines import machines_of
+from sparsedial.verbs.study_machines import machines_of, require_launcher
 from sparsedial.verbs.study_settings import StudySettings
 from sparsedial.verbs.study_tokens import study_tokens
 from sparsedial.verbs.token_settings import found_reference
@@ -59,6 +59,7 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
             held = notebook.frozen.inputs
             require_same(settings.out, held, question.bound_to(held.text))
             return notebook.answer
+        require_launcher(settings)
         clock = notebook.start(question.limit_seconds)
         selections = [] if settings.dry_run else kept_selections(question)
         listener = opened.enter_context(listening(settings.log, settings.out))

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from sparsedial.records.launch import LaunchKind, LaunchSoFar
+from sparsedial.records.launch import JOIN_FILE, LaunchKind, LaunchSoFar
 from sparsedial.runs.launched import Launched
 from sparsedial.runs.machines import Machines
-from sparsedial.runs.ray_cluster import on_ray
+from sparsedial.runs.ray_cluster import on_ray, require_ray
 from sparsedial.runs.setup import host_name, setup_here
-from sparsedial.runs.slurm import on_slurm
+from sparsedial.runs.slurm import allocation, on_slurm
 from sparsedial.sweep.notebook import Notebook
 from sparsedial.verbs.study_settings import StudySettings
+
+
+def require_launcher(settings: StudySettings) -> None:
+    """Raises: UserError where nothing can start workers as `on` asks, so that nothing is spent on it."""
+    if settings.kind == "slurm" and not settings.dry_run:
+        allocation(os.environ)
+    elif settings.kind == "ray" and not settings.dry_run:
+        require_ray()
 
 
 @contextlib.contextmanager
@@ -30,6 +39,8 @@ def machines_of(settings: StudySettings, notebook: Notebook, note: Callable[[str
     machines = Machines(here, replace(so_far, kind=settings.kind))
     notebook.launch = lambda: machines.so_far
     if settings.kind == "local" or settings.dry_run:
+        if not settings.dry_run:
+            (settings.out / JOIN_FILE).unlink(missing_ok=True)  # of a start that was killed
         yield machines
         return
     from sparsedial.runs.site import Site

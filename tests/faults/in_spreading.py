@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.fault import Fault
 
 SPREAD = "tests/runs/test_spread.py::"
+DOOR = "tests/runs/test_door.py::"
 
 FAULTS = (
     Fault(
@@ -54,7 +55,7 @@ FAULTS = (
         file="runs/site.py",
         line="write(self.folder / JOIN_FILE, meeting, private=True)",
         becomes="write(self.folder / JOIN_FILE, meeting)",
-        tests=SPREAD + "test_who_does_not_know_the_key_is_not_let_in",
+        tests=DOOR + "test_who_does_not_know_the_key_is_not_let_in",
     ),
     Fault(
         what="a machine that says nothing any more is waited for",
@@ -68,21 +69,21 @@ FAULTS = (
         file="runs/site.py",
         line="threading.Thread(target=self._greet_in_place, args=(found,), daemon=True).start()",
         becomes="self._greet_in_place(found)",
-        tests=SPREAD + "test_who_does_not_know_the_key_is_not_let_in",
+        tests=DOOR + "test_who_does_not_know_the_key_is_not_let_in",
     ),
     Fault(
         what="a stranger at the study's port lets one worker answer for another, and is believed",
         file="runs/channel.py",
         line='of_worker, of_study = f"worker {key}".encode(), f"study {key}".encode()',
         becomes="of_worker = of_study = key.encode()",
-        tests=SPREAD + "test_a_stranger_cannot_let_one_worker_answer_for_another",
+        tests=DOOR + "test_a_stranger_cannot_let_one_worker_answer_for_another",
     ),
     Fault(
         what="who says one letter now and then stays at the door",
         file="runs/channel.py",
         line="late.start()",
         becomes="",
-        tests=SPREAD + "test_strangers_that_fill_the_door_are_hung_up_after_a_while",
+        tests=DOOR + "test_strangers_that_fill_the_door_are_hung_up_after_a_while",
     ),
     Fault(
         what="srun's workers share the cores of the first node with its own",

@@ -5,95 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
-import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from dataclasses import replace as replace_task
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from sparsedial.errors import UserError
-from sparsedial.records.launch import JOIN_FILE, Hello, LaunchSoFar
+from sparsedial.records.launch import JOIN_FILE
 from sparsedial.records.record import write
-from sparsedial.runs import channel
+from sparsedial.records.study import STUDY_FILE
 from sparsedial.runs import site as site_module
 from sparsedial.runs.executor import Lost
 from sparsedial.runs.in_process import InProcess
-from sparsedial.runs.joining import dial, find_meeting, serve
-from sparsedial.runs.machines import Machines
+from sparsedial.runs.joining import dial, find_meeting
 from sparsedial.runs.policy import carry_out
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.setup import setup_here
-from sparsedial.runs.site import Site
 from sparsedial.runs.spread import Spread
 from sparsedial.runs.worker import Alive
+from tests.runs.house import PATIENCE, House, hello_of
 from tests.runs.test_local import Notes, tasks_of
-
-PATIENCE = 120.0  # seconds, for a machine that is busy with other things
-
-
-@dataclass
-class House:
-    """A study's folder where workers may join, with its machines, and what was said."""
-
-    folder: Path
-    text: object
-    said: list[str] = field(default_factory=list)
-    leaves: list[Connection] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.store = RunStore(self.folder / "runs")
-
-    def carry(self, groups, workers: int, notes: Notes | None = None):
-        """The runs of groups, with so many workers of this machine."""
-        executor = self.machines.executor("cpu", self.text, self.store, workers)
-        return carry_out(groups, executor=executor, shelf=self.store, listener=notes or Notes())
-
-    def join(self, host: str) -> threading.Thread:
-        """A worker in a thread of this process, once it is let in."""
-        connection = dial(find_meeting(self.folder), hello_of(host))
-        leave, theirs = Pipe()
-        self.leaves.append(leave)
-        thread = threading.Thread(target=serve, args=(connection, self.folder, theirs))
-        thread.start()
-        self.wait_for(host)
-        return thread
-
-    def wait_for(self, host: str) -> None:
-        """Until a worker of this name has been let in."""
-        while host not in {worker.host for worker in self.site.joined}:
-            assert self.site.doorbell.poll(PATIENCE), self.said
-            self.site.admit()
-
-    def trained(self, host: str) -> int:
-        """The number of runs that a machine trained."""
-        return sum(len(one.runs) for one in self.machines.so_far.hosts if one.name == host)
-
-
-def hello_of(host: str) -> Hello:
-    return Hello(host=host, process=os.getpid(), setup=setup_here())
-
-
-@pytest.fixture
-def house(small_text, tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path, small_text)
-    before = threading.enumerate()
-    with Site(tmp_path, setup_here(), house.said.append) as house.site:
-        house.machines = Machines("a", LaunchSoFar(kind="join", first="a"), house.site)
-        yield house
-    for leave in house.leaves:
-        leave.close()
-    for thread in set(threading.enumerate()) - set(before):
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
+from tests.showing.synthetic import study_record
 
 
 def losses(runs) -> dict[str, float | None]:
@@ -269,83 +205,6 @@ def test_timed_runs_stay_on_this_machine(house: House, small_text):
     assert house.trained("a") == 2
 
 
-def test_who_does_not_know_the_key_is_not_let_in(house: House, monkeypatch):
-    monkeypatch.setattr(channel, "GREET_SECONDS", 5.0)
-    meeting = find_meeting(house.folder)
-    assert stat.S_IMODE((house.folder / JOIN_FILE).stat().st_mode) == 0o600
-    with pytest.raises(UserError, match="does not let this worker in: it has another key"):
-        dial(replace(meeting, key="0" * 64), hello_of("b"))
-    stranger = socket.create_connection(("127.0.0.1", meeting.port))
-    stranger.sendall(b"GET / HTTP/1.1\r\\n\\r\\n")
-    silent = [socket.create_connection(("127.0.0.1", meeting.port)) for _ in range(6)]
-    house.join("c")  # whoever says nothing keeps nobody waiting
-    assert [worker.host for worker in house.site.joined] == ["c"]
-    stranger.close()
-    for one in silent:
-        one.close()
-
-
-def test_strangers_that_fill_the_door_are_hung_up_after_a_while(house: House, monkeypatch):
-    """Also one that says a letter now and then; the next worker then comes in."""
-    monkeypatch.setattr(channel, "GREET_SECONDS", 1.0)
-    meeting = find_meeting(house.folder)
-    strangers = [socket.create_connection(("127.0.0.1", meeting.port)) for _ in range(site_module.MOST_GREETED + 1)]
-    for stranger in strangers:
-        stranger.settimeout(PATIENCE)
-        assert stranger.recv(1) == b"\0"  # the study's challenge begins with its length
-        stranger.sendall(b"\0")
-    for stranger in strangers:
-        with contextlib.suppress(ConnectionError):
-            while stranger.recv(1024):
-                pass
-        stranger.close()
-    monkeypatch.setattr(channel, "GREET_SECONDS", PATIENCE)
-    house.join("c")
-    assert [worker.host for worker in house.site.joined] == ["c"]
-
-
-def test_one_who_is_gone_before_the_door_opens_closes_it_to_nobody(house: House, monkeypatch):
-    accept, failed = socket.socket.accept, []
-
-    def failing(door: socket.socket):
-        if not failed:
-            failed.append(door)
-            raise ConnectionAbortedError
-        return accept(door)
-
-    monkeypatch.setattr(socket.socket, "accept", failing)
-    house.join("c")
-    assert len(failed) == 1
-
-
-def test_a_stranger_cannot_let_one_worker_answer_for_another():
-    """It may have got the port of a study that was killed, and does not know the key."""
-    believed: list[str] = []
-
-    def work(connection: Connection, name: str) -> None:
-        with contextlib.suppress(*channel.STRANGE, AuthenticationError):
-            channel.know_each_other(connection, "key", first=False)
-            believed.append(name)
-        connection.close()
-
-    with contextlib.ExitStack() as opened:
-        (first, its), (second, other) = Pipe(), Pipe()
-        ends = [(its, "first"), (other, "second")]
-        threads = [threading.Thread(target=work, args=end) for end in ends]
-        for thread in threads:
-            thread.start()
-            opened.callback(thread.join, PATIENCE)
-        first.send_bytes(b"#CHALLENGE#" + bytes(20))
-        first.recv_bytes()
-        first.send_bytes(b"#WELCOME#")
-        second.send_bytes(first.recv_bytes())  # what the first worker asks is asked of the second
-        first.send_bytes(second.recv_bytes())
-        second.close()
-        first.recv_bytes()
-        first.close()
-    assert believed == []
-
-
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -386,6 +245,9 @@ def test_where_no_study_lets_workers_in_that_is_one_line(house: House, tmp_path:
         find_meeting(tmp_path / "nowhere")
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="no study is running there that lets workers in"):
+        find_meeting(tmp_path / "other")
+    write(tmp_path / "other" / STUDY_FILE, study_record())
+    with pytest.raises(UserError, match="its study has ended"):
         find_meeting(tmp_path / "other")
     meeting = find_meeting(house.folder)
     house.site.__exit__()
