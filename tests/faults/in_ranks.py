@@ -113,4 +113,11 @@ FAULTS = (
         becomes="_met(",
         tests=f"{JOINED}::test_a_script_that_trains_twice_meets_twice_at_one_port",
     ),
+    Fault(
+        what="a rank that comes after the first was stopped waits for it",
+        file="runs/board.py",
+        line="self.raise_ended()  # of a rank that came before",
+        becomes="# of a rank that came before",
+        tests=f"{JOINED}::test_a_rank_that_comes_after_the_first_was_stopped_does_not_wait_for_it",
+    ),
 )

@@ -135,6 +135,20 @@ def test_a_script_that_trains_twice_meets_twice_at_one_port():
     assert second.ended() is None
 
 
+def test_a_rank_that_comes_after_the_first_was_stopped_does_not_wait_for_it(monkeypatch):
+    monkeypatch.setattr("sparsedial.runs.board.JOIN_SECONDS", 0.0)
+    place = Place(rank=0, count=2, local_rank=0, address="127.0.0.1", port=0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        place = replace(place, port=listening.getsockname()[1])
+        first = Board(place, 0, listening=listening)
+    with pytest.raises(UserError, match="rank 1 of 2 did not come"):
+        first.gather(FOUR[0])
+    first.end(Ended(rank=0, host="a", kind="stopped"))
+    second = Board(replace(place, rank=1), 0)
+    with pytest.raises(KeyboardInterrupt):
+        second.gather(FOUR[1])
+
+
 class Beating:
     """A board whose ranks beat as long as they are told to."""
 
