@@ -27,7 +27,7 @@ FAULTS = (
         file="runs/joined.py",
         line="return counted, dues > 0, stops > 0",
         becomes="return counted, dues > 0, self.stopping",
-        tests=f"{COMMAND}::test_a_run_goes_on_with_another_number_of_ranks",
+        tests=f"{JOINED}::test_rank_0s_clock_says_when_a_state_is_due_and_any_rank_may_ask_to_stop",
     ),
     Fault(
         what="a rank that waits for rank 0 is not stopped",

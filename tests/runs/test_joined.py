@@ -61,6 +61,9 @@ def test_rank_0s_clock_says_when_a_state_is_due_and_any_rank_may_ask_to_stop():
     asked = joined(3)
     asked.stopping = True
     assert asked.agreed(0.0, False) == (0.0, False, True)
+    told: Any = joined(1)
+    told.ranks.sums = lambda figures: [0.0, 0.0, 1.0]
+    assert told.agreed(0.0, False) == (0.0, False, True), "another rank was asked"
     assert Joined().agreed(2.0, True) == (2.0, True, False)
 
 
