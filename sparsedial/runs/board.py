@@ -105,6 +105,7 @@ class Board:
                     hint="all machines must be started with the same command",
                 )
             time.sleep(POLL_SECONDS)
+        self.raise_ended()  # of a rank that came before, and was stopped while it waited for this one
         return tuple(pickle.loads(value) for value in self._orders.multi_get(names))
 
     def post(self, order: Any) -> None:

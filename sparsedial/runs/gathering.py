@@ -88,10 +88,13 @@ def _gathered(board: Board, device: str, work: Callable[[Joined], T], processes:
         watch = Watch(board, members, processes, asked_to_stop=lambda: _ask(joined))
         watch.start()
         joined.connection = Connection(board=board, watch=watch, members=members, backend=_backend(member))
-        with _group(board, joined.connection) as ranks:
-            joined.ranks = ranks
+        with contextlib.ExitStack() as leaving:
+            with joined.together():  # each waits for all others to come
+                joined.ranks = leaving.enter_context(_group(board, joined.connection))
             if board.place.rank:
                 return follow(joined)
+            if joined.stopping:
+                raise KeyboardInterrupt
             answer = work(joined)
             board.post(Finished(answer=answer))
             watch.leave()  # ranks may go from here on

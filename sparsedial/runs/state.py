@@ -94,7 +94,7 @@ class LiveRun:
         """Save the newest state that the run can continue from: the kept one, or the model's after a whole step."""
         if self.kept is not None:
             restore_state(self.model, self.optimizers, self.kept[0])
-            self.tally = copy.deepcopy(self.kept[1])
+            self.tally = self._as_kept(self.kept[1])
         elif self.job.recipe.spike_sigmas > 0 or not between_steps:
             return
         if self.tally.next_step:
@@ -117,7 +117,12 @@ class LiveRun:
             back_to_step=kept.next_step,
         )
         kept.skipped, kept.events = [*self.tally.skipped, batch], [*self.tally.events, event]
-        self.tally = copy.deepcopy(kept)  # a run that is stopped now remembers both
+        self.tally = self._as_kept(kept)  # a run that is stopped now remembers both
+
+    def _as_kept(self, kept: Tally) -> Tally:
+        """The kept numbers; states that were saved since stay counted."""
+        tally = self.tally
+        return replace(copy.deepcopy(kept), states=tally.states, states_seconds=tally.states_seconds)
 
 
 def saved_states(live: LiveRun) -> SavedStates:

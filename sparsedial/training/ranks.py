@@ -13,9 +13,16 @@ from sparsedial.errors import UserError
 
 Figure = TypeVar("Figure", float, Tensor)  # a number, or one that is on its device
 Labelled = tuple[Any, Tensor]  # a tensor, and what its rank says of it
+
+
+def _first_of(*names: str) -> Any:
+    """The first of these that PyTorch has; None where it was built without collectives, which one process needs not."""
+    return next((getattr(distributed, name) for name in names if hasattr(distributed, name)), None)
+
+
 # PyTorch 2.13 gave these two their names; the older ones still work there, with a warning
-_reduce_scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
-_all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+_reduce_scatter = _first_of("reduce_scatter_single", "reduce_scatter_tensor")
+_all_gather = _first_of("all_gather_single", "all_gather_into_tensor")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ FAULTS = (
         file="runs/joined.py",
         line="return counted, dues > 0, stops > 0",
         becomes="return counted, dues > 0, self.stopping",
-        tests=f"{COMMAND}::test_a_run_goes_on_with_another_number_of_ranks",
+        tests=f"{JOINED}::test_rank_0s_clock_says_when_a_state_is_due_and_any_rank_may_ask_to_stop",
     ),
     Fault(
         what="a rank that waits for rank 0 is not stopped",
@@ -112,5 +112,12 @@ FAULTS = (
         line="_stores.get(place) or _met(",
         becomes="_met(",
         tests=f"{JOINED}::test_a_script_that_trains_twice_meets_twice_at_one_port",
+    ),
+    Fault(
+        what="a rank that comes after the first was stopped waits for it",
+        file="runs/board.py",
+        line="self.raise_ended()  # of a rank that came before",
+        becomes="# of a rank that came before",
+        tests=f"{JOINED}::test_a_rank_that_comes_after_the_first_was_stopped_does_not_wait_for_it",
     ),
 )

@@ -14,9 +14,12 @@ import pytest
 
 from sparsedial.errors import UserError
 from sparsedial.runs.execute import execute
+from sparsedial.runs.joined import Joined
 from sparsedial.runs.run_store import RunStore
+from sparsedial.runs.state import begin
 from sparsedial.store import read_json, write_json
 from sparsedial.text.sampler import Sampler
+from sparsedial.training.loop import Step
 from tests.runs.tiny import finish, job_of
 
 
@@ -49,6 +52,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_text, tmp_p
     assert series[0] == series[1]
     weights = [(store.path(job.hash) / "checkpoint" / "model.safetensors").read_bytes() for store in (whole, parts)]
     assert weights[0] == weights[1]
+
+
+def test_a_run_that_goes_back_counts_the_states_that_it_saved_since(small_text, tmp_path: Path):
+    job, store = job_of(small_text), RunStore(tmp_path)
+    live = begin(job, store, Joined())
+    live.tally.next_step = 1
+    live.keep()
+    live.save(store.unfinished(job.hash), job.hash)
+    live.go_back(Step(3, math.inf, 1.0, 0.0, 0.0, 0))
+    assert (live.tally.next_step, live.tally.states) == (1, 1)
+    assert live.tally.states_seconds > 0
+    live.leave(between_steps=True)
+    assert read_json(store.unfinished(job.hash) / "state.json")["progress"]["states"] == 2
 
 
 @pytest.mark.parametrize(("stop", "saved"), [(17, 17), (41, 40)])  # in the middle, and while it is scored

@@ -61,6 +61,9 @@ def test_rank_0s_clock_says_when_a_state_is_due_and_any_rank_may_ask_to_stop():
     asked = joined(3)
     asked.stopping = True
     assert asked.agreed(0.0, False) == (0.0, False, True)
+    told: Any = joined(1)
+    told.ranks.sums = lambda figures: [0.0, 0.0, 1.0]
+    assert told.agreed(0.0, False) == (0.0, False, True), "another rank was asked"
     assert Joined().agreed(2.0, True) == (2.0, True, False)
 
 
@@ -133,6 +136,20 @@ def test_a_script_that_trains_twice_meets_twice_at_one_port():
     first.end(Ended(rank=0, host="a", kind="stopped"))
     assert first.ended() is not None
     assert second.ended() is None
+
+
+def test_a_rank_that_comes_after_the_first_was_stopped_does_not_wait_for_it(monkeypatch):
+    monkeypatch.setattr("sparsedial.runs.board.JOIN_SECONDS", 0.0)
+    place = Place(rank=0, count=2, local_rank=0, address="127.0.0.1", port=0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        place = replace(place, port=listening.getsockname()[1])
+        first = Board(place, 0, listening=listening)
+    with pytest.raises(UserError, match="rank 1 of 2 did not come"):
+        first.gather(FOUR[0])
+    first.end(Ended(rank=0, host="a", kind="stopped"))
+    second = Board(replace(place, rank=1), 0)
+    with pytest.raises(KeyboardInterrupt):
+        second.gather(FOUR[1])
 
 
 class Beating:

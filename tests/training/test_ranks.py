@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sparsedial.runs.job import Job
 from sparsedial.runs.rank_costs import rank_costs
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training import exchange
+from sparsedial.training import ranks as module
 from sparsedial.training.muon_matrices import by_muon
 from sparsedial.training.owners import owners
 from sparsedial.training.ranks import ALONE
@@ -279,6 +281,12 @@ def test_a_gpu_and_a_cpu_reduce_and_scatter_alike(halves):
     whole = (torch.arange(12.0) + torch.arange(12.0) ** 2).split(6)
     for half, expected in zip(halves, whole, strict=True):
         assert [torch.equal(found, expected) for found in half["both ways"]] == [True, True]
+
+
+def test_one_process_trains_where_pytorch_was_built_without_collectives(monkeypatch):
+    for name in ("reduce_scatter_single", "reduce_scatter_tensor", "all_gather_single", "all_gather_into_tensor"):
+        monkeypatch.delattr(torch.distributed, name, raising=False)
+    assert runpy.run_path(str(module.__file__))["ALONE"].count == 1
 
 
 def test_ranks_agree_on_loss_and_norm_however_their_own_differ(halves):
