@@ -42,7 +42,7 @@ def test_strangers_that_fill_the_door_are_hung_up_after_a_while(house: House, mo
     meeting = find_meeting(house.folder)
     with contextlib.ExitStack() as opened:
         for _ in range(site_module.MOST_GREETED + 1):
-            stranger = opened.enter_context(socket.create_connection(("127.0.0.1", meeting.port), timeout=PATIENCE / 2))
+            stranger = opened.enter_context(socket.create_connection(("127.0.0.1", meeting.port), timeout=60))
             stranger.sendall(b"\0")
         with contextlib.suppress(ConnectionError):
             while stranger.recv(1024):  # the last one gets a place once another has lost its own
