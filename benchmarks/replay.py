@@ -179,8 +179,8 @@ def replay(record: Path, out: Path) -> Study:
 
 
 def _settings(inputs: Inputs) -> StudySettings:
-    """The settings of the stored study, without its device: the cores that `auto` chose."""
-    kept = {name: getattr(inputs, name) for name in (*DESIGN, "budgets") if name != "device"}
+    """The settings of the stored study, without its device (the cores that `auto` chose) and other machines."""
+    kept = {name: getattr(inputs, name) for name in (*DESIGN, "budgets") if name not in ("device", "on")}
     return StudySettings(**kept, out=Path("runs/fifth"))
 
 

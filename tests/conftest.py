@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as where a script began
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the commands that tests start would not hear it either
 
 SYLLABLES = ("lo", "ss", "ex", "pert", "to", "ken", "ga", "te", "ra", "mo", "del", "da", "ta")
+
+
+@pytest.fixture(autouse=True)
+def _own_threads() -> Iterator[None]:
+    """PyTorch has as many threads after a test as before it: sums of other numbers of threads round otherwise."""
+    torch = sys.modules.get("torch")
+    before = 1 if torch is None else torch.get_num_threads()
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -25,5 +25,6 @@ def house(small_text, tmp_path: Path) -> Iterator[House]:
     for leave in house.leaves:
         leave.close()
     for thread in set(threading.enumerate()) - set(before):
+        thread._started.wait(PATIENCE)  # type: ignore[attr-defined]  # one may just be starting
         thread.join(PATIENCE)
         assert not thread.is_alive()
