@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import signal
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -12,8 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sparsedial.errors import UserError
-from sparsedial.runs.local import held_back
-from sparsedial.runs.spawned import without_script
+from sparsedial.runs.spawned import spawn
 
 T = TypeVar("T")
 
@@ -23,21 +20,16 @@ def alone(work: Callable[..., T], *given: Any) -> T:
 
     Raises: UserError where the process is killed, as it is where it needs more memory than there is.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(theirs, work, given), daemon=True)
-    with held_back(signal.SIGINT), without_script():
-        process.start()
-    theirs.close()
+    spawned = spawn(_send, work, given)
     try:
-        answer, trace = ours.recv()
+        answer, trace = spawned.pipe.recv()
     except EOFError as error:
         raise UserError(
             "the process that measures memory was killed", hint="there may be too little memory: try a smaller model"
         ) from error
     finally:
-        process.kill()
-        process.join()
+        spawned.process.kill()
+        spawned.process.join()
     if trace is not None:
         raise RuntimeError(f"measuring memory failed:\n{trace}")
     return answer

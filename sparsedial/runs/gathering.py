@@ -27,9 +27,8 @@ from sparsedial.runs.board import Board, Ended, Member
 from sparsedial.runs.devices import pick_device
 from sparsedial.runs.follow import follow
 from sparsedial.runs.joined import Connection, Finished, Joined, Stopped
-from sparsedial.runs.local import held_back
 from sparsedial.runs.place import Place
-from sparsedial.runs.spawned import without_script
+from sparsedial.runs.spawned import held_back, without_script
 from sparsedial.runs.watch import GRACE_SECONDS, Watch
 from sparsedial.training.ranks import Ranks
 from sparsedial.version import __version__

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
-import time
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from sparsedial.runs.executor import Event, Group, Lost
 from sparsedial.runs.queued import Queued
-from sparsedial.runs.spawned import without_script
+from sparsedial.runs.spawned import Spawned, end_all, spawn
 from sparsedial.runs.worker import Message, Progressed, event_of, work
 
 LEAVE_SECONDS = 5.0  # for a stopped worker to end its step and save its run's state
@@ -25,9 +21,16 @@ WAIT_SECONDS = 1.0
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
-    pipe: Connection
+    spawned: Spawned
     group: Group = ()
+
+    @property
+    def process(self) -> SpawnProcess:
+        return self.spawned.process
+
+    @property
+    def pipe(self) -> Connection:
+        return self.spawned.pipe
 
 
 class Local(Queued):
@@ -46,13 +49,7 @@ class Local(Queued):
         """End the workers: an idle one at once, a busy one at its next message, after saving its state."""
         workers, self._workers = self._workers, []
         self._queue.clear()
-        for worker in workers:
-            worker.pipe.close()
-        end = time.monotonic() + LEAVE_SECONDS
-        for worker in workers:
-            worker.process.join(max(0.0, end - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
+        end_all([worker.spawned for worker in workers], LEAVE_SECONDS)
 
     def wait(self) -> list[Event]:
         """The workers' events; waits at most a second.
@@ -76,7 +73,7 @@ class Local(Queued):
         for worker in [worker for worker in self._workers if not worker.group and not worker.process.is_alive()]:
             self._workers.remove(worker)
         while len(self._workers) < min(self._most, self._busy + len(self._queue)):
-            self._workers.append(_start(*self._folders))
+            self._workers.append(_Worker(spawn(work, *self._folders, os.getpid())))
         for worker in self._workers:
             if not worker.group and self._queue:
                 worker.group = self._queue.popleft()
@@ -101,27 +98,3 @@ class Local(Queued):
         worker.process.join(1)
         self._workers.remove(worker)
         return Lost(group=worker.group)
-
-
-def _start(text_folder: Path, runs_folder: Path) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs, text_folder, runs_folder, os.getpid()), daemon=True)
-    with held_back(signal.SIGINT), without_script():
-        process.start()
-    theirs.close()
-    return _Worker(process=process, pipe=ours)
-
-
-@contextlib.contextmanager
-def held_back(number: signal.Signals) -> Generator[None]:
-    """Block a signal: this process gets it after the block, processes started in the block never get it.
-
-    Only the parent handles Ctrl-C, and ends its workers. A child that is still importing would print a traceback.
-    """
-    resource_tracker.ensure_running()  # it unblocks signals when it starts, so it is started first
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

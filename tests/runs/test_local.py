@@ -96,7 +96,7 @@ def test_an_interrupted_run_is_left_in_a_state_to_go_on_from(small_text, tmp_pat
 
 HELD_BACK = """
 import os, signal, subprocess, sys
-from sparsedial.runs.local import held_back
+from sparsedial.runs.spawned import held_back
 
 caught = []
 signal.signal(signal.SIGINT, lambda *_: caught.append("parent"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace as replace_task
 from pathlib import Path
@@ -30,6 +28,7 @@ from sparsedial.runs.worker import Alive
 from tests.runs.house import PATIENCE, House, hello_of
 from tests.runs.test_local import Notes, tasks_of
 from tests.showing.synthetic import study_record
+from tests.started import joining
 
 
 def losses(runs) -> dict[str, float | None]:
@@ -100,22 +99,10 @@ def test_the_group_of_a_worker_that_is_gone_is_lost_and_no_other_machine_gets_it
         assert other.recv().group[0].label == "seed 2"
 
 
-def process_of(folder: Path, name: str) -> subprocess.Popen[str]:
-    """`sparsedial join` with one worker, in a process of its own."""
-    command = [sys.executable, "-m", "sparsedial.cli.main", "join", str(folder), "--workers", "1", "--name", name]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
-    )
-
-
 @contextlib.contextmanager
 def joined(house: House, name: str) -> Iterator[int]:
     """A process that has joined; its worker's number."""
-    process = process_of(house.folder, name)
+    process = joining(house.folder, name)
     try:
         house.wait_for(name)
         yield next(worker.process for worker in house.site.joined if worker.host == name)
@@ -142,7 +129,7 @@ def test_a_worker_that_is_killed_in_a_run_gives_it_back(house: House, small_text
 
 
 def test_ctrl_c_takes_the_workers_of_a_machine_back(house: House, small_text):
-    process = process_of(house.folder, "b")
+    process = joining(house.folder, "b")
     try:
         house.wait_for("b")
         process.send_signal(signal.SIGINT)
@@ -233,7 +220,7 @@ def test_a_worker_with_another_processor_is_let_in_and_said_to_round_otherwise(h
 def test_a_refusal_is_one_line_of_the_command(house: House):
     meeting = find_meeting(house.folder)
     write(house.folder / JOIN_FILE, replace(meeting, key="0" * 64))
-    process = process_of(house.folder, "b")
+    process = joining(house.folder, "b")
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert len(errors.splitlines()) == 2

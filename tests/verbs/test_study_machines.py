@@ -22,18 +22,8 @@ from sparsedial.store import LOCK
 from sparsedial.sweep.notebook import Notebook
 from sparsedial.verbs.study_machines import machines_of
 from sparsedial.verbs.study_settings import StudySettings
+from tests.started import joining
 from tests.verbs.whole_study import PATIENCE, start
-
-
-def join(out: Path, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sparsedial.cli.main", "join", str(out), "--workers", "1", "--name", name]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
 
 
 def wait_for_door(out: Path, process: subprocess.Popen[str], before: str = "") -> str:
@@ -77,7 +67,7 @@ def test_a_study_whose_machines_come_and_go_finds_what_one_finds(finished, corpu
     processes = [start(corpus, out, *several)]
     try:
         door = wait_for_door(out, processes[0])
-        worker = join(out, "b")
+        worker = joining(out, "b")
         processes.append(worker)
         wait_for_host(out, "b", processes[0])
         os.kill(processes[0].pid, signal.SIGKILL)

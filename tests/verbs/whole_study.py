@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
+
+from tests.started import started
 
 SIZES = ["--budgets", "2.7e9,3.3e9", "--sparsities", "0,0.75", "--context", "16", "--batch", "4", "--seeds", "2"]
 SIZES += ["--probes", "8%", "--select", "random", "--keep", "1,.5"]
@@ -14,14 +14,7 @@ PATIENCE = 240.0  # seconds, for a machine that is busy with other things
 
 
 def start(corpus: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sparsedial.cli.main", "study", str(corpus), *SIZES, "--out", str(out), *more]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
-    )
+    return started("study", str(corpus), *SIZES, "--out", str(out), *more)
 
 
 def wait_for_runs(out: Path, count: int, process: subprocess.Popen[str]) -> None:
