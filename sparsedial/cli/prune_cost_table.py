@@ -49,7 +49,8 @@ def _parameters(total: int, active: int) -> str:
 def _left(cost: PruneDryRun) -> str:
     if cost.keep is None or cost.left_total_parameters is None or cost.left_active_parameters is None:
         return f"not known: {cost.left_reason}"
-    return f"{cost.keep:.4g}: {_parameters(cost.left_total_parameters, cost.left_active_parameters)}"
+    share = "all" if cost.keep == 1 else f"{cost.keep:.4g}"
+    return f"{share}: {_parameters(cost.left_total_parameters, cost.left_active_parameters)}"
 
 
 def _time(seconds: float, not_counted: Sequence[str]) -> Rows:

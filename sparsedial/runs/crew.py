@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.records.launch import Hello
-from sparsedial.runs.joining import dial, find_meeting, serve
+from sparsedial.runs.joining import await_meeting, dial, find_meeting, serve
 from sparsedial.runs.local import LEAVE_SECONDS
 from sparsedial.runs.setup import setup_here
 from sparsedial.runs.spawned import Spawned, end_all, spawn
@@ -19,14 +19,16 @@ from sparsedial.units import count_words
 Report = UserError | int | None  # why a worker was not let in; None that it was; at the end the number of its runs
 
 
-def send_workers(folder: Path, host: str, workers: int, note: Callable[[str], None]) -> int:
+def send_workers(folder: Path, host: str, workers: int, wait_seconds: float, note: Callable[[str], None]) -> int:
     """Let so many workers join the study of a folder; gives the runs that they trained until the study ended.
+
+    A study that has not begun is waited for.
 
     Ctrl-C calls them back: their unfinished runs save their states.
 
-    Raises: UserError where the study cannot be found, or does not let them in.
+    Raises: UserError where the study cannot be found, or does not let them in, or where all of them died.
     """
-    find_meeting(folder)
+    await_meeting(folder, wait_seconds, note)
     hands = [spawn(_join, folder, host) for _ in range(workers)]
     try:
         return _heard(hands, note)
@@ -36,13 +38,14 @@ def send_workers(folder: Path, host: str, workers: int, note: Callable[[str], No
 
 def _heard(hands: Sequence[Spawned], note: Callable[[str], None]) -> int:
     """Listen to the workers until the last one has ended."""
-    pipes, joined, runs = [hand.pipe for hand in hands], 0, 0
+    pipes, joined, died, runs = [hand.pipe for hand in hands], 0, 0, 0
     while pipes:
         for pipe in [pipe for pipe in wait(pipes) if isinstance(pipe, Connection)]:
             try:
                 report: Report = pipe.recv()
             except EOFError:
                 report = 0
+                died += 1
                 note("a worker died: another one trains what it had")
             if isinstance(report, UserError):
                 raise report
@@ -53,6 +56,11 @@ def _heard(hands: Sequence[Spawned], note: Callable[[str], None]) -> int:
             else:
                 pipes.remove(pipe)
                 runs += report
+    if died == len(hands):
+        raise UserError(
+            f"{'all ' if died > 1 else ''}{count_words(died, 'worker')} of this machine died",
+            hint="the system kills processes where memory runs out; give fewer <workers>",
+        )
     return runs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from functools import cache, partial
 from multiprocessing import AuthenticationError
@@ -33,29 +34,54 @@ if TYPE_CHECKING:
     from sparsedial.text.prepare import Text
 
 DIAL_SECONDS = 10.0  # for one address
+LOOK_SECONDS = 1.0  # between two looks into the folder of a study that has not begun
 LOOPBACK = "127.0.0.1"
 RUNS = "runs"  # in a study's folder
+
+
+class NotBegun(UserError):
+    """No study runs in a folder, as long as none has begun there."""
 
 
 def find_meeting(folder: Path) -> Meeting:
     """Where the study of a folder lets workers in.
 
-    Raises: UserError where the folder is not here, or its study lets nobody in now.
+    Raises: NotBegun where the folder is not here, or no study lets workers in there now; UserError where its study has
+        ended.
     """
     if not folder.is_dir():
-        raise UserError(
+        raise NotBegun(
             f"{folder}: no such folder on this machine ({socket.gethostname()})",
-            hint="start the study first; this machine must see the file system on which its folder lies",
+            hint="this machine must see the file system on which the study's folder lies; <wait> waits for the study",
         )
     file = folder / JOIN_FILE
     if not file.exists() and not isinstance(try_read(folder / STUDY_FILE, Study), Fault):
         raise UserError(f"{folder}: its study has ended", hint="nothing is left to train; report.html there says more")
     if not file.exists():
-        raise UserError(
+        raise NotBegun(
             f"{folder}: no study is running there that lets workers in",
-            hint="start it with `sparsedial study … --on join`, with the same <out>",
+            hint="start it with `sparsedial study … --on join`, with the same <out>; <wait> waits for it",
         )
     return read(file, Meeting)
+
+
+def await_meeting(folder: Path, seconds: float, note: Callable[[str], None]) -> Meeting:
+    """Where the study of a folder lets workers in; waits so long for it to begin.
+
+    Raises: UserError as `find_meeting` does.
+    """
+    end, waits = time.monotonic() + seconds, False
+    while True:
+        try:
+            return find_meeting(folder)
+        except NotBegun:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise
+        if not waits:
+            note(f"waiting for a study to begin in {folder}")
+            waits = True
+        time.sleep(min(LOOK_SECONDS, left))
 
 
 def dial(meeting: Meeting, hello: Hello) -> Connection:

@@ -28,7 +28,7 @@ ELSEWHERE = "192.0.2.1", 9  # an address that nobody has, for documentation (RFC
 
 
 @dataclass(eq=False)
-class Joined:
+class RemoteWorker:
     """A worker of another machine, and the group that it trains."""
 
     connection: Connection
@@ -46,8 +46,8 @@ class Site:
 
     def __init__(self, folder: Path, setup: Setup, note: Callable[[str], None]) -> None:
         self.folder, self._setup, self._note = folder, setup, note
-        self.joined: list[Joined] = []
-        self._arrived = queue.SimpleQueue[Joined | str]()  # a string is a note
+        self.joined: list[RemoteWorker] = []
+        self._arrived = queue.SimpleQueue[RemoteWorker | str]()  # a string is a note
         self.doorbell, self._bell = Pipe(duplex=False)  # readable when somebody has arrived
         self._key = secrets.token_hex(32)
         self._lock, self._open = threading.Lock(), False
@@ -79,7 +79,7 @@ class Site:
         while self.doorbell.poll():
             self.doorbell.recv_bytes()
             arrived = self._arrived.get()
-            if isinstance(arrived, Joined):
+            if isinstance(arrived, RemoteWorker):
                 if arrived.host not in {worker.host for worker in self.joined}:
                     self._note(f"{arrived.host} has joined")
                 arrived.heard = time.monotonic()
@@ -101,7 +101,7 @@ class Site:
             self._drain(worker)
         return len(self.joined)
 
-    def _drain(self, worker: Joined) -> None:
+    def _drain(self, worker: RemoteWorker) -> None:
         try:
             while worker.connection.poll():
                 worker.connection.recv()
@@ -109,7 +109,7 @@ class Site:
         except GONE:
             self.remove(worker, "has left")
 
-    def silent(self) -> list[Joined]:
+    def silent(self) -> list[RemoteWorker]:
         """Workers of which nothing is waiting to be read, and nothing was for too long."""
         return [
             worker
@@ -117,7 +117,7 @@ class Site:
             if time.monotonic() - worker.heard > SILENT_SECONDS and not worker.connection.poll()
         ]
 
-    def remove(self, worker: Joined, why: str) -> None:
+    def remove(self, worker: RemoteWorker, why: str) -> None:
         """Forget a worker; it ends when it notices."""
         self.joined.remove(worker)
         worker.connection.close()
@@ -162,7 +162,7 @@ class Site:
             self.tell(
                 f"losses of {hello.host} are rounded otherwise, which can move them as another seed does: {differs}"
             )
-        return self._arrive(Joined(connection=connection, host=hello.host, process=hello.process))
+        return self._arrive(RemoteWorker(connection=connection, host=hello.host, process=hello.process))
 
     def tell(self, words: str, connection: Connection | None = None) -> None:
         """Say something once, and hang up."""
@@ -173,13 +173,13 @@ class Site:
         if not said:
             self._arrive(words)
 
-    def _arrive(self, arrived: Joined | str) -> None:
+    def _arrive(self, arrived: RemoteWorker | str) -> None:
         """Ring for the thread that holds the workers; after the end nobody does."""
         with self._lock:
             if self._open:
                 self._arrived.put(arrived)
                 self._bell.send_bytes(b"!")
-            elif isinstance(arrived, Joined):
+            elif isinstance(arrived, RemoteWorker):
                 arrived.connection.close()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sparsedial.runs.channel import GONE
 from sparsedial.runs.executor import Event, Group, Lost
 from sparsedial.runs.local import WAIT_SECONDS, Local
-from sparsedial.runs.site import Joined, Site
+from sparsedial.runs.site import RemoteWorker, Site
 from sparsedial.runs.worker import Alive, Broken, Done, Message, Order, Refused, event_of
 
 
@@ -72,7 +72,7 @@ class Spread(Local):
         """Whether a group may go to another machine."""
         return not any(task.alone or task.job.hash in self._given_back for task in group)
 
-    def _heard(self, worker: Joined) -> Sequence[Event]:
+    def _heard(self, worker: RemoteWorker) -> Sequence[Event]:
         try:
             message: Message | Alive = worker.connection.recv()
         except GONE:
@@ -88,7 +88,7 @@ class Spread(Local):
             worker.group = ()
         return [event_of(message, group, worker.host)]
 
-    def _gone(self, worker: Joined, why: str) -> Sequence[Lost]:
+    def _gone(self, worker: RemoteWorker, why: str) -> Sequence[Lost]:
         """Forget a worker; what it had is given back."""
         self._site.remove(worker, why)
         self._given_back |= {task.job.hash for task in worker.group}

@@ -11,6 +11,7 @@ from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.launch import JoinAnswer
 from sparsedial.settings import setting
 from sparsedial.showing.notes import note
+from sparsedial.units import parse_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,9 @@ class JoinSettings:
     )
     workers: int | None = setting(
         None, "runs at once, each a process of one thread", "N", shown="one per core, the maximum"
+    )
+    wait: float | None = setting(
+        None, "time to wait for the study to begin, like 10m", "T", parse=parse_seconds, shown="it must run already"
     )
     name: str | None = setting(None, "this machine's name in the study's record", shown="its host name")
 
@@ -51,7 +55,7 @@ def join(settings: JoinSettings) -> JoinAnswer:
 
     began, host = time.monotonic(), settings.name or host_name()
     workers = settings.workers or usable_cores()
-    runs = send_workers(settings.study, host, workers, note)
+    runs = send_workers(settings.study, host, workers, settings.wait or 0.0, note)
     return JoinAnswer(
         study=str(settings.study), host=host, workers=workers, runs=runs, seconds=time.monotonic() - began
     )
