@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import sparsedial
 from sparsedial.cli.main import main
+from sparsedial.cli.prune_cost_table import prune_dry_table
 from sparsedial.errors import UserError
 from sparsedial.records.dry_run import DialDryRun, PruneDryRun
 from tests.cli.wide import too_wide
@@ -113,6 +115,7 @@ def test_the_tables_and_the_json_of_both(checkpoint, text, tmp_path, capsys):
     assert main([*words, "--json"]) == 0
     cost = of_values(json.loads(capsys.readouterr().out), PruneDryRun)
     assert cost.keep == 0.5
+    assert "what stays  all: " in prune_dry_table(replace(cost, keep=1.0))
     assert not too_wide(cost)
     dial = ["dial", str(checkpoint), "--measure", "--text", text, "--dry-run"]
     assert main(dial) == 0
