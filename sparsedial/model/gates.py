@@ -17,6 +17,7 @@ activations; the weights of gates and both in turn are ours
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ def read_gates(folder: Path, widths: Mapping[int, int], file: Path | None = None
 
     Raises: UserError where the file is missing, damaged or of another checkpoint.
     """
-    file, again = file or folder / GATES_FILE, GATES_HINT.format(folder)
+    file, again = file or folder / GATES_FILE, GATES_HINT.format(shlex.quote(str(folder)))
     if not file.exists():
         raise UserError(f"{file}: no such file, so which neurons to leave out is not measured", hint=again)
     try:

@@ -14,7 +14,7 @@ from sparsedial.model.digests import verify
 from sparsedial.model.layouts import as_read
 from sparsedial.model.stored import InBlocks, Stored, faults_of, stored_of
 from sparsedial.model.stream import NamedTensor
-from sparsedial.shape.config import load_config, read_config, tensor_rules
+from sparsedial.shape.config import load_config, no_folder, read_config, tensor_rules
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.hugging_face.held import SCALE, held
 from sparsedial.shape.hugging_face.names import repeated_names
@@ -44,7 +44,7 @@ def read_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Checkpo
     Raises: UserError for damaged files, another family, or a list of missing, unexpected, wrongly shaped tensors.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise no_folder(folder)
     verify(folder)
     config = load_config(folder)
     described = read_config(config)

@@ -27,6 +27,15 @@ ABOUT_FILES = ("architectures", "model_type", "torch_dtype", "eos_token_id", "bo
 SUPPORTED = f"supported are {', '.join(BY_MODEL_TYPE)}"
 
 
+def no_folder(folder: Path) -> UserError:
+    """The error for a checkpoint's folder that is not there, with the way to download what may be a name on the hub."""
+    on_hub = not folder.is_absolute() and len(folder.parts) == 2 and not folder.parent.exists()
+    download = (
+        f"models are not downloaded: if it is one of the Hugging Face Hub, `hf download {folder} --local-dir DIR`"
+    )
+    return UserError(f"{folder}: no such folder", hint=f"{download}, then name DIR" if on_hub else None)
+
+
 def load_config(path: Path) -> Config:
     """The content of a `config.json`, or of the one in a folder.
 

@@ -13,7 +13,7 @@ from sparsedial.records.grid import Cell, LayoutFile
 from sparsedial.shape.counts import total_parameters, training_flops_per_token
 from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.shape.shape import Shape
-from sparsedial.units import count_words, human_cost
+from sparsedial.units import bare_exponent, count_words, human_cost
 
 LEAST_STEPS, LAW_STEPS = 300, 400  # per cell; with four budgets, which fit a law, more: the seed dominates short runs
 START_RUNGS = 3
@@ -74,8 +74,10 @@ class Layout(LayoutFile, frozen=True, kw_only=True):
 
     def allows(self, cell: Cell) -> bool:
         """Whether a cell is on the ladder, has enough steps, and no more parameters than the bound."""
-        if cell.d_model not in RUNGS or self.steps(cell) < self.least_steps:
-            return False
+        return cell.d_model in RUNGS and self.steps(cell) >= self.least_steps and self.fits(cell)
+
+    def fits(self, cell: Cell) -> bool:
+        """Whether a cell has no more parameters than the bound."""
         return not self.max_total_parameters or total_parameters(self.shape(cell)) <= self.max_total_parameters
 
     @property
@@ -143,11 +145,27 @@ def too_small(layout: Layout) -> UserError:
     )
     budget, sizes = next((budget, sizes) for budget, sizes in lines if sizes < START_RUNGS)
     allowed = f"only {count_words(sizes, 'size')}" if sizes else "no size"
+    least = least_budget(layout)
+    enough = "allow more parameters" if least is None else f"give at least {bare_exponent(f'{least:.2g}')}"
     return UserError(
         f"{human_cost('flops', budget)} allow {allowed} with {layout.least_steps} steps each of"
         f" {layout.tokens_per_step} tokens",
-        hint="give more <time>, larger <budgets>, or a shorter <context>",
+        hint=f"{enough}, or a shorter <context>",
+        field="budgets" if least is not None else "max_total_parameters",
     )
+
+
+def least_budget(layout: Layout) -> float | None:
+    """The least FLOPs, rounded up to two digits, that buy three sizes of each sparsity; None where no FLOPs do."""
+    dearest = 0.0
+    for experts in layout.experts:
+        cells = (Cell(d_model=rung, experts=experts, budget_flops=0.0) for rung in RUNGS)
+        costs = sorted(_token_flops(layout.ladder, cell.d_model, experts) for cell in cells if layout.fits(cell))
+        if len(costs) < START_RUNGS:
+            return None
+        dearest = max(dearest, layout.least_steps * layout.tokens_per_step * costs[START_RUNGS - 1])
+    digit = 10.0 ** (math.floor(math.log10(dearest)) - 1)
+    return math.ceil(dearest / digit) * digit
 
 
 def next_cell(layout: Layout, experts: int, budget_flops: float, losses: Mapping[int, float]) -> Cell | None:

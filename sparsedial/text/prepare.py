@@ -36,7 +36,7 @@ from sparsedial.text.selected import open_selection
 from sparsedial.text.shards import LENGTH, MAKE_AGAIN, Shard, Stored
 from sparsedial.text.splits import SPLITS
 from sparsedial.text.splitting import Splitting, split_reading
-from sparsedial.text.tokenizer import Tokenizer, bpe_size, byte_tokenizer, load_tokenizer, train_bpe, try_load_tokenizer
+from sparsedial.text.tokenizer import Tokenizer, bpe_size, named_tokenizer, train_bpe, try_load_tokenizer
 
 if TYPE_CHECKING:
     import polars
@@ -159,7 +159,7 @@ def prepare(
     Raises: UserError for bad text (empty, tiny, binary, wrongly encoded, unreadable, missing), a tokenizer that loses
     text, and a folder that cannot be written.
     """
-    made = _given_tokenizer(tokenizer)
+    made = tokenizer if isinstance(tokenizer, Tokenizer) else named_tokenizer(tokenizer)
     named = () if isinstance(sources, Corpus) else tuple(map(str, sources))
     selection = None if whole else open_selection(named)
     corpus = sources if isinstance(sources, Corpus) else selection.corpus if selection else open_corpus(named)
@@ -207,15 +207,6 @@ def _facts(request: str, reading: Reading, splitting: Splitting, tokenizer: Toke
         selection=splitting.selection,
         digest=_digest(written.splits, tokenizer),
     )
-
-
-def _given_tokenizer(setting: str | Tokenizer) -> Tokenizer | None:
-    """The tokenizer that a setting names, None for one that is to be trained."""
-    if isinstance(setting, Tokenizer):
-        return setting
-    if setting == "bytes":
-        return byte_tokenizer()
-    return None if bpe_size(setting) else load_tokenizer(Path(setting).expanduser())
 
 
 def _digest(splits: SplitFiles, tokenizer: Tokenizer) -> str:

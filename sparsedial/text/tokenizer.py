@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sparsedial import store
-from sparsedial.errors import UserError
+from sparsedial.errors import UserError, about
 from sparsedial.store import Fault
 
 END = "<|endoftext|>"
@@ -146,10 +146,22 @@ def bpe_size(setting: str) -> int | None:
     size = int(match[1]) * (1000 if match[2] else 1) if match else 0
     if not LEAST_BPE <= size <= MOST_BPE:
         raise UserError(
-            f"tokenizer: cannot read '{setting}'",
+            f"cannot read '{setting}'",
             hint=f"write it like bpe:4096, with {LEAST_BPE} to {MOST_BPE:,} tokens",
+            field="tokenizer",
         )
     return size
+
+
+def named_tokenizer(setting: str) -> Tokenizer | None:
+    """The tokenizer that a setting names; None for `bpe:N`, which is to be trained.
+
+    Raises: UserError about the setting where it names none.
+    """
+    if setting == "bytes":
+        return byte_tokenizer()
+    with about("tokenizer"):
+        return None if bpe_size(setting) else load_tokenizer(Path(setting).expanduser())
 
 
 def train_bpe(texts: Iterable[bytes], size: int) -> Tokenizer:
@@ -217,10 +229,10 @@ def _try_read(file: Path) -> dict[str, Any] | Fault:
         data = file.read_bytes()
         content = json.loads(gzip.decompress(data) if file.suffix == ".gz" else data)
     except FileNotFoundError:
-        return Fault(f"tokenizer: {file}: no such file", "bytes, bpe:N, or the path of a tokenizer.json")
+        return Fault(f"{file}: no such file", "bytes, bpe:N, or the path of a tokenizer.json")
     except (OSError, EOFError, ValueError) as error:
-        return Fault(f"tokenizer: {file}: not readable as JSON ({error})")
-    return content if isinstance(content, dict) else Fault(f"tokenizer: {file}: not a JSON object")
+        return Fault(f"{file}: not readable as JSON ({error})")
+    return content if isinstance(content, dict) else Fault(f"{file}: not a JSON object")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from sparsedial.records.dry_run import EffectDryRun
 from sparsedial.shape.counts import total_parameters
@@ -14,7 +13,7 @@ from sparsedial.sweep.effect import PARTS
 from sparsedial.sweep.effect_design import plan_effect, training_flops
 from sparsedial.text.reading import Reading
 from sparsedial.text.splitting import Splitting
-from sparsedial.text.tokenizer import bpe_size, byte_tokenizer, load_tokenizer
+from sparsedial.text.tokenizer import bpe_size, named_tokenizer
 from sparsedial.verbs.effect_setup import inputs_of, measured_machine, probes_of, scored_tokens, workers_of
 from sparsedial.verbs.select_settings import SelectSettings
 
@@ -71,6 +70,5 @@ def dry_run(
 
 def _vocab_size(tokenizer: str) -> int:
     """The size that a setting of the tokenizer gives, at most."""
-    if tokenizer == "bytes":
-        return byte_tokenizer().vocab_size
-    return bpe_size(tokenizer) or load_tokenizer(Path(tokenizer).expanduser()).vocab_size
+    named = named_tokenizer(tokenizer)
+    return named.vocab_size if named else bpe_size(tokenizer) or 0

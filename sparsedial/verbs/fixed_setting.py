@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from shlex import quote
 
 import torch
 
@@ -36,7 +37,7 @@ def fixed_setting(checkpoint: Path, text: str, out: Path) -> FixedSetting:
     if turned.neurons != 1:
         raise UserError(
             f"neurons={turned.neurons:g} depends on each token's gates, which no checkpoint's format expresses",
-            hint=f"`sparsedial generate {checkpoint} PROMPT --setting {setting.name}` computes it",
+            hint=f"`sparsedial generate {quote(str(checkpoint))} PROMPT --setting {setting.name}` computes it",
             field="fix_setting",
         )
     layers = tuple(turned.kept(whole.shape))

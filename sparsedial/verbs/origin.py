@@ -16,6 +16,7 @@ from sparsedial.records.plan import TOKENIZER_FOLDER, PlanOrigin, read_plan
 from sparsedial.records.record import plain, read
 from sparsedial.records.run import RUN_FILE, Run
 from sparsedial.records.study import STUDY_FILE, Study, read_study
+from sparsedial.shape.config import no_folder
 from sparsedial.store import digest
 from sparsedial.units import bare_exponent
 
@@ -26,7 +27,7 @@ NAME_A_LAW = "name a law, a law.json or a study's folder instead"
 def require_checkpoint(folder: Path) -> None:
     """Raises: UserError where there is no such folder, or it is not a checkpoint; one within it is named."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise no_folder(folder)
     inner = folder / "checkpoint"
     if not (folder / "config.json").exists() and (inner / "config.json").exists():
         raise UserError(f"{folder} is the folder of a run, not a checkpoint", hint=f"its checkpoint is {inner}")

@@ -80,7 +80,7 @@ def test_a_checkpoint_without_a_chat_template_continues_the_text(chat, fake):
     assert page.locator(".answer .text").inner_text() == f"Once upon{SKY}"
     assert fake.asked[0]["prompt"] == "Once upon"
     expect(page.get_by_role("button", name="New text")).to_be_visible()
-    assert page.locator("#message").get_attribute("placeholder") == "Begin a text for the model to continue"
+    assert page.locator("#message").get_attribute("placeholder") == "Begin a text to continue"
     turn_to(page, "neurons=0.5")
     page.locator(".ask-again").click()
     ended(page, 2)

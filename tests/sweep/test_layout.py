@@ -17,7 +17,8 @@ from sparsedial.shape.ladder import RUNGS, Ladder
 from sparsedial.sweep.at_once import AtOnce
 from sparsedial.sweep.budgets import fit_to_time, predict_phases, smallest
 from sparsedial.sweep.design import design
-from sparsedial.sweep.layout import LEAST_STEPS, Layout, lay, next_cell, too_small
+from sparsedial.sweep.layout import LEAST_STEPS, Layout, lay, least_budget, next_cell, too_small
+from sparsedial.units import bare_exponent
 from tests.machine.test_profile import profile_of
 from tests.sweep.simulation import asked
 
@@ -78,6 +79,24 @@ def test_too_small_a_budget_for_three_sizes_is_refused():
     short = replace(DRAFT, budgets=(1e9, 3e9))
     assert lay(short) is None
     assert "allow no size with 300 steps" in too_small(short).problem
+
+
+@pytest.mark.parametrize("budgets", [(1e9, 3e9), (1e9, 2e9, 3e9, 4e9)])
+def test_a_refused_budget_is_told_the_least_that_would_do(budgets: tuple[float, ...]):
+    least = least_budget(replace(DRAFT, budgets=budgets))
+    assert least is not None
+    enough = tuple(least * factor for factor in range(1, len(budgets) + 1))
+    assert lay(replace(DRAFT, budgets=enough)) is not None
+    assert lay(replace(DRAFT, budgets=(0.95 * least, *enough[1:]))) is None
+    refused = too_small(replace(DRAFT, budgets=budgets))
+    assert refused.field == "budgets"
+    assert f"at least {bare_exponent(f'{least:.2g}')}" in (refused.hint or "")
+
+
+def test_no_budget_is_told_where_the_bound_on_parameters_leaves_fewer_than_three_sizes():
+    bounded = replace(DRAFT, budgets=(1e9, 3e9), max_total_parameters=1.0)
+    assert least_budget(bounded) is None
+    assert too_small(bounded).field == "max_total_parameters"
 
 
 def fitted(seconds: float, ratios=((1.0, 3.0),)) -> Layout:

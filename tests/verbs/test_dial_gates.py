@@ -135,6 +135,12 @@ def test_the_copy_of_the_ups_is_made_before_the_seconds_of_an_answer_begin(check
     assert seen == ["copy"] * load(checkpoint).shape.layers + ["answer"]
 
 
+def test_the_command_that_measures_gates_can_be_copied_whatever_the_folder_is_called(tmp_path):
+    with pytest.raises(UserError) as refusal:
+        gates.read_gates(tmp_path / "mein Modell", {})
+    assert f"`sparsedial dial '{tmp_path}/mein Modell' --measure --text TEXT` measures them" == refusal.value.hint
+
+
 def test_gates_that_are_missing_or_of_another_checkpoint_are_one_line(checkpoint, text, tmp_path, capsys):
     words = ["generate", str(checkpoint), "abc", "--setting", "neurons=0.5"]
     says = refused(words, capsys)

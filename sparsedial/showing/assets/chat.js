@@ -89,7 +89,7 @@ function continueTexts(turn, answer) {
 
 function setPlain(value) {
   plain = value;
-  by("message").placeholder = plain ? "Begin a text for the model to continue" : "Message";
+  by("message").placeholder = plain ? "Begin a text to continue" : "Message";
   by("new").textContent = plain ? "New text" : "New chat";
   by("plain").hidden = !plain;
   by("examples").replaceChildren(...EXAMPLES[plain ? "text" : "chat"].map((text) => {
