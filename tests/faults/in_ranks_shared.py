@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.fault import Fault
 
 RANKS = "tests/training/test_ranks.py"
+EXCHANGE = "tests/training/test_exchange.py"
 
 FAULTS = (
     Fault(
@@ -18,7 +19,7 @@ FAULTS = (
         what="an owner's new weights are not sent",
         file="training/exchange.py",
         line="_copy([(_slot(own, piece), self._values(piece)) for piece in mine])",
-        becomes="_copy([])",
+        becomes="own.zero_()",
         tests=RANKS,
     ),
     Fault(
@@ -33,7 +34,7 @@ FAULTS = (
         file="training/messages.py",
         line="first += size",
         becomes="first += part.last",
-        tests=f"{RANKS}::test_small_messages_carry_the_same_as_one",
+        tests=f"{EXCHANGE}::test_messages_carry_every_value_once_and_know_the_last_of_each_weight",
     ),
     Fault(
         what="a rank has two parts of a weight, of which one replaces the other",
@@ -103,14 +104,14 @@ FAULTS = (
         file="training/exchange.py",
         line="missing.discard(weight)",
         becomes="missing.clear()",
-        tests=f"{RANKS}::test_two_ranks_train_as_one_does_up_to_rounding",
+        tests=f"{EXCHANGE}::test_each_gradient_is_sent_to_its_owner_or_kept",
     ),
     Fault(
         what="gradients that have gone to their owners are kept",
         file="training/exchange.py",
         line="holder.grad = None",
         becomes="pass",
-        tests=f"{RANKS}::test_a_dry_run_counts_what_each_rank_really_holds_and_sends",
+        tests=f"{EXCHANGE}::test_each_gradient_is_sent_to_its_owner_or_kept",
     ),
     Fault(
         what="all messages of a step are under way at once",
@@ -124,7 +125,7 @@ FAULTS = (
         file="training/messages.py",
         line="lasts[part.weight] = max(message, lasts.get(part.weight, 0))",
         becomes="lasts[part.weight] = min(message, lasts.get(part.weight, number))",
-        tests=f"{RANKS}::test_small_messages_carry_the_same_as_one",
+        tests=f"{EXCHANGE}::test_messages_carry_every_value_once_and_know_the_last_of_each_weight",
     ),
     Fault(
         what="all gradients wait for those of multi-token prediction",

@@ -243,15 +243,6 @@ def test_messages_go_from_the_head_down_to_the_embedding(recipe):
     assert blocks == sorted(blocks, reverse=True)
 
 
-def test_the_last_message_of_each_weight_is_known():
-    """There its gradient is dropped."""
-    model = initialise(SPARSE, 0)
-    parts = messages.in_order(owners(model, RECIPE, 2), model)
-    sent = messages.messages(parts, 2, "cpu")
-    assert set[int]().union(*(message.last_of for message in sent)) == {part.weight for part in parts}
-    assert sum(len(message.last_of) for message in sent) == len({part.weight for part in parts})
-
-
 def test_ranks_read_their_steps_together_by_the_firsts_clock(halves):
     assert [half["readings"] for half in halves] == [[1, 2, 4, 5]] * 2
 
