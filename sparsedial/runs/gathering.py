@@ -177,7 +177,7 @@ def _drop_group(joined: Joined) -> None:
     """
     if isinstance(joined.ranks, Ranks) and distributed.is_initialized():
         if joined.ranks.device == "cuda":
-            distributed.distributed_c10d._abort_process_group()
+            cast(Any, distributed).distributed_c10d._abort_process_group()
         else:
             distributed.destroy_process_group()
 

@@ -50,7 +50,7 @@ def test_each_gradient_is_sent_to_its_owner_or_kept(recipe):
     exchange = Exchange(model, make_optimizers(model, recipe, given), Working(model, "float32"), recipe, given)
     exchange.forget_gradients()
     kept = exchange.backward(model.loss(IDS, 1e-3)[0])
-    own = [part for part in in_order(owners(model, recipe, 2), model) if part.owner == 0]
+    own = [part for part in owners(model, recipe, 2) if part.owner == 0]
     assert len(kept) == len(own)
     for part, gradient in zip(own, kept, strict=True):
         expected = whole[part.weight][part.first : part.last]
