@@ -6,8 +6,9 @@ another one, products read copies of those weights.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any
 
@@ -72,12 +73,26 @@ class Working:
             torch._foreach_copy_([self._copies[weight] for weight in changed], changed)  # pyright: ignore[reportPrivateImportUsage]
         self._versions = {weight: weight._version for weight in self._lent}
 
-    def gradients(self) -> list[Tensor]:
-        """The gradients of the weights that learn, after a backward pass through the working model.
+    def backward(self, loss: Tensor) -> list[Tensor]:
+        """The gradients of the weights that learn, of a loss of the working model.
 
         Those of lent copies are in the copies' type, the others in the weights'.
         """
+        loss.backward()
         return [holder.grad for holder in self.holders if holder.grad is not None]
+
+    @contextlib.contextmanager
+    def listening(self, arrived: Callable[[int], None]) -> Generator[None]:
+        """Within it `arrived` gets the number of each weight whose gradient a backward pass has just added up."""
+        hooks = [
+            tensor.register_post_accumulate_grad_hook(lambda _, number=number: arrived(number))
+            for number, tensor in enumerate(self.model.parameters())
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @property
     def holders(self) -> list[Tensor]:

@@ -35,17 +35,17 @@ class RankMemory(Record, frozen=True, kw_only=True):
     """Bytes that one rank holds; the most of each part, of which not all are held at once."""
 
     weights: int  # all of the model's, and the copies that products read
-    gradients: int  # of all weights: a rank has them after its backward pass, before they go to their owners
+    gradients: int  # those that have not gone to their owners yet, and the sums of what this rank owns
     optimizer: int  # moments of what this rank owns
     activations: float  # at the peak of a step with its share of the batch, counted part by part
-    buffers: int  # the model's tables and routing biases, and the largest message as it is sent and received
+    buffers: int  # the model's tables and routing biases, and the messages under way as they are sent and received
 
 
 class RankBytes(Record, frozen=True, kw_only=True):
-    """Bytes of the messages of a step, by the collective that carries them, whole as every rank has them in its memory.
+    """Bytes of the messages of a step, by what they do, with the values of all ranks.
 
     Of N ranks each sends (N - 1) / N of an all-to-all, and over a ring as much of an all-gather or a reduce-scatter and
-    twice as much of an all-reduce.
+    twice as much of an all-reduce. On CPUs an all-to-all carries new weights too.
     """
 
     all_gather: int  # new weights from their owners

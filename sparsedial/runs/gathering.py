@@ -147,7 +147,7 @@ def _backend(member: Member) -> str:
 
 @contextlib.contextmanager
 def _group(board: Board, connection: Connection) -> Generator[Ranks]:
-    """The group that carries messages of a step.
+    """The group that carries messages of a step. After an error `_told` leaves it, once the others know of it.
 
     Raises: UserError in a script that has made one of its own.
     """
@@ -164,14 +164,22 @@ def _group(board: Board, connection: Connection) -> Generator[Ranks]:
     )
     group = distributed.group.WORLD
     assert group is not None
-    try:
-        yield Ranks(group, connection.here.device)
-    except BaseException:
-        if connection.backend == "nccl":  # it would wait for ranks that have gone
-            raise
-        distributed.destroy_process_group()
-        raise
+    yield Ranks(group, connection.here.device)
     distributed.destroy_process_group()
+
+
+def _drop_group(joined: Joined) -> None:
+    """Leave the group of this run after an error, without the other ranks: they may have gone.
+
+    nccl's communicators are aborted. To destroy them would wait for all ranks, and PyTorch aborts them at exit, where
+    no watch ends a process that hangs. gloo has nothing to abort. It waits for messages that were begun: the others
+    have begun them too, or have gone, and then they fail.
+    """
+    if isinstance(joined.ranks, Ranks) and distributed.is_initialized():
+        if joined.ranks.device == "cuda":
+            cast(Any, distributed).distributed_c10d._abort_process_group()
+        else:
+            distributed.destroy_process_group()
 
 
 @contextlib.contextmanager
@@ -192,6 +200,7 @@ def _told(board: Board, joined: Joined) -> Generator[None]:
             raise ended.exception() from error
         raise
     finally:
+        _drop_group(joined)  # the watch still ends this process if that hangs
         if joined.connection is not None:
             joined.connection.watch.leave()
         with contextlib.suppress(RuntimeError):  # the store has gone, with rank 0 or with what started the ranks

@@ -57,6 +57,20 @@ class Alone:
 
 
 @dataclass(frozen=True)
+class UnderWay:
+    """A message that has been begun."""
+
+    work: Any
+    sent: Tensor  # nobody else may write or free it before it has gone
+    received: Tensor
+
+    def arrived(self) -> Tensor:
+        """What it brought, row by row; a CPU waits for it, a GPU's stream does."""
+        self.work.wait()
+        return self.received
+
+
+@dataclass(frozen=True)
 class Ranks:
     """The processes of a group, each with all weights and an equal share of every batch."""
 
@@ -83,25 +97,43 @@ class Ranks:
         for tensor, part in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def reduce_scatter(self, message: Tensor) -> Tensor:
-        """This rank's part of the message's sum over the ranks; there are as many parts as ranks.
+    @property
+    def partners(self) -> list[int]:
+        """The ranks for each of which a message has a row: on a CPU all others, and for nccl this one as well."""
+        return [rank for rank in range(self.count) if self.device != "cpu" or rank != self.index]
 
-        On a CPU each rank sends every other its part, and each adds up what it received: gloo's own reduce-scatter
-        all-reduces a copy of the message, which sends twice as much. nccl's does neither.
+    def reduce_scatter(self, sent: Tensor) -> UnderWay:
+        """Begin to send each partner its row. What arrives is this rank's row of each other, or nccl's sum of all.
+
+        On a CPU each rank adds up by itself: gloo's own reduce-scatter all-reduces a copy of the message, which sends
+        twice as much.
+
+        Shapes: sent [partners, slot], received [partners, slot] on a CPU and [1, slot] elsewhere
         """
         if self.device == "cpu":
-            received = torch.empty_like(message)
-            distributed.all_to_all_single(received, message, group=self.group)
-            return received.view(self.count, -1).sum(0)
-        own = message.new_empty(message.numel() // self.count)
-        _reduce_scatter(own, message, group=self.group)
-        return own
+            return self._exchanged(sent)
+        received = sent.new_empty(1, sent.shape[1])
+        work = _reduce_scatter(received.view(-1), sent.view(-1), group=self.group, async_op=True)
+        return UnderWay(work, sent, received)
 
-    def all_gather(self, own: Tensor) -> Tensor:
-        """The parts of all ranks, one after the other."""
-        message = own.new_empty(own.numel() * self.count)
-        _all_gather(message, own, group=self.group)
-        return message
+    def all_gather(self, own: Tensor) -> UnderWay:
+        """Begin to send all partners the same row. What arrives are their rows.
+
+        On a CPU this is the same exchange: gloo's own all-gather copies what arrives once more.
+
+        Shapes: own [slot], received [partners, slot]
+        """
+        if self.device == "cpu":
+            return self._exchanged(own.expand(self.count - 1, -1).contiguous())
+        received = own.new_empty(self.count, len(own))
+        work = _all_gather(received.view(-1), own, group=self.group, async_op=True)
+        return UnderWay(work, own, received)
+
+    def _exchanged(self, sent: Tensor) -> UnderWay:
+        """Begin to send each other rank its row, and to receive one from each."""
+        received, rows = torch.empty_like(sent), [int(rank != self.index) for rank in range(self.count)]
+        work = distributed.all_to_all_single(received, sent, rows, rows, group=self.group, async_op=True)
+        return UnderWay(work, sent, received)
 
     def agree(self, loss: Figure, gradient_norm: Figure) -> tuple[Figure, Figure]:
         """The whole batch's loss, which is the mean, and the norm of the whole gradient; on every rank the same.

@@ -162,8 +162,7 @@ class TrainingStep:
         total, entropy = model.loss(
             ids_BS1, recipe.balance_weight, recipe.z_loss_weight, rates.prediction_weight, rates.top_k_LB, main, weigh
         )
-        total.backward()
-        return entropy, self._holding.gradients()
+        return entropy, self._holding.backward(total)
 
 
 def balance_of_routers(model: Transformer) -> Tensor | None:

@@ -120,4 +120,18 @@ FAULTS = (
         becomes="# of a rank that came before",
         tests=f"{JOINED}::test_a_rank_that_comes_after_the_first_was_stopped_does_not_wait_for_it",
     ),
+    Fault(
+        what="after an error nccl's group waits for ranks that have gone",
+        file="runs/gathering.py",
+        line='if joined.ranks.device == "cuda":',
+        becomes="if False:",
+        tests=f"{JOINED}::test_after_an_error_the_group_is_left_without_the_others_while_the_watch_looks",
+    ),
+    Fault(
+        what="after an error the group that a script has made itself is destroyed",
+        file="runs/gathering.py",
+        line="if isinstance(joined.ranks, Ranks) and distributed.is_initialized():",
+        becomes="if distributed.is_initialized():",
+        tests=f"{JOINED}::test_a_group_that_a_script_has_made_itself_is_left_to_it",
+    ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.fault import Fault
 
 RANKS = "tests/training/test_ranks.py"
+EXCHANGE = "tests/training/test_exchange.py"
 
 FAULTS = (
     Fault(
@@ -17,23 +18,23 @@ FAULTS = (
     Fault(
         what="an owner's new weights are not sent",
         file="training/exchange.py",
-        line="_copy([(_slot(own, piece), self._values(piece)) for piece in self._mine(message)])",
-        becomes="_copy([])",
+        line="_copy([(_slot(own, piece), self._values(piece)) for piece in mine])",
+        becomes="own.zero_()",
         tests=RANKS,
     ),
     Fault(
         what="gradients are added up over the ranks, not averaged",
         file="training/exchange.py",
-        line=".div_(self._ranks.count)",
-        becomes="",
+        line="1 / self._ranks.count",
+        becomes="1.0",
         tests=RANKS,
     ),
     Fault(
         what="a message of several overwrites the one before",
-        file="training/exchange.py",
+        file="training/messages.py",
         line="first += size",
         becomes="first += part.last",
-        tests=f"{RANKS}::test_small_messages_carry_the_same_as_one",
+        tests=f"{EXCHANGE}::test_messages_carry_every_value_once_and_know_the_last_of_each_weight",
     ),
     Fault(
         what="a rank has two parts of a weight, of which one replaces the other",
@@ -90,5 +91,61 @@ FAULTS = (
         line="return self._weights[piece.weight].detach().view(-1)",
         becomes="return self._weights[piece.weight].data.view(-1)",
         tests=RANKS,
+    ),
+    Fault(
+        what="messages wait for the end of the backward pass",
+        file="training/exchange.py",
+        line="while self._begun < len(self._messages) and not self._missing[self._begun]:",
+        becomes="while False:",
+        tests=f"{RANKS}::test_messages_go_while_the_backward_pass_goes_on",
+    ),
+    Fault(
+        what="a message goes before all of its gradients are there",
+        file="training/exchange.py",
+        line="missing.discard(weight)",
+        becomes="missing.clear()",
+        tests=f"{EXCHANGE}::test_each_gradient_is_sent_to_its_owner_or_kept",
+    ),
+    Fault(
+        what="gradients that have gone to their owners are kept",
+        file="training/exchange.py",
+        line="holder.grad = None",
+        becomes="pass",
+        tests=f"{EXCHANGE}::test_each_gradient_is_sent_to_its_owner_or_kept",
+    ),
+    Fault(
+        what="all messages of a step are under way at once",
+        file="training/exchange.py",
+        line="self.end(most=AHEAD - 1)",
+        becomes="pass",
+        tests=f"{RANKS}::test_a_dry_run_counts_what_each_rank_really_holds_and_sends",
+    ),
+    Fault(
+        what="a gradient of two messages is dropped after the first",
+        file="training/messages.py",
+        line="lasts[part.weight] = max(message, lasts.get(part.weight, 0))",
+        becomes="lasts[part.weight] = min(message, lasts.get(part.weight, number))",
+        tests=f"{EXCHANGE}::test_messages_carry_every_value_once_and_know_the_last_of_each_weight",
+    ),
+    Fault(
+        what="all gradients wait for those of multi-token prediction",
+        file="training/messages.py",
+        line='name.startswith("predictions.")',
+        becomes='not name.startswith("predictions.")',
+        tests=f"{RANKS}::test_messages_go_from_the_head_down_to_the_embedding",
+    ),
+    Fault(
+        what="of three ranks an owner adds up two",
+        file="training/exchange.py",
+        line="total += _slot(row, piece)",
+        becomes="pass",
+        tests=f"{RANKS}::test_three_ranks_train_as_two_do_up_to_rounding",
+    ),
+    Fault(
+        what="hooks of a step stay for the next",
+        file="model/working.py",
+        line="hook.remove()",
+        becomes="pass",
+        tests="tests/model/test_working.py::test_each_gradient_is_told_once_and_only_while_somebody_listens",
     ),
 )

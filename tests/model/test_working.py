@@ -51,9 +51,8 @@ def test_each_part_works_in_the_type_of_its_rule(monkeypatch, dtype):
     working = Working(model, dtype)
     for block in (*working.model.blocks, *(module.block for module in working.model.predictions)):
         block.register_forward_hook(lambda _, __, x_BSD: seen["stream"].add(x_BSD.dtype))
-    loss(working.model).backward()
+    gradients = working.backward(loss(working.model))
     assert seen == {"experts": {products}, "stream": {stream}, "router": {torch.float32}, "loss": {torch.float32}}
-    gradients = working.gradients()
     assert len(gradients) == len(list(model.parameters()))
     assert {gradient.dtype for gradient in gradients} == {torch.float32}
 
@@ -70,8 +69,7 @@ def test_a_working_models_gradient_is_as_near_to_float32s_as_autocasts(monkeypat
         working.forget_gradients()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             total = loss(working.model)
-        total.backward()
-        return torch.cat([gradient.flatten() for gradient in working.gradients()])
+        return torch.cat([gradient.flatten() for gradient in working.backward(total)])
 
     exact = gradient("float32")
     far, near = ((found - exact).norm() for found in (gradient(dtype), gradient("float32", autocast=True)))
@@ -98,3 +96,21 @@ def test_the_copies_follow_the_weights_and_share_what_is_exact():
 def test_in_float32_the_working_model_is_the_model_itself():
     model = initialise(SHAPE, 0)
     assert Working(model, "float32").model is model
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_each_gradient_is_told_once_and_only_while_somebody_listens(dtype):
+    """It is then where the optimizer looks for it; a tied table's comes once, though it is used twice."""
+    model = initialise(replace(SHAPE, tied_embeddings=True), 0)
+    working, told = Working(model, dtype), list[int]()
+
+    def arrived(number: int) -> None:
+        assert working.holders[number].grad is not None
+        told.append(number)
+
+    for _ in range(2):
+        working.forget_gradients()
+        with working.listening(arrived):
+            working.backward(loss(working.model))
+    working.backward(loss(working.model))
+    assert sorted(told) == sorted(2 * list(range(len(working.holders))))

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import distributed
 
 from sparsedial.errors import RankLost, UserError
-from sparsedial.runs import follow, watch
+from sparsedial.runs import follow, gathering, watch
 from sparsedial.runs.board import Board, Ended, Member, gone
 from sparsedial.runs.gathering import _require_alike
 from sparsedial.runs.joined import Connection, Joined, Order
@@ -20,6 +21,7 @@ from sparsedial.runs.place import Place
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.state import Tally, saved_states
 from sparsedial.runs.watch import Watch
+from sparsedial.training.ranks import ALONE, Ranks
 
 FIRST = Member(rank=0, host="a", device="cpu", cores=(0, 1, 2, 3), gpu=None, versions="1")
 FOUR = (FIRST, *(replace(FIRST, rank=rank, host="a" if rank < 3 else "b") for rank in (1, 2, 3)))
@@ -227,6 +229,32 @@ def test_rank_0_says_in_words_why_it_gives_up(monkeypatch, capfd, kind, error, s
     Watch(board, FOUR)._give_up(Ended(rank=2, host="b", kind=kind, error=error, trace="a trace"))
     assert capfd.readouterr().err.splitlines() == says
     assert left == [status]
+
+
+@pytest.mark.parametrize(("device", "leaves"), [("cuda", "abort"), ("cpu", "destroy")])
+def test_after_an_error_the_group_is_left_without_the_others_while_the_watch_looks(monkeypatch, device, leaves):
+    """nccl's would wait for them; they know of the error by then."""
+    one, did = joined(1), list[str]()
+    assert one.connection is not None
+    board: Any = one.connection.board
+    board.end = lambda ended: did.append(f"told {ended.kind}") or ended
+    board.leave = lambda seconds: did.append("left")
+    one.ranks = Ranks(None, device)  # type: ignore[arg-type]
+    monkeypatch.setattr(one.connection.watch, "leave", lambda: did.append("unwatched"))
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: did.append("destroy"))
+    monkeypatch.setattr(distributed.distributed_c10d, "_abort_process_group", lambda: did.append("abort"))
+    with pytest.raises(UserError), gathering._told(board, one):
+        raise UserError("is bad")
+    assert did == ["told refused", leaves, "unwatched", "left"]
+
+
+def test_a_group_that_a_script_has_made_itself_is_left_to_it(monkeypatch):
+    one = joined(1)
+    one.ranks = ALONE
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: pytest.fail("it is not ours"))
+    gathering._drop_group(one)
 
 
 def test_a_store_that_does_not_answer_is_not_waited_for(monkeypatch):

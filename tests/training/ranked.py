@@ -20,8 +20,7 @@ from sparsedial.records.state import Progress
 from sparsedial.records.trained_for import TrainedFor
 from sparsedial.shape.ladder import Ladder
 from sparsedial.text.prepare import open_text
-from sparsedial.training import exchange, loop
-from sparsedial.training import ranks as module
+from sparsedial.training import exchange, loop, messages
 from sparsedial.training.loop import train_readings
 from sparsedial.training.optimizer import hold_zeros, make_optimizers
 from sparsedial.training.ranks import ALONE, Alone, Ranks
@@ -206,7 +205,7 @@ def two(ranks: Ranks, folder: Path, text_folder: Path) -> dict[str, Any]:
     numbers = torch.arange(12.0) ** (1 + index)
     costs = {case: held_and_sent(*case, ranks) for case in COSTS}
     found: dict[str, Any] = {case: trained(case, text_folder, ranks) for case in CASES}
-    exchange.MESSAGE_BYTES["cpu"] = 2**12
+    messages.MESSAGE_BYTES["cpu"] = 2**12
     found["small messages"] = trained("sparse", text_folder, ranks)
     found["saved"] = {case: saved(case, text_folder, folder / case, ranks) for case in OF_THREE}
     return found | {
@@ -222,7 +221,7 @@ def two(ranks: Ranks, folder: Path, text_folder: Path) -> dict[str, Any]:
             ranks.agree(1.0 + index, 4.0 - index),
             ranks.agree(2.0, math.inf if index else 1.0),
         ],
-        "both ways": [kind.reduce_scatter(numbers) for kind in (ranks, Ranks(ranks.group, "cuda"))],
+        "both ways": [both_ways(numbers, kind) for kind in (ranks, Ranks(ranks.group, "cuda"))],
         "first": ranks.first(5.0 + index),
     }
 
@@ -236,43 +235,81 @@ def three(ranks: Ranks, folder: Path, text_folder: Path) -> dict[str, Any]:
     }
 
 
-def held_and_sent(case: str, message_bytes: int, ranks: Ranks) -> dict[str, Any]:
-    """The bytes of the tensors that a rank really holds, and of the messages that it really takes part in."""
+def both_ways(numbers: torch.Tensor, ranks: Ranks) -> tuple[torch.Tensor, torch.Tensor]:
+    """This rank's half of the sum of all ranks' numbers, and the halves of all; on a CPU its own do not cross."""
+    halves, row = numbers.view(2, -1), ranks.index
+    arrived = ranks.reduce_scatter(halves[ranks.partners]).arrived()
+    total = arrived.sum(0) if row in ranks.partners else halves[row] + arrived.sum(0)
+    gathered = torch.empty_like(halves)
+    gathered[row] = total
+    gathered[ranks.partners] = ranks.all_gather(total).arrived()
+    return total, gathered
+
+
+def held_and_sent(case: str, message_bytes: int, ranks: Ranks) -> tuple[dict[str, Any], list[bool]]:
+    """The bytes of the tensors that a rank really holds, and of the messages that it really takes part in; and of each
+    message whether it began before the embedding had its gradient.
+    """
     model, optimizers, recipe = begun(case, ranks)
-    sent, largest, gradients = Counter[str](), [0], [0]
+    sent, under_way, most, gradients, early = Counter[str](), [0], [0], [0], list[bool]()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(exchange.MESSAGE_BYTES, "cpu", message_bytes)
+        patch.setitem(messages.MESSAGE_BYTES, "cpu", message_bytes)
 
-        def counting(module: Any, name: str, collective: str) -> None:
-            act = getattr(module, name)
+        def counting(collective: str, name: str) -> None:
+            act = getattr(Ranks, name)
 
-            def counted(*tensors: torch.Tensor, **given: Any) -> Any:
-                sent[collective] += max(tensor.nbytes for tensor in tensors)
-                largest.append(sum(tensor.nbytes for tensor in tensors) if len(tensors) > 1 else 0)
-                return act(*tensors, **given)
+            def counted(self: Ranks, given: torch.Tensor) -> exchange.UnderWay:
+                begun = act(self, given)
+                sent[collective] += begun.received.nbytes * ranks.count // (ranks.count - 1)
+                under_way.append(begun.sent.nbytes + begun.received.nbytes)
+                most.append(sum(under_way))
+                return begun
 
-            patch.setattr(module, name, counted)
+            patch.setattr(Ranks, name, counted)
 
-        counting(torch.distributed, "all_to_all_single", "all_to_all")
-        counting(module, "_all_gather", "all_gather")
-        counting(torch.distributed, "all_reduce", "all_reduce")
-        reduce = exchange.Exchange.gradients
+        counting("all_to_all", "reduce_scatter")
+        counting("all_gather", "all_gather")
+        arrived, reduce = exchange.UnderWay.arrived, torch.distributed.all_reduce
 
-        def watched(one: exchange.Exchange) -> list[torch.Tensor]:
-            gradients.append(sum(holder.grad.nbytes for holder in one._working.holders if holder.grad is not None))
-            return reduce(one)
+        def waited(self: exchange.UnderWay) -> torch.Tensor:
+            under_way.remove(self.sent.nbytes + self.received.nbytes)
+            return arrived(self)
 
-        patch.setattr(exchange.Exchange, "gradients", watched)
+        def reduced(tensor: torch.Tensor, **given: Any) -> None:
+            sent["all_reduce"] += tensor.nbytes
+            reduce(tensor, **given)
+
+        patch.setattr(exchange.UnderWay, "arrived", waited)
+        patch.setattr(torch.distributed, "all_reduce", reduced)
+
+        def held(one: exchange.Exchange) -> int:
+            takers = [one._taker(tensor) for _, tensor in one._own.values()]
+            return sum(holder.grad.nbytes for holder in {*one._working.holders, *takers} if holder.grad is not None)
+
+        def watching(name: str) -> None:
+            act = getattr(exchange.Exchange, name)
+
+            def watched(self: exchange.Exchange, *given: Any) -> None:
+                gradients.append(held(self))
+                if name == "_begin":
+                    early.append(self._working.holders[0].grad is None)
+                act(self, *given)
+
+            patch.setattr(exchange.Exchange, name, watched)
+
+        watching("_begin")
+        watching("_drop")
         step = TrainingStep(model, optimizers, recipe, ranks)
         ids_BS1 = torch.randint(256, (3, 33), generator=torch.Generator().manual_seed(ranks.index))
         step.take(ids_BS1, Rates(0.01, 0.001, 0.3))
     working = step._working.model
     moments = [tensor for optimizer in optimizers for state in optimizer.state.values() for tensor in state.values()]
-    return {
+    costs = {
         "parameters": sum(p.numel() for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]),
         "weights": sum(one.nbytes for one in {*model.parameters(), *working.parameters()}),
         "gradients": max(gradients),
         "optimizer": sum(tensor.nbytes for tensor in moments),
-        "buffers": sum(one.nbytes for one in {*model.buffers(), *working.buffers()}) + max(largest),
+        "buffers": sum(one.nbytes for one in {*model.buffers(), *working.buffers()}) + max(most),
         **sent,
     }
+    return costs, early

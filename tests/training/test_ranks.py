@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sparsedial.records.record import plain
 from sparsedial.runs.job import Job
 from sparsedial.runs.rank_costs import rank_costs
 from sparsedial.shape.ladder import Ladder
-from sparsedial.training import exchange
+from sparsedial.training import messages
 from sparsedial.training import ranks as module
 from sparsedial.training.muon_matrices import by_muon
 from sparsedial.training.owners import owners
@@ -204,7 +205,7 @@ def test_a_step_on_devices_that_is_no_number_on_one_of_them_changes_nothing_on_a
 
 @pytest.mark.parametrize("case", COSTS)
 def test_a_dry_run_counts_what_each_rank_really_holds_and_sends(halves, case, monkeypatch):
-    monkeypatch.setitem(exchange.MESSAGE_BYTES, "cpu", case[1])
+    monkeypatch.setitem(messages.MESSAGE_BYTES, "cpu", case[1])
     shape, recipe = CASES[case[0]]
     job = Job(shape=shape, recipe=recipe, text_digest="", tokenizer="", device="cpu", threads=1, kernels="compiled")
     counted = [plain(costs) for costs in rank_costs(job, 2)]
@@ -213,8 +214,33 @@ def test_a_dry_run_counts_what_each_rank_really_holds_and_sends(halves, case, mo
         memory, sent = told["memory_bytes"], told["bytes_per_step"]
         assert sent.pop("reduce_scatter") == 0
         assert memory.pop("activations") > 0
-        assert {"parameters": told["parameters"], **memory, **sent} == half["costs"][case]
+        assert {"parameters": told["parameters"], **memory, **sent} == half["costs"][case][0]
         assert told["rank"] == index
+
+
+def test_messages_go_while_the_backward_pass_goes_on(halves):
+    """All but those with the embedding's gradient, a quarter of all, have begun before it is there."""
+    for half in halves:
+        begun = half["costs"]["sparse", 2**12][1]
+        assert len(begun) == 12
+        assert sum(begun) >= 8
+        assert sum(half["costs"]["sparse", 2**25][1]) == 0
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, MUON], ids=["adamw", "muon"])
+def test_messages_go_from_the_head_down_to_the_embedding(recipe):
+    """Multi-token prediction's weights, which have no gradient in some steps, keep no others waiting."""
+    model = initialise(replace(SPARSE, mtp_layers=1, tied_embeddings=False), 0)
+    names, parts = [name for name, _ in model.named_parameters()], owners(model, recipe, 3)
+    sent = messages.messages(messages.in_order(parts, model), 3, "cpu")
+    places = {names[piece.weight].split(".")[0]: None for message in sent for piece in message.pieces}
+    assert list(places) == ["unembedding_VD", "norm_D", "blocks", "embedding_VD", "predictions"]
+    blocks = [
+        int(names[part.weight].split(".")[1])
+        for part in messages.in_order(parts, model)
+        if names[part.weight].startswith("blocks.")
+    ]
+    assert blocks == sorted(blocks, reverse=True)
 
 
 def test_ranks_read_their_steps_together_by_the_firsts_clock(halves):
@@ -276,11 +302,13 @@ def test_a_full_disk_of_the_first_is_the_same_error_on_all_ranks(halves):
     assert "cannot write" in halves[0]["refused"]
 
 
-def test_a_gpu_and_a_cpu_reduce_and_scatter_alike(halves):
-    """By the collective of each, on tensors of a CPU."""
-    whole = (torch.arange(12.0) + torch.arange(12.0) ** 2).split(6)
-    for half, expected in zip(halves, whole, strict=True):
-        assert [torch.equal(found, expected) for found in half["both ways"]] == [True, True]
+def test_a_gpu_and_a_cpu_exchange_alike(halves):
+    """By the collectives of each, on tensors of a CPU."""
+    whole = (torch.arange(12.0) + torch.arange(12.0) ** 2).view(2, 6)
+    for index, half in enumerate(halves):
+        for total, gathered in half["both ways"]:
+            assert torch.equal(total, whole[index])
+            assert torch.equal(gathered, whole)
 
 
 def test_one_process_trains_where_pytorch_was_built_without_collectives(monkeypatch):

@@ -25,6 +25,7 @@ from sparsedial.runs.board import Board
 from sparsedial.runs.execute import execute
 from sparsedial.runs.joined import Order
 from sparsedial.store import read_json
+from sparsedial.training.exchange import Exchange
 from sparsedial.verbs.listening import RunListener
 from tests.verbs.test_train import words
 
@@ -115,7 +116,9 @@ def test_two_ranks_train_one_run_and_rank_0_alone_speaks(corpus, whole, tmp_path
         "backend": "gloo",
         "hosts": [{"name": socket.gethostname(), "ranks": 2}],
     }
-    assert len([line for line in said.err.splitlines() if "loss" in line]) == 1
+    assert (
+        len([line for line in said.err.splitlines() if "tokens: loss" in line]) == 1
+    )  # a slow run shows its steps too
     require_same_run(tmp_path / "out", whole)
     assert the_run(whole)["ranks"] is None
     assert multiprocessing.active_children() == []
@@ -165,6 +168,23 @@ def test_a_killed_rank_ends_the_others_in_one_line_and_the_last_state_goes_on(
     assert resume["step"] > 99
     assert (resume["ranks"], resume["reason"]) == (1, "lost")
     require_same_run(out, whole)
+
+
+def test_a_rank_that_is_killed_while_a_message_is_under_way_ends_the_others(corpus, tmp_path, capfd, monkeypatch):
+    begin, begun = Exchange._begin, list[int]()
+
+    def killing(self: Exchange) -> None:
+        begin(self)
+        begun.append(1)
+        if len(begun) == 50:
+            to_the_other_rank(signal.SIGKILL)
+
+    monkeypatch.setattr(Exchange, "_begin", killing)
+    assert main(asked(corpus, tmp_path / "out", "--ranks", "2")) == 1
+    said = capfd.readouterr()
+    assert (said.out, said.err.count("error:")) == ("", 1)
+    assert f"error: rank 1 on {socket.gethostname()} was killed by signal 9" in said.err.splitlines()
+    assert not torch.distributed.is_initialized()
 
 
 def test_an_error_of_one_rank_is_said_once_with_its_rank(corpus, tmp_path, capfd, monkeypatch):
