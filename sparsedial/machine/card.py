@@ -19,12 +19,13 @@ class Card:
 
     memory_bytes: float
     processors: int
-    capability: tuple[int, int]  # compute capability
+    capability: tuple[int, int] | None  # compute capability; None for a card of another maker than NVIDIA
 
     @property
     def step_tokens(self) -> int:
         """Tokens of an optimizer step: a power of two that gives every processor work and fits the memory."""
-        wanted = TILE_ROWS * self.processors / (SLOW_SHARE if self.capability < (8, 0) else 1)
+        old = self.capability is not None and self.capability < (8, 0)
+        wanted = TILE_ROWS * self.processors / (SLOW_SHARE if old else 1)
         held = min(wanted, self.memory_bytes / TOKEN_BYTES, MOST_TOKENS)
         return max(LEAST_TOKENS, 1 << (int(held).bit_length() - 1))
 
@@ -44,7 +45,7 @@ class CardMemory:
     """Bytes of a GPU, as this process sees it."""
 
     held: int  # by the card
-    free: int  # for this process: free on the card, or free within what this process has reserved
+    free: int  # for this process, with what it can give back
     others: int  # that other processes hold
 
     @property

@@ -55,5 +55,5 @@ def card_of(device: str) -> Card | None:
     return Card(
         memory_bytes=found.total_memory,
         processors=found.multi_processor_count,
-        capability=(found.major, found.minor),
+        capability=None if torch.version.hip else (found.major, found.minor),  # of AMD's these mean something else
     )

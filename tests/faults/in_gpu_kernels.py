@@ -157,7 +157,7 @@ FAULTS = (
         file="training/replayed.py",
         line="            _end_of_capture(self._tokens.device, pool)\n",
         becomes="",
-        tests="tests/training/test_replayed.py::test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed",
+        tests="tests/training/test_replayed.py::test_two_steps_are_taken_and_then_each_kind_is_captured_and_replayed",
     ),
     Fault(
         what="a model whose kernels were compiled is held beside the run's own",
