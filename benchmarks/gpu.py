@@ -118,12 +118,16 @@ def chosen(names: Sequence[str], budget: float) -> list[str]:
 def limits(names: Sequence[str], budget: float) -> dict[str, float]:
     """The least seconds that each section is sure of: its own, or where the budget is short a share of them.
 
-    What finds nothing without its full time has it, as far as there is any.
+    What finds nothing without its full time has it where half of the budget is left for the others, else nothing.
     """
-    whole = sum(SECTIONS[name].seconds for name in names if SECTIONS[name].whole)
     others = sum(SECTIONS[name].seconds for name in names if not SECTIONS[name].whole)
-    share = max(0.0, min(1.0, (budget - whole) / max(others, 1e-9)))
-    return {name: SECTIONS[name].seconds * (1.0 if SECTIONS[name].whole else share) for name in names}
+    sure, left = dict.fromkeys(names, 0.0), budget
+    for name in names:
+        if SECTIONS[name].whole and SECTIONS[name].seconds <= left - min(others, budget / 2):
+            sure[name] = SECTIONS[name].seconds
+            left -= sure[name]
+    share = min(1.0, left / max(others, 1e-9))
+    return {name: sure[name] if SECTIONS[name].whole else share * SECTIONS[name].seconds for name in names}
 
 
 def run(
@@ -259,7 +263,7 @@ def main() -> None:
     for at, name in enumerate(names):
         left = options.budget - age() - sum(least[later] for later in names[at + 1 :])
         limit = min(SECTIONS[name].seconds, left)
-        if limit < (WHOLE_SHARE * least[name] if SECTIONS[name].whole else LEAST_SECONDS):
+        if limit < (WHOLE_SHARE * SECTIONS[name].seconds if SECTIONS[name].whole else LEAST_SECONDS):
             row = {**dict.fromkeys(("reason", "said")), "section": name, "status": "left out", "seconds": 0.0}
             row |= {"limit_seconds": max(0.0, limit), "figures": {}, "predicted": {}}
         else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -193,6 +195,89 @@ def test_a_prediction_stands_beside_its_measurement_and_the_line_is_kept(tmp_pat
     for _ in range(2):
         append(tmp_path / "gpu.jsonl", row)
     assert [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()] == [row, row]
+
+
+def test_lines_of_others_and_one_that_is_cut_short_are_no_figures():
+    code = "print('{not ours}'); print('{\"a\": 1}'); print('{\"b\": [1, 2'); print('\\udcff')"
+    row = run("card", 60, HERE, python("import sys; sys.stdout.reconfigure(errors='surrogateescape'); " + code))
+    assert (row["status"], row["figures"]) == ("done", {"a": 1})
+
+
+def test_the_budget_holds_and_a_study_keeps_its_time(monkeypatch, tmp_path, capsys):
+    """However long the sections before it take."""
+    now, given = [0.0], dict[str, float]()
+
+    def ended(command, limit, *_):
+        name = command[command.index("--one") + 1]
+        given[name] = float(command[command.index("--limit") + 1])
+        assert given[name] == limit
+        now[0] += limit + 0.5  # to end it
+        return "overran"
+
+    monkeypatch.setattr(gpu, "_ended", ended)
+    monkeypatch.setattr(gpu, "age", lambda: now[0])
+    monkeypatch.setattr(gpu, "record_of", lambda _: tmp_path / "gpu_card.jsonl")
+    for budget in (420.0, 100.0):
+        now[0] = 0.0
+        given.clear()
+        monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--budget", f"{budget:g}s"])
+        gpu.main()
+        assert now[0] <= budget + 0.5
+        assert ("study" in given) == (budget == 420.0)
+        assert given["card"] < SECTIONS["card"].seconds
+        assert len(given) >= 3
+    assert "study: left out in 0.0 s" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "gpu_card.jsonl").read_text().splitlines()]
+    assert {row["status"] for row in rows if "status" in row} == {"overran", "left out"}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_study_ends_before_its_section_does(monkeypatch):
+    asked = []
+
+    def study(command, *, timeout, **_):
+        asked.append(timeout)
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(gpu_sections.subprocess, "run", study)
+    for limit in (SECTIONS["study"].seconds, 150.0):
+        assert dict(SECTIONS["study"].measure(Place("cpu", quick=True, limit=limit)))["accepted"] == 0
+    assert asked == [pytest.approx(165.0), 142.0]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_what_a_section_had_found_when_all_was_ended_is_kept(tmp_path, sign):
+    """With SIGTERM at once, with SIGKILL at the next start; and the section's own process ends."""
+    record, begun = tmp_path / "gpu_card.jsonl", tmp_path / "begun"
+    section = "import os, pathlib, time; print('{\"a\": 1}', flush=True)"
+    section += f"; pathlib.Path({str(begun)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    code = (
+        "import sys; from pathlib import Path; from benchmarks import gpu;"
+        f"gpu.record_of = lambda _: Path({str(record)!r});"
+        f"ended = gpu._ended; gpu._ended = lambda command, *rest: ended([sys.executable, '-c', {section!r}], *rest);"
+        "sys.argv = ['gpu', '--device', 'cpu', '--sections', 'card,layer', '--budget', '300s']; gpu.main()"
+    )
+    child = subprocess.Popen(python(code), cwd=gpu_sections.ROOT, stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while not (begun.exists() and begun.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+        inner = int(begun.read_text())
+        child.send_signal(sign)
+        child.wait(30)
+    finally:
+        child.kill()
+        child.wait()
+    if sign == signal.SIGKILL:
+        os.kill(inner, signal.SIGKILL)
+        gpu.recover(record)
+    rows = [json.loads(line) for line in record.read_text().splitlines()][1:]
+    status = {signal.SIGTERM: "stopped", signal.SIGKILL: "killed"}[sign]
+    assert [(row["section"], row["status"], row["figures"]) for row in rows] == [("card", status, {"a": 1})]
+    assert not list(tmp_path.glob("*.part"))
+    while Path(f"/proc/{inner}/cmdline").exists() and Path(f"/proc/{inner}/cmdline").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(("budget", "left_out"), [(420.0, SPARE), (1500.0, set())])
