@@ -224,8 +224,7 @@ def test_the_budget_holds_and_a_study_keeps_its_time(monkeypatch, tmp_path, caps
         gpu.main()
         assert now[0] <= budget + 0.5
         assert ("study" in given) == (budget == 420.0)
-        assert given["card"] < SECTIONS["card"].seconds
-        assert len(given) >= 3
+        assert len(given) >= 5
     assert "study: left out in 0.0 s" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "gpu_card.jsonl").read_text().splitlines()]
     assert {row["status"] for row in rows if "status" in row} == {"overran", "left out"}
