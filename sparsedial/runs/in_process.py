@@ -89,7 +89,9 @@ class InProcess(Queued):
         if not self._open:
             self._free = card_memory().free if on_gpu else 0.0
             return True
-        if self._full or self._open[0].timed or _timed(group):
+        if self._full:
+            return False
+        if self._open[0].timed or _timed(group):
             return False
         return not on_gpu or sum(map(_bytes, (*(one.group for one in self._open), group))) <= self._free
 
