@@ -237,22 +237,6 @@ def test_two_steps_in_turn_call_the_same_with_the_same(small_text, case):
         assert one == other
 
 
-def test_a_replayed_step_that_measures_the_balance_launches_hardly_more(small_text):
-    """It keeps loads and biases; what follows from them is found when they are read, for all steps at once."""
-    pytest.importorskip("triton", reason="installed without Triton")
-    from benchmarks.gpu_counts import Operations, as_on_a_gpu
-
-    launches = []
-    with as_on_a_gpu(lambda *_, **__: None):
-        steps = begun_in_place(small_text, 8, RECIPE)
-        steps._send(range(3))
-        for with_balance in (True, False, True):
-            with Operations() as operations:
-                steps.step_in_place(Kind(with_balance, predicts=False))
-            launches.append(operations.seen.total())
-    assert launches[2] - launches[1] == 4
-
-
 def test_what_is_not_replayed_says_why(small_text, monkeypatch):
     model, _ = begun(8, RECIPE)
     assert why_not(model, RECIPE, ALONE, small_text) == "a CPU gains nothing"
