@@ -2,25 +2,29 @@
 
 Each section (benchmarks/gpu_sections.py) runs in a process of its own with a limit of its own. When it ends, it appends
 one JSON line to benchmarks/records/gpu_CARD.jsonl and prints two lines, with predictions beside measurements. A section
-that fails or overruns takes no other along, and what it had found by then is kept. `--sections` chooses some.
+that fails or overruns takes no other along, and what it had found by then is kept, also where this command is ended.
+`--sections` chooses some.
 `--device cpu --quick` is a rehearsal: the same code at toy sizes, in seconds, and no record.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -32,6 +36,8 @@ from sparsedial.runs.devices import QUEUES
 from sparsedial.units import parse_seconds
 
 RECORDS = Path(__file__).parent / "records"
+LEAST_SECONDS = 10.0  # that a section needs to find anything: imports alone take some
+WHOLE_SHARE = 0.95  # of its time, that one needs which finds nothing without all of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,7 @@ class Section:
     measure: Callable[[Place], Figures]
     predicted: Mapping[str, float]
     spare: bool = False  # left out where the budget does not hold all
+    whole: bool = False  # without its full time it finds nothing
 
 
 SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `layer` and `card`, measured before
@@ -80,7 +87,7 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
             "streams_8_times_one": 4,
         },
     ),
-    "study": Section(seconds=175, measure=gpu_sections.study, predicted={"accepted": 1}),
+    "study": Section(seconds=175, measure=gpu_sections.study, predicted={"accepted": 1}, whole=True),
     "at_once": Section(
         seconds=80,
         measure=gpu_ways.at_once,
@@ -91,7 +98,11 @@ SECTIONS = {  # in the order of their worth; predictions: arithmetic, but for `l
     "profile": Section(seconds=30, measure=gpu_sections.profile, predicted={}, spare=True),
     "liger": Section(seconds=200, measure=gpu_layers.liger, predicted={}, spare=True),
     "long_study": Section(
-        seconds=345, measure=partial(gpu_sections.study, time_limit="5m"), predicted={"accepted": 1}, spare=True
+        seconds=345,
+        measure=partial(gpu_sections.study, time_limit="5m"),
+        predicted={"accepted": 1},
+        spare=True,
+        whole=True,
     ),
 }
 
@@ -104,31 +115,37 @@ def chosen(names: Sequence[str], budget: float) -> list[str]:
     return [name for name, section in SECTIONS.items() if room or not section.spare]
 
 
-def run(name: str, limit: float, place: Place, command: Sequence[str] | None = None) -> dict[str, Any]:
-    """One section in a process of its own: its line of the record."""
-    flags = ["--device", place.device, *(["--quick"] if place.quick else [])]
+def limits(names: Sequence[str], budget: float) -> dict[str, float]:
+    """The least seconds that each section is sure of: its own, or where the budget is short a share of them.
+
+    What finds nothing without its full time has it where half of the budget is left for the others, else nothing.
+    """
+    others = sum(SECTIONS[name].seconds for name in names if not SECTIONS[name].whole)
+    sure, left = dict.fromkeys(names, 0.0), budget
+    for name in names:
+        if SECTIONS[name].whole and SECTIONS[name].seconds <= left - min(others, budget / 2):
+            sure[name] = SECTIONS[name].seconds
+            left -= sure[name]
+    share = min(1.0, left / max(others, 1e-9))
+    return {name: sure[name] if SECTIONS[name].whole else share * SECTIONS[name].seconds for name in names}
+
+
+def run(
+    name: str, limit: float, place: Place, command: Sequence[str] | None = None, record: Path | None = None
+) -> dict[str, Any]:
+    """One section in a process of its own: its line of the record.
+
+    What it prints lies beside the record until then, so that nothing is lost with this process.
+    """
+    flags = ["--device", place.device, "--limit", str(limit), *(["--quick"] if place.quick else [])]
     command = command or [sys.executable, "-m", "benchmarks.gpu", "--one", name, *flags]
     began = time.perf_counter()
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        cwd=gpu_sections.ROOT,
-    )
-    overran = False
-    try:
-        out, errors = child.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        overran = True
-        os.killpg(child.pid, signal.SIGKILL)  # with the processes that it started
-        out, errors = child.communicate()
-    figures: dict[str, Any] = {}
-    for line in out.splitlines():
-        if line.startswith("{") and line.endswith("}"):
-            figures |= json.loads(line)
-    status = "overran" if overran else "done" if child.returncode == 0 else "failed"
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        found = Path(folder) / "found" if record is None else _part(record, name)
+        with found.open("wb") as out, said.open("wb") as errors:
+            status = _ended(command, limit, out, errors)
+        figures, words = _figures(found), said.read_text(errors="replace")[-2000:]
     return {
         "section": name,
         "status": status,
@@ -136,9 +153,52 @@ def run(name: str, limit: float, place: Place, command: Sequence[str] | None = N
         "limit_seconds": limit,
         "figures": figures,
         "predicted": {} if place.quick else dict(SECTIONS[name].predicted),
-        "reason": errors[-2000:] if status == "failed" else None,
-        "said": errors[-2000:] if status != "failed" and errors.strip() else None,  # as where a GPU refuses a capture
+        "reason": words if status == "failed" else None,
+        "said": words if status != "failed" and words.strip() else None,  # as where a GPU refuses a capture
     }
+
+
+def _ended(command: Sequence[str], limit: float, out: IO[bytes], errors: IO[bytes]) -> str:
+    """How a command ended; with it end the processes that it started."""
+    child = subprocess.Popen(command, stdout=out, stderr=errors, start_new_session=True, cwd=gpu_sections.ROOT)
+    try:
+        return "done" if child.wait(limit) == 0 else "failed"
+    except subprocess.TimeoutExpired:
+        return "overran"
+    except (KeyboardInterrupt, SystemExit):  # of this process
+        return "stopped"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _figures(found: Path) -> dict[str, Any]:
+    """What a section printed, but for lines of others and one that was cut short."""
+    figures: dict[str, Any] = {}
+    for line in found.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            figures |= json.loads(line) if line.startswith("{") else {}
+    return figures
+
+
+def _part(record: Path, name: str) -> Path:
+    """Where the figures of a section lie while it runs."""
+    return record.with_suffix(f".{name}.part")
+
+
+def recover(record: Path | None) -> None:
+    """Add what a section had found when this command was ended with it, earlier."""
+    for part in [] if record is None else sorted(record.parent.glob(f"{record.stem}.*.part")):
+        name = part.suffixes[-2].removeprefix(".")
+        append(record, {"section": name, "status": "killed", "figures": _figures(part)})
+        part.unlink()
+
+
+def age() -> float:
+    """Seconds since this process began: importing PyTorch alone takes some."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def lines(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -180,11 +240,12 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="toy sizes; nothing is written")
     parser.add_argument("--one", choices=SECTIONS, help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=float, default=math.inf, help=argparse.SUPPRESS)  # of that one, in seconds
     options = parser.parse_args()
     os.environ.setdefault(*QUEUES)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no GPU here: nothing is measured; try --device cpu --quick")
-    place = Place(options.device, options.quick)
+    place = Place(options.device, options.quick, options.limit)
     if options.one:
         for name, value in SECTIONS[options.one].measure(place):
             print(json.dumps({name: value}), flush=True)
@@ -193,13 +254,26 @@ def main() -> None:
     if unknown := [name for name in names if name not in SECTIONS]:
         raise SystemExit(f"no section named {unknown[0]}; there are {', '.join(SECTIONS)}")
     path = None if options.quick else record_of(options.device)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    recover(path)
     command = "python -m benchmarks.gpu " + " ".join(sys.argv[1:])
     append(path, {"command": command.strip(), "machine": describe(), "at": time.strftime("%Y-%m-%dT%H:%M:%S")})
-    end = time.perf_counter() + options.budget
-    for name in chosen(names, options.budget):
-        row = run(name, max(0.0, min(SECTIONS[name].seconds, end - time.perf_counter())), place)
+    names = chosen(names, options.budget)
+    least = limits(names, options.budget)
+    for at, name in enumerate(names):
+        left = options.budget - age() - sum(least[later] for later in names[at + 1 :])
+        limit = min(SECTIONS[name].seconds, left)
+        if limit < (WHOLE_SHARE * SECTIONS[name].seconds if SECTIONS[name].whole else LEAST_SECONDS):
+            row = {**dict.fromkeys(("reason", "said")), "section": name, "status": "left out", "seconds": 0.0}
+            row |= {"limit_seconds": max(0.0, limit), "figures": {}, "predicted": {}}
+        else:
+            row = run(name, limit, place, record=path)
         append(path, row)
+        if path is not None:
+            _part(path, name).unlink(missing_ok=True)
         print(*lines(row), sep="\n", flush=True)
+        if row["status"] == "stopped":
+            raise SystemExit(1)
 
 
 if __name__ == "__main__":

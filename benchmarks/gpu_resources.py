@@ -45,7 +45,7 @@ TARGETS = ("80", "89", "90", "100", "120", "gfx942")  # the last is AMD's MI300
 AMD_SHARED_BYTES = 65536  # Source: AMD CDNA 3 white paper, local data share
 INDICES = ("row_of_place", "start_of_block", "expert_of_block", "ends")
 SIZES = ("d_model", "width", "depth_size", "columns_size", "left_size", "right_size")
-INSTRUCTIONS = ("tcgen05.mma", "wgmma.mma_async", "mma.sync", "v_mfma")  # products of tensor cores
+INSTRUCTIONS = ("tcgen05.mma", "wgmma.mma_async", "mma.sync", "v_mfma", "v_wmma")  # products of tensor cores
 UNEVEN = ("top_k", "parts")  # numbers too, but not known to be multiples of sixteen
 ROW_TILES = tuple(
     Tiles(*sizes)
@@ -79,6 +79,13 @@ OUTER_TILES = tuple(
 def capability_of(target: str) -> tuple[int, int] | None:
     """The compute capability of a target; None for AMD's."""
     return (int(target[:-1]), int(target[-1])) if target.isdigit() else None
+
+
+def card_of(target: str) -> GPUTarget:
+    """The target as Triton names it; a wave of AMD's has 64 threads, from RDNA (gfx10) on 32."""
+    if target.isdigit():
+        return GPUTarget("cuda", int(target), 32)
+    return GPUTarget("hip", target, 32 if target.startswith("gfx1") else 64)
 
 
 def shared_bytes(target: str) -> int:
@@ -145,7 +152,7 @@ def resources(candidate: Candidate) -> dict[str, Any]:
         {(index,): [["tt.divisibility", 16]] for index in aligned},
     )
     nvidia = candidate.target.isdigit()
-    target = GPUTarget("cuda", int(candidate.target), 32) if nvidia else GPUTarget("hip", candidate.target, 64)
+    target = card_of(candidate.target)
     compiled = triton.compile(source, target=target, options={"num_warps": tiles.warps, "num_stages": tiles.stages})
     text = compiled.asm["ptx" if nvidia else "amdgcn"]
     registers, spilled = usage(compiled.asm["cubin"]) if nvidia else amd_usage(text)

@@ -134,9 +134,9 @@ def gpu_rows(records: Path = RECORDS) -> list[tuple[str, str, str, str]]:
 
 
 def _latest(file: Path) -> Figures:
-    """The figures of each section's last run."""
+    """The figures of each section's last run that found some: one without time for a section takes none away."""
     rows = map(json.loads, file.read_text().splitlines())
-    return {row["section"]: row["figures"] for row in rows if "section" in row}
+    return {row["section"]: row["figures"] for row in rows if row.get("figures")}
 
 
 def _name(file: Path, found: Figures) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -49,17 +50,19 @@ LADDER = Ladder(vocab_size=256, context=128)
 WIDTHS, TOGETHER = (32, 128, 256), (2, 4, 8, 16)
 ROUNDS = 5  # of what is timed in turn
 LATEST, LATE = 1.1, -9  # a study may take so many times its limit; the status of one that was ended then
+ENDING = 8.0  # seconds of a study's section beside the study
 OF_STEPS = ("d_model", "experts", "median_seconds")  # of the profile's rows
-CHUNK = 40  # replayed steps between two readings; none of them measures the balance
+CHUNK = 40  # replayed steps between two readings; every second one measures the balance
 Figures = Iterator[tuple[str, Any]]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where sections run, and whether at toy sizes."""
+    """Where sections run, whether at toy sizes, and how long one may take."""
 
     device: str
     quick: bool
+    limit: float = math.inf
 
     def wait(self) -> None:
         """Wait until the device has done its work."""
@@ -313,7 +316,7 @@ def study(place: Place, time_limit: str = "150s") -> Figures:
         flags = ["--time", seconds, "--device", place.device, "--out", folder, "--json"]
         command = [sys.executable, "-m", "sparsedial", "study", *flags]
         began = time.perf_counter()
-        done = _within(LATEST * parse_seconds(time_limit), command)
+        done = _within(min(LATEST * parse_seconds(time_limit), place.limit - ENDING), command)
         files = {name: Path(folder) / f"{name}.json" for name in ("profile", "study")}
         kept = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
         ended = len(list(Path(folder).glob("runs/*/run.json")))

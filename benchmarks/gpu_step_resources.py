@@ -23,12 +23,11 @@ import torch
 import triton
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from benchmarks import gpu_counts
-from benchmarks.gpu_resources import TARGETS, amd_usage, shared_bytes, usage
+from benchmarks.gpu_resources import TARGETS, amd_usage, card_of, shared_bytes, usage
 from sparsedial.records.recipe import Dtype
 from sparsedial.runs.ahead import launch_all
 from sparsedial.runs.timed import study_recipe
@@ -127,8 +126,9 @@ def compiled(launch: Launch, target: str) -> Any:
         {(places[name],): value for name, value in constants.items()},
         {(places[name],): [["tt.divisibility", 16]] for name in launch.sixteens},
     )
-    card = GPUTarget("cuda", int(target), 32) if target.isdigit() else GPUTarget("hip", target, 64)
-    return triton.compile(source, target=card, options={"num_warps": launch.warps, "num_stages": launch.stages})
+    return triton.compile(
+        source, target=card_of(target), options={"num_warps": launch.warps, "num_stages": launch.stages}
+    )
 
 
 def resources(launch: Launch, target: str) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -193,6 +194,77 @@ def test_a_prediction_stands_beside_its_measurement_and_the_line_is_kept(tmp_pat
     for _ in range(2):
         append(tmp_path / "gpu.jsonl", row)
     assert [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()] == [row, row]
+
+
+def test_lines_of_others_and_one_that_is_cut_short_are_no_figures():
+    code = "print('{not ours}'); print('{\"a\": 1}'); print('{\"b\": [1, 2'); print('\\udcff')"
+    row = run("card", 60, HERE, python("import sys; sys.stdout.reconfigure(errors='surrogateescape'); " + code))
+    assert (row["status"], row["figures"]) == ("done", {"a": 1})
+
+
+def test_the_budget_holds_and_a_study_keeps_its_time(monkeypatch, tmp_path, capsys):
+    """However long the sections before it take."""
+    now, given = [0.0], dict[str, float]()
+
+    def ended(command, limit, *_):
+        name = command[command.index("--one") + 1]
+        given[name] = float(command[command.index("--limit") + 1])
+        assert given[name] == limit
+        now[0] += limit + 0.5  # to end it
+        return "overran"
+
+    monkeypatch.setattr(gpu, "_ended", ended)
+    monkeypatch.setattr(gpu, "age", lambda: now[0])
+    monkeypatch.setattr(gpu, "record_of", lambda _: tmp_path / "gpu_card.jsonl")
+    for budget in (420.0, 100.0):
+        now[0] = 0.0
+        given.clear()
+        monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--budget", f"{budget:g}s"])
+        gpu.main()
+        assert now[0] <= budget + 0.5
+        assert ("study" in given) == (budget == 420.0)
+        assert len(given) >= 5
+    assert "study: left out in 0.0 s" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "gpu_card.jsonl").read_text().splitlines()]
+    assert {row["status"] for row in rows if "status" in row} == {"overran", "left out"}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_study_ends_before_its_section_does(monkeypatch):
+    asked = []
+
+    def study(command, *, timeout, **_):
+        asked.append(timeout)
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(gpu_sections.subprocess, "run", study)
+    for limit in (SECTIONS["study"].seconds, 150.0):
+        assert dict(SECTIONS["study"].measure(Place("cpu", quick=True, limit=limit)))["accepted"] == 0
+    assert asked == [pytest.approx(165.0), 142.0]
+
+
+def test_what_a_section_had_found_when_all_was_ended_is_kept(monkeypatch, tmp_path):
+    """By a signal at once, by `kill -9` at the next start; and the section's own processes end."""
+    record = tmp_path / "gpu_card.jsonl"
+    part, wait, begun = tmp_path / "gpu_card.card.part", subprocess.Popen.wait, []
+
+    def ended_while_waiting(child, timeout=None):
+        if timeout is None:
+            return wait(child)
+        begun.append(child)
+        while not part.read_text().endswith("\n"):
+            time.sleep(0.01)
+        raise SystemExit(1)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", ended_while_waiting)
+    code = "print('{\"a\": 1}', flush=True); import time; time.sleep(60)"
+    row = run("card", 60, HERE, python(code), record)
+    assert (row["status"], row["figures"]) == ("stopped", {"a": 1})
+    assert begun[0].returncode == -signal.SIGKILL
+    gpu.recover(record)
+    (kept,) = map(json.loads, record.read_text().splitlines())
+    assert (kept["section"], kept["status"], kept["figures"]) == ("card", "killed", {"a": 1})
+    assert not part.exists()
 
 
 @pytest.mark.parametrize(("budget", "left_out"), [(420.0, SPARE), (1500.0, set())])

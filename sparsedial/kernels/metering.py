@@ -31,7 +31,7 @@ def stated(device: str, threads: int) -> StatedPower:
 
 
 def _card() -> tuple[str, str | None]:
-    """Name and UUID of PyTorch's current GPU; a UUID is not known of every card."""
+    """Name and UUID of PyTorch's current GPU; NVML, which is NVIDIA's, knows no other maker's by a UUID."""
     found = cast(Any, torch.cuda).get_device_properties(torch.cuda.current_device())
-    uuid = getattr(found, "uuid", None)
+    uuid = None if torch.version.hip else getattr(found, "uuid", None)
     return found.name, None if uuid is None else str(uuid)

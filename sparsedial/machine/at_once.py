@@ -16,7 +16,7 @@ from sparsedial.shape.shape import Shape
 
 NUMBERS = (1, 2, 4, 8)  # of runs at once that a GPU's profile measures
 CHUNK_SECONDS, FEWEST, MOST = 0.03, 2, 40  # of one run's steps between two readings, and their number
-FIRST = 5  # steps before anything is timed: on a GPU two compile kernels, and the third is captured
+FIRST = 5  # steps before anything is timed: on a GPU two compile kernels, and one of each kind is captured
 ROUNDS = 3
 
 

@@ -9,7 +9,12 @@ from sparsedial.units import human_bytes
 TILE_ROWS = 128  # of a large product's blocks: a step has at least as many tokens as one block a processor needs
 LEAST_TOKENS, MOST_TOKENS = 1024, 16384  # of a step; more would make a cell's optimizer steps few
 TOKEN_BYTES = 1e6  # of a step's activations, for the widest models of a study's ladder
-SLOW_SHARE = 4  # cards before bfloat16 products (compute capability 8.0) get so many times fewer tokens
+BFLOAT16 = (8, 0)  # the first compute capability with bfloat16 products
+SLOW_SHARE = 4  # cards before them get so many times fewer tokens
+# About a processor's dense 16-bit FLOPs per second, by compute capability or its major number. Source: data sheets of
+# A100, H100, B200, T4, RTX 4090 and RTX 5090, over their processors; of other cards, some value in between.
+PROCESSOR_FLOPS = {(8, 0): 2.9e12, 7: 1.6e12, 8: 1.1e12, 9: 7.5e12, 10: 15e12, 12: 1.2e12}
+OTHER_FLOPS = 2e12
 SHARED = 0.02  # of the card, that others may hold without a word: the driver and a screen need some
 
 
@@ -19,14 +24,21 @@ class Card:
 
     memory_bytes: float
     processors: int
-    capability: tuple[int, int]  # compute capability
+    capability: tuple[int, int] | None  # compute capability; None for a card of another maker than NVIDIA
 
     @property
     def step_tokens(self) -> int:
         """Tokens of an optimizer step: a power of two that gives every processor work and fits the memory."""
-        wanted = TILE_ROWS * self.processors / (SLOW_SHARE if self.capability < (8, 0) else 1)
+        old = self.capability is not None and self.capability < BFLOAT16
+        wanted = TILE_ROWS * self.processors / (SLOW_SHARE if old else 1)
         held = min(wanted, self.memory_bytes / TOKEN_BYTES, MOST_TOKENS)
         return max(LEAST_TOKENS, 1 << (int(held).bit_length() - 1))
+
+    @property
+    def flops_per_second(self) -> float:
+        """About the peak of its 16-bit products: enough to choose what is worth timing, and for nothing else."""
+        major = self.capability[0] if self.capability else None
+        return self.processors * PROCESSOR_FLOPS.get(self.capability, PROCESSOR_FLOPS.get(major, OTHER_FLOPS))
 
     @property
     def context(self) -> int:
@@ -44,7 +56,7 @@ class CardMemory:
     """Bytes of a GPU, as this process sees it."""
 
     held: int  # by the card
-    free: int  # for this process: free on the card, or free within what this process has reserved
+    free: int  # for this process, with what it can give back
     others: int  # that other processes hold
 
     @property

@@ -15,6 +15,7 @@ from sparsedial.machine.energy import processor_name
 from sparsedial.records.quantities import Machine
 
 NVIDIA_FIELDS = "name,memory.total"
+AMD_NODES = Path("/sys/class/kfd/kfd/topology/nodes")  # what AMD's driver says of processors and GPUs
 
 
 def describe() -> Machine:
@@ -35,7 +36,11 @@ def usable_cores() -> int:
 
 
 def gpus() -> list[str]:
-    """Names of NVIDIA GPUs with their memory; none where the driver's own tool is missing."""
+    """Names of NVIDIA's GPUs with their memory, or of AMD's; none where neither driver answers."""
+    return _nvidia_gpus() or _amd_gpus()
+
+
+def _nvidia_gpus() -> list[str]:
     try:
         answer = subprocess.run(
             ["nvidia-smi", f"--query-gpu={NVIDIA_FIELDS}", "--format=csv,noheader"],
@@ -47,6 +52,17 @@ def gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+def _amd_gpus() -> list[str]:
+    """AMD's GPUs by the target of their compilers, such as gfx942; the nodes of processors have none."""
+    try:
+        nodes = sorted(AMD_NODES.glob("*/properties"), key=lambda path: int(path.parent.name))
+        found = [dict(line.split() for line in path.read_text().splitlines()) for path in nodes]
+    except (OSError, ValueError):
+        return []
+    versions = (int(node.get("gfx_target_version", 0)) for node in found)
+    return [f"AMD gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}" for version in versions if version]
 
 
 def machine_bytes() -> int:

@@ -37,11 +37,19 @@ def step_memory(shape: Shape, recipe: Recipe) -> StepBytes:
     return step_bytes(whole, recipe.batch, recipe.context, VALUE_BYTES[recipe.dtype])
 
 
+class NoRoom(UserError):
+    """A run finds too little memory on its GPU: beside others it may wait, and begin or go on when they have ended."""
+
+
 def card_memory() -> CardMemory:
-    """The current GPU's memory."""
+    """The current GPU's memory, after what nothing here uses was given back to it.
+
+    So what PyTorch keeps for later counts as free, and what it keeps for graphs that may still be replayed does not.
+    It waits for the GPU: ask between runs.
+    """
+    torch.cuda.empty_cache()
     free, held = torch.cuda.mem_get_info()
-    reserved, allocated = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
-    return CardMemory(held=held, free=free + reserved - allocated, others=max(0, held - free - reserved))
+    return CardMemory(held=held, free=free, others=max(0, held - free - torch.cuda.memory_reserved()))
 
 
 def device_bytes(device: str) -> float:
@@ -59,15 +67,14 @@ def require_fits(job: Job, ranks: int = 1) -> None:
 
     Of several ranks this one's step is counted.
 
-    Raises: UserError with the bytes needed, those free, and the largest batch that fits.
+    Raises: NoRoom with the bytes needed, those free, and the largest batch that fits.
     """
     if job.device == "cpu":
         return
     card, needed = card_memory(), _needed(job, ranks)
     if needed > card.free:
-        raise UserError(
-            f"a step of this run needs {human_bytes(needed)}, and {card.words}", hint=_advice(job, card.free, ranks)
-        )
+        words = f"a step of this run needs {human_bytes(needed)}, and {card.words}"
+        raise NoRoom(words, hint=_advice(job, card.free, ranks))
 
 
 @contextlib.contextmanager
@@ -84,13 +91,13 @@ def explained(job: Job | None = None, ranks: int = 1) -> Generator[None]:
         ) from error
 
 
-def out_of_memory(job: Job, ranks: int = 1) -> UserError:
+def out_of_memory(job: Job, ranks: int = 1) -> NoRoom:
     """What to say of a run that its GPU had no memory for after all."""
     card = card_memory()
     less = ranks * max(1, job.recipe.batch // (2 * ranks))  # the whole did not fit
     half = replace(job, recipe=replace(job.recipe, batch=less))
     counted = f"a step of this run was counted to need {human_bytes(_needed(job, ranks))}"
-    return UserError(
+    return NoRoom(
         f"the GPU's memory ran out: {counted}, and this process could have {human_bytes(card.held - card.others)}",
         hint=_advice(half, card.held - card.others, ranks),
     )

@@ -6,8 +6,9 @@ import os
 from typing import Any, cast
 
 from sparsedial.errors import UserError
-from sparsedial.machine.card import Card
+from sparsedial.machine.card import BFLOAT16, Card
 from sparsedial.machine.hardware import usable_cores
+from sparsedial.records.recipe import Dtype
 
 MOST_THREADS = 16  # per core
 # Work queues of a GPU, at most 32. With the driver's eight, streams of runs at once would share some, and wait there.
@@ -45,6 +46,16 @@ def pick_threads(wanted: int | None) -> int:
     return wanted or cores
 
 
+def training_dtype(device: str) -> Dtype:
+    """The default data type of training: bfloat16 on a GPU, but float32 on NVIDIA's that cannot multiply it."""
+    if device != "cuda":
+        return "float32"
+    import torch
+
+    old = torch.cuda.is_available() and not torch.version.hip and torch.cuda.get_device_capability() < BFLOAT16
+    return "float32" if old else "bfloat16"
+
+
 def card_of(device: str) -> Card | None:
     """The GPU that runs use; None on a CPU."""
     if device != "cuda":
@@ -55,5 +66,5 @@ def card_of(device: str) -> Card | None:
     return Card(
         memory_bytes=found.total_memory,
         processors=found.multi_processor_count,
-        capability=(found.major, found.minor),
+        capability=None if torch.version.hip else (found.major, found.minor),  # of AMD's these mean something else
     )

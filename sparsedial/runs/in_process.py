@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from sparsedial.runs.card_memory import card_memory, counted_bytes
+from sparsedial.runs.card_memory import NoRoom, card_memory, counted_bytes
 from sparsedial.runs.executor import Ended, Event, Group, Moved
 from sparsedial.runs.joined import Joined
 from sparsedial.runs.queued import Queued
@@ -34,6 +34,7 @@ class InProcess(Queued):
         self._text, self._store, self._most, self._joined = text, store, most, joined or Joined()
         self._open: list[_Open] = []
         self._free = 0.0  # bytes of a GPU, before the first of the open groups began
+        self._full = False  # whether a group waits until one of those that are open has ended
 
     def __enter__(self) -> InProcess:
         return self
@@ -56,16 +57,31 @@ class InProcess(Queued):
         until, moved = time.monotonic() + WAIT_SECONDS, dict[_Open, Moved]()
         while self._open:
             for one in list(self._open):
-                event = one.turn(until if self._most == 1 else time.monotonic() + TURN_SECONDS)
+                try:
+                    event = one.turn(until if self._most == 1 else time.monotonic() + TURN_SECONDS)
+                except NoRoom:
+                    if len(self._open) == 1:
+                        raise
+                    self._wait_for_room(one)
+                    moved.pop(one, None)
+                    continue
                 if isinstance(event, Moved):
                     moved[one] = event
                 elif event is not None:
                     self._open.remove(one)
+                    self._full = False
                     moved.pop(one, None)
                     return [*moved.values(), event]
             if time.monotonic() >= until:
                 break
         return list(moved.values())
+
+    def _wait_for_room(self, one: _Open) -> None:
+        """A group found no memory beside the others: it begins again, or goes on, when one of these has ended."""
+        one.close()
+        self._open.remove(one)
+        self._queue.appendleft(one.group)
+        self._full = True
 
     def _may_open(self, group: Group) -> bool:
         """Whether a group may run beside those that are open; the first may: what does not fit is refused in words."""
@@ -73,6 +89,8 @@ class InProcess(Queued):
         if not self._open:
             self._free = card_memory().free if on_gpu else 0.0
             return True
+        if self._full:
+            return False
         if self._open[0].timed or _timed(group):
             return False
         return not on_gpu or sum(map(_bytes, (*(one.group for one in self._open), group))) <= self._free

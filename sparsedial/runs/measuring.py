@@ -11,19 +11,14 @@ from sparsedial.machine.at_once import Steps, measure_at_once
 from sparsedial.machine.hardware import describe
 from sparsedial.machine.memory import Memory
 from sparsedial.machine.profile import Measure, Profile, measure_profile
-from sparsedial.records.recipe import Dtype
 from sparsedial.runs.ahead import compile_ahead
 from sparsedial.runs.card_memory import explained
+from sparsedial.runs.devices import training_dtype
 from sparsedial.runs.random_text import MIDDLE
 from sparsedial.runs.timed import make_steps, several_by, study_recipe
 from sparsedial.shape.shape import Shape
 
 AT_ONCE_SHARE = 0.25  # of the time for steps, where several runs at once are timed too
-
-
-def training_dtype(device: str) -> Dtype:
-    """The default data type of training on a kind of device."""
-    return "bfloat16" if device == "cuda" else "float32"
 
 
 def measure_on(

@@ -11,12 +11,12 @@ import numpy as np
 from sparsedial.records.recipe import Recipe
 from sparsedial.text.prepare import Text
 from sparsedial.text.sampler import Sampler
-from sparsedial.training.inputs import Inputs
+from sparsedial.training.inputs import READINGS, Inputs
 from sparsedial.training.token_selection import Selecting
 
 WINDOWS = 64  # of a batch
-LONG = 30_000  # steps of a run whose balance is measured at few of them
-MIDDLE = LONG // 2 + 1  # a step without
+LONG = 2 * READINGS  # steps of a run that measures its balance in every second one: shorter runs do in each
+MIDDLE = READINGS  # a step in its middle
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.recipe import Recipe
 from sparsedial.runs.alone import alone
 from sparsedial.runs.card_memory import runs_that_fit
+from sparsedial.runs.devices import training_dtype
 from sparsedial.runs.random_text import LONG, MIDDLE, random_inputs
 from sparsedial.shape.shape import Shape
 from sparsedial.training.loop import MOST_UNREAD
@@ -91,7 +92,7 @@ def peak_bytes(shape: Shape, batch: int, context: int, device: str = "cpu", thre
 
 def study_recipe(batch: int, context: int, device: str) -> Recipe:
     """What all runs of a study share, so far as a step's time and its kernels depend on it."""
-    dtype = "bfloat16" if device == "cuda" else "float32"
+    dtype = training_dtype(device)
     return Recipe(learning_rate=HARMLESS_RATE, steps=STEPS, batch=batch, context=context, dtype=dtype)
 
 

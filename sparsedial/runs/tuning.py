@@ -11,7 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sparsedial.errors import UserError
 from sparsedial.kernels.triton_tiles import LARGE, Choice, Tiles, candidates, capability_of
 from sparsedial.records.tiles import TilesFile, TileSizes
 
@@ -35,17 +34,17 @@ def fastest(table: Choice, seconds_of: Callable[[Choice], float]) -> tuple[dict[
     return found, tried
 
 
-def tune_here() -> TilesFile:
+def tune_here() -> TilesFile | None:
     """Time the candidates on the current GPU: a dozen layers, a few times each.
 
-    Raises: UserError for a GPU that the table does not name: there is nothing to choose from.
+    None for a GPU that the table does not name, as one of AMD: there is nothing to choose from.
     """
     import triton  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
 
     device = torch.device("cuda", torch.cuda.current_device())
     capability = capability_of(device)
     if capability is None or capability[0] not in LARGE:
-        raise UserError("the table of tiles has no row for this GPU, so there is nothing to tune")
+        return None
     found, tried = fastest(LARGE[capability[0]], _layer(device))
     sizes = {name: TileSizes(**vars(tiles), layer_seconds=seconds) for name, (tiles, seconds) in found.items()}
     return TilesFile(gpu=torch.cuda.get_device_name(device), triton=triton.__version__, kernels=sizes, tried=tried)

@@ -46,6 +46,11 @@ def probing_seconds(layout: Layout, profile: Profile, cell: Cell, probe_tokens: 
     return PROBE_SECONDS + forward_seconds(layout, float(step), probe_tokens)
 
 
+def start_of_workers(profile: Profile) -> float:
+    """Seconds of each start of the workers; a GPU's runs are all in this process."""
+    return START_SECONDS if profile.device == "cpu" else 0.0
+
+
 def beside_seconds(profile: Profile) -> float:
     """Predicted seconds of any run beside its training and its scores on probes."""
     return RUN_SECONDS + profile.start_seconds
@@ -93,7 +98,7 @@ def crossing_seconds(layout: Layout, profile: Profile, workers: int, crossing: C
     longest = max(median(cost.seconds for cost in some) for some in costs.values())
     texts = crossing.shares + (crossing.shares - 1) * (crossing.left(top) > 0)  # each has a start and an end of its own
     beside = BESIDE_FACTOR if workers > 1 else 1.0
-    return beside * (runs + texts * longest / 2) + texts * START_SECONDS
+    return beside * (runs + texts * longest / 2) + texts * start_of_workers(profile)
 
 
 def _scored_cost(layout: Layout, profile: Profile, cell: Cell, tokens: int) -> RunCost:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from sparsedial.errors import UserError
+from sparsedial.machine.card import Card
 from sparsedial.machine.profile import Measure, Profile
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import RUNGS, Ladder
@@ -16,15 +17,19 @@ from sparsedial.sweep.at_once import AtOnce, Room
 from sparsedial.sweep.budgets import PROCESS_BYTES, REPORT_SECONDS, batches, fastest, fit_to_time, smallest
 from sparsedial.sweep.crossing import Crossing
 from sparsedial.sweep.lab import nobody
-from sparsedial.sweep.layout import START_RUNGS, Layout, lay, too_small
+from sparsedial.sweep.layout import START_RUNGS, Layout, first_width, lay, too_small
 from sparsedial.sweep.question import LEAST_SECONDS, Question
 from sparsedial.units import human_bytes, human_count, human_seconds, spelled_at_least
 
 PLANNED_SHARE = 0.82  # of the time, for the predicted layout; the rest is for wider brackets and a busy machine
 PROFILE_SHARE, PROFILE_LEAST, PROFILE_MOST = 0.02, 8.0, 90.0
-PROFILE_FLOPS_PER_SECOND = 2e10  # about the speed of one core: the profile takes as long as one largest cell
+PROFILE_FLOPS_PER_SECOND = 2e10  # about the speed of one core
 FASTEST_FLOPS_PER_SECOND = 1e11  # no core is this fast: a grid that needs more is refused without measuring
-PROFILE_WIDTHS, LONG_WIDTHS, GPU_WIDTHS = (16, 32, 64), (16, 32, 64, 128), (32, 64, 128, 256)
+PROFILE_WIDTHS, LONG_WIDTHS = (16, 32, 64), (16, 32, 64, 128)
+# Of a GPU's peak: what the largest budget of a study takes of it over the whole time, and what a run's steps reach.
+# From simulated studies on an H100, whose widths depend on it by a fourth root; no card has been measured.
+TOP_SHARE, REACHED_SHARE = 1e-3, 0.05
+CARD_LEAST_WIDTH, CARD_WIDTHS = 32, 4  # the narrowest that a GPU's profile times, and how many
 PROFILE_BATCH = 8  # sequences of a timed step, at most; a GPU's time does not grow with them as a CPU's does
 PARAMETER_BYTES = 20  # per parameter that a worker trains
 EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18  # validation tokens that score a cell
@@ -117,17 +122,30 @@ def _parameter_bound(question: Question) -> float | None:
 def profile_shapes(question: Question, draft: Layout) -> list[Shape]:
     """The shapes whose steps are timed; they span the grid."""
     experts = draft.experts
-    widths = GPU_WIDTHS if question.on_gpu else LONG_WIDTHS if question.long else PROFILE_WIDTHS
+    widths = LONG_WIDTHS if question.long else PROFILE_WIDTHS
+    if question.card is not None:
+        widths = card_widths(question.card, question)
     spanning = [
         draft.ladder.shape(width, count) for width in widths for count in dict.fromkeys((0, *experts[1:2], experts[-1]))
     ]
     return spanning + [draft.ladder.shape(48, count) for count in experts]
 
 
-def profile_seconds(question: Question) -> float:
-    """Seconds for measuring the machine."""
+def card_widths(card: Card, question: Question) -> tuple[int, ...]:
+    """The widths that a GPU's profile times: up to the widest that the largest budget begins with."""
     budgets = question.inputs.budgets
-    wanted = budgets[-1] / PROFILE_FLOPS_PER_SECOND if budgets else PROFILE_SHARE * question.limit_seconds
+    top = budgets[-1] if budgets else TOP_SHARE * card.flops_per_second * question.limit_seconds
+    rungs = [rung for rung in sorted(RUNGS) if rung >= CARD_LEAST_WIDTH]
+    centre = min(range(len(rungs)), key=lambda at: abs(math.log(rungs[at] / first_width(top))))
+    last = min(max(centre + 1, CARD_WIDTHS - 1), len(rungs) - 1)
+    return tuple(rungs[round(number * last / (CARD_WIDTHS - 1))] for number in range(CARD_WIDTHS))
+
+
+def profile_seconds(question: Question) -> float:
+    """Seconds for measuring the machine: with stated budgets about those of one largest cell."""
+    budgets, card = question.inputs.budgets, question.card
+    rate = PROFILE_FLOPS_PER_SECOND if card is None else REACHED_SHARE * card.flops_per_second
+    wanted = budgets[-1] / rate if budgets else PROFILE_SHARE * question.limit_seconds
     return min(max(wanted, PROFILE_LEAST), PROFILE_MOST)
 
 

@@ -11,9 +11,9 @@ from sparsedial.sweep.budgets import (
     PROCESS_BYTES,
     REPORT_SECONDS,
     SCAN_POINTS,
-    START_SECONDS,
     probing_seconds,
     run_cost,
+    start_of_workers,
 )
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import Layout, forward_seconds
@@ -59,9 +59,9 @@ def expected_seconds(
         + SCAN_POINTS * scans
         + (seeds - layout.seeds) * seed
         + scored
-        + START_SECONDS * (STARTS + seeds)
+        + start_of_workers(profile) * (STARTS + seeds)
     )
-    choosing = 2 * START_SECONDS + SELECTION_SEEDS * CONTESTED * dense / speedup
+    choosing = 2 * start_of_workers(profile) + SELECTION_SEEDS * CONTESTED * dense / speedup
     return likely, likely + (MOST_POINTS - SCAN_POINTS) * scans + EXTENSION_SHARE * planned.grid + choosing
 
 

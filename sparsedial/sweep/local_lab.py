@@ -17,8 +17,9 @@ from sparsedial.runs.ahead import compile_ahead
 from sparsedial.runs.card_memory import card_memory, explained
 from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.clock import Clock
+from sparsedial.runs.devices import training_dtype
 from sparsedial.runs.machines import Machines
-from sparsedial.runs.measuring import measure_on, training_dtype
+from sparsedial.runs.measuring import measure_on
 from sparsedial.runs.policy import Listener
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.timed import study_recipe

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError, nearest
 from sparsedial.law.forms import STUDY_FORMS
 from sparsedial.machine.at_once import NUMBERS
+from sparsedial.machine.card import Card
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.study import Inputs
 from sparsedial.sweep.crossing import CROSSED_SEEDS
@@ -44,6 +45,7 @@ class Question:
     sources: tuple[str, ...]  # files or folders of text; empty means the standard library
     workers: int | None  # runs at once; None on a GPU: as many as its profile finds fastest
     out: Path
+    card: Card | None = None  # the GPU on which it trains
 
     def __post_init__(self) -> None:
         inputs = self.inputs
@@ -83,7 +85,7 @@ class Question:
     @property
     def on_gpu(self) -> bool:
         """Whether its runs train on a GPU."""
-        return self.inputs.device == "cuda"
+        return self.card is not None
 
     @property
     def at_once(self) -> tuple[int, ...]:

@@ -26,10 +26,10 @@ from sparsedial.text.prepare import Text
 from sparsedial.training.adamw import OnePassAdamW
 from sparsedial.training.inputs import Inputs
 from sparsedial.training.ranks import Alone, Ranks
-from sparsedial.training.step import Figures, Rates, TrainingStep, worst
+from sparsedial.training.step import Figures, Rates, TrainingStep, balance_of_routers, loads_and_biases, worst
 
-WARM_UP = 2  # steps of a kind that are taken before one is captured: they compile kernels and make the moments
-TEXT_SHARE = 0.1  # of a GPU's free memory: a train split that is larger stays on the host
+WARM_UP = 2  # steps that are taken before one is captured: they compile kernels and make the moments
+TEXT_SHARE = 0.1  # of a GPU's memory: a train split that is larger stays on the host
 SIGNED = {1: np.uint8, 2: np.int16, 4: np.int32}  # by the bytes of an id; CUDA does not index all unsigned types
 
 
@@ -51,15 +51,16 @@ def why_not(model: Transformer, recipe: Recipe, ranks: Alone | Ranks, text: Text
         return "the guard against spikes reads every step and goes back"
     if not triton_launch.available():
         return "Triton is not installed"
-    if text.tokens("train").nbytes > TEXT_SHARE * torch.cuda.mem_get_info(table_VD.device)[0]:
-        return f"the text takes more than {TEXT_SHARE:.0%} of the GPU's free memory"
+    if text.tokens("train").nbytes > TEXT_SHARE * torch.cuda.mem_get_info(table_VD.device)[1]:
+        return f"the text takes more than {TEXT_SHARE:.0%} of the GPU's memory"
     return None
 
 
 class Replayed:
     """A run's steps, up to `most` between two readings: graphs on a GPU, and the same function on a CPU.
 
-    A GPU works on a stream of its own. The first steps of each kind are taken by the function itself.
+    A GPU works on a stream of its own. The first steps are taken by the function itself, all with the balance, so that
+    they do whatever a later kind does: after a capture no step needs memory of its own beside that of the graphs.
     """
 
     def __init__(self, step: TrainingStep, inputs: Inputs, most: int) -> None:
@@ -76,11 +77,12 @@ class Replayed:
             torch.zeros(*self._first_NB.shape, recipe.context, device=device) if inputs.selecting else None
         )
         self._figures_N2 = torch.zeros(most, 2, dtype=torch.float64, device=device)  # loss and gradient norm
-        routers = len(step.model.sparse_feed_forwards)
-        self._balance_NL4 = torch.zeros(most, routers, 4, dtype=torch.float64, device=device) if routers else None
+        routers = loads_and_biases(step.model) or ()
+        self._routers = tuple(table.new_zeros(most, *table.shape) for table in routers)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._graphs: dict[Kind, Any] = {}
-        self._warm: Counter[Kind] = Counter()
+        self._warm: Counter[bool] = Counter()  # steps by whether they predict
+        self._refused: set[Kind] = set()
         self._held: list[Tensor] = []  # what graphs read and nothing else holds
 
     @property
@@ -98,12 +100,12 @@ class Replayed:
 
     def read(self) -> list[Figures]:
         """The figures of these steps; this waits for them."""
-        measured = [self._balance_NL4 is not None and self._inputs.with_balance(index) for index in self._taken]
+        measured = [self._kind(index).with_balance for index in self._taken]
         balances: list[Any] = []
         with self._on_stream():
             rows = self._figures_N2[: len(measured)].tolist()
-            if self._balance_NL4 is not None and any(measured):
-                balances = self._balance_NL4[: len(measured)].tolist()
+            if any(measured):
+                balances = balance_of_routers(tuple(table[: len(measured)] for table in self._routers)).tolist()
         return [
             Figures(loss, norm, worst(balances[place]) if measured[place] else None)
             for place, (loss, norm) in enumerate(rows)
@@ -125,8 +127,8 @@ class Replayed:
         taken = self._step.take(ids_BS1, rates, kind.with_balance, reference_BS)
         figures_2 = torch.stack([torch.as_tensor(taken.loss), torch.as_tensor(taken.gradient_norm)])
         self._figures_N2.index_copy_(0, place, figures_2.double()[None])
-        if taken.balance_L4 is not None and self._balance_NL4 is not None:
-            self._balance_NL4.index_copy_(0, place, taken.balance_L4[None])
+        for held, now in zip(self._routers, taken.routers or (), strict=False):
+            held.index_copy_(0, place, now[None])
         place += 1
 
     def _windows(self, first_B: Tensor) -> Tensor:
@@ -135,7 +137,8 @@ class Replayed:
         return ids_BS1 & 0xFFFF if self._tokens.dtype == torch.int16 else ids_BS1
 
     def _kind(self, index: int) -> Kind:
-        return Kind(self._inputs.with_balance(index), self._inputs.rates(index)[2] > 0)
+        with_balance = bool(self._routers) and self._inputs.with_balance(index)
+        return Kind(with_balance, self._inputs.rates(index)[2] > 0)
 
     def _send(self, indices: range) -> None:
         """Put what the steps need in its place, and the counter on the first."""
@@ -156,23 +159,36 @@ class Replayed:
 
     def _take_one(self, kind: Kind) -> None:
         graph = self._graphs.get(kind)
-        if graph is None and self._stream is not None and self._warm[kind] >= WARM_UP:
+        if graph is None and self._stream is not None and kind not in self._refused:
+            if self._warm[kind.predicts] < WARM_UP:
+                self._warm_up(kind.predicts)
+                return
             graph = self._captured(kind)
         if graph is None:
-            self._warm[kind] += 1
             self.step_in_place(kind)
         else:
             graph.replay()
+
+    def _warm_up(self, predicts: bool) -> None:
+        """Take a step before any that predicts alike is captured; graphs of the others, which are over, go first."""
+        self._warm[predicts] += 1
+        if self._graphs:
+            self._graphs.clear()
+            self._held.clear()
+            self._step.forget_gradients()  # which lie in the graphs' memory
+            torch.cuda.empty_cache()
+        self.step_in_place(Kind(bool(self._routers), predicts))
 
     def _captured(self, kind: Kind) -> Any:
         """The step as a graph; None, with a warning, where the device does not capture it."""
         pool = next(iter(self._graphs.values())).pool() if self._graphs else torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
+        self._step.forget_gradients()  # so that the capture begins without them, as each replay will
         try:
             with torch.cuda.graph(graph, pool, self._stream, capture_error_mode="thread_local"):
                 self.step_in_place(kind)
         except RuntimeError as error:  # nothing ran, so the step can still be taken
-            self._warm[kind] = -(2**62)
+            self._refused.add(kind)
             for optimizer in self._one_pass:
                 optimizer.forget_tables()
             _end_of_capture(self._tokens.device, pool)

@@ -65,13 +65,16 @@ class Figures:
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
 
+Routers = tuple[Tensor, ...]  # loads [L, E] and biases [L, E] of routers of one size, and so on for each size
+
+
 @dataclass(frozen=True)
 class Taken:
     """The figures of a step, which on a GPU lie there until they are read."""
 
     loss: float | Tensor
     gradient_norm: float | Tensor
-    balance_L4: Tensor | None  # of each router, and its largest bias; where it was requested
+    routers: Routers | None  # where the balance was requested
 
 
 class TrainingStep:
@@ -124,11 +127,15 @@ class TrainingStep:
         if self._exchange is not None and finite is not False:  # a tensor is not read: weights that stayed are sent too
             self._exchange.gather()
         self.ranks.add_up([layer.load_E for layer in self._routed])
-        balance_L4 = balance_of_routers(self.model) if with_balance else None
+        routers = loads_and_biases(self.model) if with_balance else None
         bias_rate = rates.bias_rate * finite  # a rejected step moves no bias and counts no load
         for layer in self._routed:
             layer.balance(bias_rate)
-        return Taken(loss, norm, balance_L4)
+        return Taken(loss, norm, routers)
+
+    def forget_gradients(self) -> None:
+        """Drop the gradients of the step before, whose memory the next step then has."""
+        self._holding.forget_gradients()
 
     def _update(self, entropy: Tensor, gradients: list[Tensor]) -> tuple[float, float, bool]:
         """Clip and step, unless loss or norm is not finite; both of the whole batch, and whether they are."""
@@ -154,7 +161,7 @@ class TrainingStep:
 
         Of several ranks, the gradients of what this one owns, over the whole batch.
         """
-        self._holding.forget_gradients()  # now, so that they and the next activations are not held together
+        self.forget_gradients()  # now, so that they and the next activations are not held together
         self._working.renew()
         recipe, model = self.recipe, self._working.model
         main = None if self._teacher is None else towards(self._teacher, model, ids_BS1)
@@ -165,30 +172,40 @@ class TrainingStep:
         return entropy, self._holding.backward(total)
 
 
-def balance_of_routers(model: Transformer) -> Tensor | None:
-    """The balance of every router, and its largest routing bias; None for dense. Routers of one size stand together.
-
-    Shapes: to [L, 4], float64
-    """
+def loads_and_biases(model: Transformer) -> Routers | None:
+    """The routers' loads and biases as they are now; None for dense. Two launches for all routers of one size."""
     alike = defaultdict[int, list[SparseFeedForward]](list)
     for layer in model.sparse_feed_forwards:
         alike[len(layer.load_E)].append(layer)
-    return torch.cat([_balances(layers) for layers in alike.values()]) if alike else None
+    return tuple(table for layers in alike.values() for table in _tables(layers)) or None
 
 
-def _balances(layers: Sequence[SparseFeedForward]) -> Tensor:
-    """The same of routers of one size: a few launches for all of them."""
-    biases = [torch.zeros_like(layer.load_E) if layer.bias_E is None else layer.bias_E for layer in layers]
-    drift_L1 = torch.stack(biases).abs().amax(1, keepdim=True)
-    return torch.cat([balance_figures(torch.stack([layer.load_E for layer in layers])), drift_L1.double()], 1)
+def _tables(layers: Sequence[SparseFeedForward]) -> tuple[Tensor, Tensor]:
+    biases = [layer.bias_E for layer in layers if layer.bias_E is not None]
+    load_LE = torch.stack([layer.load_E for layer in layers])
+    return load_LE, torch.stack(biases) if biases else torch.zeros_like(load_LE, dtype=torch.float32)
+
+
+def balance_of_routers(routers: Routers) -> Tensor:
+    """The balance of every router, and its largest routing bias. Tables may be those of several steps.
+
+    Shapes: [..., L, E] to [..., L, 4], float64
+    """
+    figures = [
+        torch.cat([balance_figures(load_LE), bias_LE.abs().amax(-1, keepdim=True).double()], -1)
+        for load_LE, bias_LE in zip(routers[::2], routers[1::2], strict=True)
+    ]
+    return torch.cat(figures, -2)
 
 
 def read(taken: Sequence[Taken]) -> list[Figures]:
     """The figures of steps; on a GPU this waits until all of them are done."""
     numbers = _numbers([step.loss for step in taken] + [step.gradient_norm for step in taken])
-    balances = iter(_numbers([step.balance_L4 for step in taken if step.balance_L4 is not None]))
+    measured = [step.routers for step in taken if step.routers is not None]
+    tables = tuple(torch.stack(each) for each in zip(*measured, strict=True))
+    balances = iter(balance_of_routers(tables).tolist() if tables else ())
     return [
-        Figures(loss, norm, None if step.balance_L4 is None else worst(next(balances)))
+        Figures(loss, norm, None if step.routers is None else worst(next(balances)))
         for step, loss, norm in zip(taken, numbers, numbers[len(taken) :], strict=False)
     ]
 

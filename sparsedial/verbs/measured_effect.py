@@ -19,7 +19,7 @@ from sparsedial.records.run import Run
 from sparsedial.records.selection import SELECT_FILE, Selected
 from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.clock import Clock
-from sparsedial.runs.measuring import training_dtype
+from sparsedial.runs.devices import training_dtype
 from sparsedial.runs.run_store import RunStore
 from sparsedial.store import lock
 from sparsedial.sweep.effect import PARTS, Bench, DomainLosses, EffectLab, measure_effect

@@ -58,8 +58,8 @@ def profile(settings: ProfileSettings) -> Measured:
 
     Raises: UserError for impossible shapes, or a missing GPU.
     """
-    from sparsedial.runs.devices import pick_device, pick_threads
-    from sparsedial.runs.measuring import measure_on, training_dtype
+    from sparsedial.runs.devices import pick_device, pick_threads, training_dtype
+    from sparsedial.runs.measuring import measure_on
 
     device, threads = pick_device(settings.device), pick_threads(settings.threads)
     value_bytes = VALUE_BYTES[training_dtype(device)]
@@ -93,6 +93,8 @@ def _tuned(device: str, out: Path) -> str:
     from sparsedial.runs.tuning import tune_here
 
     found = tune_here()
+    if found is None:
+        return "nothing to tune: the table of tiles has no row for this GPU, which takes the small ones"
     write(out, found)
     return f"tuned {len(found.kernels)} kernels; runs in the folder of {out} read it, others with {NAMED}={out}"
 

@@ -14,8 +14,7 @@ from sparsedial.pruning.kept import Kept
 from sparsedial.pruning.recovery import Recovered, Recovering, kept_beside, recover, write_recovered
 from sparsedial.pruning.windows import Windows
 from sparsedial.records.prune import RecoveryKind
-from sparsedial.runs.devices import pick_device, pick_threads
-from sparsedial.runs.measuring import training_dtype
+from sparsedial.runs.devices import pick_device, pick_threads, training_dtype
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.progress import Progress
 from sparsedial.store import whole_folder

@@ -132,4 +132,4 @@ class StudySettings:
         workers = usable_cores() if self.workers is None and device == "cpu" else self.workers
         asked |= {"context": context, "batch": filling if self.batch is None else self.batch}
         inputs = Inputs(**asked, device=device, reference=reference, text="")
-        return Question(inputs=inputs, sources=self.text, workers=workers, out=self.out)
+        return Question(inputs=inputs, sources=self.text, workers=workers, out=self.out, card=card)

@@ -107,9 +107,8 @@ def _drafts(settings: TrainSettings, found: Found) -> tuple[dict[str, Any], list
     Raises: UserError for settings that make no model or run.
     """
     from sparsedial.kernels import native
-    from sparsedial.runs.devices import pick_device, pick_threads
+    from sparsedial.runs.devices import pick_device, pick_threads, training_dtype
     from sparsedial.runs.job import Job
-    from sparsedial.runs.measuring import training_dtype
 
     values, recipe = described(found, settings.shape, settings.recipe, settings.tokens)
     values, dial = with_dial(values, settings.trained_for), settings.trained_for

@@ -10,15 +10,26 @@ import torch
 from msgspec.structs import replace as with_fields
 
 from sparsedial.errors import UserError
+from sparsedial.kernels.metering import meter
+from sparsedial.kernels.triton_descriptors import readable
+from sparsedial.kernels.triton_tiles import SMALL, WIDE, capability_of, tiles_for
 from sparsedial.machine.card import Card, batch_for
+from sparsedial.machine.energy import StatedPower
 from sparsedial.machine.profile import FEATURES
 from sparsedial.runs import devices
-from sparsedial.sweep.design import design
+from sparsedial.runs.timed import study_recipe
+from sparsedial.sweep.design import (
+    PROFILE_LEAST,
+    PROFILE_MOST,
+    _draft,
+    card_widths,
+    design,
+    profile_seconds,
+    profile_shapes,
+)
 from sparsedial.sweep.layout import Layout
 from sparsedial.verbs.study_settings import StudySettings
-from tests.sweep.simulation import PROFILE, asked
-
-H100 = Card(memory_bytes=80e9, processors=132, capability=(9, 0))
+from tests.sweep.simulation import H100, PROFILE, asked
 
 
 @pytest.mark.parametrize(
@@ -57,8 +68,81 @@ def test_a_study_takes_them_unless_others_are_asked_for(monkeypatch):
         assert (inputs.context, inputs.batch) == (context, batch)
     assert StudySettings(device="cuda").question().at_once == (1, 2, 4, 8)
     assert StudySettings(device="cuda", workers=5).question().at_once == (5,)
+    assert StudySettings(device="cuda").question().card == H100
+    assert StudySettings(device="cpu").question().card is None
     inputs = StudySettings(device="cpu").question().inputs
     assert (inputs.context, inputs.batch) == (None, 16)
+
+
+T4 = Card(memory_bytes=16e9, processors=40, capability=(7, 5))
+MI300X = Card(memory_bytes=192e9, processors=304, capability=None)
+
+
+@pytest.mark.parametrize(
+    ("card", "asked_for", "widths"),
+    [
+        (H100, {"time": 600.0}, (32, 64, 128, 256)),
+        (H100, {"time": 10 * 3600.0}, (32, 96, 256, 768)),
+        (T4, {"time": 600.0}, (32, 48, 96, 128)),
+        (T4, {"time": 60.0}, (32, 48, 64, 96)),
+        (MI300X, {"time": 600.0}, (32, 64, 128, 256)),
+        (T4, {"budgets": (1e15, 1e16)}, (32, 96, 192, 512)),  # as on any card
+    ],
+)
+def test_the_widths_that_are_timed_follow_from_the_card_and_what_is_asked(card, asked_for, widths):
+    question = replace(asked(device="cuda", context=card.context, **asked_for), card=card)
+    assert card_widths(card, question) == widths
+    timed = [shape.d_model for shape in profile_shapes(question, _draft(question, 256))]
+    assert {*timed} == {48, *widths}
+
+
+def test_stated_budgets_are_not_timed_as_long_as_a_cores():
+    """A largest cell of 1e14 FLOPs takes an H100 about two seconds, and a core more than an hour."""
+    assert profile_seconds(asked(device="cuda", budgets=(1e13, 1e14))) == PROFILE_LEAST
+    assert profile_seconds(asked(device="cpu", budgets=(1e13, 1e14))) == PROFILE_MOST
+
+
+@pytest.fixture
+def amd(monkeypatch) -> None:
+    """PyTorch's ROCm build with an MI300X, whose numbers look like a compute capability."""
+    found = SimpleNamespace(
+        name="AMD Instinct MI300X", uuid="00", total_memory=192e9, multi_processor_count=304, major=7, minor=4
+    )
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 4))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: found)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+
+
+@pytest.mark.usefixtures("amd")
+def test_a_card_of_amd_is_taken_as_it_is():
+    """Its types, its steps, its tiles and its watts; nothing takes its numbers for NVIDIA's, or asks NVML."""
+    assert devices.pick_device("auto") == "cuda"
+    assert devices.training_dtype("cuda") == "bfloat16"
+    assert devices.card_of("cuda") == MI300X
+    assert (MI300X.context, batch_for(MI300X, MI300X.context)) == (256, 64)
+    weights = torch.empty(8, 1024, 2048, device="meta", dtype=torch.bfloat16)
+    assert capability_of(weights.device) is None
+    assert tiles_for(None, 1e15) == SMALL
+    assert readable(weights, WIDE, turned=False) is weights
+    power = meter("cuda")
+    assert isinstance(power, StatedPower)
+    assert power.watts == 750
+    assert "nvidia" not in power.source.lower()
+    inputs = StudySettings(device="cuda").question().inputs
+    assert (inputs.context, inputs.batch) == (256, 64)
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), "float32"), ((8, 0), "bfloat16"), ((12, 0), "bfloat16")])
+def test_a_card_without_bfloat16_products_trains_in_float32(monkeypatch, capability, dtype):
+    """There the compiler makes them of many single ones, with registers in memory."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    assert devices.training_dtype("cuda") == dtype
+    assert study_recipe(8, 32, "cuda").dtype == dtype
+    assert devices.training_dtype("cpu") == "float32"
 
 
 def laid(seconds: float, step_seconds: float) -> Layout:
@@ -71,7 +155,7 @@ def laid(seconds: float, step_seconds: float) -> Layout:
     question = replace(question, workers=1)
 
     def measure(shapes, batch, context, _):
-        assert (max(shape.d_model for shape in shapes), batch, context) == (256, 64, 256)
+        assert (max(shape.d_model for shape in shapes), batch, context) == (192 if seconds < 200 else 256, 64, 256)
         return profile
 
     return design(question, 256, measure, lambda: 30.0)[0]

@@ -6,7 +6,8 @@ import platform
 
 import pytest
 
-from sparsedial.machine.hardware import give_back_memory, process_bytes
+from sparsedial.machine import hardware
+from sparsedial.machine.hardware import give_back_memory, gpus, process_bytes
 
 PIECE, PIECES = 100_000, 500  # bytes; pieces that glibc takes from its heap, and keeps
 
@@ -20,3 +21,17 @@ def test_freed_memory_goes_back_to_the_system():
     give_back_memory()
     assert kept - process_bytes() > 0.8 * PIECE * PIECES
     assert len(between) == 10
+
+
+def test_gpus_of_amd_are_named_where_nvidias_tool_is_missing(monkeypatch, tmp_path):
+    for number, version in enumerate((0, 90402, 90010, 110000)):  # a processor, an MI300X, an MI250X, an RX 7900
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "properties").write_text(f"cpu_cores_count 0\ngfx_target_version {version}\n")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(hardware, "AMD_NODES", tmp_path)
+    assert gpus() == ["AMD gfx942", "AMD gfx90a", "AMD gfx1100"]
+    (tmp_path / "4").mkdir()
+    (tmp_path / "4" / "properties").write_text("no pairs\nof words here\n")
+    assert gpus() == []
+    monkeypatch.setattr(hardware, "AMD_NODES", tmp_path / "none")
+    assert gpus() == []

@@ -11,9 +11,10 @@ import torch
 from sparsedial.errors import UserError
 from sparsedial.runs import execute as module
 from sparsedial.runs import measuring
-from sparsedial.runs.card_memory import counted_bytes, device_bytes, largest_batch, require_fits
+from sparsedial.runs.card_memory import NoRoom, counted_bytes, device_bytes, largest_batch, require_fits
 from sparsedial.runs.execute import execute
 from sparsedial.runs.run_store import RunStore
+from sparsedial.training.step import TrainingStep
 from tests.runs.tiny import finish, job_of
 
 HELD = 80 * 10**9
@@ -21,12 +22,21 @@ HELD = 80 * 10**9
 
 @pytest.fixture
 def card(monkeypatch):
-    """Sets how many bytes are free on a card, and how many this process has reserved and uses."""
+    """Sets how many bytes are free on a card, how many this process has reserved, and how many of these it can give
+    back: neither what tensors hold nor what graphs need at their next replay.
+    """
 
-    def has(free: float, reserved: int = 0, allocated: int = 0) -> None:
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free), HELD))
-        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: reserved)
-        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: allocated)
+    def has(free: float, reserved: int = 0, idle: int = 0) -> None:
+        bytes_of_card = {"free": int(free), "reserved": reserved, "idle": idle}
+
+        def give_back() -> None:
+            bytes_of_card["free"] += bytes_of_card["idle"]
+            bytes_of_card["reserved"] -= bytes_of_card["idle"]
+            bytes_of_card["idle"] = 0
+
+        monkeypatch.setattr(torch.cuda, "empty_cache", give_back)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (bytes_of_card["free"], HELD))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: bytes_of_card["reserved"])
 
     return has
 
@@ -51,11 +61,12 @@ def test_a_run_that_does_not_fit_is_refused_with_its_bytes_and_the_largest_batch
     require_fits(job)
 
 
-def test_what_this_process_has_reserved_is_free_for_it_and_nobody_elses(small_text, card):
+def test_what_this_process_can_give_back_is_free_for_it_and_the_rest_is_nobody_elses(small_text, card):
+    """Memory of runs that ended, but not that of graphs which may still be replayed, though no tensor is in it."""
     job = replace(job_of(small_text), device="cuda")
-    card(1000, reserved=HELD - 1000, allocated=10**9)
+    card(1000, reserved=HELD - 1000, idle=HELD - 10**9)
     require_fits(job)
-    card(1000, reserved=HELD - 1000, allocated=HELD - 1000)
+    card(1000, reserved=HELD - 1000, idle=0)
     with pytest.raises(UserError, match=r"are free$") as refused:
         require_fits(job)
     assert "not even one sequence" in str(refused.value.hint)
@@ -63,7 +74,7 @@ def test_what_this_process_has_reserved_is_free_for_it_and_nobody_elses(small_te
 
 def test_the_memory_of_a_gpu_is_that_of_the_one_pytorch_sees(card):
     """The driver's tool may list another one first, or be missing."""
-    card(10**9, reserved=0, allocated=0)
+    card(10**9)
     assert device_bytes("cuda") == HELD
 
 
@@ -77,22 +88,47 @@ def test_memory_that_runs_out_in_a_step_is_explained(small_text, tmp_path: Path,
         raise torch.OutOfMemoryError("CUDA out of memory")
         yield
 
-    card(1000, reserved=HELD - 1000, allocated=HELD - 1000)
+    card(1000, reserved=HELD - 1000)
     monkeypatch.setattr(module, "_train", full)
     with pytest.raises(UserError, match=r"memory ran out: .* counted to need .* could have 80 GB") as failed:
         finish(execute(job_of(small_text, batch=8), small_text, RunStore(tmp_path)))
     assert "largest batch that fits is 4 " in str(failed.value.hint)
 
 
+@pytest.mark.usefixtures("on_a_gpu")
+def test_a_run_whose_memory_ran_out_goes_on_from_its_saved_state(small_text, tmp_path: Path, monkeypatch, card):
+    """Replayed, and several steps after a reading; it ends as one that never stopped."""
+    card(1000, reserved=HELD - 1000)
+    monkeypatch.setattr("sparsedial.training.loop.why_not", lambda *_: None)
+    expected = finish(execute(job_of(small_text), small_text, RunStore(tmp_path / "whole")))
+    steps, take, fails = [], TrainingStep.take, [31]
+
+    def noted(*given, **named):
+        steps.append(1)
+        if len(steps) in fails:
+            runs_out()
+        return take(*given, **named)
+
+    monkeypatch.setattr(TrainingStep, "take", noted)
+    store = RunStore(tmp_path / "parts")
+    with pytest.raises(NoRoom, match="memory ran out") as failed:
+        finish(execute(job_of(small_text), small_text, store, save_seconds=0.0))
+    assert "largest batch that fits is 4 " in str(failed.value.hint)
+    begun = len(steps)
+    found = finish(execute(job_of(small_text), small_text, store))
+    assert 0 < len(steps) - begun < 40
+    assert found.validation_loss == expected.validation_loss
+
+
 def test_memory_that_runs_out_before_the_first_step_is_explained(small_text, tmp_path: Path, monkeypatch, card):
-    card(1000, reserved=HELD - 1000, allocated=HELD - 1000)
+    card(1000, reserved=HELD - 1000)
     monkeypatch.setattr(module, "compile_ahead", runs_out)
     with pytest.raises(UserError, match=r"memory ran out: .* counted to need .* could have 80 GB"):
         finish(execute(job_of(small_text, batch=8), small_text, RunStore(tmp_path)))
 
 
 def test_memory_that_runs_out_while_the_machine_is_measured_is_explained(card, monkeypatch):
-    card(10**9, reserved=0, allocated=0)
+    card(10**9)
 
     monkeypatch.setattr(measuring, "measure_profile", lambda *_, **__: runs_out())
     measure = measuring.measure_on("cpu", 1, lambda *_: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import torch
 
 from sparsedial.machine.card import CardMemory
 from sparsedial.runs import in_process
-from sparsedial.runs.card_memory import counted_bytes
+from sparsedial.runs.card_memory import NoRoom, counted_bytes
 from sparsedial.runs.execute import execute
 from sparsedial.runs.executor import Ended, Moved, Task
 from sparsedial.runs.in_process import InProcess
@@ -166,6 +167,60 @@ def test_runs_at_once_on_a_gpu_end_as_each_alone(small_text, tmp_path: Path):
             executor.submit((task,))
         executor.wait()
     assert ended(executor, tasks) == pytest.approx(alone, rel=1e-2)
+
+
+class Filled:
+    """What stands for three runs on a GPU: the second finds no room at its first step, or only after some."""
+
+    def __init__(self, fails: set[tuple[str, int]]) -> None:
+        self.fails, self.seen = fails, list[str]()
+        self.models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+
+    @contextlib.contextmanager
+    def opened(self, group, *_):
+        yield self._steps(group[0].label)
+
+    def _steps(self, label: str):
+        model = torch.nn.Linear(1, 1)
+        self.models.add(model)
+        for index in range(4):
+            if (label, index) in self.fails:
+                self.fails.discard((label, index))
+                raise NoRoom("no room") from torch.OutOfMemoryError("CUDA out of memory")
+            self.seen.append(f"{label}{index}")
+            yield 0, Step(index, 1.0, 1.0, 0.1, 0.1, 8), 1.0
+
+
+def executor_of(small_text, monkeypatch, filled: Filled, count: int) -> InProcess:
+    monkeypatch.setattr(in_process, "opened", filled.opened)
+    monkeypatch.setattr(in_process, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(in_process, "TURN_SECONDS", 0.0)
+    executor = InProcess(text=small_text, store=SimpleNamespace(read=lambda _: None), most=2)  # type: ignore[arg-type]
+    for number in range(count):
+        executor.submit((Task(job=job_of(small_text, seed=number), label="abc"[number]),))
+    return executor
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_run_that_finds_no_room_beside_others_waits_until_one_ended(small_text, monkeypatch, at):
+    """What it held is free before the next event; runs behind it wait too."""
+    filled = Filled({("b", at)})
+    executor, done = executor_of(small_text, monkeypatch, filled, 3), list[str]()
+    while len(done) < 3:
+        for event in executor.wait():
+            done += [event.group[0].label] if isinstance(event, Ended) else []
+        assert len(filled.models) == len(executor._open)
+    assert done == ["a", "b", "c"]
+    order = "".join(filled.seen)
+    assert order.index("a3") < order.rindex("b0")
+    assert order.index("a3") < order.index("c0")
+
+
+def test_a_run_that_finds_no_room_alone_is_refused(small_text, monkeypatch):
+    executor = executor_of(small_text, monkeypatch, Filled({("a", 2)}), 1)
+    assert [executor.wait() for _ in range(2)]
+    with pytest.raises(NoRoom):
+        executor.wait()
 
 
 @pytest.mark.parametrize(("holds", "together"), [(2.5, 2), (5.5, 5), (0.5, 1)])

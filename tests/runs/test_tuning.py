@@ -50,6 +50,7 @@ def card(monkeypatch):
 def test_what_was_tuned_takes_the_tables_place_on_that_card_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(tuning, "_layer", lambda _: lambda tiles: 2.0 - (tiles["down"] == NARROW))
     found = tuning.tune_here()
+    assert found is not None
     monkeypatch.chdir(tmp_path)
     large = [torch.empty(size, device="meta", dtype=torch.bfloat16) for size in ((16384, 2048), (8, 1024, 2048))]
     small = [torch.empty(size, device="meta", dtype=torch.bfloat16) for size in ((64, 2048), (8, 1024, 2048))]
@@ -75,8 +76,7 @@ def test_what_was_tuned_takes_the_tables_place_on_that_card_alone(monkeypatch, t
 @pytest.mark.usefixtures("card")
 def test_a_card_that_the_table_does_not_name_has_nothing_to_choose_from(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    with pytest.raises(UserError, match="nothing to tune"):
-        tuning.tune_here()
+    assert tuning.tune_here() is None
 
 
 def test_a_layer_runs_with_any_tiles():

@@ -9,6 +9,7 @@ from typing import Any
 
 from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
+from sparsedial.machine.card import Card
 from sparsedial.machine.profile import Profile
 from sparsedial.records.grid import RateModel
 from sparsedial.records.law import Comparison
@@ -122,6 +123,9 @@ WORLD = world_of(LAW)
 STILL = replace(WORLD, seed_noise=0.0)
 
 
+H100 = Card(memory_bytes=80e9, processors=132, capability=(9, 0))
+
+
 def asked(**changes: object) -> Question:
     """A study of ten minutes on two workers."""
     inputs = Inputs(
@@ -143,7 +147,8 @@ def asked(**changes: object) -> Question:
         text="",
     )
     values = {name: getattr(inputs, name) for name in inputs.__struct_fields__} | changes
-    return Question(inputs=Inputs(**values), sources=(), workers=2, out=Path("simulated"))  # type: ignore[arg-type]
+    card = H100 if values["device"] == "cuda" else None
+    return Question(inputs=Inputs(**values), sources=(), workers=2, out=Path("simulated"), card=card)  # type: ignore[arg-type]
 
 
 class Silent:

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 pytest.importorskip("triton", reason="installed without Triton")
 
 from benchmarks import gpu_counts
-from benchmarks.gpu_counts import DTYPES, FAMILIES, SHAPES, as_on_a_gpu, counts_of
+from benchmarks.gpu_counts import DTYPES, FAMILIES, SHAPES, Operations, as_on_a_gpu, counts_of
 from benchmarks.gpu_waits import waits_are_errors
 from sparsedial.kernels import native
 from sparsedial.model import head
@@ -23,15 +23,17 @@ from sparsedial.model.transformer import initialise
 from sparsedial.training import loop, muon
 from sparsedial.training.loop import train_readings
 from sparsedial.training.optimizer import make_optimizers
+from sparsedial.training.replayed import Kind
 from sparsedial.training.resume import training_state
 from sparsedial.training.step import Rates, TrainingStep, read
 from sparsedial.training.token_selection import by_excess
 from tests.runs.tiny import LADDER, RECIPE
+from tests.training.test_replayed import begun_in_place
 
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
 MOST_OF_MUON = {"dense": 241, "sparse": 332}  # launches, in bfloat16
 MOST_OF_FAMILIES = {"as OLMoE": 142, "as DeepSeek-V3's router": 176, "as top-p": 176}
-MOST_OF_BALANCE = 23  # launches
+MOST_OF_BALANCE = 2  # launches; a replayed step has two more, which keep both until they are read
 MOST = {  # launches and casts of a step of two layers; lower them when they fall
     ("dense", "float32"): (92, 1),
     ("dense", "bfloat16"): (92, 1),
@@ -88,6 +90,19 @@ def test_measuring_the_balance_launches_as_few_whatever_the_number_of_layers(wid
     shape = gpu_counts.LADDER.shape(width, 32)
     measured = counts_of(shape, "bfloat16", with_balance=True).launches
     assert measured - counts_of(shape, "bfloat16").launches <= MOST_OF_BALANCE
+
+
+def test_a_replayed_step_that_measures_the_balance_launches_hardly_more(small_text):
+    """It keeps loads and biases; what follows from them is found when they are read, for all steps at once."""
+    launches = []
+    with as_on_a_gpu(lambda *_, **__: None):
+        steps = begun_in_place(small_text, 8, RECIPE)
+        steps._send(range(3))
+        for with_balance in (True, False, True):
+            with Operations() as operations:
+                steps.step_in_place(Kind(with_balance, predicts=False))
+            launches.append(operations.seen.total())
+    assert launches[2] - launches[1] == 4
 
 
 @pytest.mark.parametrize("name", FAMILIES)

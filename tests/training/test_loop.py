@@ -13,7 +13,7 @@ from sparsedial.model.transformer import initialise
 from sparsedial.records.recipe import Dtype
 from sparsedial.text.sampler import Sampler
 from sparsedial.training.optimizer import make_optimizers
-from sparsedial.training.step import Taken, balance_of_routers, read
+from sparsedial.training.step import Taken, balance_of_routers, loads_and_biases, read
 from tests.runs.tiny import LADDER, RECIPE
 from tests.training.steps import train_steps
 
@@ -79,12 +79,12 @@ def test_the_balance_read_is_that_of_the_worst_router_and_the_farthest_bias(wors
     layers[1 - worst].load_E[:] = 2
     layers[1 - worst].bias_E[3] = -0.7
     layers[worst].bias_E[5] = 0.4
-    (figures,) = read([Taken(0.0, 0.0, balance_of_routers(model))])
+    (figures,) = read([Taken(0.0, 0.0, loads_and_biases(model))])
     balance = figures.balance
     assert (balance.load.max_over_mean, balance.load.dead_experts) == (2.0, 1)
     assert 0 < balance.load.entropy < 1
     assert balance.bias_drift == pytest.approx(0.7)
-    assert balance_of_routers(initialise(LADDER.shape(12, 0), 0)) is None
+    assert loads_and_biases(initialise(LADDER.shape(12, 0), 0)) is None
 
 
 def test_routers_of_several_sizes_each_have_their_balance():
@@ -92,7 +92,9 @@ def test_routers_of_several_sizes_each_have_their_balance():
     layers = model.sparse_feed_forwards
     layers[1].load_E, layers[1].bias_E = torch.tensor([6, 1, 1]), torch.tensor([0.0, -0.5, 0.2])
     layers[0].load_E[:], layers[2].load_E[0] = 2, 8
-    even, all_in_one, skewed = balance_of_routers(model).tolist()
+    routers = loads_and_biases(model)
+    assert routers is not None
+    even, all_in_one, skewed = balance_of_routers(routers).tolist()
     assert (even[0], all_in_one[0], skewed[0]) == (1.0, 8.0, 2.25)
     assert (even[1], all_in_one[1], skewed[1]) == (0.0, 7.0, 0.0)
     assert (even[2], all_in_one[2], skewed[3]) == pytest.approx((1.0, 0.0, 0.5))

@@ -245,8 +245,8 @@ def test_what_is_not_replayed_says_why(small_text, monkeypatch):
     assert why_not(model, RECIPE, ALONE, small_text) == "Triton is not installed"
     monkeypatch.setattr("sparsedial.training.replayed.triton_launch.available", lambda: True)
     assert "spikes" in (why_not(model, replace(RECIPE, spike_sigmas=6.0), ALONE, small_text) or "")
-    for free, words in ((small_text.tokens("train").nbytes, "of the GPU's free memory"), (2**40, None)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, free))
+    for held, words in ((small_text.tokens("train").nbytes, "of the GPU's memory"), (2**40, None)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, held=held: (0, held))  # others' runs fill it
         reason = why_not(model, RECIPE, ALONE, small_text)
         assert reason is None if words is None else reason and words in reason
 
@@ -266,11 +266,31 @@ class Graph:
         return "pool"
 
 
-@pytest.mark.parametrize("refused", [False, True])
+REFUSED = RuntimeError("operation not permitted when stream is capturing\nmore")
+NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("refused", "changes", "captured"),
+    [
+        (None, {"steps": 620}, [2, 2]),  # the balance is measured in every second step
+        (None, {"steps": 40}, [2]),
+        (None, {"steps": 40, "mtp_late_weight": 0.0}, [2, 4]),  # from step 27 on nothing more is predicted
+        (REFUSED, {"steps": 620}, []),
+        (NO_MEMORY, {"steps": 620}, []),
+    ],
+)
 @pytest.mark.usefixtures("on_a_gpu")
-def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_text, monkeypatch, refused):
-    """Where the device refuses, a warning says so, and the steps are taken all the same."""
+def test_two_steps_are_taken_and_then_each_kind_is_captured_and_replayed(
+    small_text, monkeypatch, refused, changes, captured
+):
+    """After a capture no step is taken that would need memory beside the graphs'; gradients are dropped before it.
+
+    Where the device refuses, a warning says so, and the steps are taken all the same.
+    """
     calls: list[str] = []
+    captures: list[int] = []
+    beside: list[tuple[int, int]] = []
     made: list[Any] = []
     pools: list[Any] = []
     forgotten: list[Any] = []
@@ -278,9 +298,12 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
 
     @contextlib.contextmanager
     def capture(graph, pool, stream, **options):
-        if refused:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        (one,) = made
+        assert not [weight for weight in one._step._working.holders if weight.grad is not None]
+        if refused is not None:
+            raise refused
         pools.append(pool)
+        captures.append(len(calls))
         Graph.open = graph
         yield
         Graph.open = None
@@ -292,11 +315,12 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
             made.append(self)
 
         def step_in_place(self, kind: Kind) -> None:
-            calls.append("captured" if Graph.open else "taken")
             if Graph.open:
                 Graph.open.call = functools.partial(Replayed.step_in_place, self, kind)
-            else:
-                super().step_in_place(kind)
+                return
+            calls.append("taken")
+            beside.append((len(self._graphs), len(self._held)))
+            super().step_in_place(kind)
 
     for owner, name, value in (
         (loop, "Replayed", OnStream),
@@ -311,15 +335,18 @@ def test_each_kind_of_step_is_taken_twice_and_then_captured_and_replayed(small_t
         (torch._C, "_cuda_releasePool", lambda *given: ended.append(given)),
     ):
         monkeypatch.setattr(owner, name, value, raising=False)
-    recipe = replace(RECIPE, steps=620)  # the balance is measured in every second step
+    recipe = replace(RECIPE, **changes)
     expected, state = trained(small_text, 8, recipe, replay=False)
-    with pytest.warns(UserWarning, match="not captured: operation not permitted") if refused else nullcontext():
+    why = "" if refused is None else str(refused).splitlines()[0]
+    with pytest.warns(UserWarning, match=f"not captured: {why}") if refused else nullcontext():
         steps, other = trained(small_text, 8, recipe, replay=True)
     assert steps == expected
     assert all(torch.equal(other[name], tensor) for name, tensor in state.items())
-    assert made[0].captured == (0 if refused else 2)
-    assert calls.count("taken") == (len(steps) if refused else 4)
-    assert pools == ([] if refused else ["own pool", "pool"])
+    assert captures == captured
+    late = "mtp_late_weight" in changes
+    assert calls.count("taken") == (len(steps) if refused else 4 if late else 2)
+    assert set(beside) == {(0, 0)}
+    assert pools == (["own pool", "own pool"] if late else ["own pool", "pool"][: len(captured)])
     assert ended == (4 * [(0, "own pool")] if refused else [])  # of each kind: no more is given to it, and it is free
     assert len(forgotten) == (2 if refused else 0)  # of each kind: what was captured is not filled
 
