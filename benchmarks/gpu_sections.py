@@ -191,7 +191,8 @@ def _profiled(place: Place, call: Callable[[], object]) -> list[tuple[str, float
         place.wait()
     rows: dict[str, tuple[float, int]] = {}
     for event in profiler.events():
-        if event.device_type.name.lower() == place.device:
+        # what PyTorch names, as an optimizer's step, spans launches and is none
+        if event.device_type.name.lower() == place.device and not event.is_user_annotation:
             spent, count = rows.get(event.name, (0.0, 0))
             rows[event.name] = (spent + event.time_range.elapsed_us() / 1e3, count + 1)
     listed = [(name, spent, count) for name, (spent, count) in rows.items()]

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 pytest.importorskip("triton", reason="installed without Triton")
 
@@ -94,6 +95,18 @@ def test_a_section_that_fails_says_why_and_keeps_what_it_found():
     assert (row["status"], row["figures"]) == ("failed", {"copy_gb_per_second": 3.5})
     assert lines(row)[0].endswith("ValueError: no card")
     assert lines(row)[1] == "  copy_gb_per_second 3.5"
+
+
+def test_what_pytorch_names_is_no_launch():
+    """It calls each optimizer's step by a name, which lies over the step's launches."""
+
+    def call() -> None:
+        with torch.profiler.record_function("a name"):
+            torch.ones(3).add(1)
+
+    names = {name for name, _, _ in gpu_sections._profiled(HERE, call)}
+    assert "aten::add" in names
+    assert "a name" not in names
 
 
 def test_a_study_that_ends_gives_its_cells_budgets_phases_and_seeds(monkeypatch):
