@@ -176,6 +176,7 @@ def test_a_prompt_of_which_no_number_comes_fails_alone():
         assert (broken.wait(), broken.reason) == ([], "failed")
         assert broken.problem is not None
         assert "not numbers" in broken.problem
+        assert (len(beside.wait()), beside.reason) == (5, "length")
         check(model, scored(asked([1, 2, 3], 5)), beside)
 
 
