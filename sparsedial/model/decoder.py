@@ -1,12 +1,12 @@
 """Decoding: sequences are read into slots and continue one token at a time, with the compiled kernel where it has all
 parts of the model, else with the model itself.
 
-B rows of a call, each of another sequence, S positions, V vocabulary.
+B rows of a call, each of another sequence, S positions, D d_model, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from sparsedial.model.router import check_top_k
 from sparsedial.model.transformer import Block, DenseFeedForward, Routing, SparseFeedForward, Transformer
 
 TOKENS_AT_ONCE = 4096  # read in one call; this limits its memory
+Hear = Callable[[int, Tensor], object]  # a row's number, and its stream [S, D] at its new positions
 LEAST_FULL = 0.75  # rows that are read together have at least this share of the longest one's length
 
 
@@ -36,12 +37,16 @@ class Decoder:
 
     @torch.no_grad()
     def read(
-        self, ids: Sequence[Sequence[int]], slots: Sequence[int] | None = None, top_k_LB: Tensor | None = None
+        self,
+        ids: Sequence[Sequence[int]],
+        slots: Sequence[int] | None = None,
+        top_k_LB: Tensor | None = None,
+        hear: Hear | None = None,
     ) -> Tensor:
         """Continue these slots, or all of them, by new ids; returns the logits after the last id of each.
 
         `top_k_LB` is how many experts each row's tokens visit in each layer, or [L, 1] for all rows; by default all
-        that they choose.
+        that they choose. `hear` is given the stream of each row.
 
         Shapes: to [B, V]
         """
@@ -50,7 +55,10 @@ class Decoder:
         logits_BV = self.model.norm_D.new_empty(len(ids), self.model.shape.vocab_size)
         for rows in alike(lengths, TOKENS_AT_ONCE):
             of_rows = [ids[row] for row in rows], [slots[row] for row in rows], columns_of(rows, top_k_LB)
-            logits_BV[rows] = self._read(*of_rows)
+            logits_BV[rows], x_BSD = self._read(*of_rows)
+            if hear is not None:
+                for row, x_SD in zip(rows, x_BSD, strict=True):
+                    hear(row, x_SD[: lengths[row]])
         return logits_BV
 
     def begin(self, ids: Sequence[Sequence[int]], top_k_LB: Tensor | None = None) -> Tensor:
@@ -67,12 +75,14 @@ class Decoder:
                 self.cache.copy(rows[0], row)
         return self.read([row[filled:] for row, filled in zip(ids, self.cache.filled, strict=True)], None, top_k_LB)
 
-    def _read(self, ids: Sequence[Sequence[int]], slots: Sequence[int], top_k_LB: Tensor | None) -> Tensor:
+    def _read(
+        self, ids: Sequence[Sequence[int]], slots: Sequence[int], top_k_LB: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         model, lengths = self.model, [len(row) for row in ids]
         ids_BS = padded(ids, model.embedding_VD.device)
         x_BSD = model.stream(ids_BS, model.place(ids_BS, self.cache, slots, lengths), Routing(top_k_LB=top_k_LB))
         last_B1D = x_BSD[range(len(ids)), [length - 1 for length in lengths]].unsqueeze(1)
-        return model.logits(last_B1D, model.norm_D).squeeze(1)
+        return model.logits(last_B1D, model.norm_D).squeeze(1), x_BSD
 
     def step(self, ids: Sequence[int], slots: Sequence[int] | None = None, top_k_LB: Tensor | None = None) -> Tensor:
         """Read one id in each of these slots; returns what `read` does, in memory that the next step may overwrite.

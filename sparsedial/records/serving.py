@@ -41,11 +41,7 @@ NOT_BUILT: Mapping[str, tuple[Any, ...]] = {
     "web_search_options": (),
     "reasoning_effort": (),
     "verbosity": (),
-    "logprobs": (False,),
     "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
     "suffix": ("",),
     "echo": (False,),
     "best_of": (1,),
@@ -127,6 +123,9 @@ class TextRequest(Record, frozen=True, kw_only=True, omit_defaults=True):
     top_p: float = 1.0
     top_k: int | None = None
     seed: int | None = None  # null: another one each time
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: dict[str, float] | None = None  # by a token's id
     stop: str | tuple[str, ...] = ()
     n: int = 1
     stream: bool = False
@@ -138,12 +137,16 @@ class ChatRequest(TextRequest, frozen=True, kw_only=True, omit_defaults=True):
 
     messages: tuple[ChatMessage, ...]
     max_completion_tokens: int | None = None  # the newer name of max_tokens
+    logprobs: bool = False  # whether each token's log-probability is told
+    top_logprobs: int | None = None  # and those of so many of the likeliest tokens at its place
 
 
 class CompletionRequest(TextRequest, frozen=True, kw_only=True, omit_defaults=True):
     """The text after a prompt, or after each of several."""
 
     prompt: str | tuple[str | int | tuple[int, ...], ...]
+    logprobs: int | bool | None = None  # so many of the likeliest tokens are told with each token; false: none
+    echo: bool = False  # the prompt is repeated before its answer
 
 
 class DialUsage(Record, frozen=True, kw_only=True):
@@ -169,6 +172,36 @@ class Usage(Record, frozen=True, kw_only=True):
     dial: DialUsage
 
 
+class LikelyToken(Record, frozen=True, kw_only=True):
+    """A token of a chat's answer, or one that could have stood there."""
+
+    token: str
+    logprob: float  # nats
+    bytes: tuple[int, ...]  # of a token that is a part of a character too
+
+
+class ScoredToken(LikelyToken, frozen=True, kw_only=True):
+    """A token of a chat's answer, and the likeliest ones at its place."""
+
+    top_logprobs: tuple[LikelyToken, ...]
+
+
+class ChatLogprobs(Record, frozen=True, kw_only=True):
+    """How likely the tokens of a message, or of a piece of it, were."""
+
+    content: tuple[ScoredToken, ...]
+    refusal: None = None
+
+
+class TextLogprobs(Record, frozen=True, kw_only=True):
+    """How likely the tokens of a text, or of a piece of it, were."""
+
+    tokens: tuple[str, ...]
+    token_logprobs: tuple[float | None, ...]  # nats; null for the first token of a prompt
+    top_logprobs: tuple[dict[str, float] | None, ...]  # with the token itself
+    text_offset: tuple[int, ...]  # characters before each, from the beginning of the prompt
+
+
 class AnswerMessage(Record, frozen=True, kw_only=True):
     """The message of an answer."""
 
@@ -182,7 +215,7 @@ class ChatChoice(Record, frozen=True, kw_only=True):
 
     index: int
     message: AnswerMessage
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason
 
 
@@ -191,7 +224,7 @@ class TextChoice(Record, frozen=True, kw_only=True):
 
     index: int
     text: str
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
     finish_reason: FinishReason | None  # null while the text goes on
 
 
@@ -213,7 +246,7 @@ class ChunkChoice(Record, frozen=True, kw_only=True):
 
     index: int
     delta: FirstDelta | Delta
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason | None  # null while the message goes on
 
 

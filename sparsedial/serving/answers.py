@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sparsedial.serving.asks import Ask, Load, Reason, Spent, Told
+from sparsedial.serving.answer_text import AnswerText, Before, Ended, Event, PromptScores, Token
+from sparsedial.serving.asks import Ask, Load, Reason, Scored, Spent, Told
+from sparsedial.serving.entries import Entry
 from sparsedial.serving.refused import FAILED, Refused
-from sparsedial.serving.stopping import Stops
-from sparsedial.text.decoding import NewText
+from sparsedial.text.token_bytes import TokenBytes
 from sparsedial.text.tokenizer import Tokenizer
 
 
@@ -39,62 +40,53 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
-    """That a text is complete."""
-
-    reason: Reason
-    spent: Spent
-    problem: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Piece:
     """What one of the answers says next."""
 
     index: int
     text: str
+    entries: tuple[Entry, ...] | None  # of the tokens whose text begins in it; None: they are not asked for
     reason: Reason | None  # why it ended; None while it goes on
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """All pieces of one answer as one."""
+    last, entries = pieces[-1], [entry for piece in pieces for entry in piece.entries or ()]
+    return Piece(
+        index=last.index,
+        text="".join(piece.text for piece in pieces),
+        entries=None if last.entries is None else tuple(entries),
+        reason=last.reason,
+    )
 
 
 class _Hearing:
     """Who hears of one of the answers."""
 
-    def __init__(self, queue: asyncio.Queue[tuple[int, int | Ended]], index: int) -> None:
+    def __init__(self, queue: asyncio.Queue[tuple[int, Event]], index: int) -> None:
         self._loop, self._queue, self._index = asyncio.get_running_loop(), queue, index
 
-    def token(self, token: int) -> None:
-        self._put(token)
+    def prompt(self, scores: Sequence[Scored]) -> None:
+        self._put(PromptScores(scores))
 
-    def ended(self, reason: Reason, spent: Spent, problem: str | None = None) -> None:
-        self._put(Ended(reason=reason, spent=spent, problem=problem))
+    def token(self, token: int, scored: Scored | None = None) -> None:
+        self._put(Token(token, scored))
 
-    def _put(self, event: int | Ended) -> None:
+    def ended(self, reason: Reason, spent: Spent, problem: str | None = None, end_token: Scored | None = None) -> None:
+        self._put(Ended(reason=reason, spent=spent, problem=problem, end_token=end_token))
+
+    def _put(self, event: Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has closed, so nobody hears of it
             self._loop.call_soon_threadsafe(self._queue.put_nowait, (self._index, event))
 
 
+@dataclass(frozen=True)
 class _Answer:
-    """One of the answers: its text up to a stop string, and how it ended."""
+    """One of the answers, by its number in the engine; its entries are sent where they are asked for."""
 
-    def __init__(self, number: int, text: NewText, stops: Sequence[str]) -> None:
-        self.number, self._text, self.stops = number, text, Stops(stops)
-        self.tokens = 0
-        self.ended: Ended | None = None
-
-    def hear(self, event: int | Ended) -> str:
-        """What the answer says with this."""
-        if isinstance(event, Ended):
-            self.ended = event
-            return self.stops.push(self._text.end()) + self.stops.end()
-        if self.stops.found:
-            return ""  # it was on its way when the string was found
-        self.tokens += 1
-        return self.stops.push(self._text.push(event))
-
-    @property
-    def reason(self) -> Reason | None:
-        """Why the answer ended."""
-        return "stop" if self.ended and self.stops.found else self.ended and self.ended.reason
+    number: int
+    text: AnswerText
+    scored: bool
 
 
 class Answers:
@@ -103,13 +95,22 @@ class Answers:
     Raises: UserError where the engine does not take one of them; none is written then.
     """
 
-    def __init__(self, engine: Writer, asks: Sequence[Ask], tokenizer: Tokenizer, stops: Sequence[str]) -> None:
-        self._engine, self._queue = engine, asyncio.Queue[tuple[int, int | Ended]]()
-        self._answers = list[_Answer]()
+    def __init__(
+        self,
+        engine: Writer,
+        asks: Sequence[Ask],
+        befores: Sequence[Before],
+        tokenizer: Tokenizer,
+        stops: Sequence[str],
+    ) -> None:
+        self._engine, self._queue = engine, asyncio.Queue[tuple[int, Event]]()
+        self._answers, words = list[_Answer](), TokenBytes(tokenizer)
         try:
-            for index, ask in enumerate(asks):
+            for index, (ask, before) in enumerate(zip(asks, befores, strict=True)):
                 number = engine.ask(ask, _Hearing(self._queue, index))  # first: a tokenizer reads no ids but its own
-                self._answers.append(_Answer(number, NewText(tokenizer, ask.prompt), stops))
+                scored = ask.top is not None
+                text = AnswerText(tokenizer, ask.prompt, before, stops, words if scored else None)
+                self._answers.append(_Answer(number, text, scored))
         except Exception:
             self.forget()
             raise
@@ -119,29 +120,31 @@ class Answers:
 
         Raises: Refused where the engine fails.
         """
-        while any(answer.ended is None for answer in self._answers):
+        while any(answer.text.ended is None for answer in self._answers):
             index, event = await self._queue.get()
-            answer, found = self._answers[index], self._answers[index].stops.found
-            text = answer.hear(event)
-            if answer.stops.found and not found and answer.ended is None:
+            answer, own = self._answers[index], self._answers[index].text
+            found = own.stops.found
+            text, entries = own.hear(event)
+            if own.stops.found and not found and own.ended is None:
                 self._engine.finish(answer.number)
-            if answer.ended and answer.ended.reason == "failed":
-                raise Refused(500, answer.ended.problem or "the engine failed", code=FAILED)
-            if text or answer.ended:
-                yield Piece(index=index, text=text, reason=answer.reason)
+            if own.ended and own.ended.reason == "failed":
+                raise Refused(500, own.ended.problem or "the engine failed", code=FAILED)
+            if text or entries or own.ended:
+                kept = tuple(entries) if answer.scored else None
+                yield Piece(index=index, text=text, entries=kept, reason=own.reason)
 
     def forget(self) -> None:
         """Free the slots of answers that have not ended: whoever asked has gone."""
         for answer in self._answers:
-            if answer.ended is None:
+            if answer.text.ended is None:
                 self._engine.forget(answer.number)
 
     @property
     def tokens(self) -> int:
         """Tokens that were written."""
-        return sum(answer.tokens for answer in self._answers)
+        return sum(answer.text.tokens for answer in self._answers)
 
     @property
     def spent(self) -> tuple[Spent, ...]:
         """What each of the answers took, once all have ended."""
-        return tuple(answer.ended.spent for answer in self._answers if answer.ended)
+        return tuple(answer.text.ended.spent for answer in self._answers if answer.text.ended)

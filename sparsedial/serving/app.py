@@ -17,11 +17,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sparsedial.records.record import Record
-from sparsedial.records.serving import ChatRequest, CompletionRequest, FinishReason, Health, TextRequest
-from sparsedial.serving.answers import Answers
+from sparsedial.records.serving import ChatRequest, CompletionRequest, Health, TextRequest
+from sparsedial.serving.answers import Answers, Piece, joined
 from sparsedial.serving.dial import Chosen
 from sparsedial.serving.door import SAFE, Door
-from sparsedial.serving.forms import ChatForm, Form, Head, TextForm, finished
+from sparsedial.serving.forms import ChatForm, Form, Head, TextForm
 from sparsedial.serving.metrics import MEDIA_TYPE, metrics_text
 from sparsedial.serving.refused import Refused
 from sparsedial.serving.requests import read_request
@@ -122,13 +122,12 @@ async def _answered(
         answers.forget()
 
 
-async def _whole(answers: Answers, count: int) -> list[tuple[str, FinishReason]]:
-    """The text of each answer, and why it ended."""
-    texts, reasons = [""] * count, list[FinishReason](["length" for _ in range(count)])
+async def _whole(answers: Answers, count: int) -> list[Piece]:
+    """Each answer as one piece."""
+    pieces: list[list[Piece]] = [[] for _ in range(count)]
     async for piece in answers.pieces():
-        texts[piece.index] += piece.text
-        reasons[piece.index] = finished(piece) or "length"
-    return list(zip(texts, reasons, strict=True))
+        pieces[piece.index].append(piece)
+    return [joined(each) for each in pieces]
 
 
 async def _events(answers: Answers, form: Form, head: Head, count: int, usage: Any) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -24,9 +25,20 @@ class Ask:
     """A prompt to be continued, at a setting of the checkpoint's dial."""
 
     prompt: tuple[int, ...]
-    tokens: int  # at most so many new ones
+    tokens: int  # at most so many new ones; 0 reads the prompt alone
     sampling: Sampling
     turned: Turned
+    top: int | None = None  # each token is told with its log-probability and those of so many likeliest ones
+    scores_prompt: bool = False  # those of the prompt's tokens are told too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A token's log-probability in nats by the model itself: temperature, top-p and the like do not change it."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]  # the likeliest tokens at its place, the likeliest first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +68,17 @@ class Load:
 class Told(Protocol):
     """Who hears of an answer. The engine calls it in its own thread, so it must return at once."""
 
-    def token(self, token: int) -> None:
+    def prompt(self, scores: Sequence[Scored]) -> None:
+        """The prompt's tokens after its first one, where they are scored; told before anything else."""
+        ...
+
+    def token(self, token: int, scored: Scored | None = None) -> None:
         """The next token of the text; end tokens are none of it."""
         ...
 
-    def ended(self, reason: Reason, spent: Spent, problem: str | None = None) -> None:
-        """The text is complete; `problem` says in one line what failed. Nothing is told after it."""
+    def ended(self, reason: Reason, spent: Spent, problem: str | None = None, end_token: Scored | None = None) -> None:
+        """The text is complete; `problem` says in one line what failed. Nothing is told after it.
+
+        The token that ended it is told where tokens are scored.
+        """
         ...

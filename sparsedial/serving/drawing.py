@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from sparsedial.errors import UserError
 from sparsedial.model.greedy import likeliest
+from sparsedial.serving.adjusting import adjusted
 from sparsedial.serving.generation import draw_one
 from sparsedial.serving.sampling import Sampling
 
@@ -20,6 +22,7 @@ class Draws:
 
     sampling: Sampling
     chance: torch.Generator
+    written: Counter[int] = field(default_factory=Counter)  # how often each token was drawn, where that counts
 
 
 def draws_of(sampling: Sampling) -> Draws:
@@ -29,7 +32,7 @@ def draws_of(sampling: Sampling) -> Draws:
 
 def draw_each(logits_BV: Tensor, draws: Sequence[Draws]) -> list[int | Exception]:
     """The next token of every answer, or what forbids to draw it."""
-    if all(one.sampling.temperature == 0 for one in draws):
+    if all(one.sampling.temperature == 0 and not one.sampling.adjusts for one in draws):
         try:
             return list(likeliest(logits_BV))
         except UserError:
@@ -38,9 +41,18 @@ def draw_each(logits_BV: Tensor, draws: Sequence[Draws]) -> list[int | Exception
 
 
 def _drawn(logits_V: Tensor, draws: Draws) -> int | Exception:
+    sampling = draws.sampling
     try:
-        if draws.sampling.temperature == 0:
-            return likeliest(logits_V.unsqueeze(0))[0]
-        return draw_one(logits_V, draws.sampling, draws.chance)
+        if not sampling.adjusts:
+            return _one(logits_V, draws)
+        token = _one(adjusted(logits_V, sampling, draws.written), draws)
+        draws.written[token] += 1
+        return token
     except Exception as error:  # such as torch.multinomial's of infinite logits
         return error
+
+
+def _one(logits_V: Tensor, draws: Draws) -> int:
+    if draws.sampling.temperature == 0:
+        return likeliest(logits_V.unsqueeze(0))[0]
+    return draw_one(logits_V, draws.sampling, draws.chance)

@@ -19,11 +19,12 @@ from sparsedial.machine.energy import Meter
 from sparsedial.model.gates import Gates
 from sparsedial.model.greedy import Vocabulary
 from sparsedial.model.transformer import Transformer
-from sparsedial.serving.asks import Ask, Closed, Load, Reason, Told
+from sparsedial.serving.asks import Ask, Closed, Load, Reason, Scored, Told
 from sparsedial.serving.drawing import draw_each, draws_of
 from sparsedial.serving.lanes import Lane, place_of
 from sparsedial.serving.open_answer import OpenAnswer
 from sparsedial.serving.scheduler import ALONE, Piece, Scheduler
+from sparsedial.serving.scoring import prompt_scores, score_drawn
 from sparsedial.serving.slots import Answer, Beginning
 from sparsedial.shape.turned import Turned
 
@@ -93,13 +94,13 @@ class Engine:
             raise UserError("the prompt has no tokens", hint="give at least one character", field="prompt")
         if min(ask.prompt) < 0 or max(ask.prompt) >= self._model.shape.vocab_size:
             raise UserError(f"a token id lies outside 0..{self._model.shape.vocab_size - 1}", field="prompt")
-        if len(ask.prompt) >= self._length:
+        if len(ask.prompt) + min(1, ask.tokens) > self._length:
             raise UserError(
                 f"the prompt has {len(ask.prompt):,} tokens: with the answer it may have {self._length:,}",
                 field="prompt",
             )
-        if ask.tokens < 1:
-            raise UserError(f"{ask.tokens} tokens are none", field="tokens")
+        if ask.tokens < 0:
+            raise UserError(f"{ask.tokens} tokens are fewer than none", field="tokens")
         with about("setting"):
             place = place_of(ask.turned, self._model.shape, self._gates)
         draws = draws_of(ask.sampling)
@@ -113,8 +114,9 @@ class Engine:
                 most=min(len(ask.prompt) + ask.tokens, self._length),
                 lane=place.lane,
                 visits=place.visits,
+                prompt=len(ask.prompt) if ask.scores_prompt else 0,
             )
-            self._open[answer.number] = new = OpenAnswer(answer=answer, told=told, draws=draws)
+            self._open[answer.number] = new = OpenAnswer(answer=answer, told=told, draws=draws, top=ask.top)
             self._asked.append(new)
             self._news.notify()
         return answer.number
@@ -211,12 +213,32 @@ class Engine:
         self._at_work = None
 
     def _read(self, key: Turned, pieces: Sequence[Piece]) -> None:
-        lane, answers = self._lane(key), [piece.answer for piece in pieces]
-        logits_BV = self._compute(key, answers, [piece.count for piece in pieces], lambda: lane.read(pieces))
-        whole = [row for row, answer in enumerate(answers) if not answer.unread]
+        lane, answers, wrong = self._lane(key), [piece.answer for piece in pieces], dict[int, UserError]()
+
+        def score(row: int, x_SD: Tensor) -> None:
+            try:
+                self._score(lane, pieces[row], x_SD)
+            except UserError as error:  # of this answer: the others go on
+                wrong[row] = error
+
+        hear = score if any(answer.scored < answer.prompt for answer in answers) else None
+        logits_BV = self._compute(key, answers, [piece.count for piece in pieces], lambda: lane.read(pieces, hear))
+        for row, error in wrong.items():
+            self._end_failed(lane, self._open[answers[row].number], error)
+        whole = [row for row, answer in enumerate(answers) if not answer.unread and row not in wrong]
         if whole:
             self._write(lane, [answers[row] for row in whole], logits_BV[whole])
         self._at_work = None
+
+    def _score(self, lane: Lane, piece: Piece, x_SD: Tensor) -> None:
+        """Score the ids of a prompt that follow those of a piece, by its stream; none that was scored before."""
+        answer, open_ = piece.answer, self._open[piece.answer.number]
+        start, first = answer.read, max(answer.scored, answer.read + 1)
+        last = min(start + piece.count + 1, answer.prompt)
+        if first < last:
+            x_nD, ids = x_SD[first - 1 - start : last - 1 - start], answer.ids[first:last]
+            open_.prompt_scores += prompt_scores(lane.decoder.model, x_nD, ids, open_.top or 0, self._vocabulary)
+            answer.scored = last
 
     def _step(self, key: Turned, answers: Sequence[Answer]) -> None:
         lane = self._lane(key)
@@ -258,33 +280,50 @@ class Engine:
     def _write(self, lane: Lane, answers: Sequence[Answer], logits_BV: Tensor) -> None:
         """Draw the next token of each answer and tell it; some end with it."""
         opens = [self._open[answer.number] for answer in answers]
+        own = [None if each.top is None else logits_BV[row].clone() for row, each in enumerate(opens)]
         tokens = draw_each(self._vocabulary.mask(logits_BV), [each.draws for each in opens])
-        for open_, answer, token in zip(opens, answers, tokens, strict=True):
+        for open_, token, own_V in zip(opens, tokens, own, strict=True):
+            scored = score_drawn(own_V, token, open_.top, self._vocabulary)
             if isinstance(token, Exception):
-                assert answer.slot is not None
-                lane.wipe(answer.slot)
-                if not isinstance(token, UserError):
-                    traceback.print_exception(token)
-                self._end(open_, "failed", _problem(token), keep=False)
+                self._end_failed(lane, open_, token)
+            elif isinstance(scored, Exception):
+                self._end_failed(lane, open_, scored)
+            elif len(open_.answer.ids) == open_.answer.most:  # nothing but its prompt was asked for
+                self._end(open_, "length")
             elif token in self._vocabulary.ends:
-                self._end(open_, "stop")
+                self._end(open_, "stop", end_token=scored)
             else:
-                self._tell(open_, token)
+                self._tell(open_, token, scored)
 
-    def _tell(self, open_: OpenAnswer, token: int) -> None:
+    def _tell(self, open_: OpenAnswer, token: int, scored: Scored | None) -> None:
         """Add a token to an answer, which may be its last one."""
         ids = open_.answer.ids
         ids.append(token)
         self._total.written += 1
-        open_.tell(token)
+        open_.tell(token, scored)
         if len(ids) == open_.answer.most or open_.forgotten:
             self._end(open_, "length")
 
-    def _end(self, open_: OpenAnswer, reason: Reason, problem: str | None = None, keep: bool = True) -> None:
+    def _end(
+        self,
+        open_: OpenAnswer,
+        reason: Reason,
+        problem: str | None = None,
+        keep: bool = True,
+        end_token: Scored | None = None,
+    ) -> None:
         """Free an answer's slot, and tell that it has ended."""
         self._scheduler.end(open_.answer, keep)
         del self._open[open_.answer.number]
-        open_.tell_end(reason, problem)
+        open_.tell_end(reason, problem, end_token)
+
+    def _end_failed(self, lane: Lane, open_: OpenAnswer, error: Exception) -> None:
+        """End an answer that went wrong by itself; what its slot holds may be no numbers."""
+        assert open_.answer.slot is not None
+        lane.wipe(open_.answer.slot)
+        if not isinstance(error, UserError):
+            traceback.print_exception(error)
+        self._end(open_, "failed", _problem(error), keep=False)
 
     def _fail(self, error: Exception) -> None:
         """Fail the answers that were computed; the others of their lane begin again in a new cache."""

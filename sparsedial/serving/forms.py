@@ -21,6 +21,7 @@ from sparsedial.records.serving import (
     Usage,
 )
 from sparsedial.serving.answers import Piece
+from sparsedial.serving.logprobs import chat_logprobs, text_logprobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Form(Protocol):
         """What is sent behind the last piece, where it was asked for."""
         ...
 
-    def whole(self, head: Head, answers: Sequence[tuple[str, FinishReason]], usage: Usage) -> Record:
+    def whole(self, head: Head, answers: Sequence[Piece], usage: Usage) -> Record:
         """All of them, with why each ended."""
         ...
 
@@ -72,18 +73,28 @@ class ChatForm:
 
     def piece(self, head: Head, piece: Piece) -> Record:
         """A piece of a message."""
-        choice = ChunkChoice(index=piece.index, delta=Delta(content=piece.text), finish_reason=finished(piece))
+        choice = ChunkChoice(
+            index=piece.index,
+            delta=Delta(content=piece.text),
+            logprobs=chat_logprobs(piece.entries or None),
+            finish_reason=finished(piece),
+        )
         return ChatChunk(**head.fields, choices=(choice,), usage=None)
 
     def last(self, head: Head, usage: Usage) -> Record:
         """What they took."""
         return ChatChunk(**head.fields, choices=(), usage=usage)
 
-    def whole(self, head: Head, answers: Sequence[tuple[str, FinishReason]], usage: Usage) -> Record:
+    def whole(self, head: Head, answers: Sequence[Piece], usage: Usage) -> Record:
         """Whole messages."""
         choices = (
-            ChatChoice(index=index, message=AnswerMessage(content=text), finish_reason=reason)
-            for index, (text, reason) in enumerate(answers)
+            ChatChoice(
+                index=answer.index,
+                message=AnswerMessage(content=answer.text),
+                logprobs=chat_logprobs(answer.entries),
+                finish_reason=finished(answer) or "length",
+            )
+            for answer in answers
         )
         return ChatReply(**head.fields, choices=tuple(choices), usage=usage)
 
@@ -99,17 +110,28 @@ class TextForm:
 
     def piece(self, head: Head, piece: Piece) -> Record:
         """A piece of a text."""
-        choice = TextChoice(index=piece.index, text=piece.text, finish_reason=finished(piece))
+        choice = TextChoice(
+            index=piece.index,
+            text=piece.text,
+            logprobs=text_logprobs(piece.entries or None),
+            finish_reason=finished(piece),
+        )
         return TextReply(**head.fields, choices=(choice,), usage=None)
 
     def last(self, head: Head, usage: Usage) -> Record:
         """What they took."""
         return TextReply(**head.fields, choices=(), usage=usage)
 
-    def whole(self, head: Head, answers: Sequence[tuple[str, FinishReason]], usage: Usage) -> Record:
+    def whole(self, head: Head, answers: Sequence[Piece], usage: Usage) -> Record:
         """Whole texts."""
         choices = (
-            TextChoice(index=index, text=text, finish_reason=reason) for index, (text, reason) in enumerate(answers)
+            TextChoice(
+                index=answer.index,
+                text=answer.text,
+                logprobs=text_logprobs(answer.entries),
+                finish_reason=finished(answer) or "length",
+            )
+            for answer in answers
         )
         return TextReply(**head.fields, choices=tuple(choices), usage=usage)
 

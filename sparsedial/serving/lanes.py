@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsedial.model.decoder import Decoder, prepare
+from sparsedial.model.decoder import Decoder, Hear, prepare
 from sparsedial.model.gates import Gates
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting, require_gates
@@ -62,11 +62,14 @@ class Lane:
         else:
             cache.copy(beginning.source, beginning.slot, beginning.shared)
 
-    def read(self, pieces: Sequence[Piece]) -> Tensor:
-        """Read pieces of prompts; returns the logits after the last id of each. Shapes: to [B, V]"""
+    def read(self, pieces: Sequence[Piece], hear: Hear | None = None) -> Tensor:
+        """Read pieces of prompts; returns the logits after the last id of each. `hear` as for `Decoder.read`.
+
+        Shapes: to [B, V]
+        """
         answers = [piece.answer for piece in pieces]
         ids = [piece.answer.ids[piece.answer.read :][: piece.count] for piece in pieces]
-        return self.decoder.read(ids, _slots(answers), self._visited(answers))
+        return self.decoder.read(ids, _slots(answers), self._visited(answers), hear)
 
     def step(self, answers: Sequence[Answer]) -> Tensor:
         """Read the last id of each answer; returns the logits in memory that the next step may overwrite.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sparsedial.serving.asks import Reason, Spent, Told
+from sparsedial.serving.asks import Reason, Scored, Spent, Told
 from sparsedial.serving.drawing import Draws
 from sparsedial.serving.slots import Answer
 
@@ -22,19 +23,31 @@ class OpenAnswer:
     begun: float | None = None  # when its prompt was begun to be read
     joules: float = 0.0
     forgotten: bool = False  # nobody hears of it any more
+    top: int | None = None  # so many of the likeliest tokens are told with each token; None: no log-probabilities
+    prompt_scores: list[Scored] = field(default_factory=list)  # that were not told yet
 
-    def tell(self, token: int) -> None:
+    def tell(self, token: int, scored: Scored | None = None) -> None:
         """Tell the next token."""
-        if self.forgotten:
-            return
+        self._tell_prompt()
+        if not self.forgotten:
+            self._tell(lambda: self.told.token(token, scored))
+
+    def _tell_prompt(self) -> None:
+        """Tell how likely the prompt is, once, where that is known."""
+        scores, self.prompt_scores = self.prompt_scores, []
+        if scores and not self.forgotten:
+            self._tell(lambda: self.told.prompt(scores))
+
+    def _tell(self, tell: Callable[[], None]) -> None:
         try:
-            self.told.token(token)
+            tell()
         except Exception:
             traceback.print_exc()
             self.forgotten = True
 
-    def tell_end(self, reason: Reason, problem: str | None = None) -> None:
+    def tell_end(self, reason: Reason, problem: str | None = None, end_token: Scored | None = None) -> None:
         """Tell that it has ended, and what it took until now."""
+        self._tell_prompt()
         if self.forgotten:
             return
         now = time.perf_counter()
@@ -44,7 +57,4 @@ class OpenAnswer:
             seconds=now - self.asked,
             joules=self.joules,
         )
-        try:
-            self.told.ended(reason, spent, problem)
-        except Exception:
-            traceback.print_exc()
+        self._tell(lambda: self.told.ended(reason, spent, problem, end_token))

@@ -15,7 +15,8 @@ from sparsedial.serving.refused import BAD_VALUE, Refused
 T = TypeVar("T", bound=TextRequest)
 NESTED: Mapping[str, type[DialRequest | StreamOptions]] = {"dial": DialRequest, "stream_options": StreamOptions}
 WORDS_OF = {"role": get_args(Role), "type": ("text",)}  # the values of a field that has only some
-ELSEWHERE = {"messages": "/v1/chat/completions", "prompt": "/v1/completions"}
+CHATS, TEXTS = "/v1/chat/completions", "/v1/completions"
+ELSEWHERE = {"messages": CHATS, "top_logprobs": CHATS, "prompt": TEXTS, "echo": TEXTS}
 
 
 def read_request(body: bytes, cls: type[T]) -> T:
@@ -66,9 +67,11 @@ def _without_nulls(value: Any) -> Any:
 
 def _require_nothing_asked(name: str, value: Any, known: Iterable[str]) -> None:
     """Refuse a field that is not built, unless its value asks for nothing, and one that nobody knows."""
-    if name not in NOT_BUILT:
+    if any(value == nothing and (value is False) == (nothing is False) for nothing in NOT_BUILT.get(name, ())):
+        return
+    if name not in NOT_BUILT or name in ELSEWHERE:
         _require_known(name, known)
-    elif not any(value == nothing and (value is False) == (nothing is False) for nothing in NOT_BUILT[name]):
+    else:
         raise Refused(
             400, f"{name} is not built in this server; leave it out", code="unsupported_parameter", param=name
         )

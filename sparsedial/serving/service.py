@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sparsedial.errors import UserError, about
 from sparsedial.records.serving import ChatMessage, ChatRequest, CompletionRequest, DialUsage, TextRequest, Usage
+from sparsedial.serving.answer_text import Before
 from sparsedial.serving.answers import Answers, Writer
 from sparsedial.serving.asks import Ask, Closed
 from sparsedial.serving.dial import Chosen, Dial
@@ -19,10 +20,12 @@ from sparsedial.text.tokenizer import Tokenizer
 
 MOST_CHOICES, MOST_PROMPTS, MOST_ANSWERS = 8, 64, 64  # of a prompt, of a request, of a request in all
 MOST_STOPS = 4
+MOST_TOP = 20  # likeliest tokens that are told with each token
 MOST_WAITING = 256  # answers that wait for a slot; a request that would add to more is refused
 RETRY_SECONDS = 5
 COMPLETION_TOKENS = 16  # unless a request says how many, as OpenAI has it; a chat goes on until it ends
 SEEDS = 2**62
+DRAWN = ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty")  # fields of a request
 TOO_LONG = "context_length_exceeded"
 Ids = tuple[int, ...]
 
@@ -79,17 +82,25 @@ class Service:
         stops, most = _stops(request.stop), min(MOST_CHOICES, MOST_ANSWERS // len(prompts))
         if not 1 <= request.n <= most:
             raise Refused(400, f"n={request.n} lies outside 1..{most}", code=BAD_VALUE, param="n")
-        samplings = _samplings(request, len(prompts) * request.n)
+        top, samplings = _top(request), _samplings(request, len(prompts) * request.n, self.dial.shape.vocab_size)
         rows = [prompt for prompt in prompts for _ in range(request.n)]
+        befores = [before for before in self._befores(request, prompts, top) for _ in range(request.n)]
         asks = [
-            Ask(prompt=prompt, tokens=self._tokens(request, prompt), sampling=sampling, turned=chosen.turned)
-            for prompt, sampling in zip(rows, samplings, strict=True)
+            Ask(
+                prompt=prompt,
+                tokens=self._tokens(request, prompt),
+                sampling=sampling,
+                turned=chosen.turned,
+                top=top,
+                scores_prompt=before.echo and top is not None,
+            )
+            for prompt, before, sampling in zip(rows, befores, samplings, strict=True)
         ]
         if self.engine.load().waiting + len(asks) > MOST_WAITING:
             words = f"{MOST_WAITING} answers wait already; ask again later"
             raise Refused(429, words, code="too_many_waiting", retry_seconds=RETRY_SECONDS)
         try:
-            return Answers(self.engine, asks, self.tokenizer, stops)
+            return Answers(self.engine, asks, befores, self.tokenizer, stops)
         except Closed as error:
             raise Refused(500, error.problem, code=FAILED) from error
         except UserError as error:
@@ -116,6 +127,14 @@ class Service:
             ),
         )
 
+    def _befores(self, request: TextRequest, prompts: Sequence[Ids], top: int | None) -> list[Before]:
+        """The text of each prompt, as it was given or of its ids, where an answer says something of it."""
+        if not isinstance(request, CompletionRequest) or (top is None and not request.echo):
+            return [Before(text="", echo=False)] * len(prompts)
+        given = (request.prompt,) if isinstance(request.prompt, str) else request.prompt
+        texts = [one for one in given if isinstance(one, str)] or [self.tokenizer.decode(ids) for ids in prompts]
+        return [Before(text=text, echo=request.echo) for text in texts]
+
     def _known(self, ids: Ids) -> Ids:
         """Ids of a request, all in the vocabulary."""
         words = self.dial.shape.vocab_size
@@ -133,18 +152,20 @@ class Service:
     def _tokens(self, request: TextRequest, prompt: Ids) -> int:
         """How many tokens an answer has at most.
 
-        Raises: Refused where that is less than one, or a prompt leaves no room for it.
+        Raises: Refused where that is less than one, or than none of a prompt that is repeated; or where a prompt leaves
+            no room for it.
         """
         room, asked, param, usual = self.length - len(prompt), request.max_tokens, "max_tokens", COMPLETION_TOKENS
         if isinstance(request, ChatRequest):
             usual = room
             if request.max_completion_tokens is not None:
                 asked, param = request.max_completion_tokens, "max_completion_tokens"
-        if room < 1:
+        least = 0 if isinstance(request, CompletionRequest) and request.echo else 1
+        if room < (least if asked == 0 else 1):
             words = f"the prompt has {len(prompt):,} tokens; with the answer it may have {self.length:,}"
             raise Refused(400, words, code=TOO_LONG, param=_prompt_field(request))
-        if asked is not None and asked < 1:
-            raise Refused(400, f"{param}={asked} is below 1", code=BAD_VALUE, param=param)
+        if asked is not None and asked < least:
+            raise Refused(400, f"{param}={asked} is below {least}", code=BAD_VALUE, param=param)
         return min(usual if asked is None else asked, room)
 
 
@@ -166,17 +187,45 @@ def _stops(stop: str | Sequence[str]) -> tuple[str, ...]:
     return strings
 
 
-def _samplings(request: TextRequest, count: int) -> list[Sampling]:
+def _top(request: TextRequest) -> int | None:
+    """How many of the likeliest tokens are told with each token; None where no log-probabilities are asked for."""
+    name, given = "logprobs", None
+    if isinstance(request, ChatRequest):
+        name, given = "top_logprobs", request.top_logprobs or 0
+        if given and not request.logprobs:
+            raise Refused(400, "top_logprobs needs logprobs, which is not true", code=BAD_VALUE, param="top_logprobs")
+        given = given if request.logprobs else None
+    elif isinstance(request, CompletionRequest) and request.logprobs is not False:
+        given = request.logprobs
+    if given is True:
+        raise Refused(400, "logprobs: for a text it is how many of the likeliest", code=BAD_VALUE, param="logprobs")
+    if given is not None and not 0 <= given <= MOST_TOP:
+        raise Refused(400, f"{name}={given} lies outside 0..{MOST_TOP}", code=BAD_VALUE, param=name)
+    return given
+
+
+def _samplings(request: TextRequest, count: int, vocab_size: int) -> list[Sampling]:
     """How each of the answers is drawn: with a seed of its own, counted up from the one that is given."""
     seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
-    values = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
+    values: dict[str, Any] = {name: request[name] for name in DRAWN}
+    values["logit_bias"] = _bias(request, vocab_size)
     try:
         for name, value in values.items():  # each by itself, so that an error names it
             with about(name):
-                Sampling(**{name: value})  # type: ignore[arg-type]
+                Sampling(**{name: value})
     except UserError as error:
         raise refused(error) from error
-    return [Sampling(**values, seed=(seed + number) % SEEDS) for number in range(count)]  # type: ignore[arg-type]
+    return [Sampling(**values, seed=(seed + number) % SEEDS) for number in range(count)]
+
+
+def _bias(request: TextRequest, vocab_size: int) -> tuple[tuple[int, float], ...]:
+    """What is added to the logits of some ids."""
+    bias = request.logit_bias or {}
+    for token in bias:
+        if not (token.isascii() and token.isdigit() and len(token) < 10 and int(token) < vocab_size):
+            words = f"logit_bias: '{token}' is no id of 0..{vocab_size - 1}"
+            raise Refused(400, words, code=BAD_VALUE, param="logit_bias")
+    return tuple((int(token), value) for token, value in bias.items())
 
 
 def _param(error: UserError, request: TextRequest) -> str | None:

@@ -21,6 +21,8 @@ class Answer:
     lane: Turned  # answers of one lane are steps of one model
     visits: tuple[int, ...] | None = None  # experts in each layer, where they are not those of the lane's model
     slot: int | None = None  # where it is, once it was begun
+    prompt: int = 0  # ids of the prompt, where these are scored
+    scored: int = 1  # of them, whose probability is known; the first one has none
     read: int = 0  # ids that its slot holds
     cached: int | None = None  # ids that were not read, since a slot held them when it was begun
 
@@ -28,6 +30,11 @@ class Answer:
     def unread(self) -> int:
         """Ids that its slot does not hold yet."""
         return len(self.ids) - self.read
+
+    @property
+    def spared(self) -> int:
+        """Ids at its beginning that it can do without reading: not the last one, and none that tells the next score."""
+        return len(self.ids) - 1 if self.scored >= self.prompt else self.scored - 1
 
     @property
     def writes(self) -> bool:
@@ -70,7 +77,8 @@ class Slots:
     def begin(self, answer: Answer) -> Beginning | None:
         """Give an answer a slot; None where it had better wait for another that is just reading what both begin with.
 
-        What it has in common with what a slot holds is taken over, without its last id, which gives the next token.
+        What it has in common with what a slot holds is taken over, without its last id, which gives the next token. A
+        prompt that is scored takes over nothing: a cache holds no probabilities.
         Keys and values depend on the number of experts, so that must be the same. A slot that would lose nothing by it,
         or is the next to be overwritten, is taken itself; else its beginning is copied to that one.
         """
@@ -91,8 +99,8 @@ class Slots:
         return beginning
 
     def _shared(self, slot: Slot, answer: Answer) -> int:
-        """How many of an answer's ids a slot holds, or will, its last one not counted."""
-        return min(common(slot.ids, answer.ids), len(answer.ids) - 1) if slot.visits == answer.visits else 0
+        """How many of the ids that an answer need not read a slot holds, or will."""
+        return min(common(slot.ids, answer.ids), answer.spared) if slot.visits == answer.visits else 0
 
     def _hold(self, slot: Slot, answer: Answer, shared: int) -> None:
         slot.ids, slot.visits, slot.answer, slot.used = answer.ids, answer.visits, answer, self._tick()

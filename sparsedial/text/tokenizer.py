@@ -295,6 +295,16 @@ def _token_bytes(vocabulary: dict[str, int], backend: Any, size: int) -> np.ndar
     return lengths
 
 
+def letter_bytes(piece: str) -> bytes:
+    """The bytes that a token of byte-level BPE is written for."""
+    return bytes(_letter_values()[letter] for letter in piece)
+
+
+@functools.cache
+def _letter_values() -> dict[str, int]:
+    return {letter: value for value, letter in enumerate(_byte_letters())}
+
+
 @functools.cache
 def _byte_letters() -> list[str]:
     """The letter that byte-level BPE writes for each byte value: itself if printable, else one of code 256 or above."""

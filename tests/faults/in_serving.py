@@ -44,7 +44,7 @@ FAULTS = (
     Fault(
         what="the last id of a prompt is taken over too, and gives no token",
         file="serving/slots.py",
-        line="min(common(slot.ids, answer.ids), len(answer.ids) - 1)",
+        line="min(common(slot.ids, answer.ids), answer.spared)",
         becomes="common(slot.ids, answer.ids)",
         tests="tests/serving/test_slots.py::test_at_least_the_last_id_is_read",
     ),
@@ -72,8 +72,8 @@ FAULTS = (
     Fault(
         what="an answer that fails leaves values that are no numbers in its slot",
         file="serving/engine.py",
-        line="lane.wipe(answer.slot)",
-        becomes="lane.decoder.cache.free(answer.slot)",
+        line="lane.wipe(open_.answer.slot)",
+        becomes="lane.decoder.cache.free(open_.answer.slot)",
         tests="tests/serving/test_engine_failures.py",
     ),
     Fault(

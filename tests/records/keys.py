@@ -295,13 +295,19 @@ ChatMessage: role content name annotations tool_calls
 StreamOptions: include_usage include_obfuscation
 DialRequest: setting top_k_experts top_p_experts neurons_share skip_layers at_least_tokens_per_second
     at_most_joules_per_100_tokens max_loss_increase
-TextRequest: model dial max_tokens temperature top_p top_k seed stop n stream stream_options
-ChatRequest: model dial max_tokens temperature top_p top_k seed stop n stream stream_options messages
-    max_completion_tokens
-CompletionRequest: model dial max_tokens temperature top_p top_k seed stop n stream stream_options prompt
+TextRequest: model dial max_tokens temperature top_p top_k seed frequency_penalty presence_penalty logit_bias stop n
+    stream stream_options
+ChatRequest: model dial max_tokens temperature top_p top_k seed frequency_penalty presence_penalty logit_bias stop n
+    stream stream_options messages max_completion_tokens logprobs top_logprobs
+CompletionRequest: model dial max_tokens temperature top_p top_k seed frequency_penalty presence_penalty logit_bias stop
+    n stream stream_options prompt logprobs echo
 DialUsage: setting setting_reason top_k_experts active_parameters_per_token seconds waited_seconds joules joules_basis
     cached_prompt_tokens
 Usage: prompt_tokens completion_tokens total_tokens dial
+LikelyToken: token logprob bytes
+ScoredToken: token logprob bytes top_logprobs
+ChatLogprobs: content refusal
+TextLogprobs: tokens token_logprobs top_logprobs text_offset
 AnswerMessage: role content refusal
 ChatChoice: index message logprobs finish_reason
 TextChoice: index text logprobs finish_reason

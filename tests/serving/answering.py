@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from sparsedial.model.gates import Gates
 from sparsedial.model.greedy import ALL, Vocabulary
 from sparsedial.model.transformer import Transformer
 from sparsedial.model.turned import at_setting
-from sparsedial.serving.asks import Ask, Reason, Spent
+from sparsedial.serving.asks import Ask, Reason, Scored, Spent
 from sparsedial.serving.engine import Engine
 from sparsedial.serving.generation import generate
 from sparsedial.serving.sampling import Sampling
@@ -27,20 +27,28 @@ class Heard:
     """What one asker was told."""
 
     tokens: list[int] = field(default_factory=list)
+    scores: list[Scored] = field(default_factory=list)  # of the tokens
+    prompt_scores: list[Scored] = field(default_factory=list)
+    end_token: Scored | None = None
     reason: Reason | None = None
     spent: Spent | None = None
     problem: str | None = None
     done: threading.Event = field(default_factory=threading.Event)
     some: threading.Event = field(default_factory=threading.Event)
 
-    def token(self, token: int) -> None:
+    def prompt(self, scores: Sequence[Scored]) -> None:
+        assert self.prompt_scores == self.tokens == [], "a prompt comes first, and once"
+        self.prompt_scores += scores
+
+    def token(self, token: int, scored: Scored | None = None) -> None:
         assert not self.done.is_set(), "nothing is told after the end"
         self.tokens.append(token)
+        self.scores += [] if scored is None else [scored]
         self.some.set()
 
-    def ended(self, reason: Reason, spent: Spent, problem: str | None = None) -> None:
+    def ended(self, reason: Reason, spent: Spent, problem: str | None = None, end_token: Scored | None = None) -> None:
         assert not self.done.is_set(), "an answer ends once"
-        self.reason, self.spent, self.problem = reason, spent, problem
+        self.reason, self.spent, self.problem, self.end_token = reason, spent, problem, end_token
         self.done.set()
 
     def wait(self) -> list[int]:
@@ -93,11 +101,14 @@ class _Holding:
     def __init__(self) -> None:
         self.holds, self.released = threading.Event(), threading.Event()
 
-    def token(self, token: int) -> None:
+    def prompt(self, scores: Sequence[Scored]) -> None:
+        raise AssertionError("its prompt is not scored")
+
+    def token(self, token: int, scored: Scored | None = None) -> None:
         self.holds.set()
         assert self.released.wait(PATIENCE)
 
-    def ended(self, reason: Reason, spent: Spent, problem: str | None = None) -> None:
+    def ended(self, reason: Reason, spent: Spent, problem: str | None = None, end_token: Scored | None = None) -> None:
         pass
 
 

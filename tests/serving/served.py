@@ -14,7 +14,7 @@ import httpx
 from sparsedial.errors import UserError
 from sparsedial.records.dial_file import DialFile
 from sparsedial.serving.app import make_app
-from sparsedial.serving.asks import Ask, Load, Spent, Told
+from sparsedial.serving.asks import Ask, Load, Scored, Spent, Told
 from sparsedial.serving.dial import Dial, chosen_at
 from sparsedial.serving.service import Service
 from sparsedial.shape.turned import Turned
@@ -33,6 +33,11 @@ ASKED = {"messages": [{"role": "user", "content": "hi"}]}
 def spent(number: int) -> Spent:
     """What an answer took; every second one has a token more of its prompt from a slot."""
     return replace(SPENT, cached=SPENT.cached + (number + 1) % 2)
+
+
+def scored(byte: int, top: int) -> Scored:
+    """How likely the engine says a byte to be; the one before it in the alphabet is always likelier."""
+    return Scored(token=byte, logprob=-byte / 8, top=(((byte - 1) % 256, -byte / 16), (byte, -byte / 8))[:top])
 
 
 @dataclass
@@ -55,12 +60,17 @@ class Script:
         self.asks.append(ask)
         number = len(self.asks)
         self.open[number] = told
+        if ask.scores_prompt:
+            told.prompt([scored(byte, ask.top or 0) for byte in ask.prompt[1:]])
         for byte in self.text[: ask.tokens]:
-            told.token(byte)
+            told.token(byte, None if ask.top is None else scored(byte, ask.top))
         if self.problem is not None:
             self.open.pop(number).ended("failed", spent(number), self.problem)
+        elif self.ends and ask.tokens <= len(self.text):
+            self.open.pop(number).ended("length", spent(number))
         elif self.ends:
-            self.open.pop(number).ended("length" if ask.tokens <= len(self.text) else "stop", spent(number))
+            end_token = None if ask.top is None else scored(0, ask.top)
+            self.open.pop(number).ended("stop", spent(number), end_token=end_token)
         return number
 
     def finish(self, number: int) -> None:

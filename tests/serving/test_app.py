@@ -104,13 +104,24 @@ def test_what_a_request_says_nothing_of_is_as_openai_has_it():
 def test_the_engine_is_asked_for_what_the_request_says():
     engine = Script()
     given = {"temperature": 0.5, "top_p": 0.9, "top_k": 7, "seed": -1, "max_completion_tokens": 9, "max_tokens": 3}
-    chat(engine, model=f"{NAME}:k=1,skip=0", user="me", metadata={}, tools=[], logprobs=False, **given)
+    given |= {"frequency_penalty": -0.5, "presence_penalty": 2, "logit_bias": {"7": -100, "65": 1.5}}
+    given |= {"logprobs": True, "top_logprobs": 4}
+    chat(engine, model=f"{NAME}:k=1,skip=0", user="me", metadata={}, tools=[], **given)
     assert engine.asks == [
         Ask(
             prompt=tuple(b"[user]hi[answer]"),
             tokens=9,
-            sampling=Sampling(temperature=0.5, top_p=0.9, top_k=7, seed=2**62 - 1),
+            sampling=Sampling(
+                temperature=0.5,
+                top_p=0.9,
+                top_k=7,
+                seed=2**62 - 1,
+                frequency_penalty=-0.5,
+                presence_penalty=2.0,
+                logit_bias=((7, -100.0), (65, 1.5)),
+            ),
             turned=parse_turned("k=1,skip=0"),
+            top=4,
         )
     ]
 

@@ -136,7 +136,7 @@ def test_a_text_ends_with_its_slot_or_with_the_tokens_asked_for(prompt, tokens, 
         (asked([1, 64], 3), "prompt", "lies outside 0..63"),
         (asked([-1], 3), "prompt", "lies outside 0..63"),
         (asked([1] * 20, 3), "prompt", "the prompt has 20 tokens: with the answer it may have 20"),
-        (asked([1], 0), "tokens", "0 tokens"),
+        (asked([1], -1), "tokens", "-1 tokens"),
         (asked([1], 3, "k=9"), "setting", "k=9 lies outside"),
         (asked([1], 3, "skip=7"), "setting", "no layer 7"),
         (asked([1], 3, "neurons=0.5"), "setting", "every layer has experts"),
@@ -257,10 +257,10 @@ def test_who_comes_while_a_long_prompt_is_read_does_not_wait_for_all_of_it(monke
     model, long, short = shaken(replace(FAMILIES["qwen3_moe"], context=2048)), Heard(), Heard()
     real, written = Lane.read, list[list[int]]()
 
-    def reading(lane, pieces):
+    def reading(lane, pieces, hear):
         if len(pieces) == 1 and pieces[0].answer.read == 0 and len(pieces[0].answer.ids) == 1500:
             engine.ask(asked([1, 2, 3], 1), short)
-        return real(lane, pieces)
+        return real(lane, pieces, hear)
 
     def ended(*what):
         written.append(list(long.tokens))

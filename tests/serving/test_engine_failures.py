@@ -57,19 +57,19 @@ def test_a_prompt_that_is_forgotten_before_its_end_leaves_nothing_that_is_no_num
     class Beside(Heard):
         """The other prompt is asked while this is being written, however slow the machine is."""
 
-        def token(self, token):
-            super().token(token)
+        def token(self, token, scored=None):
+            super().token(token, scored)
             if len(self.tokens) == 1:
                 engine.ask(asked([*range(20, 60), 63, *range(59)], 9), Heard())
 
     beside = Beside()
 
-    def leaving(lane, pieces):
+    def leaving(lane, pieces, hear):
         for piece in pieces:
             if 63 in piece.answer.ids:
                 engine.forget(piece.answer.number)
                 left.set()
-        return real(lane, pieces)
+        return real(lane, pieces, hear)
 
     monkeypatch.setattr(engines, "Scheduler", lambda places, alone: Scheduler(places, 64, 64))
     monkeypatch.setattr(Lane, "read", leaving)
@@ -91,12 +91,12 @@ def test_an_error_fails_those_that_took_part_and_the_others_go_on(part, monkeypa
     sound, real = {"k=1": Heard(), "p=0.5": Heard(), "default": Heard()}, getattr(Lane, part)
     broken_lanes = []
 
-    def breaks(lane: Lane, taking_part):
+    def breaks(lane: Lane, taking_part, *more):
         answers = [getattr(each, "answer", each) for each in taking_part]
         if lane in broken_lanes or any(answer.ids[0] == 13 for answer in answers):
             broken_lanes.append(lane)
             raise RuntimeError("the machine is on fire\nat length")
-        return real(lane, taking_part)
+        return real(lane, taking_part, *more)
 
     monkeypatch.setattr(Lane, part, breaks)
     broken = Heard()
@@ -140,7 +140,7 @@ def test_a_lane_that_cannot_be_made_fails_those_that_ask_for_it(monkeypatch, cap
 class Raising(Heard):
     """An asker that breaks when it is told something."""
 
-    def token(self, token: int) -> None:
+    def token(self, token: int, scored: object = None) -> None:
         raise ConnectionError("nobody is there")
 
 

@@ -82,6 +82,9 @@ def test_temperature_sharpens():
         {"top_p": 1.5},
         {"seed": -1},
         {"seed": 2**70},
+        {"frequency_penalty": 2.1},
+        {"presence_penalty": -2.1},
+        {"logit_bias": ((3, 100.5),)},
     ],
 )
 def test_impossible_sampling_is_refused(values):
