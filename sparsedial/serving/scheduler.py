@@ -13,7 +13,7 @@ from sparsedial.serving.slots import Answer, Beginning, Slots
 from sparsedial.shape.turned import Turned
 
 MOST_LANES = 4  # each has a cache of its own
-PIECE = 128  # ids of prompts that are read in a turn while others write, so that these go on
+PIECE = 128  # ids of prompts that are read in a turn while as many or more write, so that these go on
 ALONE = 512  # while none writes: who comes then waits for no more; 4 % slower than all at once (SmolLM2-135M, CPU)
 
 
@@ -36,7 +36,8 @@ class Lane:
 class Scheduler:
     """Answers that wait, and those that have one of the places, at most `places` at once in at most `lanes` lanes.
 
-    Of prompts it has `piece` ids read in a turn while others write, and `alone` while none does.
+    Of prompts it has `piece` ids read in a turn while others write, as many times that as more read than write, and
+    `alone` at most, or while none writes.
     """
 
     def __init__(self, places: int, alone: int, piece: int = PIECE, lanes: int = MOST_LANES) -> None:
@@ -100,17 +101,24 @@ class Scheduler:
     def pieces(self) -> Mapping[Turned, list[Piece]]:
         """The pieces of prompts that are read now, lane by lane.
 
-        All that read get an equal share of them, so that a short prompt is soon read beside a long one.
+        Half of them are of the prompt that came first, the others of the shortest ones: so a short prompt is soon read
+        beside a long one, equal ones are read one after the other, and none waits for ever.
         """
         reading = [answer for answer in self.running if answer.slot is not None and answer.unread > 1]
         if not reading:
             return {}
-        left = self._piece if any(answer.writes for answer in self.running) else self._alone
+        writing = sum(answer.writes for answer in self.running)
+        left = min(self._alone, self._piece * max(1, len(reading) // writing)) if writing else self._alone
+        counts = {reading[0]: min(reading[0].unread, (left + 1) // 2)}
+        left -= counts[reading[0]]
+        for answer in sorted(reading, key=lambda answer: answer.unread - counts.get(answer, 0)):
+            count = counts.get(answer, 0)
+            counts[answer] = count + min(answer.unread - count, left)
+            left -= counts[answer] - count
         found: dict[Turned, list[Piece]] = {}
-        for rank, answer in enumerate(sorted(reading, key=lambda answer: answer.unread)):
-            count = min(answer.unread, max(1, left // (len(reading) - rank)))
-            left -= count
-            found.setdefault(answer.lane, []).append(Piece(answer, count))
+        for answer, count in counts.items():
+            if count:
+                found.setdefault(answer.lane, []).append(Piece(answer, count))
         return found
 
     def writing(self) -> Mapping[Turned, list[Answer]]:

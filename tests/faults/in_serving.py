@@ -93,8 +93,15 @@ FAULTS = (
     Fault(
         what="those that write wait while a long prompt is read",
         file="serving/scheduler.py",
-        line="left = self._piece if any(answer.writes for answer in self.running) else self._alone",
+        line="left = min(self._alone, self._piece * max(1, len(reading) // writing)) if writing else self._alone",
         becomes="left = self._alone",
+        tests="tests/serving/test_scheduler.py",
+    ),
+    Fault(
+        what="a long prompt waits as long as shorter ones come",
+        file="serving/scheduler.py",
+        line="counts = {reading[0]: min(reading[0].unread, (left + 1) // 2)}",
+        becomes="counts = {reading[0]: 0}",
         tests="tests/serving/test_scheduler.py",
     ),
     Fault(

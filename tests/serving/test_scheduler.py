@@ -63,16 +63,31 @@ def test_a_prompt_is_read_at_once_where_none_writes_up_to_a_limit():
     assert played.pieces == [{1: 30}, {1: 20}]
 
 
-def test_short_prompts_do_not_wait_for_long_ones():
-    played = pretended(places=4, piece=9)
-    played.ask(writes_long(), 40)
+def test_a_short_prompt_does_not_wait_for_a_long_one_nor_a_long_one_for_short_ones():
+    played = pretended(places=5, piece=8)
+    for _ in range(2):
+        played.ask(writes_long(), 60)
     played.turn()
-    for length in (100, 3, 90):
-        played.ask(prompt(length, length), 2)
+    played.ask(prompt(60, 60), 1)
+    for number in range(8):  # more short prompts come than can be read beside it
+        short = [played.ask(prompt(4, 2 * number + each), 1).number for each in range(2)]
+        played.turn()
+        assert played.pieces[-1][3] == 4
+        assert sum(played.pieces[-1].values()) == 8
+        assert number or played.pieces[-1][short[0]] == 4
+    played.run()
+
+
+def test_equal_prompts_are_read_one_after_the_other_and_more_ids_at_once_where_few_write():
+    played = pretended(places=6, alone=30, piece=8)
+    played.ask(writes_long(), 60)
     played.turn()
-    assert played.pieces[-1] == {2: 3, 3: 3, 4: 3}
+    for number in range(5):
+        played.ask(prompt(20, number), 1)
     played.turn()
-    assert sum(played.pieces[-1].values()) <= 9
+    assert played.pieces[-1] == {2: 20, 3: 10}  # 8 for each of five that read, but no more than while none writes
+    played.turn()
+    assert played.pieces[-1] == {3: 10, 4: 20}
     played.run()
 
 
