@@ -101,10 +101,11 @@ class Answers:
         asks: Sequence[Ask],
         befores: Sequence[Before],
         tokenizer: Tokenizer,
+        words: TokenBytes,
         stops: Sequence[str],
     ) -> None:
         self._engine, self._queue = engine, asyncio.Queue[tuple[int, Event]]()
-        self._answers, words = list[_Answer](), TokenBytes(tokenizer)
+        self._answers = list[_Answer]()
         try:
             for index, (ask, before) in enumerate(zip(asks, befores, strict=True)):
                 number = engine.ask(ask, _Hearing(self._queue, index))  # first: a tokenizer reads no ids but its own

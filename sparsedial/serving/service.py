@@ -16,6 +16,7 @@ from sparsedial.serving.dial import Chosen, Dial
 from sparsedial.serving.refused import BAD_VALUE, FAILED, Refused, refused
 from sparsedial.serving.sampling import Sampling
 from sparsedial.text.prompts import Prompts
+from sparsedial.text.token_bytes import TokenBytes
 from sparsedial.text.tokenizer import Tokenizer
 
 MOST_CHOICES, MOST_PROMPTS, MOST_ANSWERS = 8, 64, 64  # of a prompt, of a request, of a request in all
@@ -37,6 +38,7 @@ class Service:
     engine: Writer
     dial: Dial
     tokenizer: Tokenizer
+    words: TokenBytes  # of the tokenizer: making it reads the whole tokenizer
     prompts: Prompts
     length: int  # tokens of a prompt and its answer together
     joules_basis: Literal["measured", "estimated"]
@@ -100,7 +102,7 @@ class Service:
             words = f"{MOST_WAITING} answers wait already; ask again later"
             raise Refused(429, words, code="too_many_waiting", retry_seconds=RETRY_SECONDS)
         try:
-            return Answers(self.engine, asks, befores, self.tokenizer, stops)
+            return Answers(self.engine, asks, befores, self.tokenizer, self.words, stops)
         except Closed as error:
             raise Refused(500, error.problem, code=FAILED) from error
         except UserError as error:

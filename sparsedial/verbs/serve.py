@@ -62,6 +62,7 @@ class _Open:
         from sparsedial.serving.engine import Engine
         from sparsedial.serving.service import Service
         from sparsedial.text.prompts import prompts_of
+        from sparsedial.text.token_bytes import TokenBytes
         from sparsedial.text.tokenizer import load_tokenizer
         from sparsedial.training.memory import settle_memory
         from sparsedial.verbs.served import gates_beside
@@ -80,6 +81,7 @@ class _Open:
             engine=self._engine,
             dial=replace(found.dial, chat=prompts.template is not None),
             tokenizer=tokenizer,
+            words=TokenBytes(tokenizer),
             prompts=prompts,
             length=found.context,
             joules_basis="measured" if power.metered else "estimated",

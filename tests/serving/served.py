@@ -19,6 +19,7 @@ from sparsedial.serving.dial import Dial, chosen_at
 from sparsedial.serving.service import Service
 from sparsedial.shape.turned import Turned
 from sparsedial.text.prompts import Prompts
+from sparsedial.text.token_bytes import TokenBytes
 from sparsedial.text.tokenizer import byte_tokenizer
 from tests.serving.test_budget import DIAL, EVEN
 
@@ -97,6 +98,7 @@ class Script:
 
 def service_of(engine: Script, measured: DialFile | UserError = DIAL, template: str | None = TEMPLATE) -> Service:
     """The tiny checkpoint, with the dial of the budget's tests."""
+    tokenizer = byte_tokenizer()
     return Service(
         engine=engine,
         dial=Dial(
@@ -108,7 +110,8 @@ def service_of(engine: Script, measured: DialFile | UserError = DIAL, template: 
             usual=(Turned(), Turned(top_k=(1,))),
             chat=template is not None,
         ),
-        tokenizer=byte_tokenizer(),
+        tokenizer=tokenizer,
+        words=TokenBytes(tokenizer),
         prompts=Prompts(folder=Path("tiny"), special={}, template=template, backend=None),
         length=64,
         joules_basis="estimated",

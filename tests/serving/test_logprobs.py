@@ -8,6 +8,7 @@ import pytest
 
 from sparsedial.serving.entries import Entry
 from sparsedial.serving.logprobs import text_logprobs
+from sparsedial.text.token_bytes import TokenBytes
 from tests.serving.served import NAME, Script, app_of, chat, post, streamed, text_of
 from tests.serving.test_openai_client import CHAT, USAGE, asked
 
@@ -46,6 +47,17 @@ def test_a_repeated_prompt_has_them_too_but_for_its_first_token():
     }
     assert second["logprobs"]["text_offset"] == [0, 1]
     assert [(ask.top, ask.scores_prompt) for ask in engine.asks] == [(2, True)] * 3
+
+
+def test_no_request_reads_the_whole_tokenizer(monkeypatch: pytest.MonkeyPatch):
+    app = app_of(Script(text=b"Hello"))
+
+    def read_again(*given: Any) -> None:
+        raise AssertionError("a tokenizer of 50 thousand tokens takes 0.1 s")
+
+    monkeypatch.setattr(TokenBytes, "__init__", read_again)
+    for more in ({}, {"logprobs": 1}):
+        assert post(app, "completions", {"prompt": "ab", **more}).status_code == 200
 
 
 def test_a_prompt_alone_is_repeated_and_scored():
