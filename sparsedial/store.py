@@ -319,8 +319,9 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(folder / LOCK, "w")  # noqa: SIM115  # held open on purpose: closing it frees the lock
     except OSError as error:
+        problem = f"cannot write in {folder}: {error.strerror}"
         raise UserError(
-            f"cannot write in {folder}: {error.strerror}", hint="choose another folder with <out>"
+            f"{folder} is a file" if folder.is_file() else problem, hint="choose another folder with <out>"
         ) from error
     with handle:
         _take(handle, folder)

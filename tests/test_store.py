@@ -166,3 +166,10 @@ def test_a_file_of_someone_else_is_not_overwritten(tmp_path: Path):
     assert read_json(tmp_path / "empty.json")["loss"] == 1.4
     (tmp_path / "empty.json").write_text(json.dumps({"a": "x" * 100, "schema_version": 1}))  # sorted and cut by hand
     write_json(tmp_path / "empty.json", {"loss": 1.3})
+
+
+def test_a_file_is_no_folder_to_lock(tmp_path: Path):
+    (tmp_path / "text.txt").write_text("a text")
+    with pytest.raises(UserError, match=r"text\.txt is a file"), lock(tmp_path / "text.txt"):
+        pass
+    assert (tmp_path / "text.txt").read_text() == "a text"
