@@ -111,6 +111,7 @@ def join(
     study: str | Path,
     *,
     workers: int | None = None,
+    wait: str | float | None = None,
     name: str | None = None,
 ) -> JoinAnswer:
     """Train runs of a running study on this machine, until the study ends or Ctrl-C.
@@ -124,6 +125,7 @@ def join(
     Settings:
         study: the folder of a study that was started with --on, by a path on this machine
         workers: runs at once, each a process of one thread
+        wait: time to wait for the study to begin, like 10m
         name: this machine's name in the study's record
     """
 def count(
