@@ -109,12 +109,13 @@ class Scheduler:
             return {}
         writing = sum(answer.writes for answer in self.running)
         left = min(self._alone, self._piece * max(1, len(reading) // writing)) if writing else self._alone
-        counts = {reading[0]: min(reading[0].unread, (left + 1) // 2)}
-        left -= counts[reading[0]]
-        for answer in sorted(reading, key=lambda answer: answer.unread - counts.get(answer, 0)):
-            count = counts.get(answer, 0)
-            counts[answer] = count + min(answer.unread - count, left)
-            left -= counts[answer] - count
+        counts, first = dict.fromkeys(reading, 0), reading[0]
+        counts[first] = min(first.unread, (left + 1) // 2)
+        left -= counts[first]
+        for answer in sorted(reading, key=lambda answer: answer.unread - counts[answer]):
+            more = min(answer.unread - counts[answer], left)
+            counts[answer] += more
+            left -= more
         found: dict[Turned, list[Piece]] = {}
         for answer, count in counts.items():
             if count:

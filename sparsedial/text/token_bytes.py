@@ -21,7 +21,8 @@ class TokenBytes:
         self._tokenizer, self._backend = tokenizer, tokenizer.backend
         self._known = dict[int, bytes]()
         self._added: dict[int, Any] = {} if self._backend is None else self._backend.get_added_tokens_decoder()
-        self._single = self._backend is not None and "ByteFallback" in json.dumps(_decoder(self._backend))
+        decoded = self._backend is not None and tokenizer.token_bytes is None  # else what a token stands for is fixed
+        self._single = decoded and "ByteFallback" in json.dumps(_decoder(self._backend))
 
     def __getitem__(self, token: int) -> bytes:
         if token not in self._known:

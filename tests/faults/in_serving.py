@@ -100,8 +100,8 @@ FAULTS = (
     Fault(
         what="a long prompt waits as long as shorter ones come",
         file="serving/scheduler.py",
-        line="counts = {reading[0]: min(reading[0].unread, (left + 1) // 2)}",
-        becomes="counts = {reading[0]: 0}",
+        line="counts[first] = min(first.unread, (left + 1) // 2)",
+        becomes="counts[first] = 0",
         tests="tests/serving/test_scheduler.py",
     ),
     Fault(

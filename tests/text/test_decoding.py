@@ -8,25 +8,18 @@ import numpy as np
 import pytest
 
 from sparsedial.text.decoding import UNFINISHED, stream_text
-from sparsedial.text.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer, train_bpe
+from sparsedial.text.tokenizer import Tokenizer, byte_tokenizer, train_bpe
 
-from .sentencepiece import write_tokenizer
-
-TEXT = "the cat sat on  a mat. the cat, the mat?"
-HARD = "the été 文字 🙂 cat\n\n sat"
+from .every_kind import EVERY_KIND, TEXT, texts_of, tokenizer_of
 
 
-@pytest.fixture(params=["bytes", "bpe", "metaspace", "sequence"])
+@pytest.fixture(params=EVERY_KIND)
 def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Tokenizer:
-    if request.param == "bytes":
-        return byte_tokenizer()
-    if request.param == "bpe":
-        return train_bpe([TEXT.encode() * 5], 300)
-    return load_tokenizer(write_tokenizer(tmp_path, request.param))
+    return tokenizer_of(request.param, tmp_path)
 
 
 def test_new_text_follows_any_beginning_of_it_with_its_spaces(tokenizer: Tokenizer) -> None:
-    for text in (TEXT, HARD) if tokenizer.keeps(HARD.encode(), tokenizer.encode(HARD.encode())) else (TEXT,):
+    for text in texts_of(tokenizer):
         ids = tokenizer.encode(text.encode()).tolist()
         whole = tokenizer.decode(ids)
         assert whole == text

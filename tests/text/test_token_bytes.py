@@ -7,26 +7,19 @@ from pathlib import Path
 import pytest
 
 from sparsedial.text.token_bytes import TokenBytes
-from sparsedial.text.tokenizer import END, Tokenizer, byte_tokenizer, load_tokenizer, train_bpe
+from sparsedial.text.tokenizer import END, Tokenizer
 
-from .sentencepiece import write_tokenizer
-
-TEXT = "the cat sat on  a mat. the cat, the mat?"
-HARD = "the été 文字 🙂 cat\n\n sat"
+from .every_kind import EVERY_KIND, texts_of, tokenizer_of
 
 
-@pytest.fixture(params=["bytes", "bpe", "metaspace", "sequence"])
+@pytest.fixture(params=EVERY_KIND)
 def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Tokenizer:
-    if request.param == "bytes":
-        return byte_tokenizer()
-    if request.param == "bpe":
-        return train_bpe([TEXT.encode() * 5], 300)
-    return load_tokenizer(write_tokenizer(tmp_path, request.param))
+    return tokenizer_of(request.param, tmp_path)
 
 
 def test_the_bytes_of_tokens_are_those_of_the_text(tokenizer: Tokenizer):
     words = TokenBytes(tokenizer)
-    for text in (TEXT, HARD) if tokenizer.keeps(HARD.encode(), tokenizer.encode(HARD.encode())) else (TEXT,):
+    for text in texts_of(tokenizer):
         joined = b"".join(words[token] for token in tokenizer.encode(text.encode()).tolist())
         assert joined.decode().removeprefix(" ") == text
 
