@@ -202,7 +202,7 @@ def test_a_full_disk_is_an_error_with_the_file_and_leaves_no_half_shard(
 
 def test_a_folder_that_cannot_be_written_is_an_error(many: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="file is a file"):
         prepare((str(many),), folder=tmp_path / "file")
 
 
