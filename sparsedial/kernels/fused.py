@@ -1,5 +1,5 @@
-"""Parts of layers that a GPU computes in one launch instead of many. Here stand the readable twins, which define them
-and compute them everywhere else; which of the two runs is chosen by the device.
+"""Parts of layers that a GPU computes in one launch instead of many, and a CPU in one compiled call where nothing
+learns. Here stand the readable twins, which define them and compute them everywhere else.
 
 B sequences, S positions, T tokens (B*S), D d_model, H query heads, G key-value heads, C head_dim, Q = (H + 2G)*C,
 F width of a feed-forward layer, K of its input's product (2F, gate half first).
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sparsedial.kernels import reference, triton_launch
+from sparsedial.kernels import native, reference, triton_launch
 from sparsedial.kernels.narrow import product
 from sparsedial.kernels.watched import watched
 
@@ -23,6 +23,11 @@ def fuses(tensor: Tensor) -> bool:
     return tensor.is_cuda and not watched(tensor) and tensor.dtype in TYPES and triton_launch.available()
 
 
+def _compiled(*tensors: Tensor) -> bool:
+    """Whether compiled kernels take these tensors, of which none gets a gradient."""
+    return not torch.is_grad_enabled() and native.usable(*tensors)
+
+
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """x / rms(x) * weight over the last axis, in the weight's type, which is that of the products that follow.
 
@@ -32,6 +37,10 @@ def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         from sparsedial.kernels import triton_norm
 
         return triton_norm.norm(x, weight_D, eps)
+    if _compiled(x, weight_D):
+        y, d, threads = torch.empty_like(x), len(weight_D), torch.get_num_threads()
+        native.module.norm_rows(x=x, w=weight_D, y=y, rows=x.numel() // d, d=d, eps=eps, threads=threads)
+        return y
     return functional.rms_norm(x, weight_D.shape, weight_D.to(x.dtype), eps).to(weight_D.dtype)
 
 
@@ -59,6 +68,8 @@ def by_head(
         return triton_heads.by_head(qkv_BSQ, norms, rotary, heads, eps)
     head_dim = rotary[0].shape[-1]
     kv_heads = (qkv_BSQ.shape[2] // head_dim - heads) // 2
+    if (norms is None or len(norms[0]) == head_dim) and _compiled(qkv_BSQ, *(norms or ()), *rotary):
+        return _by_head_compiled(qkv_BSQ, norms or (None, None), rotary, heads, kv_heads, eps)
     if norms is not None and len(norms[0]) > head_dim:
         q, k, v = qkv_BSQ.split([heads * head_dim, kv_heads * head_dim, kv_heads * head_dim], 2)
         q, k = rms_norm(q, norms[0], eps), rms_norm(k, norms[1], eps)
@@ -68,6 +79,24 @@ def by_head(
     if norms is not None:
         q, k = rms_norm(q, norms[0], eps), rms_norm(k, norms[1], eps)
     return rotate(q, *rotary), rotate(k, *rotary), v
+
+
+def _by_head_compiled(
+    qkv_BSQ: Tensor,
+    norms: tuple[Tensor | None, Tensor | None],
+    rotary: tuple[Tensor, Tensor],
+    heads: int,
+    kv_heads: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    (sequences, positions, _), head_dim = qkv_BSQ.shape, rotary[0].shape[-1]
+    q, k, v = (qkv_BSQ.new_empty(sequences, count, positions, head_dim) for count in (heads, kv_heads, kv_heads))
+    native.module.split_heads(
+        qkv=qkv_BSQ, q_norm=norms[0], k_norm=norms[1], cosine=rotary[0], sine=rotary[1], q=q, k=k, v=v,
+        sequences=sequences, s=positions, heads=heads, kv_heads=kv_heads, c=head_dim, apart=rotary[0].dim() > 2,
+        eps=eps, threads=torch.get_num_threads(),
+    )  # fmt: skip
+    return q, k, v
 
 
 def rotate(x_BNSC: Tensor, cosine_SC: Tensor, sine_SC: Tensor) -> Tensor:

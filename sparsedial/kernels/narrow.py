@@ -1,6 +1,7 @@
-"""Products with weights that are held in bfloat16, where all else is in float32: they are widened, then multiplied.
+"""Products with weights as they are held, in float32 or bfloat16, where all else is in float32.
 
-The compiled kernels widen them as they read them, so in float32 they never lie in memory; other code reads wide copies.
+Those in bfloat16 are widened, then multiplied. The compiled kernels widen them as they read them, so in float32 they
+never lie in memory; other code reads wide copies.
 
 K values in, N out, D d_model, V vocabulary.
 """
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsedial.kernels import native
+
+ROWS = range(12, 301)  # of a product in float32, for which the compiled kernel is faster than PyTorch's: LOG.md
 
 
 def is_narrow(x: Tensor, weight: Tensor) -> bool:
@@ -26,9 +29,11 @@ def widened(x: Tensor, weight: Tensor) -> Tensor:
 
 def product(x: Tensor, w_KN: Tensor) -> Tensor:
     """x @ w. Shapes: x [..., K] to [..., N]"""
-    if is_narrow(x, w_KN) and _read_as_they_are(x, w_KN):
-        (k, n), tokens, y = w_KN.shape, x.shape[:-1].numel(), x.new_empty(*x.shape[:-1], w_KN.shape[1])
-        native.module.half_product(x=x, w=w_KN, y=y, tokens=tokens, k=k, n=n, threads=torch.get_num_threads())
+    half, tokens = is_narrow(x, w_KN), x.shape[:-1].numel()
+    if (half or tokens in ROWS) and _read_as_they_are(x, w_KN):
+        (k, n), y = w_KN.shape, x.new_empty(*x.shape[:-1], w_KN.shape[1])
+        threads = torch.get_num_threads()
+        native.module.weights_product(x=x, w=w_KN, y=y, tokens=tokens, k=k, n=n, half=half, threads=threads)
         return y
     return x @ widened(x, w_KN)
 
@@ -54,4 +59,5 @@ def as_taken(*weights: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 def _read_as_they_are(x: Tensor, weight: Tensor) -> bool:
-    return not torch.is_grad_enabled() and native.usable(x) and weight.is_contiguous()
+    known = is_narrow(x, weight) or weight.dtype == x.dtype
+    return known and not torch.is_grad_enabled() and native.usable(x) and weight.is_contiguous()

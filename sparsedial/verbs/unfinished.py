@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 from sparsedial.model.digests import digest_of
 from sparsedial.pruning.shelf import Shelf, shelf_beside
@@ -29,6 +32,13 @@ def found_so_far(settings: PruneSettings, texts: Iterable[Windows | None]) -> It
 
 def key_of(settings: PruneSettings, texts: Iterable[Windows | None]) -> str:
     """The digest of all that decides a result: the checkpoint, the texts, every setting, and the software."""
-    asked = {field.name: str(getattr(settings, field.name)) for field in fields(settings) if field.name not in NAMES}
+    asked = {field.name: _named(getattr(settings, field.name)) for field in fields(settings) if field.name not in NAMES}
     read = [text and [text.digest, text.tokens, text.context] for text in texts]
     return digest([versions(), digest_of(settings.checkpoint), read, asked])
+
+
+def _named(value: Any) -> str:
+    """A setting in words; a file or folder is the same one, however its path is spelled."""
+    if isinstance(value, tuple):
+        return str([_named(Path(name)) if os.path.exists(name) else name for name in map(str, value)])
+    return os.path.realpath(value) if isinstance(value, Path) else str(value)

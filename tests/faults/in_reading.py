@@ -92,9 +92,23 @@ FAULTS = (
     Fault(
         what="where something learns, a kernel without a gradient multiplies by weights in bfloat16",
         file="kernels/narrow.py",
-        line="return not torch.is_grad_enabled() and native.usable(x)",
-        becomes="return native.usable(x)",
+        line="known and not torch.is_grad_enabled() and native.usable(x)",
+        becomes="known and native.usable(x)",
         tests="tests/model/test_narrow.py::test_whole_sequences_are_read_as_in_float32_also_where_something_learns",
+    ),
+    Fault(
+        what="sequences of other lengths are rotated by the angles of the first",
+        file="kernels/csrc/rows.c",
+        line="angles = (apart ? t : position) * c;",
+        becomes="angles = position * c;",
+        tests="tests/kernels/test_rows.py::test_heads",
+    ),
+    Fault(
+        what="where something learns, norms and heads are computed without a gradient",
+        file="kernels/fused.py",
+        line="return not torch.is_grad_enabled() and native.usable(*tensors)",
+        becomes="return native.usable(*tensors)",
+        tests="tests/kernels/test_rows.py::test_a_norm",
     ),
     Fault(
         what="the last weights in bfloat16 of a row are half read",

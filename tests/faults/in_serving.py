@@ -114,8 +114,8 @@ FAULTS = (
     Fault(
         what="products of few rows keep the last part of a sum alone",
         file="kernels/csrc/weights.h",
-        line="by_panel(a + k0, k, 1, panel, c + n0, n, m, columns, deep, add || k0 > 0);",
-        becomes="by_panel(a + k0, k, 1, panel, c + n0, n, m, columns, deep, add);",
+        line="                         add || k0 > 0);\n            }",
+        becomes="                         add);\n            }",
         tests="tests/kernels/test_layers.py::test_few_rows_are_the_rows_of_many_bit_for_bit",
     ),
 )

@@ -18,14 +18,14 @@ SIZES: dict[str, dict[str, int | None]] = {
     "attention_backward": {"d": HUGE, "heads": 1, "kv_heads": 1, "c": 8},
     "causal_forward": {"s": HUGE, "heads": 1, "kv_heads": 1, "c": 8, "width": 8, "sequences": 0, "k": None, "v": None},
     "causal_backward": {"s": HUGE, "heads": 1, "kv_heads": 1, "c": 8, "width": 8, "sequences": 0, "k": None, "v": None},
-    "dense_forward": {"d": 8, "f": HUGE, "tokens": 512},
+    "dense_forward": {"d": 8, "f": HUGE, "tokens": 1024},
     "dense_backward": {"d": 8, "f": HUGE},
     "experts_forward": {"d": HUGE, "f": 8, "e": 1, "k": 1, "tokens": 0},
     "experts_backward": {"d": HUGE, "f": 8, "e": 1, "k": 1, "tokens": 0},
     "sparse_forward": {"d": 8, "f": 8, "m": HUGE, "e": 2, "k": 1},
     "sparse_backward": {"d": 8, "f": HUGE, "m": 0, "e": 2, "k": 1},
     "head_forward": {"d": HUGE, "v": 8},
-    "half_product": {"tokens": 512, "k": HUGE, "n": 16},  # few need no scratch
+    "weights_product": {"tokens": 1024, "k": HUGE, "n": 16},  # few need no scratch
 }
 FIELDS = {"tokens": 16, "sequences": 1, "s": 16, "groups": 1, "kept_groups": 1, "learning": 1, "threads": 1}
 

@@ -22,7 +22,7 @@ from tests.model.shapes import FAMILIES, shaken
 
 IDS = torch.randint(64, (2, 17), generator=torch.Generator().manual_seed(0))
 PADDED = torch.tensor([[False] * 5 + [True] * 12, [True] * 17])  # one sequence is padded on its left
-CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+CLOSE = {"atol": 2e-5, "rtol": 1e-5}  # of logits of up to 2, behind gates that are times 16
 
 
 def theirs_from(folder: Path) -> Any:

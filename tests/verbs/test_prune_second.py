@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,9 @@ def test_a_recovery_says_it_beside_what_was_won_back(checkpoint, texts, monkeypa
     assert answer.second_domain.taken.files == 5
 
 
-def test_the_same_command_takes_the_same_file_and_another_text_is_another_command(checkpoint, texts, tmp_path):
+def test_the_same_command_takes_the_same_file_and_another_text_is_another_command(
+    checkpoint, texts, tmp_path, monkeypatch
+):
     settings = PruneSettings(checkpoint=checkpoint, keep=0.5, calibrate=(str(texts),), out=tmp_path / "out")
 
     def key() -> str:
@@ -135,6 +138,10 @@ def test_the_same_command_takes_the_same_file_and_another_text_is_another_comman
 
     first = key()
     assert key() == first
+    monkeypatch.chdir(texts)
+    for again in (".", f"../{texts.name}"):
+        settings = replace(settings, calibrate=(again,))
+        assert key() == first
     text_of(texts / "other.txt", SECOND, letters=2300)
     assert key() != first
 

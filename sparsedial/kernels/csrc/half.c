@@ -1,13 +1,14 @@
-/* Products with weights in bfloat16 of what is left to PyTorch where they are in float32. Twins: narrow.product and
- * functional.linear, with the weights widened. T tokens, K values in, N out, D d_model, V words. */
+/* Products with weights as they are held, of what no layer's kernel multiplies; where they are in float32, PyTorch has those
+ * of many rows, and the logits. Twins: narrow.product and functional.linear, with the weights widened. T tokens, K values
+ * in, N out, D d_model, V words. */
 #include "kernels.h"
 #include "unembed.h"
 
 /* y [T, N] = x [T, K] W [K, N] */
-int half_product(const float *x, const void *w, float *y, long tokens, long k, long n, int threads) {
+int weights_product(const float *x, const void *w, float *y, long tokens, long k, long n, int half, int threads) {
     if (tokens <= TURNS_ROWS) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
-        product_by_turns(x, w, 1, y, tokens, n, k, 0);
+        product_by_turns(x, w, half, y, tokens, n, k, 0);
         return DONE_IF(1);
     }
     long piece = piece_rows(tokens, threads);
@@ -15,7 +16,7 @@ int half_product(const float *x, const void *w, float *y, long tokens, long k, l
     if (panels)
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        shared_weights(w, 1, k, n, panels);
+        shared_weights(w, half, k, n, panels);
 #pragma omp for schedule(static)
         for (long from = 0; from < tokens; from += piece)
             by_panels(x + from * k, k, 1, panels, k, y + from * n, n, at_most(piece, tokens - from), n, k, 0);

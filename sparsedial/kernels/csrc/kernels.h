@@ -62,7 +62,12 @@ int head_forward(const float *x, const float *norm, const float *table, const in
                  float *loss, float *each, float *dx, float *dnorm, float *dtable, long tokens, long d, long v,
                  float eps, int threads);
 
-int half_product(const float *x, const void *w, float *y, long tokens, long k, long n, int threads);
+void norm_rows(const float *x, const float *w, float *y, long rows, long d, float eps, int threads);
+void split_heads(const float *qkv, const float *q_norm, const float *k_norm, const float *cosine, const float *sine,
+                 float *q, float *k, float *v, long sequences, long s, long heads, long kv_heads, long c, int apart,
+                 float eps, int threads);
+
+int weights_product(const float *x, const void *w, float *y, long tokens, long k, long n, int half, int threads);
 void half_logits(const float *normed, const void *table, float *logits, long tokens, long d, long words, int threads);
 
 /* The sizes of a model (those of its layers are in decode_layer) and of its cache. */

@@ -97,24 +97,32 @@ static inline void pack_all(const float *b, long brs, long bcs, long k, long n, 
 
 static inline float *panels_for(long k, long n) { return floats(k * whole(n, TILE_N)); }
 
-#define DEEP 256 /* rows of a panel that stay in the fastest cache; a longer product is a sum of shorter ones */
+#define DEEP 320 /* rows of a panel that stay in the fastest cache; a longer product is a sum of shorter, equal ones */
 #define ROWS 252 /* of A by DEEP columns stay in the second cache; forty-two tiles, and at most DEEP */
+
+/* Rows of a panel of which a product of K values is summed; the last panel may be shorter. */
+static inline long deep_of(long k) {
+    long parts = (k + DEEP - 1) / DEEP;
+    return parts > 1 ? (k + parts - 1) / parts : k;
+}
 
 /* The product with packed panels of `deep` rows, of which the first k are used. */
 static inline void by_panels(const float *a, long ars, long acs, const float *panels, long deep, float *c, long crs,
                              long m, long n, long k, int add) {
-    for (long k0 = 0; k0 < k; k0 += DEEP)
+    long each = deep_of(k);
+    for (long k0 = 0; k0 < k; k0 += each)
         for (long n0 = 0; n0 < n; n0 += TILE_N)
             by_panel(a + k0 * acs, ars, acs, panels + n0 * deep + k0 * TILE_N, c + n0, crs, m, at_most(TILE_N, n - n0),
-                     at_most(DEEP, k - k0), add || k0 > 0);
+                     at_most(each, k - k0), add || k0 > 0);
 }
 
 /* C = or += A B, each panel packed when its turn comes. */
 static inline void product(const float *a, long ars, long acs, const float *b, long brs, long bcs, float *c, long crs,
                            long m, long n, long k, int add) {
     float panel[DEEP * TILE_N] __attribute__((aligned(64)));
-    for (long k0 = 0; k0 < k; k0 += DEEP) {
-        long deep = at_most(DEEP, k - k0);
+    long each = deep_of(k);
+    for (long k0 = 0; k0 < k; k0 += each) {
+        long deep = at_most(each, k - k0);
         for (long n0 = 0; n0 < n; n0 += TILE_N) {
             long columns = at_most(TILE_N, n - n0);
             pack(b + k0 * brs + n0 * bcs, brs, bcs, deep, columns, panel);

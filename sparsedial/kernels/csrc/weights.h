@@ -89,22 +89,29 @@ static inline void shared_weights(const void *w, int half, long k, long n, float
         pack_half(weight_at(w, n0, 1), n, k, at_most(TILE_N, n - n0), panels + n0 * k);
 }
 
-#define TURNS_ROWS ROWS /* for which packing all weights at once takes longer than it spares */
+#define TURNS_ROWS 600 /* up to which packing all weights at once takes longer than it spares; measured, LOG.md */
 
 /* To be called inside a parallel region, for few rows: C[M, N] = or += A[M, K] times weights [K, N], each panel packed by
- * the thread that uses it when its turn comes. So weights are read once, and not written. Sums are in the order of
- * by_panels. */
+ * the thread that uses it when its turn comes. So weights are read once, and not written. Before each tile some rows of
+ * the next panel are fetched: all of them at once would wait for one another. Sums are in the order of by_panels. */
 static inline void product_by_turns(const float *a, const void *w, int half, float *c, long m, long n, long k, int add) {
     float panel[DEEP * TILE_N] __attribute__((aligned(64)));
-    for (long k0 = 0; k0 < k; k0 += DEEP) {
-        long deep = at_most(DEEP, k - k0);
+    long each = deep_of(k), tiles_high = (m + TILE_M - 1) / TILE_M;
+    for (long k0 = 0; k0 < k; k0 += each) {
+        long deep = at_most(each, k - k0), fetched = (deep + tiles_high - 1) / tiles_high;
 #pragma omp for schedule(static) nowait
         for (long n0 = 0; n0 < n; n0 += TILE_N) {
             long columns = at_most(TILE_N, n - n0);
             const void *from = weight_at(w, k0 * n + n0, half);
             if (half) pack_half(from, n, deep, columns, panel);
             else pack(from, n, 1, deep, columns, panel);
-            by_panel(a + k0, k, 1, panel, c + n0, n, m, columns, deep, add || k0 > 0);
+            const void *next = weight_at(from, TILE_N, half);
+            for (long m0 = 0, row = 0; m0 < m; m0 += TILE_M) {
+                for (long end = at_most(deep, row + fetched); row < end; row++)
+                    __builtin_prefetch(weight_at(next, row * n, half), 0, 2);
+                by_panel(a + m0 * k + k0, k, 1, panel, c + m0 * n + n0, n, at_most(TILE_M, m - m0), columns, deep,
+                         add || k0 > 0);
+            }
         }
     }
 #pragma omp barrier
