@@ -293,6 +293,7 @@ class ServedModel(Record, frozen=True, kw_only=True):
     owned_by: str = "sparsedial"
     default: bool  # whether requests that say nothing get this setting
     chat: bool | None  # whether its tokenizer has a chat template; null where that is not known yet
+    max_model_len: int  # tokens of a prompt and its answer together, at most; the name is vLLM's
     dial: Setting
     loss: float | None  # nats per token of the text that the dial was measured on; null where it was not measured
     loss_increase: Interval | None  # nats per token over the setting that the checkpoint was trained at

@@ -35,6 +35,7 @@ class Dial:
     name: str  # of the model
     created: int  # seconds since 1970
     shape: Shape
+    length: int  # tokens of a prompt and its answer together
     default: Chosen  # of requests that say nothing
     measured: DialFile | UserError  # the error says how it is measured
     usual: tuple[Turned, ...]  # that are named where nothing was measured
@@ -129,6 +130,7 @@ class Dial:
             created=self.created,
             default=setting.name == self.default.setting.name,
             chat=self.chat,
+            max_model_len=self.length,
             dial=setting,
             loss=next((scored.loss for scored in losses), None),
             loss_increase=point and point.loss_increase,

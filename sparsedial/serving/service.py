@@ -40,7 +40,6 @@ class Service:
     tokenizer: Tokenizer
     words: TokenBytes  # of the tokenizer: making it reads the whole tokenizer
     prompts: Prompts
-    length: int  # tokens of a prompt and its answer together
     joules_basis: Literal["measured", "estimated"]
 
     def chat_ids(self, messages: Sequence[ChatMessage]) -> tuple[Ids, ...]:
@@ -157,14 +156,14 @@ class Service:
         Raises: Refused where that is less than one, or than none of a prompt that is repeated; or where a prompt leaves
             no room for it.
         """
-        room, asked, param, usual = self.length - len(prompt), request.max_tokens, "max_tokens", COMPLETION_TOKENS
+        room, asked, param, usual = self.dial.length - len(prompt), request.max_tokens, "max_tokens", COMPLETION_TOKENS
         if isinstance(request, ChatRequest):
             usual = room
             if request.max_completion_tokens is not None:
                 asked, param = request.max_completion_tokens, "max_completion_tokens"
         least = 0 if isinstance(request, CompletionRequest) and request.echo else 1
         if room < (least if asked == 0 else 1):
-            words = f"the prompt has {len(prompt):,} tokens; with the answer it may have {self.length:,}"
+            words = f"the prompt has {len(prompt):,} tokens; with the answer it may have {self.dial.length:,}"
             raise Refused(400, words, code=TOO_LONG, param=_prompt_field(request))
         if asked is not None and asked < least:
             raise Refused(400, f"{param}={asked} is below {least}", code=BAD_VALUE, param=param)

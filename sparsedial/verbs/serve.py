@@ -75,7 +75,7 @@ class _Open:
         model = model_as_stored(found.checkpoint, found.dtype)
         power = meter(model.embedding_VD.device.type, get_num_threads())
         self._engine = Engine(
-            model, slots=settings.slots, length=found.context, vocabulary=vocabulary, power=power, gates=gates
+            model, slots=settings.slots, length=found.dial.length, vocabulary=vocabulary, power=power, gates=gates
         )
         self.service: Service = Service(
             engine=self._engine,
@@ -83,7 +83,6 @@ class _Open:
             tokenizer=tokenizer,
             words=TokenBytes(tokenizer),
             prompts=prompts,
-            length=found.context,
             joules_basis="measured" if power.metered else "estimated",
         )
 

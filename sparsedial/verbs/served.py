@@ -40,7 +40,6 @@ class Counted:
     checkpoint: Checkpoint
     dial: Dial
     dtype: str
-    context: int
     record: ServeDryRun
 
 
@@ -54,7 +53,6 @@ def counted(settings: ServeSettings) -> Counted:
     checkpoint = read_checkpoint(folder)
     shape = checkpoint.shape
     dtype = held_dtype(checkpoint) if settings.dtype is None else cast(WeightsDtype, settings.dtype)
-    context = _context(settings, shape)
     dial = _dial(settings, shape)
     if isinstance(dial.measured, DialFile):
         note_machine(folder, dial.measured)
@@ -67,12 +65,12 @@ def counted(settings: ServeSettings) -> Counted:
         total_parameters=total_parameters(shape, with_mtp=True),
         weight_bytes=total_parameters(shape, with_mtp=True) * VALUE_BYTES[dtype],
         slots=settings.slots,
-        context_tokens=context,
-        cache_bytes=settings.slots * _slot_bytes(shape, context),
+        context_tokens=dial.length,
+        cache_bytes=settings.slots * _slot_bytes(shape, dial.length),
         memory_bytes=machine_bytes(),
     )
     _require_memory(record)
-    return Counted(checkpoint=checkpoint, dial=dial, dtype=dtype, context=context, record=record)
+    return Counted(checkpoint=checkpoint, dial=dial, dtype=dtype, record=record)
 
 
 def gates_beside(folder: Path, dial: Dial) -> Gates | None:
@@ -105,6 +103,7 @@ def _dial(settings: ServeSettings, shape: Shape) -> Dial:
         name=settings.name or _name(folder),
         created=int((folder / "config.json").stat().st_mtime),
         shape=shape,
+        length=_context(settings, shape),
         default=chosen_at(turned, shape, reason),
         measured=measured,
         usual=usual_settings(folder, shape),

@@ -318,7 +318,7 @@ Reply: id object created model system_fingerprint
 ChatReply: id object created model system_fingerprint choices usage
 TextReply: id object created model system_fingerprint choices usage
 ChatChunk: id object created model system_fingerprint choices usage
-ServedModel: id object created owned_by default chat dial loss loss_increase loss_increase_reason
+ServedModel: id object created owned_by default chat max_model_len dial loss loss_increase loss_increase_reason
 ServedModels: object data
 ErrorWords: message type param code
 ErrorReply: error

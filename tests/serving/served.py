@@ -105,6 +105,7 @@ def service_of(engine: Script, measured: DialFile | UserError = DIAL, template: 
             name=NAME,
             created=1,
             shape=SHAPE,
+            length=64,
             default=chosen_at(Turned(), SHAPE, "default"),
             measured=measured,
             usual=(Turned(), Turned(top_k=(1,))),
@@ -113,7 +114,6 @@ def service_of(engine: Script, measured: DialFile | UserError = DIAL, template: 
         tokenizer=tokenizer,
         words=TokenBytes(tokenizer),
         prompts=Prompts(folder=Path("tiny"), special={}, template=template, backend=None),
-        length=64,
         joules_basis="estimated",
     )
 

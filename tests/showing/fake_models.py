@@ -25,6 +25,7 @@ def entry(name: str, active: int, added: float | None, **of: Any) -> dict[str, A
     return {
         "id": f"tiny:{name}",
         "object": "model",
+        "max_model_len": 2048,
         "dial": {"name": name, **WHOLE, **of, "sparsity": sparsity, "active_parameters": active},
         "loss_increase": {"mean": 0.0, "low": None, "high": None} if added == 0 else interval,
         "loss": 2.29 + (added or 0.0),

@@ -72,6 +72,19 @@ def test_an_answer_streams_and_what_it_took_stands_under_it(chat, fake):
     assert (asked["temperature"], asked["max_tokens"]) == (0.8, 256)
 
 
+def test_an_answer_is_no_longer_than_the_context(chat, fake, monkeypatch):
+    monkeypatch.setattr("tests.showing.fake_models.MODELS", [{**one, "max_model_len": 64} for one in MODELS])
+    page = chat()
+    expect(page.locator("#chosen")).to_have_text("temperature 0.8, at most 64 tokens")
+    write(page, "One")
+    ended(page, 1)
+    assert fake.asked[0]["max_tokens"] == 64
+    page.locator("#more summary").click()
+    page.locator("#tokens").fill("65")
+    write(page, "Two")
+    expect(page.locator(".answer")).to_have_count(1)
+
+
 def test_a_turn_of_the_dial_is_for_the_next_message(chat, fake):
     page = chat()
     write(page, "One")

@@ -117,6 +117,13 @@ function numbersFit() {
   return false;
 }
 
+// An answer has no more tokens than the checkpoint's context.
+function bound(length) {
+  by("tokens").max = length;
+  by("tokens").value = Math.min(by("tokens").value, length);
+  summary();
+}
+
 function summary() {
   by("chosen").textContent = `temperature ${by("temperature").value}, at most ${by("tokens").value} tokens`;
 }
@@ -154,6 +161,7 @@ async function connect() {
     model = bare(entries[0]);
     by("model").textContent = document.title = model;
     setPlain(entries[0].chat === false);
+    bound(entries[0].max_model_len);
     showDial(entries, draw);
     by("welcome").hidden = by("compose").hidden = false;
     refocus(by("message"));
