@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks.decoding_vllm import DTYPES, environment_of
-from benchmarks.keeping import keep
+from benchmarks.keeping import keep, multiplies_bfloat16
 from benchmarks.serving_load import Answer, Server, free_port
 from benchmarks.side_by_side import range_words, ratio
 from benchmarks.vllm_peer import ALONE, openmp_of
@@ -268,6 +268,7 @@ def main() -> None:
         for name, _, folder in (each.partition("=") for each in given.checkpoints):
             models[name] = measured(name, Path(folder), given, load, Path(work))
             found = {"models": list(models.values()), "machine_busy": busy.share()}
+            found["bfloat16_instructions"] = multiplies_bfloat16()  # else vLLM's products are emulated
             keep(given.out, f"python -m benchmarks.serving {flags}", found)
 
 

@@ -166,16 +166,18 @@ def _decoding_vllm(file: Path) -> list[Row]:
 
 def _serving(file: Path) -> list[Row]:
     """Our server beside vLLM's; none where it was not measured."""
-    rows = []
-    for model in read_json(file)["models"] if file.exists() else []:
+    rows, record = [], read_json(file) if file.exists() else {"models": []}
+    for model in record["models"]:
         for group in model["groups"]:
             for dtype, value in group["speed_against"].items():
+                emulated = dtype == "bfloat16" and not record["bfloat16_instructions"]
+                peer = f"vLLM's server ({model['vllm']}, built for CPUs{emulated * ', which emulates these products'})"
                 first = group["first_text_against"][dtype]["value"]
                 measured = (
                     f"{range_words(value)} times as many tokens a second; first text after {1 / first:.2f} of its time"
                 )
                 what = f"serving: {model['name']}, {group['load']}, weights in {dtype}, 2 threads"
-                rows.append((what, f"vLLM's server ({model['vllm']}, built for CPUs)", measured, "–"))
+                rows.append((what, peer, measured, "–"))
     return rows
 
 

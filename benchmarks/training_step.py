@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.keeping import keep
+from benchmarks.keeping import keep, multiplies_bfloat16
 from benchmarks.peers import LoopedExperts, TitanExperts, hugging_face_step, plain_step
 from benchmarks.side_by_side import Step, fastest, measure, range_words, ratio
 from sparsedial.machine.hardware import BusyWatch
@@ -171,7 +171,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "torch": torch.__version__,
         "transformers": version("transformers"),
-        "bfloat16_instructions": "avx512_bf16" in Path("/proc/cpuinfo").read_text(),  # else torchtitan's are emulated
+        "bfloat16_instructions": multiplies_bfloat16(),  # else torchtitan's are emulated
         "dense": shown(dense_against_plain_gpt()),
         "sparse": [shown(sparse_against_hugging_face(*sizes)) for sizes in ((256, 64), (512, 128))],
         "deepseek": shown(deepseek_against_hugging_face()),

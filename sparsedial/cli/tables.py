@@ -246,7 +246,7 @@ def train_table(run: Trained) -> str:
     if run.test_loss is not None and run.test_bits_per_byte is not None:
         words = f"{run.test_loss:.4f} nats per token, {run.test_bits_per_byte:.4f} bits per byte"
         rows.append(("test loss", words))
-    rows += [(f"  with {one.top_k_experts} experts", _dial_words(one)) for one in run.dial_losses or ()]
+    rows += [(f"  with {count_words(one.top_k_experts, 'expert')}", _dial_words(one)) for one in run.dial_losses or ()]
     rows.append(("tokens", f"{_learnt(run)} in {human_seconds(run.seconds)}"))
     if run.token_selection and run.reference_cost:
         rows.append(("tokens counted", f"{human_percent(run.token_selection.share)} of each step"))

@@ -21,6 +21,7 @@ from sparsedial.text.windows import scored_bytes
 
 Over = Literal["documents", "windows"]  # what is drawn again for an interval
 SPLIT = "test"  # that a text is in as a whole
+FEWEST = 6  # documents of an interval over them: drawn again, fewer are too often the same ones
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class DomainLosses:
     total: DomainLoss
     domains: Mapping[str, DomainLoss] | None  # None for a text without domains
     expert_load: Load | None  # the worst layer's, on all tokens that were read; None for a dense model
-    units: Units  # of the whole text: what its interval is over
+    units: Units  # of the whole text: its documents, or the windows of a single one
 
 
 def evaluate_domains(model: Transformer, domains: Domains, *, context: int, stride: int | None = None) -> DomainLosses:
@@ -72,12 +73,13 @@ def evaluate_domains(model: Transformer, domains: Domains, *, context: int, stri
         name: _Scored(text, token_losses(scorer, text, SPLIT, context=context, stride=stride))
         for name, text in domains.texts.items()
     }
-    units, over = _drawn([*scored.values()], context)
+    every = [*scored.values()]
+    units, over = _drawn(every, context, FEWEST)
     return DomainLosses(
         total=units.loss(sum(one.losses.total for one in scored.values()), over),
         domains={name: _loss(one, context) for name, one in scored.items()} if domains.split else None,
         expert_load=worst_load(model),
-        units=units,
+        units=_drawn(every, context, 2)[0],
     )
 
 
@@ -109,14 +111,14 @@ class _Scored:
         )
 
 
-def _drawn(scored: Sequence[_Scored], context: int) -> tuple[Units, Over]:
-    """What an interval is over: documents, or windows of a single one."""
+def _drawn(scored: Sequence[_Scored], context: int, fewest: int) -> tuple[Units, Over]:
+    """Documents, or windows where there are fewer documents than that."""
     units = Units.joined([one.documents for one in scored])
-    if len(units.nats) < 2:
+    if len(units.nats) < fewest:
         return Units.joined([one.over_windows(context) for one in scored]), "windows"
     return units, "documents"
 
 
 def _loss(scored: _Scored, context: int) -> DomainLoss:
-    units, over = _drawn([scored], context)
+    units, over = _drawn([scored], context, FEWEST)
     return units.loss(scored.losses.total, over)

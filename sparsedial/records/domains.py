@@ -17,4 +17,4 @@ class DomainLoss(Record, frozen=True, kw_only=True):
     bytes: int
     loss_interval: Interval
     bits_per_byte_interval: Interval
-    interval_over: Literal["documents", "windows"]  # what is drawn again: windows where the text is one document
+    interval_over: Literal["documents", "windows"]  # what is drawn again: windows of fewer than six documents

@@ -23,9 +23,9 @@ MODEL = shaken(Ladder(vocab_size=300, context=16).shape(12, 8))
 
 @pytest.fixture(params=["bytes", "bpe"])
 def domains(request, tmp_path: Path):
-    """Two domains, one of one document and one of three."""
+    """Two domains, one of one document and one of six."""
     texts = {"plain/1.txt": "to be or not to be, that is the question, été. " * 3}
-    texts |= {f"other/{number}.txt": f"{number} experts share what they know. " * number for number in (1, 2, 5)}
+    texts |= {f"other/{number}.txt": f"{number} experts share what they know. " * number for number in range(1, 7)}
     for name, words in texts.items():
         (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "all" / name).write_text(words)
@@ -58,7 +58,7 @@ def test_experts_are_counted_over_all_domains(domains):
     assert scored.expert_load not in loads
 
 
-def test_an_interval_is_over_documents_and_over_windows_where_there_is_one(domains):
+def test_an_interval_is_over_documents_and_over_windows_where_there_are_few(domains, monkeypatch):
     scored = evaluate_domains(MODEL, domains, context=16)
     assert scored.domains is not None
     over = {name: one.interval_over for name, one in scored.domains.items()}
@@ -68,14 +68,21 @@ def test_an_interval_is_over_documents_and_over_windows_where_there_is_one(domai
         assert one.loss_interval.mean == pytest.approx(one.loss, rel=1e-6)
         assert one.bits_per_byte_interval.mean == pytest.approx(one.bits_per_byte, rel=1e-6)
         assert one.loss_interval.low < one.loss < one.loss_interval.high
+    monkeypatch.setattr("sparsedial.evaluation.domains.FEWEST", 7)
+    fewer = evaluate_domains(MODEL, domains, context=16)
+    assert fewer.domains is not None
+    assert fewer.domains["other"].interval_over == "windows"
+    assert fewer.total.interval_over == "documents"  # seven
+    assert np.array_equal(fewer.units.nats, scored.units.nats)  # those of a comparison stay
 
 
-def test_a_document_is_drawn_with_its_tokens(tmp_path: Path):
+def test_a_document_is_drawn_with_its_tokens(tmp_path: Path, monkeypatch):
     """A uniform model loses as much on each token, so only bytes for a token differ between documents."""
     model = initialise(Ladder(vocab_size=256, context=16).shape(12, 0), 0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
+    monkeypatch.setattr("sparsedial.evaluation.domains.FEWEST", 2)
     for number, count in enumerate((1, 9)):
         (tmp_path / f"{number}.txt").write_text("a" * count)
     domains = prepare_domains([str(tmp_path)], tokenizer=byte_tokenizer(), folder=tmp_path / "text")

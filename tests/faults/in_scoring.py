@@ -22,7 +22,7 @@ FAULTS = (
     Fault(
         what="an interval of a loss is over windows where there are documents",
         file="evaluation/domains.py",
-        line="if len(units.nats) < 2:",
+        line="if len(units.nats) < fewest:",
         becomes="if True:",
         tests="tests/evaluation/test_domains.py",
     ),

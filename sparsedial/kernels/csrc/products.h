@@ -100,7 +100,7 @@ static inline float *panels_for(long k, long n) { return floats(k * whole(n, TIL
 #define DEEP 320 /* rows of a panel that stay in the fastest cache; a longer product is a sum of shorter, equal ones */
 #define ROWS 252 /* of A by DEEP columns stay in the second cache; forty-two tiles, and at most DEEP */
 
-/* Rows of a panel of which a product of K values is summed; the last panel may be shorter. */
+/* How many of K values are summed at a time: equal parts of at most DEEP; the last one may be shorter. */
 static inline long deep_of(long k) {
     long parts = (k + DEEP - 1) / DEEP;
     return parts > 1 ? (k + parts - 1) / parts : k;
