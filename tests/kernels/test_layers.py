@@ -134,7 +134,7 @@ def test_few_rows_are_the_rows_of_many_bit_for_bit(gated, dtype, threads):
     torch.set_num_threads(threads)
     make = torch.Generator().manual_seed(0)
     w_in_DH, w_out_FD = (torch.randn(size, generator=make).to(dtype) / 16 for size in ((300, 2 * 523), (523, 300)))
-    norm_D, x_BSD = torch.rand(300, generator=make) + 0.5, torch.randn(1, 512, 300, generator=make)
+    norm_D, x_BSD = torch.rand(300, generator=make) + 0.5, torch.randn(1, 700, 300, generator=make)
     scores = torch.rand(523, generator=make), torch.rand(523, generator=make), 0.1, 0.05
 
     def made(x_BSD: torch.Tensor) -> list[torch.Tensor]:
@@ -143,7 +143,7 @@ def test_few_rows_are_the_rows_of_many_bit_for_bit(gated, dtype, threads):
         return [layers.dense_layer(x_BSD, norm_D, w_in_DH, w_out_FD, 1e-5), narrow.product(x_BSD, w_in_DH.bfloat16())]
 
     many = made(x_BSD)
-    for count in (1, 7, 252):
+    for count in (1, 7, 252, 600):
         for few, rows in zip(made(x_BSD[:, :count].contiguous()), many, strict=True):
             assert torch.equal(few, rows[:, :count])
 

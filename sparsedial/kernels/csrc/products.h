@@ -98,7 +98,8 @@ static inline void pack_all(const float *b, long brs, long bcs, long k, long n, 
 static inline float *panels_for(long k, long n) { return floats(k * whole(n, TILE_N)); }
 
 #define DEEP 320 /* rows of a panel that stay in the fastest cache; a longer product is a sum of shorter, equal ones */
-#define ROWS 252 /* of A by DEEP columns stay in the second cache; forty-two tiles, and at most DEEP */
+#define DEEP_BOTH 256 /* the same, where columns of A, of which a tile uses a part of each line, stay there beside it */
+#define ROWS 252 /* of A by DEEP columns stay in the second cache; forty-two tiles, and at most DEEP_BOTH */
 
 /* How many of K values are summed at a time: equal parts of at most DEEP; the last one may be shorter. */
 static inline long deep_of(long k) {
@@ -119,10 +120,9 @@ static inline void by_panels(const float *a, long ars, long acs, const float *pa
 /* C = or += A B, each panel packed when its turn comes. */
 static inline void product(const float *a, long ars, long acs, const float *b, long brs, long bcs, float *c, long crs,
                            long m, long n, long k, int add) {
-    float panel[DEEP * TILE_N] __attribute__((aligned(64)));
-    long each = deep_of(k);
-    for (long k0 = 0; k0 < k; k0 += each) {
-        long deep = at_most(each, k - k0);
+    float panel[DEEP_BOTH * TILE_N] __attribute__((aligned(64)));
+    for (long k0 = 0; k0 < k; k0 += DEEP_BOTH) {
+        long deep = at_most(DEEP_BOTH, k - k0);
         for (long n0 = 0; n0 < n; n0 += TILE_N) {
             long columns = at_most(TILE_N, n - n0);
             pack(b + k0 * brs + n0 * bcs, brs, bcs, deep, columns, panel);
