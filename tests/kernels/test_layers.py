@@ -130,11 +130,11 @@ def test_a_dense_layer_equals_its_module(d_model, d_ff, lengths, threads):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("gated", [False, True])
 def test_few_rows_are_the_rows_of_many_bit_for_bit(gated, dtype, threads):
-    """Panels that are packed in turn are summed as those that are packed before; neither size is whole tiles."""
+    """Panels that are packed in turn are summed as those packed before, in several parts; sizes are not whole tiles."""
     torch.set_num_threads(threads)
     make = torch.Generator().manual_seed(0)
-    w_in_DH, w_out_FD = (torch.randn(size, generator=make).to(dtype) / 16 for size in ((300, 2 * 523), (523, 300)))
-    norm_D, x_BSD = torch.rand(300, generator=make) + 0.5, torch.randn(1, 700, 300, generator=make)
+    w_in_DH, w_out_FD = (torch.randn(size, generator=make).to(dtype) / 16 for size in ((330, 2 * 523), (523, 330)))
+    norm_D, x_BSD = torch.rand(330, generator=make) + 0.5, torch.randn(1, 700, 330, generator=make)
     scores = torch.rand(523, generator=make), torch.rand(523, generator=make), 0.1, 0.05
 
     def made(x_BSD: torch.Tensor) -> list[torch.Tensor]:
