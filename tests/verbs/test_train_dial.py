@@ -10,6 +10,7 @@ import pytest
 import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.store import read_json
+from sparsedial.units import count_words
 from tests.verbs.test_chain import NAME, folder, plan, text, trained  # noqa: F401  # fixtures
 from tests.verbs.test_train import measured, words  # noqa: F401  # a fixture
 
@@ -37,7 +38,7 @@ def test_the_answer_the_table_and_the_files_say_the_loss_at_each_number(corpus, 
     assert main(dialled(corpus, tmp_path, "--dial", "4,1,2", "--dial-by", "layer")) == 0  # done already
     said = capsys.readouterr().out
     for one in answer["dial_losses"]:
-        assert f"  with {one['top_k_experts']} experts" in said
+        assert f"  with {count_words(one['top_k_experts'], 'expert')} " in said
         assert f"{one['test_loss']:.4f} nats per token" in said
 
 
