@@ -267,8 +267,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         for name, _, folder in (each.partition("=") for each in given.checkpoints):
             models[name] = measured(name, Path(folder), given, load, Path(work))
-            found = {"models": list(models.values()), "machine_busy": busy.share()}
-            found["bfloat16_instructions"] = multiplies_bfloat16()  # else vLLM's products are emulated
+            found = {
+                "models": list(models.values()),
+                "machine_busy": busy.share(),
+                "bfloat16_instructions": multiplies_bfloat16(),  # else vLLM's products are emulated
+            }
             keep(given.out, f"python -m benchmarks.serving {flags}", found)
 
 

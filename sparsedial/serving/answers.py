@@ -112,7 +112,7 @@ class Answers:
                 scored = ask.top is not None
                 text = AnswerText(tokenizer, ask.prompt, before, stops, words if scored else None)
                 self._answers.append(_Answer(number, text, scored))
-        except Exception:
+        except Exception:  # whatever it is, no answer is written that nobody hears
             self.forget()
             raise
 

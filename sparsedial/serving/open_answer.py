@@ -41,7 +41,7 @@ class OpenAnswer:
     def _tell(self, tell: Callable[[], None]) -> None:
         try:
             tell()
-        except Exception:
+        except Exception:  # of who hears this answer: the others go on
             traceback.print_exc()
             self.forgotten = True
 
