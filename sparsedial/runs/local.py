@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -11,11 +10,11 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from sparsedial.runs.executor import Event, Group, Lost
+from sparsedial.runs.pool import LEAVE_SECONDS, Pool
 from sparsedial.runs.queued import Queued
-from sparsedial.runs.spawned import Spawned, end_all, spawn
-from sparsedial.runs.worker import Message, Progressed, event_of, work
+from sparsedial.runs.spawned import Spawned, end_all
+from sparsedial.runs.worker import Message, Placed, Progressed, event_of
 
-LEAVE_SECONDS = 5.0  # for a stopped worker to end its step and save its run's state
 WAIT_SECONDS = 1.0
 
 
@@ -34,22 +33,30 @@ class _Worker:
 
 
 class Local(Queued):
-    """Executes groups in processes on this machine. They start when they are needed and end with the context."""
+    """Executes groups in processes on this machine. They start when they are needed.
 
-    def __init__(self, *, text_folder: Path, runs_folder: Path, workers: int) -> None:
+    When the context is left, idle ones go back to the pool from which they came; where none was given they end.
+    """
+
+    def __init__(self, *, text_folder: Path, runs_folder: Path, workers: int, pool: Pool | None = None) -> None:
         super().__init__()
         self._folders = text_folder, runs_folder
         self._most = workers
+        self._pool = pool or Pool()
+        self._gives_back = pool is not None
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Local:
         return self
 
     def __exit__(self, *reason: object) -> None:
-        """End the workers: an idle one at once, a busy one at its next message, after saving its state."""
+        """End the workers, a busy one at its next message, after saving its state; idle ones may go back instead."""
         workers, self._workers = self._workers, []
         self._queue.clear()
-        end_all([worker.spawned for worker in workers], LEAVE_SECONDS)
+        back = [worker.spawned for worker in workers if self._gives_back and not worker.group]
+        for spawned in back:
+            self._pool.give_back(spawned)
+        end_all([worker.spawned for worker in workers if worker.spawned not in back], LEAVE_SECONDS)
 
     def wait(self) -> list[Event]:
         """The workers' events; waits at most a second.
@@ -73,12 +80,12 @@ class Local(Queued):
         for worker in [worker for worker in self._workers if not worker.group and not worker.process.is_alive()]:
             self._workers.remove(worker)
         while len(self._workers) < min(self._most, self._busy + len(self._queue)):
-            self._workers.append(_Worker(spawn(work, *self._folders, os.getpid())))
+            self._workers.append(_Worker(self._pool.take()))
         for worker in self._workers:
             if not worker.group and self._queue:
                 worker.group = self._queue.popleft()
                 with contextlib.suppress(BrokenPipeError):  # it died: the next read from its pipe finds that
-                    worker.pipe.send(worker.group)
+                    worker.pipe.send(Placed(worker.group, *self._folders))
 
     @property
     def _busy(self) -> int:

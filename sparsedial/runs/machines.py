@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from sparsedial.records.launch import HostRuns, LaunchSoFar
 from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.executor import Ended, Event, Executor, Group, Lost
+from sparsedial.runs.pool import Pool
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.site import Site
 from sparsedial.runs.spread import Spread
@@ -27,13 +28,17 @@ class Machines:
     here: str
     so_far: LaunchSoFar
     site: Site | None = None
+    pool: Pool = field(default_factory=Pool)  # of this machine's workers
     expected: int = 0  # workers of other machines that are waited for before the grid is laid
 
     def executor(self, device: str, text: Text, store: RunStore, workers: int) -> Executor:
         """What trains runs on a text; `workers` are this machine's."""
         if self.site is None:
-            return Noted(executor_for(device, text, store, workers), self)
-        return Noted(Spread(text_folder=text.folder, runs_folder=store.folder, workers=workers, site=self.site), self)
+            return Noted(executor_for(device, text, store, workers, self.pool), self)
+        spread = Spread(
+            text_folder=text.folder, runs_folder=store.folder, workers=workers, site=self.site, pool=self.pool
+        )
+        return Noted(spread, self)
 
     def elsewhere(self) -> int:
         """The number of workers of other machines that are here now."""

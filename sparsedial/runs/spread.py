@@ -11,6 +11,7 @@ from pathlib import Path
 from sparsedial.runs.channel import GONE
 from sparsedial.runs.executor import Event, Group, Lost
 from sparsedial.runs.local import WAIT_SECONDS, Local
+from sparsedial.runs.pool import Pool
 from sparsedial.runs.site import RemoteWorker, Site
 from sparsedial.runs.worker import Alive, Broken, Done, Message, Order, Refused, event_of
 
@@ -22,8 +23,10 @@ class Spread(Local):
     for whatever reason: where the fault is the run's own, it is then seen here as without other machines.
     """
 
-    def __init__(self, *, text_folder: Path, runs_folder: Path, workers: int, site: Site) -> None:
-        super().__init__(text_folder=text_folder, runs_folder=runs_folder, workers=workers)
+    def __init__(
+        self, *, text_folder: Path, runs_folder: Path, workers: int, site: Site, pool: Pool | None = None
+    ) -> None:
+        super().__init__(text_folder=text_folder, runs_folder=runs_folder, workers=workers, pool=pool)
         self._site = site
         self._text = os.path.relpath(text_folder, site.folder)
         self._given_back: set[str] = set()  # hashes of jobs

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,15 @@ class Order:
     group: Group
 
 
+@dataclass(frozen=True)
+class Placed:
+    """What a worker of this machine is given: a group, the folder of its text, and where its runs are stored."""
+
+    group: Group
+    text_folder: Path
+    runs_folder: Path
+
+
 Message = Progressed | Done | Refused | Broken
 
 
@@ -89,8 +99,8 @@ def event_of(message: Message, group: Group, host: str | None) -> Moved | Ended:
     return Ended(group=group, runs=message.runs, host=host)
 
 
-def work(pipe: Connection, text_folder: Path, runs_folder: Path, parent: int) -> None:
-    """Serve groups from a pipe until it closes."""
+def work(pipe: Connection, parent: int) -> None:
+    """Serve groups from a pipe until it closes. A text stays open until a group has another one."""
     from sparsedial.text.prepare import open_text
 
     def tell(moved: Progressed) -> None:
@@ -99,10 +109,11 @@ def work(pipe: Connection, text_folder: Path, runs_folder: Path, parent: int) ->
         pipe.send(moved)
 
     settle_threads()
-    text, store = open_text(text_folder), RunStore(runs_folder)
+    text = lru_cache(maxsize=1)(open_text)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            pipe.send(answer(pipe.recv(), lambda: text, store, tell))
+            given: Placed = pipe.recv()
+            pipe.send(answer(given.group, partial(text, given.text_folder), RunStore(given.runs_folder), tell))
 
 
 def settle_threads() -> None:

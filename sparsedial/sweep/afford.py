@@ -15,7 +15,7 @@ from sparsedial.records.study import VerdictSeeds
 from sparsedial.runs.policy import done
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.at_once import RunCost
-from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, beside_seconds, start_of_workers
+from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, beside_seconds, between_phases
 from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.equal_cost import seconds_nominees
@@ -125,7 +125,7 @@ def _selection_seconds(
         return 0.0
     runs = [_cost(lab, step_seconds, rival, lab.evaluation_tokens, beside_seconds(lab.profile)) for rival in wanted]
     longest = max(run.seconds for run in runs)
-    return start_of_workers(lab.profile) + BESIDE_FACTOR * max(
+    return between_phases(lab.profile) + BESIDE_FACTOR * max(
         SELECTION_SEEDS * sum(map(lab.shared_seconds, runs)), longest
     )
 
@@ -171,4 +171,4 @@ def _text_seconds(lab: Lab, rates: RateModel, models: AtBudget, text: KeptText) 
         for step, job in zip(steps, waiting, strict=True)
     ]
     longest = max(run.seconds for run in runs)
-    return start_of_workers(lab.profile) + BESIDE_FACTOR * (sum(map(lab.shared_seconds, runs)) + longest / 2)
+    return between_phases(lab.profile) + BESIDE_FACTOR * (sum(map(lab.shared_seconds, runs)) + longest / 2)

@@ -28,7 +28,7 @@ from sparsedial.units import human_seconds, spelled_at_least
 EXTENSION_SHARE = 0.15  # of the laid cells' time, reserved for following open sides
 BESIDE_FACTOR = 1.05  # a cell that shares the machine takes about this much longer
 SCAN_POINTS = 4  # learning rates of a scan, on average
-START_SECONDS = 2.5  # each start of the workers: they import PyTorch
+PHASE_SECONDS = 2.5  # between two phases: the law is fitted, and before the first one the workers start
 RUN_SECONDS = 0.15  # start, evaluation and record of a run, beside its training
 PROBE_SECONDS = 0.4  # of a run that is scored on probes, beside what the model reads: the intervals; measured
 TRIALS_SECONDS = 20.0  # of all timing trials
@@ -46,9 +46,9 @@ def probing_seconds(layout: Layout, profile: Profile, cell: Cell, probe_tokens: 
     return PROBE_SECONDS + forward_seconds(layout, float(step), probe_tokens)
 
 
-def start_of_workers(profile: Profile) -> float:
-    """Seconds of each start of the workers; a GPU's runs are all in this process."""
-    return START_SECONDS if profile.device == "cpu" else 0.0
+def between_phases(profile: Profile) -> float:
+    """Seconds before each phase in which nothing is trained; a GPU's runs are all in this process."""
+    return PHASE_SECONDS if profile.device == "cpu" else 0.0
 
 
 def beside_seconds(profile: Profile) -> float:
@@ -98,7 +98,7 @@ def crossing_seconds(layout: Layout, profile: Profile, workers: int, crossing: C
     longest = max(median(cost.seconds for cost in some) for some in costs.values())
     texts = crossing.shares + (crossing.shares - 1) * (crossing.left(top) > 0)  # each has a start and an end of its own
     beside = BESIDE_FACTOR if workers > 1 else 1.0
-    return beside * (runs + texts * longest / 2) + texts * start_of_workers(profile)
+    return beside * (runs + texts * longest / 2) + texts * between_phases(profile)
 
 
 def _scored_cost(layout: Layout, profile: Profile, cell: Cell, tokens: int) -> RunCost:

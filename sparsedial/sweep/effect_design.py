@@ -15,9 +15,9 @@ from sparsedial.shape.shape import Shape
 from sparsedial.sweep.at_once import RunCost
 from sparsedial.sweep.budgets import (
     BESIDE_FACTOR,
+    PHASE_SECONDS,
     PROBE_SECONDS,
     RUN_SECONDS,
-    START_SECONDS,
     TOP_BUDGETS,
     round_budget,
 )
@@ -137,7 +137,7 @@ def _predicted(
     probe_tokens: int,
 ) -> float:
     """Seconds of all runs on the workers, with their scores. Domains are scored after the runs, in one process."""
-    spent = START_SECONDS * PARTS
+    spent = PHASE_SECONDS  # the workers start
     for budget in budgets:
         step = float(profile.step_seconds(budget.shape, BATCH, CONTEXT).value)
         runs = inputs.seeds * (PARTS + (budget.steps_at_equal_total is not None))

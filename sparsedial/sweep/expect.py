@@ -11,9 +11,9 @@ from sparsedial.sweep.budgets import (
     PROCESS_BYTES,
     REPORT_SECONDS,
     SCAN_POINTS,
+    between_phases,
     probing_seconds,
     run_cost,
-    start_of_workers,
 )
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import Layout, forward_seconds
@@ -22,7 +22,7 @@ from sparsedial.sweep.scan import scan_seconds
 from sparsedial.sweep.selection import SELECTION_SEEDS
 
 OVERRUN_SHARE = 0.1  # by which the whole command may overrun its time
-STARTS = 6  # starts of the workers: rates, both parts of the grid, timing trials, a repeated first round, equal FLOPs
+PHASES = 6  # rates, both parts of the grid, timing trials, a repeated first round, equal FLOPs
 CONTESTED = 2 * 2 * 2  # models that may meet before a verdict: two of each family, at equal FLOPs and at equal seconds
 PAIR_BESIDE = 2.4  # seconds of a pair at equal FLOPs on a shared machine, over those of the dense run alone
 
@@ -38,7 +38,7 @@ def expected_seconds(
 ) -> tuple[float, float]:
     """Seconds of all phases with `seeds` verdict seeds: the likely value, and the longest.
 
-    The layout's own prediction serves to choose budgets. It leaves out scoring, the start of workers, the scan
+    The layout's own prediction serves to choose budgets. It leaves out scoring, what lies between phases, the scan
     that separates tokens from size, and additional seeds for which there is time. At the longest all open sides are
     followed, and no family's best measured model is its law's choice, so that more runs choose between them.
     """
@@ -59,9 +59,9 @@ def expected_seconds(
         + SCAN_POINTS * scans
         + (seeds - layout.seeds) * seed
         + scored
-        + start_of_workers(profile) * (STARTS + seeds)
+        + between_phases(profile) * (PHASES + seeds)
     )
-    choosing = 2 * start_of_workers(profile) + SELECTION_SEEDS * CONTESTED * dense / speedup
+    choosing = 2 * between_phases(profile) + SELECTION_SEEDS * CONTESTED * dense / speedup
     return likely, likely + (MOST_POINTS - SCAN_POINTS) * scans + EXTENSION_SHARE * planned.grid + choosing
 
 

@@ -17,6 +17,7 @@ from torch.autograd.graph import increment_version
 
 from sparsedial.kernels import native, triton_launch
 from sparsedial.records.recipe import Recipe
+from sparsedial.training.light import LightOptimizer
 
 if TYPE_CHECKING:
     from sparsedial.kernels import triton_adamw
@@ -54,7 +55,7 @@ class Together:
         return len(counts) == len(self.counts) and all(map(operator.is_, counts, self.counts))
 
 
-class CompiledAdamW(torch.optim.Optimizer):
+class CompiledAdamW(LightOptimizer):
     """AdamW in one call for all tensors of a group; equals `torch.optim.AdamW`.
 
     `found_inf` and `grad_scale` are as in `OnePassAdamW`.
@@ -112,7 +113,7 @@ class CompiledAdamW(torch.optim.Optimizer):
         )
 
 
-class OnePassAdamW(torch.optim.AdamW):
+class OnePassAdamW(LightOptimizer, torch.optim.AdamW):
     """AdamW in one pass over weights, moments, gradients and the copies that products read; for a GPU.
 
     A parameter with a copy has its gradient there, in the copy's type. Where Triton is missing PyTorch's own AdamW

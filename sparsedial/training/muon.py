@@ -18,6 +18,7 @@ from torch import Tensor
 from sparsedial.kernels import native
 from sparsedial.kernels.bridge import array
 from sparsedial.records.recipe import Recipe
+from sparsedial.training.light import LightOptimizer
 from sparsedial.training.muon_together import Constants, step_together
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # fast, not exact: singular values end up in 0.7 to 1.2
@@ -26,7 +27,7 @@ MUON_MOMENTUM = 0.95
 MUON_SCALE = 0.2  # root mean square of an update over the learning rate, as AdamW's, so that rates carry over
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(LightOptimizer):
     """Momentum whose matrix is brought to singular values near one; each expert's matrix by itself.
 
     Matrices that lie side by side in one parameter (queries, keys and values; gate and up) are separated first:

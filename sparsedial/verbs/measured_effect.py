@@ -20,6 +20,7 @@ from sparsedial.records.selection import SELECT_FILE, Selected
 from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.devices import training_dtype
+from sparsedial.runs.pool import Pool
 from sparsedial.runs.run_store import RunStore
 from sparsedial.store import lock
 from sparsedial.sweep.effect import PARTS, Bench, DomainLosses, EffectLab, measure_effect
@@ -92,8 +93,9 @@ def measured(
 
         planned = kept_plan(folder, inputs, plan)
         listener.plan(clock.elapsed + planned.predicted_seconds, clock, stated(inputs.device, THREADS))
-        lab = _lab(planned, texts, folder, settings.seed, workers, listener, domains)
-        effect = measure_effect(lab, random.manifest.digest, lambda: clock.elapsed)
+        with Pool() as pool:
+            lab = _lab(planned, texts, folder, settings.seed, workers, listener, domains, pool)
+            effect = measure_effect(lab, random.manifest.digest, lambda: clock.elapsed)
         done = replace(answer, effect=effect, effect_reason=None)
         write(settings.out / SELECT_FILE, done)
     return done
@@ -107,13 +109,14 @@ def _lab(
     workers: int,
     listener: StudyListener,
     domains: Mapping[str, str] | None,
+    pool: Pool,
 ) -> EffectLab:
     device, store = plan.inputs.device, RunStore(folder / "runs")
     benches: dict[Part, Bench] = {
         part: Bench(
             text_digest=texts[part].digest,
             train_tokens=texts[part].train_tokens,
-            executor=executor_for(device, texts[part], store, workers),
+            executor=executor_for(device, texts[part], store, workers, pool),
             shelf=store,
         )
         for part in PARTS

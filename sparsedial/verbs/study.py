@@ -91,7 +91,8 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
             return dry_run(lab, low, high, cost)
         listener.plan((low + high) / 2, clock, lab.profile)
         try:
-            findings = conduct(lab, notebook, seeds=settings.seeds, form=settings.form, say=listener.note)
+            with machines.pool:
+                findings = conduct(lab, notebook, seeds=settings.seeds, form=settings.form, say=listener.note)
         finally:
             with contextlib.suppress(UserError):
                 notebook.write()

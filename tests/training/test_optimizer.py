@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -334,3 +336,29 @@ def test_weight_decay_is_on_matrices_alone(name):
         torch.testing.assert_close(
             parameter.detach(), kept * before[leaf], msg=lambda text, leaf=leaf: f"{leaf}: {text}"
         )
+
+
+STEPS = """
+import sys
+from dataclasses import replace
+import torch
+from sparsedial.model.transformer import initialise
+from sparsedial.training.optimizer import make_optimizers
+from tests.training.test_optimizer import RECIPE, Ladder
+
+model = initialise(Ladder(vocab_size=64, context=16).shape(16, 8), 0)
+for kind in ("adamw", "muon"):
+    optimizers = make_optimizers(model, replace(RECIPE, optimizer=kind))
+    model.loss(torch.randint(0, 64, (2, 17)))[0].backward()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+        optimizer.load_state_dict(optimizer.state_dict())
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+@pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
+def test_training_does_not_import_the_compiler():
+    """It takes nearly as long as to import PyTorch. In a process of its own: other tests may have imported it."""
+    subprocess.run([sys.executable, "-c", STEPS], check=True)

@@ -51,7 +51,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process: workers would take longer to start than to train."""
 
     monkeypatch.setattr(
-        measured_effect, "executor_for", lambda device, text, store, workers: InProcess(text=text, store=store)
+        measured_effect, "executor_for", lambda device, text, store, workers, pool: InProcess(text=text, store=store)
     )
 
 
