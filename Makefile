@@ -18,7 +18,7 @@ study: $(VENV)/.study
 	$(BIN)/sparsedial study --out $(OUT) $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -26,9 +26,9 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-# Faults are planted in a copy of the package, one by one; each must fail its test.
+# Faults are planted in a copy of the package, one by one; each must fail its test. ARGS="--minutes 10" plants some.
 faults: $(VENV)/.dev
-	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.faults $(ARGS)
 
 # The compiled kernels' tests on a library that ends the process at any access outside its memory or undefined result.
 # Errors are written to the terminal's own standard error, which pytest would swallow with --capture=fd. Threads that

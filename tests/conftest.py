@@ -21,6 +21,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as where a script began
 SYLLABLES = ("lo", "ss", "ex", "pert", "to", "ken", "ga", "te", "ra", "mo", "del", "da", "ta")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _own_threads() -> Iterator[None]:
     """PyTorch has as many threads after a test as before it: sums of other numbers of threads round otherwise."""

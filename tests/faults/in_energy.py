@@ -68,6 +68,6 @@ FAULTS = (
         file="units.py",
         line='"mj": 1e-3',
         becomes='"mj": 1e6',
-        tests="tests/test_units.py",
+        tests="tests/test_units.py::test_human_numbers_are_read_with_their_units",
     ),
 )

@@ -90,7 +90,7 @@ FAULTS = (
         file="runs/place.py",
         line='if "SLURM_STEP_NODELIST" in environment else None',
         becomes='if "SLURM_NTASKS" in environment else None',
-        tests="tests/runs/test_place.py",
+        tests="tests/runs/test_place.py::test_a_process_that_was_not_started_with_others_is_alone",
     ),
     Fault(
         what="a rank looks at saved states that the first one may be removing",

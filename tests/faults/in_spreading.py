@@ -118,6 +118,20 @@ FAULTS = (
         file="sweep/launched.py",
         line="cells=sum(not cell.isdisjoint(host.runs) for cell in names),",
         becomes="cells=len(host.runs),",
-        tests="tests/sweep/test_launched.py",
+        tests="tests/sweep/test_launched.py::test_a_machine_has_its_cells_and_only_the_first_one_a_profile",
+    ),
+    Fault(
+        what="a worker that is kept goes on with the text of its first run",
+        file="runs/worker.py",
+        line="text = lru_cache(maxsize=1)(open_text)",
+        becomes="text = lambda folder, first=[]: first[0] if first else first.append(open_text(folder)) or first[0]",
+        tests="tests/runs/test_pool.py::test_one_worker_serves_all_phases_and_all_texts_as_new_ones_do",
+    ),
+    Fault(
+        what="a worker whose run was left goes back to the others",
+        file="runs/local.py",
+        line="if self._gives_back and not worker.group]",
+        becomes="if self._gives_back]",
+        tests="tests/runs/test_pool.py::test_a_busy_worker_is_not_kept",
     ),
 )

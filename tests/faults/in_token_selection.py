@@ -40,7 +40,7 @@ FAULTS = (
         file="training/token_selection.py",
         line="chosen = excess_T.topk(count, sorted=False).indices",
         becomes="chosen = excess_T.topk(count, largest=False, sorted=False).indices",
-        tests="tests/training/test_token_selection.py",
+        tests="tests/training/test_token_selection.py::test_the_share_with_the_highest_excess_counts_and_no_other",
     ),
     Fault(
         what="the reference model's cost is not counted in a run's record",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -15,15 +16,29 @@ from benchmarks.replay import RECORD, Stored
 from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
-from sparsedial.records.record import write
-from sparsedial.records.run import RUN_FILE
+from sparsedial.records.launch import JOIN_FILE
+from sparsedial.records.record import read, write
+from sparsedial.records.run import RUN_FILE, Run
+from sparsedial.records.study import Study, read_finished
 from sparsedial.verbs import VERBS
 from sparsedial.verbs.following import following
 from sparsedial.verbs.origin import law_behind
 from sparsedial.verbs.questions import questions
 from sparsedial.verbs.study import StudySettings
+from tests.records.held import of_file
 from tests.showing.synthetic import study_record
-from tests.verbs.whole_study import SIZES, stamps, start, wait_for_runs
+from tests.started import joining
+from tests.verbs.whole_study import (
+    PATIENCE,
+    SIZES,
+    cells,
+    stamps,
+    start,
+    wait_for_door,
+    wait_for_host,
+    wait_for_runs,
+    without_cells,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +120,102 @@ def test_its_table_can_be_fitted_again(finished, capsys):
     assert main(["fit", str(out), "--form", "chinchilla_sparsity", "--bootstrap", "20", "--json"]) == 0
     law = json.loads(capsys.readouterr().out)
     assert law["refused"] or law["runs"] >= 12
+
+
+def test_a_study_with_probes_scores_every_cell(finished):
+    out, printed = finished
+    study = of_file(out / "study.json", Study)
+    assert study.probes is not None
+    assert study.frozen.inputs.probes == study.probes.share == printed["probes"]["share"] == 0.08
+    assert {cell.run for cell in study.probes.cells} == {row.hash for row in study.cells_table}
+    for cell in study.probes.cells:
+        run = read(out / "runs" / cell.run[:16] / "run.json", Run)
+        assert (run.probes, run.validation_loss, run.sparsity.experts) == (cell.probes, cell.loss, cell.sparsity)
+        assert {"sums_1_digit_seen", "sums_1_digit_kept_out"} <= set(cell.probes["arithmetic"])
+        assert list(cell.probes["reading"]) == ["code_of_two_letters"]  # longer passages do not fit a context of 16
+
+
+def test_its_report_says_what_the_probes_found(finished):
+    out, printed = finished
+    study = read(out / "study.json", Study)
+    assert study.probes is not None
+    page = (out / "report.html").read_text()
+    assert "Arithmetic, facts and reading" in page
+    assert (out / "figures" / "probes.png").exists()
+    assert study.probes.facts_at_equal_loss.sentence.split(",")[0] in page
+    assert "--probes 0.08" in printed["next"]
+
+
+def test_a_study_without_probes_is_another_one(finished, corpus: Path, capsys):
+    out, printed = finished
+    words = ["study", str(corpus), *SIZES, "--out", str(out), "--json"]
+    assert main(words) == 0  # a finished study only prints
+    assert json.loads(capsys.readouterr().out) == printed
+    assert main([word for word in words if word not in ("--probes", "8%")]) == 2
+    assert "holds a study with probes=0.08, not no probes" in capsys.readouterr().err
+
+
+def test_a_whole_study_crosses_its_shares(finished):
+    out, printed = finished
+    study = of_file(out / "study.json", Study)
+    found = study.selection
+    assert found is not None
+    assert found.sentence == printed["selection"]["sentence"]
+    assert found.budgets_flops == study.budgets_flops
+    assert [(point.budget_flops, point.kept, point.family) for point in found.points] == [
+        (budget, kept, family)
+        for budget in found.budgets_flops
+        for kept in (1.0, 0.5)
+        for family in ("dense", "sparse")
+    ]
+    texts = {share.kept: share.text_digest for share in found.shares}
+    assert texts[1.0] == study.text.digest
+    for point in found.points:
+        runs = [read(out / "runs" / name[:16] / "run.json", Run) for name in point.runs]
+        assert [run.recipe.seed for run in runs] == [1, 2, 3]
+        assert {run.text_digest for run in runs} == {texts[point.kept]}
+        assert point.loss.mean == pytest.approx(sum(run.test_loss for run in runs) / 3)
+    assert "Less text, and the best model for it" in (out / "report.html").read_text()
+    assert (out / "figures" / "kept_shares.png").exists()
+    assert "--select random --keep 1,0.5" in printed["next"]
+
+
+def test_a_study_whose_machines_come_and_go_finds_what_one_finds(finished, corpus: Path, tmp_path: Path):
+    """Its first machine is killed, too, and its worker ends with it; then it is stopped with Ctrl-C."""
+    out, several = tmp_path / "mine", ("--workers", "1", "--on", "join")
+    without_cells(finished[0], out)
+    processes = [start(corpus, out, *several)]
+    try:
+        door = wait_for_door(out, processes[0])
+        worker = joining(out, "b")
+        processes.append(worker)
+        wait_for_host(out, "b", processes[0])
+        os.kill(processes[0].pid, signal.SIGKILL)
+        assert worker.wait(PATIENCE) == 0, worker.communicate()[1]
+        second = start(corpus, out, *several)
+        processes.append(second)
+        wait_for_door(out, second, door)
+        second.send_signal(signal.SIGINT)
+        assert second.wait(PATIENCE) == 130
+        assert "Traceback" not in second.communicate()[1]
+        assert not (out / JOIN_FILE).exists()
+        last = start(corpus, out)
+        processes.append(last)
+        _, errors = last.communicate(timeout=900)
+        assert last.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    study = read_finished(out / "study.json")
+    assert cells(study) == cells(read_finished(finished[0] / "study.json"))
+    assert study.launch is not None
+    assert study.launch.kind == "local"
+    hosts = {host.name: host for host in study.launch.hosts}
+    assert hosts["b"].cells > 0
+    assert [host.name for host in hosts.values() if host.profile_digest == study.frozen.profile_digest] != ["b"]
+    assert "All its machines: " in (out / "report.html").read_text()
+    assert all(f"<td>{name}</td>" in (out / "report.html").read_text() for name in hosts)
 
 
 def checkpoint_of(result: dict) -> Path:

@@ -1,4 +1,4 @@
-"""`study --select`: the shares are selections of the text with its held-out text, and a whole study crosses them."""
+"""`study --select`: the shares are selections of the text with its held-out text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.records.launch import LaunchSoFar
-from sparsedial.records.record import read
-from sparsedial.records.run import Run
 from sparsedial.records.selection import Selected
-from sparsedial.records.study import Study
 from sparsedial.runs.machines import Machines
 from sparsedial.selection import reference
 from sparsedial.sweep import local_lab
@@ -177,29 +174,3 @@ def test_a_dry_run_says_runs_and_selects_nothing(corpus, tmp_path, monkeypatch, 
     assert plain.kept_runs == plain.kept_seconds == plain.select_seconds == 0
     assert with_shares.flops < plain.flops
     assert 0 < with_shares.kept_seconds < with_shares.seconds
-
-
-@pytest.mark.slow
-def test_a_whole_study_crosses_its_shares(finished):
-    out, printed = finished
-    study = of_file(out / "study.json", Study)
-    found = study.selection
-    assert found is not None
-    assert found.sentence == printed["selection"]["sentence"]
-    assert found.budgets_flops == study.budgets_flops
-    assert [(point.budget_flops, point.kept, point.family) for point in found.points] == [
-        (budget, kept, family)
-        for budget in found.budgets_flops
-        for kept in (1.0, 0.5)
-        for family in ("dense", "sparse")
-    ]
-    texts = {share.kept: share.text_digest for share in found.shares}
-    assert texts[1.0] == study.text.digest
-    for point in found.points:
-        runs = [read(out / "runs" / name[:16] / "run.json", Run) for name in point.runs]
-        assert [run.recipe.seed for run in runs] == [1, 2, 3]
-        assert {run.text_digest for run in runs} == {texts[point.kept]}
-        assert point.loss.mean == pytest.approx(sum(run.test_loss for run in runs) / 3)
-    assert "Less text, and the best model for it" in (out / "report.html").read_text()
-    assert (out / "figures" / "kept_shares.png").exists()
-    assert "--select random --keep 1,0.5" in printed["next"]
