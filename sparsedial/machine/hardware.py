@@ -105,10 +105,11 @@ def _status_bytes(field: str) -> int:
 
 
 class BusyWatch:
-    """The share of all cores that was busy since this object was made."""
+    """What kept this machine's cores busy since this object was made."""
 
     def __init__(self) -> None:
         self._before = _cpu_times()
+        self._own_before = os.times()
 
     def share(self) -> float | None:
         """Busy share, 0 to 1, everything on the machine counted; None where the system does not report it."""
@@ -117,6 +118,18 @@ class BusyWatch:
             return None
         total, idle = after[0] - self._before[0], after[1] - self._before[1]
         return (total - idle) / total if total else None
+
+    def others(self) -> float | None:
+        """How many cores other programs kept busy; None where the system does not report it.
+
+        Processes that this one began, and that have ended, are not others.
+        """
+        share, now = self.share(), os.times()
+        seconds = now.elapsed - self._own_before.elapsed
+        if share is None or not seconds:
+            return None
+        own = sum(now[:4]) - sum(self._own_before[:4])
+        return max(0.0, share * (os.cpu_count() or 1) - own / seconds)
 
 
 def _cpu_times() -> tuple[int, int] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from sparsedial.kernels import native
+from sparsedial.machine.hardware import BusyWatch
 from sparsedial.machine.profile import VALUE_BYTES, Profile, read_profile
 from sparsedial.records.profile import PROFILE_FILE
 from sparsedial.records.record import write
@@ -35,6 +37,7 @@ from sparsedial.sweep.question import Question, require_same
 from sparsedial.text.prepare import Text
 from sparsedial.units import count_words, human_count
 
+NOTED_SHARE = 0.15  # of the cores that other programs keep busy
 THREADS = 1  # per run: two workers of one thread are faster than one worker of two
 
 
@@ -78,7 +81,10 @@ def local_lab(
 
         def announced(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
             witness.note("measuring this machine")
-            return measure(shapes, batch, context, seconds)
+            watch = BusyWatch()
+            profile = measure(shapes, batch, context, seconds)
+            _say_who_else(watch.others(), witness.note)
+            return profile
 
         waiting = shares.select_seconds if shares else 0.0
         layout, profile = design(
@@ -124,6 +130,15 @@ def _compile(inputs: Inputs, layout: Layout) -> None:
     with explained():
         recipe = study_recipe(layout.batch, layout.ladder.context, inputs.device)
         compile_ahead(nearby_shapes(layout), recipe, inputs.device, inputs.token_share)
+
+
+def _say_who_else(others: float | None, note: Callable[[str], None]) -> None:
+    """Whether other programs took a part of the processors while their speed was measured."""
+    cores = os.cpu_count() or 1
+    if others is not None and others > NOTED_SHARE * cores:
+        note(
+            f"other programs kept {others:.1f} of {count_words(cores, 'core')} busy: this is planned for what was left"
+        )
 
 
 def _room(device: str) -> Room | None:

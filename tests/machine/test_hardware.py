@@ -1,7 +1,8 @@
-"""What this process holds."""
+"""What this process holds, and what else keeps the machine busy."""
 
 from __future__ import annotations
 
+import os
 import platform
 
 import pytest
@@ -35,3 +36,19 @@ def test_gpus_of_amd_are_named_where_nvidias_tool_is_missing(monkeypatch, tmp_pa
     assert gpus() == []
     monkeypatch.setattr(hardware, "AMD_NODES", tmp_path / "none")
     assert gpus() == []
+
+
+def test_the_cores_that_other_programs_keep_busy(monkeypatch):
+    """Of four cores three are busy, and this process and those that it began took half a core's seconds."""
+    counted = iter([(1000, 500), (1400, 600), (1400, 600)])
+    own = iter([os.times_result((10.0, 1.0, 2.0, 0.0, 100.0)), os.times_result((10.5, 1.5, 3.0, 0.0, 104.0))])
+    monkeypatch.setattr(hardware, "_cpu_times", lambda: next(counted))
+    monkeypatch.setattr(os, "times", lambda: next(own))
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    watch = hardware.BusyWatch()
+    assert watch.others() == pytest.approx(3.0 - 0.5)
+
+
+def test_nothing_is_said_of_others_where_the_system_does_not_report_it(monkeypatch):
+    monkeypatch.setattr(hardware, "_cpu_times", lambda: None)
+    assert hardware.BusyWatch().others() is None

@@ -118,8 +118,8 @@ def test_the_kernels_of_the_grid_and_of_its_open_sides_are_compiled_before_its_r
 
 
 def compiling(monkeypatch, seconds_of_all: float, at_least: float, limit: float, workers: int | None = None, **changes):
-    """A study's lab, its clock and what was compiled for it, on a GPU whose kernels take so long to compile: the first
-    time all of them, later a share for each shape that is new, but some seconds in any case.
+    """A study's lab, its clock, what was compiled and what was said, on a GPU whose kernels take so long to compile:
+    the first time all of them, later a share for each shape that is new, but some seconds in any case.
     """
     now, compiled = [0.0], set()
 
@@ -140,7 +140,9 @@ def compiling(monkeypatch, seconds_of_all: float, at_least: float, limit: float,
     monkeypatch.setattr(local_lab, "executor_for", lambda *_: None)
     clock = Clock(limit, now=lambda: now[0])
     asked_for = question(workers, **{"time": limit, **changes})
-    return local_lab.local_lab(asked_for, text, Notebook(None), clock, Witness(), binds=False), clock, compiled
+    witness = Witness()
+    lab = local_lab.local_lab(asked_for, text, Notebook(None), clock, witness, binds=False)
+    return lab, clock, compiled, witness
 
 
 @pytest.mark.parametrize(
@@ -148,19 +150,19 @@ def compiling(monkeypatch, seconds_of_all: float, at_least: float, limit: float,
 )
 def test_what_compiling_takes_is_no_time_that_the_grid_has(monkeypatch, limit, seconds):
     """62 kernels take 25 s on few cores: a study laid before would end as much too late."""
-    lab, clock, compiled = compiling(monkeypatch, seconds, 0.1, limit)
+    lab, clock, compiled, _ = compiling(monkeypatch, seconds, 0.1, limit)
     assert clock.elapsed >= 30.0 + seconds
     assert lab.layout.predicted_seconds is not None
     left = PLANNED_SHARE * (limit - clock.elapsed - REPORT_SECONDS)
     assert lab.layout.predicted_seconds.total <= left + 1.0
     assert {lab.layout.shape(cell) for cell in lab.layout.cells} <= compiled
-    quick, _, _ = compiling(monkeypatch, 0.0, 0.0, limit)
+    quick, *_ = compiling(monkeypatch, 0.0, 0.0, limit)
     assert (lab.layout.budgets[-1] < quick.layout.budgets[-1]) == (seconds >= 25.0)
 
 
 @pytest.mark.parametrize(("limit", "seconds"), [(150.0, 8.0), (300.0, 25.0)])
 def test_a_study_whose_kernels_take_long_keeps_its_time_and_has_its_verdict(monkeypatch, limit, seconds):
-    lab, clock, _ = compiling(monkeypatch, seconds, 0.1, limit, workers=1)
+    lab, clock, *_ = compiling(monkeypatch, seconds, 0.1, limit, workers=1)
     profile = gpu(5.0, 1.5)
 
     def step_seconds(shape, recipe) -> float:
@@ -178,7 +180,7 @@ def test_a_study_whose_kernels_take_long_keeps_its_time_and_has_its_verdict(monk
 
 
 def test_a_grid_of_stated_budgets_is_compiled_once_and_stays(monkeypatch):
-    lab, clock, _ = compiling(monkeypatch, 25.0, 0.0, math.inf, time=None, budgets=(2e12, 8e12))
+    lab, clock, *_ = compiling(monkeypatch, 25.0, 0.0, math.inf, time=None, budgets=(2e12, 8e12))
     assert clock.elapsed == 55.0
     assert lab.layout.budgets == (2e12, 8e12)
 
@@ -278,3 +280,14 @@ def test_the_time_is_kept_where_two_at_once_gain_nothing(limit):
         assert made.executor.seconds + REPORT_SECONDS < (1 + OVERRUN_SHARE) * limit
         assert made.notebook.study.verdict_seeds.flops >= 3
         assert not any("slower" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [(None, []), (0.2, []), (0.9, ["other programs kept 0.9 of 2 cores busy: this is planned for what was left"])],
+)
+def test_a_study_says_where_other_programs_took_a_part_of_the_cores_while_it_measured(monkeypatch, others, said):
+    monkeypatch.setattr(local_lab.BusyWatch, "others", lambda self: others)
+    monkeypatch.setattr(local_lab.os, "cpu_count", lambda: 2)
+    _, _, _, witness = compiling(monkeypatch, 0.0, 0.0, 300.0)
+    assert [line for line in witness.notes if "other programs" in line] == said
