@@ -344,4 +344,11 @@ FAULTS = (
         becomes="    pass",
         tests="tests/law/test_predicting.py::test_a_table_in_other_units_than_the_law_is_refused_as_one_to_fit_is",
     ),
+    Fault(
+        what="a study counts itself among the programs that keep the cores busy",
+        file="machine/hardware.py",
+        line="return max(0.0, share * (os.cpu_count() or 1) - own / seconds)",
+        becomes="return max(0.0, share * (os.cpu_count() or 1))",
+        tests="tests/machine/test_hardware.py::test_the_cores_that_other_programs_keep_busy",
+    ),
 )
