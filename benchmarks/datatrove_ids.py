@@ -22,7 +22,7 @@ from benchmarks.keeping import keep
 from sparsedial.records.record import read
 from sparsedial.records.selection import SELECT_FILE, Selected
 from sparsedial.text.manifest import MANIFEST
-from sparsedial.verbs.emitted import FILE
+from sparsedial.verbs.select.emitted import FILE
 
 RECORD = Path(__file__).parent / "records" / "datatrove_ids.json"
 ASKED = ["--near", "0.8", "--quality", "gopher,fineweb"]

@@ -32,7 +32,7 @@ from sparsedial.store import read_json, write_json
 from sparsedial.text.corpus import open_corpus
 from sparsedial.text.documents import documents
 from sparsedial.text.manifest import MANIFEST
-from sparsedial.verbs.task_items import item_texts, loaded_tasks
+from sparsedial.verbs.evaluate.task_items import item_texts, loaded_tasks
 from tests.selection.planted import plain_jaccard
 
 RECORD = Path(__file__).parent / "records" / "dirtied.json"

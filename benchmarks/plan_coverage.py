@@ -31,8 +31,8 @@ from sparsedial.records.plan import Plan
 from sparsedial.records.quantities import Currency
 from sparsedial.settings import fill
 from sparsedial.shape.shapes import Shapes
-from sparsedial.verbs.plan import PlanSettings
-from sparsedial.verbs.space import find_law, space
+from sparsedial.verbs.plan.plan import PlanSettings
+from sparsedial.verbs.plan.space import find_law, space
 
 HERE = Path(__file__).parent
 STUDY, RECORD = HERE / "records" / "reference_study", HERE / "records" / "plan_coverage.json"

@@ -36,7 +36,7 @@ SHAPE = Shape(
     d_expert=512, qk_norm="head",
 )  # fmt: skip
 PEAK = "from sparsedial.machine.hardware import peak_process_bytes; print(peak_process_bytes())"
-IMPORTS = "import torch, sparsedial.verbs.pruned_answer"
+IMPORTS = "import torch, sparsedial.verbs.prune.answer"
 
 
 def main() -> None:

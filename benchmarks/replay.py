@@ -28,7 +28,7 @@ from sparsedial.sweep.laws import Fitted
 from sparsedial.sweep.layout import Layout
 from sparsedial.sweep.notebook import Notebook
 from sparsedial.verbs.following import DESIGN, following
-from sparsedial.verbs.study_settings import StudySettings
+from sparsedial.verbs.study.settings import StudySettings
 
 RECORD = Path(__file__).parent / "records" / "reference_study"
 LAWS = Fitted(priors={})  # there was no prior yet when the study was laid

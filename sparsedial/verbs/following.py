@@ -7,7 +7,7 @@ import shlex
 from dataclasses import fields, replace
 
 from sparsedial.records.best import BestModel
-from sparsedial.verbs.study_settings import StudySettings
+from sparsedial.verbs.study.settings import StudySettings
 from sparsedial.version import __version__
 
 DESIGN = (

@@ -12,7 +12,7 @@ from sparsedial.records.record import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """A verb's module and its summary, known without importing the module."""
+    """A verb's package and its summary, known without importing the module."""
 
     name: str
     settings: str  # the dataclass of its settings, in the verb's module
@@ -23,7 +23,7 @@ class Verb:
     @property
     def module(self) -> Any:
         """The verb's own module, imported now."""
-        return importlib.import_module(f"sparsedial.verbs.{self.name}")
+        return importlib.import_module(f"sparsedial.verbs.{self.name}.{self.name}")
 
     @property
     def settings_class(self) -> type:

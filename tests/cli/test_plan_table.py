@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from benchmarks.replay import RECORD as REFERENCE_STUDY
 from sparsedial.cli.plan_table import plan_table
 from sparsedial.records.plan import Plan, read_plan
-from sparsedial.verbs.plan import PlanSettings, plan
+from sparsedial.verbs.plan.plan import PlanSettings, plan
 
 
 def rows(found: Plan) -> dict[str, list[str]]:

@@ -168,14 +168,14 @@ FAULTS = (
     ),
     Fault(
         what="an answer waits for the copy of the ups",
-        file="verbs/generate.py",
+        file="verbs/generate/generate.py",
         line="model = prepare(at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned])))",
         becomes="model = at_setting(whole, turned, gates_of(settings.checkpoint, whole.shape, [turned]))",
         tests="tests/verbs/test_dial_gates.py::test_the_copy_of_the_ups_is_made_before_the_seconds_of_an_answer_begin",
     ),
     Fault(
         what="gates and settings are not written together: an interrupted measurement leaves new gates",
-        file="verbs/measured_dial.py",
+        file="verbs/dial/measured.py",
         line="with pending(out.parent / GATES_FILE) as partial:",
         becomes="if partial := out.parent / GATES_FILE:",
         tests="tests/verbs/test_dial_gates.py::test_an_interrupted_measurement_leaves_gates_and_settings_as_they_were",
@@ -203,7 +203,7 @@ FAULTS = (
     ),
     Fault(
         what="gates are measured on windows that score",
-        file="verbs/dial_texts.py",
+        file="verbs/dial/texts.py",
         line="calibrating=windows.pick(rest)",
         becomes="calibrating=windows",
         tests="tests/verbs/test_dial_gates.py::test_gates_are_measured_where_nothing_is_scored_or_on_a_text_of_their_own",

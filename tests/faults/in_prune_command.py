@@ -7,7 +7,7 @@ from tests.faults.fault import Fault
 FAULTS = (
     Fault(
         what="a measurement layer by layer begins anew each time",
-        file="verbs/pruned_costs.py",
+        file="verbs/prune/costs.py",
         line="nats_in_turn(model, work.scored, shelf.under(name))",
         becomes="nats_in_turn(model, work.scored, Shelf())",
         tests="tests/verbs/test_prune_resume.py::test_layer_by_layer_the_measurement_goes_on_from_the_last_layer_too",
@@ -28,7 +28,7 @@ FAULTS = (
     ),
     Fault(
         what="a recovery learns the file that is scored as the second text",
-        file="verbs/pruned_texts.py",
+        file="verbs/prune/texts.py",
         line="text = prepare(first, tokenizer",
         becomes="text = prepare(settings.calibrate, tokenizer",
         tests="tests/verbs/test_prune_second.py::test_a_recovery_does_not_learn_it",
@@ -56,7 +56,7 @@ FAULTS = (
     ),
     Fault(
         what="a split checkpoint is written without its recovery",
-        file="verbs/split_experts.py",
+        file="verbs/prune/split_experts.py",
         line="if recovery is None:",
         becomes="if True:",
         tests="tests/verbs/test_split_recover.py::test_it_wins_back_what_fewer_experts_lost",
@@ -112,21 +112,21 @@ FAULTS = (
     ),
     Fault(
         what="a cut is judged on the validation text that decided it",
-        file="verbs/against_text.py",
+        file="verbs/prune/against_text.py",
         line="fresh = unread(windows.ids_WS1, _read_by(work))",
         becomes="fresh = np.ones(len(windows.ids_WS1), dtype=bool)",
         tests="tests/verbs/test_prune_against.py::test_validation_text_that_decides_or_is_learned_is_not_scored",
     ),
     Fault(
         what="a recovery is judged on the validation text that it learned",
-        file="verbs/against_text.py",
+        file="verbs/prune/against_text.py",
         line='else [deciding, work.text.tokens("train")]',
         becomes="else [deciding]",
         tests="tests/verbs/test_prune_against.py::test_validation_text_that_decides_or_is_learned_is_not_scored",
     ),
     Fault(
         what="the dial of a split says what is lost beside the dense checkpoint",
-        file="verbs/split_costs.py",
+        file="verbs/prune/split_costs.py",
         line="over_default=tuple(_above(losses[top_k], losses[sizes.top_k])",
         becomes="over_default=tuple(_above(losses[top_k], before)",
         tests="tests/verbs/test_split_experts.py::test_the_dial_says_how_much_more_is_lost_than_at_the_default",
@@ -147,7 +147,7 @@ FAULTS = (
     ),
     Fault(
         what="what is cut from a model takes no memory",
-        file="verbs/prunable.py",
+        file="verbs/prune/prunable.py",
         line="total_parameters(shape, with_mtp=True) + beside",
         becomes="total_parameters(shape, with_mtp=True)",
         tests="tests/verbs/test_prune_far.py::test_what_is_held_beside_the_model_counts_too",
@@ -168,7 +168,7 @@ FAULTS = (
     ),
     Fault(
         what="a dry run counts one model to score",
-        file="verbs/prune_cost.py",
+        file="verbs/prune/cost.py",
         line="choices = 1 + len(work.ask.controls)",
         becomes="choices = 1",
         tests="tests/verbs/test_prune_cost.py::test_it_says_what_the_same_command_then_does",

@@ -119,7 +119,7 @@ FAULTS = (
     ),
     Fault(
         what="a recovery learns the text that is scored",
-        file="verbs/pruned_texts.py",
+        file="verbs/prune/texts.py",
         line='for split, most in (("train", calibration), ("test", score))',
         becomes='for split, most in (("train", calibration), ("train", score))',
         tests="tests/verbs/test_prune_recover.py::test_what_is_scored_is_never_trained_on_nor_calibrated_with",
@@ -168,7 +168,7 @@ FAULTS = (
     ),
     Fault(
         what="methods of a comparison share the last share that was asked for",
-        file="verbs/tried.py",
+        file="verbs/prune/tried.py",
         line="one = _tried(replace(work, ask=ask), chooser, whole)",
         becomes="one = _tried(replace(work, ask=own[-1]), chooser, whole)",
         tests="tests/verbs/test_prune_compare.py::test_each_point_is_what_prune_itself_gives",
@@ -315,7 +315,7 @@ FAULTS = (
     ),
     Fault(
         what="a checkpoint that was changed since it was split is said to be the same",
-        file="verbs/join_experts.py",
+        file="verbs/prune/join_experts.py",
         line="weights_digest(tensors) == origin.weights_digest",
         becomes="True",
         tests="tests/verbs/test_split_experts.py::test_a_split_checkpoint_that_was_changed_is_joined_and_said_to_be_another",
@@ -329,7 +329,7 @@ FAULTS = (
     ),
     Fault(
         what="a method is no part of what names a state",
-        file="verbs/unfinished.py",
+        file="verbs/prune/unfinished.py",
         line='NAMES = ("checkpoint", "out")',
         becomes='NAMES = ("checkpoint", "out", "method")',
         tests="tests/verbs/test_prune_resume.py::test_what_a_command_of_other_settings_found_is_not_used_and_that_is_said",

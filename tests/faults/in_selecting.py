@@ -63,7 +63,7 @@ FAULTS = (
     ),
     Fault(
         what="a random control drawn from the kept part",
-        file="verbs/random_selection.py",
+        file="verbs/select/random_selection.py",
         line="frame = control_manifest(chosen, reading, drawn)",
         becomes='frame = control_manifest(chosen, reading, drawn & set(chosen["kept"].arg_true().to_list()))',
         tests="tests/selection/test_control.py::test_it_is_as_large_as_what_stays_and_another_part",
@@ -238,7 +238,7 @@ FAULTS = (
     ),
     Fault(
         what="a study trains on copies of held-out text that its shares lack",
-        file="verbs/kept_texts.py",
+        file="verbs/study/kept_texts.py",
         line="sources = question.sources if whole is None else (str(whole.folder),)",
         becomes="sources = question.sources",
         tests="tests/verbs/test_study_shares.py::test_no_share_and_not_the_full_text_holds_copies_of_held_out_text",

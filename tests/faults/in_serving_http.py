@@ -107,14 +107,14 @@ FAULTS = (
     ),
     Fault(
         what="the memory of a server is that of one setting's cache",
-        file="verbs/served.py",
+        file="verbs/serve/served.py",
         line="return MOST_LANES * cached_values_per_token(",
         becomes="return cached_values_per_token(",
         tests="tests/verbs/test_serve.py::test_a_dry_run_counts_before_anything_is_loaded",
     ),
     Fault(
         what="the request that is shown lacks the key",
-        file="verbs/serve.py",
+        file="verbs/serve/serve.py",
         line='if key else ""',
         becomes='if not key else ""',
         tests="tests/verbs/test_serve.py::test_the_request_that_is_shown_works_when_it_is_copied",

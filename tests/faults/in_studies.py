@@ -282,7 +282,7 @@ FAULTS = (
     ),
     Fault(
         what="a kept share has held-out text of its own",
-        file="verbs/kept_texts.py",
+        file="verbs/study/kept_texts.py",
         line="tokenizer=full.tokenizer,",
         becomes="tokenizer=full.tokenizer.name,",
         tests="tests/verbs/test_study_shares.py::test_shares_differ_in_train_text_alone",

@@ -58,7 +58,7 @@ FAULTS = (
     ),
     Fault(
         what="the time of a study's reference model is not counted",
-        file="verbs/study.py",
+        file="verbs/study/study.py",
         line="clock.spend(cost.seconds)",
         becomes="clock.spend(0.0)",
         tests="tests/verbs/test_token_share.py::test_a_dry_run_of_a_study_counts_the_reference_model_in_its_time",

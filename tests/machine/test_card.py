@@ -28,7 +28,7 @@ from sparsedial.sweep.design import (
     profile_shapes,
 )
 from sparsedial.sweep.layout import Layout
-from sparsedial.verbs.study_settings import StudySettings
+from sparsedial.verbs.study.settings import StudySettings
 from tests.sweep.simulation import H100, PROFILE, asked
 
 

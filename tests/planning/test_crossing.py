@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sparsedial.verbs.questions import questions
+from sparsedial.verbs.dial.questions import questions
 
 STATE = {"max_total_parameters": "30B", "device": "h100", "devices": "8", "price": "2.5"}
 PLACE = 12  # the budget that was asked for, amid those around it

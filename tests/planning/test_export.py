@@ -28,8 +28,8 @@ from sparsedial.shape.config import read_config
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
-from sparsedial.verbs.plan import PlanSettings
-from sparsedial.verbs.plan import plan as make_plan
+from sparsedial.verbs.plan.plan import PlanSettings
+from sparsedial.verbs.plan.plan import plan as make_plan
 
 # Fields of torchtitan's configurations and parameters of its helpers that the export may use.
 # Source: torchtitan at commit b5bcd76c66d0 (2026-08-21), the signatures in torchtitan/

@@ -31,7 +31,7 @@ from sparsedial.runs import costs, timed
 from sparsedial.shape.ladder import Ladder
 from sparsedial.sweep.expect import dry_run
 from sparsedial.sweep.findings import plan_at_top
-from sparsedial.verbs.questions import questions
+from sparsedial.verbs.dial.questions import questions
 from tests.records.held import of_file, of_values
 from tests.showing.synthetic import bare_record, finished, study_record
 from tests.verbs.test_fit import write as write_table

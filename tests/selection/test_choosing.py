@@ -11,8 +11,8 @@ from sparsedial.errors import UserError
 from sparsedial.selection.choosing import highest
 from sparsedial.selection.scores import SCORES, SIDES, Groups, Score
 from sparsedial.text.manifest import read_manifest
-from sparsedial.verbs.select import select
-from sparsedial.verbs.select_settings import SelectSettings
+from sparsedial.verbs.select.select import select
+from sparsedial.verbs.select.settings import SelectSettings
 
 from .planted import plant, prose
 

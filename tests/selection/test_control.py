@@ -16,9 +16,9 @@ from sparsedial.text.manifest import read_manifest
 from sparsedial.text.prepare import prepare
 from sparsedial.text.reading import Reading, read_corpus
 from sparsedial.text.splitting import Splitting, split_reading
-from sparsedial.verbs.random_selection import full_selection, random_selection
-from sparsedial.verbs.select import select
-from sparsedial.verbs.select_settings import SelectSettings
+from sparsedial.verbs.select.random_selection import full_selection, random_selection
+from sparsedial.verbs.select.select import select
+from sparsedial.verbs.select.settings import SelectSettings
 
 from .planted import plant, prose
 

@@ -15,8 +15,8 @@ from sparsedial.text.corpus import open_corpus
 from sparsedial.text.manifest import read_manifest
 from sparsedial.text.reading import read_corpus
 from sparsedial.text.splitting import split_reading
-from sparsedial.verbs.select import select
-from sparsedial.verbs.select_settings import SelectSettings
+from sparsedial.verbs.select.select import select
+from sparsedial.verbs.select.settings import SelectSettings
 
 from .planted import Planted, edited, plant, prose
 

@@ -17,8 +17,8 @@ from sparsedial.selection.buckets import Buckets
 from sparsedial.selection.sketch import sketches
 from sparsedial.selection.sketch_file import SketchFile, packed, sketches_of
 from sparsedial.text.documents import Document
-from sparsedial.verbs.select import select
-from sparsedial.verbs.select_settings import SelectSettings
+from sparsedial.verbs.select.select import select
+from sparsedial.verbs.select.settings import SelectSettings
 
 from .planted import plant, prose
 

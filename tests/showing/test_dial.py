@@ -16,7 +16,7 @@ from sparsedial.cli.main import main
 from sparsedial.law import published
 from sparsedial.records.record import write
 from sparsedial.showing.dial_words import range_words
-from sparsedial.verbs.questions import questions
+from sparsedial.verbs.dial.questions import questions
 from tests.serving.test_budget import DIAL, dial_of, point
 from tests.showing.synthetic import study_record
 

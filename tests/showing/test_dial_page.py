@@ -26,7 +26,7 @@ PHONE = {"viewport": {"width": 320, "height": 800}}
 WITH_SETTINGS = """
 from sparsedial.showing.dial_server import serve
 from sparsedial.showing.notes import note
-from sparsedial.verbs.questions import questions
+from sparsedial.verbs.dial.questions import questions
 from tests.serving.test_budget import DIAL
 
 serve(questions("abnar", None, DIAL), 0, note)

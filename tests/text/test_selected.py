@@ -15,8 +15,8 @@ from sparsedial.errors import UserError
 from sparsedial.text.corpus import open_corpus
 from sparsedial.text.manifest import write_manifest
 from sparsedial.text.prepare import Text, prepare
-from sparsedial.verbs.select import select
-from sparsedial.verbs.select_settings import SelectSettings
+from sparsedial.verbs.select.select import select
+from sparsedial.verbs.select.settings import SelectSettings
 from tests.text.test_prepare import texts_of
 
 from .conftest import prose

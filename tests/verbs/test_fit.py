@@ -12,7 +12,7 @@ import pytest
 import sparsedial
 from sparsedial.cli.main import main
 from sparsedial.errors import UserError
-from sparsedial.verbs.fit_settings import PRIOR_EXAMPLE
+from sparsedial.verbs.fit.settings import PRIOR_EXAMPLE
 from tests.law.test_fit import branches, table
 
 GOOD = {name: values.tolist() for name, values in table("chinchilla")[0].items()}

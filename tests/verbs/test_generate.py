@@ -66,7 +66,7 @@ def test_the_streamed_text_is_the_prompt_and_the_whole_text(
 def test_text_is_written_as_it_comes(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"temperature": 1.0, "tokens": 20}
     told: list[str] = []
-    from sparsedial.verbs.generate import GenerateSettings, generate
+    from sparsedial.verbs.generate.generate import GenerateSettings, generate
 
     answer = generate(GenerateSettings(checkpoint=checkpoint(256), prompt="the", **settings), told.append)
     assert told[0] == "the"

@@ -19,7 +19,7 @@ from sparsedial.records.record import plain
 from sparsedial.shape.config import read_config
 from sparsedial.shape.counts import total_parameters
 from sparsedial.store import write_json
-from sparsedial.verbs.plan import PlanSettings, plan
+from sparsedial.verbs.plan.plan import PlanSettings, plan
 
 KEYS = {
     "budget", "law", "shape", "tokens", "total_parameters", "active_parameters", "sparsity", "predicted_loss", "costs",

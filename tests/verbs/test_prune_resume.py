@@ -22,7 +22,7 @@ from sparsedial.pruning import in_turn, searching, shelf
 from sparsedial.pruning.in_turn import Passage
 from sparsedial.records.compare import ComparedPoint
 from sparsedial.text.tokenizer import byte_tokenizer
-from sparsedial.verbs import tried
+from sparsedial.verbs.prune.prune import tried
 from tests.model.shapes import FAMILIES, shaken
 from tests.pruning.planted import (
     knowing_letters,
@@ -134,10 +134,10 @@ def test_ctrl_c_says_that_the_same_command_goes_on(sparse, text, monkeypatch, ca
 
 
 def test_ctrl_c_says_that_nothing_is_kept_where_nothing_is(sparse, monkeypatch, capsys):
-    monkeypatch.setattr("sparsedial.verbs.fixed_setting.fixed_setting", interrupted)
+    monkeypatch.setattr("sparsedial.verbs.prune.fixed_setting.fixed_setting", interrupted)
     assert main(["prune", str(sparse), "--fix-setting", "k=1", "--out", str(sparse.parent / "out")]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "stopped; nothing was kept"
-    monkeypatch.setattr("sparsedial.verbs.evaluate.evaluated", interrupted)
+    monkeypatch.setattr("sparsedial.verbs.evaluate.evaluate.evaluated", interrupted)
     assert main(["evaluate", str(sparse), "--text", "some.txt"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "stopped; nothing was kept"
 

@@ -16,10 +16,10 @@ from sparsedial.errors import UserError
 from sparsedial.pruning import second
 from sparsedial.pruning.in_turn import Passage
 from sparsedial.records.prune import Pruned
-from sparsedial.verbs import recovered
-from sparsedial.verbs.prune_settings import PruneSettings
-from sparsedial.verbs.pruned import opened
-from sparsedial.verbs.unfinished import key_of
+from sparsedial.verbs.prune.choice import opened
+from sparsedial.verbs.prune.prune import recovered
+from sparsedial.verbs.prune.settings import PruneSettings
+from sparsedial.verbs.prune.unfinished import key_of
 from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters, with_domains
 from tests.records.held import of_file
 

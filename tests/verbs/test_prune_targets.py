@@ -14,7 +14,7 @@ from sparsedial.errors import UserError
 from sparsedial.pruning import choosing_experts, searching, speed
 from sparsedial.records.prune import Pruned
 from sparsedial.settings import fill
-from sparsedial.verbs.prune_settings import PruneSettings
+from sparsedial.verbs.prune.settings import PruneSettings
 from tests.pruning.planted import LETTERS, planted, saved, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file
 

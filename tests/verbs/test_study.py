@@ -21,10 +21,10 @@ from sparsedial.records.record import read, write
 from sparsedial.records.run import RUN_FILE, Run
 from sparsedial.records.study import Study, read_finished
 from sparsedial.verbs import VERBS
+from sparsedial.verbs.dial.questions import questions
 from sparsedial.verbs.following import following
 from sparsedial.verbs.origin import law_behind
-from sparsedial.verbs.questions import questions
-from sparsedial.verbs.study import StudySettings
+from sparsedial.verbs.study.study import StudySettings
 from tests.records.held import of_file
 from tests.showing.synthetic import study_record
 from tests.started import joining

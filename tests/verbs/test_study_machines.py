@@ -13,8 +13,8 @@ from sparsedial.records.launch import JOIN_FILE
 from sparsedial.runs import devices
 from sparsedial.store import LOCK
 from sparsedial.sweep.notebook import Notebook
-from sparsedial.verbs.study_machines import machines_of
-from sparsedial.verbs.study_settings import StudySettings
+from sparsedial.verbs.study.machines import machines_of
+from sparsedial.verbs.study.settings import StudySettings
 
 
 def test_other_machines_train_on_their_processors(monkeypatch):

@@ -18,11 +18,11 @@ from sparsedial.selection import reference
 from sparsedial.sweep import local_lab
 from sparsedial.text.manifest import read_manifest
 from sparsedial.text.prepare import open_text, prepare
-from sparsedial.verbs.kept_selections import kept_selections, whole_selection
-from sparsedial.verbs.kept_texts import crossed, full_text
-from sparsedial.verbs.select_method import METHODS, asked_shares, parse_shares
-from sparsedial.verbs.select_speed import select_seconds
-from sparsedial.verbs.study_settings import StudySettings
+from sparsedial.verbs.study.kept_selections import kept_selections, whole_selection
+from sparsedial.verbs.study.kept_texts import crossed, full_text
+from sparsedial.verbs.study.select_method import METHODS, asked_shares, parse_shares
+from sparsedial.verbs.study.select_speed import select_seconds
+from sparsedial.verbs.study.settings import StudySettings
 from tests.machine.test_profile import profile_of
 from tests.records.held import of_file
 

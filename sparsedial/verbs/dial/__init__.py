@@ -1,0 +1,1 @@
+"""`dial`: its page, and the measurement of a checkpoint's settings."""

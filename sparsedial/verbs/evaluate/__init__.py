@@ -1,0 +1,1 @@
+"""`evaluate`: a text's loss, and scores on tasks."""

@@ -1,0 +1,1 @@
+"""`plan`, and the shapes that it looks among."""

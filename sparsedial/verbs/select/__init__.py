@@ -1,0 +1,1 @@
+"""`select`: what stays of a text, and what that does to models."""

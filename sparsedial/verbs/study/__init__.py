@@ -1,0 +1,1 @@
+"""`study` and its settings, its texts and its machines."""
