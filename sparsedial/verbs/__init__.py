@@ -1,4 +1,4 @@
-"""One function for each command."""
+"""A folder for each command: its function, its settings and its parts. What several share lies beside them."""
 
 from __future__ import annotations
 
