@@ -35,7 +35,6 @@ NOT_BUILT: Mapping[str, tuple[Any, ...]] = {
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
     "web_search_options": (),
@@ -113,6 +112,22 @@ class DialRequest(Record, frozen=True, kw_only=True, omit_defaults=True):
         }
 
 
+class JsonSchema(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The schema of an answer in JSON."""
+
+    schema: dict[str, Any]
+    name: str | None = None  # it changes nothing, as the next two: the answer keeps to the schema in any case
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The form of an answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None  # of that type alone
+
+
 class TextRequest(Record, frozen=True, kw_only=True, omit_defaults=True):
     """What all requests for text have."""
 
@@ -128,6 +143,7 @@ class TextRequest(Record, frozen=True, kw_only=True, omit_defaults=True):
     logit_bias: dict[str, float] | None = None  # by a token's id
     stop: str | tuple[str, ...] = ()
     n: int = 1
+    response_format: ResponseFormat | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
 

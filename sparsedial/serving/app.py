@@ -106,7 +106,8 @@ async def _answered(
         created=int(time.time()),
         model=service.dial.identity(chosen.setting),
     )
-    answers = service.begin(asked, chosen, prompts)
+    guide = await asyncio.to_thread(service.guide, asked.response_format)
+    answers = service.begin(asked, chosen, prompts, guide)
 
     def usage() -> Any:
         return service.usage(asked, chosen, prompts, answers)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from sparsedial.errors import UserError
+from sparsedial.serving.guide import Guide
 from sparsedial.serving.sampling import Sampling
 from sparsedial.shape.turned import Turned
 
@@ -30,6 +31,7 @@ class Ask:
     turned: Turned
     top: int | None = None  # each token is told with its log-probability and those of so many likeliest ones
     scores_prompt: bool = False  # those of the prompt's tokens are told too
+    guide: Guide | None = None  # of this answer alone: the form that it keeps to
 
 
 @dataclass(frozen=True, kw_only=True)

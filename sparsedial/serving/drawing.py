@@ -13,6 +13,7 @@ from sparsedial.errors import UserError
 from sparsedial.model.greedy import likeliest
 from sparsedial.serving.adjusting import adjusted
 from sparsedial.serving.generation import draw_one
+from sparsedial.serving.guide import Guide
 from sparsedial.serving.sampling import Sampling
 
 
@@ -22,17 +23,23 @@ class Draws:
 
     sampling: Sampling
     chance: torch.Generator
+    guide: Guide | None = None  # the form that the answer keeps to
     written: Counter[int] = field(default_factory=Counter)  # how often each token was drawn, where that counts
 
+    @property
+    def likeliest(self) -> bool:
+        """Whether the token that the model finds likeliest is always the next one."""
+        return self.sampling.temperature == 0 and not self.sampling.adjusts and self.guide is None
 
-def draws_of(sampling: Sampling) -> Draws:
+
+def draws_of(sampling: Sampling, guide: Guide | None = None) -> Draws:
     """The draws of a new answer: those of `generate` with the same seed."""
-    return Draws(sampling, torch.Generator().manual_seed(sampling.seed))
+    return Draws(sampling, torch.Generator().manual_seed(sampling.seed), guide)
 
 
 def draw_each(logits_BV: Tensor, draws: Sequence[Draws]) -> list[int | Exception]:
     """The next token of every answer, or what forbids to draw it."""
-    if all(one.sampling.temperature == 0 and not one.sampling.adjusts for one in draws):
+    if all(one.likeliest for one in draws):
         try:
             return list(likeliest(logits_BV))
         except UserError:
@@ -43,10 +50,15 @@ def draw_each(logits_BV: Tensor, draws: Sequence[Draws]) -> list[int | Exception
 def _drawn(logits_V: Tensor, draws: Draws) -> int | Exception:
     sampling = draws.sampling
     try:
-        if not sampling.adjusts:
-            return _one(logits_V, draws)
-        token = _one(adjusted(logits_V, sampling, draws.written), draws)
-        draws.written[token] += 1
+        if sampling.adjusts:
+            logits_V = adjusted(logits_V, sampling, draws.written)
+        if draws.guide is not None:
+            logits_V = draws.guide.allowed(logits_V)
+        token = _one(logits_V, draws)
+        if sampling.adjusts:
+            draws.written[token] += 1
+        if draws.guide is not None:
+            draws.guide.wrote(token)
         return token
     except Exception as error:  # such as torch.multinomial's of infinite logits
         return error

@@ -103,7 +103,7 @@ class Engine:
             raise UserError(f"{ask.tokens} tokens are fewer than none", field="tokens")
         with about("setting"):
             place = place_of(ask.turned, self._model.shape, self._gates)
-        draws = draws_of(ask.sampling)
+        draws = draws_of(ask.sampling, ask.guide)
         with self._news:
             if self._closing:
                 raise Closed

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 
 from sparsedial.errors import nearest
 from sparsedial.records.record import field_at_fault, in_words
-from sparsedial.records.serving import IGNORED, NOT_BUILT, DialRequest, Role, StreamOptions, TextRequest
+from sparsedial.records.serving import IGNORED, NOT_BUILT, DialRequest, ResponseFormat, Role, StreamOptions, TextRequest
 from sparsedial.serving.refused import BAD_VALUE, Refused
 
 T = TypeVar("T", bound=TextRequest)
-NESTED: Mapping[str, type[DialRequest | StreamOptions]] = {"dial": DialRequest, "stream_options": StreamOptions}
-WORDS_OF = {"role": get_args(Role), "type": ("text",)}  # the values of a field that has only some
+NESTED: Mapping[str, type[DialRequest | StreamOptions | ResponseFormat]] = {
+    "dial": DialRequest,
+    "stream_options": StreamOptions,
+    "response_format": ResponseFormat,
+}
+WORDS_OF = {  # the values of a field that has only some
+    "role": get_args(Role),
+    "type": ("text",),
+    "response_format.type": get_args(get_type_hints(ResponseFormat)["type"]),
+}
+SCHEMA = "schema"  # in which null is a value
 CHATS, TEXTS = "/v1/chat/completions", "/v1/completions"
 ELSEWHERE = {"messages": CHATS, "top_logprobs": CHATS, "prompt": TEXTS, "echo": TEXTS}
 
@@ -41,7 +50,8 @@ def read_request(body: bytes, cls: type[T]) -> T:
 
 def _in_words(message: str, param: str | None) -> str:
     """What is wrong with a value, and what it may be where that is one of a few words."""
-    words, known = in_words(message), WORDS_OF.get((param or "").rpartition(".")[2])
+    words, name = in_words(message), param or ""
+    known = WORDS_OF.get(name) or WORDS_OF.get(name.rpartition(".")[2])
     hint = f"; known are {', '.join(known)}" if known and words.endswith("is not known") else ""
     return f"{words}{hint}" if param and words.startswith(f"{param}:") else f"the request {words}"
 
@@ -61,7 +71,7 @@ def _given(body: bytes) -> dict[str, Any]:
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return {key: item if key == SCHEMA else _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 

@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sparsedial.errors import UserError, about
-from sparsedial.records.serving import ChatMessage, ChatRequest, CompletionRequest, DialUsage, TextRequest, Usage
+from sparsedial.records.serving import (
+    ChatMessage,
+    ChatRequest,
+    CompletionRequest,
+    DialUsage,
+    ResponseFormat,
+    TextRequest,
+    Usage,
+)
 from sparsedial.serving.answer_text import Before
 from sparsedial.serving.answers import Answers, Writer
 from sparsedial.serving.asks import Ask, Closed
 from sparsedial.serving.dial import Chosen, Dial
+from sparsedial.serving.guide import Guide, Guides
 from sparsedial.serving.refused import BAD_VALUE, FAILED, Refused, refused
 from sparsedial.serving.sampling import Sampling
 from sparsedial.text.prompts import Prompts
@@ -27,6 +36,7 @@ RETRY_SECONDS = 5
 COMPLETION_TOKENS = 16  # unless a request says how many, as OpenAI has it; a chat goes on until it ends
 SEEDS = 2**62
 DRAWN = ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty")  # fields of a request
+ANY_OBJECT: dict[str, Any] = {"type": "object"}
 TOO_LONG = "context_length_exceeded"
 Ids = tuple[int, ...]
 
@@ -39,6 +49,7 @@ class Service:
     dial: Dial
     tokenizer: Tokenizer
     words: TokenBytes  # of the tokenizer: making it reads the whole tokenizer
+    guides: Guides
     prompts: Prompts
     joules_basis: Literal["measured", "estimated"]
 
@@ -75,8 +86,26 @@ class Service:
             raise Refused(400, f"{len(prompt)} prompts are more than {MOST_PROMPTS}", code=BAD_VALUE, param="prompt")
         return tuple(map(self._known, [numbers] if numbers else rows)) or tuple(map(self._ids, texts))
 
-    def begin(self, request: TextRequest, chosen: Chosen, prompts: Sequence[Ids]) -> Answers:
-        """The answers to a request, which are being written from now on.
+    def guide(self, form: ResponseFormat | None) -> Guide | None:
+        """What makes an answer keep to a form, if one is asked for; the first one takes a moment.
+
+        Raises: Refused for a schema that is missing, wrong, or has what is not supported.
+        """
+        if form is None or form.type == "text":
+            return None
+        if (form.json_schema is not None) != (form.type == "json_schema"):
+            words = "response_format: json_schema is given with the type json_schema, and with no other"
+            raise Refused(400, words, code=BAD_VALUE, param="response_format.json_schema")
+        try:
+            return self.guides.json(ANY_OBJECT if form.json_schema is None else form.json_schema.schema)
+        except UserError as error:
+            raise refused(error, param="response_format.json_schema.schema") from error
+        except ModuleNotFoundError as error:
+            words = f"response_format needs {error.name}, which the server lacks: pip install 'sparsedial[serve]'"
+            raise Refused(400, words, code="unsupported_parameter", param="response_format") from error
+
+    def begin(self, request: TextRequest, chosen: Chosen, prompts: Sequence[Ids], guide: Guide | None) -> Answers:
+        """The answers to a request, which are being written from now on, each by a copy of the guide.
 
         Raises: Refused for a value outside its range, a prompt that is too long, or too many answers that wait.
         """
@@ -94,6 +123,7 @@ class Service:
                 turned=chosen.turned,
                 top=top,
                 scores_prompt=before.echo and top is not None,
+                guide=guide and guide.another(),
             )
             for prompt, before, sampling in zip(rows, befores, samplings, strict=True)
         ]

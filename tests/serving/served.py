@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 
 from sparsedial.errors import UserError
+from sparsedial.model.greedy import Vocabulary
 from sparsedial.records.dial_file import DialFile
 from sparsedial.serving.app import make_app
 from sparsedial.serving.asks import Ask, Load, Scored, Spent, Told
 from sparsedial.serving.dial import Dial, chosen_at
+from sparsedial.serving.guide import Guides
 from sparsedial.serving.service import Service
 from sparsedial.shape.turned import Turned
 from sparsedial.text.prompts import Prompts
@@ -99,6 +101,7 @@ class Script:
 def service_of(engine: Script, measured: DialFile | UserError = DIAL, template: str | None = TEMPLATE) -> Service:
     """The tiny checkpoint, with the dial of the budget's tests."""
     tokenizer = byte_tokenizer()
+    words = TokenBytes(tokenizer)
     return Service(
         engine=engine,
         dial=Dial(
@@ -112,7 +115,8 @@ def service_of(engine: Script, measured: DialFile | UserError = DIAL, template: 
             chat=template is not None,
         ),
         tokenizer=tokenizer,
-        words=TokenBytes(tokenizer),
+        words=words,
+        guides=Guides(tokenizer, words, Vocabulary(ends=frozenset({tokenizer.end_token})), SHAPE.vocab_size),
         prompts=Prompts(folder=Path("tiny"), special={}, template=template, backend=None),
         joules_basis="estimated",
     )

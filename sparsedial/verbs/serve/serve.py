@@ -60,6 +60,7 @@ class _Open:
         from sparsedial.model.checkpoint import model_as_stored
         from sparsedial.serving.ending import vocabulary_of
         from sparsedial.serving.engine import Engine
+        from sparsedial.serving.guide import Guides
         from sparsedial.serving.service import Service
         from sparsedial.text.prompts import prompts_of
         from sparsedial.text.token_bytes import TokenBytes
@@ -71,6 +72,7 @@ class _Open:
         folder, shape = settings.checkpoint, found.dial.shape
         tokenizer = load_tokenizer(folder)
         vocabulary = vocabulary_of(folder, tokenizer, shape.vocab_size)
+        words = TokenBytes(tokenizer)
         prompts, gates = prompts_of(folder, tokenizer), gates_beside(folder, found.dial)
         model = model_as_stored(found.checkpoint, found.dtype)
         power = meter(model.embedding_VD.device.type, get_num_threads())
@@ -81,7 +83,8 @@ class _Open:
             engine=self._engine,
             dial=replace(found.dial, chat=prompts.template is not None),
             tokenizer=tokenizer,
-            words=TokenBytes(tokenizer),
+            words=words,
+            guides=Guides(tokenizer, words, vocabulary, shape.vocab_size),
             prompts=prompts,
             joules_basis="measured" if power.metered else "estimated",
         )
