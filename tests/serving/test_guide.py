@@ -158,6 +158,29 @@ def test_each_answer_to_a_request_has_a_guide_of_its_own(path):
         assert keeps(bytes(written(guide, 256, ENDS, seed=1)).decode())
 
 
+def test_a_null_in_a_schema_is_a_value():
+    engine, nothing = Script(), {"type": "json_schema", "json_schema": {"schema": {"const": None}, "name": None}}
+    chat(engine, response_format=nothing)
+    guide = engine.asks[0].guide
+    assert guide is not None
+    assert bytes(written(guide, 256, ENDS, seed=0)) == b"null"
+
+
+def test_a_special_token_does_not_stand_for_its_name_nor_its_name_for_it():
+    """A reader of the ids would miss a part of the text, or the text would end within it."""
+    tokenizer = train_bpe([b"abc " * 9], 290)
+    tokenizer.backend.add_special_tokens(["tool"])
+    tokenizer = replace(tokenizer, vocab_size=tokenizer.vocab_size + 1)
+    special, (quote,) = tokenizer.backend.token_to_id("tool"), tokenizer.encode(b'"').tolist()
+    guide = guide_of({"type": "string"}, tokenizer)
+    guide.wrote(quote)
+    assert not guide.allowed(torch.zeros(tokenizer.vocab_size))[special].isfinite()
+    ids = written(
+        guide_of({"enum": [f"a {END}"]}, tokenizer), tokenizer.vocab_size, frozenset({tokenizer.end_token}), 0
+    )
+    assert tokenizer.decode(ids) == f'"a {END}"'
+
+
 def test_any_object_will_do_where_no_schema_is_given():
     engine = Script()
     streamed(engine, response_format={"type": "json_object"})

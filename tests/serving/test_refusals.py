@@ -77,7 +77,6 @@ PROMPT = {"prompt": "a"}
             "it may have 64",
         ),
         ({"tools": [{}]}, "tools", "unsupported_parameter", "not built"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter", "not built"),
         ({"logprobs": 3}, "logprobs", "invalid_value", "expected true or false"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value", "lies outside 0..20"),
         ({"logprobs": True, "top_logprobs": -1}, "top_logprobs", "invalid_value", "lies outside 0..20"),
