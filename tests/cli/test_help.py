@@ -88,3 +88,28 @@ def completed(line: str) -> set[str]:
 )
 def test_the_shell_completes_commands_flags_and_names(line, words):
     assert completed(line) == words
+
+
+NOT_THERE = (
+    "generate /nowhere hi", "prune /nowhere --keep 0.5 --calibrate a --out o", "serve /nowhere",
+    "evaluate /nowhere --text a", "dial /nowhere --measure --text a", "study /nowhere --time 5m --out o", "train /nowhere.json --tokens 1M --out o",
+    "train qwen3-0.6b --text /nowhere --tokens 1M --out o", "select /nowhere --out o", "join /nowhere",
+)  # fmt: skip
+
+
+def test_help_and_what_is_not_there_need_no_torch(tmp_path):
+    """They answer in a third of a second, and not in two."""
+    code = (
+        "import sys; from sparsedial.cli.main import main; from sparsedial.verbs import VERBS\n"
+        "for verb in VERBS:\n"
+        "    try: main([verb, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "    assert 'torch' not in sys.modules, verb\n"
+        f"for line in {NOT_THERE!r}:\n"
+        "    assert main(line.split()) == 2, line\n"
+        "    assert 'torch' not in sys.modules, line\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("/nowhere: no such") + done.stderr.count("/nowhere.json: no such") == len(NOT_THERE)
+    assert list(tmp_path.iterdir()) == []

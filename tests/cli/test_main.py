@@ -268,7 +268,7 @@ def trained(**changes) -> Trained:
 
 
 def test_a_training_that_diverged_ends_with_status_1_and_tells_the_tokens_it_came_to(capsys, monkeypatch):
-    from sparsedial.verbs.train.train import train
+    from sparsedial.verbs.train import train
 
     diverged = trained(status="diverged", reason="the loss is no number", steps_done=3, seconds=0.02)
     monkeypatch.setattr(train, "train", lambda settings: diverged)

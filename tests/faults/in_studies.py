@@ -351,4 +351,11 @@ FAULTS = (
         becomes="return max(0.0, share * (os.cpu_count() or 1))",
         tests="tests/machine/test_hardware.py::test_the_cores_that_other_programs_keep_busy",
     ),
+    Fault(
+        what="the help of a study loads PyTorch",
+        file="sweep/findings.py",
+        line="from sparsedial.sweep.lab import Lab",
+        becomes="from sparsedial.runs.in_process import InProcess; from sparsedial.sweep.lab import Lab",
+        tests="tests/cli/test_help.py::test_help_and_what_is_not_there_need_no_torch",
+    ),
 )

@@ -13,7 +13,7 @@ from sparsedial.selection.judging import Measured, Nearest
 from sparsedial.selection.page import Page, repeated_runs_share, top_run_share
 from sparsedial.selection.quality import FAMILIES, QUALITY_RULES
 from sparsedial.text.manifest import read_manifest
-from sparsedial.verbs.select.select import settings as select_settings
+from sparsedial.verbs.select import settings as select_settings
 from tests.selection.planted import prose
 
 PROSE = (

@@ -25,7 +25,7 @@ from sparsedial.records.evaluation import Evaluations
 from sparsedial.records.record import plain
 from sparsedial.serving import generation
 from sparsedial.shape.turned import parse_turned
-from sparsedial.verbs.dial.dial import measured as measured_dial
+from sparsedial.verbs.dial import measured as measured_dial
 from tests.model.test_gates import with_closed_gates
 from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters, with_domains
 from tests.records.held import of_file, of_values

@@ -19,7 +19,7 @@ from sparsedial.records.evaluation import CheckpointName, Evaluation, Evaluation
 from sparsedial.records.record import plain
 from sparsedial.records.setting import Setting
 from sparsedial.shape.turned import parse_turned
-from sparsedial.verbs.evaluate.evaluate import evaluated
+from sparsedial.verbs.evaluate import evaluated
 from tests.evaluation.items import write_items
 from tests.pruning.planted import FIRST, SECOND, SHAPE, saved, text_of, with_domains
 from tests.records.held import of_values

@@ -24,9 +24,9 @@ from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.turned import Turned
 from sparsedial.text.prepare import open_text
 from sparsedial.text.windows import evaluation_windows
+from sparsedial.verbs.prune import against_text
 from sparsedial.verbs.prune.against import opened_study
 from sparsedial.verbs.prune.choice import opened
-from sparsedial.verbs.prune.prune import against_text
 from sparsedial.verbs.prune.settings import PruneSettings
 from tests.records.held import of_file
 from tests.showing.synthetic import spread_law, study_record

@@ -18,7 +18,7 @@ from sparsedial.pruning.quality import nats_of
 from sparsedial.records.compare import Compared
 from sparsedial.records.quantities import Interval
 from sparsedial.showing.compare_figure import comparison
-from sparsedial.verbs.prune.prune import compared, tried
+from sparsedial.verbs.prune import compared, tried
 from tests.cli.wide import too_wide
 from tests.pruning.planted import SECOND, saved, text_of, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file, of_values

@@ -15,8 +15,8 @@ from sparsedial.errors import UserError
 from sparsedial.model.checkpoint import load, save_checkpoint
 from sparsedial.shape.counts import total_parameters
 from sparsedial.text.tokenizer import byte_tokenizer
+from sparsedial.verbs.prune import prunable
 from sparsedial.verbs.prune.costs import FAR
-from sparsedial.verbs.prune.prune import prunable
 from tests.model.shapes import FAMILIES, shaken
 from tests.pruning.planted import SECOND, knowing_letters, saved, text_of, with_clusters
 

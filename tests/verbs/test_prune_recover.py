@@ -23,10 +23,10 @@ from sparsedial.records.prune import Pruned
 from sparsedial.shape.counts import forward_flops_per_token, training_flops_per_token
 from sparsedial.text.tokenizer import byte_tokenizer
 from sparsedial.training import step
+from sparsedial.verbs.prune import recovered
 from sparsedial.verbs.prune.choice import opened
-from sparsedial.verbs.prune.prune import recovered
 from sparsedial.verbs.prune.settings import PruneSettings
-from sparsedial.verbs.train.train import described, started
+from sparsedial.verbs.train import described, started
 from tests.model.test_families import theirs_from
 from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_dead_experts, with_dead_neurons
 from tests.records.held import of_file

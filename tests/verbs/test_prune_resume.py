@@ -22,7 +22,7 @@ from sparsedial.pruning import in_turn, searching, shelf
 from sparsedial.pruning.in_turn import Passage
 from sparsedial.records.compare import ComparedPoint
 from sparsedial.text.tokenizer import byte_tokenizer
-from sparsedial.verbs.prune.prune import tried
+from sparsedial.verbs.prune import tried
 from tests.model.shapes import FAMILIES, shaken
 from tests.pruning.planted import (
     knowing_letters,

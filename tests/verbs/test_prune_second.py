@@ -16,8 +16,8 @@ from sparsedial.errors import UserError
 from sparsedial.pruning import second
 from sparsedial.pruning.in_turn import Passage
 from sparsedial.records.prune import Pruned
+from sparsedial.verbs.prune import recovered
 from sparsedial.verbs.prune.choice import opened
-from sparsedial.verbs.prune.prune import recovered
 from sparsedial.verbs.prune.settings import PruneSettings
 from sparsedial.verbs.prune.unfinished import key_of
 from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters, with_domains

@@ -20,7 +20,7 @@ from sparsedial.selection import reference
 from sparsedial.sweep import effect_design
 from sparsedial.sweep.budgets import PROBE_SECONDS
 from sparsedial.text.prepare import open_text, prepare
-from sparsedial.verbs.select.select import effect_cost, measured_effect
+from sparsedial.verbs.select import effect_cost, measured_effect
 from tests.records.held import of_file, of_values
 from tests.selection.planted import prose
 from tests.sweep.simulation import PROFILE

@@ -33,7 +33,7 @@ from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.turned import parse_turned
 from sparsedial.text.tokenizer import byte_tokenizer
 from sparsedial.verbs import asked_setting
-from sparsedial.verbs.serve.serve import served
+from sparsedial.verbs.serve import served
 from tests.records.held import of_values
 from tests.serving.served import TEMPLATE
 from tests.serving.test_budget import dial_of, point

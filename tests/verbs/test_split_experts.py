@@ -25,7 +25,7 @@ from sparsedial.records.record import plain
 from sparsedial.records.split import JoinedExperts, SplitExperts
 from sparsedial.serving.budget import choose
 from sparsedial.text.tokenizer import byte_tokenizer
-from sparsedial.verbs.prune.prune import prunable, split_costs
+from sparsedial.verbs.prune import prunable, split_costs
 from tests.cli.wide import too_wide
 from tests.model.shapes import FAMILIES, shaken
 from tests.model.test_families import theirs_made

@@ -18,8 +18,8 @@ from sparsedial.records.dial_file import DialFile
 from sparsedial.records.split import SplitExperts
 from sparsedial.shape.counts import forward_flops_per_token, training_flops_per_token
 from sparsedial.training import step
-from sparsedial.verbs.prune.prune import recovered
-from sparsedial.verbs.train.train import described, started
+from sparsedial.verbs.prune import recovered
+from sparsedial.verbs.train import described, started
 from tests.pruning.planted import FIRST, SECOND, saved, text_of, with_clusters
 from tests.records.held import of_file
 from tests.verbs.stopped import left_beside, stopped_and_asked_again

@@ -15,7 +15,7 @@ from sparsedial.records.law import LAW_FILE
 from sparsedial.showing.notes import note
 from sparsedial.verbs.dial.questions import questions
 from sparsedial.verbs.dial.settings import DialSettings
-from sparsedial.verbs.origin import law_behind
+from sparsedial.verbs.origin import law_behind, require_checkpoint
 from sparsedial.verbs.plan.space import DEFAULT_LAW
 
 
@@ -27,6 +27,7 @@ def dial(settings: DialSettings) -> Served | MeasuredDial | DialDryRun:
     that it cannot have, or a text that is too short or does not fit it.
     """
     if settings.measure:
+        require_checkpoint(Path(settings.law))
         from sparsedial.verbs.dial.cost import dry_run
         from sparsedial.verbs.dial.measured import measured_dial
 

@@ -25,6 +25,12 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
 
     Raises: UserError for a damaged checkpoint, an empty prompt, or settings outside their range.
     """
+    from sparsedial.serving.sampling import Sampling
+
+    sampling = Sampling(
+        temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed
+    )
+    require_checkpoint(settings.checkpoint)
     from torch import get_num_threads
 
     from sparsedial.kernels.metering import meter
@@ -35,15 +41,10 @@ def generate(settings: GenerateSettings, say: Callable[[str], object] | None = N
     from sparsedial.model.turned import at_setting
     from sparsedial.serving.ending import vocabulary_of
     from sparsedial.serving.generation import generate as generate_ids
-    from sparsedial.serving.sampling import Sampling
     from sparsedial.serving.speculation import Drafts, speculate
     from sparsedial.text.decoding import stream_text
     from sparsedial.text.tokenizer import load_tokenizer
 
-    sampling = Sampling(
-        temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, seed=settings.seed
-    )
-    require_checkpoint(settings.checkpoint)
     whole = load_as_stored(settings.checkpoint, settings.dtype)
     dtype = weights_dtype(whole)
     turned, reason = asked_setting(settings.checkpoint, whole.shape, settings.setting, **settings.budgets)

@@ -38,6 +38,8 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
     that nothing keeps, a text that is too short, foreign or does not fit the model, a task that is unknown or does not
     fit it, a recovery that diverges, or a folder that is not free.
     """
+    began = time.perf_counter()
+    require_checkpoint(settings.checkpoint)
     from sparsedial.pruning.folder import require_free
     from sparsedial.verbs.prune.against import opened_study
     from sparsedial.verbs.prune.choice import opened
@@ -53,8 +55,6 @@ def prune(settings: PruneSettings) -> Pruned | FixedSetting | Compared | SplitEx
         from sparsedial.verbs.prune.join_experts import join_experts
 
         return join_experts(settings.checkpoint, settings.out)
-    began = time.perf_counter()
-    require_checkpoint(settings.checkpoint)
     require_free(settings.out, settings.checkpoint)
     if settings.split is not None:
         from sparsedial.verbs.prune.split_cost import split_dry_run

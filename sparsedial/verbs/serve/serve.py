@@ -30,9 +30,9 @@ def serve(settings: ServeSettings) -> Served | ServeDryRun:
     Raises: UserError for a damaged checkpoint, a setting that it cannot have, too little memory, a port in use, or
         missing libraries.
     """
+    require_checkpoint(settings.checkpoint)
     from sparsedial.verbs.serve.served import counted
 
-    require_checkpoint(settings.checkpoint)
     found = counted(settings)
     if settings.dry_run:
         return found.record

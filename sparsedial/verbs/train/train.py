@@ -11,8 +11,10 @@ from sparsedial.records.answers import Trained, TrainSettingsFile
 from sparsedial.records.dry_run import TrainDryRun
 from sparsedial.records.record import write
 from sparsedial.settings import fill
+from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
 from sparsedial.store import lock, require_ours
+from sparsedial.text.files import require_there
 from sparsedial.verbs.origin import SETTINGS
 from sparsedial.verbs.train.described import described, recipes, with_dial, with_vocabulary
 from sparsedial.verbs.train.planned import Found, FoundPlan, beyond_plan, find_plan, remarks
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from sparsedial.runs.job import Job
     from sparsedial.runs.joined import Joined
 
-WRITTEN = (SETTINGS, "runs", "text", "checkpoint", "reference")
+TEXT = "text"  # what was read of it, in the folder
+WRITTEN = (SETTINGS, "runs", TEXT, "checkpoint", "reference")
 
 
 def train(settings: TrainSettings) -> Trained | TrainDryRun:
@@ -45,12 +48,14 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
 
 def _trained(settings: TrainSettings, joined: Joined | None) -> Trained | TrainDryRun:
     """The whole command, in one process or as rank 0 of several."""
+    found = _found(settings)
+    if not (settings.out / TEXT).exists():
+        require_there(settings.text)
     from sparsedial.runs.linking import left_by, require_link
     from sparsedial.showing.progress import Progress
     from sparsedial.text.prepare import prepare
     from sparsedial.text.sampler import share_of
 
-    found = _found(settings)
     shape_values, drafts = _drafts(settings, found)
     count = joined.ranks.count if joined else settings.ranks or 1
     share_of(drafts[-1].recipe.batch, count)
@@ -60,7 +65,7 @@ def _trained(settings: TrainSettings, joined: Joined | None) -> Trained | TrainD
     before = require_link(settings.out)
     with lock(settings.out), Progress() as progress:
         progress.note("reading the text")  # a new tokenizer takes a minute
-        text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / "text")
+        text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / TEXT)
         shape = with_vocabulary(shape_values, text.tokenizer.vocab_size)
         jobs = [replace(one, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for one in drafts]
         for line in remarks(found, jobs[-1], text, settings.token_share):
@@ -98,7 +103,10 @@ def _found(settings: TrainSettings) -> Found:
     Raises: UserError where it is a damaged one.
     """
     word = settings.model
-    return word and (find_plan(word) or find_start(word, settings.out) or word)
+    found = word and (find_plan(word) or find_start(word, settings.out))
+    if word and not found:
+        find_shape(word)  # it has another name, or there is none of it
+    return found or word
 
 
 def _drafts(settings: TrainSettings, found: Found) -> tuple[dict[str, Any], list[Job]]:
