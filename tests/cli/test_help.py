@@ -91,10 +91,17 @@ def test_the_shell_completes_commands_flags_and_names(line, words):
 
 
 NOT_THERE = (
-    "generate /nowhere hi", "prune /nowhere --keep 0.5 --calibrate a --out o", "serve /nowhere",
-    "evaluate /nowhere --text a", "dial /nowhere --measure --text a", "study /nowhere --time 5m --out o", "train /nowhere.json --tokens 1M --out o",
-    "train qwen3-0.6b --text /nowhere --tokens 1M --out o", "select /nowhere --out o", "join /nowhere",
-)  # fmt: skip
+    "generate /nowhere hi",
+    "prune /nowhere --keep 0.5 --calibrate a --out o",
+    "serve /nowhere",
+    "evaluate /nowhere --text a",
+    "dial /nowhere --measure --text a",
+    "study /nowhere --time 5m --out o",
+    "train /nowhere.json --tokens 1M --out o",
+    "train qwen3-0.6b --text /nowhere --tokens 1M --out o",
+    "select /nowhere --out o",
+    "join /nowhere",
+)
 
 
 def test_help_and_what_is_not_there_need_no_torch(tmp_path):
