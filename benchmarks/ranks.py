@@ -36,7 +36,7 @@ from sparsedial.model.transformer import Transformer, initialise
 from sparsedial.records.recipe import OptimizerName, Recipe
 from sparsedial.records.record import plain
 from sparsedial.runs.job import Job
-from sparsedial.runs.rank_costs import rank_costs
+from sparsedial.runs.ranks.costs import rank_costs
 from sparsedial.shape.counts import total_parameters
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape

@@ -10,7 +10,7 @@ from sparsedial.cli.arguments import read_arguments
 from sparsedial.cli.exits import BAD_INPUT, DONE, FAILED, INTERRUPTED
 from sparsedial.errors import RankLost, UserError
 from sparsedial.records.run import Run
-from sparsedial.runs.place import Place, find_place
+from sparsedial.runs.ranks.place import Place, find_place
 from sparsedial.verbs import VERBS
 
 STREAMS = (1, 2)
@@ -32,8 +32,8 @@ def followed(words: list[str], place: Place, say: Callable[[UserError], object])
 
     `say` is for a process that does not reach the others.
     """
-    from sparsedial.runs.board import NotJoined
-    from sparsedial.runs.gathering import refuse
+    from sparsedial.runs.ranks.board import NotJoined
+    from sparsedial.runs.ranks.gathering import refuse
 
     unreached = None
     with silenced():

@@ -10,9 +10,9 @@ from sparsedial.records.run import Run
 from sparsedial.runs.executor import Task
 from sparsedial.runs.in_process import InProcess
 from sparsedial.runs.job import Job
-from sparsedial.runs.joined import Joined
 from sparsedial.runs.linking import linked
 from sparsedial.runs.policy import Listener, carry_out
+from sparsedial.runs.ranks.joined import Joined
 from sparsedial.runs.run_store import RunStore
 from sparsedial.text.prepare import Text
 from sparsedial.training.resume import forget_state

@@ -11,7 +11,7 @@ from sparsedial.records.dry_run import TrainDryRun
 from sparsedial.records.token_selection import ReferenceModelCost
 from sparsedial.runs.card_memory import counted_bytes, device_bytes
 from sparsedial.runs.job import Job
-from sparsedial.runs.rank_costs import NOT_TIMED, rank_costs
+from sparsedial.runs.ranks.costs import NOT_TIMED, rank_costs
 from sparsedial.runs.timed import peak_by, step_by
 from sparsedial.shape.counts import active_parameters, total_parameters
 from sparsedial.units import human_bytes

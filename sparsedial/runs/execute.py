@@ -27,7 +27,7 @@ from sparsedial.runs.ahead import compile_ahead
 from sparsedial.runs.card_memory import explained, out_of_memory, require_fits
 from sparsedial.runs.executor import LOST_SHARE, Split
 from sparsedial.runs.job import Job
-from sparsedial.runs.joined import Joined, Stopped
+from sparsedial.runs.ranks.joined import Joined, Stopped
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.scored import Scores, dial_losses, to_score
 from sparsedial.runs.state import LiveRun, Tally, begin, metric_of, saved_states

@@ -13,8 +13,8 @@ import torch
 
 from sparsedial.runs.card_memory import NoRoom, card_memory, counted_bytes
 from sparsedial.runs.executor import Ended, Event, Group, Moved
-from sparsedial.runs.joined import Joined
 from sparsedial.runs.queued import Queued
+from sparsedial.runs.ranks.joined import Joined
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.turns import Turns, opened
 from sparsedial.text.prepare import Text

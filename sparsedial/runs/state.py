@@ -20,7 +20,7 @@ from sparsedial.records.record import plain
 from sparsedial.records.run import Event, Metric, Resume, SavedStates
 from sparsedial.records.state import Progress
 from sparsedial.runs.job import Job
-from sparsedial.runs.joined import Joined
+from sparsedial.runs.ranks.joined import Joined
 from sparsedial.runs.run_store import RunStore
 from sparsedial.training.inputs import batch_number
 from sparsedial.training.loop import Step

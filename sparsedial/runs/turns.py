@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from sparsedial.records.run import Run
 from sparsedial.runs.execute import execute
 from sparsedial.runs.executor import Group
-from sparsedial.runs.joined import Joined
+from sparsedial.runs.ranks.joined import Joined
 from sparsedial.runs.run_store import RunStore
 from sparsedial.text.prepare import Text
 from sparsedial.training.loop import Step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparsedial.records.grid import RateModel
 from sparsedial.records.launch import HostRuns, Launch, LaunchHost
 from sparsedial.records.study import RunningStudy
-from sparsedial.runs.machines import NAME_DIGITS
+from sparsedial.runs.machines.machines import NAME_DIGITS
 from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.grid import cell_tasks
 from sparsedial.sweep.lab import Lab

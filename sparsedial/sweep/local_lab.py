@@ -20,7 +20,7 @@ from sparsedial.runs.card_memory import card_memory, explained
 from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.clock import Clock
 from sparsedial.runs.devices import training_dtype
-from sparsedial.runs.machines import Machines
+from sparsedial.runs.machines.machines import Machines
 from sparsedial.runs.measuring import measure_on
 from sparsedial.runs.policy import Listener
 from sparsedial.runs.run_store import RunStore

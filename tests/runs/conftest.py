@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sparsedial.records.launch import LaunchSoFar
-from sparsedial.runs.machines import Machines
-from sparsedial.runs.setup import setup_here
-from sparsedial.runs.site import Site
+from sparsedial.runs.machines.machines import Machines
+from sparsedial.runs.machines.setup import setup_here
+from sparsedial.runs.machines.site import Site
 from tests.runs.house import PATIENCE, House
 
 

@@ -9,10 +9,10 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from sparsedial.records.launch import Hello
-from sparsedial.runs.joining import dial, find_meeting, serve
+from sparsedial.runs.machines.joining import dial, find_meeting, serve
+from sparsedial.runs.machines.setup import setup_here
 from sparsedial.runs.policy import carry_out
 from sparsedial.runs.run_store import RunStore
-from sparsedial.runs.setup import setup_here
 from tests.runs.test_local import Notes
 
 PATIENCE = 120.0  # seconds, for a machine that is busy with other things

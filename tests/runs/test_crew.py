@@ -13,8 +13,8 @@ from sparsedial.errors import UserError
 from sparsedial.records.launch import JOIN_FILE, Meeting
 from sparsedial.records.record import write
 from sparsedial.records.study import STUDY_FILE
-from sparsedial.runs import crew, joining
-from sparsedial.runs.joining import NotBegun, await_meeting
+from sparsedial.runs.machines import crew, joining
+from sparsedial.runs.machines.joining import NotBegun, await_meeting
 from tests.showing.synthetic import study_record
 
 MEETING = Meeting(host="a", addresses=("a",), port=1, key="k")

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from sparsedial.errors import UserError
 from sparsedial.records.launch import JOIN_FILE
-from sparsedial.runs import channel
-from sparsedial.runs import site as site_module
-from sparsedial.runs.joining import dial, find_meeting
+from sparsedial.runs.machines import channel
+from sparsedial.runs.machines import site as site_module
+from sparsedial.runs.machines.joining import dial, find_meeting
 from tests.runs.house import PATIENCE, House, hello_of
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from sparsedial.errors import UserError
 from sparsedial.runs.execute import execute
-from sparsedial.runs.joined import Joined
+from sparsedial.runs.ranks.joined import Joined
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.state import begin
 from sparsedial.store import read_json, write_json

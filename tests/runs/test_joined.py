@@ -13,14 +13,14 @@ import pytest
 from torch import distributed
 
 from sparsedial.errors import RankLost, UserError
-from sparsedial.runs import follow, gathering, watch
-from sparsedial.runs.board import Board, Ended, Member, gone
-from sparsedial.runs.gathering import _require_alike
-from sparsedial.runs.joined import Connection, Joined, Order
-from sparsedial.runs.place import Place
+from sparsedial.runs.ranks import follow, gathering, watch
+from sparsedial.runs.ranks.board import Board, Ended, Member, gone
+from sparsedial.runs.ranks.gathering import _require_alike
+from sparsedial.runs.ranks.joined import Connection, Joined, Order
+from sparsedial.runs.ranks.place import Place
+from sparsedial.runs.ranks.watch import Watch
 from sparsedial.runs.run_store import RunStore
 from sparsedial.runs.state import Tally, saved_states
-from sparsedial.runs.watch import Watch
 from sparsedial.training.ranks import ALONE, Ranks
 
 FIRST = Member(rank=0, host="a", device="cpu", cores=(0, 1, 2, 3), gpu=None, versions="1")
@@ -141,7 +141,7 @@ def test_a_script_that_trains_twice_meets_twice_at_one_port():
 
 
 def test_a_rank_that_comes_after_the_first_was_stopped_does_not_wait_for_it(monkeypatch):
-    monkeypatch.setattr("sparsedial.runs.board.JOIN_SECONDS", 0.0)
+    monkeypatch.setattr("sparsedial.runs.ranks.board.JOIN_SECONDS", 0.0)
     place = Place(rank=0, count=2, local_rank=0, address="127.0.0.1", port=0)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         place = replace(place, port=listening.getsockname()[1])

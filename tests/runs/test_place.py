@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.runs.place import FIRST_PORT, PORTS, find_place, first_node
+from sparsedial.runs.ranks.place import FIRST_PORT, PORTS, find_place, first_node
 
 TORCHRUN = {
     "RANK": "5",

@@ -11,7 +11,7 @@ from sparsedial.cli.tables import train_dry_table
 from sparsedial.errors import UserError
 from sparsedial.runs.card_memory import counted_bytes, largest_batch, require_fits
 from sparsedial.runs.costs import dry_run
-from sparsedial.runs.rank_costs import rank_costs
+from sparsedial.runs.ranks.costs import rank_costs
 from sparsedial.units import human_bytes
 from tests.runs.tiny import job_of
 

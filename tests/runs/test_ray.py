@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.runs import ray_cluster
-from sparsedial.runs.ray_cluster import on_ray
-from sparsedial.runs.setup import setup_here
-from sparsedial.runs.site import Site
+from sparsedial.runs.machines import ray_cluster
+from sparsedial.runs.machines.ray_cluster import on_ray
+from sparsedial.runs.machines.setup import setup_here
+from sparsedial.runs.machines.site import Site
 
 PATIENCE = 120.0  # seconds, for a machine that is busy with other things
 

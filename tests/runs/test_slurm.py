@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sparsedial.errors import UserError
-from sparsedial.runs.setup import setup_here
-from sparsedial.runs.site import Site
-from sparsedial.runs.slurm import LOG, allocation, command, on_slurm
+from sparsedial.runs.machines.setup import setup_here
+from sparsedial.runs.machines.site import Site
+from sparsedial.runs.machines.slurm import LOG, allocation, command, on_slurm
 
 PATIENCE = 120.0  # seconds, for a machine that is busy with other things
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "4", "SLURM_JOB_CPUS_PER_NODE": "16(x3),8", "SLURMD_NODENAME": "n1"}

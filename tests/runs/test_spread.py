@@ -16,14 +16,14 @@ from sparsedial.errors import UserError
 from sparsedial.records.launch import JOIN_FILE
 from sparsedial.records.record import write
 from sparsedial.records.study import STUDY_FILE
-from sparsedial.runs import site as site_module
 from sparsedial.runs.executor import Lost
 from sparsedial.runs.in_process import InProcess
-from sparsedial.runs.joining import dial, find_meeting
+from sparsedial.runs.machines import site as site_module
+from sparsedial.runs.machines.joining import dial, find_meeting
+from sparsedial.runs.machines.setup import setup_here
+from sparsedial.runs.machines.spread import Spread
 from sparsedial.runs.policy import carry_out
 from sparsedial.runs.run_store import RunStore
-from sparsedial.runs.setup import setup_here
-from sparsedial.runs.spread import Spread
 from sparsedial.runs.worker import Alive
 from tests.runs.house import PATIENCE, House, hello_of
 from tests.runs.test_local import Notes, tasks_of

@@ -15,7 +15,7 @@ import torch
 from sparsedial.model.transformer import initialise
 from sparsedial.records.record import plain
 from sparsedial.runs.job import Job
-from sparsedial.runs.rank_costs import rank_costs
+from sparsedial.runs.ranks.costs import rank_costs
 from sparsedial.shape.ladder import Ladder
 from sparsedial.training import messages
 from sparsedial.training import ranks as module

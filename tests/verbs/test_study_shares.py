@@ -13,7 +13,7 @@ from sparsedial.cli.main import main
 from sparsedial.errors import UserError
 from sparsedial.records.launch import LaunchSoFar
 from sparsedial.records.selection import Selected
-from sparsedial.runs.machines import Machines
+from sparsedial.runs.machines.machines import Machines
 from sparsedial.selection import reference
 from sparsedial.sweep import local_lab
 from sparsedial.text.manifest import read_manifest

@@ -20,10 +20,11 @@ import torch
 
 from sparsedial.cli.main import main
 from sparsedial.model.checkpoint import load
-from sparsedial.runs import gathering, in_process, watch
-from sparsedial.runs.board import Board
+from sparsedial.runs import in_process
 from sparsedial.runs.execute import execute
-from sparsedial.runs.joined import Order
+from sparsedial.runs.ranks import gathering, watch
+from sparsedial.runs.ranks.board import Board
+from sparsedial.runs.ranks.joined import Order
 from sparsedial.store import read_json
 from sparsedial.training.exchange import Exchange
 from sparsedial.verbs.listening import RunListener

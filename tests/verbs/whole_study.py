@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparsedial.records.launch import JOIN_FILE
 from sparsedial.records.study import RunningStudy, Study, read_finished, read_study
-from sparsedial.runs.machines import NAME_DIGITS
+from sparsedial.runs.machines.machines import NAME_DIGITS
 from tests.started import started
 
 SIZES = ["--budgets", "2.7e9,3.3e9", "--sparsities", "0,0.75", "--context", "16", "--batch", "4", "--seeds", "2"]

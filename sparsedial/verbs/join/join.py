@@ -50,8 +50,8 @@ def join(settings: JoinSettings) -> JoinAnswer:
     Raises: UserError where the folder is not here, no study is running in it that lets others in, or it cannot be
         reached, or lets these workers not in.
     """
-    from sparsedial.runs.crew import send_workers
-    from sparsedial.runs.setup import host_name
+    from sparsedial.runs.machines.crew import send_workers
+    from sparsedial.runs.machines.setup import host_name
 
     began, host = time.monotonic(), settings.name or host_name()
     workers = settings.workers or usable_cores()

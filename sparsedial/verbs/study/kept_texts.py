@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sparsedial.errors import UserError
 from sparsedial.records.kept import KeptShare
-from sparsedial.runs.machines import Machines
+from sparsedial.runs.machines.machines import Machines
 from sparsedial.runs.run_store import RunStore
 from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.lab import TEST_TOKENS

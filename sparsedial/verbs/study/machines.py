@@ -11,11 +11,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from sparsedial.records.launch import JOIN_FILE, LaunchKind, LaunchSoFar
-from sparsedial.runs.launched import Launched
-from sparsedial.runs.machines import Machines
-from sparsedial.runs.ray_cluster import on_ray, require_ray
-from sparsedial.runs.setup import host_name, setup_here
-from sparsedial.runs.slurm import allocation, on_slurm
+from sparsedial.runs.machines.launched import Launched
+from sparsedial.runs.machines.machines import Machines
+from sparsedial.runs.machines.ray_cluster import on_ray, require_ray
+from sparsedial.runs.machines.setup import host_name, setup_here
+from sparsedial.runs.machines.slurm import allocation, on_slurm
 from sparsedial.sweep.notebook import Notebook
 from sparsedial.verbs.study.settings import StudySettings
 
@@ -43,7 +43,7 @@ def machines_of(settings: StudySettings, notebook: Notebook, note: Callable[[str
             (settings.out / JOIN_FILE).unlink(missing_ok=True)  # of a start that was killed
         yield machines
         return
-    from sparsedial.runs.site import Site
+    from sparsedial.runs.machines.site import Site
 
     launched: Launched | None = None
     try:

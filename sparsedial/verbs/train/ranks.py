@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from sparsedial.errors import UserError
-from sparsedial.runs.place import Place, find_place
+from sparsedial.runs.ranks.place import Place, find_place
 from sparsedial.verbs.train.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from sparsedial.runs.joined import Joined
+    from sparsedial.runs.ranks.joined import Joined
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def on_all_ranks(settings: TrainSettings, work: Callable[[Joined | None], T]) ->
     if place is None and (settings.ranks in (None, 1) or settings.dry_run):
         return work(None)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before PyTorch is imported: it warns of what is no fault
-    from sparsedial.runs.gathering import on_new_ranks, on_ranks
+    from sparsedial.runs.ranks.gathering import on_new_ranks, on_ranks
 
     if place is None:
         return on_new_ranks(settings.ranks or 1, settings.device, work)

@@ -25,7 +25,7 @@ from sparsedial.verbs.train.token_settings import asked_tokens
 
 if TYPE_CHECKING:
     from sparsedial.runs.job import Job
-    from sparsedial.runs.joined import Joined
+    from sparsedial.runs.ranks.joined import Joined
 
 TEXT = "text"  # what was read of it, in the folder
 WRITTEN = (SETTINGS, "runs", TEXT, "checkpoint", "reference")

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from sparsedial.errors import UserError
-from sparsedial.runs.launched import Launched
+from sparsedial.runs.machines.launched import Launched
 from sparsedial.units import count_words
 
 LOG = "workers.log"  # in the study's folder: what srun and its workers say

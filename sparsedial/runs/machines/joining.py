@@ -17,7 +17,7 @@ from sparsedial.errors import UserError
 from sparsedial.records.launch import JOIN_FILE, Admission, Hello, Meeting, packed, unpacked
 from sparsedial.records.record import read, try_read
 from sparsedial.records.study import STUDY_FILE, Study
-from sparsedial.runs.channel import (
+from sparsedial.runs.machines.channel import (
     BEAT_SECONDS,
     GONE,
     STRANGE,

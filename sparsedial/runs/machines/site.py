@@ -16,9 +16,9 @@ from pathlib import Path
 
 from sparsedial.records.launch import JOIN_FILE, Admission, Hello, Meeting, Setup, packed, unpacked
 from sparsedial.records.record import write
-from sparsedial.runs.channel import GONE, SILENT_SECONDS, STRANGE, connection_of, greeting, know_each_other
 from sparsedial.runs.executor import Group
-from sparsedial.runs.setup import refusal, warning
+from sparsedial.runs.machines.channel import GONE, SILENT_SECONDS, STRANGE, connection_of, greeting, know_each_other
+from sparsedial.runs.machines.setup import refusal, warning
 
 OTHER_VERSION = "it is of another version"
 MOST_BYTES = 1 << 16  # of a greeting

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from sparsedial.records.launch import HostRuns, LaunchSoFar
 from sparsedial.runs.choosing import executor_for
 from sparsedial.runs.executor import Ended, Event, Executor, Group, Lost
+from sparsedial.runs.machines.site import Site
+from sparsedial.runs.machines.spread import Spread
 from sparsedial.runs.pool import Pool
 from sparsedial.runs.run_store import RunStore
-from sparsedial.runs.site import Site
-from sparsedial.runs.spread import Spread
 from sparsedial.text.prepare import Text
 from sparsedial.units import count_words, human_seconds
 

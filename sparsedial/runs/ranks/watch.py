@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 
 from sparsedial.errors import AGAIN, BAD_INPUT, FAILED, INTERRUPTED, UserError
-from sparsedial.runs.board import Board, Ended, Member, gone
+from sparsedial.runs.ranks.board import Board, Ended, Member, gone
 
 BEAT_SECONDS = 0.5
 LOST_SECONDS = 60.0  # without a sign of life, after which a rank is given up

@@ -23,13 +23,13 @@ import torch
 from torch import distributed
 
 from sparsedial.errors import UserError
-from sparsedial.runs.board import Board, Ended, Member
 from sparsedial.runs.devices import pick_device
-from sparsedial.runs.follow import follow
-from sparsedial.runs.joined import Connection, Finished, Joined, Stopped
-from sparsedial.runs.place import Place
+from sparsedial.runs.ranks.board import Board, Ended, Member
+from sparsedial.runs.ranks.follow import follow
+from sparsedial.runs.ranks.joined import Connection, Finished, Joined, Stopped
+from sparsedial.runs.ranks.place import Place
+from sparsedial.runs.ranks.watch import GRACE_SECONDS, Watch
 from sparsedial.runs.spawned import held_back, without_script
-from sparsedial.runs.watch import GRACE_SECONDS, Watch
 from sparsedial.training.ranks import Ranks
 from sparsedial.version import __version__
 

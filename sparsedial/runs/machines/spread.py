@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from sparsedial.runs.channel import GONE
 from sparsedial.runs.executor import Event, Group, Lost
 from sparsedial.runs.local import WAIT_SECONDS, Local
+from sparsedial.runs.machines.channel import GONE
+from sparsedial.runs.machines.site import RemoteWorker, Site
 from sparsedial.runs.pool import Pool
-from sparsedial.runs.site import RemoteWorker, Site
 from sparsedial.runs.worker import Alive, Broken, Done, Message, Order, Refused, event_of
 
 

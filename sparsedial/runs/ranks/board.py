@@ -17,7 +17,7 @@ from typing import Any, Literal
 from torch import distributed
 
 from sparsedial.errors import RankLost, UserError
-from sparsedial.runs.place import Place
+from sparsedial.runs.ranks.place import Place
 
 JOIN_SECONDS = 300.0  # for all ranks to come: the slowest imports everything from a network's disk
 POLL_SECONDS = 0.1

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sparsedial.errors import UserError
 from sparsedial.records.launch import Hello
-from sparsedial.runs.joining import await_meeting, dial, find_meeting, serve
 from sparsedial.runs.local import LEAVE_SECONDS
-from sparsedial.runs.setup import setup_here
+from sparsedial.runs.machines.joining import await_meeting, dial, find_meeting, serve
+from sparsedial.runs.machines.setup import setup_here
 from sparsedial.runs.spawned import Spawned, end_all, spawn
 from sparsedial.runs.worker import settle_threads
 from sparsedial.units import count_words

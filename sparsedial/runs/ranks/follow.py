@@ -10,7 +10,7 @@ import torch
 
 from sparsedial.errors import UserError
 from sparsedial.runs.execute import execute
-from sparsedial.runs.joined import Finished, Joined, Order
+from sparsedial.runs.ranks.joined import Finished, Joined, Order
 from sparsedial.runs.run_store import RunStore
 from sparsedial.store import Fault
 from sparsedial.text.prepare import Text, try_open_text

@@ -12,9 +12,9 @@ from typing import Any
 
 from sparsedial.errors import UserError
 from sparsedial.records.launch import Hello
-from sparsedial.runs.joining import dial, find_meeting, serve
-from sparsedial.runs.launched import Launched
-from sparsedial.runs.setup import setup_here
+from sparsedial.runs.machines.joining import dial, find_meeting, serve
+from sparsedial.runs.machines.launched import Launched
+from sparsedial.runs.machines.setup import setup_here
 from sparsedial.runs.worker import settle_threads
 from sparsedial.units import count_words
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sparsedial.records.run import Mesh, RankHost, RunRanks
-from sparsedial.runs.board import POLL_SECONDS, Board, Member
 from sparsedial.runs.executor import Group
+from sparsedial.runs.ranks.board import POLL_SECONDS, Board, Member
+from sparsedial.runs.ranks.watch import Watch
 from sparsedial.runs.run_store import RunStore
-from sparsedial.runs.watch import Watch
 from sparsedial.text.prepare import Text
 from sparsedial.training.ranks import ALONE, Alone, Ranks
 
