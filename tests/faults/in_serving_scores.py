@@ -88,8 +88,8 @@ FAULTS = (
     Fault(
         what="penalties and biases are forgotten where the likeliest token is taken",
         file="serving/drawing.py",
-        line="if all(one.sampling.temperature == 0 and not one.sampling.adjusts for one in draws):",
-        becomes="if all(one.sampling.temperature == 0 for one in draws):",
+        line="return self.sampling.temperature == 0 and not self.sampling.adjusts and",
+        becomes="return self.sampling.temperature == 0 and",
         tests=f"{DRAWING}::test_a_token_that_was_written_gets_less_likely_each_time_and_a_bias_is_added",
     ),
 )
