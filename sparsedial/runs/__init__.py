@@ -1,1 +1,1 @@
-"""One training run and its executors (local, in process, spread, simulated): job, execution, state, timing, retries; ranks, machines."""
+"""A training run, its executors, its state and its record; folders for its ranks and for the machines of a study."""

@@ -52,7 +52,7 @@ FAULTS = (
         what="the seed of a request depends on how many others there are",
         file="serving/engine.py",
         line="draws = draws_of(ask.sampling, ask.guide)",
-        becomes="draws = draws_of(ask.sampling, ask.guide); draws.chance.manual_seed(ask.sampling.seed + len(self._open))",
+        becomes="draws = draws_of(ask.sampling); draws.chance.manual_seed(ask.sampling.seed + len(self._open))",
         tests="tests/serving/test_engine.py::test_each_request_gets_the_text_that_it_gets_alone",
     ),
     Fault(
