@@ -138,4 +138,11 @@ FAULTS = (
         becomes="add_param_group = _Optimizer.add_param_group",
         tests="tests/training/test_optimizer.py::test_training_does_not_import_the_compiler",
     ),
+    Fault(
+        what="blocks of a gradient's rows are written over one another",
+        file="kernels/csrc/products.h",
+        line="by_packed(packed, panels, deep * TILE_N, c + from * crs + n0, crs, rows, columns, deep, add || k0 > 0);",
+        becomes="by_packed(packed, panels, deep * TILE_N, c + n0, crs, rows, columns, deep, add || k0 > 0);",
+        tests="tests/kernels/test_layers.py::test_the_loss_equals_cross_entropy",
+    ),
 )

@@ -229,7 +229,9 @@ WEIGHTS = {  # of the positions in the loss
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize(("tokens", "d_model", "words"), [(1, 3, 1), (7, 9, 5), (300, 8, 1000), (30, 4, 200_003)])
+@pytest.mark.parametrize(
+    ("tokens", "d_model", "words"), [(1, 3, 1), (7, 9, 5), (300, 8, 1000), (300, 43, 520), (30, 4, 200_003)]
+)
 def test_the_loss_equals_cross_entropy(tokens, d_model, words, weights, threads):
     make = torch.Generator().manual_seed(5)
     given = head_of(tokens, d_model, words, make)

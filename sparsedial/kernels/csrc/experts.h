@@ -73,8 +73,8 @@ static inline void through_experts(const experts_t *s, const float *x, const voi
 #pragma omp for schedule(dynamic)
     for (long i = 0; i < e; i++) {
         if (s->ends[i] == first_place(s, i)) continue;
-        pack_weights(weight_at(w_in, i * d * 2 * f, half), half, d, 2 * f, in_panels);
-        pack_weights(weight_at(w_out, i * f * d, half), half, f, d, out_panels);
+        pack_weights(weight_at(w_in, i * d * 2 * f, half), half, d, 2 * f, 2 * f, in_panels);
+        pack_weights(weight_at(w_out, i * f * d, half), half, f, d, d, out_panels);
         for (long from = first_place(s, i); from < s->ends[i]; from += ROWS) {
             long rows = at_most(ROWS, s->ends[i] - from);
             float *h = s->h + from * 2 * f;

@@ -14,8 +14,8 @@ static inline void pack_experts(const void *w_in, const void *w_out, int half, l
                                 float *in_panels, float *out_panels) {
 #pragma omp for schedule(static)
     for (long i = 0; i < e; i++) {
-        pack_weights(weight_at(w_in, i * d * 2 * f, half), half, d, 2 * f, in_panels + i * expert_panels(d, 2 * f));
-        pack_weights(weight_at(w_out, i * f * d, half), half, f, d, out_panels + i * expert_panels(f, d));
+        pack_weights(weight_at(w_in, i * d * 2 * f, half), half, d, 2 * f, 2 * f, in_panels + i * expert_panels(d, 2 * f));
+        pack_weights(weight_at(w_out, i * f * d, half), half, f, d, d, out_panels + i * expert_panels(f, d));
     }
 }
 

@@ -2,11 +2,13 @@
 #pragma once
 #include "common.h"
 
-#define TILE_N 16
-#define TILE_M 6
+#define TILE_N 16 /* columns of a panel */
 
-/* Sixteen columns: one register where the processor has such, else two. */
+/* Sixteen columns are one register where the processor has such, else two. A tile is as large as 32 or 16 registers
+ * allow: the more sums it holds, the fewer values are loaded for each, and the less a sum waits for the one before. */
 #ifdef __AVX512F__
+#define TILE_M 12 /* rows of a tile, and its columns: those of one panel or of two */
+#define WIDE (2 * TILE_N)
 typedef float columns_t __attribute__((vector_size(4 * TILE_N)));
 static inline columns_t no_columns(void) { return (columns_t){0}; }
 static inline columns_t load_columns(const float *p) { columns_t v; memcpy(&v, p, sizeof v); return v; }
@@ -15,6 +17,8 @@ static inline columns_t plus_times(columns_t sum, float s, columns_t b) { return
 static inline columns_t plus(columns_t a, columns_t b) { return a + b; }
 static inline void store_columns(float *p, columns_t v) { memcpy(p, &v, sizeof v); }
 #else
+#define TILE_M 6
+#define WIDE TILE_N
 typedef struct { vec left, right; } columns_t;
 static inline columns_t no_columns(void) { return (columns_t){splat(0.0f), splat(0.0f)}; }
 static inline columns_t load_columns(const float *p) { return (columns_t){load(p), load(p + LANES)}; }
@@ -32,40 +36,14 @@ static inline columns_t plus(columns_t a, columns_t b) { return (columns_t){a.le
 static inline void store_columns(float *p, columns_t v) { store(p, v.left); store(p + LANES, v.right); }
 #endif
 
-static inline void put(float *out, columns_t sums, long columns, int add) {
-    if (columns == TILE_N) {
-        store_columns(out, add ? plus(sums, load_columns(out)) : sums);
-        return;
-    }
-    float parts[TILE_N];
-    store_columns(parts, sums);
-    for (long j = 0; j < columns; j++) out[j] = add ? out[j] + parts[j] : parts[j];
-}
-
-/* Written out by macros: sums held in an array would be kept in memory. */
-#define START(i) columns_t sum##i = no_columns(); const float *a##i = a + i * ars;
-#define TIMES(i) sum##i = plus_times(sum##i, a##i[k * acs], b_row);
-#define FINISH(i) put(c + i * crs, sum##i, columns, add);
-#define ROWS1(X) X(0)
-#define ROWS2(X) X(0) X(1)
-#define ROWS3(X) ROWS2(X) X(2)
-#define ROWS4(X) ROWS3(X) X(3)
-#define ROWS5(X) ROWS4(X) X(4)
-#define ROWS6(X) ROWS5(X) X(5)
-#define TILE(n)                                                                                                        \
-    static void tile##n(const float *a, long ars, long acs, const float *b, long brs, float *c, long crs,              \
-                        long k_count, long columns, int add) {                                                         \
-        ROWS##n(START)                                                                                                 \
-        for (long k = 0; k < k_count; k++) {                                                                           \
-            columns_t b_row = load_once(b + k * brs);                                                                  \
-            ROWS##n(TIMES)                                                                                             \
-        }                                                                                                              \
-        ROWS##n(FINISH)                                                                                                \
-    }
-TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
-
-typedef void (*tile_t)(const float *, long, long, const float *, long, float *, long, long, long, int);
-static const tile_t tiles[TILE_M + 1] = {NULL, tile1, tile2, tile3, tile4, tile5, tile6};
+/* C[rows, columns] = or += A[rows, k_count] B by the number of rows. A has any strides, or is packed with TILE_M rows
+ * of each k together. B has at most TILE_N columns in rows of `brs`, or up to WIDE in panels that lie `gap` apart. */
+typedef void (*tile_t)(const float *a, long ars, long acs, const float *b, long brs, float *c, long crs, long k_count,
+                       long columns, int add);
+typedef void (*packed_tile_t)(const float *a, const float *b, long gap, float *c, long crs, long k_count, long columns,
+                              int add);
+extern const tile_t tiles[TILE_M + 1], wide_tiles[TILE_M + 1]; /* wide ones take `gap` in the place of `brs` */
+extern const packed_tile_t packed_tiles[TILE_M + 1], packed_wide_tiles[TILE_M + 1];
 
 /* Packs one panel of 16 columns. B[k, n] lies at b[k * brs + n * bcs], so a transposed B is only packed differently. */
 static inline void pack(const float *b, long brs, long bcs, long k, long columns, float *panel) {
@@ -82,11 +60,21 @@ static inline void pack(const float *b, long brs, long bcs, long k, long columns
     }
 }
 
-/* The product with one packed panel: at most 16 columns of C. */
-static inline void by_panel(const float *a, long ars, long acs, const float *panel, float *c, long crs, long m,
-                            long columns, long k, int add) {
+/* The product with one or two packed panels: at most WIDE columns of C. */
+static inline void by_panel(const float *a, long ars, long acs, const float *panel, long gap, float *c, long crs,
+                            long m, long columns, long k, int add) {
+    const tile_t *by_rows = columns > TILE_N ? wide_tiles : tiles;
     for (long m0 = 0; m0 < m; m0 += TILE_M)
-        tiles[at_most(TILE_M, m - m0)](a + m0 * ars, ars, acs, panel, TILE_N, c + m0 * crs, crs, k, columns, add);
+        by_rows[at_most(TILE_M, m - m0)](a + m0 * ars, ars, acs, panel, columns > TILE_N ? gap : TILE_N, c + m0 * crs,
+                                         crs, k, columns, add);
+}
+
+/* The same, where A is packed. */
+static inline void by_packed(const float *a, const float *panel, long gap, float *c, long crs, long m, long columns,
+                             long k, int add) {
+    const packed_tile_t *by_rows = columns > TILE_N ? packed_wide_tiles : packed_tiles;
+    for (long m0 = 0; m0 < m; m0 += TILE_M)
+        by_rows[at_most(TILE_M, m - m0)](a + m0 * k, panel, gap, c + m0 * crs, crs, k, columns, add);
 }
 
 /* Packs all of B into panels of `deep` >= k rows each. */
@@ -99,7 +87,7 @@ static inline float *panels_for(long k, long n) { return floats(k * whole(n, TIL
 
 #define DEEP 320 /* rows of a panel that stay in the fastest cache; a longer product is a sum of shorter, equal ones */
 #define DEEP_BOTH 256 /* the same, where columns of A, of which a tile uses a part of each line, stay there beside it */
-#define ROWS 252 /* of A by DEEP columns stay in the second cache; forty-two tiles, and at most DEEP_BOTH */
+#define ROWS 252 /* of A by DEEP columns stay in the second cache; whole tiles, and at most DEEP_BOTH */
 
 /* How many of K values are summed at a time: equal parts of at most DEEP; the last one may be shorter. */
 static inline long deep_of(long k) {
@@ -112,21 +100,54 @@ static inline void by_panels(const float *a, long ars, long acs, const float *pa
                              long m, long n, long k, int add) {
     long each = deep_of(k);
     for (long k0 = 0; k0 < k; k0 += each)
-        for (long n0 = 0; n0 < n; n0 += TILE_N)
-            by_panel(a + k0 * acs, ars, acs, panels + n0 * deep + k0 * TILE_N, c + n0, crs, m, at_most(TILE_N, n - n0),
-                     at_most(each, k - k0), add || k0 > 0);
+        for (long n0 = 0; n0 < n; n0 += WIDE)
+            by_panel(a + k0 * acs, ars, acs, panels + n0 * deep + k0 * TILE_N, deep * TILE_N, c + n0, crs, m,
+                     at_most(WIDE, n - n0), at_most(each, k - k0), add || k0 > 0);
 }
 
-/* C = or += A B, each panel packed when its turn comes. */
-static inline void product(const float *a, long ars, long acs, const float *b, long brs, long bcs, float *c, long crs,
-                           long m, long n, long k, int add) {
-    float panel[DEEP_BOTH * TILE_N] __attribute__((aligned(64)));
+/* Rows of A that lie across, A[m, k] at a[m + k * acs]: tile after tile, in each all rows of one k together. */
+static inline void pack_across(const float *a, long acs, long m, long k, float *packed) {
+    for (long row = 0; row < k; row++)
+        for (long m0 = 0; m0 < m; m0 += TILE_M) {
+            float *to = packed + m0 * k + row * TILE_M;
+            if (m - m0 >= TILE_M) memcpy(to, a + row * acs + m0, sizeof(float) * TILE_M);
+            else for (long i = 0; i < m - m0; i++) to[i] = a[row * acs + m0 + i];
+        }
+}
+
+/* C = or += A B, where A lies across. A tile uses a part of each line of A, and lines at such a distance push one
+ * another out of the fastest cache, so A is packed first. */
+static inline void product_across(const float *a, long acs, const float *b, long brs, long bcs, float *c, long crs,
+                                  long m, long n, long k, int add) {
+    float panels[DEEP_BOTH * WIDE] __attribute__((aligned(64))), packed[DEEP_BOTH * ROWS] __attribute__((aligned(64)));
     for (long k0 = 0; k0 < k; k0 += DEEP_BOTH) {
         long deep = at_most(DEEP_BOTH, k - k0);
-        for (long n0 = 0; n0 < n; n0 += TILE_N) {
-            long columns = at_most(TILE_N, n - n0);
-            pack(b + k0 * brs + n0 * bcs, brs, bcs, deep, columns, panel);
-            by_panel(a + k0 * acs, ars, acs, panel, c + n0, crs, m, columns, deep, add || k0 > 0);
+        for (long from = 0; from < m; from += ROWS) {
+            long rows = at_most(ROWS, m - from);
+            pack_across(a + from + k0 * acs, acs, rows, deep, packed);
+            for (long n0 = 0; n0 < n; n0 += WIDE) {
+                long columns = at_most(WIDE, n - n0);
+                pack_all(b + k0 * brs + n0 * bcs, brs, bcs, deep, columns, deep, panels);
+                by_packed(packed, panels, deep * TILE_N, c + from * crs + n0, crs, rows, columns, deep, add || k0 > 0);
+            }
+        }
+    }
+}
+
+/* C = or += A B, panels packed when their turn comes. */
+static inline void product(const float *a, long ars, long acs, const float *b, long brs, long bcs, float *c, long crs,
+                           long m, long n, long k, int add) {
+    if (ars == 1 && acs != 1 && n > 2 * TILE_N) {
+        product_across(a, acs, b, brs, bcs, c, crs, m, n, k, add);
+        return;
+    }
+    float panels[DEEP_BOTH * WIDE] __attribute__((aligned(64)));
+    for (long k0 = 0; k0 < k; k0 += DEEP_BOTH) {
+        long deep = at_most(DEEP_BOTH, k - k0);
+        for (long n0 = 0; n0 < n; n0 += WIDE) {
+            long columns = at_most(WIDE, n - n0);
+            pack_all(b + k0 * brs + n0 * bcs, brs, bcs, deep, columns, deep, panels);
+            by_panel(a + k0 * acs, ars, acs, panels, deep * TILE_N, c + n0, crs, m, columns, deep, add || k0 > 0);
         }
     }
 }

@@ -68,14 +68,14 @@ static inline void pack_half(const void *w, long n, long k, long columns, float 
     for (long row = 0; row < k; row++) copy_weights(panel + row * TILE_N, w, row * n, columns, 1);
 }
 
-/* Packs all of a matrix [K, N]. */
-static inline void pack_weights(const void *w, int half, long k, long n, float *panels) {
+/* Packs a matrix [K, N], or columns of a matrix with rows of that length. */
+static inline void pack_weights(const void *w, int half, long k, long n, long row, float *panels) {
     if (!half) {
-        pack_all(w, n, 1, k, n, k, panels);
+        pack_all(w, row, 1, k, n, k, panels);
         return;
     }
     for (long n0 = 0; n0 < n; n0 += TILE_N)
-        pack_half(weight_at(w, n0, 1), n, k, at_most(TILE_N, n - n0), panels + n0 * k);
+        pack_half(weight_at(w, n0, 1), row, k, at_most(TILE_N, n - n0), panels + n0 * k);
 }
 
 /* The same, to be called inside a parallel region: by all threads together. */
@@ -95,22 +95,21 @@ static inline void shared_weights(const void *w, int half, long k, long n, float
  * the thread that uses it when its turn comes. So weights are read once, and not written. Before each tile some rows of
  * the next panel are fetched: all of them at once would wait for one another. Sums are in the order of by_panels. */
 static inline void product_by_turns(const float *a, const void *w, int half, float *c, long m, long n, long k, int add) {
-    float panel[DEEP * TILE_N] __attribute__((aligned(64)));
+    float panels[DEEP * WIDE] __attribute__((aligned(64)));
     long each = deep_of(k), tiles_high = (m + TILE_M - 1) / TILE_M;
     for (long k0 = 0; k0 < k; k0 += each) {
         long deep = at_most(each, k - k0), fetched = (deep + tiles_high - 1) / tiles_high;
 #pragma omp for schedule(static) nowait
-        for (long n0 = 0; n0 < n; n0 += TILE_N) {
-            long columns = at_most(TILE_N, n - n0);
+        for (long n0 = 0; n0 < n; n0 += WIDE) {
+            long columns = at_most(WIDE, n - n0);
             const void *from = weight_at(w, k0 * n + n0, half);
-            if (half) pack_half(from, n, deep, columns, panel);
-            else pack(from, n, 1, deep, columns, panel);
-            const void *next = weight_at(from, TILE_N, half);
+            pack_weights(from, half, deep, columns, n, panels);
+            const void *next = weight_at(from, WIDE, half);
             for (long m0 = 0, row = 0; m0 < m; m0 += TILE_M) {
                 for (long end = at_most(deep, row + fetched); row < end; row++)
                     __builtin_prefetch(weight_at(next, row * n, half), 0, 2);
-                by_panel(a + m0 * k + k0, k, 1, panel, c + m0 * n + n0, n, at_most(TILE_M, m - m0), columns, deep,
-                         add || k0 > 0);
+                by_panel(a + m0 * k + k0, k, 1, panels, deep * TILE_N, c + m0 * n + n0, n, at_most(TILE_M, m - m0),
+                         columns, deep, add || k0 > 0);
             }
         }
     }
