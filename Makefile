@@ -34,8 +34,8 @@ faults: $(VENV)/.dev
 # Errors are written to the terminal's own standard error, which pytest would swallow with --capture=fd. Threads that
 # wait without spinning take a quarter of the time on a busy machine.
 SANITIZED := build/sanitized
-SANITIZED_TESTS := tests/kernels/test_layers.py tests/kernels/test_together.py tests/kernels/test_sparse.py \
-  tests/kernels/test_rows.py tests/kernels/test_transposed.py tests/model/test_narrow.py \
+SANITIZED_TESTS := tests/kernels/test_layers.py tests/kernels/test_products.py tests/kernels/test_together.py \
+  tests/kernels/test_sparse.py tests/kernels/test_rows.py tests/kernels/test_transposed.py tests/model/test_narrow.py \
   tests/kernels/test_bridge.py tests/model/test_decoder.py tests/model/test_gates.py tests/training/test_optimizer.py
 
 sanitize: $(VENV)/.dev

@@ -55,7 +55,8 @@ def short_table() -> str:
 
 def _measured() -> list[Row]:
     return [
-        *_steps(read_json(RECORDS / "training_step.json")),
+        *_steps(read_json(RECORDS / "training_step.json"), "AVX2"),
+        *_steps(read_json(RECORDS / "training_step_avx512.json"), "AVX-512"),
         *_layers(read_json(RECORDS / "sparse_layer.json")),
         *_decoding(read_json(RECORDS / "decoding.json")),
         *_decoding_vllm(RECORDS / "decoding_vllm.json"),
@@ -77,12 +78,12 @@ def _slower(value: dict[str, float]) -> str:
     return f"{range_words(value)} times its time"
 
 
-def _steps(record: dict[str, Any]) -> list[Row]:
+def _steps(record: dict[str, Any], vectors: str) -> list[Row]:
     dense = record["dense"]
-    rows = [(f"step: {dense['what']}", "plain eager GPT", _faster(dense["speed_against_plain_gpt"]), "≥ 1")]
+    rows = [(f"step: {dense['what']}, {vectors}", "plain eager GPT", _faster(dense["speed_against_plain_gpt"]), "≥ 1")]
     for group in record["sparse"]:
         mode = group["best_mode_of_transformers"].split()[1]
-        what = f"step: {group['what']}"
+        what = f"step: {group['what']}, {vectors}"
         memory = f"{group['memory_over_leanest_peer']:.2f} of its memory"
         rows += [
             (what, f"`transformers` Qwen3-MoE, {mode}", _faster(group["speed_against_transformers"]), "≥ 1.6"),
@@ -91,7 +92,7 @@ def _steps(record: dict[str, Any]) -> list[Row]:
             (what, "`transformers` in its leanest mode", memory, "≤ 1"),
         ]
     deepseek = record["deepseek"]
-    what, mode = f"step: {deepseek['what']}", deepseek["best_mode_of_transformers"].split()[1]
+    what, mode = f"step: {deepseek['what']}, {vectors}", deepseek["best_mode_of_transformers"].split()[1]
     speed = _faster(deepseek["speed_against_transformers"])
     rows += [
         (what, f"`transformers` DeepSeek-V3, {mode}", speed, "–"),
@@ -103,7 +104,7 @@ def _steps(record: dict[str, Any]) -> list[Row]:
         ),
     ]
     for group in record["tiny"]:
-        what = f"step: {group['what']}"
+        what = f"step: {group['what']}, {vectors}"
         rows.append((f"{what}, dense", "plain eager GPT", _faster(group["dense_against_plain_gpt"]), "≥ 1.5"))
         for experts in (8, 32):
             tax = _slower(group[f"tax_{experts}_experts"])
