@@ -11,9 +11,9 @@ from sparsedial.records.record import plain
 from sparsedial.store import write_json
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has products in bfloat16; elsewhere programs emulate them."""
-    return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+def has(instructions: str) -> bool:
+    """Whether the processor has these instructions, as /proc/cpuinfo names them."""
+    return instructions in Path("/proc/cpuinfo").read_text()
 
 
 def keep(path: Path, command: str, found: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks.decoding_vllm import DTYPES, environment_of
-from benchmarks.keeping import keep, multiplies_bfloat16
+from benchmarks.keeping import has, keep
 from benchmarks.serving_load import Answer, Server, free_port
 from benchmarks.side_by_side import range_words, ratio
 from benchmarks.vllm_peer import ALONE, openmp_of
@@ -270,7 +270,7 @@ def main() -> None:
             found = {
                 "models": list(models.values()),
                 "machine_busy": busy.share(),
-                "bfloat16_instructions": multiplies_bfloat16(),  # else vLLM's products are emulated
+                "bfloat16_instructions": has("avx512_bf16"),  # else vLLM's products are emulated
             }
             keep(given.out, f"python -m benchmarks.serving {flags}", found)
 

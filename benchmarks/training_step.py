@@ -2,9 +2,9 @@
 
 Every candidate has a process of its own, so that each peer uses its own allocator; a group is timed in turns,
 round by round. Where torchtitan can be imported, a plain GPT with its MoE layer is among the peers (its products are in
-bfloat16). Writes benchmarks/records/training_step.json: medians with 10th and 90th percentiles, peak memory above the
-imports, and ratios against the peers. A tax is a sparse step's time over the faster of our dense model and a plain
-eager GPT of the same FLOPs.
+bfloat16). Writes benchmarks/records/training_step.json, or training_step_avx512.json on a processor that has AVX-512:
+medians with 10th and 90th percentiles, peak memory above the imports, and ratios against the peers. A tax is a sparse
+step's time over the faster of our dense model and a plain eager GPT of the same FLOPs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.keeping import keep, multiplies_bfloat16
+from benchmarks.keeping import has, keep
 from benchmarks.peers import LoopedExperts, TitanExperts, hugging_face_step, plain_step
 from benchmarks.side_by_side import Step, fastest, measure, range_words, ratio
 from sparsedial.machine.hardware import BusyWatch
@@ -28,7 +28,7 @@ from sparsedial.shape.counts import training_flops_per_token
 from sparsedial.shape.ladder import Ladder
 from sparsedial.shape.shape import Shape
 
-RECORD = Path(__file__).parent / "records" / "training_step.json"
+RECORD = Path(__file__).parent / "records" / f"training_step{'_avx512' if has('avx512f') else ''}.json"
 QUICK = "--quick" in sys.argv
 SMALL = {"rounds": 3, "round_seconds": 0.5} if QUICK else {"rounds": 15, "round_seconds": 1.5}
 LARGE = {"rounds": 2, "round_seconds": 0.1} if QUICK else {"rounds": 9, "round_seconds": 3.0}
@@ -171,7 +171,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "torch": torch.__version__,
         "transformers": version("transformers"),
-        "bfloat16_instructions": multiplies_bfloat16(),  # else torchtitan's are emulated
+        "bfloat16_instructions": has("avx512_bf16"),  # else torchtitan's are emulated
         "dense": shown(dense_against_plain_gpt()),
         "sparse": [shown(sparse_against_hugging_face(*sizes)) for sizes in ((256, 64), (512, 128))],
         "deepseek": shown(deepseek_against_hugging_face()),

@@ -135,8 +135,8 @@ FAULTS = (
     Fault(
         what="an answer in JSON may hold white space for ever",
         file="serving/guide.py",
-        line='STYLE = {"whitespace_flexible": False, ',
-        becomes='STYLE = {"whitespace_flexible": True, ',
+        line='STYLE: Any = {"whitespace_flexible": False, ',
+        becomes='STYLE: Any = {"whitespace_flexible": True, ',
         tests="tests/serving/test_guide.py::test_any_object_will_do_where_no_schema_is_given",
     ),
     Fault(

@@ -11,16 +11,16 @@ from sparsedial.records.answers import Trained, TrainSettingsFile
 from sparsedial.records.dry_run import TrainDryRun
 from sparsedial.records.record import write
 from sparsedial.settings import fill
-from sparsedial.shape.published import find_shape
 from sparsedial.shape.shape import Shape
 from sparsedial.store import lock, require_ours
 from sparsedial.text.files import require_there
 from sparsedial.verbs.origin import SETTINGS
 from sparsedial.verbs.train.described import described, recipes, with_dial, with_vocabulary
-from sparsedial.verbs.train.planned import Found, FoundPlan, beyond_plan, find_plan, remarks
+from sparsedial.verbs.train.found import found_model
+from sparsedial.verbs.train.planned import Found, FoundPlan, beyond_plan, remarks
 from sparsedial.verbs.train.ranks import on_all_ranks
 from sparsedial.verbs.train.settings import TrainSettings
-from sparsedial.verbs.train.started import FoundStart, find_start
+from sparsedial.verbs.train.started import FoundStart
 from sparsedial.verbs.train.token_settings import asked_tokens
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
 
 def _trained(settings: TrainSettings, joined: Joined | None) -> Trained | TrainDryRun:
     """The whole command, in one process or as rank 0 of several."""
-    found = _found(settings)
+    found = found_model(settings.model, settings.out)
     if not (settings.out / TEXT).exists():
         require_there(settings.text)
     from sparsedial.runs.linking import left_by, require_link
@@ -95,18 +95,6 @@ def _trained(settings: TrainSettings, joined: Joined | None) -> Trained | TrainD
             if left := left_by(before, settings.out):
                 progress.note(left)
             return trained
-
-
-def _found(settings: TrainSettings) -> Found:
-    """What the settings' model is: a plan, a checkpoint, or the name of a shape.
-
-    Raises: UserError where it is a damaged one.
-    """
-    word = settings.model
-    found = word and (find_plan(word) or find_start(word, settings.out))
-    if word and not found:
-        find_shape(word)  # it has another name, or there is none of it
-    return found or word
 
 
 def _drafts(settings: TrainSettings, found: Found) -> tuple[dict[str, Any], list[Job]]:
