@@ -8,7 +8,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -98,16 +98,6 @@ def _open(path: Path) -> io.BufferedReader | gzip.GzipFile:
         path.stat()
         raise UserError(f"{path}: not a file")
     return gzip.open(path) if is_packed(path) else open(path, "rb")
-
-
-def require_there(paths: Iterable[str | Path]) -> None:
-    """Check that files or folders exist, before anything else is done.
-
-    Raises: UserError that names the first that does not.
-    """
-    for path in map(Path, paths):
-        with reading(path):
-            path.stat()
 
 
 @contextlib.contextmanager

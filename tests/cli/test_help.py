@@ -96,9 +96,7 @@ NOT_THERE = (
     "serve /nowhere",
     "evaluate /nowhere --text a",
     "dial /nowhere --measure --text a",
-    "study /nowhere --time 5m --out o",
     "train /nowhere.json --tokens 1M --out o",
-    "train qwen3-0.6b --text /nowhere --tokens 1M --out o",
     "select /nowhere --out o",
     "join /nowhere",
 )

@@ -156,8 +156,8 @@ FAULTS = (
     Fault(
         what="products of few rows keep the last part of a sum alone",
         file="kernels/csrc/weights.h",
-        line="                         add || k0 > 0);\n            }",
-        becomes="                         add);\n            }",
+        line="columns, deep, add || k0 > 0);",
+        becomes="columns, deep, add);",
         tests="tests/kernels/test_layers.py::test_few_rows_are_the_rows_of_many_bit_for_bit",
     ),
 )

@@ -295,12 +295,14 @@ ChatMessage: role content name annotations tool_calls
 StreamOptions: include_usage include_obfuscation
 DialRequest: setting top_k_experts top_p_experts neurons_share skip_layers at_least_tokens_per_second
     at_most_joules_per_100_tokens max_loss_increase
+JsonSchema: schema name description strict
+ResponseFormat: type json_schema
 TextRequest: model dial max_tokens temperature top_p top_k seed frequency_penalty presence_penalty logit_bias stop n
-    stream stream_options
+    response_format stream stream_options
 ChatRequest: model dial max_tokens temperature top_p top_k seed frequency_penalty presence_penalty logit_bias stop n
-    stream stream_options messages max_completion_tokens logprobs top_logprobs
+    response_format stream stream_options messages max_completion_tokens logprobs top_logprobs
 CompletionRequest: model dial max_tokens temperature top_p top_k seed frequency_penalty presence_penalty logit_bias stop
-    n stream stream_options prompt logprobs echo
+    n response_format stream stream_options prompt logprobs echo
 DialUsage: setting setting_reason top_k_experts active_parameters_per_token seconds waited_seconds joules joules_basis
     cached_prompt_tokens
 Usage: prompt_tokens completion_tokens total_tokens dial

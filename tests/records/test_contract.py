@@ -118,7 +118,9 @@ DialFile: trained_for calibration gates_sha256
 ChatMessage: name annotations tool_calls
 DialRequest: setting top_k_experts top_p_experts neurons_share skip_layers at_least_tokens_per_second
     at_most_joules_per_100_tokens max_loss_increase
-TextRequest: model dial max_tokens top_k seed logit_bias stream_options
+JsonSchema: name description strict
+ResponseFormat: json_schema
+TextRequest: model dial max_tokens top_k seed logit_bias response_format stream_options
 ChatRequest: max_completion_tokens top_logprobs
 CompletionRequest: logprobs
 DialUsage: top_k_experts

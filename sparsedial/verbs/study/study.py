@@ -23,7 +23,6 @@ from sparsedial.sweep.findings import Findings, best_of_study, finished_study, p
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.notebook import Notebook, open_notebook, status
 from sparsedial.sweep.question import Question, require_same
-from sparsedial.text.files import require_there
 from sparsedial.verbs.following import following, versions
 from sparsedial.verbs.listening import listening
 from sparsedial.verbs.study.machines import machines_of, require_launcher
@@ -47,8 +46,6 @@ def study(settings: StudySettings) -> StudyAnswer | StudyDryRun | StudyStatus:
     """
     if settings.status:
         return status(settings.out)
-    if not (settings.out / STUDY_FILE).exists():  # else it may be finished, and needs no text
-        require_there(settings.text)
     from sparsedial.sweep.local_lab import local_lab
     from sparsedial.verbs.study.kept_selections import kept_selections, whole_selection
     from sparsedial.verbs.study.kept_texts import crossed, full_text

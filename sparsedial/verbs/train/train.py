@@ -13,7 +13,6 @@ from sparsedial.records.record import write
 from sparsedial.settings import fill
 from sparsedial.shape.shape import Shape
 from sparsedial.store import lock, require_ours
-from sparsedial.text.files import require_there
 from sparsedial.verbs.origin import SETTINGS
 from sparsedial.verbs.train.described import described, recipes, with_dial, with_vocabulary
 from sparsedial.verbs.train.found import found_model
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from sparsedial.runs.job import Job
     from sparsedial.runs.ranks.joined import Joined
 
-TEXT = "text"  # what was read of it, in the folder
-WRITTEN = (SETTINGS, "runs", TEXT, "checkpoint", "reference")
+WRITTEN = (SETTINGS, "runs", "text", "checkpoint", "reference")
 
 
 def train(settings: TrainSettings) -> Trained | TrainDryRun:
@@ -49,8 +47,6 @@ def train(settings: TrainSettings) -> Trained | TrainDryRun:
 def _trained(settings: TrainSettings, joined: Joined | None) -> Trained | TrainDryRun:
     """The whole command, in one process or as rank 0 of several."""
     found = found_model(settings.model, settings.out)
-    if not (settings.out / TEXT).exists():
-        require_there(settings.text)
     from sparsedial.runs.linking import left_by, require_link
     from sparsedial.showing.progress import Progress
     from sparsedial.text.prepare import prepare
@@ -65,7 +61,7 @@ def _trained(settings: TrainSettings, joined: Joined | None) -> Trained | TrainD
     before = require_link(settings.out)
     with lock(settings.out), Progress() as progress:
         progress.note("reading the text")  # a new tokenizer takes a minute
-        text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / TEXT)
+        text = prepare(settings.text, tokenizer=tokenizer, folder=settings.out / "text")
         shape = with_vocabulary(shape_values, text.tokenizer.vocab_size)
         jobs = [replace(one, shape=shape, text_digest=text.digest, tokenizer=text.tokenizer.digest) for one in drafts]
         for line in remarks(found, jobs[-1], text, settings.token_share):
