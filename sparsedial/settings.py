@@ -14,7 +14,7 @@ import tokenize
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +49,19 @@ def setting(
     if factory is not None:
         return dataclasses.field(default_factory=factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def known_names(value: Any, known: Collection[str], what: str, field: str) -> tuple[str, ...]:
+    """Names of a known list, from `csv,wandb` or a list.
+
+    Raises: UserError for an unknown one.
+    """
+    names = tuple(dict.fromkeys(file_names(value, field)))
+    for name in names:
+        if name not in known:
+            hint = nearest(name, known) or f"there are {', '.join(known)}"
+            raise UserError(f"no {what} named '{name}'", hint=hint, field=field)
+    return names
 
 
 def fill(cls: type[T], values: Mapping[str, Any], origin: str) -> T:

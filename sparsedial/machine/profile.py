@@ -17,6 +17,7 @@ from sparsedial.machine.memory import Memory, step_bytes
 from sparsedial.machine.timing import Timing, measure_in_turn
 from sparsedial.records.profile import ProfileFile, StepTiming
 from sparsedial.records.quantities import Machine
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.record import plain, read
 from sparsedial.shape.counts import flops_by_part, total_parameters
 from sparsedial.shape.shape import Shape
@@ -39,6 +40,9 @@ FEATURES = (
     "router_scores",  # tokens x experts: sigmoid, choice
     "parameters",  # optimizer traffic
 )
+
+
+LATER = {"at_once": [], "optimizer": "adamw"}  # what profiles of an earlier version would have said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +124,7 @@ class Profile(ProfileFile, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """What a study and its plan name the profile by; one without what came later is named as before."""
-        return digest({name: value for name, value in plain(self).items() if value or name != "at_once"})
+        return digest({name: value for name, value in plain(self).items() if LATER.get(name, ...) != value})
 
 
 def read_profile(path: Path) -> Profile:
@@ -172,6 +176,7 @@ def measure_profile(
     device: str,
     threads: int,
     dtype: str,
+    optimizer: OptimizerName = "adamw",
     meter: Meter,
     memory: Memory | None = None,
     rounds: int = 3,
@@ -199,6 +204,7 @@ def measure_profile(
         device=device,
         threads=threads,
         dtype=dtype,
+        optimizer=optimizer,
         batch=batch,
         context=context,
         coefficients=coefficients,

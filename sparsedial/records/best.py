@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sparsedial.records.quantities import Interval, Span, Sparsity
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.record import Record
 from sparsedial.shape.shape import Shape
 
@@ -12,11 +13,14 @@ from sparsedial.shape.shape import Shape
 class BestModel(Record, frozen=True, kw_only=True):
     """The best model that was trained at the largest budget."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("optimizer",)
+
     shape: Shape
     sparsity: Sparsity
     tokens: int
     total_parameters: int
     active_parameters: int
+    optimizer: OptimizerName = "adamw"
     budget_flops: float
     loss: Interval  # nats per token
     split: Literal["test", "validation"]  # the text of that loss: test for a model of a verdict, with new seeds

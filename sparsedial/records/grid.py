@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from sparsedial.records.law import Comparison
 from sparsedial.records.quantities import Family, Load
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.record import Record
 from sparsedial.records.run import Run
 from sparsedial.shape.counts import active_parameters
@@ -41,6 +42,8 @@ class PhaseSeconds(Record, frozen=True, kw_only=True):
 class LayoutFile(Record, frozen=True, kw_only=True):
     """The grid that a study fixes before its first cell."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("optimizers",)
+
     ladder: Ladder
     batch: int  # sequences per step, the same in all cells: a batch that grows with the budget would bend the law
     budgets: tuple[float, ...]  # FLOPs
@@ -48,6 +51,7 @@ class LayoutFile(Record, frozen=True, kw_only=True):
     seeds: int  # of the verdict
     max_total_parameters: float | None  # null without a bound
     cell_seeds: int  # per cell at the two largest budgets; cheaper cells may have more
+    optimizers: tuple[OptimizerName, ...] = ("adamw",)  # of the cells; others beside it that a rival may have
     cells: tuple[Cell, ...] = ()  # without the cells that follow open sides
     predicted_seconds: PhaseSeconds | None = None  # null while it is being laid
 
@@ -99,8 +103,11 @@ def round_rate(rate: float) -> float:
 
 
 class LearningRates(Record, frozen=True, kw_only=True):
-    """The scans and the model of their optima."""
+    """The scans of one optimizer and the model of their optima."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("optimizer",)
+
+    optimizer: OptimizerName = "adamw"
     scans: tuple[Scan, ...]
     model: RateModel
 
@@ -127,6 +134,8 @@ class Prediction(Record, frozen=True, kw_only=True):
 class RunRow(Record, frozen=True, kw_only=True):
     """A run in the tables of a study; `reason` says why it has no loss."""
 
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("optimizer",)
+
     hash: str
     d_model: int
     layers: int
@@ -142,6 +151,7 @@ class RunRow(Record, frozen=True, kw_only=True):
     seconds: float
     joules: float | None  # null where not metered: the run's own file says why
     alone: bool
+    optimizer: OptimizerName = "adamw"
     learning_rate: float
     status: Literal["finished", "diverged"]
     reason: str | None
@@ -168,6 +178,7 @@ class RunRow(Record, frozen=True, kw_only=True):
             seconds=run.seconds,
             joules=run.joules,
             alone=run.alone,
+            optimizer=run.recipe.optimizer,
             learning_rate=run.recipe.learning_rate,
             status=run.status,
             reason=run.reason,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sparsedial.records.quantities import Machine
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.record import Record
 from sparsedial.shape.shape import Shape
 
@@ -60,12 +61,13 @@ class AtOnceTiming(Record, frozen=True, kw_only=True):
 class ProfileFile(Record, frozen=True, kw_only=True):
     """A linear model of step time over physical features, with its error on shapes that were left out of the fit."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("memory", "at_once")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("memory", "at_once", "optimizer")
 
     machine: Machine
     device: str
     threads: int
     dtype: str
+    optimizer: OptimizerName = "adamw"  # of the timed steps
     batch: int
     context: int
     coefficients: dict[str, float]  # seconds per unit of the feature

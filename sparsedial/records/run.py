@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.probes import ProbeScores
 from sparsedial.records.quantities import Load, Sparsity
-from sparsedial.records.recipe import Recipe
+from sparsedial.records.recipe import OptimizerName, Recipe
 from sparsedial.records.record import Record
 from sparsedial.records.token_selection import ReferenceModelCost, TokenSelection
 from sparsedial.records.trained_for import DialLoss, TrainedFor
@@ -135,6 +135,11 @@ class Run(RunInputs, frozen=True, kw_only=True):
     ranks: RunRanks | None = None  # null where one process trained it
     checkpoints: SavedStates | None = None  # null in files of an earlier version, as the next
     resumes: tuple[Resume, ...] | None = None
+
+    @property
+    def optimizer(self) -> OptimizerName:
+        """The optimizer of its matrices."""
+        return self.recipe.optimizer
 
     @property
     def finished(self) -> bool:

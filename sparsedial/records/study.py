@@ -14,6 +14,7 @@ from sparsedial.records.law import Comparison, HeldOut
 from sparsedial.records.plan import Crossover, NearOptimal
 from sparsedial.records.probes import StudyProbes
 from sparsedial.records.quantities import Machine, Span
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.record import Record, parse
 from sparsedial.records.text import TextSummary
 from sparsedial.records.token_selection import StudyTokens
@@ -28,7 +29,9 @@ SELECTION_SEED = 2000  # added, with 1, 2, …, for the runs that choose which m
 class Inputs(Record, frozen=True, kw_only=True):
     """The settings that a study's folder is bound to; null where the study was free to choose."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("probes", "token_share", "reference", "select", "keep")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = (
+        "probes", "token_share", "reference", "select", "keep", "optimizers",
+    )  # fmt: skip
 
     time: float | None  # seconds; null with stated budgets
     budgets: tuple[float, ...]
@@ -50,6 +53,7 @@ class Inputs(Record, frozen=True, kw_only=True):
     reference: str | None = None  # digest of the model that selects them; null where none was given
     select: str | None = None  # how shares of the text are chosen; null without
     keep: tuple[float, ...] = ()  # the shares; none where the study was free to choose
+    optimizers: tuple[OptimizerName, ...] = ("adamw",)  # of the grid, and of rivals that a verdict may choose
     text: str  # its digest
 
 
@@ -96,11 +100,14 @@ class TimedSteps(Record, frozen=True, kw_only=True):
 class RunningStudy(Record, frozen=True, kw_only=True):
     """A running study: each part is null until it is known."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("selection_seeds", "timed_steps", "kept_runs", "launch")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = (
+        "selection_seeds", "timed_steps", "kept_runs", "launch", "other_learning_rates",
+    )  # fmt: skip
 
     status: Literal["running"] = "running"
     frozen: Frozen
     learning_rates: LearningRates | None = None
+    other_learning_rates: tuple[LearningRates, ...] | None = None  # of the optimizers beside the grid's
     elapsed_seconds: float = 0.0  # over all starts
     phase: str | None = None
     phases: tuple[Phase, ...] = ()
@@ -149,12 +156,14 @@ class Study(Record, frozen=True, kw_only=True):
         "token_selection",
         "selection",
         "launch",
+        "other_learning_rates",
     )
 
     status: Literal["done"] = "done"
     best: BestModel | None = None  # null where no model was trained to its end, and in files of earlier versions
     frozen: Frozen
     learning_rates: LearningRates
+    other_learning_rates: tuple[LearningRates, ...] = ()  # of the optimizers beside the grid's
     elapsed_seconds: float
     phase: str | None = None  # the last one
     phases: tuple[Phase, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from sparsedial.records.quantities import Amount, Gap, Interval, Sparsity
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.record import Record
 from sparsedial.shape.shape import Shape
 
@@ -16,7 +17,7 @@ NamedBy = Literal["law", "measured", "both"]  # what named a model for a verdict
 class Side(Record, frozen=True, kw_only=True):
     """One family's model: its shape, and means over its seeds."""
 
-    ADDED_LATER: ClassVar[tuple[str, ...]] = ("named_by", "sent_because")
+    ADDED_LATER: ClassVar[tuple[str, ...]] = ("named_by", "sent_because", "optimizer")
 
     shape: Shape
     sparsity: Sparsity
@@ -29,6 +30,7 @@ class Side(Record, frozen=True, kw_only=True):
     seconds: float
     joules: float | None
     joules_source: str
+    optimizer: OptimizerName = "adamw"
     learning_rate: float
     checkpoint: str | None  # its folder; null until the study says where
     runs: tuple[str, ...]  # hashes of its runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -11,6 +12,7 @@ from sparsedial.machine.at_once import Steps, measure_at_once
 from sparsedial.machine.hardware import describe
 from sparsedial.machine.memory import Memory
 from sparsedial.machine.profile import Measure, Profile, measure_profile
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.runs.ahead import compile_ahead
 from sparsedial.runs.card_memory import explained
 from sparsedial.runs.devices import training_dtype
@@ -28,6 +30,7 @@ def measure_on(
     memory: Memory | None = None,
     token_share: float | None = None,
     at_once: Sequence[int] = (),
+    optimizer: OptimizerName = "adamw",
 ) -> Measure:
     """A function that times shapes on this machine for a number of seconds, with nothing else of ours running.
 
@@ -38,13 +41,13 @@ def measure_on(
 
     def measure(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
         with explained():
-            compile_ahead(shapes, study_recipe(batch, context, device), device, token_share)
+            compile_ahead(shapes, study_recipe(batch, context, device, optimizer), device, token_share)
             return timed(shapes, batch, context, seconds)
 
     def timed(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
         several_seconds = AT_ONCE_SHARE * seconds if at_once else 0.0
         profile = measure_profile(
-            lambda shape, sequences, length: make_steps(shape, sequences, length, device, threads, token_share),
+            partial(make_steps, device=device, threads=threads, token_share=token_share, optimizer=optimizer),
             shapes,
             batch=batch,
             context=context,
@@ -53,6 +56,7 @@ def measure_on(
             device=device,
             threads=threads,
             dtype=training_dtype(device),
+            optimizer=optimizer,
             meter=meter(device, threads),
             memory=memory,
             report=report,
@@ -61,7 +65,7 @@ def measure_on(
             return profile
 
         def make(shape: Shape, most: int) -> Sequence[Steps]:
-            return several_by(shape, batch, context, most, device, threads, token_share)
+            return several_by(shape, batch, context, most, device, threads, token_share, optimizer)
 
         rows = sorted(profile.rows, key=lambda row: row.median_seconds)
         ends = [rows[0].shape, rows[-1].shape]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from sparsedial.records.probes import ProbeScores
 from sparsedial.records.quantities import Load
-from sparsedial.records.recipe import Recipe
+from sparsedial.records.recipe import OptimizerName, Recipe
 from sparsedial.records.run import Metric, Run
 from sparsedial.runs.executor import LOST_SHARE, Ended, Event, Group, Lost, Moved, Split, Task
 from sparsedial.runs.queued import Queued
@@ -47,18 +47,22 @@ class World:
     probes: Callable[[Shape, float], ProbeScores] | None = None  # of a shape and its loss; None without probes
     probe_tokens: int = 0  # that a run reads which is scored on probes
     probe_seconds: float = 0.0  # of such a run, beside reading them
+    gain: Callable[[Shape, OptimizerName], float] = lambda shape, optimizer: 0.0  # of an optimizer, nats
+    rate_factors: Mapping[OptimizerName, float] = field(default_factory=dict)  # on the best rate; 1 where none is given
     watts: Callable[[Shape], float] | None = None  # metered while a run is alone on the machine; None without a meter
 
     def expected_loss(self, shape: Shape, recipe: Recipe) -> float:
         """Mean loss of a run over seeds, on the validation split."""
-        return self.loss(shape, recipe.tokens) + self.rate_penalty * self._off_rate(shape, recipe) ** 2
+        loss = self.loss(shape, recipe.tokens) - self.gain(shape, recipe.optimizer)
+        return loss + self.rate_penalty * self._off_rate(shape, recipe) ** 2
 
     def diverges(self, shape: Shape, recipe: Recipe) -> bool:
         """Whether a run's learning rate is so high that it diverges."""
         return self._off_rate(shape, recipe) > math.log(self.diverges_above)
 
     def _off_rate(self, shape: Shape, recipe: Recipe) -> float:
-        return math.log(recipe.learning_rate / self.best_rate(shape, recipe.tokens))
+        best = self.best_rate(shape, recipe.tokens) * self.rate_factors.get(recipe.optimizer, 1.0)
+        return math.log(recipe.learning_rate / best)
 
 
 @dataclass(order=True)

@@ -12,7 +12,7 @@ from sparsedial.machine.hardware import peak_process_bytes
 from sparsedial.machine.memory import STEPS
 from sparsedial.model.router import same_top_k
 from sparsedial.model.transformer import Transformer, initialise
-from sparsedial.records.recipe import Recipe
+from sparsedial.records.recipe import OptimizerName, Recipe
 from sparsedial.runs.alone import alone
 from sparsedial.runs.card_memory import runs_that_fit
 from sparsedial.runs.devices import training_dtype
@@ -38,10 +38,16 @@ def make_step(
 
 
 def make_steps(
-    shape: Shape, batch: int, context: int, device: str = "cpu", threads: int = 1, token_share: float | None = None
+    shape: Shape,
+    batch: int,
+    context: int,
+    device: str = "cpu",
+    threads: int = 1,
+    token_share: float | None = None,
+    optimizer: OptimizerName = "adamw",
 ) -> tuple[Callable[[], None], int]:
     """Steps as a study takes them, and their number at a call: on a GPU some are replayed before one is waited for."""
-    recipe = study_recipe(batch, context, device)
+    recipe = study_recipe(batch, context, device, optimizer)
     replayed = None if device == "cpu" else replayed_by(shape, recipe, device, threads, token_share)
     if replayed is None:
         return step_by(shape, recipe, device, threads, token_share), 1
@@ -68,12 +74,13 @@ def several_by(
     device: str = "cpu",
     threads: int = 1,
     token_share: float | None = None,
+    optimizer: OptimizerName = "adamw",
 ) -> list[Replayed]:
     """Runs of a study's steps, each with its graphs on a stream of its own: as many as asked, or as a GPU has room for.
 
     There are none where steps are not replayed.
     """
-    recipe = study_recipe(batch, context, device)
+    recipe = study_recipe(batch, context, device, optimizer)
     fitting = most if device == "cpu" else min(most, runs_that_fit(shape, recipe))
     runs = (replayed_by(shape, recipe, device, threads, token_share) for _ in range(fitting))
     return [run for run in runs if run is not None]
@@ -90,10 +97,12 @@ def peak_bytes(shape: Shape, batch: int, context: int, device: str = "cpu", thre
     return peak_by(shape, study_recipe(batch, context, device), device, threads)[0]
 
 
-def study_recipe(batch: int, context: int, device: str) -> Recipe:
-    """What all runs of a study share, so far as a step's time and its kernels depend on it."""
+def study_recipe(batch: int, context: int, device: str, optimizer: OptimizerName = "adamw") -> Recipe:
+    """What runs of a study by one optimizer share, so far as a step's time and its kernels depend on it."""
     dtype = training_dtype(device)
-    return Recipe(learning_rate=HARMLESS_RATE, steps=STEPS, batch=batch, context=context, dtype=dtype)
+    return Recipe(
+        learning_rate=HARMLESS_RATE, steps=STEPS, batch=batch, context=context, dtype=dtype, optimizer=optimizer
+    )
 
 
 def step_by(

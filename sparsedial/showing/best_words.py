@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparsedial.records.best import BestModel
 from sparsedial.records.study import Study, StudyAnswer
 from sparsedial.shape.shape import Shape
-from sparsedial.showing.words import headline, metered, power_of_ten, sparsity_words, verdict_sentence
+from sparsedial.showing.words import OPTIMIZERS, headline, metered, power_of_ten, sparsity_words, verdict_sentence
 from sparsedial.units import human_count, human_percent
 
 Answered = Study | StudyAnswer
@@ -60,12 +60,13 @@ def experts_words(shape: Shape) -> str:
 def _model(best: BestModel) -> str:
     shape, where = best.shape, f"At {power_of_ten(best.budget_flops)} FLOPs the best model"
     kind = f"uses {experts_words(shape)} for each token" if shape.experts else "is dense"
+    by = "" if best.optimizer == "adamw" else f", trained with {OPTIMIZERS[best.optimizer]}"
     sizes = f"{human_count(best.total_parameters)} parameters"
     if shape.experts:
         sizes += f", {human_count(best.active_parameters)} of them active"
     return (
         f"{where} {kind}: width {shape.d_model}, {shape.layers} layers, {sizes},"
-        f" {human_count(best.tokens)} training tokens, {best.split} loss {best.loss.mean:.3f} nats per token."
+        f" {human_count(best.tokens)} training tokens, {best.split} loss {best.loss.mean:.3f} nats per token{by}."
     )
 
 

@@ -31,6 +31,7 @@ from sparsedial.showing.report_trust import trust
 from sparsedial.showing.rows import budgets, experts_tried
 from sparsedial.showing.words import (
     CURRENCIES,
+    OPTIMIZERS,
     cost,
     crossover_sentence,
     held_equal,
@@ -139,6 +140,7 @@ def _verdicts(study: Study) -> str:
 def _sides(sides: Mapping[str, Side], currency: str) -> str:
     lines = {
         "model": shape_words,
+        "optimizer": lambda side: OPTIMIZERS[side.optimizer],
         "active parameters": lambda side: count_words(side.active_parameters),
         "total parameters": lambda side: count_words(side.total_parameters),
         "training tokens": lambda side: count_words(side.tokens),

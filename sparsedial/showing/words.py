@@ -15,6 +15,7 @@ from sparsedial.showing.rows import near_optimal_experts
 from sparsedial.units import human_bytes, human_cost, human_count, human_percent, human_seconds
 
 CURRENCIES = {"flops": "FLOPs", "seconds": "seconds", "joules": "joules"}
+OPTIMIZERS: dict[str, str] = {"adamw": "AdamW", "muon": "Muon"}
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 BASELINES = {
     "last_budget_shape_kept": "keep the last budget's best shape",
@@ -88,7 +89,20 @@ def verdict_sentence(verdicts: Verdicts, currency: str) -> str:
         f"At equal {name} {verdict.winner} wins by {abs(gap.mean):.3f} nats per token ({share};"
         f" {human_percent(verdict.confidence)} interval {low:.3f} to {high:.3f}, {verdict.seeds} seeds each):"
         f" {sparse if won else dense} against {dense if won else sparse}."
-        f"{missed_words(verdict)}{_which_joules(verdict, currency)}"
+        f"{optimizer_words(verdict)}{missed_words(verdict)}{_which_joules(verdict, currency)}"
+    )
+
+
+def optimizer_words(verdict: Verdict) -> str:
+    """The optimizers of a verdict's models, where one of them is not AdamW."""
+    sides = verdict.sides()
+    if sides is None or all(side.optimizer == "adamw" for side in sides):
+        return ""
+    sparse, dense = (OPTIMIZERS[side.optimizer] for side in sides)
+    return (
+        f" Both are trained with {sparse}."
+        if sparse == dense
+        else f" Sparse is trained with {sparse}, dense with {dense}."
     )
 
 

@@ -8,22 +8,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsedial.law.law import Law
-from sparsedial.records.grid import RateModel
 from sparsedial.records.kept import KeptRuns
 from sparsedial.records.quantities import Family
 from sparsedial.records.study import VerdictSeeds
 from sparsedial.runs.policy import done
-from sparsedial.shape.shape import Shape
 from sparsedial.sweep.at_once import RunCost
-from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, beside_seconds, between_phases
+from sparsedial.sweep.budgets import BESIDE_FACTOR, REPORT_SECONDS, SELECTION_SEEDS, beside_seconds, between_phases
 from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.crossing import Crossing, KeptText
 from sparsedial.sweep.equal_cost import seconds_nominees
 from sparsedial.sweep.judge import LEAST_SEEDS, Contest, Named
 from sparsedial.sweep.kept import AtBudget, paying_models, share_tasks
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.rivals import Nominees, Rival, Rivals
-from sparsedial.sweep.selection import SELECTION_SEEDS
+from sparsedial.sweep.rates import RatesBy
+from sparsedial.sweep.rivals import Nominees, Rival, Rivals, StepKind
 
 GRACE_SHARE = 0.06  # of the time limit, by which the last runs of a verdict may overrun it
 MOST_SEEDS = 5
@@ -100,7 +98,7 @@ def _between(seeds: float) -> int:
     return int(min(MOST_SEEDS, max(LEAST_SEEDS, seeds)))
 
 
-def _needs(lab: Lab, step_seconds: Mapping[Shape, float], at_flops: Rivals, timed: Rivals) -> _Needs:
+def _needs(lab: Lab, step_seconds: Mapping[StepKind, float], at_flops: Rivals, timed: Rivals) -> _Needs:
     def alone(rivals: Iterable[Rival]) -> float:
         return sum(_cost(lab, step_seconds, rival, lab.verdict_tokens).seconds for rival in rivals)
 
@@ -114,7 +112,7 @@ def _needs(lab: Lab, step_seconds: Mapping[Shape, float], at_flops: Rivals, time
 
 def _selection_seconds(
     lab: Lab,
-    step_seconds: Mapping[Shape, float],
+    step_seconds: Mapping[StepKind, float],
     nominees: Mapping[Family, Nominees],
     trained: Collection[Rival],
 ) -> float:
@@ -131,13 +129,13 @@ def _selection_seconds(
 
 
 def _cost(
-    lab: Lab, step_seconds: Mapping[Shape, float], rival: Rival, scored_tokens: int, beside: float = 0.0
+    lab: Lab, step_seconds: Mapping[StepKind, float], rival: Rival, scored_tokens: int, beside: float = 0.0
 ) -> RunCost:
     """Seconds to train and to score one run."""
-    return lab.run_cost(step_seconds[rival.shape], rival.steps, scored_tokens, beside)
+    return lab.run_cost(step_seconds[rival.kind], rival.steps, scored_tokens, beside)
 
 
-def affordable_shares(lab: Lab, rates: RateModel, models: AtBudget, slowdown: float) -> KeptRuns:
+def affordable_shares(lab: Lab, rates: RatesBy, models: AtBudget, slowdown: float) -> KeptRuns:
     """The runs on shares of the text that fit into the remaining time, on a machine so much slower than measured.
 
     What pays for the selection is left out first, and then the largest budget. What was trained before costs nothing.
@@ -152,7 +150,7 @@ def affordable_shares(lab: Lab, rates: RateModel, models: AtBudget, slowdown: fl
     return next(fitting, options[-1])
 
 
-def _shares_seconds(lab: Lab, rates: RateModel, models: AtBudget, wanted: KeptRuns, crossing: Crossing) -> float:
+def _shares_seconds(lab: Lab, rates: RatesBy, models: AtBudget, wanted: KeptRuns, crossing: Crossing) -> float:
     """Seconds to train and to score runs on shares, share by share, by the machine's profile."""
     at = {budget: models[budget] for budget in wanted.budgets_flops}
     parts: list[tuple[AtBudget, Sequence[KeptText]]] = [(at, crossing.texts)]
@@ -161,7 +159,7 @@ def _shares_seconds(lab: Lab, rates: RateModel, models: AtBudget, wanted: KeptRu
     return sum(_text_seconds(lab, rates, some, text) for some, texts in parts for text in texts)
 
 
-def _text_seconds(lab: Lab, rates: RateModel, models: AtBudget, text: KeptText) -> float:
+def _text_seconds(lab: Lab, rates: RatesBy, models: AtBudget, text: KeptText) -> float:
     waiting = [task.job for task in share_tasks(lab, rates, models, text).values() if done(task, lab.archive) is None]
     if not waiting:
         return 0.0

@@ -47,6 +47,7 @@ def _best(
         tokens=model.tokens,
         total_parameters=model.total_parameters,
         active_parameters=model.active_parameters,
+        optimizer=model.optimizer,
         budget_flops=budget,
         loss=loss,
         split=split,

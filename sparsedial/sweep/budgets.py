@@ -27,6 +27,7 @@ from sparsedial.units import human_seconds, spelled_at_least
 
 EXTENSION_SHARE = 0.15  # of the laid cells' time, reserved for following open sides
 BESIDE_FACTOR = 1.05  # a cell that shares the machine takes about this much longer
+SELECTION_SEEDS = 2  # of each nominee; a third changes nothing (LOG.md, 2026-11-28), one alone may be a bad seed
 SCAN_POINTS = 4  # learning rates of a scan, on average
 PHASE_SECONDS = 2.5  # between two phases: the law is fitted, and before the first one the workers start
 RUN_SECONDS = 0.15  # start, evaluation and record of a run, beside its training
@@ -136,12 +137,15 @@ def predict_phases(
         for kind in (False, True)
     )
     # Every timed run costs what the dense one costs, and one round may run twice.
-    timed = (2 * layout.seeds + 3) * dense.seconds + TRIALS_SECONDS
-    equal_flops = [(sparse, layout.seeds)]  # the dense runs are mostly the timed ones
+    timed = layout.rival_step * (2 * layout.seeds + 3) * dense.seconds + TRIALS_SECONDS * len(layout.optimizers)
+    equal_flops = layout.rival_step * spread([(sparse, layout.seeds)])  # the dense runs are mostly the timed ones
+    if len(layout.optimizers) > 1:  # all rivals are then chosen by trying them, at equal FLOPs and at equal seconds
+        tried = 2 * SELECTION_SEEDS * len(layout.optimizers)
+        equal_flops += layout.rival_step * spread([(dense, tried), (sparse, tried)])
     return PhaseSeconds(
-        learning_rates=spread(scans),
+        learning_rates=layout.scans * spread(scans),
         grid=(1 + EXTENSION_SHARE) * (spread(below) + spread(top)),
-        verdict=timed + spread(equal_flops),
+        verdict=timed + equal_flops,
         kept_shares=crossing_seconds(layout, profile, workers, crossing),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from sparsedial.records.grid import RateModel
 from sparsedial.records.kept import StudySelection
 from sparsedial.records.study import TimedSteps
 from sparsedial.sweep.afford import affordable_seeds, affordable_selection, affordable_shares
@@ -18,6 +17,7 @@ from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.laws import Fitted, Laws
 from sparsedial.sweep.notebook import Counting, Notebook
 from sparsedial.sweep.pace import Pace
+from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.scan import scan_rates
 
 FITTED = Fitted()
@@ -59,6 +59,11 @@ def conduct(
         enter("learning rates")
         rates = scan_rates(lab)
         notebook.keep(learning_rates=rates)
+    others = study.other_learning_rates
+    if others is None:
+        others = tuple(scan_rates(lab, optimizer) for optimizer in lab.optimizers[1:])
+        notebook.keep(other_learning_rates=others)
+    by_optimizer: RatesBy = {scanned.optimizer: scanned.model for scanned in (rates, *others)}
     pace.warn(lab, layout.budgets, say)
 
     enter("grid below the largest budget")
@@ -73,23 +78,24 @@ def conduct(
     law = laws.of_all(layout, cells, before)
 
     enter("verdict")
-    named = name_rivals(lab, rates.model, law.law, cells)
+    named = name_rivals(lab, by_optimizer, law.law, cells)
     selection_seeds = study.selection_seeds or affordable_selection(lab, seeds, law.law, cells, named)
     notebook.keep(selection_seeds=selection_seeds)
-    chosen = contest(lab, rates.model, law.law, cells, named, selection_seeds)
+    chosen = contest(lab, by_optimizer, law.law, cells, named, selection_seeds)
     verdict_seeds = study.verdict_seeds or affordable_seeds(lab, seeds, chosen)
     notebook.keep(verdict_seeds=verdict_seeds)
-    judged = judge(lab, rates.model, law.law, chosen, verdict_seeds, study.timed_steps, note_steps)
+    judged = judge(lab, by_optimizer, law.law, chosen, verdict_seeds, study.timed_steps, note_steps)
 
     kept = None
     if lab.crossing is not None:
         enter("kept shares")
-        models = crossed_models(lab, rates.model, law.law, cells, chosen.flops)
-        kept = _cross_shares(lab, notebook, pace, rates.model, models)
+        models = crossed_models(lab, by_optimizer, law.law, cells, chosen.flops)
+        kept = _cross_shares(lab, notebook, pace, by_optimizer, models)
 
     enter("report")
     return Findings(
         rates=rates,
+        other_rates=others,
         prediction=prediction,
         cells=cells,
         law=law,
@@ -100,7 +106,7 @@ def conduct(
     )
 
 
-def _cross_shares(lab: Lab, notebook: Notebook, pace: Pace, rates: RateModel, models: AtBudget) -> StudySelection:
+def _cross_shares(lab: Lab, notebook: Notebook, pace: Pace, rates: RatesBy, models: AtBudget) -> StudySelection:
     """Train and compare these models on shares of the text, as many of them as there is time for."""
     study = notebook.study
     assert study is not None

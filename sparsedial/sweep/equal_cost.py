@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparsedial.law.law import Law
-from sparsedial.records.grid import RateModel
 from sparsedial.records.quantities import Family
 from sparsedial.records.run import Run
 from sparsedial.records.study import TimedSteps
@@ -18,10 +18,12 @@ from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import CellResult, Cells
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import LEAST_STEPS, Layout
+from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.rivals import (
     Nominees,
     Rival,
     Rivals,
+    StepKind,
     candidates,
     edge,
     law_loss,
@@ -41,7 +43,7 @@ SHORTLIST: dict[Family, int] = {"dense": 2, "sparse": 3}  # candidates that are 
 BEYOND = 1  # rungs on either side of the grid that are candidates at equal seconds
 
 
-def equal_flops(lab: Lab, rates: RateModel, rivals: Rivals, seeds: int) -> Pair:
+def equal_flops(lab: Lab, rates: RatesBy, rivals: Rivals, seeds: int) -> Pair:
     """Train both rivals with every seed on the study's workers."""
     tasks = {
         (rival.family, seed): verdict_task(lab, rates, rival, seed, False)
@@ -57,17 +59,23 @@ def _seeds(count: int) -> range:
     return range(1, count + 1)
 
 
-def seconds_per_step(lab: Lab, rates: RateModel, shapes: Sequence[Shape], steps: int, batch: int) -> dict[Shape, float]:
-    """Median seconds of a training step of each shape, timed in turns with nothing else running."""
+def seconds_per_step(
+    lab: Lab, rates: RatesBy, shapes: Sequence[Shape], steps: int, batch: int
+) -> dict[StepKind, float]:
+    """Median seconds of a training step of each shape with each optimizer, timed in turns with nothing else running."""
     tasks: list[Task] = []
-    for shape in dict.fromkeys(shapes):
+    for shape, optimizer in itertools.product(dict.fromkeys(shapes), lab.optimizers):
         step = lab.profile.step_seconds(shape, batch, lab.context).value
         count = max(TRIAL_STEPS, min(math.ceil(TRIAL_SECONDS / step), int(TRIAL_SHARE * steps)))
-        rate = rates.at(shape, count * batch * lab.context)
-        label = f"timing {family_name(shape.experts)}, width {shape.d_model}"
-        tasks.append(Task(job=lab.job(shape, count, batch, rate, lab.seed), label=label, splits=(), alone=True))
+        rate = rates[optimizer].at(shape, count * batch * lab.context)
+        by = f", {optimizer}" if len(lab.optimizers) > 1 else ""
+        label = f"timing {family_name(shape.experts)}, width {shape.d_model}{by}"
+        job = lab.job(shape, count, batch, rate, lab.seed, optimizer)
+        tasks.append(Task(job=job, label=label, splits=(), alone=True))
     runs = lab.run_in_turn(tuple(tasks))
-    return {task.job.shape: runs[task.job.hash].median_step_seconds for task in tasks}
+    return {
+        StepKind(task.job.shape, task.job.recipe.optimizer): runs[task.job.hash].median_step_seconds for task in tasks
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +84,7 @@ class Timing:
 
     considered: Mapping[Family, Sequence[Shape]]  # the candidates of which the timed ones are a short list
     listed: Mapping[Family, Sequence[Shape]]
-    step_seconds: Mapping[Shape, float]  # of all listed shapes, those named at equal FLOPs included
+    step_seconds: Mapping[StepKind, float]  # of all listed shapes, those named at equal FLOPs included
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +95,11 @@ class SecondsPlan:
     rivals: Rivals
     budget_seconds: float  # as predicted by the timing trial
     edges: Mapping[Family, str]  # in words, where a chosen width is the last candidate on its side
-    step_seconds: Mapping[Shape, float]  # by the timing trial: of these rivals and of those at equal FLOPs
+    step_seconds: Mapping[StepKind, float]  # by the timing trial: of these rivals and of those at equal FLOPs
 
 
 def time_candidates(
-    lab: Lab, rates: RateModel, law: Law | None, cells: Cells, at_flops: Mapping[Family, Nominees]
+    lab: Lab, rates: RatesBy, law: Law | None, cells: Cells, at_flops: Mapping[Family, Nominees]
 ) -> Timing:
     """Time, in turns, the models named at equal FLOPs and those that profile and law predict to be best in seconds.
 
@@ -120,15 +128,17 @@ def seconds_nominees(
     """For the seconds of the dense model at equal FLOPs: the law's choice, and the best measured shape.
 
     A shape's measured loss at these seconds is that of its cell at the largest budget, moved to its tokens by the law.
-    Without a law, or such a cell, the measured one is the shape sent at equal FLOPs.
+    Without a law, or such a cell, the measured one is the shape sent at equal FLOPs. The law is of the grid's
+    optimizer; with another one it is taken to order sizes alike.
     """
-    budget = timing.step_seconds[at_flops.dense.shape] * at_flops.dense.steps
+    budget, (optimizer, *others) = timing.step_seconds[at_flops.dense.kind] * at_flops.dense.steps, lab.optimizers
+
+    def option(sent: Rival, shape: Shape) -> Rival:
+        steps = max(LEAST_STEPS, round(budget / timing.step_seconds[StepKind(shape, sent.optimizer)]))
+        return replace(sent, shape=shape, steps=steps)
 
     def named(sent: Rival) -> Nominees:
-        options = {
-            shape: replace(sent, shape=shape, steps=max(LEAST_STEPS, round(budget / timing.step_seconds[shape])))
-            for shape in timing.listed[sent.family]
-        }
+        options = {shape: option(sent, shape) for shape in timing.listed[sent.family]}
         if law is None:
             return Nominees(law=None, measured=options[sent.shape])
         losses = {shape: predicted_loss(law, rival, lab.context) for shape, rival in options.items()}
@@ -141,7 +151,11 @@ def seconds_nominees(
         measured = min(moved, key=lambda shape: moved[shape], default=sent.shape)
         return Nominees(law=options[best], measured=options[measured])
 
-    return {rival.family: named(rival) for rival in at_flops.both()}
+    def by_all(sent: Rival) -> Nominees:
+        by_others = tuple(named(replace(sent, optimizer=other)) for other in others)
+        return replace(named(replace(sent, optimizer=optimizer)), by_others=by_others)
+
+    return {rival.family: by_all(rival) for rival in at_flops.both()}
 
 
 def _at_top(layout: Layout, cells: Cells) -> dict[Shape, CellResult]:
@@ -154,8 +168,8 @@ def plan_seconds(timing: Timing, at_flops: Rivals, rivals: Rivals) -> SecondsPla
     found = {rival: edge(rival.shape, timing.considered[rival.family]) for rival in rivals.both()}
     return SecondsPlan(
         budget_run=winner,
-        rivals=replace(rivals, dense=winner) if rivals.dense.shape == winner.shape else rivals,
-        budget_seconds=timing.step_seconds[winner.shape] * winner.steps,
+        rivals=replace(rivals, dense=winner) if rivals.dense.kind == winner.kind else rivals,
+        budget_seconds=timing.step_seconds[winner.kind] * winner.steps,
         edges={rival.family: words for rival, words in found.items() if words is not None},
         step_seconds=timing.step_seconds,
     )
@@ -170,7 +184,7 @@ def _shortlist(lab: Lab, law: Law | None, shapes: Sequence[Shape], family: Famil
 
 def equal_seconds(
     lab: Lab,
-    rates: RateModel,
+    rates: RatesBy,
     plan: SecondsPlan,
     seeds: int,
     steps: TimedSteps | None = None,
@@ -205,7 +219,7 @@ def equal_seconds(
 
 
 def _until_finished(
-    lab: Lab, rates: RateModel, plan: SecondsPlan, rivals: Rivals, seeds: int, again: bool = False
+    lab: Lab, rates: RatesBy, plan: SecondsPlan, rivals: Rivals, seeds: int, again: bool = False
 ) -> list[dict[Rival, Run]]:
     """Rounds with the budget's run beside the rivals, up to the first one of which all runs finish."""
     rounds: list[dict[Rival, Run]] = []
@@ -242,7 +256,7 @@ def _budget_seconds(plan: SecondsPlan, dense: Rival, compared: Sequence[Mapping[
 
 
 def _timed_round(
-    lab: Lab, rates: RateModel, rivals: Rivals, seed: int, beside: Rival | None = None, again: bool = False
+    lab: Lab, rates: RatesBy, rivals: Rivals, seed: int, beside: Rival | None = None, again: bool = False
 ) -> dict[Rival, Run]:
     """Train both rivals with one seed, in turns; `beside` is a third run in the same turns, which sets the budget."""
     in_turn = [*rivals.both(), *([beside] if beside is not None else [])]

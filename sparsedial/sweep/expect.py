@@ -11,6 +11,7 @@ from sparsedial.sweep.budgets import (
     PROCESS_BYTES,
     REPORT_SECONDS,
     SCAN_POINTS,
+    SELECTION_SEEDS,
     between_phases,
     probing_seconds,
     run_cost,
@@ -19,7 +20,6 @@ from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import Layout, forward_seconds
 from sparsedial.sweep.rates import MOST_POINTS
 from sparsedial.sweep.scan import scan_seconds
-from sparsedial.sweep.selection import SELECTION_SEEDS
 
 OVERRUN_SHARE = 0.1  # by which the whole command may overrun its time
 PHASES = 6  # rates, both parts of the grid, timing trials, a repeated first round, equal FLOPs
@@ -49,10 +49,12 @@ def expected_seconds(
     longest = max(costs, key=lambda cost: cost.seconds)
     dense, beside = longest.seconds, profile.host_speedup(workers)
     speedup = profile.speedup(workers, longest.step)
-    seed = (2 + PAIR_BESIDE / speedup) * dense  # a pair at equal FLOPs, and two runs alone and in turns
+    seed = (
+        layout.rival_step * (2 + PAIR_BESIDE / speedup) * dense
+    )  # a pair at equal FLOPs, and two runs alone and in turns
     scored = runs * scoring_seconds(layout, profile, evaluation_tokens) / beside
     scored += seeds * (2 + 2 / beside) * scoring_seconds(layout, profile, verdict_tokens)
-    scans = scan_seconds(layout, profile, workers)
+    scans = layout.scans * scan_seconds(layout, profile, workers)
     likely = (
         planned.total
         - planned.learning_rates
@@ -61,7 +63,7 @@ def expected_seconds(
         + scored
         + between_phases(profile) * (PHASES + seeds)
     )
-    choosing = 2 * between_phases(profile) + SELECTION_SEEDS * CONTESTED * dense / speedup
+    choosing = 2 * between_phases(profile) + SELECTION_SEEDS * CONTESTED * layout.scans * dense / speedup
     return likely, likely + (MOST_POINTS - SCAN_POINTS) * scans + EXTENSION_SHARE * planned.grid + choosing
 
 

@@ -23,6 +23,7 @@ from sparsedial.records.best import BestModel
 from sparsedial.records.grid import LearningRates, Prediction, VerdictRow
 from sparsedial.records.kept import StudySelection
 from sparsedial.records.plan import TOKENIZER_FOLDER, NearOptimal, Plan, PlanOrigin, Race
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.record import plain
 from sparsedial.records.study import ProfileSummary, RunningStudy, Study, VerdictSeeds
 from sparsedial.shape.shape import Shape
@@ -35,6 +36,7 @@ from sparsedial.sweep.launched import launched
 from sparsedial.sweep.laws import StudyLaw
 from sparsedial.sweep.layout import cell_seconds
 from sparsedial.sweep.probed import probed
+from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.rivals import candidates, ranked
 from sparsedial.sweep.tables import cells_table, law_curves, verdict_rows
 from sparsedial.units import family_name
@@ -48,6 +50,7 @@ class Findings:
     """The cells of a study and the conclusions from them."""
 
     rates: LearningRates
+    other_rates: tuple[LearningRates, ...] = ()  # of the optimizers beside the grid's
     prediction: Prediction | None
     cells: Cells
     law: StudyLaw
@@ -55,6 +58,11 @@ class Findings:
     verdict_seeds: VerdictSeeds
     judged: Judged
     kept: StudySelection | None = None  # None for a study without a selection
+
+    @property
+    def by_optimizer(self) -> RatesBy:
+        """The models of the best learning rate."""
+        return {scanned.optimizer: scanned.model for scanned in (self.rates, *self.other_rates)}
 
 
 def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
@@ -73,16 +81,17 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
     answers = ranked(lab, law, shapes, "flops", budget)
     best = _measured_best(findings, answers) or answers[0]
     steps = best.tokens // layout.tokens_per_step
-    rate = findings.rates.model.at(best.shape, best.tokens)
+    optimizer = _optimizer_of(findings, best)
+    rate = findings.by_optimizer[optimizer].at(best.shape, best.tokens)
     plan = plan_of(
         law,
         law.form,
         Budget(currency="flops", value=budget),
         best,
-        _beside(lab, law, shapes, answers, best),
+        _beside(lab, law, shapes, answers, best, _by_another(lab.optimizers[0], optimizer)),
         _costs(lab),
         Constraints(serving_positions=lab.context),
-        lab.job(best.shape, steps, layout.batch, rate, lab.seed).recipe,
+        lab.job(best.shape, steps, layout.batch, rate, lab.seed, optimizer).recipe,
         RECIPE_SOURCE,
     )
     origin = PlanOrigin(
@@ -103,6 +112,20 @@ def _measured_best(findings: Findings, answers: Sequence[Answer]) -> Answer | No
     return next((one for one in answers if best and (one.shape, one.tokens) == (best.shape, best.tokens)), None)
 
 
+def _optimizer_of(findings: Findings, answer: Answer) -> OptimizerName:
+    """The optimizer with which the best model was trained; the grid's where that is another model."""
+    best = best_of_study(findings, None)
+    same = best is not None and (best.shape, best.tokens) == (answer.shape, answer.tokens)
+    return best.optimizer if best is not None and same else findings.rates.optimizer
+
+
+def _by_another(grid: OptimizerName, optimizer: OptimizerName) -> list[str]:
+    """A mark where the plan's optimizer is not the one of the runs that the law was fitted to."""
+    if optimizer == grid:
+        return []
+    return [f"to be trained with {optimizer}, while the law and its loss are of runs with {grid}"]
+
+
 def _choice_of_law(law: Answer, best: Answer) -> list[str]:
     """A mark where the law alone would choose another model than the one that was measured to be the best."""
     if law is best:
@@ -113,8 +136,10 @@ def _choice_of_law(law: Answer, best: Answer) -> list[str]:
     ]
 
 
-def _beside(lab: Lab, law: Law, shapes: Sequence[Shape], answers: Sequence[Answer], best: Answer) -> Surroundings:
-    """The context of the best answer: its dense rival, the crossover in seconds, its limits."""
+def _beside(
+    lab: Lab, law: Law, shapes: Sequence[Shape], answers: Sequence[Answer], best: Answer, noted: Sequence[str]
+) -> Surroundings:
+    """The context of the best answer: its dense rival, the crossover in seconds, its limits, what was `noted`."""
     crossing = crossover(lab, law)
     dense, sparse = (next(answer for answer in answers if bool(answer.shape.experts) == family) for family in (0, 1))
     gap = gap_of(law, dense, sparse)
@@ -130,6 +155,7 @@ def _beside(lab: Lab, law: Law, shapes: Sequence[Shape], answers: Sequence[Answe
         candidates=len(shapes),
         marks=[
             *_choice_of_law(answers[0], best),
+            *noted,
             *marks(law, best.shape, best.tokens, lab.context, best.predicted),
         ],
         extrapolation=far_beyond(law, best.shape, best.tokens, lab.context),
@@ -192,6 +218,7 @@ def finished_study(
         best=best_of_study(findings, plan),
         frozen=running.frozen,
         learning_rates=findings.rates,
+        other_learning_rates=findings.other_rates,
         elapsed_seconds=running.elapsed_seconds,
         phase=running.phase,
         phases=running.phases,
@@ -239,10 +266,10 @@ def seed_noise(rows: Sequence[VerdictRow]) -> float | None:
     Rivals are weighted by degrees of freedom: a rival with n runs counts n - 1 times. A run that serves two currencies
     counts once.
     """
-    groups: dict[tuple[int, int, int], list[float]] = {}
+    groups: dict[tuple[int, int, int, str], list[float]] = {}
     for row in {row.hash: row for row in rows}.values():
         if row.test_loss is not None:
-            groups.setdefault((row.d_model, row.experts, row.tokens), []).append(row.test_loss)
+            groups.setdefault((row.d_model, row.experts, row.tokens, row.optimizer), []).append(row.test_loss)
     freedom = sum(len(losses) - 1 for losses in groups.values())
     if not freedom:
         return None

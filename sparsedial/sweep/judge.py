@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from sparsedial.law.law import Law
 from sparsedial.machine.profile import Profile
-from sparsedial.records.grid import RateModel
 from sparsedial.records.quantities import Currency, Family
 from sparsedial.records.study import TimedSteps, VerdictSeeds
 from sparsedial.records.verdict import Side, Verdict, Verdicts
@@ -25,6 +24,7 @@ from sparsedial.sweep.equal_cost import (
     time_candidates,
 )
 from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.rivals import Nominees, Rivals, flop_nominees, open_sides
 from sparsedial.sweep.selection import Sent, rivals_of, select
 from sparsedial.sweep.verdict import Pair, decide, undecided
@@ -62,15 +62,13 @@ class Judged:
     flops: Pair | None
 
 
-def name_rivals(lab: Lab, rates: RateModel, law: Law | None, cells: Cells) -> Named:
+def name_rivals(lab: Lab, rates: RatesBy, law: Law | None, cells: Cells) -> Named:
     """Name the models of both families at the largest budget, and time the candidates for equal seconds."""
     nominees = flop_nominees(lab, law, cells, lab.layout.budgets[-1])
     return Named(at_flops=nominees, timing=time_candidates(lab, rates, law, cells, nominees))
 
 
-def contest(
-    lab: Lab, rates: RateModel, law: Law | None, cells: Cells, named: Named, selection: VerdictSeeds
-) -> Contest:
+def contest(lab: Lab, rates: RatesBy, law: Law | None, cells: Cells, named: Named, selection: VerdictSeeds) -> Contest:
     """Choose the rivals among the named ones on validation text, first at equal FLOPs, then at equal seconds."""
     at_flops = select(lab, rates, law, named.at_flops, selection.flops)
     rivals = rivals_of(at_flops)
@@ -88,7 +86,7 @@ def contest(
 
 def judge(
     lab: Lab,
-    rates: RateModel,
+    rates: RatesBy,
     law: Law | None,
     chosen: Contest,
     seeds: VerdictSeeds,

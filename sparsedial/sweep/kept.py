@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from sparsedial.law.law import Law
 from sparsedial.records.evaluation import PairedDifference
-from sparsedial.records.grid import RateModel
 from sparsedial.records.kept import (
     BestPair,
     EqualTotalPairs,
@@ -30,6 +29,7 @@ from sparsedial.sweep.crossing import FAMILIES, Crossing, KeptText
 from sparsedial.sweep.kept_words import LATE, moves_words, no_total, pair_words, repeats_words, share_words
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.paired import SeededRuns, is_above, is_below, mean_difference, paired_difference
+from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.rivals import Rival, Rivals, flop_nominees, verdict_task
 from sparsedial.sweep.selection import rivals_of, select
 from sparsedial.sweep.verdict import CONFIDENCE, mean_interval
@@ -50,11 +50,15 @@ Pairs = Mapping[tuple[float, Family], Trained]  # by share and family, at one bu
 Measured = Mapping[float, Pairs]  # by budget
 
 
-def crossed_models(lab: Lab, rates: RateModel, law: Law | None, cells: Cells, at_top: Rivals) -> AtBudget:
-    """The models of the verdict at the largest budget, and at the lowest those that law or cells name, untried."""
+def crossed_models(lab: Lab, rates: RatesBy, law: Law | None, cells: Cells, at_top: Rivals) -> AtBudget:
+    """The models of the verdict at the largest budget, and at the lowest those that law or cells name, untried.
+
+    Those have the optimizers of the verdict's.
+    """
     lowest, top = _crossing(lab).budgets(lab.layout.budgets)
-    named = select(lab, rates, law, flop_nominees(lab, law, cells, lowest), seeds=0)
-    return {lowest: rivals_of(named), top: at_top}
+    named = rivals_of(select(lab, rates, law, flop_nominees(lab, law, cells, lowest), seeds=0))
+    dense = replace(named.dense, optimizer=at_top.dense.optimizer)
+    return {lowest: Rivals(dense=dense, sparse=replace(named.sparse, optimizer=at_top.sparse.optimizer)), top: at_top}
 
 
 def paying_models(lab: Lab, models: AtBudget) -> AtBudget:
@@ -70,7 +74,7 @@ def paying_models(lab: Lab, models: AtBudget) -> AtBudget:
 Tasks = Mapping[tuple[float, Family, int], Task]  # by budget, family and seed, on one share
 
 
-def share_tasks(lab: Lab, rates: RateModel, models: AtBudget, kept: KeptText) -> Tasks:
+def share_tasks(lab: Lab, rates: RatesBy, models: AtBudget, kept: KeptText) -> Tasks:
     """The runs of all models on one share, the largest first; those of the full text may be the verdict's."""
     there = lab.on(kept)
     tasks: Tasks = {
@@ -83,7 +87,7 @@ def share_tasks(lab: Lab, rates: RateModel, models: AtBudget, kept: KeptText) ->
     return {key: replace(task, label=f"{task.label}, {where}", keep_checkpoint=False) for key, task in tasks.items()}
 
 
-def train_shares(lab: Lab, rates: RateModel, models: AtBudget, texts: Sequence[KeptText]) -> Measured:
+def train_shares(lab: Lab, rates: RatesBy, models: AtBudget, texts: Sequence[KeptText]) -> Measured:
     """Train every model on every share with every seed, share by share. What is trained is not trained again."""
     found: dict[float, dict[tuple[float, Family], Trained]] = {budget: {} for budget in models}
     for kept in texts:
@@ -102,7 +106,7 @@ def train_shares(lab: Lab, rates: RateModel, models: AtBudget, texts: Sequence[K
     return found
 
 
-def cross(lab: Lab, rates: RateModel, models: AtBudget, wanted: KeptRuns) -> StudySelection:
+def cross(lab: Lab, rates: RatesBy, models: AtBudget, wanted: KeptRuns) -> StudySelection:
     """Train what there is time for, and compare it on text that none of it was trained on.
 
     Raises: UserError where a run cannot be done.
@@ -203,7 +207,7 @@ def moves(change: PairedDifference | None) -> Moves:
     return "towards_dense" if is_above(change) else "undecided"
 
 
-def _equal_total(lab: Lab, rates: RateModel, models: AtBudget, measured: Pairs) -> EqualTotalPairs:
+def _equal_total(lab: Lab, rates: RatesBy, models: AtBudget, measured: Pairs) -> EqualTotalPairs:
     paying = paying_models(lab, models)
     ((top, paid),) = train_shares(lab, rates, paying, _crossing(lab).texts[1:]).items()
     full = {pair: one for pair, one in measured.items() if pair[0] == 1}

@@ -10,7 +10,7 @@ from typing import Protocol
 from msgspec.structs import replace as with_fields
 
 from sparsedial.machine.profile import Profile
-from sparsedial.records.recipe import Dtype, Recipe
+from sparsedial.records.recipe import Dtype, OptimizerName, Recipe
 from sparsedial.records.run import Metric, Run
 from sparsedial.records.study import REPEAT_SEED
 from sparsedial.records.text import TextSummary
@@ -75,6 +75,11 @@ class Lab:
         return self.workers + self.elsewhere()
 
     @property
+    def optimizers(self) -> tuple[OptimizerName, ...]:
+        """The grid's optimizer, and the others that a verdict's rivals may have."""
+        return self.layout.optimizers
+
+    @property
     def context(self) -> int:
         """Tokens of a training window."""
         return self.layout.ladder.context
@@ -116,8 +121,16 @@ class Lab:
         first = self.seed + REPEAT_SEED
         return self.seed, *range(first, first + repeats - 1)
 
-    def job(self, shape: Shape, steps: int, batch: int, learning_rate: float, seed: int) -> Job:
-        """The inputs of one run of this study."""
+    def job(
+        self,
+        shape: Shape,
+        steps: int,
+        batch: int,
+        learning_rate: float,
+        seed: int,
+        optimizer: OptimizerName | None = None,
+    ) -> Job:
+        """The inputs of one run of this study, by the grid's optimizer or another one."""
         recipe = Recipe(
             learning_rate=learning_rate,
             steps=steps,
@@ -125,6 +138,7 @@ class Lab:
             context=self.context,
             seed=seed,
             dtype=self.dtype,
+            optimizer=optimizer or self.optimizers[0],
         )
         return Job(
             shape=shape,

@@ -77,7 +77,9 @@ def local_lab(
     frozen, file, room = notebook.frozen, question.out / PROFILE_FILE, _room(device)
     if frozen is None:
         numbers = question.at_once if question.on_gpu else ()
-        measure = measure_on(device, THREADS, witness.measuring, None, question.inputs.token_share, numbers)
+        measure = measure_on(
+            device, THREADS, witness.measuring, None, question.inputs.token_share, numbers, inputs.optimizers[0]
+        )
 
         def announced(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
             witness.note("measuring this machine")
@@ -128,8 +130,9 @@ def local_lab(
 def _compile(inputs: Inputs, layout: Layout) -> None:
     """Compile a GPU's kernels for the runs of a grid, and for those to which its open sides may lead."""
     with explained():
-        recipe = study_recipe(layout.batch, layout.ladder.context, inputs.device)
-        compile_ahead(nearby_shapes(layout), recipe, inputs.device, inputs.token_share)
+        for optimizer in inputs.optimizers:
+            recipe = study_recipe(layout.batch, layout.ladder.context, inputs.device, optimizer)
+            compile_ahead(nearby_shapes(layout), recipe, inputs.device, inputs.token_share)
 
 
 def _say_who_else(others: float | None, note: Callable[[str], None]) -> None:

@@ -77,6 +77,7 @@ class Notebook:
         self,
         *,
         learning_rates: LearningRates | None = None,
+        other_learning_rates: tuple[LearningRates, ...] | None = None,
         prediction: Prediction | None = None,
         selection_seeds: VerdictSeeds | None = None,
         verdict_seeds: VerdictSeeds | None = None,
@@ -90,6 +91,7 @@ class Notebook:
             replace(
                 study,
                 learning_rates=learning_rates or study.learning_rates,
+                other_learning_rates=other_learning_rates or study.other_learning_rates,
                 prediction=prediction or study.prediction,
                 selection_seeds=selection_seeds or study.selection_seeds,
                 verdict_seeds=verdict_seeds or study.verdict_seeds,

@@ -185,5 +185,6 @@ def _as_given(name: str, value: object) -> str:
     if name == "time" and isinstance(value, float):
         return f"{name}={spelled_seconds(value)}"
     if isinstance(value, tuple):
-        return f"{name}=" + ",".join(f"{item:.10g}" for item in cast("tuple[float, ...]", value))
+        items = cast("tuple[float | str, ...]", value)
+        return f"{name}=" + ",".join(item if isinstance(item, str) else f"{item:.10g}" for item in items)
     return f"{name}={value:.10g}" if isinstance(value, float) else f"{name}={value}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsedial.law.bracket import open_side
 from sparsedial.records.grid import RateModel, Scan, round_rate
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.shape.counts import active_parameters
 from sparsedial.shape.shape import Shape
 
@@ -19,6 +20,7 @@ FIRST_RATE, FIRST_SIZE, FIRST_EXPONENT = (
 )  # where scans start; from the built-in text
 SPACING = 2.0  # between neighbouring rates of a scan
 MOST_POINTS = 7
+RatesBy = Mapping[OptimizerName, RateModel]  # the model of the best learning rate, by optimizer
 # Weak priors of the model: each exponent and its standard deviation.
 PRIORS = {
     "active_parameters": (-0.3, 0.3),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sparsedial.law.bracket import end_of, open_side
 from sparsedial.law.law import Law
 from sparsedial.planning.answer import Answer
 from sparsedial.planning.ranking import rank
-from sparsedial.records.grid import RateModel
 from sparsedial.records.quantities import Family, family_of
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.study import SELECTION_SEED
 from sparsedial.runs.executor import Task
 from sparsedial.shape.ladder import RUNGS
@@ -19,17 +20,31 @@ from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import Cells, line_losses
 from sparsedial.sweep.lab import TEST_TOKENS, Lab, run_label, token_words
 from sparsedial.sweep.layout import LEAST_STEPS, Layout
+from sparsedial.sweep.rates import RatesBy
 from sparsedial.units import family_name
+
+
+class StepKind(NamedTuple):
+    """What the time of a training step depends on."""
+
+    shape: Shape
+    optimizer: OptimizerName
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rival:
-    """One side of a verdict: a shape and its number of steps."""
+    """One side of a verdict: a shape, its number of steps and its optimizer."""
 
     family: Family
     shape: Shape
     steps: int
     batch: int  # sequences per step
+    optimizer: OptimizerName = "adamw"
+
+    @property
+    def kind(self) -> StepKind:
+        """The kind of its steps."""
+        return StepKind(self.shape, self.optimizer)
 
     def tokens(self, context: int) -> int:
         """Its training tokens."""
@@ -53,14 +68,21 @@ class Nominees:
     """What one family may send to a verdict: the model that the law predicts to be best, and the best measured one.
 
     One of them may be missing: the law's where there is no law, the measured one where no cell was trained to its end.
+    They have the grid's optimizer; `by_others` are those with each other one.
     """
 
     law: Rival | None
     measured: Rival | None
+    by_others: tuple[Nominees, ...] = ()
 
     def different(self) -> tuple[Rival, ...]:
-        """The one or two different models."""
-        return tuple(dict.fromkeys(rival for rival in (self.law, self.measured) if rival is not None))
+        """The different models: one or two of each optimizer."""
+        own = (rival for rival in (self.law, self.measured) if rival is not None)
+        return tuple(dict.fromkeys([*own, *(rival for other in self.by_others for rival in other.different())]))
+
+    def naming(self, rival: Rival) -> Nominees:
+        """Those among which a model is."""
+        return next((other for other in self.by_others if rival in other.different()), self)
 
 
 def candidates(layout: Layout, cells: Cells, family: Family, beyond: int = 0) -> list[Shape]:
@@ -87,27 +109,40 @@ def edge(shape: Shape, considered: Iterable[Shape]) -> str | None:
 
 
 def flop_nominees(lab: Lab, law: Law | None, cells: Cells, budget: float) -> Mapping[Family, Nominees]:
-    """The law's choice and the best measured cell of each family at a FLOP budget."""
-    layout = lab.layout
+    """The law's choice and the best measured cell of each family at a FLOP budget, with each optimizer.
+
+    An optimizer's own arithmetic is not counted, so all have the same steps.
+    """
+    layout, (optimizer, *others) = lab.layout, lab.optimizers
 
     def nominee(family: Family, shape: Shape | None) -> Rival | None:
         if shape is None:
             return None
-        return Rival(family=family, shape=shape, steps=layout.steps_for(shape, budget), batch=layout.batch)
+        steps = layout.steps_for(shape, budget)
+        return Rival(family=family, shape=shape, steps=steps, batch=layout.batch, optimizer=optimizer)
 
     def predicted(family: Family) -> Shape | None:
         if law is None:
             return None
         return ranked(lab, law, candidates(layout, cells, family), "flops", budget)[0].shape
 
-    families: tuple[Family, Family] = ("dense", "sparse")
-    return {
-        family: Nominees(
+    def named(family: Family) -> Nominees:
+        return Nominees(
             law=nominee(family, predicted(family)),
             measured=nominee(family, _best_measured(layout, cells, budget, family, least=law is None)),
         )
-        for family in families
+
+    families: tuple[Family, Family] = ("dense", "sparse")
+    grid: dict[Family, Nominees] = {family: named(family) for family in families}
+    return {
+        family: replace(own, by_others=tuple(_moved_by(own, other) for other in others)) for family, own in grid.items()
     }
+
+
+def _moved_by(nominees: Nominees, optimizer: OptimizerName) -> Nominees:
+    """The same models with another optimizer."""
+    law, measured = (rival and replace(rival, optimizer=optimizer) for rival in (nominees.law, nominees.measured))
+    return Nominees(law=law, measured=measured)
 
 
 def ranked(lab: Lab, law: Law, shapes: Sequence[Shape], currency: str, budget: float) -> list[Answer]:
@@ -149,28 +184,34 @@ def open_sides(cells: Cells, rivals: Rivals, budget: float) -> list[str]:
     return sides
 
 
-def selection_task(lab: Lab, rates: RateModel, rival: Rival, seed: int) -> Task:
+def selection_task(lab: Lab, rates: RatesBy, rival: Rival, seed: int) -> Task:
     """One run of a nominee with a seed that neither the grid nor a verdict uses, scored on validation text."""
     tokens = rival.tokens(lab.context)
-    rate = rates.at(rival.shape, tokens)
-    label = run_label(rival.shape.d_model, rival.shape.experts, token_words(tokens), f", selection, seed {seed}")
-    job = lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + SELECTION_SEED + seed)
+    rate = rates[rival.optimizer].at(rival.shape, tokens)
+    what = f"{_by(lab, rival)}, selection, seed {seed}"
+    label = run_label(rival.shape.d_model, rival.shape.experts, token_words(tokens), what)
+    job = lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + SELECTION_SEED + seed, rival.optimizer)
     return Task(job=job, label=label, evaluation_tokens=lab.evaluation_tokens)
 
 
-def verdict_task(lab: Lab, rates: RateModel, rival: Rival, seed: int, alone: bool, again: bool = False) -> Task:
+def verdict_task(lab: Lab, rates: RatesBy, rival: Rival, seed: int, alone: bool, again: bool = False) -> Task:
     """One run of a rival with a seed that the grid did not use, scored on test text."""
     tokens = rival.tokens(lab.context)
-    rate = rates.at(rival.shape, tokens)
-    what = f", seed {seed}" + (", timed" if alone else "") + (" again" if again else "")
+    rate = rates[rival.optimizer].at(rival.shape, tokens)
+    what = f"{_by(lab, rival)}, seed {seed}" + (", timed" if alone else "") + (" again" if again else "")
     return Task(
-        job=lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + seed),
+        job=lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + seed, rival.optimizer),
         label=run_label(rival.shape.d_model, rival.shape.experts, token_words(tokens), what),
         splits=("validation", "test"),
         evaluation_tokens=TEST_TOKENS,
         alone=alone,
         keep_checkpoint=True,
     )
+
+
+def _by(lab: Lab, rival: Rival) -> str:
+    """`, muon`, where that is not the grid's optimizer."""
+    return "" if rival.optimizer == lab.optimizers[0] else f", {rival.optimizer}"
 
 
 def predicted_loss(law: Law, rival: Rival, context: int) -> float:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from sparsedial.errors import UserError
 from sparsedial.machine.profile import Profile
 from sparsedial.records.grid import Cell, LearningRates
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.run import Run
 from sparsedial.runs.executor import Task
 from sparsedial.sweep.lab import Lab, run_label, token_words
@@ -23,24 +24,26 @@ class _Corner:
     steps: int
 
 
-def scan_rates(lab: Lab) -> LearningRates:
+def scan_rates(lab: Lab, optimizer: OptimizerName | None = None) -> LearningRates:
     """Scan learning rates at the corners of the lowest budget on validation text, and fit the model of the optimum.
 
-    A fifth scan separates the effect of tokens from that of size. With three budgets or more it is the largest dense
-    size at the second budget; otherwise the smallest dense size with the tokens of the largest.
+    They are those of the grid's optimizer, or of another one. A fifth scan separates the effect of tokens from that of
+    size. With three budgets or more it is the largest dense size at the second budget; otherwise the smallest dense
+    size with the tokens of the largest.
 
     Raises: UserError where every rate of every scan diverged.
     """
-    layout = lab.layout
+    layout, optimizer = lab.layout, optimizer or lab.optimizers[0]
+    by = "" if optimizer == lab.optimizers[0] else f", {optimizer}"
     corners = _corners(layout)
     points: dict[_Corner, dict[float, float | None]] = defaultdict(dict)
     tried: dict[str, tuple[_Corner, float]] = {}  # by hash of the job
 
     def task(corner: _Corner, rate: float) -> Task:
-        job = lab.job(layout.shape(corner.cell), corner.steps, layout.batch, rate, lab.seed)
+        job = lab.job(layout.shape(corner.cell), corner.steps, layout.batch, rate, lab.seed, optimizer)
         tried[job.hash] = corner, rate
         size = token_words(job.recipe.tokens)  # a corner may have fewer tokens than its budget buys
-        label = run_label(corner.cell.d_model, corner.cell.experts, size, f", learning rate {rate:.3g}")
+        label = run_label(corner.cell.d_model, corner.cell.experts, size, f"{by}, learning rate {rate:.3g}")
         return Task(job=job, label=label, evaluation_tokens=lab.evaluation_tokens)
 
     def follow(ended: Task, run: Run) -> list[Task]:
@@ -62,7 +65,7 @@ def scan_rates(lab: Lab) -> LearningRates:
     )
     if all(scan.optimum is None for scan in scans):
         raise UserError("every learning rate of every scan diverged", hint="the files runs/*/run.json hold the reasons")
-    return LearningRates(scans=scans, model=fit_rates(scans))
+    return LearningRates(optimizer=optimizer, scans=scans, model=fit_rates(scans))
 
 
 def _corners(layout: Layout) -> list[_Corner]:

@@ -1,4 +1,4 @@
-"""Which model a family sends to a verdict: the law's choice or the best measured one, by validation.
+"""Which model a family sends to a verdict, by validation: the law's choice or the best measured one; its optimizer.
 
 The runs that choose have seeds of their own, so that the verdict's runs, on test text, know nothing of the choice: its
 interval is that of two models that were fixed in advance.
@@ -7,20 +7,18 @@ interval is that of two models that were fixed in advance.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sparsedial.law.law import Law
-from sparsedial.records.grid import RateModel
 from sparsedial.records.quantities import Family
 from sparsedial.records.run import Run
 from sparsedial.records.verdict import NamedBy
 from sparsedial.sweep.lab import Lab
+from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.rivals import Nominees, Rival, Rivals, selection_task
 from sparsedial.units import family_name
-
-SELECTION_SEEDS = 2  # of each nominee; a third changes nothing (LOG.md, 2026-11-28), one alone may be a bad seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +37,16 @@ def rivals_of(sent: Mapping[Family, Sent]) -> Rivals:
 
 def select(
     lab: Lab,
-    rates: RateModel,
+    rates: RatesBy,
     law: Law | None,
     nominees: Mapping[Family, Nominees],
     seeds: int,
     measured: str = "the best cell of the grid",
 ) -> dict[Family, Sent]:
-    """Train both nominees of a family with `seeds` seeds, where they differ, and send the better one.
+    """Train the nominees of a family with `seeds` seeds, where they differ, and send the best one.
 
-    Without seeds, the law's choice goes if the law beat the plain guesses on the held-out budget, else the measured.
-    `measured` says in words what that one is.
+    Without seeds, the law's choice goes if the law beat the plain guesses on the held-out budget, else the measured,
+    with the grid's optimizer. `measured` says in words what that one is.
     """
     contested = {
         (family, rival, seed): selection_task(lab, rates, rival, seed)
@@ -60,15 +58,15 @@ def select(
     runs = lab.run(contested.values())
 
     def sent(family: Family, both: Nominees) -> Sent:
-        if both.law is None or both.measured is None or both.law == both.measured:
+        if len(both.different()) == 1:
             return _only(both, measured)
         if not seeds:
-            return _untried(law, both.law, both.measured, measured)
+            return _untried(law, both, measured, several=len(lab.optimizers) > 1)
         losses = {
             rival: _mean_loss([runs[contested[family, rival, seed].job.hash] for seed in range(1, seeds + 1)])
             for rival in both.different()
         }
-        return _better(both.law, both.measured, losses, seeds, measured)
+        return _best(both, losses, seeds, measured, several=len(lab.optimizers) > 1)
 
     return {family: sent(family, both) for family, both in nominees.items()}
 
@@ -88,8 +86,12 @@ def _only(both: Nominees, measured: str) -> Sent:
     return Sent(rival=rival, named_by="both", because=f"the law chose it, and it is {measured}")
 
 
-def _untried(law: Law | None, chosen: Rival, best: Rival, measured: str) -> Sent:
-    why = "one model was tried"
+def _untried(law: Law | None, both: Nominees, measured: str, several: bool) -> Sent:
+    chosen, best = both.law, both.measured
+    if chosen is None or best is None or chosen == best:
+        only = _only(both, measured)
+        return replace(only, because=f"{only.because}; there was no time to try another optimizer")
+    why = "one model was tried" + (", of one optimizer" if several else "")
     if law is not None and beats_guesses(law):
         because = f"{why}, and the law that chose it beat the plain guesses on the held-out budget"
         return Sent(rival=chosen, named_by="law", because=because)
@@ -106,15 +108,22 @@ def beats_guesses(law: Law) -> bool:
     return check.law_on_the_same < min(check.baselines.values())
 
 
-def _better(chosen: Rival, best: Rival, losses: Mapping[Rival, float], seeds: int, measured: str) -> Sent:
-    won, lost = (best, chosen) if losses[best] <= losses[chosen] else (chosen, best)
-    beaten = "the law's choice" if won == best else measured
+def _best(both: Nominees, losses: Mapping[Rival, float], seeds: int, measured: str, several: bool) -> Sent:
+    """The nominee of the lowest loss; of equal ones a measured model before the law's choice."""
+    won = min(losses, key=lambda rival: (losses[rival], rival != both.naming(rival).measured))
+    named = both.naming(won)
+    named_by: NamedBy = "both" if named.law == named.measured else "measured" if won == named.measured else "law"
+
+    def words(rival: Rival) -> str:
+        role = measured if rival == both.naming(rival).measured else "the law's choice"
+        by = f", {rival.optimizer}" if several else ""
+        return f"{role} ({family_name(rival.shape.experts)}, width {rival.shape.d_model}{by})"
+
+    lost = sorted((rival for rival in losses if rival != won), key=lambda rival: losses[rival])
+    beaten = " and ".join(map(words, lost))
+    against = " and ".join(f"{losses[rival]:.4f}" for rival in lost)
     because = (
-        f"on validation text it beat {beaten} ({_model_words(lost)}): {losses[won]:.4f} against {losses[lost]:.4f}"
+        f"on validation text it beat {beaten}: {losses[won]:.4f} against {against}"
         f" nats per token, {seeds} seeds each that the verdict does not use"
     )
-    return Sent(rival=won, named_by="measured" if won == best else "law", because=because)
-
-
-def _model_words(rival: Rival) -> str:
-    return f"{family_name(rival.shape.experts)}, width {rival.shape.d_model}"
+    return Sent(rival=won, named_by=named_by, because=because)

@@ -207,6 +207,7 @@ def side(runs: Sequence[Run]) -> Side:
         seconds=float(np.mean([run.seconds for run in runs])),
         joules=float(np.mean(joules)) if joules else None,
         joules_source=first.joules_source,
+        optimizer=first.recipe.optimizer,
         learning_rate=first.recipe.learning_rate,
         checkpoint=None,  # set later: only the study knows its folder
         runs=tuple(run.hash for run in runs),

@@ -12,7 +12,7 @@ from sparsedial.version import __version__
 
 DESIGN = (
     "sparsities", "top_k", "shared_experts", "tokenizer", "context", "batch", "cell_seeds", "form", "probes", "device",
-    "token_share", "reference", "select", "keep", "seeds", "memory", "max_total_parameters", "on",
+    "token_share", "reference", "select", "keep", "optimizers", "seeds", "memory", "max_total_parameters", "on",
 )  # fmt: skip
 STEP = 10  # times the budget
 DEFAULT_SECONDS = 600.0

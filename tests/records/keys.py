@@ -48,7 +48,7 @@ Metric: index loss gradient_norm learning_rate seconds tokens max_over_mean dead
 StepTiming: shape d_model experts features median_seconds low_seconds high_seconds count
 StepMemory: shape batch context state_bytes activation_bytes peak_bytes
 MemoryFile: process_bytes state_factor activation_factor median_relative_error max_relative_error rows
-ProfileFile: machine device threads dtype batch context coefficients median_relative_error max_relative_error
+ProfileFile: machine device threads dtype optimizer batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory at_once
 AtOnceTiming: d_model experts step_seconds start_seconds runs times_one
 TileSizes: rows columns depth warps stages layer_seconds
@@ -101,10 +101,10 @@ Plan: budget law law_source shape tokens total_parameters active_parameters spar
 Position: sparsity shape tokens total_parameters active_parameters predicted_loss costs binding_constraints warnings
     marks
 Positions: budget positions best dense gap_to_dense gap_to_dense_reason winner machine near_optimal no_choice_reason
-BestModel: shape sparsity tokens total_parameters active_parameters budget_flops loss split sparsest_tried open_size
-    sparsity_interval sparsity_interval_confidence sparsity_interval_reason
+BestModel: shape sparsity tokens total_parameters active_parameters optimizer budget_flops loss split sparsest_tried
+    open_size sparsity_interval sparsity_interval_confidence sparsity_interval_reason
 Side: shape sparsity tokens total_parameters active_parameters loss bits_per_byte flops seconds joules joules_source
-    learning_rate checkpoint runs named_by sent_because
+    optimizer learning_rate checkpoint runs named_by sent_because
 CostMiss: words worth_nats
 Verdict: winner reason budget sparse dense gap confidence seeds basis cost_miss
 Verdicts: flops seconds joules
@@ -162,35 +162,36 @@ TextSummary: digest train_tokens validation_tokens test_tokens bytes documents t
     documents_changed_by_tokenizer
 Cell: d_model experts budget_flops
 PhaseSeconds: learning_rates grid verdict kept_shares
-LayoutFile: ladder batch budgets experts seeds max_total_parameters cell_seeds cells predicted_seconds
+LayoutFile: ladder batch budgets experts seeds max_total_parameters cell_seeds optimizers cells predicted_seconds
 Scan: d_model experts active_parameters experts_per_choice tokens points optimum interior
 RateModel: rate reference exponents
-LearningRates: scans model
+LearningRates: optimizer scans model
 CellPrediction: d_model experts loss low high
 Prediction: form coefficients comparison cells
 RunRow: hash d_model layers experts top_k sparsity active_parameters total_parameters tokens flops loss
-    bits_per_byte seconds joules alone learning_rate status reason expert_load repeats seed
+    bits_per_byte seconds joules alone optimizer learning_rate status reason expert_load repeats seed
 CellRow: hash d_model layers experts top_k sparsity active_parameters total_parameters tokens flops loss
-    bits_per_byte seconds joules alone learning_rate status reason expert_load repeats seed budget_flops seed_losses
-    learning_rate_optimum_distance held_out predicted_loss predicted_low predicted_high
+    bits_per_byte seconds joules alone optimizer learning_rate status reason expert_load repeats seed budget_flops
+    seed_losses learning_rate_optimum_distance held_out predicted_loss predicted_low predicted_high
 VerdictRow: hash d_model layers experts top_k sparsity active_parameters total_parameters tokens flops loss
-    bits_per_byte seconds joules alone learning_rate status reason expert_load repeats seed currency family
+    bits_per_byte seconds joules alone optimizer learning_rate status reason expert_load repeats seed currency family
     test_loss curve
 LawCurve: budget_flops experts active_parameters loss low high
 Inputs: time budgets sparsities top_k shared_experts tokenizer context batch max_total_parameters memory seeds seed
-    cell_seeds form device probes token_share reference select keep text
+    cell_seeds form device probes token_share reference select keep optimizers text
 Frozen: inputs layout profile_digest evaluation_tokens set_up_seconds
 Phase: name seconds runs
 CellCounts: planned finished diverged
 VerdictSeeds: flops seconds
 TimedSteps: dense sparse
-RunningStudy: status frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds
-    verdict_seeds timed_steps kept_runs launch
+RunningStudy: status frozen learning_rates other_learning_rates elapsed_seconds phase phases prediction cells
+    selection_seeds verdict_seeds timed_steps kept_runs launch
 LawSummary: form coefficients intervals confidence undetermined rmse_log_loss held_out held_out_reason refused
     comparison
 ProfileSummary: median_relative_error max_relative_error watts watts_source metered
-Study: status best frozen learning_rates elapsed_seconds phase phases prediction cells selection_seeds verdict_seeds
-    timed_steps budgets_flops sparsities text machine law verdict near_optimal binding_constraints crossover
+Study: status best frozen learning_rates other_learning_rates elapsed_seconds phase phases prediction cells
+    selection_seeds verdict_seeds timed_steps budgets_flops sparsities text machine law verdict near_optimal
+    binding_constraints crossover
     crossover_reason cells_table verdict_runs law_curves profile seed_noise seed_noise_reason probes token_selection
     selection launch versions next wall_seconds report
 StudyAnswer: best cells budgets_flops sparsities text machine versions wall_seconds law verdict near_optimal
@@ -287,7 +288,7 @@ Trained: hash trunk shape recipe recipe_version text_digest tokenizer device thr
     dial_losses reference_cost ranks
     checkpoints resumes checkpoint branches tokens_asked
 TrainSettingsFile: plan model text tokenizer shape recipe runs plan_edited dial token_selection
-Measured: machine device threads dtype batch context coefficients median_relative_error max_relative_error
+Measured: machine device threads dtype optimizer batch context coefficients median_relative_error max_relative_error
     error_quantile watts watts_source metered rows memory at_once out
 Served: served
 TextPart: type text

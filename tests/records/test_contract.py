@@ -85,7 +85,8 @@ VerdictRow: test_loss
 Inputs: time context max_total_parameters memory seeds form probes token_share reference select
 Frozen: set_up_seconds
 Phase: runs
-RunningStudy: learning_rates phase prediction cells selection_seeds verdict_seeds timed_steps kept_runs launch
+RunningStudy: learning_rates other_learning_rates phase prediction cells selection_seeds verdict_seeds timed_steps
+    kept_runs launch
 LawSummary: form confidence rmse_log_loss refused
 EqualLossEffect: effect_of_sparsity
 Study: best phase prediction selection_seeds timed_steps probes token_selection selection launch

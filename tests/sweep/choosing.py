@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sparsedial.law.law import Law
-from sparsedial.records.grid import RateModel
 from sparsedial.records.law import HeldOut
 from sparsedial.records.quantities import Family, family_of
 from sparsedial.records.study import VerdictSeeds
@@ -19,7 +18,8 @@ from sparsedial.sweep.cells import Cells
 from sparsedial.sweep.grid import train_grid
 from sparsedial.sweep.judge import Contest, Judged, Named, contest, judge, name_rivals
 from sparsedial.sweep.lab import Lab
-from sparsedial.sweep.rivals import Rivals, candidates
+from sparsedial.sweep.rates import RatesBy
+from sparsedial.sweep.rivals import Rivals, StepKind, candidates
 from sparsedial.sweep.scan import scan_rates
 from tests.sweep.simulation import LAW, WORLD, asked, bench, layout_of, true_law, world_of
 
@@ -75,7 +75,7 @@ class Ready:
 
     world: World
     lab: Lab
-    rates: RateModel
+    rates: RatesBy
     cells: Cells
     named: Named
 
@@ -83,8 +83,8 @@ class Ready:
 def ready(world: World, seed: int, law: Law) -> Ready:
     """A study up to the naming of its rivals."""
     lab = bench(world, seed=seed).lab
-    rates = scan_rates(lab).model
-    cells = train_grid(lab, rates, lab.layout.budgets, {})
+    rates: RatesBy = {"adamw": scan_rates(lab).model}
+    cells = train_grid(lab, rates["adamw"], lab.layout.budgets, {})
     return Ready(world, lab, rates, cells, name_rivals(lab, rates, law, cells))
 
 
@@ -96,7 +96,7 @@ def outcome(at: Ready, law: Law, selection: int, seeds: int = 3) -> Outcome:
     layout, top = lab.layout, lab.layout.budgets[-1]
 
     def expected(shape: Shape, steps: int) -> float:
-        rate = rates.at(shape, steps * layout.tokens_per_step)
+        rate = rates["adamw"].at(shape, steps * layout.tokens_per_step)
         return world.expected_loss(shape, lab.job(shape, steps, layout.batch, rate, 0).recipe)
 
     def regret(sent: Rivals, options: Mapping[Family, Mapping[Shape, int]]) -> dict[Family, float]:
@@ -112,7 +112,10 @@ def outcome(at: Ready, law: Law, selection: int, seeds: int = 3) -> Outcome:
     }
     plan = chosen.seconds
     at_seconds = {
-        family: {shape: round(plan.budget_seconds / plan.step_seconds[shape]) for shape in named.timing.listed[family]}
+        family: {
+            shape: round(plan.budget_seconds / plan.step_seconds[StepKind(shape, "adamw")])
+            for shape in named.timing.listed[family]
+        }
         for family in FAMILIES
     }
     return Outcome(

@@ -11,7 +11,6 @@ from sparsedial.law.forms import FORMS
 from sparsedial.law.law import Law
 from sparsedial.machine.card import Card
 from sparsedial.machine.profile import Profile
-from sparsedial.records.grid import RateModel
 from sparsedial.records.law import Comparison
 from sparsedial.records.recipe import Recipe
 from sparsedial.records.study import Frozen, Inputs, VerdictSeeds
@@ -32,6 +31,7 @@ from sparsedial.sweep.laws import Forecast, StudyLaw
 from sparsedial.sweep.layout import Layout
 from sparsedial.sweep.notebook import Notebook
 from sparsedial.sweep.question import Question
+from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.scan import scan_rates
 from tests.machine.test_profile import profile_of, seconds_of
 
@@ -233,7 +233,7 @@ class AtVerdict:
 
     bench: Bench
     law: Law
-    rates: RateModel
+    rates: RatesBy
     cells: Cells
     named: Named
     contest: Contest
@@ -256,8 +256,8 @@ def at_verdict(law: Law = LAW, world: World = WORLD, **given: Any) -> AtVerdict:
     """Do a study up to its verdict."""
     made = bench(world, **given)
     lab = made.lab
-    rates = scan_rates(lab).model
-    cells = train_grid(lab, rates, lab.layout.budgets, {})
+    rates = {name: scan_rates(lab, name).model for name in lab.optimizers}
+    cells = train_grid(lab, rates[lab.optimizers[0]], lab.layout.budgets, {})
     named = name_rivals(lab, rates, law, cells)
     chosen = contest(lab, rates, law, cells, named, VerdictSeeds(flops=2, seconds=2))
     return AtVerdict(made, law, rates, cells, named, chosen)

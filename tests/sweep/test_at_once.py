@@ -83,7 +83,7 @@ def test_a_study_on_a_gpu_trains_as_many_runs_at_once(monkeypatch, small_text, w
         monkeypatch.setattr(local_lab, "card_memory", lambda free=free: room(free).card)
         witness = Witness()
         lab = local_lab.local_lab(question(workers), small_text, Notebook(None), Clock(300.0), witness, binds=False)
-        assert (asked_of[-1][0], asked_of[-1][-1]) == ("cuda", numbers)
+        assert (asked_of[-1][0], *asked_of[-1][-2:]) == ("cuda", numbers, "adamw")
         assert (lab.workers, lab.executor._most) == (expected, expected)
         assert any(line.startswith(f"{expected} runs at once") for line in witness.notes)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from sparsedial.sweep.budgets import EXTENSION_SHARE
+from sparsedial.sweep.budgets import EXTENSION_SHARE, SELECTION_SEEDS
 from sparsedial.sweep.expect import expected_seconds
 from sparsedial.sweep.layout import Layout, cell_seconds
-from sparsedial.sweep.selection import SELECTION_SEEDS
 from tests.sweep.test_layout import PROFILE, fitted
 
 

@@ -37,7 +37,8 @@ def test_the_plan_of_a_study_is_its_best_model_also_where_the_law_would_choose_a
 
 def row(currency: str, experts: int, number: int, loss: float | None, tokens: int = 1000):
     name = f"{experts} {tokens} {number}"
-    return SimpleNamespace(hash=name, currency=currency, d_model=32, experts=experts, tokens=tokens, test_loss=loss)
+    kind = {"d_model": 32, "experts": experts, "tokens": tokens, "optimizer": "adamw"}
+    return SimpleNamespace(hash=name, currency=currency, test_loss=loss, **kind)
 
 
 def test_seed_noise_is_pooled_by_degrees_of_freedom_and_counts_a_run_once():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 from sparsedial.errors import UserError, nearest
 from sparsedial.machine.card import batch_for
 from sparsedial.machine.hardware import usable_cores
 from sparsedial.records.launch import LaunchKind
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.study import Inputs
-from sparsedial.settings import file_names, setting
+from sparsedial.settings import file_names, known_names, setting
 from sparsedial.sweep.question import Question
 from sparsedial.units import parse_bytes, parse_count, parse_counts, parse_seconds, parse_share
 from sparsedial.verbs import log_setting
@@ -19,6 +21,13 @@ from sparsedial.verbs.train.token_settings import REFERENCE_HELP, SHARE_HELP, ch
 
 BATCH = 16  # sequences of a step on a CPU
 KINDS: dict[str, LaunchKind] = {"local": "local", "join": "join", "slurm": "slurm", "ray": "ray"}
+
+
+def _optimizers(value: Any, field: str) -> tuple[str, ...]:
+    names = known_names(value, get_args(OptimizerName), "optimizer", field)
+    if not names:
+        raise UserError("names none", hint="adamw, muon or adamw,muon", field=field)
+    return names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +63,12 @@ class StudySettings:
         "form of the scaling law [with four or more budgets `sparsity_by_size_and_tokens`; with fewer, the one"
         " that predicts best]",
         "NAME",
+    )
+    optimizers: tuple[str, ...] = setting(
+        ("adamw",),
+        "optimizer of all runs; of several the first is the grid's, and each rival of the verdict gets its better one",
+        "adamw,muon",
+        parse=_optimizers,
     )
     probes: float | None = setting(
         None,
