@@ -93,7 +93,7 @@ def study(
         seed: seed of the grid; change it to repeat the study with new runs
         cell_seeds: seeds per cell at the two largest budgets; cheaper cells get more
         form: form of the scaling law [with four or more budgets `sparsity_by_size_and_tokens`; with fewer, the one that predicts best]
-        optimizers: optimizer of all runs; of several the first is the grid's, and each rival of the verdict gets its better one
+        optimizers: optimizers: the grid's, then others; each rival of the verdict gets the best one for it [adamw,muon; adamw if --time is below 10m]
         probes: share of the training tokens that are arithmetic, facts and passages to be asked about, like 8% [none]
         token_share: share of the tokens of each step that the loss counts, like 60%: those that the model predicts worst beside a reference model; all are read [all]
         reference: the checkpoint that tokens are selected by [a small model, trained on a sample of the text]

@@ -53,7 +53,7 @@ class Inputs(Record, frozen=True, kw_only=True):
     reference: str | None = None  # digest of the model that selects them; null where none was given
     select: str | None = None  # how shares of the text are chosen; null without
     keep: tuple[float, ...] = ()  # the shares; none where the study was free to choose
-    optimizers: tuple[OptimizerName, ...] = ("adamw",)  # of the grid, and of rivals that a verdict may choose
+    optimizers: tuple[OptimizerName, ...] = ()  # the grid's, then others of rivals; none: the study was free to choose
     text: str  # its digest
 
 

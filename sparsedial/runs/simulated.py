@@ -48,7 +48,9 @@ class World:
     probe_tokens: int = 0  # that a run reads which is scored on probes
     probe_seconds: float = 0.0  # of such a run, beside reading them
     gain: Callable[[Shape, OptimizerName], float] = lambda shape, optimizer: 0.0  # of an optimizer, nats
-    rate_factors: Mapping[OptimizerName, float] = field(default_factory=dict)  # on the best rate; 1 where none is given
+    rate_factors: Mapping[OptimizerName, float] = field(
+        default_factory=dict[OptimizerName, float]
+    )  # on the best rate; 1 where none is given
     watts: Callable[[Shape], float] | None = None  # metered while a run is alone on the machine; None without a meter
 
     def expected_loss(self, shape: Shape, recipe: Recipe) -> float:

@@ -35,6 +35,7 @@ from sparsedial.showing.words import (
     cost,
     crossover_sentence,
     held_equal,
+    listing,
     metered,
     near_optimal_sentence,
     power_of_ten,
@@ -123,7 +124,7 @@ def _kicker(study: Study) -> str:
 
 
 def _verdicts(study: Study) -> str:
-    parts = [heading("The two models of each verdict")]
+    parts = [heading("The two models of each verdict"), *_tried(study)]
     for name, currency in CURRENCIES.items():
         verdict = study.verdict.of(name)
         sides = {side: found for side, found in (("sparse", verdict.sparse), ("dense", verdict.dense)) if found}
@@ -135,6 +136,13 @@ def _verdicts(study: Study) -> str:
             continue
         parts += [paragraph(held_equal(study.verdict, name)), _sides(sides, name)]
     return "\n".join(parts)
+
+
+def _tried(study: Study) -> list[str]:
+    if not study.other_learning_rates:
+        return []
+    tried = listing([OPTIMIZERS[rates.optimizer] for rates in (study.learning_rates, *study.other_learning_rates)])
+    return [paragraph(f"Each model was tried with {tried}, and sent with the better one.")]
 
 
 def _sides(sides: Mapping[str, Side], currency: str) -> str:

@@ -6,11 +6,12 @@ import math
 import statistics
 from collections.abc import Mapping
 
+from sparsedial.records.grid import LearningRates
 from sparsedial.records.study import Study
 from sparsedial.showing.numbers import NONE
 from sparsedial.showing.page import bullets, folded, heading, paragraph, pictures, table
 from sparsedial.showing.rows import budgets, experts_tried, finished, line_of, open_side
-from sparsedial.showing.words import law_sentence, listing, power_of_ten
+from sparsedial.showing.words import OPTIMIZERS, law_sentence, listing, power_of_ten
 from sparsedial.units import family_name, human_percent
 
 
@@ -68,12 +69,22 @@ NOTED = math.log2(1.1)  # a learning rate nearer to the modelled optimum is not 
 
 def _rates(study: Study) -> list[str]:
     distances = [abs(row.learning_rate_optimum_distance) for row in finished(study)]
+    others = [_scanned(rates) for rates in study.other_learning_rates]
     if max(distances, default=0.0) < NOTED:
-        return []
+        return others
     return [
+        *others,
         f"Learning rates: the median cell was trained within a factor of {2 ** statistics.median(distances):.2f}"
-        f" of the modelled optimum, the furthest within a factor of {2 ** max(distances):.2f}."
+        f" of the modelled optimum, the furthest within a factor of {2 ** max(distances):.2f}.",
     ]
+
+
+def _scanned(rates: LearningRates) -> str:
+    inside = sum(scan.interior for scan in rates.scans)
+    return (
+        f"{OPTIMIZERS[rates.optimizer]}: {inside} of {len(rates.scans)} learning-rate scans have their best rate inside"
+        " the scanned range."
+    )
 
 
 def _coefficients(study: Study) -> str:

@@ -106,7 +106,7 @@ def _draft(question: Question, vocab_size: int) -> Layout:
         seeds=question.seeds,
         max_total_parameters=_parameter_bound(question),
         cell_seeds=inputs.cell_seeds,
-        optimizers=inputs.optimizers,
+        optimizers=question.optimizers,
     )
 
 

@@ -78,7 +78,7 @@ def local_lab(
     if frozen is None:
         numbers = question.at_once if question.on_gpu else ()
         measure = measure_on(
-            device, THREADS, witness.measuring, None, question.inputs.token_share, numbers, inputs.optimizers[0]
+            device, THREADS, witness.measuring, None, question.inputs.token_share, numbers, question.optimizers[0]
         )
 
         def announced(shapes: list[Shape], batch: int, context: int, seconds: float) -> Profile:
@@ -130,7 +130,7 @@ def local_lab(
 def _compile(inputs: Inputs, layout: Layout) -> None:
     """Compile a GPU's kernels for the runs of a grid, and for those to which its open sides may lead."""
     with explained():
-        for optimizer in inputs.optimizers:
+        for optimizer in layout.optimizers:
             recipe = study_recipe(layout.batch, layout.ladder.context, inputs.device, optimizer)
             compile_ahead(nearby_shapes(layout), recipe, inputs.device, inputs.token_share)
 

@@ -25,7 +25,9 @@ class Pace:
     profile: Profile
     listener: Listener
     workers: int
-    ratios: list[float] = field(default_factory=list[float])  # measured over predicted seconds, of each run
+    ratios: list[float] = field(
+        default_factory=list[float]
+    )  # measured over predicted seconds, of runs by its optimizer
     warned: bool = False
 
     def moved(self, event: Moved) -> None:
@@ -36,7 +38,7 @@ class Pace:
         """A task ended, or was found done."""
         recipe = run.recipe
         step = float(self.profile.step_seconds(run.shape, recipe.batch, recipe.context).value)
-        if run.finished and run.seconds > 0:
+        if run.finished and run.seconds > 0 and recipe.optimizer == self.profile.optimizer:
             self.ratios.append(run.seconds / (step * recipe.steps) / (1.0 if run.alone else self._beside(step)))
         self.listener.ended(task, run)
 

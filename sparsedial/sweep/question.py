@@ -15,6 +15,7 @@ from sparsedial.law.forms import STUDY_FORMS
 from sparsedial.machine.at_once import NUMBERS
 from sparsedial.machine.card import Card
 from sparsedial.machine.hardware import usable_cores
+from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.study import Inputs
 from sparsedial.sweep.crossing import CROSSED_SEEDS
 from sparsedial.text.probes import Mixture
@@ -30,6 +31,7 @@ BUDGET_RATIOS: dict[float, tuple[tuple[float, ...], ...]] = {
 LONG_SECONDS = max(BUDGET_RATIOS)
 DEFAULT_SECONDS = 600.0
 LEAST_SECONDS = 60.0
+BOTH_SECONDS = 600.0  # from here on rivals may have either optimizer; below, that leaves too little for the grid
 SHORT_SEEDS, LONG_SEEDS = 3, 5
 SHORT_CONTEXT, LONG_CONTEXT = 64, 128
 
@@ -106,6 +108,13 @@ class Question:
     def seeds(self) -> int:
         """Verdict seeds that the layout plans for."""
         return self.inputs.seeds or (LONG_SEEDS if self.long else SHORT_SEEDS)
+
+    @property
+    def optimizers(self) -> tuple[OptimizerName, ...]:
+        """The optimizer of the grid, and the others that a verdict's rivals may have."""
+        if self.inputs.optimizers:
+            return self.inputs.optimizers
+        return ("adamw", "muon") if self.limit_seconds >= BOTH_SECONDS else ("adamw",)
 
     @property
     def context(self) -> int:

@@ -15,6 +15,7 @@ from sparsedial.records.quantities import Family, family_of
 from sparsedial.records.recipe import OptimizerName
 from sparsedial.records.study import SELECTION_SEED
 from sparsedial.runs.executor import Task
+from sparsedial.runs.job import Job
 from sparsedial.shape.ladder import RUNGS
 from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import Cells, line_losses
@@ -186,22 +187,19 @@ def open_sides(cells: Cells, rivals: Rivals, budget: float) -> list[str]:
 
 def selection_task(lab: Lab, rates: RatesBy, rival: Rival, seed: int) -> Task:
     """One run of a nominee with a seed that neither the grid nor a verdict uses, scored on validation text."""
-    tokens = rival.tokens(lab.context)
-    rate = rates[rival.optimizer].at(rival.shape, tokens)
-    what = f"{_by(lab, rival)}, selection, seed {seed}"
-    label = run_label(rival.shape.d_model, rival.shape.experts, token_words(tokens), what)
-    job = lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + SELECTION_SEED + seed, rival.optimizer)
-    return Task(job=job, label=label, evaluation_tokens=lab.evaluation_tokens)
+    return Task(
+        job=_job(lab, rates, rival, SELECTION_SEED + seed),
+        label=_label(lab, rival, f", selection, seed {seed}"),
+        evaluation_tokens=lab.evaluation_tokens,
+    )
 
 
 def verdict_task(lab: Lab, rates: RatesBy, rival: Rival, seed: int, alone: bool, again: bool = False) -> Task:
     """One run of a rival with a seed that the grid did not use, scored on test text."""
-    tokens = rival.tokens(lab.context)
-    rate = rates[rival.optimizer].at(rival.shape, tokens)
-    what = f"{_by(lab, rival)}, seed {seed}" + (", timed" if alone else "") + (" again" if again else "")
+    what = f", seed {seed}" + (", timed" if alone else "") + (" again" if again else "")
     return Task(
-        job=lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + seed, rival.optimizer),
-        label=run_label(rival.shape.d_model, rival.shape.experts, token_words(tokens), what),
+        job=_job(lab, rates, rival, seed),
+        label=_label(lab, rival, what),
         splits=("validation", "test"),
         evaluation_tokens=TEST_TOKENS,
         alone=alone,
@@ -209,9 +207,16 @@ def verdict_task(lab: Lab, rates: RatesBy, rival: Rival, seed: int, alone: bool,
     )
 
 
-def _by(lab: Lab, rival: Rival) -> str:
-    """`, muon`, where that is not the grid's optimizer."""
-    return "" if rival.optimizer == lab.optimizers[0] else f", {rival.optimizer}"
+def _job(lab: Lab, rates: RatesBy, rival: Rival, seed: int) -> Job:
+    """A run of a rival; its seed is counted from the grid's."""
+    rate = rates[rival.optimizer].at(rival.shape, rival.tokens(lab.context))
+    return lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + seed, rival.optimizer)
+
+
+def _label(lab: Lab, rival: Rival, what: str) -> str:
+    """The words of a rival's run; they name its optimizer where that is not the grid's."""
+    by = "" if rival.optimizer == lab.optimizers[0] else f", {rival.optimizer}"
+    return run_label(rival.shape.d_model, rival.shape.experts, token_words(rival.tokens(lab.context)), by + what)
 
 
 def predicted_loss(law: Law, rival: Rival, context: int) -> float:

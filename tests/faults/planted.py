@@ -7,6 +7,7 @@ from tests.faults import (
     in_dialling,
     in_energy,
     in_gpu_kernels,
+    in_optimizers,
     in_prune_command,
     in_pruning,
     in_ranks,
@@ -25,6 +26,7 @@ from tests.faults import (
 
 FAULTS = (
     *in_studies.FAULTS,
+    *in_optimizers.FAULTS,
     *in_scoring.FAULTS,
     *in_dialling.FAULTS,
     *in_energy.FAULTS,

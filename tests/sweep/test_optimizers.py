@@ -74,6 +74,12 @@ def test_an_optimizer_may_be_better_at_equal_flops_and_too_slow_at_equal_seconds
     assert sides(findings, "seconds")["sparse"] == "adamw"
 
 
+def test_the_dense_model_of_equal_seconds_may_have_another_optimizer_than_the_one_that_sets_the_budget():
+    _, findings = ended(replace(STILL, gain=gains(dense=0.02), step_seconds=slower(dense=3.0)))
+    assert sides(findings, "flops")["dense"] == "muon"
+    assert sides(findings, "seconds")["dense"] == "adamw"
+
+
 def test_costs_stay_equal_where_the_steps_of_an_optimizer_take_longer():
     _, findings = ended(replace(STILL, gain=gains(dense=0.3, sparse=0.3), step_seconds=slower(1.3, 1.8)))
     verdict = findings.judged.verdicts.seconds
@@ -171,6 +177,19 @@ def test_equal_families_are_rarely_called_different_although_each_chose_its_opti
         for currency in CURRENCIES:
             wrong[currency] += judged.verdicts.of(currency).winner != "undecided"
     assert np.max(list(wrong.values())) <= 6
+
+
+def test_slower_steps_of_an_optimizer_are_no_slower_machine():
+    said: list[str] = []
+    made = bench(replace(WORLD, step_seconds=slower(3.0, 3.0)), question=question())
+    conduct(made.lab, made.notebook, laws=Known(LAW), say=said.append)
+    assert not [line for line in said if "slower" in line]
+
+
+def test_a_study_without_a_wish_tries_both_where_it_has_ten_minutes():
+    for limit, names in ((590.0, BOTH[:1]), (600.0, BOTH), (3000.0, BOTH)):
+        assert layout_of(question(time=limit, optimizers=())).optimizers == names
+    assert question(time=3000.0, optimizers=("muon",)).optimizers == ("muon",)
 
 
 def test_words_that_name_no_optimizer_are_refused_and_a_folder_stays_with_its_own():

@@ -24,10 +24,7 @@ KINDS: dict[str, LaunchKind] = {"local": "local", "join": "join", "slurm": "slur
 
 
 def _optimizers(value: Any, field: str) -> tuple[str, ...]:
-    names = known_names(value, get_args(OptimizerName), "optimizer", field)
-    if not names:
-        raise UserError("names none", hint="adamw, muon or adamw,muon", field=field)
-    return names
+    return known_names(value, get_args(OptimizerName), "optimizer", field)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +62,9 @@ class StudySettings:
         "NAME",
     )
     optimizers: tuple[str, ...] = setting(
-        ("adamw",),
-        "optimizer of all runs; of several the first is the grid's, and each rival of the verdict gets its better one",
+        (),
+        "optimizers: the grid's, then others; each rival of the verdict gets the best one for it"
+        " [adamw,muon; adamw if --time is below 10m]",
         "adamw,muon",
         parse=_optimizers,
     )
