@@ -61,6 +61,6 @@ FAULTS = (
         file="sweep/budgets.py",
         line="if len(layout.optimizers) > 1:",
         becomes="if False:",
-        tests=f"{TESTS}::test_a_second_optimizer_is_tried_in_the_time_that_was_planned",
+        tests=f"{TESTS}::test_a_second_optimizer_makes_the_grid_smaller_and_the_forecast_longer",
     ),
 )

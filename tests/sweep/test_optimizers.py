@@ -12,14 +12,16 @@ from sparsedial.errors import UserError
 from sparsedial.records.study import VerdictSeeds
 from sparsedial.runs.simulated import Simulated
 from sparsedial.settings import fill
-from sparsedial.sweep.budgets import REPORT_SECONDS
+from sparsedial.shape.counts import training_flops_per_token
+from sparsedial.sweep.budgets import REPORT_SECONDS, predict_phases
 from sparsedial.sweep.driver import conduct
 from sparsedial.sweep.expect import OVERRUN_SHARE, whole_seconds
 from sparsedial.sweep.findings import best_of_study, plan_at_top
 from sparsedial.sweep.judge import contest, judge, name_rivals
+from sparsedial.sweep.layout import cell_seconds
 from sparsedial.sweep.question import require_same
 from sparsedial.verbs.study.settings import StudySettings
-from tests.sweep.simulation import LAW, STILL, WORLD, Known, asked, at_verdict, bench, layout_of, true_seconds
+from tests.sweep.simulation import LAW, PROFILE, STILL, WORLD, Known, asked, at_verdict, bench, layout_of, true_seconds
 
 BOTH = ("adamw", "muon")
 GAIN = 0.08
@@ -75,9 +77,16 @@ def test_an_optimizer_may_be_better_at_equal_flops_and_too_slow_at_equal_seconds
 
 
 def test_the_dense_model_of_equal_seconds_may_have_another_optimizer_than_the_one_that_sets_the_budget():
-    _, findings = ended(replace(STILL, gain=gains(dense=0.02), step_seconds=slower(dense=3.0)))
-    assert sides(findings, "flops")["dense"] == "muon"
-    assert sides(findings, "seconds")["dense"] == "adamw"
+    """On a machine whose seconds are FLOPs, so that the same size is best in both."""
+
+    def seconds_of(shape, recipe):
+        flops = training_flops_per_token(shape, recipe.context) * recipe.batch * recipe.context
+        return flops / 2e10 * (1.15 if recipe.optimizer == "muon" else 1.0)
+
+    _, findings = ended(replace(STILL, gain=gains(dense=0.004), step_seconds=seconds_of))
+    flops, seconds = (findings.judged.verdicts.of(currency).dense for currency in CURRENCIES)
+    assert (flops.optimizer, seconds.optimizer) == ("muon", "adamw")
+    assert flops.shape == seconds.shape
 
 
 def test_costs_stay_equal_where_the_steps_of_an_optimizer_take_longer():
@@ -159,6 +168,10 @@ def test_a_second_optimizer_makes_the_grid_smaller_and_the_forecast_longer():
     one, two = (layout_of(asked(time=1500.0, optimizers=names)) for names in (BOTH[:1], BOTH))
     assert two.budgets[-1] < one.budgets[-1]
     alike = with_fields(one, optimizers=BOTH)
+    phases = [predict_phases(layout, PROFILE, 2) for layout in (one, alike)]
+    dense = [cell_seconds(one, PROFILE, cell) for cell in one.top_cells if not cell.experts]
+    assert phases[1].learning_rates > 2 * phases[0].learning_rates
+    assert phases[1].verdict > phases[0].verdict + 8 * min(dense)
     low, longer = (whole_seconds(bench(layout=layout).lab, 9e9, 3, 0.0)[0] for layout in (one, alike))
     assert longer > 1.05 * low
 
