@@ -53,9 +53,9 @@ from sparsedial.records.plan import Export, Plan
 from sparsedial.records.quantities import Machine
 from sparsedial.records.record import Record, read
 from sparsedial.records.study import Study, StudyAnswer
-from sparsedial.records.verdict import Verdict
+from sparsedial.records.verdict import Side, Verdict
 from sparsedial.showing.glossary import GLOSSARY
-from sparsedial.showing.words import cost, headline, law_sentence, missed_words, power_of_ten, shape_words
+from sparsedial.showing.words import OPTIMIZERS, cost, headline, law_sentence, missed_words, power_of_ten, shape_words
 from sparsedial.units import human_bytes, human_seconds, signed
 from sparsedial.verbs import VERBS
 
@@ -109,10 +109,14 @@ def _verdict_row(verdict: Verdict, currency: str) -> str:
     gap, pair = verdict.gap, verdict.sides()
     assert gap is not None
     assert pair is not None
-    sides = [f"{side.loss.mean:.3f} ({shape_words(side)})" for side in pair]
+    sides = [f"{side.loss.mean:.3f} ({shape_words(side)}{_by(side)})" for side in pair]
     interval = f"{signed(gap.mean)} ({signed(gap.low)} to {signed(gap.high)}), {verdict.seeds} seeds"
     what = f"{'FLOPs' if currency == 'flops' else currency}: {cost(currency, verdict.budget.value)}"
     return f"| {what} | {sides[0]} | {sides[1]} | {interval} | {verdict.winner} |"
+
+
+def _by(side: Side) -> str:
+    return "" if side.optimizer == "adamw" else f"; {OPTIMIZERS[side.optimizer]}"
 
 
 class DefaultStudy(Record, frozen=True, kw_only=True):

@@ -142,7 +142,9 @@ def _tried(study: Study) -> list[str]:
     if not study.other_learning_rates:
         return []
     tried = listing([OPTIMIZERS[rates.optimizer] for rates in (study.learning_rates, *study.other_learning_rates)])
-    return [paragraph(f"Each model was tried with {tried}, and sent with the better one.")]
+    grid = OPTIMIZERS[study.learning_rates.optimizer]
+    words = f"Each model was tried with {tried}, and sent with the better one; the grid and the law are of {grid}."
+    return [paragraph(words)]
 
 
 def _sides(sides: Mapping[str, Side], currency: str) -> str:

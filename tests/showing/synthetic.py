@@ -126,7 +126,8 @@ def slower_experts(law: Law) -> World:
 def finished() -> tuple[Lab, Findings, RunningStudy]:
     """A study of four budgets and five sparsities: sparse wins at equal FLOPs, and is not shown to at equal seconds."""
     law = spread_law()
-    question = asked(time=LIMIT_SECONDS, sparsities=(0.0, *(1 - 2 / count for count in EXPERTS[1:])), probes=0.08)
+    sparsities = (0.0, *(1 - 2 / count for count in EXPERTS[1:]))
+    question = asked(time=LIMIT_SECONDS, sparsities=sparsities, probes=0.08, optimizers=("adamw",))
     made = bench(slower_experts(law), question=question)
     findings = conduct(made.lab, made.notebook, laws=Drawn(law))
     running = made.notebook.spend()

@@ -14,6 +14,7 @@ from sparsedial.records.evaluation import CheckpointName
 from sparsedial.records.quantities import Gap
 from sparsedial.records.token_selection import ReferenceLossesFile, ReferenceModelCost, StudyTokens
 from sparsedial.showing import words
+from sparsedial.showing.best_words import best_sentences
 from sparsedial.showing.drawing import NARROW_INCHES, WIDTH_INCHES
 from sparsedial.showing.figures import FIGURES
 from sparsedial.showing.glossary import GLOSSARY
@@ -222,6 +223,21 @@ def test_a_metered_study_has_a_verdict_at_equal_joules() -> None:
     text = plain(compose(metered(study_record()), {}))
     assert "At equal joules the verdict is undecided" in text
     assert "Energy is estimated" not in text
+
+
+def test_optimizers_that_were_tried_are_named_and_so_is_each_model_s() -> None:
+    study = study_record()
+    assert "Muon" not in plain(compose(study, {}))
+    sides = study.verdict.flops
+    dense = replace(sides.dense, optimizer="muon")
+    tried = replace(study, other_learning_rates=(replace(study.learning_rates, optimizer="muon"),))
+    text = plain(compose(with_verdict(tried, "flops", dense=dense), {}))
+    assert "tried with AdamW and Muon, and sent with the better one; the grid and the law are of AdamW" in text
+    assert "Sparse is trained with AdamW, dense with Muon." in text
+    assert re.search(r"Muon: (\d+) of \d+ learning-rate scans", text)
+    both = with_verdict(study, "flops", dense=dense, sparse=replace(sides.sparse, optimizer="muon"))
+    assert words.verdict_sentence(both.verdict, "flops").endswith("Both are trained with Muon.")
+    assert "trained with Muon" in best_sentences(replace(study, best=replace(study.best, optimizer="muon")))[0]
 
 
 def test_dense_that_wins_is_said_to_win() -> None:
