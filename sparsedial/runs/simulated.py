@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,9 +48,7 @@ class World:
     probe_tokens: int = 0  # that a run reads which is scored on probes
     probe_seconds: float = 0.0  # of such a run, beside reading them
     gain: Callable[[Shape, OptimizerName], float] = lambda shape, optimizer: 0.0  # of an optimizer, nats
-    rate_factors: Mapping[OptimizerName, float] = field(
-        default_factory=dict[OptimizerName, float]
-    )  # on the best rate; 1 where none is given
+    rate_factor: Callable[[OptimizerName], float] = lambda optimizer: 1.0  # of an optimizer, on the best rate
     watts: Callable[[Shape], float] | None = None  # metered while a run is alone on the machine; None without a meter
 
     def expected_loss(self, shape: Shape, recipe: Recipe) -> float:
@@ -63,7 +61,7 @@ class World:
         return self._off_rate(shape, recipe) > math.log(self.diverges_above)
 
     def _off_rate(self, shape: Shape, recipe: Recipe) -> float:
-        best = self.best_rate(shape, recipe.tokens) * self.rate_factors.get(recipe.optimizer, 1.0)
+        best = self.best_rate(shape, recipe.tokens) * self.rate_factor(recipe.optimizer)
         return math.log(recipe.learning_rate / best)
 
 

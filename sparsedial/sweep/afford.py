@@ -64,29 +64,34 @@ def affordable_selection(lab: Lab, asked: int | None, law: Law | None, cells: Ce
     The verdict comes first, with its fewest seeds or the stated ones. What is left of the time, and no grace, pays for
     the choice at equal FLOPs and then for that at equal seconds.
     """
-    all_of_it = VerdictSeeds(flops=SELECTION_SEEDS, seconds=SELECTION_SEEDS)
+    most = SELECTION_SEEDS
     if math.isinf(lab.clock.remaining):
-        return all_of_it
+        return VerdictSeeds(flops=most, seconds=most)
     step_seconds, seeds = named.timing.step_seconds, LEAST_SEEDS if asked is None else asked
-    at_flops = _selection_seconds(lab, step_seconds, named.at_flops, ())
     verdicts: list[_Needs] = []
-    at_seconds = 0.0
+    later: list[tuple[Mapping[Family, Nominees], list[Rival]]] = []  # what may be tried at equal seconds, but for some
     for dense, sparse in itertools.product(*(named.at_flops[family].different() for family in ("dense", "sparse"))):
         rivals = Rivals(dense=dense, sparse=sparse)
         nominees = seconds_nominees(lab, law, cells, named.timing, rivals)
         timed = Rivals(dense=nominees["dense"].different()[0], sparse=nominees["sparse"].different()[0])
         verdicts.append(_needs(lab, step_seconds, rivals, timed))
         trained = [rival for both in named.at_flops.values() if len(both.different()) > 1 for rival in both.different()]
-        at_seconds = max(at_seconds, _selection_seconds(lab, step_seconds, nominees, trained))
+        later.append((nominees, trained))
     left, grace = _left(lab) - lab.keep_for_shares_seconds, GRACE_SHARE * lab.clock.limit_seconds
     both, flops = (
         max(needs.both(seeds) for needs in verdicts),
         max(seeds * needs.beside for needs in verdicts),
     )
-    if both + at_flops + at_seconds <= left:
-        return all_of_it
-    if both + at_flops <= left or (both > left + grace and flops + at_flops <= left):
-        return VerdictSeeds(flops=SELECTION_SEEDS, seconds=0)
+    fewest = most if len(lab.optimizers) == 1 else 1  # of optimizers the better one shows with one seed each
+    for tried in range(most, fewest - 1, -1):
+        at_flops = _selection_seconds(lab, step_seconds, named.at_flops, (), tried)
+        at_seconds = max(_selection_seconds(lab, step_seconds, *one, tried) for one in later)
+        if both + at_flops + at_seconds <= left:
+            return VerdictSeeds(flops=tried, seconds=tried)
+    for tried in range(most, fewest - 1, -1):
+        at_flops = _selection_seconds(lab, step_seconds, named.at_flops, (), tried)
+        if both + at_flops <= left or (both > left + grace and flops + at_flops <= left):
+            return VerdictSeeds(flops=tried, seconds=0)
     return VerdictSeeds(flops=0, seconds=0)
 
 
@@ -115,6 +120,7 @@ def _selection_seconds(
     step_seconds: Mapping[StepKind, float],
     nominees: Mapping[Family, Nominees],
     trained: Collection[Rival],
+    seeds: int,
 ) -> float:
     """Seconds of the runs that choose between nominees, on the study's workers; those of `trained` were done before."""
     contested = [both.different() for both in nominees.values() if len(both.different()) > 1]
@@ -123,9 +129,7 @@ def _selection_seconds(
         return 0.0
     runs = [_cost(lab, step_seconds, rival, lab.evaluation_tokens, beside_seconds(lab.profile)) for rival in wanted]
     longest = max(run.seconds for run in runs)
-    return between_phases(lab.profile) + BESIDE_FACTOR * max(
-        SELECTION_SEEDS * sum(map(lab.shared_seconds, runs)), longest
-    )
+    return between_phases(lab.profile) + BESIDE_FACTOR * max(seeds * sum(map(lab.shared_seconds, runs)), longest)
 
 
 def _cost(

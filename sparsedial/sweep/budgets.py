@@ -139,8 +139,8 @@ def predict_phases(
     # Every timed run costs what the dense one costs, and one round may run twice.
     timed = layout.rival_step * (2 * layout.seeds + 3) * dense.seconds + TRIALS_SECONDS * len(layout.optimizers)
     equal_flops = layout.rival_step * spread([(sparse, layout.seeds)])  # the dense runs are mostly the timed ones
-    if len(layout.optimizers) > 1:  # all rivals are then chosen by trying them, at equal FLOPs and at equal seconds
-        tried = 2 * SELECTION_SEEDS * len(layout.optimizers)
+    if len(layout.optimizers) > 1:  # then all rivals are tried, with one seed or more, in both currencies
+        tried = 2 * len(layout.optimizers)
         equal_flops += layout.rival_step * spread([(dense, tried), (sparse, tried)])
     return PhaseSeconds(
         learning_rates=layout.scans * spread(scans),

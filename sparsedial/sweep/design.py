@@ -33,6 +33,7 @@ CARD_LEAST_WIDTH, CARD_WIDTHS = 32, 4  # the narrowest that a GPU's profile time
 PROFILE_BATCH = 8  # sequences of a timed step, at most; a GPU's time does not grow with them as a CPU's does
 PARAMETER_BYTES = 20  # per parameter that a worker trains
 EVALUATION_LEAST, EVALUATION_MOST = 1 << 16, 1 << 18  # validation tokens that score a cell
+LEAST_CHECKED = 3  # budgets with which a law can be checked: two that it is fitted to, and one held out
 SMALLER_BATCHES = (8, 4)  # tried next where the stated budgets are too small for the batch
 
 
@@ -199,8 +200,17 @@ def _laid(
 
 
 def _drafts(question: Question, draft: Layout) -> list[Layout]:
-    """The draft with each set of budget ratios that suits its time."""
-    return [replace(draft, budgets=tuple(1e9 * ratio for ratio in ratios)) for ratios in question.ratios]
+    """The draft with each set of budget ratios that suits its time, and with each choice of optimizers; best first.
+
+    A law that can be checked comes before a second optimizer, and that before a fourth budget.
+    """
+    wanted = draft.optimizers if question.inputs.optimizers else draft.optimizers[:1]
+    drafts = [
+        replace(draft, budgets=tuple(1e9 * ratio for ratio in ratios), optimizers=optimizers)
+        for ratios in question.ratios
+        for optimizers in dict.fromkeys((draft.optimizers, wanted))
+    ]
+    return sorted(drafts, key=lambda one: (len(one.budgets) < LEAST_CHECKED, -len(one.optimizers)))
 
 
 def _lay_budgets(draft: Layout) -> Layout:

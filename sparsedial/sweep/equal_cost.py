@@ -128,10 +128,10 @@ def seconds_nominees(
     """For the seconds of the dense model at equal FLOPs: the law's choice, and the best measured shape.
 
     A shape's measured loss at these seconds is that of its cell at the largest budget, moved to its tokens by the law.
-    Without a law, or such a cell, the measured one is the shape sent at equal FLOPs. The law is of the grid's
-    optimizer; with another one it is taken to order sizes alike.
+    Without a law, or such a cell, the measured one is the shape sent at equal FLOPs. The optimizer that was sent there
+    comes first. The law is of the grid's optimizer; it is taken to order sizes alike with another one.
     """
-    budget, (optimizer, *others) = timing.step_seconds[at_flops.dense.kind] * at_flops.dense.steps, lab.optimizers
+    budget = timing.step_seconds[at_flops.dense.kind] * at_flops.dense.steps
 
     def option(sent: Rival, shape: Shape) -> Rival:
         steps = max(LEAST_STEPS, round(budget / timing.step_seconds[StepKind(shape, sent.optimizer)]))
@@ -152,8 +152,8 @@ def seconds_nominees(
         return Nominees(law=options[best], measured=options[measured])
 
     def by_all(sent: Rival) -> Nominees:
-        by_others = tuple(named(replace(sent, optimizer=other)) for other in others)
-        return replace(named(replace(sent, optimizer=optimizer)), by_others=by_others)
+        others = [other for other in lab.optimizers if other != sent.optimizer]
+        return replace(named(sent), by_others=tuple(named(replace(sent, optimizer=other)) for other in others))
 
     return {rival.family: by_all(rival) for rival in at_flops.both()}
 

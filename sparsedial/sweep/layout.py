@@ -20,7 +20,7 @@ START_RUNGS = 3
 EXTENSIONS = 3  # most cells that follow an open side, per sparsity and budget
 FIRST_WIDTH, FIRST_BUDGET = 20.0, 6e10  # start of the search for the best dense width; from the built-in text
 WIDTH_EXPONENT = 0.25  # of the best dense width in the budget; active size grows with the square of the width
-OTHER_STEP = 1.4  # of a step by another optimizer, over the grid's: Muon's is 1.02 to 1.7 times AdamW's (LOG.md)
+OTHER_STEP = 1.3  # of a step by another optimizer, over the grid's: Muon's is 1.02 to 1.7 times AdamW's (LOG.md)
 MOST_REPEATS = 3  # of a cell, each with another seed, where cells are cheap
 SPARSE_NARROWER = 0.04  # each doubling of experts/top_k starts this share (in log2 width) lower
 

@@ -69,7 +69,7 @@ class Nominees:
     """What one family may send to a verdict: the model that the law predicts to be best, and the best measured one.
 
     One of them may be missing: the law's where there is no law, the measured one where no cell was trained to its end.
-    They have the grid's optimizer; `by_others` are those with each other one.
+    Both have one optimizer, the grid's at equal FLOPs; `by_others` are those with each other one.
     """
 
     law: Rival | None

@@ -46,7 +46,7 @@ def select(
     """Train the nominees of a family with `seeds` seeds, where they differ, and send the best one.
 
     Without seeds, the law's choice goes if the law beat the plain guesses on the held-out budget, else the measured,
-    with the grid's optimizer. `measured` says in words what that one is.
+    of the optimizer that comes first. `measured` says in words what that one is.
     """
     contested = {
         (family, rival, seed): selection_task(lab, rates, rival, seed)

@@ -32,7 +32,7 @@ FAULTS = (
         what="a model of equal seconds gets the steps that the grid's optimizer would take in them",
         file="sweep/equal_cost.py",
         line="timing.step_seconds[StepKind(shape, sent.optimizer)]",
-        becomes="timing.step_seconds[StepKind(shape, optimizer)]",
+        becomes="timing.step_seconds[StepKind(shape, lab.optimizers[0])]",
         tests=f"{TESTS}::test_an_optimizer_may_be_better_at_equal_flops_and_too_slow_at_equal_seconds",
     ),
     Fault(

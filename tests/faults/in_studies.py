@@ -122,8 +122,8 @@ FAULTS = (
     Fault(
         what="seeds of the verdict are afforded at half their cost",
         file="sweep/afford.py",
-        line="return lab.run_cost(step_seconds[rival.shape], rival.steps, scored_tokens, beside)",
-        becomes="return lab.run_cost(0.5 * step_seconds[rival.shape], rival.steps, scored_tokens, beside)",
+        line="return lab.run_cost(step_seconds[rival.kind], rival.steps, scored_tokens, beside)",
+        becomes="return lab.run_cost(0.5 * step_seconds[rival.kind], rival.steps, scored_tokens, beside)",
         tests="tests/sweep/test_simulated_studies.py::test_the_time_is_kept",
     ),
     Fault(
@@ -150,8 +150,8 @@ FAULTS = (
     Fault(
         what="the verdict trains with the grid's seed",
         file="sweep/rivals.py",
-        line="rate, lab.seed + seed)",
-        becomes="rate, lab.seed + seed - 1)",
+        line="job=_job(lab, rates, rival, seed),",
+        becomes="job=_job(lab, rates, rival, seed - 1),",
         tests="tests/sweep/test_simulated_verdicts.py::test_the_seeds_of_a_verdict_are_fresh",
     ),
     Fault(
@@ -206,15 +206,15 @@ FAULTS = (
     Fault(
         what="a family sends the worse of its two models",
         file="sweep/selection.py",
-        line="losses[best] <= losses[chosen]",
-        becomes="losses[best] >= losses[chosen]",
+        line="won = min(losses, key=",
+        becomes="won = max(losses, key=",
         tests="tests/sweep/test_selection.py::test_a_law_that_is_wrong_about_dense_sends_dense_too_wide_and_the_selection_mends_most_of_it",
     ),
     Fault(
         what="models are selected by the verdict's own runs",
         file="sweep/rivals.py",
-        line="lab.seed + SELECTION_SEED + seed",
-        becomes="lab.seed + seed",
+        line="job=_job(lab, rates, rival, SELECTION_SEED + seed),",
+        becomes="job=_job(lab, rates, rival, seed),",
         tests="tests/sweep/test_selection.py::test_the_runs_that_select_have_seeds_of_their_own",
     ),
     Fault(
@@ -276,8 +276,8 @@ FAULTS = (
     Fault(
         what="a budget's runs on shares have unequal FLOPs",
         file="sweep/kept.py",
-        line="return {lowest: rivals_of(named), top: at_top}",
-        becomes="return {lowest: Rivals(dense=rivals_of(named).dense, sparse=at_top.sparse), top: at_top}",
+        line="sparse=replace(named.sparse, optimizer=at_top.sparse.optimizer)), top: at_top}",
+        becomes="sparse=at_top.sparse), top: at_top}",
         tests="tests/sweep/test_kept.py::test_runs_of_a_budget_and_a_seed_differ_in_text_and_family_alone",
     ),
     Fault(

@@ -89,7 +89,7 @@ def test_a_study_without_a_law_and_one_under_way(tmp_path):
 
 def test_what_a_finished_study_answers(study_folder):
     asked = ["--time", "4000", "--sparsities", "0,0.5,0.75,0.875,0.9375", "--batch", "8", "--device", "cpu"]
-    asked += ["--probes", "8%"]
+    asked += ["--probes", "8%", "--optimizers", "adamw"]
     printed = answered("study", "--out", study_folder, *asked)
     assert of_values(printed, StudyAnswer) == study_record().answer
     of_values(plain(bare_record().answer), StudyAnswer)

@@ -144,6 +144,7 @@ def asked(**changes: object) -> Question:
         cell_seeds=1,
         form=None,
         device="cpu",
+        optimizers=("adamw",),
         text="",
     )
     values = {name: getattr(inputs, name) for name in inputs.__struct_fields__} | changes

@@ -12,19 +12,23 @@ from sparsedial.errors import UserError
 from sparsedial.records.study import VerdictSeeds
 from sparsedial.runs.simulated import Simulated
 from sparsedial.settings import fill
-from sparsedial.shape.counts import training_flops_per_token
+from sparsedial.shape.ladder import Ladder
 from sparsedial.sweep.budgets import REPORT_SECONDS, predict_phases
+from sparsedial.sweep.design import design
 from sparsedial.sweep.driver import conduct
+from sparsedial.sweep.equal_cost import Timing, plan_seconds
 from sparsedial.sweep.expect import OVERRUN_SHARE, whole_seconds
 from sparsedial.sweep.findings import best_of_study, plan_at_top
 from sparsedial.sweep.judge import contest, judge, name_rivals
 from sparsedial.sweep.layout import cell_seconds
 from sparsedial.sweep.question import require_same
+from sparsedial.sweep.rivals import Rival, Rivals
 from sparsedial.verbs.study.settings import StudySettings
 from tests.sweep.simulation import LAW, PROFILE, STILL, WORLD, Known, asked, at_verdict, bench, layout_of, true_seconds
 
 BOTH = ("adamw", "muon")
 GAIN = 0.08
+LADDER = Ladder(vocab_size=256, context=64)
 CURRENCIES = ("flops", "seconds")
 
 
@@ -77,16 +81,19 @@ def test_an_optimizer_may_be_better_at_equal_flops_and_too_slow_at_equal_seconds
 
 
 def test_the_dense_model_of_equal_seconds_may_have_another_optimizer_than_the_one_that_sets_the_budget():
-    """On a machine whose seconds are FLOPs, so that the same size is best in both."""
-
-    def seconds_of(shape, recipe):
-        flops = training_flops_per_token(shape, recipe.context) * recipe.batch * recipe.context
-        return flops / 2e10 * (1.15 if recipe.optimizer == "muon" else 1.0)
-
-    _, findings = ended(replace(STILL, gain=gains(dense=0.004), step_seconds=seconds_of))
-    flops, seconds = (findings.judged.verdicts.of(currency).dense for currency in CURRENCIES)
-    assert (flops.optimizer, seconds.optimizer) == ("muon", "adamw")
-    assert flops.shape == seconds.shape
+    dense, sparse = (LADDER.shape(48, experts) for experts in (0, 32))
+    budget = Rival(family="dense", shape=dense, steps=1000, batch=8, optimizer="muon")
+    plain = replace(budget, steps=1150, optimizer="adamw")
+    other = Rival(family="sparse", shape=sparse, steps=700, batch=8)
+    timing = Timing(
+        considered={"dense": [dense], "sparse": [sparse]},
+        listed={"dense": [dense], "sparse": [sparse]},
+        step_seconds={budget.kind: 0.0115, plain.kind: 0.01, other.kind: 0.014},
+    )
+    plan = plan_seconds(timing, Rivals(dense=budget, sparse=other), Rivals(dense=plain, sparse=other))
+    assert plan.rivals.dense == plain
+    assert plan.budget_run == budget
+    assert plan.budget_seconds == pytest.approx(11.5)
 
 
 def test_costs_stay_equal_where_the_steps_of_an_optimizer_take_longer():
@@ -98,7 +105,8 @@ def test_costs_stay_equal_where_the_steps_of_an_optimizer_take_longer():
 
 
 def test_each_optimizer_has_rates_of_its_own():
-    made, findings = ended(replace(STILL, gain=gains(0.3, 0.3), rate_factors={"muon": 4.0}))
+    world = replace(STILL, gain=gains(0.3, 0.3), rate_factor=lambda name: 4.0 if name == "muon" else 1.0)
+    made, findings = ended(world)
     (muon,) = findings.other_rates
     assert muon.optimizer == "muon"
     assert muon.model.rate == pytest.approx(4 * findings.rates.model.rate, rel=0.2)
@@ -203,6 +211,22 @@ def test_a_study_without_a_wish_tries_both_where_it_has_ten_minutes():
     for limit, names in ((590.0, BOTH[:1]), (600.0, BOTH), (3000.0, BOTH)):
         assert layout_of(question(time=limit, optimizers=())).optimizers == names
     assert question(time=3000.0, optimizers=("muon",)).optimizers == ("muon",)
+
+
+def test_a_law_that_can_be_checked_comes_before_a_second_optimizer_and_that_before_a_fourth_budget():
+    def laid(slowness: float, limit: float, **more):
+        machine = with_fields(
+            PROFILE, coefficients={name: slowness * was for name, was in PROFILE.coefficients.items()}
+        )
+        wanted = question(time=limit, sparsities=(0.0, 0.75, 0.875, 0.9375), **more)
+        layout, _ = design(wanted, 256, lambda *_: machine, lambda: 40.0)
+        return len(layout.budgets), layout.optimizers
+
+    assert laid(1.0, 2400.0, optimizers=()) == (3, BOTH)
+    assert laid(1.0, 2400.0, optimizers=("adamw",)) == (4, ("adamw",))
+    assert laid(2.0, 600.0, optimizers=()) == (2, ("adamw",))
+    with pytest.raises(UserError, match="too short"):
+        laid(2.0, 600.0)
 
 
 def test_words_that_name_no_optimizer_are_refused_and_a_folder_stays_with_its_own():

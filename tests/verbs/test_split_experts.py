@@ -247,7 +247,7 @@ def test_the_tables_are_read_by_people(dense, text, capsys):
     assert re.search(r"as many .*\n .*removed", said)
     assert "k=8 " in said
     (dense_row,) = (line for line in said.splitlines() if line.startswith("dense "))
-    assert re.search(r"[\d,.]+ \([\d,.]+–[\d,.]+\)  [\d,.]+$", dense_row), "its speeds, written and read"
+    assert re.search(r"[\d,.]+ \([\d,.]+–[\d,.]+\) +[\d,.]+$", dense_row), "its speeds, written and read"
     assert not re.search(r"[+−]0\.000", said), "rounding alone is none"
     assert main(["prune", str(dense.parent / "split"), "--join-experts", "--out", str(dense.parent / "back")]) == 0
     assert "as they were: every bit" in capsys.readouterr().out
