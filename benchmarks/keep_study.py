@@ -19,6 +19,7 @@ PICTURES = {  # shown in the docs
     "reference_study": ("verdict", "held_out"),
     "probes_study": ("abilities", "probes"),
     "both_study": ("kept_shares",),
+    "optimizers_study": (),
 }
 
 

@@ -55,12 +55,22 @@ from sparsedial.records.record import Record, read
 from sparsedial.records.study import Study, StudyAnswer
 from sparsedial.records.verdict import Side, Verdict
 from sparsedial.showing.glossary import GLOSSARY
-from sparsedial.showing.words import OPTIMIZERS, cost, headline, law_sentence, missed_words, power_of_ten, shape_words
+from sparsedial.showing.words import (
+    CURRENCIES,
+    OPTIMIZERS,
+    cost,
+    headline,
+    law_sentence,
+    missed_words,
+    power_of_ten,
+    shape_words,
+)
 from sparsedial.units import human_bytes, human_seconds, signed
 from sparsedial.verbs import VERBS
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+BETTER = HERE / "records" / "optimizers_study" / "study.json"
 REFERENCE = HERE / "records" / "reference_study" / "study.json"
 DEFAULT = HERE / "records" / "default_study.json"
 LAWS = HERE.parent / "docs" / "laws.md"
@@ -90,7 +100,24 @@ def words() -> str:
 def finding() -> str:
     """The reference study in one table and two sentences."""
     study = read(REFERENCE, Study)
-    lines = [
+    missed = missed_words(study.verdict.seconds).replace("But", "At equal seconds", 1)
+    return "\n".join([*_verdict_table(study), "", f"{law_sentence(study.law)}{missed}"])
+
+
+def better_optimizers() -> str:
+    """The study in which each rival has its better optimizer, in one table."""
+    study = read(BETTER, Study)
+    obstacles = [
+        f"At equal {CURRENCIES[currency]} it is undecided: {verdict.reason}."
+        for currency in ("flops", "seconds")
+        if (verdict := study.verdict.of(currency)).winner == "undecided"
+    ]
+    return "\n".join([*_verdict_table(study), *(["", *obstacles] if obstacles else [])])
+
+
+def _verdict_table(study: Study) -> list[str]:
+    """What a study found and of what, then a row for each cost."""
+    return [
         f"**{headline(study.verdict)}** on {human_bytes(study.text.bytes)} of Python source"
         f" ({study.cells.finished} cells over {len(study.sparsities)} sparsities and"
         f" {len(study.budgets_flops)} budgets up to {power_of_ten(study.budgets_flops[-1])} FLOPs,"
@@ -99,10 +126,7 @@ def finding() -> str:
         "| at equal | sparse | dense | dense − sparse, nats per token (95 %) | verdict |",
         "| --- | --- | --- | --- | --- |",
         *(_verdict_row(study.verdict.of(currency), currency) for currency in ("flops", "seconds")),
-        "",
-        f"{law_sentence(study.law)}{missed_words(study.verdict.seconds).replace('But', 'At equal seconds', 1)}",
     ]
-    return "\n".join(lines)
 
 
 def _verdict_row(verdict: Verdict, currency: str) -> str:
@@ -199,6 +223,7 @@ BLOCKS = {
     "verbs": verb_table,
     "words": words,
     "finding": finding,
+    "better optimizers": better_optimizers,
     "default study": default_output,
     "probes": probes_sentences,
     "neurons": neurons_sentence,

@@ -49,9 +49,8 @@ def expected_seconds(
     longest = max(costs, key=lambda cost: cost.seconds)
     dense, beside = longest.seconds, profile.host_speedup(workers)
     speedup = profile.speedup(workers, longest.step)
-    seed = (
-        layout.rival_step * (2 + PAIR_BESIDE / speedup) * dense
-    )  # a pair at equal FLOPs, and two runs alone and in turns
+    pair_beside = PAIR_BESIDE / speedup * dense
+    seed = layout.rival_step * (2 * dense + pair_beside)  # two runs alone and in turns, and a pair at equal FLOPs
     scored = runs * scoring_seconds(layout, profile, evaluation_tokens) / beside
     scored += seeds * (2 + 2 / beside) * scoring_seconds(layout, profile, verdict_tokens)
     scans = layout.scans * scan_seconds(layout, profile, workers)
