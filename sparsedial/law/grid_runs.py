@@ -61,11 +61,13 @@ def _purpose(study: Study | RunningStudy, run: Run) -> str:
         return CELL
     if beyond:
         return VERDICTS
-    rates, rate = study.learning_rates, run.recipe.learning_rate
+    layout, rate = study.frozen.layout, run.recipe.learning_rate
+    known = (study.learning_rates, *(study.other_learning_rates or ()))
+    rates = next((one for one in known if one is not None and one.optimizer == run.optimizer), None)
     if rates is None:
         return RATES
-    on_budget = any(abs(run.flops / budget - 1) < OFF_BUDGET for budget in study.frozen.layout.budgets)
-    if on_budget and rate == rates.model.at(run.shape, run.tokens):
+    on_budget = any(abs(run.flops / budget - 1) < OFF_BUDGET for budget in layout.budgets)
+    if on_budget and rate == rates.model.at(run.shape, run.tokens) and run.optimizer == layout.optimizers[0]:
         return CELL
     scanned = {(scan.d_model, scan.experts, scan.tokens, each) for scan in rates.scans for each, _ in scan.points}
     return RATES if (run.shape.d_model, run.shape.experts, run.tokens, rate) in scanned else TRIALS

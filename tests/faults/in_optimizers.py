@@ -57,6 +57,13 @@ FAULTS = (
         tests=f"{TESTS}::test_slower_steps_of_an_optimizer_are_no_slower_machine",
     ),
     Fault(
+        what="a fit of a study's runs takes those by another optimizer for cells of its grid",
+        file="law/grid_runs.py",
+        line=" and run.optimizer == layout.optimizers[0]",
+        becomes="",
+        tests="tests/law/test_grid_runs.py::test_runs_by_another_optimizer_are_no_cells",
+    ),
+    Fault(
         what="no time is kept for trying a second optimizer",
         file="sweep/budgets.py",
         line="if len(layout.optimizers) > 1:",

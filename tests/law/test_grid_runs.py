@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 from msgspec.structs import replace
 
 from sparsedial.errors import UserError
-from sparsedial.law.grid_runs import CELL, _purpose
+from sparsedial.law.grid_runs import CELL, RATES, TRIALS, _purpose
 from sparsedial.law.runs import Reading, read_runs
 from sparsedial.law.table import read_table
 from sparsedial.records.record import write
 from sparsedial.records.run import Run
 from sparsedial.records.study import RunningStudy
-from tests.sweep.simulation import whole
+from sparsedial.sweep.driver import conduct
+from tests.sweep.simulation import LAW, Known, asked, bench, whole
 
 
 def conducted() -> tuple[RunningStudy, Sequence[Run], set[str]]:
@@ -63,6 +65,20 @@ def test_runs_on_a_share_of_the_text_are_no_cells(tmp_path):
     cell = next(run for run in runs if run.hash in cells)
     share = replace(cell, text_digest="a share", hash="0" * 64)
     assert len(read_table(folder_of(tmp_path, study, [cell, share]), {})["loss"]) == 1
+
+
+def test_runs_by_another_optimizer_are_no_cells():
+    made = bench(question=asked(time=1500.0, optimizers=("adamw", "muon")))
+    conduct(made.lab, made.notebook, laws=Known(LAW))
+    study, runs = made.notebook.study, list(made.executor._runs.values())
+    (muon,) = study.other_learning_rates
+    cell = next(run for run in runs if _purpose(study, run) == CELL)
+    assert {run.optimizer for run in runs if _purpose(study, run) == CELL} == {"adamw"}
+    rate = muon.model.at(cell.shape, cell.tokens)
+    recipe = dataclasses.replace(cell.recipe, optimizer="muon", learning_rate=rate)
+    assert _purpose(study, replace(cell, recipe=recipe)) == TRIALS
+    scanned = [run for run in runs if run.optimizer == "muon" and _purpose(study, run) == RATES]
+    assert len(scanned) == sum(len(scan.points) for scan in muon.scans)
 
 
 def test_runs_without_a_study_beside_them_are_all_taken(tmp_path):
