@@ -57,7 +57,6 @@ from sparsedial.records.verdict import Side, Verdict
 from sparsedial.showing.glossary import GLOSSARY
 from sparsedial.showing.words import (
     CURRENCIES,
-    OPTIMIZERS,
     cost,
     headline,
     law_sentence,
@@ -65,7 +64,7 @@ from sparsedial.showing.words import (
     power_of_ten,
     shape_words,
 )
-from sparsedial.units import human_bytes, human_seconds, signed
+from sparsedial.units import OPTIMIZERS, human_bytes, human_seconds, signed
 from sparsedial.verbs import VERBS
 
 HERE = Path(__file__).parent

@@ -250,6 +250,9 @@ def human_joules(value: float) -> str:
     return f"{value:.3g} J" if value >= 0.1 or value == 0 else f"{float(f'{value * 1e3:.3g}'):.10g} mJ"
 
 
+OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon"}  # as people write them
+
+
 def family_name(experts: int) -> str:
     """`dense` or `32 experts`."""
     return f"{experts} experts" if experts else "dense"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sparsedial.records.best import BestModel
 from sparsedial.records.study import Study, StudyAnswer
 from sparsedial.shape.shape import Shape
-from sparsedial.showing.words import OPTIMIZERS, headline, metered, power_of_ten, sparsity_words, verdict_sentence
-from sparsedial.units import human_count, human_percent
+from sparsedial.showing.words import headline, metered, power_of_ten, sparsity_words, verdict_sentence
+from sparsedial.units import OPTIMIZERS, human_count, human_percent
 
 Answered = Study | StudyAnswer
 

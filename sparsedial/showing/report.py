@@ -31,7 +31,6 @@ from sparsedial.showing.report_trust import trust
 from sparsedial.showing.rows import budgets, experts_tried
 from sparsedial.showing.words import (
     CURRENCIES,
-    OPTIMIZERS,
     cost,
     crossover_sentence,
     held_equal,
@@ -43,7 +42,7 @@ from sparsedial.showing.words import (
     share_sentence,
 )
 from sparsedial.store import write_atomically
-from sparsedial.units import human_bytes, human_percent, human_seconds
+from sparsedial.units import OPTIMIZERS, human_bytes, human_percent, human_seconds
 
 
 def write_report(study: Study, folder: Path) -> Path:
@@ -134,7 +133,10 @@ def _verdicts(study: Study) -> str:
         if not sides:
             parts.append(paragraph(f"Nothing was compared: {verdict.reason}.", "quiet"))
             continue
-        parts += [paragraph(held_equal(study.verdict, name)), _sides(sides, name)]
+        parts += [
+            paragraph(held_equal(study.verdict, name, optimizer=bool(study.other_learning_rates))),
+            _sides(sides, name),
+        ]
     return "\n".join(parts)
 
 

@@ -11,8 +11,8 @@ from sparsedial.records.study import Study
 from sparsedial.showing.numbers import NONE
 from sparsedial.showing.page import bullets, folded, heading, paragraph, pictures, table
 from sparsedial.showing.rows import budgets, experts_tried, finished, line_of, open_side
-from sparsedial.showing.words import OPTIMIZERS, law_sentence, listing, power_of_ten
-from sparsedial.units import family_name, human_percent
+from sparsedial.showing.words import law_sentence, listing, power_of_ten
+from sparsedial.units import OPTIMIZERS, family_name, human_percent
 
 
 def trust(study: Study, drawn: Mapping[str, str]) -> str:

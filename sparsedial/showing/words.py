@@ -12,10 +12,9 @@ from sparsedial.records.token_selection import StudyTokens
 from sparsedial.records.verdict import Side, Verdict, Verdicts
 from sparsedial.shape.shape import Shape
 from sparsedial.showing.rows import near_optimal_experts
-from sparsedial.units import human_bytes, human_cost, human_count, human_percent, human_seconds
+from sparsedial.units import OPTIMIZERS, human_bytes, human_cost, human_count, human_percent, human_seconds
 
 CURRENCIES = {"flops": "FLOPs", "seconds": "seconds", "joules": "joules"}
-OPTIMIZERS: dict[str, str] = {"adamw": "AdamW", "muon": "Muon"}
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 BASELINES = {
     "last_budget_shape_kept": "keep the last budget's best shape",
@@ -123,8 +122,8 @@ def _which_joules(verdict: Verdict, currency: str) -> str:
     return " These runs were not metered: this is the result at equal seconds, times watts."
 
 
-def held_equal(verdicts: Verdicts, currency: str) -> str | None:
-    """What the two sides of a verdict had in common, with the measured costs."""
+def held_equal(verdicts: Verdicts, currency: str, optimizer: bool = False) -> str | None:
+    """What the two sides of a verdict had in common, with the measured costs; `optimizer`: whether that was chosen."""
     verdict = verdicts.of(currency)
     sides = verdict.sides()
     if sides is None:
@@ -141,7 +140,7 @@ def held_equal(verdicts: Verdicts, currency: str) -> str | None:
     }[currency]
     return (
         f"Held equal: {what} ({_spent(currency, verdict, costs)}), text, tokenizer, context, batch, top-k and seeds."
-        " Chosen for each family: size, tokens, number of experts and learning rate."
+        f" Chosen for each family: size, tokens, number of experts{', optimizer' if optimizer else ''} and learning rate."
         f" The losses are those of test text that was not used for any choice.{shared}"
     )
 

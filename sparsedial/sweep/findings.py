@@ -39,7 +39,7 @@ from sparsedial.sweep.probed import probed
 from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.rivals import candidates, ranked
 from sparsedial.sweep.tables import cells_table, law_curves, verdict_rows
-from sparsedial.units import family_name
+from sparsedial.units import OPTIMIZERS, family_name
 
 RECIPE_SOURCE = "this study's scans of learning rates"
 NO_SPREAD = "no model of a verdict was trained to its end with two seeds"
@@ -123,7 +123,9 @@ def _by_another(grid: OptimizerName, optimizer: OptimizerName) -> list[str]:
     """A mark where the plan's optimizer is not the one of the runs that the law was fitted to."""
     if optimizer == grid:
         return []
-    return [f"to be trained with {optimizer}, while the law and its loss are of runs with {grid}"]
+    return [
+        f"to be trained with {OPTIMIZERS[optimizer]}, while the law and its loss are of runs with {OPTIMIZERS[grid]}"
+    ]
 
 
 def _choice_of_law(law: Answer, best: Answer) -> list[str]:

@@ -18,7 +18,7 @@ from sparsedial.records.verdict import NamedBy
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.rivals import Nominees, Rival, Rivals, selection_task
-from sparsedial.units import family_name
+from sparsedial.units import OPTIMIZERS, family_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def _best(both: Nominees, losses: Mapping[Rival, float], seeds: int, measured: s
 
     def words(rival: Rival) -> str:
         role = measured if rival == both.naming(rival).measured else "the law's choice"
-        by = f", {rival.optimizer}" if several else ""
+        by = f", {OPTIMIZERS[rival.optimizer]}" if several else ""
         return f"{role} ({family_name(rival.shape.experts)}, width {rival.shape.d_model}{by})"
 
     lost = sorted((rival for rival in losses if rival != won), key=lambda rival: losses[rival])

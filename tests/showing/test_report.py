@@ -234,6 +234,7 @@ def test_optimizers_that_were_tried_are_named_and_so_is_each_model_s() -> None:
     text = plain(compose(with_verdict(tried, "flops", dense=dense), {}))
     assert "tried with AdamW and Muon, and sent with the better one; the grid and the law are of AdamW" in text
     assert "Sparse is trained with AdamW, dense with Muon." in text
+    assert "number of experts, optimizer and learning rate" in text
     assert re.search(r"Muon: (\d+) of \d+ learning-rate scans", text)
     both = with_verdict(study, "flops", dense=dense, sparse=replace(sides.sparse, optimizer="muon"))
     assert words.verdict_sentence(both.verdict, "flops").endswith("Both are trained with Muon.")

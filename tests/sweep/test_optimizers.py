@@ -131,7 +131,7 @@ def test_the_better_optimizer_is_chosen_on_runs_that_no_verdict_uses_and_the_rec
     assert tried
     because = findings.judged.verdicts.flops.dense.sent_because
     assert "on validation text it beat" in because
-    assert "adamw" in because
+    assert "AdamW" in because
 
 
 def test_the_plan_is_to_be_trained_as_the_best_model_was():
@@ -139,7 +139,7 @@ def test_the_plan_is_to_be_trained_as_the_best_model_was():
     plan, best = plan_at_top(made.lab, findings), best_of_study(findings, None)
     assert best.optimizer == plan.recipe.optimizer == "muon"
     assert plan.recipe.learning_rate == findings.by_optimizer["muon"].at(plan.shape, plan.tokens)
-    assert any("with muon" in mark for mark in plan.marks)
+    assert any("with Muon" in mark for mark in plan.marks)
     made, findings = ended(STILL)
     assert plan_at_top(made.lab, findings).recipe.optimizer == "adamw"
 
