@@ -131,6 +131,7 @@ def held_equal(verdicts: Verdicts, currency: str, optimizer: bool = False) -> st
     others = verdicts.flops.dense if currency != "flops" else None
     shared = " The dense runs are those of equal FLOPs." if others and others.runs == sides[1].runs else ""
     costs = [side.cost(currency) for side in sides]
+    chosen = ["size", "tokens", "number of experts", *(["optimizer"] if optimizer else []), "learning rate"]
     what = {
         "flops": "training FLOPs by count (not time)",
         "seconds": "measured seconds of training, alone on the machine and in turns",
@@ -140,7 +141,7 @@ def held_equal(verdicts: Verdicts, currency: str, optimizer: bool = False) -> st
     }[currency]
     return (
         f"Held equal: {what} ({_spent(currency, verdict, costs)}), text, tokenizer, context, batch, top-k and seeds."
-        f" Chosen for each family: size, tokens, number of experts{', optimizer' if optimizer else ''} and learning rate."
+        f" Chosen for each family: {listing(chosen)}."
         f" The losses are those of test text that was not used for any choice.{shared}"
     )
 
