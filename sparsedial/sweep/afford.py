@@ -58,7 +58,9 @@ def affordable_seeds(lab: Lab, asked: int | None, chosen: Contest) -> VerdictSee
     return VerdictSeeds(flops=0, seconds=0)
 
 
-def affordable_selection(lab: Lab, asked: int | None, law: Law | None, cells: Cells, named: Named) -> VerdictSeeds:
+def affordable_selection(
+    lab: Lab, asked: int | None, rates: RatesBy, law: Law | None, cells: Cells, named: Named
+) -> VerdictSeeds:
     """Seeds of the runs that choose the rivals at equal FLOPs and at equal seconds; 0 where time is short.
 
     The verdict comes first, with its fewest seeds or the stated ones. What is left of the time, and no grace, pays for
@@ -72,7 +74,7 @@ def affordable_selection(lab: Lab, asked: int | None, law: Law | None, cells: Ce
     later: list[tuple[Mapping[Family, Nominees], list[Rival]]] = []  # what may be tried at equal seconds, but for some
     for dense, sparse in itertools.product(*(named.at_flops[family].different() for family in ("dense", "sparse"))):
         rivals = Rivals(dense=dense, sparse=sparse)
-        nominees = seconds_nominees(lab, law, cells, named.timing, rivals)
+        nominees = seconds_nominees(lab, rates, law, cells, named.timing, rivals)
         timed = Rivals(dense=nominees["dense"].different()[0], sparse=nominees["sparse"].different()[0])
         verdicts.append(_needs(lab, step_seconds, rivals, timed))
         trained = [rival for both in named.at_flops.values() if len(both.different()) > 1 for rival in both.different()]

@@ -63,7 +63,7 @@ def conduct(
     if others is None:
         others = tuple(scan_rates(lab, optimizer) for optimizer in lab.optimizers[1:])
         notebook.keep(other_learning_rates=others)
-    by_optimizer: RatesBy = {scanned.optimizer: scanned.model for scanned in (rates, *others)}
+    by_optimizer: RatesBy = {scanned.optimizer: scanned for scanned in (rates, *others)}
     pace.warn(lab, layout.budgets, say)
 
     enter("grid below the largest budget")
@@ -79,7 +79,7 @@ def conduct(
 
     enter("verdict")
     named = name_rivals(lab, by_optimizer, law.law, cells)
-    selection_seeds = study.selection_seeds or affordable_selection(lab, seeds, law.law, cells, named)
+    selection_seeds = study.selection_seeds or affordable_selection(lab, seeds, by_optimizer, law.law, cells, named)
     notebook.keep(selection_seeds=selection_seeds)
     chosen = contest(lab, by_optimizer, law.law, cells, named, selection_seeds)
     verdict_seeds = study.verdict_seeds or affordable_seeds(lab, seeds, chosen)

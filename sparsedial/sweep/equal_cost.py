@@ -18,7 +18,7 @@ from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import CellResult, Cells
 from sparsedial.sweep.lab import Lab
 from sparsedial.sweep.layout import LEAST_STEPS, Layout
-from sparsedial.sweep.rates import RatesBy
+from sparsedial.sweep.rates import RatesBy, scanned_gain
 from sparsedial.sweep.rivals import (
     Nominees,
     Rival,
@@ -67,7 +67,7 @@ def seconds_per_step(
     for shape, optimizer in itertools.product(dict.fromkeys(shapes), lab.optimizers):
         step = lab.profile.step_seconds(shape, batch, lab.context).value
         count = max(TRIAL_STEPS, min(math.ceil(TRIAL_SECONDS / step), int(TRIAL_SHARE * steps)))
-        rate = rates[optimizer].at(shape, count * batch * lab.context)
+        rate = rates[optimizer].model.at(shape, count * batch * lab.context)
         by = f", {optimizer}" if len(lab.optimizers) > 1 else ""
         label = f"timing {family_name(shape.experts)}, width {shape.d_model}{by}"
         job = lab.job(shape, count, batch, rate, lab.seed, optimizer)
@@ -123,13 +123,13 @@ def time_candidates(
 
 
 def seconds_nominees(
-    lab: Lab, law: Law | None, cells: Cells, timing: Timing, at_flops: Rivals
+    lab: Lab, rates: RatesBy, law: Law | None, cells: Cells, timing: Timing, at_flops: Rivals
 ) -> dict[Family, Nominees]:
     """For the seconds of the dense model at equal FLOPs: the law's choice, and the best measured shape.
 
     A shape's measured loss at these seconds is that of its cell at the largest budget, moved to its tokens by the law.
-    Without a law, or such a cell, the measured one is the shape sent at equal FLOPs. The optimizer that was sent there
-    comes first. The law is of the grid's optimizer; it is taken to order sizes alike with another one.
+    Without a law, or such a cell, the measured one is the shape sent at equal FLOPs. The optimizer that scans
+    and law predict to be best comes first. The law is of the grid's; it is taken to order sizes alike with another one.
     """
     budget = timing.step_seconds[at_flops.dense.kind] * at_flops.dense.steps
 
@@ -152,8 +152,16 @@ def seconds_nominees(
         return Nominees(law=options[best], measured=options[measured])
 
     def by_all(sent: Rival) -> Nominees:
-        others = [other for other in lab.optimizers if other != sent.optimizer]
-        return replace(named(sent), by_others=tuple(named(replace(sent, optimizer=other)) for other in others))
+        def promise(nominees: Nominees) -> float:
+            """The loss that law and scans predict; without a law, the optimizer of equal FLOPs promises most."""
+            if law is None or nominees.law is None:
+                return float(nominees.measured is not None and nominees.measured.optimizer != sent.optimizer)
+            gain = scanned_gain(rates, sent.family, nominees.law.optimizer)
+            return predicted_loss(law, nominees.law, lab.context) - gain
+
+        every = (named(replace(sent, optimizer=optimizer)) for optimizer in lab.optimizers)
+        first, *others = sorted(every, key=promise)
+        return replace(first, by_others=tuple(others))
 
     return {rival.family: by_all(rival) for rival in at_flops.both()}
 

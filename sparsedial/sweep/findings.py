@@ -61,8 +61,8 @@ class Findings:
 
     @property
     def by_optimizer(self) -> RatesBy:
-        """The models of the best learning rate."""
-        return {scanned.optimizer: scanned.model for scanned in (self.rates, *self.other_rates)}
+        """The scans of all optimizers."""
+        return {scanned.optimizer: scanned for scanned in (self.rates, *self.other_rates)}
 
 
 def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
@@ -82,7 +82,7 @@ def plan_at_top(lab: Lab, findings: Findings) -> Plan | None:
     best = _measured_best(findings, answers) or answers[0]
     steps = best.tokens // layout.tokens_per_step
     optimizer = _optimizer_of(findings, best)
-    rate = findings.by_optimizer[optimizer].at(best.shape, best.tokens)
+    rate = findings.by_optimizer[optimizer].model.at(best.shape, best.tokens)
     plan = plan_of(
         law,
         law.form,

@@ -64,7 +64,7 @@ class Judged:
 
 def name_rivals(lab: Lab, rates: RatesBy, law: Law | None, cells: Cells) -> Named:
     """Name the models of both families at the largest budget, and time the candidates for equal seconds."""
-    nominees = flop_nominees(lab, law, cells, lab.layout.budgets[-1])
+    nominees = flop_nominees(lab, rates, law, cells, lab.layout.budgets[-1])
     return Named(at_flops=nominees, timing=time_candidates(lab, rates, law, cells, nominees))
 
 
@@ -72,7 +72,7 @@ def contest(lab: Lab, rates: RatesBy, law: Law | None, cells: Cells, named: Name
     """Choose the rivals among the named ones on validation text, first at equal FLOPs, then at equal seconds."""
     at_flops = select(lab, rates, law, named.at_flops, selection.flops)
     rivals = rivals_of(at_flops)
-    nominees = seconds_nominees(lab, law, cells, named.timing, rivals)
+    nominees = seconds_nominees(lab, rates, law, cells, named.timing, rivals)
     at_seconds = select(
         lab, rates, law, nominees, selection.seconds, MEASURED_IN_SECONDS if law else MEASURED_WITHOUT_LAW
     )

@@ -56,7 +56,7 @@ def crossed_models(lab: Lab, rates: RatesBy, law: Law | None, cells: Cells, at_t
     Those have the optimizers of the verdict's.
     """
     lowest, top = _crossing(lab).budgets(lab.layout.budgets)
-    named = rivals_of(select(lab, rates, law, flop_nominees(lab, law, cells, lowest), seeds=0))
+    named = rivals_of(select(lab, rates, law, flop_nominees(lab, rates, law, cells, lowest), seeds=0))
     dense = replace(named.dense, optimizer=at_top.dense.optimizer)
     return {lowest: Rivals(dense=dense, sparse=replace(named.sparse, optimizer=at_top.sparse.optimizer)), top: at_top}
 

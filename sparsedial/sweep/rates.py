@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sparsedial.law.bracket import open_side
-from sparsedial.records.grid import RateModel, Scan, round_rate
+from sparsedial.records.grid import LearningRates, RateModel, Scan, round_rate
+from sparsedial.records.quantities import Family, family_of
 from sparsedial.records.recipe import OptimizerName
 from sparsedial.shape.counts import active_parameters
 from sparsedial.shape.shape import Shape
@@ -20,7 +21,7 @@ FIRST_RATE, FIRST_SIZE, FIRST_EXPONENT = (
 )  # where scans start; from the built-in text
 SPACING = 2.0  # between neighbouring rates of a scan
 MOST_POINTS = 7
-RatesBy = Mapping[OptimizerName, RateModel]  # the model of the best learning rate, by optimizer
+RatesBy = Mapping[OptimizerName, LearningRates]  # the scans and their model; the grid's optimizer comes first
 # Weak priors of the model: each exponent and its standard deviation.
 PRIORS = {
     "active_parameters": (-0.3, 0.3),
@@ -109,3 +110,22 @@ def fit_rates(scans: Sequence[Scan]) -> RateModel:
         reference=dict(zip(names, np.exp(centre).tolist(), strict=True)),
         exponents=dict(zip(names, solution[1:].tolist(), strict=True)),
     )
+
+
+def scanned_gain(rates: RatesBy, family: Family, optimizer: OptimizerName) -> float:
+    """How far an optimizer's best losses are below those of the grid's, in nats, over the scans of a family.
+
+    All scans are of the lowest budgets, and of equal FLOPs.
+    """
+    grid, own = (_lowest(rates[name], family) for name in (next(iter(rates)), optimizer))
+    gains = [grid[corner] - loss for corner, loss in own.items() if corner in grid]
+    return float(np.mean(gains)) if gains else 0.0
+
+
+def _lowest(rates: LearningRates, family: Family) -> dict[tuple[int, int, int], float]:
+    """The lowest loss of each scan that has one, by its model and its tokens."""
+    return {
+        (scan.d_model, scan.experts, scan.tokens): min(loss for _, loss in scan.points if loss is not None)
+        for scan in rates.scans
+        if family_of(scan.experts) == family and scan.optimum is not None
+    }

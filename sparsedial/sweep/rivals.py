@@ -21,7 +21,7 @@ from sparsedial.shape.shape import Shape
 from sparsedial.sweep.cells import Cells, line_losses
 from sparsedial.sweep.lab import TEST_TOKENS, Lab, run_label, token_words
 from sparsedial.sweep.layout import LEAST_STEPS, Layout
-from sparsedial.sweep.rates import RatesBy
+from sparsedial.sweep.rates import RatesBy, scanned_gain
 from sparsedial.units import family_name
 
 
@@ -69,7 +69,7 @@ class Nominees:
     """What one family may send to a verdict: the model that the law predicts to be best, and the best measured one.
 
     One of them may be missing: the law's where there is no law, the measured one where no cell was trained to its end.
-    Both have one optimizer, the grid's at equal FLOPs; `by_others` are those with each other one.
+    Both have one optimizer, the most promising one; `by_others` are those with each other one.
     """
 
     law: Rival | None
@@ -109,18 +109,19 @@ def edge(shape: Shape, considered: Iterable[Shape]) -> str | None:
     return f"the best {family} size may be {side} than width {shape.d_model}, the last one considered"
 
 
-def flop_nominees(lab: Lab, law: Law | None, cells: Cells, budget: float) -> Mapping[Family, Nominees]:
+def flop_nominees(lab: Lab, rates: RatesBy, law: Law | None, cells: Cells, budget: float) -> Mapping[Family, Nominees]:
     """The law's choice and the best measured cell of each family at a FLOP budget, with each optimizer.
 
-    An optimizer's own arithmetic is not counted, so all have the same steps.
+    An optimizer's own arithmetic is not counted, so all have the same steps. The one that was best in the scans of
+    learning rates comes first.
     """
-    layout, (optimizer, *others) = lab.layout, lab.optimizers
+    layout = lab.layout
 
     def nominee(family: Family, shape: Shape | None) -> Rival | None:
         if shape is None:
             return None
         steps = layout.steps_for(shape, budget)
-        return Rival(family=family, shape=shape, steps=steps, batch=layout.batch, optimizer=optimizer)
+        return Rival(family=family, shape=shape, steps=steps, batch=layout.batch)
 
     def predicted(family: Family) -> Shape | None:
         if law is None:
@@ -135,9 +136,13 @@ def flop_nominees(lab: Lab, law: Law | None, cells: Cells, budget: float) -> Map
 
     families: tuple[Family, Family] = ("dense", "sparse")
     grid: dict[Family, Nominees] = {family: named(family) for family in families}
-    return {
-        family: replace(own, by_others=tuple(_moved_by(own, other) for other in others)) for family, own in grid.items()
-    }
+
+    def by_all(family: Family) -> Nominees:
+        order = sorted(lab.optimizers, key=lambda optimizer: -scanned_gain(rates, family, optimizer))
+        first, *others = (_moved_by(grid[family], optimizer) for optimizer in order)
+        return replace(first, by_others=tuple(others))
+
+    return {family: by_all(family) for family in families}
 
 
 def _moved_by(nominees: Nominees, optimizer: OptimizerName) -> Nominees:
@@ -209,7 +214,7 @@ def verdict_task(lab: Lab, rates: RatesBy, rival: Rival, seed: int, alone: bool,
 
 def _job(lab: Lab, rates: RatesBy, rival: Rival, seed: int) -> Job:
     """A run of a rival; its seed is counted from the grid's."""
-    rate = rates[rival.optimizer].at(rival.shape, rival.tokens(lab.context))
+    rate = rates[rival.optimizer].model.at(rival.shape, rival.tokens(lab.context))
     return lab.job(rival.shape, rival.steps, rival.batch, rate, lab.seed + seed, rival.optimizer)
 
 

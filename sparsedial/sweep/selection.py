@@ -20,6 +20,8 @@ from sparsedial.sweep.rates import RatesBy
 from sparsedial.sweep.rivals import Nominees, Rival, Rivals, selection_task
 from sparsedial.units import OPTIMIZERS, family_name
 
+UNTRIED = "there was no time to try both optimizers, and the scans of learning rates speak for this one"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
@@ -90,8 +92,8 @@ def _untried(law: Law | None, both: Nominees, measured: str, several: bool) -> S
     chosen, best = both.law, both.measured
     if chosen is None or best is None or chosen == best:
         only = _only(both, measured)
-        return replace(only, because=f"{only.because}; there was no time to try another optimizer")
-    why = "one model was tried" + (", of one optimizer" if several else "")
+        return replace(only, because=f"{only.because}; {UNTRIED}")
+    why = "one model was tried" + (f" ({UNTRIED})" if several else "")
     if law is not None and beats_guesses(law):
         because = f"{why}, and the law that chose it beat the plain guesses on the held-out budget"
         return Sent(rival=chosen, named_by="law", because=because)

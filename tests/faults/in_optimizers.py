@@ -10,8 +10,8 @@ FAULTS = (
     Fault(
         what="a rival is trained at the learning rate of the grid's optimizer",
         file="sweep/rivals.py",
-        line="rate = rates[rival.optimizer].at(",
-        becomes="rate = rates[lab.optimizers[0]].at(",
+        line="rate = rates[rival.optimizer].model.at(",
+        becomes="rate = rates[lab.optimizers[0]].model.at(",
         tests=f"{TESTS}::test_each_optimizer_has_rates_of_its_own",
     ),
     Fault(
@@ -62,6 +62,20 @@ FAULTS = (
         line=" and run.optimizer == layout.optimizers[0]",
         becomes="",
         tests="tests/law/test_grid_runs.py::test_runs_by_another_optimizer_are_no_cells",
+    ),
+    Fault(
+        what="without time to try both, the optimizer goes that was worse in the scans",
+        file="sweep/rivals.py",
+        line="key=lambda optimizer: -scanned_gain(",
+        becomes="key=lambda optimizer: scanned_gain(",
+        tests=f"{TESTS}::test_without_time_to_try_the_scans_and_the_law_choose",
+    ),
+    Fault(
+        what="without time to try both, what an optimizer gained in the scans counts for nothing at equal seconds",
+        file="sweep/equal_cost.py",
+        line="return predicted_loss(law, nominees.law, lab.context) - gain",
+        becomes="return predicted_loss(law, nominees.law, lab.context)",
+        tests=f"{TESTS}::test_without_time_to_try_the_scans_and_the_law_choose",
     ),
     Fault(
         what="no time is kept for trying a second optimizer",

@@ -83,8 +83,8 @@ class Ready:
 def ready(world: World, seed: int, law: Law) -> Ready:
     """A study up to the naming of its rivals."""
     lab = bench(world, seed=seed).lab
-    rates: RatesBy = {"adamw": scan_rates(lab).model}
-    cells = train_grid(lab, rates["adamw"], lab.layout.budgets, {})
+    rates: RatesBy = {"adamw": scan_rates(lab)}
+    cells = train_grid(lab, rates["adamw"].model, lab.layout.budgets, {})
     return Ready(world, lab, rates, cells, name_rivals(lab, rates, law, cells))
 
 
@@ -96,7 +96,7 @@ def outcome(at: Ready, law: Law, selection: int, seeds: int = 3) -> Outcome:
     layout, top = lab.layout, lab.layout.budgets[-1]
 
     def expected(shape: Shape, steps: int) -> float:
-        rate = rates["adamw"].at(shape, steps * layout.tokens_per_step)
+        rate = rates["adamw"].model.at(shape, steps * layout.tokens_per_step)
         return world.expected_loss(shape, lab.job(shape, steps, layout.batch, rate, 0).recipe)
 
     def regret(sent: Rivals, options: Mapping[Family, Mapping[Shape, int]]) -> dict[Family, float]:

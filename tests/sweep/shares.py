@@ -45,7 +45,7 @@ def level_world(worth: Worth, kept: float, **changes: float) -> World:
         return 2.0 + worth.get((kept, family_of(shape.experts)), 0.0)
 
     def best_rate(shape: Shape, tokens: int) -> float:
-        return at.rates["adamw"].at(shape, tokens)
+        return at.rates["adamw"].model.at(shape, tokens)
 
     return replace(at.bench.executor.world, loss=loss, best_rate=best_rate, **changes)  # type: ignore[arg-type]
 

@@ -257,8 +257,8 @@ def at_verdict(law: Law = LAW, world: World = WORLD, **given: Any) -> AtVerdict:
     """Do a study up to its verdict."""
     made = bench(world, **given)
     lab = made.lab
-    rates = {name: scan_rates(lab, name).model for name in lab.optimizers}
-    cells = train_grid(lab, rates[lab.optimizers[0]], lab.layout.budgets, {})
+    rates = {name: scan_rates(lab, name) for name in lab.optimizers}
+    cells = train_grid(lab, rates[lab.optimizers[0]].model, lab.layout.budgets, {})
     named = name_rivals(lab, rates, law, cells)
     chosen = contest(lab, rates, law, cells, named, VerdictSeeds(flops=2, seconds=2))
     return AtVerdict(made, law, rates, cells, named, chosen)

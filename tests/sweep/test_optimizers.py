@@ -138,18 +138,37 @@ def test_the_plan_is_to_be_trained_as_the_best_model_was():
     made, findings = ended(replace(STILL, gain=gains(GAIN, GAIN)))
     plan, best = plan_at_top(made.lab, findings), best_of_study(findings, None)
     assert best.optimizer == plan.recipe.optimizer == "muon"
-    assert plan.recipe.learning_rate == findings.by_optimizer["muon"].at(plan.shape, plan.tokens)
+    assert plan.recipe.learning_rate == findings.by_optimizer["muon"].model.at(plan.shape, plan.tokens)
     assert any("with Muon" in mark for mark in plan.marks)
     made, findings = ended(STILL)
     assert plan_at_top(made.lab, findings).recipe.optimizer == "adamw"
 
 
-def test_without_time_to_try_the_grids_optimizer_goes():
-    at = at_verdict(world=replace(STILL, gain=gains(GAIN, GAIN)), question=question())
-    chosen = at.chosen(at.bench.executor.world, 0, selection=0)
-    for sent in chosen.sent["flops"].values():
-        assert sent.rival.optimizer == "adamw"
-        assert "no time to try another optimizer" in sent.because or "of one optimizer" in sent.because
+def test_without_time_to_try_the_scans_and_the_law_choose():
+    """By the scans Muon is better at equal FLOPs; three times as slow it is not at equal seconds."""
+    world = replace(STILL, gain=gains(GAIN, 0.02), step_seconds=slower(dense=1.1, sparse=3.0))
+    at = at_verdict(world=world, question=question())
+    chosen = at.chosen(world, 0, selection=0)
+    found = {(currency, family): sent for currency, both in chosen.sent.items() for family, sent in both.items()}
+    assert {key: sent.rival.optimizer for key, sent in found.items()} == {
+        ("flops", "dense"): "muon",
+        ("flops", "sparse"): "muon",
+        ("seconds", "dense"): "muon",
+        ("seconds", "sparse"): "adamw",
+    }
+    assert all("no time to try both optimizers" in sent.because for sent in found.values())
+
+
+def test_an_optimizer_that_scans_found_worse_does_not_go_untried():
+    world = replace(STILL, gain=gains(-GAIN, -GAIN))
+    chosen = at_verdict(world=world, question=question()).chosen(world, 0, selection=0)
+    assert {sent.rival.optimizer for both in chosen.sent.values() for sent in both.values()} == {"adamw"}
+
+
+def test_without_a_law_the_optimizer_of_equal_flops_goes_untried():
+    world = replace(STILL, gain=gains(GAIN, GAIN))
+    chosen = at_verdict(law=None, world=world, question=question()).chosen(world, 0, selection=0)
+    assert {sent.rival.optimizer for both in chosen.sent.values() for sent in both.values()} == {"muon"}
 
 
 @pytest.mark.parametrize("limit", [400.0, 600.0, 1500.0, 3000.0])
