@@ -37,12 +37,12 @@ static inline void store_columns(float *p, columns_t v) { store(p, v.left); stor
 #endif
 
 /* C[rows, columns] = or += A[rows, k_count] B by the number of rows. A has any strides, or is packed with TILE_M rows
- * of each k together. B has at most TILE_N columns in rows of `brs`, or up to WIDE in panels that lie `gap` apart. */
-typedef void (*tile_t)(const float *a, long ars, long acs, const float *b, long brs, float *c, long crs, long k_count,
-                       long columns, int add);
+ * of each k together. B has rows of `brs` and at most TILE_N columns, or WIDE in two panels `gap` apart. */
+typedef void (*tile_t)(const float *a, long ars, long acs, const float *b, long brs, long gap, float *c, long crs,
+                       long k_count, long columns, int add);
 typedef void (*packed_tile_t)(const float *a, const float *b, long gap, float *c, long crs, long k_count, long columns,
                               int add);
-extern const tile_t tiles[TILE_M + 1], wide_tiles[TILE_M + 1]; /* wide ones take `gap` in the place of `brs` */
+extern const tile_t tiles[TILE_M + 1], wide_tiles[TILE_M + 1];
 extern const packed_tile_t packed_tiles[TILE_M + 1], packed_wide_tiles[TILE_M + 1];
 
 /* Packs one panel of 16 columns. B[k, n] lies at b[k * brs + n * bcs], so a transposed B is only packed differently. */
@@ -60,13 +60,12 @@ static inline void pack(const float *b, long brs, long bcs, long k, long columns
     }
 }
 
-/* The product with one or two packed panels: at most WIDE columns of C. */
-static inline void by_panel(const float *a, long ars, long acs, const float *panel, long gap, float *c, long crs,
+/* The product with one or two panels of B, which are packed or lie in its rows: at most WIDE columns of C. */
+static inline void by_panel(const float *a, long ars, long acs, const float *b, long brs, long gap, float *c, long crs,
                             long m, long columns, long k, int add) {
     const tile_t *by_rows = columns > TILE_N ? wide_tiles : tiles;
     for (long m0 = 0; m0 < m; m0 += TILE_M)
-        by_rows[at_most(TILE_M, m - m0)](a + m0 * ars, ars, acs, panel, columns > TILE_N ? gap : TILE_N, c + m0 * crs,
-                                         crs, k, columns, add);
+        by_rows[at_most(TILE_M, m - m0)](a + m0 * ars, ars, acs, b, brs, gap, c + m0 * crs, crs, k, columns, add);
 }
 
 /* The same, where A is packed. */
@@ -101,7 +100,7 @@ static inline void by_panels(const float *a, long ars, long acs, const float *pa
     long each = deep_of(k);
     for (long k0 = 0; k0 < k; k0 += each)
         for (long n0 = 0; n0 < n; n0 += WIDE)
-            by_panel(a + k0 * acs, ars, acs, panels + n0 * deep + k0 * TILE_N, deep * TILE_N, c + n0, crs, m,
+            by_panel(a + k0 * acs, ars, acs, panels + n0 * deep + k0 * TILE_N, TILE_N, deep * TILE_N, c + n0, crs, m,
                      at_most(WIDE, n - n0), at_most(each, k - k0), add || k0 > 0);
 }
 
@@ -147,7 +146,8 @@ static inline void product(const float *a, long ars, long acs, const float *b, l
         for (long n0 = 0; n0 < n; n0 += WIDE) {
             long columns = at_most(WIDE, n - n0);
             pack_all(b + k0 * brs + n0 * bcs, brs, bcs, deep, columns, deep, panels);
-            by_panel(a + k0 * acs, ars, acs, panels, deep * TILE_N, c + n0, crs, m, columns, deep, add || k0 > 0);
+            by_panel(a + k0 * acs, ars, acs, panels, TILE_N, deep * TILE_N, c + n0, crs, m, columns, deep,
+                     add || k0 > 0);
         }
     }
 }

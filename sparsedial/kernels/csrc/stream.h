@@ -117,7 +117,8 @@ static void stream(const float *in, long in_row, float *out, long out_row, long 
                 }
                 for (long group = 0; group < groups; group++) {
                     long row = count * group / groups, some = count * (group + 1) / groups - row;
-                    tiles[some](x + row * in_row, in_row, 1, tile, n, y + row * out_row, out_row, deep, columns, sum);
+                    tiles[some](x + row * in_row, in_row, 1, tile, n, 0, y + row * out_row, out_row, deep, columns,
+                                sum);
                 }
             }
         }

@@ -30,8 +30,9 @@ static inline void put(float *out, columns_t sums, long columns, int add) {
 #define ROWS11(X) ROWS10(X) X(10)
 #define ROWS12(X) ROWS11(X) X(11)
 #define TILE(n)                                                                                                        \
-    static void tile##n(const float *a, long ars, long acs, const float *b, long brs, float *c, long crs,              \
+    static void tile##n(const float *a, long ars, long acs, const float *b, long brs, long gap, float *c, long crs,    \
                         long k_count, long columns, int add) {                                                         \
+        (void)gap;                                                                                                     \
         ROWS##n(START)                                                                                                 \
         ROWS##n(POINT)                                                                                                 \
         for (long k = 0; k < k_count; k++) {                                                                           \
@@ -61,12 +62,12 @@ static inline void put(float *out, columns_t sums, long columns, int add) {
     put(c + i * crs, left##i, TILE_N, add);                                                                            \
     put(c + i * crs + TILE_N, right##i, columns - TILE_N, add);
 #define WIDE_TILE(n)                                                                                                   \
-    static void wide_tile##n(const float *a, long ars, long acs, const float *b, long gap, float *c, long crs,         \
-                             long k_count, long columns, int add) {                                                    \
+    static void wide_tile##n(const float *a, long ars, long acs, const float *b, long brs, long gap, float *c,         \
+                             long crs, long k_count, long columns, int add) {                                          \
         ROWS##n(START_WIDE)                                                                                            \
         ROWS##n(POINT)                                                                                                 \
         for (long k = 0; k < k_count; k++) {                                                                           \
-            columns_t left_row = load_once(b + k * TILE_N), right_row = load_once(b + gap + k * TILE_N);               \
+            columns_t left_row = load_once(b + k * brs), right_row = load_once(b + gap + k * brs);                     \
             ROWS##n(TIMES_WIDE)                                                                                        \
         }                                                                                                              \
         ROWS##n(FINISH_WIDE)                                                                                           \

@@ -108,8 +108,8 @@ static inline void product_by_turns(const float *a, const void *w, int half, flo
             for (long m0 = 0, row = 0; m0 < m; m0 += TILE_M) {
                 for (long end = at_most(deep, row + fetched); row < end; row++)
                     __builtin_prefetch(weight_at(next, row * n, half), 0, 2);
-                by_panel(a + m0 * k + k0, k, 1, panels, deep * TILE_N, c + m0 * n + n0, n, at_most(TILE_M, m - m0),
-                         columns, deep, add || k0 > 0);
+                by_panel(a + m0 * k + k0, k, 1, panels, TILE_N, deep * TILE_N, c + m0 * n + n0, n,
+                         at_most(TILE_M, m - m0), columns, deep, add || k0 > 0);
             }
         }
     }
