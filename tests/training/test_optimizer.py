@@ -136,9 +136,9 @@ def _muon(sizes: dict[tuple[int, ...], tuple[int, ...]]) -> tuple[list[torch.nn.
 @pytest.mark.skipif(native.module is None, reason="installed without a C compiler")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_compiled_muon_equals_its_twin(monkeypatch, threads):
-    """Odd sizes, two beyond a panel, matrices side by side, experts, weight decay, one without a gradient."""
+    """Odd sizes, some of several panels, matrices side by side, experts, weight decay, one without a gradient."""
     sizes = {(7, 33): (16, 9, 8), (5, 24, 40): (20, 20), (300, 17): (17,), (20, 290): (290,), (2, 16, 16): (16,)}
-    sizes[(4, 1)] = (1,)
+    sizes |= {(4, 1): (1,), (48, 45): (45,), (2, 50, 300): (300,)}
     (mine, ours), (others, theirs) = _muon(sizes), _muon(sizes)
     make, before = torch.Generator().manual_seed(2), torch.get_num_threads()
     torch.set_num_threads(threads)

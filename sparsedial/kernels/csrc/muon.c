@@ -1,6 +1,7 @@
 /* Muon over all matrices in one call, each by one thread. Twin: Muon._step_one in training/muon.py.
  *
- * A matrix lies tall in scratch, X [N, M] with N >= M, so that X'X, its square and X times that all read rows. */
+ * A matrix lies tall in scratch, X [N, M] with N >= M, so that X'X, its square and X times that all read rows. They are
+ * filled with zeros to an odd number of panels: an even one would lay a panel's rows onto few lines of the cache. */
 #include "kernels.h"
 #include "products.h"
 
@@ -10,21 +11,46 @@ static long lay_tall(tall_t *t, float *base, const struct muon_place *place) {
     long used = 0;
     t->m = at_most(place->height, place->width);
     t->n = place->height + place->width - t->m;
-    t->row = whole(t->m, LANES);
+    t->row = whole(t->m, TILE_N) | TILE_N;
     t->x = take(&base, &used, t->n * t->row);
     t->other = take(&base, &used, t->n * t->row);
-    t->square = take(&base, &used, t->m * t->row);
-    t->polynomial = take(&base, &used, t->m * t->row);
+    t->square = take(&base, &used, t->row * t->row);
+    t->polynomial = take(&base, &used, t->row * t->row);
     return used;
 }
 
-/* C[M, M] = A B where that is symmetric: the part above the diagonal is computed and then mirrored. */
+/* to = the transpose of a square of LANES rows and columns: in each step, blocks beside the diagonal change places. */
+static inline void turn(const float *from, float *to, long row) {
+    vec r[LANES];
+    for (long i = 0; i < LANES; i++) r[i] = load(from + i * row);
+#define EXCHANGE(i, apart, SWAP)                                                                                       \
+    { vec above = r[i], below = r[i + apart];                                                                          \
+      r[i] = choose((lane & apart) == 0, above, SWAP(below));                                                          \
+      r[i + apart] = choose((lane & apart) == 0, SWAP(above), below); }
+    EXCHANGE(0, 4, HALVES) EXCHANGE(1, 4, HALVES) EXCHANGE(2, 4, HALVES) EXCHANGE(3, 4, HALVES)
+    EXCHANGE(0, 2, PAIRS) EXCHANGE(1, 2, PAIRS) EXCHANGE(4, 2, PAIRS) EXCHANGE(5, 2, PAIRS)
+    EXCHANGE(0, 1, NEIGHBOURS) EXCHANGE(2, 1, NEIGHBOURS) EXCHANGE(4, 1, NEIGHBOURS) EXCHANGE(6, 1, NEIGHBOURS)
+    for (long i = 0; i < LANES; i++) store(to + i * row, r[i]);
+}
+
+/* The product with at most WIDE columns of B, in rows as long as those of C: as many of them at a time as stay in the
+ * fastest cache, where they are read as they lie. */
+static void by_lines(const float *a, long ars, long acs, const float *b, float *c, long row, long m, long columns,
+                     long k) {
+    for (long k0 = 0; k0 < k; k0 += DEEP_BOTH)
+        by_panel(a + k0 * acs, ars, acs, b + k0 * row, row, TILE_N, c, row, m, columns, at_most(DEEP_BOTH, k - k0),
+                 k0 > 0);
+}
+
+/* C[M, M] = A B where that is symmetric: panels are computed down to the diagonal and then mirrored. */
 static void symmetric(const float *a, long ars, long acs, const float *b, float *c, long m, long k, long row) {
-    for (long n0 = 0; n0 < m; n0 += TILE_N)
-        product(a, ars, acs, b + n0, row, 1, c + n0, row, at_most(m, whole(n0 + TILE_N, TILE_M)),
-                at_most(TILE_N, m - n0), k, 0);
-    for (long i = 1; i < m; i++)
-        for (long j = 0; j < i; j++) c[i * row + j] = c[j * row + i];
+    for (long n0 = 0; n0 < m; n0 += WIDE) {
+        long columns = at_most(WIDE, row - n0), left = at_most(m, n0 + TILE_N), right = at_most(m, n0 + columns);
+        by_lines(a, ars, acs, b + n0, c + n0, row, left, columns, k);
+        by_lines(a + left * ars, ars, acs, b + left, c + left * row + left, row, right - left, TILE_N, k);
+    }
+    for (long i = TILE_N; i < m; i += LANES)
+        for (long j = 0; j < i - i % TILE_N; j += LANES) turn(c + j * row + i, c + i * row + j, row);
 }
 
 /* Newton and Schulz's iteration, by an odd polynomial of the fifth degree, on x, which is scaled to a norm of one
@@ -34,8 +60,10 @@ static void orthogonalise(tall_t *t, float first, float third, float fifth, int 
     float squares = 0;
     for (long i = 0; i < n; i++) squares += dot(t->x + i * row, t->x + i * row, m);
     float shrink = 1.0f / (sqrtf(squares) + 1e-7f);
-    for (long i = 0; i < n; i++)
+    for (long i = 0; i < n; i++) {
         for (long j = 0; j < m; j++) t->x[i * row + j] *= shrink;
+        for (long j = m; j < row; j++) t->x[i * row + j] = 0.0f;
+    }
     for (int iteration = 0; iteration < iterations; iteration++) {
         symmetric(t->x, 1, row, t->x, t->square, m, n, row);
         symmetric(t->square, row, 1, t->square, t->polynomial, m, m, row);
@@ -44,7 +72,8 @@ static void orthogonalise(tall_t *t, float first, float third, float fifth, int 
             for (long j = 0; j < m; j++) p[j] = third * s[j] + fifth * p[j];
             p[i] += first;
         }
-        product(t->x, row, 1, t->polynomial, row, 1, t->other, row, n, m, m, 0);
+        for (long n0 = 0; n0 < m; n0 += WIDE)
+            by_lines(t->x, row, 1, t->polynomial + n0, t->other + n0, row, n, at_most(WIDE, row - n0), m);
         float *swap = t->x;
         t->x = t->other;
         t->other = swap;
