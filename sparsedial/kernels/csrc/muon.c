@@ -42,42 +42,60 @@ static void by_lines(const float *a, long ars, long acs, const float *b, float *
                  k0 > 0);
 }
 
-/* C[M, M] = A B where that is symmetric: panels are computed down to the diagonal and then mirrored. */
-static void symmetric(const float *a, long ars, long acs, const float *b, float *c, long m, long k, long row) {
+/* C[M, M] = A B + diagonal I where that is symmetric: panels are computed down to the diagonal and then mirrored. */
+static void symmetric(const float *a, long ars, long acs, const float *b, float *c, float diagonal, long m, long k,
+                      long row) {
     for (long n0 = 0; n0 < m; n0 += WIDE) {
         long columns = at_most(WIDE, row - n0), left = at_most(m, n0 + TILE_N), right = at_most(m, n0 + columns);
         by_lines(a, ars, acs, b + n0, c + n0, row, left, columns, k);
         by_lines(a + left * ars, ars, acs, b + left, c + left * row + left, row, right - left, TILE_N, k);
     }
+    for (long i = 0; i < m; i++) c[i * row + i] += diagonal;
     for (long i = TILE_N; i < m; i += LANES)
         for (long j = 0; j < i - i % TILE_N; j += LANES) turn(c + j * row + i, c + i * row + j, row);
 }
 
 /* Newton and Schulz's iteration, by an odd polynomial of the fifth degree, on x, which is scaled to a norm of one
- * first; x points to the result. */
-static void orthogonalise(tall_t *t, float first, float third, float fifth, int iterations) {
+ * first; x points to the result times `grown`. With S = X'X the polynomial is X (first I + third S + fifth S^2), and
+ * that is a square and a multiple of I: (rS + third / 2r I)^2 + (first - third^2 / 4 fifth) I where r^2 = fifth > 0. So
+ * that X'X is rS, X is grown by the root of r. */
+static float orthogonalise(tall_t *t, float first, float third, float fifth, int iterations) {
     long n = t->n, m = t->m, row = t->row;
-    float squares = 0;
+    float squares = 0, root = sqrtf(fifth), grown = sqrtf(root);
     for (long i = 0; i < n; i++) squares += dot(t->x + i * row, t->x + i * row, m);
-    float shrink = 1.0f / (sqrtf(squares) + 1e-7f);
+    float scale = grown / (sqrtf(squares) + 1e-7f);
     for (long i = 0; i < n; i++) {
-        for (long j = 0; j < m; j++) t->x[i * row + j] *= shrink;
+        for (long j = 0; j < m; j++) t->x[i * row + j] *= scale;
         for (long j = m; j < row; j++) t->x[i * row + j] = 0.0f;
     }
     for (int iteration = 0; iteration < iterations; iteration++) {
-        symmetric(t->x, 1, row, t->x, t->square, m, n, row);
-        symmetric(t->square, row, 1, t->square, t->polynomial, m, m, row);
-        for (long i = 0; i < m; i++) {
-            float *restrict p = t->polynomial + i * row, *restrict s = t->square + i * row;
-            for (long j = 0; j < m; j++) p[j] = third * s[j] + fifth * p[j];
-            p[i] += first;
-        }
+        symmetric(t->x, 1, row, t->x, t->square, third / (2.0f * root), m, n, row);
+        symmetric(t->square, row, 1, t->square, t->polynomial, first - third * third / (4.0f * fifth), m, m, row);
         for (long n0 = 0; n0 < m; n0 += WIDE)
             by_lines(t->x, row, 1, t->polynomial + n0, t->other + n0, row, n, at_most(WIDE, row - n0), m);
         float *swap = t->x;
         t->x = t->other;
         t->other = swap;
     }
+    return grown;
+}
+
+/* The momentum of a matrix takes its gradient, and x the two together, as Nesterov has it. */
+static INLINE void take_gradient(float *held, const float *g, float *x, const struct muon_place *place, float momentum,
+                                 const long down, const long across) {
+    for (long i = 0; i < place->height; i++)
+        for (long j = 0; j < place->width; j++) {
+            float *old = held + i * place->length + j, value = g[i * place->length + j];
+            *old += (1.0f - momentum) * (value - *old);
+            x[i * down + j * across] = value + momentum * (*old - value);
+        }
+}
+
+static INLINE void take_step(float *p, const float *x, const struct muon_place *place, float keep, float step,
+                             const long down, const long across) {
+    for (long i = 0; i < place->height; i++)
+        for (long j = 0; j < place->width; j++)
+            p[i * place->length + j] = p[i * place->length + j] * keep - step * x[i * down + j * across];
 }
 
 /* One step of `count` matrices, which `places` finds in the parameters; an update's root mean square is about
@@ -99,23 +117,17 @@ int muon(float *const *parameters, const float *const *gradients, float *const *
 #pragma omp for schedule(dynamic)
         for (long i = 0; i < count; i++) {
             const struct muon_place *place = places + i;
-            long height = place->height, width = place->width, length = place->length;
             float *p = parameters[place->parameter] + place->first;
             float *held = momenta[place->parameter] + place->first;
             const float *g = gradients[place->parameter] + place->first;
             lay_tall(&t, scratch, place);
-            long down = height >= width ? t.row : 1, across = height >= width ? 1 : t.row;
-            for (long row = 0; row < height; row++)
-                for (long j = 0; j < width; j++) {
-                    float *old = held + row * length + j, value = g[row * length + j];
-                    *old += (1.0f - momentum) * (value - *old);
-                    t.x[row * down + j * across] = value + momentum * (*old - value); /* Nesterov's */
-                }
-            orthogonalise(&t, first, third, fifth, iterations);
-            float keep = 1.0f - rate * decay, step = rate * scale * sqrtf((float)t.n);
-            for (long row = 0; row < height; row++)
-                for (long j = 0; j < width; j++)
-                    p[row * length + j] = p[row * length + j] * keep - step * t.x[row * down + j * across];
+            int tall = place->height >= place->width; /* told apart, so that a tall one goes by whole vectors */
+            if (tall) take_gradient(held, g, t.x, place, momentum, t.row, 1);
+            else take_gradient(held, g, t.x, place, momentum, 1, t.row);
+            float grown = orthogonalise(&t, first, third, fifth, iterations);
+            float keep = 1.0f - rate * decay, step = rate * scale * sqrtf((float)t.n) / grown;
+            if (tall) take_step(p, t.x, place, keep, step, t.row, 1);
+            else take_step(p, t.x, place, keep, step, 1, t.row);
         }
     }
     free(each_scratch);
