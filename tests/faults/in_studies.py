@@ -333,8 +333,8 @@ FAULTS = (
     Fault(
         what="a study's learning-rate runs are cells to a fit of its runs",
         file="law/grid_runs.py",
-        line="if on_budget and rate == rates.model.at(run.shape, run.tokens):",
-        becomes="if on_budget:",
+        line="if on_budget and rate == rates.model.at(run.shape, run.tokens) and",
+        becomes="if on_budget and",
         tests="tests/law/test_grid_runs.py::test_the_runs_folder_of_a_study_gives_its_grid_and_a_note_on_the_others",
     ),
     Fault(

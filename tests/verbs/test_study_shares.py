@@ -168,7 +168,7 @@ def test_a_dry_run_says_runs_and_selects_nothing(corpus, tmp_path, monkeypatch, 
     assert "36 runs on kept shares of the text" in capsys.readouterr().out
     assert not (tmp_path / "shares").exists()
     plain, with_shares = (
-        sparsedial.study(corpus, time=3600, device="cpu", out=tmp_path, dry_run=True, select=method)
+        sparsedial.study(corpus, time=3600, device="cpu", out=tmp_path, dry_run=True, select=method, optimizers="adamw")
         for method in (None, "random")
     )
     assert plain.kept_runs == plain.kept_seconds == plain.select_seconds == 0
